@@ -1,0 +1,38 @@
+"""Adaptive average pooling of N x C x H x W arrays, in memory and in files."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lucid import errors, nn
+    from lucid.creation import Tensor, full, ones, tensor, zeros
+    from lucid.job import Report, pool_file
+
+__version__ = "0.1.0"
+
+__all__ = ["Report", "Tensor", "errors", "full", "nn", "ones", "pool_file", "tensor", "zeros"]
+
+#: Where each name lives. Loaded on use: arrays do without the file formats, and the command
+#: shows its version without NumPy.
+_HOMES = {
+    "Report": "lucid.job",
+    "Tensor": "lucid.creation",
+    "errors": "lucid.errors",
+    "full": "lucid.creation",
+    "nn": "lucid.nn",
+    "ones": "lucid.creation",
+    "pool_file": "lucid.job",
+    "tensor": "lucid.creation",
+    "zeros": "lucid.creation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lucid' has no attribute {name!r}")
+    module = import_module(_HOMES[name])
+    return module if _HOMES[name] == f"lucid.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

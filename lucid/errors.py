@@ -1,0 +1,54 @@
+"""Every error the library raises on purpose.
+
+Each is a `LucidError`, so one `except` catches them all, and each is also the
+built-in error that the same mistake raises elsewhere, so code that knows nothing
+of lucid handles it too.
+"""
+
+
+class LucidError(Exception):
+    """Base of all errors raised on purpose; its text is one line for a person."""
+
+
+class ArgumentError(LucidError, ValueError):
+    """An argument that no input could satisfy."""
+
+
+class SizeTypeError(LucidError, TypeError):
+    """An argument of the wrong type."""
+
+
+class ShapeError(LucidError, ValueError):
+    """An array whose shape does not fit the operation."""
+
+
+class DTypeError(LucidError, TypeError):
+    """An array whose dtype has no mean here."""
+
+
+class FormatError(LucidError, ValueError):
+    """A file that is not what it says, or not a file lucid reads."""
+
+
+class FileError(LucidError, OSError):
+    """The file system refused."""
+
+
+class NotFoundError(LucidError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+class ExistsError(LucidError, FileExistsError):
+    """An output that is already there."""
+
+
+class DatasetError(LucidError, LookupError):
+    """A dataset that is not in the file, or is not the one that is needed."""
+
+
+class MemoryLimitError(LucidError, MemoryError):
+    """A limit too small for the smallest step of the work."""
+
+
+class MissingExtraError(LucidError, ImportError):
+    """An optional package that is not installed; the text says how to install it."""

@@ -1,0 +1,150 @@
+"""The contract between files and the rest.
+
+A `Source` is one open file that holds arrays. It lists them (`arrays`) and reads a region
+of one into a buffer of the caller (`read`), from any thread.
+
+A `Sink` is one output file in the making. `begin` is told all that will be in it, `write`
+takes regions of means in any order and from any thread, `commit` makes the file appear
+under its name, complete and on disk, `abort` leaves nothing behind. A file written is a
+function of its contents: neither the cut into regions nor their order shows in it.
+
+A region is a tuple of slices with start and stop, one for each axis.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array in a file.
+
+    `numbers` names the type of its elements as `lucid.pooling.dtypes` does; `dtype` is how they
+    lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
+    the file holds them, None where there is none; `whole_chunks` says that a chunk can
+    only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    numbers: str
+    chunks: tuple[int, ...] | None = None
+    whole_chunks: bool = False
+    order: str = "C"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return size_of(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One array of means to be written: what it is made of, and its attribute `lucid_pool`."""
+
+    source: ArraySpec
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    numbers: str
+    provenance: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return size_of(self.shape) * self.dtype.itemsize
+
+
+def size_of(shape: Sequence[int]) -> int:
+    """Number of elements, in integers that do not overflow."""
+    total = 1
+    for length in shape:
+        total *= int(length)
+    return total
+
+
+def shape_of(region: Region) -> tuple[int, ...]:
+    """Shape of a region."""
+    return tuple(s.stop - s.start for s in region)
+
+
+class Source(ABC):
+    """An open file to read arrays from; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
+        """The arrays of that rank which can be averaged."""
+
+    @abstractmethod
+    def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
+        """Read a region into a buffer of bytes; the result is a view of it, in the region's shape.
+
+        Raises
+        ------
+        FormatError
+            The file ends early, or cannot be decoded.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Sink(ABC):
+    """An output file in the making; a context manager that aborts unless committed."""
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self.path = path
+        self.overwrite = overwrite
+
+    @abstractmethod
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Prepare the arrays to be written, and whatever else the format carries over."""
+
+    @abstractmethod
+    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+        """Write a region of means."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the file appear under its name."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Remove all traces; does nothing after `commit`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()

@@ -1,0 +1,211 @@
+"""Files as bytes: exact reads and writes at an offset, and outputs that appear complete or not at all."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid.errors import ExistsError, FileError, FormatError, NotFoundError
+from lucid.formats.base import Region, shape_of, size_of
+
+Array = npt.NDArray[Any]
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file, for reading.
+
+    Opened without blocking, so that a FIFO does not make the command wait for a writer.
+
+    Raises
+    ------
+    NotFoundError, FileError
+        There is none, it is something else, or it may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFoundError("no such file") from None
+    except OSError as error:
+        raise FileError(f"cannot be opened: {error.strerror}") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise FileError(f"is {kind}; expected a regular file")
+    return descriptor
+
+
+def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
+    """Fill a buffer from an offset of a file.
+
+    Raises
+    ------
+    FormatError
+        The file ends before.
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}") from error
+        if count == 0:
+            raise FormatError("ends before its data; was it cut off, or changed while it was read?")
+        done += count
+
+
+def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
+    """Write a whole buffer at an offset of a file."""
+    done = 0
+    while done < len(buffer):
+        try:
+            done += os.pwrite(descriptor, buffer[done:], offset + done)
+        except OSError as error:
+            raise FileError(f"output cannot be written: {error.strerror}") from error
+
+
+def claim(descriptor: int, size: int) -> None:
+    """Give a file its final size on disk, so that a full disk is found before the work.
+
+    Raises
+    ------
+    FileError
+        There is no room.
+    """
+    try:
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            os.ftruncate(descriptor, size)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            os.ftruncate(descriptor, size)
+        else:
+            raise FileError(f"output needs {size} bytes of disk: {error.strerror}") from error
+
+
+def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
+    """The region of a C-ordered array as runs (first element, number of elements), in order."""
+    chosen = shape_of(region)
+    if 0 in chosen:
+        return
+    axis = len(shape)
+    while axis > 0 and chosen[axis - 1] == shape[axis - 1]:
+        axis -= 1
+    # From here on rows are whole; the axis before is cut, and the run is what it spans.
+    axis = max(axis - 1, 0)
+    length = size_of(chosen[axis:])
+    steps = [size_of(shape[a + 1 :]) for a in range(len(shape))]
+    base = sum(s.start * step for s, step in zip(region, steps, strict=True))
+    for index in np.ndindex(*chosen[:axis]):
+        yield base + sum(i * step for i, step in zip(index, steps, strict=False)), length
+
+
+def read_region(descriptor: int, offset: int, shape: tuple[int, ...], region: Region, itemsize: int, buffer: Array) -> None:
+    """Read a region of a C-ordered array that begins at an offset of a file."""
+    view, done = memoryview(buffer), 0
+    for first, length in runs(shape, region):
+        read_at(descriptor, offset + first * itemsize, view[done : done + length * itemsize])
+        done += length * itemsize
+
+
+def write_region(descriptor: int, offset: int, shape: tuple[int, ...], region: Region, values: Array) -> None:
+    """Write a region of a C-ordered array that begins at an offset of a file."""
+    view, done = memoryview(values.reshape(-1).view(np.uint8)), 0
+    for first, length in runs(shape, region):
+        write_at(descriptor, offset + first * values.itemsize, view[done : done + length * values.itemsize])
+        done += length * values.itemsize
+
+
+class Replacement:
+    """A file that takes the place of another, or of none, in one step.
+
+    It is written under a name of its own in the same folder, so that a rename makes it appear;
+    before, its bytes are on disk, and after, the folder's entry is.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool, suffix: str = "") -> None:
+        # A link stays a link: what it points to is replaced.
+        self.target = Path(os.path.realpath(target))
+        self._overwrite = overwrite
+        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}{suffix}.tmp")
+        self._pending = False
+
+    def create(self) -> int:
+        """A descriptor of the new file, for reading and writing; its mode is that of what it replaces."""
+        refuse_existing(self.target, overwrite=self._overwrite)
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
+        self._pending = True
+        if self._overwrite and self.target.exists():
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
+        return descriptor
+
+    def commit(self) -> None:
+        """Put the file in its place."""
+        try:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+            if self._overwrite:
+                os.replace(self.path, self.target)
+            else:
+                # A link fails if the name was taken meanwhile, where a rename would destroy it.
+                _link(self.path, self.target)
+            self._pending = False
+            folder = os.open(self.target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except FileExistsError:
+            raise ExistsError(f"output {self.target} exists by now; -f (overwrite=True) replaces it") from None
+        except OSError as error:
+            raise FileError(f"output {self.target} cannot be put in place: {error.strerror}") from error
+
+    def abort(self) -> None:
+        """Remove the file unless it is in place."""
+        if self._pending:
+            self.path.unlink(missing_ok=True)
+            self._pending = False
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without hard links, such as FAT: nothing closes the gap there.
+        if target.exists():
+            raise FileExistsError from None
+        os.rename(path, target)
+    else:
+        os.unlink(path)
+
+
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Raise unless an output may be written under that name.
+
+    Raises
+    ------
+    ExistsError, NotFoundError, FileError
+        It exists and may not be replaced; its folder is not there; it is a folder or a device.
+    """
+    if target.is_dir():
+        raise FileError(f"output {target} is a folder; expected a file name")
+    if target.exists() and not target.is_file():
+        raise FileError(f"output {target} is a pipe or a device; expected a regular file")
+    if os.path.lexists(target) and not overwrite:
+        raise ExistsError(f"output {target} exists already; -f (overwrite=True) replaces it")
+    folder = Path(os.path.realpath(target)).parent
+    if not folder.is_dir():
+        raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"output {target} cannot be written: folder {folder} is not writable")

@@ -1,0 +1,204 @@
+"""`.npy` files, versions 1 to 3 (NumPy enhancement proposal 1; `numpy.lib.format`).
+
+The header is text from a stranger: it is parsed as a literal of bounded length, and what
+it claims is held against the size of the file before anything is allocated.
+"""
+
+import ast
+import io
+import os
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as numpy_format
+
+from lucid.errors import DatasetError, DTypeError, FormatError
+from lucid.formats.base import Array, ArraySpec, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.files import Replacement, claim, open_regular, read_at, read_region, write_at, write_region
+from lucid.pooling.dtypes import name_of
+
+MAGIC = b"\x93NUMPY"
+#: Longest header that is read, as in NumPy: real ones hold a hundred bytes or two.
+HEADER_LIMIT = 10_000
+#: Largest number of bytes that an offset in a file can reach.
+OFFSET_LIMIT = 2**63 - 1
+
+
+class Header:
+    """What the header of a `.npy` file says, checked."""
+
+    def __init__(self, prefix: bytes, text: bytes, version: tuple[int, int]) -> None:
+        self.offset = len(prefix) + len(text)
+        fields = _parse(text.decode("utf-8" if version >= (3, 0) else "latin-1"))
+        self.shape = _shape(fields["shape"])
+        self.dtype = _dtype(fields["descr"])
+        self.fortran_order = fields["fortran_order"]
+        if not isinstance(self.fortran_order, bool):
+            raise FormatError(f"its header has fortran_order {self.fortran_order!r}; expected True or False")
+        self.nbytes = size_of(self.shape) * self.dtype.itemsize
+        if self.offset + self.nbytes > OFFSET_LIMIT:
+            raise FormatError(f"its header has shape {self.shape}, more than a file can hold")
+
+
+def read_header(read: Any) -> Header:
+    """Parse a header; `read(offset, count)` returns bytes of the file.
+
+    Raises
+    ------
+    FormatError
+        The header does not follow the format.
+    DTypeError
+        It does, but the elements are Python objects, which only pickle could read.
+    """
+    prefix = read(0, 8)
+    if prefix[:6] != MAGIC:
+        raise FormatError("is not a .npy file")
+    version = (prefix[6], prefix[7])
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise FormatError(f"is .npy version {version[0]}.{version[1]}; expected 1.0, 2.0 or 3.0")
+    width = 2 if version == (1, 0) else 4
+    length_bytes = read(8, width)
+    (length,) = struct.unpack("<H" if width == 2 else "<I", length_bytes)
+    if length > HEADER_LIMIT:
+        raise FormatError(f"its header claims {length} bytes; expected at most {HEADER_LIMIT}")
+    try:
+        return Header(prefix + length_bytes, read(8 + width, length), version)
+    except UnicodeDecodeError:
+        raise FormatError("its header is not text") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    # Python 2 wrote long integers with an L.
+    text = re.sub(r"(?<=\d)L\b", "", text) if "L" in text else text
+    try:
+        fields = ast.literal_eval(text.strip())
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise FormatError("its header is not a dictionary of literals") from None
+    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+        raise FormatError("its header does not hold exactly descr, fortran_order and shape")
+    return fields
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    if not isinstance(value, tuple) or not all(type(n) is int and n >= 0 for n in value):
+        raise FormatError(f"its header has shape {str(value)[:80]}; expected a tuple of lengths")
+    return value
+
+
+def _dtype(descr: Any) -> np.dtype[Any]:
+    try:
+        dtype = numpy_format.descr_to_dtype(descr)
+    except (TypeError, ValueError, SyntaxError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
+        raise FormatError(f"its header has dtype {str(descr)[:80]!r}, which NumPy does not know") from None
+    if dtype.hasobject:
+        raise DTypeError("holds Python objects, which are not read because a pickle can run code")
+    return dtype
+
+
+def spec_of(header: Header, input_numbers: str | None) -> ArraySpec:
+    """The array that a header describes; `input_numbers` says what two-byte voids are."""
+    dtype = header.dtype
+    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
+        if input_numbers != "bfloat16":
+            raise DTypeError("has elements of two bytes without a type; if they are bfloat16, say --input-dtype bfloat16")
+        numbers, dtype = "bfloat16", np.dtype("<u2")
+    else:
+        numbers = name_of(dtype)
+    return ArraySpec("", header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
+
+
+class NpySource(Source):
+    """A `.npy` file: one array, named "" ."""
+
+    def __init__(self, path: Path, *, input_numbers: str | None = None) -> None:
+        super().__init__(path)
+        self._descriptor = open_regular(path)
+        try:
+            self._header = read_header(self._bytes)
+            self._check_size()
+        except BaseException:
+            self.close()
+            raise
+        self._input_numbers = input_numbers
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        buffer = bytearray(count)
+        read_at(self._descriptor, offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def _check_size(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        expected = self._header.offset + self._header.nbytes
+        if size < expected:
+            raise FormatError(f"is cut off: it has {size} bytes, its header promises {expected}")
+        if size > expected:
+            raise FormatError(f"has {size - expected} bytes after its array; is it several files joined?")
+
+    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
+        """The one array, if its rank fits."""
+        spec = spec_of(self._header, self._input_numbers)
+        if len(spec.shape) != rank:
+            raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
+        return (spec,)
+
+    def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
+        """Read a region; Fortran order is C order with all axes reversed."""
+        shape = shape_of(region)
+        target = buffer[: size_of(shape) * spec.dtype.itemsize]
+        if spec.order == "F":
+            read_region(self._descriptor, self._header.offset, spec.shape[::-1], region[::-1], spec.dtype.itemsize, target)
+            return target.view(spec.dtype).reshape(shape[::-1]).T
+        read_region(self._descriptor, self._header.offset, spec.shape, region, spec.dtype.itemsize, target)
+        return target.view(spec.dtype).reshape(shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class NpySink(Sink):
+    """A `.npy` file in the making: version 1, C order; bfloat16 as two-byte voids, as ml_dtypes saves it."""
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        super().__init__(path, overwrite=overwrite)
+        self._file = Replacement(path, overwrite=overwrite)
+        self._descriptor = -1
+        self._offset = 0
+
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Write the header, and claim the space so that a full disk shows now."""
+        if len(pooled) != 1:
+            names = ", ".join(p.source.name for p in pooled)
+            raise DatasetError(f"a .npy file holds one array, {source.path.name} has {len(pooled)}; choose with --dataset: {names}")
+        (only,) = pooled
+        descr = "|V2" if only.numbers == "bfloat16" else numpy_format.dtype_to_descr(only.dtype)
+        header = io.BytesIO()
+        fields = {"descr": descr, "fortran_order": False, "shape": only.shape}
+        numpy_format.write_array_header_1_0(header, fields)
+        self._offset = header.tell()
+        self._descriptor = self._file.create()
+        claim(self._descriptor, self._offset + only.nbytes)
+        write_at(self._descriptor, 0, memoryview(header.getvalue()))
+
+    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+        """Write a region in place."""
+        write_region(self._descriptor, self._offset, pooled.shape, region, values)
+
+    def commit(self) -> None:
+        """Put the file in its place."""
+        self._close()
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Remove the file unless it was committed."""
+        self._close()
+        self._file.abort()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,111 @@
+"""Which module reads and writes a file: by its content to read, by its suffix to write.
+
+A format is one row here; its module is imported when a file needs it.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from lucid.errors import ArgumentError, FormatError, MissingExtraError
+from lucid.formats.base import Sink, Source
+from lucid.formats.files import open_regular
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row: what the files are called and begin with, and where the code is."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: bytes
+    #: Whether the magic may also stand behind a user block of 512 * 2**n bytes.
+    after_user_block: bool
+    module: str
+    source: str
+    sink: str
+    extra: str | None = None
+
+    def open(self, path: Path, *, input_numbers: str | None) -> Source:
+        """The source for a file of this format."""
+        source: Source = self._load(self.source)(path, input_numbers=input_numbers)
+        return source
+
+    def create(self, path: Path, *, overwrite: bool) -> Sink:
+        """The sink for a file of this format."""
+        sink: Sink = self._load(self.sink)(path, overwrite=overwrite)
+        return sink
+
+    def _load(self, name: str) -> Callable[..., object]:
+        try:
+            made: Callable[..., object] = getattr(import_module(self.module), name)
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            raise MissingExtraError(
+                f"{self.name} files need the extra '{self.extra}': pip install 'lucid-pool[{self.extra}]'"
+            ) from error
+        return made
+
+
+FORMATS = (
+    Format(
+        "npy",
+        (".npy",),
+        b"\x93NUMPY",
+        after_user_block=False,
+        module="lucid.formats.npy",
+        source="NpySource",
+        sink="NpySink",
+    ),
+    Format(
+        "HDF5",
+        (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"),
+        b"\x89HDF\r\n\x1a\n",
+        after_user_block=True,
+        module="lucid.formats.hdf5",
+        source="Hdf5Source",
+        sink="Hdf5Sink",
+    ),
+)
+
+
+def format_of_content(path: Path) -> Format:
+    """The format of an existing file.
+
+    Raises
+    ------
+    NotFoundError, FileError
+        The file cannot be opened.
+    FormatError
+        It is of no format known.
+    """
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        offsets = [0, *(512 << n for n in range(48) if 512 << n < size)]
+        for format_ in FORMATS:
+            for offset in offsets if format_.after_user_block else offsets[:1]:
+                if os.pread(descriptor, len(format_.magic), offset) == format_.magic:
+                    return format_
+    finally:
+        os.close(descriptor)
+    what = "is empty" if size == 0 else "is of no known format"
+    raise FormatError(f"{what}; expected {' or '.join(f.name for f in FORMATS)}")
+
+
+def format_of_suffix(path: Path) -> Format:
+    """The format in which to write a file.
+
+    Raises
+    ------
+    ArgumentError
+        The suffix names none.
+    """
+    for format_ in FORMATS:
+        if path.suffix.lower() in format_.suffixes:
+            return format_
+    known = ", ".join(suffix for f in FORMATS for suffix in f.suffixes)
+    raise ArgumentError(f"suffix {path.suffix!r} of the output names no format; expected one of {known}")

@@ -1,0 +1,45 @@
+"""The only threads: a function over many items, a bounded number in flight.
+
+NumPy and the kernel release the GIL, so threads are enough. With one worker everything
+runs on the caller's thread.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, in_flight: int
+) -> Iterator[Result]:
+    """Yield `work(item)` for every item in their order.
+
+    At most `in_flight` items are begun and not yet yielded. The first error ends it: items
+    not yet begun are dropped, those under way are waited for.
+    """
+    if workers == 1:
+        yield from map(work, items)
+        return
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="lucid")
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) >= in_flight:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,90 @@
+"""Which numbers can be pooled, what they are accumulated in, what the mean is stored as.
+
+A number type is named as NumPy names it. bfloat16 is not NumPy's own: an array of it is
+handled as the uint16 of its bits, so that no package is needed to read or write it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid.errors import DTypeError
+
+_NARROW = ("bool", "int8", "int16", "uint8", "uint16")
+_WIDE = ("int32", "int64", "uint32", "uint64")
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+NAMES = (*FLOATS, *_NARROW, *_WIDE)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Number types of one pooling: elements of `source`, sums in `accumulator`, means as `result`."""
+
+    source: str
+    accumulator: np.dtype[np.floating]
+    result: str
+
+    @property
+    def result_dtype(self) -> np.dtype[np.generic]:
+        """The dtype of the array that holds the means."""
+        return storage(self.result)
+
+
+def name_of(dtype: np.dtype[np.generic]) -> str:
+    """The name of a dtype that can be pooled.
+
+    Raises
+    ------
+    DTypeError
+        For complex, long double, structured, text, object, date and all other dtypes.
+    """
+    if dtype.name in NAMES and dtype.kind != "V" or dtype.name == "bfloat16":
+        return dtype.name
+    raise DTypeError(f"cannot average dtype {dtype}; expected one of {', '.join(NAMES)}")
+
+
+def numbers(source: str, result: str | None = None) -> Numbers:
+    """The accumulator and the result for elements of type `source`.
+
+    float32 sums of up to 256 narrow integers are exact, and longer sums are added in
+    float64, so narrow integers lose nothing in float32 tiles and take half the memory traffic.
+    """
+    default = source if source in FLOATS else "float64" if source in _WIDE else "float32"
+    chosen = result or default
+    wide = source == "float64" or source in _WIDE or chosen == "float64"
+    return Numbers(source, np.dtype(np.float64 if wide else np.float32), chosen)
+
+
+def storage(name: str) -> np.dtype[np.generic]:
+    """The NumPy dtype whose elements hold a number type: its own, or uint16 for bfloat16."""
+    return np.dtype("uint16" if name == "bfloat16" else name)
+
+
+def widen(source: npt.NDArray[np.generic], name: str, out: npt.NDArray[np.floating]) -> None:
+    """Copy elements of type `name` into an accumulator array; exact up to 64-bit integers."""
+    if name == "bfloat16":
+        bits = out.view(np.uint32) if out.dtype == np.float32 else np.empty(source.shape, np.uint32)
+        np.left_shift(source, 16, out=bits, dtype=np.uint32, casting="same_kind")
+        if out.dtype != np.float32:
+            np.copyto(out, bits.view(np.float32))
+        return
+    np.copyto(out, source, casting="same_kind" if source.dtype.kind == "f" else "unsafe")
+
+
+def narrow(means: npt.NDArray[np.floating], name: str, out: npt.NDArray[np.generic]) -> None:
+    """Round means once, to nearest even, into an array of type `name`."""
+    if name != "bfloat16":
+        with np.errstate(over="ignore", under="ignore"):
+            np.copyto(out, means, casting="same_kind")
+        return
+    # Rounding first to float32 and then to bfloat16 would round twice. Rounding the first
+    # step to odd keeps what the second needs to know (Boldo & Melquiond 2008).
+    with np.errstate(over="ignore", under="ignore"):
+        single = means.astype(np.float32)
+    bits = single.view(np.uint32)
+    exact = (single == means) | np.isnan(means) | np.isinf(means)
+    away = np.abs(single.astype(np.float64)) > np.abs(means)
+    odd = np.where(exact, bits, (bits - away) | 1).astype(np.uint32)
+    rounded = (odd + 0x7FFF + ((odd >> 16) & 1)) >> 16
+    np.copyto(out, np.where(np.isnan(means), 0x7FC0, rounded).astype(np.uint16))

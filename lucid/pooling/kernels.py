@@ -1,0 +1,257 @@
+"""The ways to sum windows, and the rule that picks one from shapes.
+
+A tile is an array (planes, height, width, inner) of float32 or float64; `inner` is 1
+for channels-first data and the number of channels for channels-last. Every kernel
+returns the sums of the windows, shape (planes, rows, columns, inner).
+
+Floating-point sums depend on their order, so the order is part of the definition and
+each kernel keeps it whatever the batch, the memory layout or the thread:
+
+- `separable`: in every part (see `windows`) rows are added first, top to bottom, then
+  columns, left to right; parts are folded as binary trees, columns first.
+- `chain`: the cells of a window are added one by one in reading order. For planes so
+  small that the separable way spends its time on loops instead of sums.
+- `run`: one window spans the whole width, so its cells are one run of memory, and NumPy
+  sums runs with SIMD. For narrow planes, where adding row by row is slow.
+
+Separable sums use two facts. Adding rows is `einsum('pkw->pw')`, which runs at the
+speed of memory: (64, 256, 56, 56) to 7x7 took 10 ms, with `np.add.reduce` 18 ms, with
+one matrix product per plane 23 ms. Adding columns is a product with a banded 0/1
+matrix, which BLAS does many times faster than any loop over windows; whether BLAS adds
+in order is tried once per shape (`_blas_adds_in_order`), since some kernels do not.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid.pooling.windows import Cuts, Grid
+
+Floats = npt.NDArray[np.floating]
+
+#: Largest window added in one chain: 31 additions and a division are 16 eps.
+CHAIN_WINDOW = 32
+#: Largest plane summed by chains. At 7x7 -> 3x3 a chain takes half the time of the
+#: separable way, at 14x14 -> 4x4 half as much again.
+CHAIN_PLANE = 100
+#: Widest plane summed by runs; wider rows are added at the speed of memory anyway.
+RUN_WIDTH = 64
+#: Longest run summed at once: NumPy adds it in lanes of 8 float64, so 24 deep and a few to join them.
+RUN_CELLS = 192
+#: Rows in every matrix product. With the number fixed and a multiple of the height of every
+#: register tile, a row's sum does not depend on its place; and the product is too
+#: small for BLAS to start threads of its own.
+GROUP = 96
+#: Windows in a matrix product. From 16 on, OpenBLAS' Haswell kernel treats rows unequally.
+BAND = 8
+
+
+def order_of(grid: Grid) -> str:
+    """Name of the order in which a grid's windows are summed: a function of shapes alone."""
+    tall, wide = grid.rows.longest, grid.cols.longest
+    if tall * wide <= CHAIN_WINDOW and grid.rows.n_in * grid.cols.n_in <= CHAIN_PLANE:
+        return "chain"
+    if grid.cols.n_out == grid.cols.slabs == 1 and grid.cols.n_in <= RUN_WIDTH:
+        return "run"
+    return "separable"
+
+
+def window_sums(tile: Floats, rows: Cuts, cols: Cuts, order: str) -> tuple[Floats, Floats | None]:
+    """Sum of every window as (sums, errors): `sums + errors` where parts were folded.
+
+    Windows of one part are summed in the tile's dtype and have no errors.
+    """
+    if order == "chain":
+        return _chain(tile, rows, cols), None
+    if order == "run":
+        return _run(tile, rows)
+    return _separable(tile, rows, cols)
+
+
+def _separable(tile: Floats, rows: Cuts, cols: Cuts) -> tuple[Floats, Floats | None]:
+    planes, _, width, inner = tile.shape
+    row_parts, col_parts = _parts(rows), _parts(cols)
+    bands = np.empty((planes, len(row_parts), width * inner), tile.dtype)
+    add_rows(tile.reshape(planes, -1, width * inner), row_parts, bands)
+    sums = np.empty((planes * len(row_parts), len(col_parts), inner), tile.dtype)
+    add_columns(bands.reshape(-1, width, inner), col_parts, sums)
+    if rows.parts == cols.parts == 1:
+        return sums.reshape(planes, len(rows), len(cols), inner), None
+    shape = (planes, len(rows), rows.parts, len(cols), cols.parts, inner)
+    return _fold(*_fold(sums.reshape(shape).astype(np.float64), None, 4), 2)
+
+
+def _parts(cuts: Cuts) -> Cuts:
+    """The parts of every interval, as intervals of their own."""
+    if cuts.parts == 1:
+        return cuts
+    edges = np.arange(cuts.parts + 1)
+    cut = cuts.starts[:, None] + edges * cuts.lengths[:, None] // cuts.parts
+    return Cuts(cut[:, :-1].ravel(), cut[:, 1:].ravel(), 1)
+
+
+def _uniform(cuts: Cuts) -> int:
+    """The common length of intervals that follow each other without gap or overlap, else 0."""
+    length = int(cuts.stops[0] - cuts.starts[0])
+    return length if np.array_equal(cuts.starts, cuts.starts[0] + length * np.arange(len(cuts))) and (
+        np.array_equal(cuts.lengths, np.full(len(cuts), length))
+    ) else 0
+
+
+def add_rows(tile: Floats, parts: Cuts, out: Floats) -> None:
+    """Add rows `[start, stop)` of (planes, height, run) in order, into (planes, parts, run)."""
+    planes, _, run = tile.shape
+    if run == 1:
+        # einsum would take the rows for its inner loop and add them in lanes.
+        add_columns(tile, parts, out)
+        return
+    length = _uniform(parts)
+    if length:
+        start, stop = parts.span
+        regular = tile[:, start:stop].reshape(planes * len(parts), length, run)
+        np.einsum("pkw->pw", regular, out=out.reshape(-1, run))
+        return
+    for i, (start, stop) in enumerate(zip(parts.starts, parts.stops, strict=True)):
+        np.einsum("pkw->pw", tile[:, start:stop], out=out[:, i])
+
+
+def add_columns(tile: Floats, parts: Cuts, out: Floats) -> None:
+    """Add columns `[start, stop)` of (rows, width, inner) in order, into (rows, parts, inner)."""
+    inner = tile.shape[2]
+    if inner > 1:
+        for j, (start, stop) in enumerate(zip(parts.starts, parts.stops, strict=True)):
+            np.einsum("rkc->rc", tile[:, start:stop], out=out[:, j])
+        return
+    for j in range(0, len(parts), BAND):
+        band = parts[j : j + BAND]
+        start, stop = band.span
+        _product(tile[:, start:stop, 0], _indicator(band, tile.dtype), out[:, j : j + BAND, 0])
+
+
+def _indicator(band: Cuts, dtype: np.dtype[np.floating]) -> Floats:
+    """The 0/1 matrix (cells, windows) of the windows that hold each cell of a band."""
+    band = band.relative()
+    cells = np.arange(band.span[1])[:, None]
+    return ((cells >= band.starts) & (cells < band.stops)).astype(dtype)
+
+
+def _chain(tile: Floats, rows: Cuts, cols: Cuts) -> Floats:
+    """Add the cells of each window in reading order."""
+    planes, height, width, inner = tile.shape
+    sums = np.zeros((planes, len(rows), len(cols), inner), tile.dtype)
+    if inner > 1:
+        for i, (top, bottom) in enumerate(zip(rows.starts, rows.stops, strict=True)):
+            for j, (left, right) in enumerate(zip(cols.starts, cols.stops, strict=True)):
+                for r in range(top, bottom):
+                    for c in range(left, right):
+                        sums[:, i, j] += tile[:, r, c]
+        return sums
+    # Flattened, a plane is one row and its windows are columns of a 0/1 matrix over its cells.
+    flat = tile.reshape(planes, height * width)
+    across = _indicator(Cuts(np.array([0, *cols.starts]), np.array([width, *cols.stops]), 1), tile.dtype)[:, 1:]
+    for i in range(len(rows)):
+        top, bottom = int(rows.starts[i]), int(rows.stops[i])
+        for j in range(0, len(cols), BAND):
+            matrix = np.tile(across[:, j : j + BAND], (bottom - top, 1))
+            _product(flat[:, top * width : bottom * width], matrix, sums[:, i, j : j + BAND, 0])
+    return sums
+
+
+def _run(tile: Floats, rows: Cuts) -> tuple[Floats, Floats | None]:
+    """Sum windows that span the width, each one run of memory cut in equal pieces."""
+    planes, height, width, inner = tile.shape
+    if inner > 1:
+        tile = np.ascontiguousarray(tile.transpose(0, 3, 1, 2))
+    cells = tile.reshape(planes * inner, height * width)
+    pieces = -(-int(rows.lengths.max()) * width // RUN_CELLS)
+    sums = np.empty((planes * inner, len(rows), pieces), tile.dtype)
+    for i, (start, stop) in enumerate(zip(rows.starts * width, rows.stops * width, strict=True)):
+        edges = start + np.arange(pieces + 1) * (stop - start) // pieces
+        for k in range(pieces):
+            np.einsum("pk->p", cells[:, edges[k] : edges[k + 1]], out=sums[:, i, k])
+    if pieces == 1:
+        total, error = sums[..., 0], None
+    else:
+        total, error = _fold(sums.astype(np.float64), None, 2)
+    return _unrun(total, planes, inner), None if error is None else _unrun(error, planes, inner)
+
+
+def _unrun(sums: Floats, planes: int, inner: int) -> Floats:
+    """(planes * inner, rows) as (planes, rows, 1, inner)."""
+    return np.ascontiguousarray(sums.reshape(planes, inner, -1, 1).transpose(0, 2, 3, 1))
+
+
+def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """`a + b` rounded, and the error of that: their sum is exact (Knuth 1969)."""
+    total = a + b
+    grown = total - a
+    return total, (a - (total - grown)) + (b - grown)
+
+
+def _fold(sums: Floats, errors: Floats | None, axis: int) -> tuple[Floats, Floats]:
+    """Sum an axis as a binary tree, keeping what rounding drops, and remove it."""
+    sums = np.moveaxis(sums, axis, 0)
+    errors = np.zeros_like(sums) if errors is None else np.moveaxis(errors, axis, 0)
+    while len(sums) > 1:
+        half = len(sums) // 2
+        total, dropped = two_sum(sums[:half], sums[half : 2 * half])
+        dropped += errors[:half] + errors[half : 2 * half]
+        if len(sums) % 2:
+            total[0], last = two_sum(total[0], sums[-1])
+            dropped[0] += last + errors[-1]
+        sums, errors = total, dropped
+    return sums[0], errors[0]
+
+
+def _product(rows: Floats, matrix: Floats, out: Floats) -> None:
+    """`rows @ matrix` for a 0/1 matrix, every sum added in order from the first cell."""
+    windows = matrix.shape[1]
+    width = _in_order_width(rows.dtype.char, *matrix.shape)
+    if width == 0:
+        _product_by_loops(rows, matrix, out)
+        return
+    if width > windows:
+        matrix = np.pad(matrix, ((0, 0), (0, width - windows)))
+    whole = len(rows) // GROUP * GROUP
+    if whole:
+        groups = np.matmul(rows[:whole].reshape(-1, GROUP, rows.shape[1]), matrix)
+        out[:whole] = groups.reshape(whole, width)[:, :windows]
+    if whole < len(rows):
+        last = np.zeros((GROUP, rows.shape[1]), rows.dtype)
+        last[: len(rows) - whole] = rows[whole:]
+        out[whole:] = np.matmul(last, matrix)[: len(rows) - whole, :windows]
+
+
+def _product_by_loops(rows: Floats, matrix: Floats, out: Floats) -> None:
+    """The same for a BLAS that keeps another order; 5 to 20 times slower."""
+    out[...] = 0
+    for j in range(matrix.shape[1]):
+        for k in np.flatnonzero(matrix[:, j]):
+            out[:, j] += rows[:, k]
+
+
+@lru_cache(maxsize=4096)
+def _in_order_width(dtype: str, cells: int, windows: int) -> int:
+    """The width to which a matrix is padded for BLAS to add in order; 0 if it never does."""
+    for width in (max(windows, 2), 12, 15):
+        if width >= windows and _blas_adds_in_order(dtype, cells, width):
+            return width
+    return 0
+
+
+@lru_cache(maxsize=4096)
+def _blas_adds_in_order(dtype: str, cells: int, windows: int) -> bool:
+    """Whether a product of this shape equals adding cell by cell, tried on random numbers.
+
+    The order in which BLAS adds depends on the processor, the library and the shape. Numbers
+    of many magnitudes make nearly every sum reveal another order, and there
+    are `GROUP * windows` of them.
+    """
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((GROUP, cells)) * np.exp2(rng.integers(-8, 8, (GROUP, cells)))).astype(dtype)
+    expected = rows[:, 0].copy()
+    for k in range(1, cells):
+        expected += rows[:, k]
+    product = np.matmul(rows, np.ones((cells, windows), dtype))
+    return bool((product == expected[:, None]).all())

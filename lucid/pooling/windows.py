@@ -1,0 +1,148 @@
+"""The windows of adaptive pooling, in integers only.
+
+An axis of length `n_in` pooled to `n_out` has the windows
+
+    [floor(i * n_in / n_out), ceil((i + 1) * n_in / n_out))        0 <= i < n_out
+
+Lengths differ by at most one and neighbours may share a cell. A window is added up
+in a fixed hierarchy, so that a sum depends on the shape alone and never on how the
+work was cut:
+
+    window = slabs added in order            a slab holds at most SLAB_CELLS cells
+    slab   = parts folded as a binary tree   a part is at most PART cells long
+    part   = cells added in order
+
+`PART` bounds the rounding error of a part. A slab is the smallest piece of a plane
+that is ever held in memory, so `SLAB_CELLS` bounds what one step of a stream needs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+#: Longest run of cells added one after the other along an axis. Two axes of 15 additions
+#: and one division stay within the 32 roundings that 16 eps allow.
+PART = 16
+#: Most cells of a window that are summed in one piece: 512 KiB as float64.
+SLAB_CELLS = 1 << 16
+#: Longest slab along the columns: long enough to read a file in runs of 16 KiB and more.
+SLAB_COLUMNS = 4096
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Consecutive intervals `[starts[i], stops[i])` of an axis, each summed in `parts`."""
+
+    starts: Ints
+    stops: Ints
+    parts: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def lengths(self) -> Ints:
+        """Cells in each interval."""
+        return self.stops - self.starts
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The cells `[start, stop)` that the intervals cover together."""
+        return (int(self.starts[0]), int(self.stops[-1])) if len(self) else (0, 0)
+
+    def __getitem__(self, chosen: slice) -> "Cuts":
+        return Cuts(self.starts[chosen], self.stops[chosen], self.parts)
+
+    def relative(self) -> "Cuts":
+        """The same intervals counted from the first cell that they cover."""
+        return Cuts(self.starts - self.span[0], self.stops - self.span[0], self.parts)
+
+
+def bounds(n_in: int, n_out: int, first: int = 0, last: int | None = None) -> tuple[Ints, Ints]:
+    """Start and stop of windows `[first, last)`; the integers hold for up to 2**31 windows."""
+    whole, rest = divmod(n_in, n_out)
+    i = np.arange(first, n_out if last is None else last, dtype=np.int64)
+    starts = i * whole + i * rest // n_out
+    stops = (i + 1) * whole + -(-(i + 1) * rest // n_out)
+    return starts, stops
+
+
+def split(starts: Ints, stops: Ints, pieces: int) -> tuple[Ints, Ints]:
+    """Cut every interval into `pieces` whose lengths differ by at most one."""
+    if pieces == 1:
+        return starts, stops
+    cut = np.arange(pieces + 1, dtype=np.int64)
+    edges = starts[:, None] + cut * (stops - starts)[:, None] // pieces
+    return edges[:, :-1].ravel(), edges[:, 1:].ravel()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: `n_out` windows over `n_in` cells, each of `slabs` slabs."""
+
+    n_in: int
+    n_out: int
+    slabs: int
+    parts: int
+
+    @property
+    def longest(self) -> int:
+        """Cells in the longest window."""
+        return longest_window(self.n_in, self.n_out)
+
+    def windows(self, start: int, stop: int) -> Cuts:
+        """Windows `[start, stop)`; their slabs are `Axis.cuts(start * slabs, stop * slabs)`."""
+        return Cuts(*bounds(self.n_in, self.n_out, start, stop), self.parts)
+
+    def cuts(self, start: int, stop: int) -> Cuts:
+        """Slabs `[start, stop)` of the axis; slab `s` belongs to window `s // slabs`."""
+        first, last = start // self.slabs, -(-stop // self.slabs)
+        window = self.windows(first, last)
+        starts, stops = split(window.starts, window.stops, self.slabs)
+        offset = first * self.slabs
+        return Cuts(starts[start - offset : stop - offset], stops[start - offset : stop - offset], self.parts)
+
+
+def longest_window(n_in: int, n_out: int) -> int:
+    """Cells in the longest window: one more than n_in / n_out wherever that is not whole."""
+    whole, rest = divmod(n_in, n_out)
+    if rest == 0:
+        return whole
+    # A window that starts within a cell and ends within another spans one cell more;
+    # that happens unless the rest divides the axis into equal steps of one.
+    return whole + (1 if n_out % rest == 0 else 2) if n_out > 1 else n_in
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a plane of `rows.n_in` x `cols.n_in` is pooled to `rows.n_out` x `cols.n_out`."""
+
+    rows: Axis
+    cols: Axis
+
+    @property
+    def windows_are_whole(self) -> bool:
+        """True where every window is one slab."""
+        return self.rows.slabs == 1 and self.cols.slabs == 1
+
+
+def make_grid(plane: tuple[int, int], output_size: tuple[int, int]) -> Grid:
+    """The grid for a plane (H_in, W_in) pooled to (H_out, W_out): a function of these alone."""
+    (height, width), (rows, cols) = plane, output_size
+    tall, wide = longest_window(height, rows), longest_window(width, cols)
+    slab_columns = min(wide, SLAB_COLUMNS)
+    slab_rows = min(tall, SLAB_CELLS // slab_columns)
+    if slab_rows == tall:
+        slab_columns = min(wide, SLAB_CELLS // slab_rows)
+    return Grid(
+        _axis(height, rows, tall, slab_rows),
+        _axis(width, cols, wide, slab_columns),
+    )
+
+
+def _axis(n_in: int, n_out: int, longest: int, slab: int) -> Axis:
+    slabs = -(-longest // slab)
+    return Axis(n_in, n_out, slabs, -(-(-(-longest // slabs)) // PART))

@@ -1,0 +1,79 @@
+"""What the shell gives, as values: sizes and numbers of bytes."""
+
+import re
+from collections.abc import Iterable
+
+import click
+
+Size = tuple[int | None, int | None]
+
+_DIMENSION = re.compile(r"\d+|keep")
+_SIZE_OPTION = re.compile(r"-s|--size|(--size=|-s)(\d+|keep)")
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_BINARY_UNITS = {f"{unit}i": 1024**n for n, unit in enumerate("KMGT", 1)}
+
+
+def join_sizes(args: Iterable[str]) -> list[str]:
+    """Join `--size 4 5` to `--size 4x5`, as Click has no option of one or two values.
+
+    Only bare numbers and `keep` are joined, so a file of that name is reached as `./4`.
+    """
+    joined: list[str] = []
+    rest = list(args)
+    while rest:
+        token = rest.pop(0)
+        joined.append(token)
+        if token == "--":
+            break
+        if not _SIZE_OPTION.fullmatch(token):
+            continue
+        if token in ("-s", "--size") and rest:
+            joined.append(rest.pop(0))
+        if _DIMENSION.fullmatch(re.sub(r"^(--size=|-s)", "", joined[-1])) and rest and _DIMENSION.fullmatch(rest[0]):
+            joined[-1] += "x" + rest.pop(0)
+    return joined + rest
+
+
+class SizeType(click.ParamType):
+    """`4`, `4x5`, `4,5` or `4 5`; `keep` for a dimension keeps its length."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Size:
+        """(H_out, W_out), None where a dimension is kept."""
+        if not isinstance(value, str):
+            return value  # type: ignore[return-value]  # Click converts what it converted again
+        parts = re.split(r"[x,\s]", value.strip().lower())
+        if len(parts) > 2 or not all(map(_DIMENSION.fullmatch, parts)):
+            self.fail(f"{value!r} is no size; expected one such as 4, 4x5 or keepx1", param, ctx)
+        if any(part.isdigit() and int(part) < 1 for part in parts):
+            self.fail(f"{value!r} holds a dimension below 1", param, ctx)
+        rows, cols = (None if part == "keep" else int(part) for part in (parts * 2)[:2])
+        return (rows, cols) if len(parts) == 2 else (rows, rows)
+
+
+class BytesType(click.ParamType):
+    """A number of bytes: `1048576`, `256MiB`, `1.5GB`, `64M` (binary, as shells have it)."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)(B?)", str(value).strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is no number of bytes; expected one such as 256MiB or 1G", param, ctx)
+        number, unit, binary, byte = match.groups()
+        decimal = byte and not binary
+        unit = unit.upper()
+        factor = _UNITS[unit] if decimal or not unit else _BINARY_UNITS[f"{unit}i"]
+        total = int(float(number) * factor)
+        if total < 1:
+            self.fail(f"{value!r} is below one byte", param, ctx)
+        return total
+
+
+def size_name(size: Size) -> str:
+    """A size as it stands in file names: 4x5, keepx1."""
+    return "x".join("keep" if n is None else str(n) for n in size)
