@@ -23,9 +23,7 @@ def zeros(shape: int | Sequence[int], *, dtype: npt.DTypeLike = np.float32) -> T
     return np.zeros(shape, dtype)
 
 
-def full(
-    shape: int | Sequence[int], fill_value: float, *, dtype: npt.DTypeLike = np.float32
-) -> Tensor:
+def full(shape: int | Sequence[int], fill_value: float, *, dtype: npt.DTypeLike = np.float32) -> Tensor:
     """An array of one value."""
     return np.full(shape, fill_value, dtype)
 

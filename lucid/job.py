@@ -17,7 +17,7 @@ from lucid.formats.files import refuse_existing
 from lucid.formats.registry import format_of_content, format_of_suffix
 from lucid.nn.functional import NanRule, OutputSize, check_threads, resolve_size
 from lucid.parallel import available_cpus
-from lucid.pooling.average import Accumulator, Pooling
+from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
 from lucid.pooling.dtypes import FLOATS, numbers
 from lucid.pooling.stacks import stacks
 from lucid.pooling.windows import make_grid
@@ -143,6 +143,7 @@ def pool_file(
     ------
     LucidError
         One of `lucid.errors`; its text is one line that says what is wrong. No output is left.
+
     """
     start = time.perf_counter()
     source_path = Path(source)
@@ -151,7 +152,11 @@ def pool_file(
     source_format = format_of_content(source_path)
     target_path = default_target(source_path) if target is None else Path(target)
     # A default name keeps the source's suffix, which need not name the format it has.
-    target_format = source_format if target is None or target_path.suffix == source_path.suffix else format_of_suffix(target_path)
+    target_format = (
+        source_format
+        if target is None or target_path.suffix == source_path.suffix
+        else format_of_suffix(target_path)
+    )
     _refuse_target(source_path, target_path, overwrite=overwrite)
     seconds = Seconds()
     with source_format.open(source_path, input_numbers=input_dtype) as opened:
@@ -175,9 +180,18 @@ def pool_file(
     )
 
 
-def _check_options(layout: str, dtype: str | None, input_dtype: str | None, nan: str, max_memory: int) -> None:
-    if "HW" not in layout or len(set(layout)) != len(layout) or not layout.isalpha() or layout != layout.upper():
-        raise ArgumentError(f"`layout` is {layout!r}; expected different capital letters with HW in them, such as NCHW")
+def _check_options(
+    layout: str, dtype: str | None, input_dtype: str | None, nan: str, max_memory: int
+) -> None:
+    if (
+        "HW" not in layout
+        or len(set(layout)) != len(layout)
+        or not layout.isalpha()
+        or layout != layout.upper()
+    ):
+        raise ArgumentError(
+            f"`layout` is {layout!r}; expected different capital letters with HW in them, such as NCHW"
+        )
     if dtype is not None and dtype not in FLOATS:
         raise ArgumentError(f"`dtype` is {dtype!r}; expected one of {', '.join(FLOATS)}")
     if input_dtype not in (None, "bfloat16"):
@@ -189,7 +203,7 @@ def _check_options(layout: str, dtype: str | None, input_dtype: str | None, nan:
 
 
 def _refuse_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    if target.exists() and os.path.samestat(os.stat(source), os.stat(target)) and not overwrite:
+    if target.exists() and source.samefile(target) and not overwrite:
         raise ExistsError(f"output {target} is the input itself; -f (overwrite=True) replaces it")
     refuse_existing(target, overwrite=overwrite)
 
@@ -246,7 +260,9 @@ class _Job:
                 "nan": nan,
             }
         )
-        pooled = Pooled(spec, spec.name or "/data", plan.output_shape, kinds.result_dtype, kinds.result, provenance)
+        pooled = Pooled(
+            spec, spec.name or "/data", plan.output_shape, kinds.result_dtype, kinds.result, provenance
+        )
         return cls(Pooling(grid, kinds, nan == "skip"), plan, pooled)
 
     def report(self) -> DatasetReport:
@@ -296,32 +312,37 @@ class _Pool:
     def __init__(self, pooling: Pooling, height_axis: int) -> None:
         self._pooling, self._height_axis = pooling, height_axis
 
-    def means(self, cells: Array, out: Array, rows: tuple[int, int], cols: tuple[int, int]) -> None:
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> None:
         for planes, means in stacks(cells, out, self._height_axis):
             self._pooling.means(planes, means, rows, cols)
 
-    def partial(self, shape: tuple[int, ...], rows: tuple[int, int], cols: tuple[int, int]) -> "_Partial":
+    def sums(self, cells: Array, row_slabs: Span, col_slabs: Span) -> list[SlabSums]:
+        return self._pooling.slab_sums(_four(cells, self._height_axis), row_slabs, col_slabs)
+
+    def total(self, shape: tuple[int, ...], rows: Span, cols: Span) -> "_Total":
         h = self._height_axis
         sums = Accumulator(self._pooling, rows, cols, size_of(shape[:h]), size_of(shape[h + 2 :]))
-        return _Partial(sums, h)
+        return _Total(sums, h)
 
 
-class _Partial:
-    """Sums over pieces; axes are joined in the array's own order, so that pieces agree."""
+class _Total:
+    """Sums over pieces, as the engine wants them."""
 
     def __init__(self, sums: Accumulator, height_axis: int) -> None:
         self._sums, self._height_axis = sums, height_axis
 
-    def _four(self, array: Array) -> Array:
-        h = self._height_axis
-        lead, plane, trail = array.shape[:h], array.shape[h : h + 2], array.shape[h + 2 :]
-        return array.reshape(size_of(lead), *plane, size_of(trail))
-
-    def add(self, cells: Array, row_slabs: tuple[int, int], col_slabs: tuple[int, int]) -> None:
-        self._sums.add(self._four(cells), row_slabs, col_slabs)
+    def add(self, slabs: list[SlabSums]) -> None:
+        self._sums.add(slabs)
 
     def means(self, out: Array) -> None:
-        self._sums.means(self._four(out))
+        self._sums.means(_four(out, self._height_axis))
+
+
+def _four(array: Array, height_axis: int) -> Array:
+    """(planes, height, width, inner) in the array's own order of axes, so that pieces agree."""
+    lead, trail = array.shape[:height_axis], array.shape[height_axis + 2 :]
+    plane = array.shape[height_axis : height_axis + 2]
+    return array.reshape(size_of(lead), *plane, size_of(trail))
 
 
 def _peak_memory_bytes() -> int:

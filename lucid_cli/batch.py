@@ -11,7 +11,7 @@ from lucid.formats.files import refuse_existing
 from lucid.formats.registry import format_of_suffix
 from lucid.job import default_target, pool_file
 from lucid_cli import render
-from lucid_cli.messages import complain
+from lucid_cli.messages import complain, emit
 from lucid_cli.options import Size, size_name
 
 #: Exit status where at least one input failed.
@@ -57,10 +57,10 @@ def run_batch(
             except (LucidError, MemoryError) as error:
                 status = complain(f"{source}: {error}", FAILED)
                 if as_json:
-                    click.echo(render.error_as_json(source, error))
+                    emit(render.error_as_json(source, error))
                 continue
             if as_json:
-                click.echo(render.as_json(report))
+                emit(render.as_json(report))
             if not quiet:
                 render.show(report, console)
     return status
@@ -75,6 +75,7 @@ def settle(
     ------
     click.UsageError
         Two inputs would have one output, or the options contradict each other.
+
     """
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
@@ -95,7 +96,9 @@ def settle(
             continue
         owner = owners.setdefault(os.path.realpath(target), source)
         if owner is not source:
-            raise click.UsageError(f"{owner} and {source} would both be written to {target}; use {{stem}} in --output")
+            raise click.UsageError(
+                f"{owner} and {source} would both be written to {target}; use {{stem}} in --output"
+            )
         pairs.append((source, target))
     return pairs, status
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from lucid import __version__
-from lucid_cli.messages import NAME, complain
+from lucid_cli.messages import NAME, ReaderGoneError, complain
 from lucid_cli.options import BytesType, SizeType, join_sizes
 
 #: Exit status for a mistake in the command line; see also `lucid_cli.batch.FAILED`.
@@ -19,22 +19,82 @@ USAGE = 2
 
 @click.command(
     NAME,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LUCID_POOL", "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "LUCID_POOL",
+        "max_content_width": 100,
+    },
 )
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-s", "--size", required=True, type=SizeType(), metavar="H [W]", help="Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension.")
-@click.option("-o", "--output", metavar="PATH", help="Output file; its suffix picks the format. {stem} and {size} are filled in.  [default: NAME.pooled.EXT]")
-@click.option("--output-dir", metavar="DIR", type=click.Path(path_type=Path), help="Folder for outputs with default names.")
-@click.option("-d", "--dataset", multiple=True, metavar="PATH", help="HDF5: pool only these; repeatable, globs.  [default: all that fit the layout]")
-@click.option("--layout", default="NCHW", show_default=True, metavar="AXES", help="Axis letters with HW in them: NCHW, NHWC, CHW, NTCHW, …")
-@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32", "float64"]), help="dtype of the means.  [default: as the input]")
-@click.option("--input-dtype", type=click.Choice(["bfloat16"]), help="What two-byte void elements of a .npy file are.")
-@click.option("--nan", type=click.Choice(["propagate", "skip"]), default="propagate", show_default=True, help="NaN in a window gives NaN, or counts as nothing.")
-@click.option("--max-memory", type=BytesType(), default="256MiB", show_default=True, metavar="SIZE", help="Bound of the buffers, whatever the shapes.")
-@click.option("-j", "--threads", type=click.IntRange(1), metavar="N", help="Threads.  [default: the CPUs this process may use]")
+@click.option(
+    "-s",
+    "--size",
+    required=True,
+    type=SizeType(),
+    metavar="H [W]",
+    help="Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Output; its suffix picks the format; {stem}, {size} are filled in.  [default: NAME.pooled.EXT]",
+)
+@click.option(
+    "--output-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder for outputs with default names.",
+)
+@click.option(
+    "-d",
+    "--dataset",
+    multiple=True,
+    metavar="PATH",
+    help="HDF5: pool only these; repeatable, globs.  [default: all that fit the layout]",
+)
+@click.option(
+    "--layout",
+    default="NCHW",
+    show_default=True,
+    metavar="AXES",
+    help="Axis letters with HW in them: NCHW, NHWC, CHW, NTCHW, …",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
+    help="dtype of the means.  [default: as the input]",
+)
+@click.option(
+    "--input-dtype", type=click.Choice(["bfloat16"]), help="What two-byte void elements of a .npy file are."
+)
+@click.option(
+    "--nan",
+    type=click.Choice(["propagate", "skip"]),
+    default="propagate",
+    show_default=True,
+    help="NaN in a window gives NaN, or counts as nothing.",
+)
+@click.option(
+    "--max-memory",
+    type=BytesType(),
+    default="256MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Bound of the buffers, whatever the shapes.",
+)
+@click.option(
+    "-j",
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Threads.  [default: the CPUs this process may use]",
+)
 @click.option("-f", "--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan: shapes, bytes, memory; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Report on standard output, one JSON object per input and line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Report on standard output, one JSON object per input and line."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress; errors only.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -44,7 +104,8 @@ def command(**options: Any) -> int:
     Each output cell is the mean of its window, as in adaptive average pooling:
     lucid-pool features.h5 --size 4 4 writes features.pooled.h5.
 
-    A file named like a number is given as ./4. Every option also reads LUCID_POOL_<NAME> from the environment.
+    A file named like a number is given as ./4. Every option also reads LUCID_POOL_<NAME>
+    from the environment.
     """
     from lucid_cli.batch import run_batch
 
@@ -55,15 +116,12 @@ def run(args: list[str]) -> int:
     """Run the command and return its exit status."""
     try:
         status = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
-        sys.stdout.flush()
     except click.UsageError as error:
         return complain(f"{error.format_message()} ({NAME} --help lists the options)", USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        return complain("interrupted", 128 + signal.SIGINT)
     except Stopped as stopped:
         return complain(f"stopped by {stopped.signal.name}", 128 + stopped.signal)
-    except BrokenPipeError:
-        # The reader of standard output went away: end as other filters do, and without a word.
+    except ReaderGoneError:
+        # End as other filters do, without a word, also from the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return int(status or 0)
@@ -87,7 +145,8 @@ def main() -> NoReturn:
     """Entry point of the command."""
     # Blocks are pooled on threads of our own, to whose products BLAS adds none.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What is ignored stays so, as under nohup or in the background of a shell.
+        if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
     sys.exit(run(sys.argv[1:]))

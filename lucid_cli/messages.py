@@ -1,5 +1,7 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
+from contextlib import suppress
+
 import click
 
 NAME = "lucid-pool"
@@ -14,8 +16,18 @@ def shown(text: object) -> str:
 
 def complain(text: str, status: int) -> int:
     """Say what is wrong and return the exit status."""
-    try:
+    with suppress(OSError):  # Nobody reads standard error; the status still tells.
         click.echo(f"{NAME}: {shown(text)}", err=True)
-    except OSError:
-        pass  # Nobody reads standard error; the status still tells.
     return status
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads standard output any more; Click would answer a BrokenPipeError with status 1."""
+
+
+def emit(line: str) -> None:
+    """One line on standard output."""
+    try:
+        click.echo(line)
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error

@@ -21,20 +21,24 @@ def join_sizes(args: Iterable[str]) -> list[str]:
     joined: list[str] = []
     rest = list(args)
     while rest:
-        token = rest.pop(0)
-        joined.append(token)
-        if token == "--":
+        word = rest.pop(0)
+        joined.append(word)
+        if word == "--":
             break
-        if not _SIZE_OPTION.fullmatch(token):
+        if not _SIZE_OPTION.fullmatch(word):
             continue
-        if token in ("-s", "--size") and rest:
+        if word in ("-s", "--size") and rest:
             joined.append(rest.pop(0))
-        if _DIMENSION.fullmatch(re.sub(r"^(--size=|-s)", "", joined[-1])) and rest and _DIMENSION.fullmatch(rest[0]):
+        if (
+            _DIMENSION.fullmatch(re.sub(r"^(--size=|-s)", "", joined[-1]))
+            and rest
+            and _DIMENSION.fullmatch(rest[0])
+        ):
             joined[-1] += "x" + rest.pop(0)
     return joined + rest
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[Size]):
     """`4`, `4x5`, `4,5` or `4 5`; `keep` for a dimension keeps its length."""
 
     name = "size"
@@ -52,7 +56,7 @@ class SizeType(click.ParamType):
         return (rows, cols) if len(parts) == 2 else (rows, rows)
 
 
-class BytesType(click.ParamType):
+class BytesType(click.ParamType[int]):
     """A number of bytes: `1048576`, `256MiB`, `1.5GB`, `64M` (binary, as shells have it)."""
 
     name = "bytes"

@@ -38,7 +38,13 @@ def console() -> Console:
 def table(report: Report) -> Table:
     """One row for each pooled dataset."""
     made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name, justify in (("dataset", "left"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"), ("ratio", "right")):
+    for name, justify in (
+        ("dataset", "left"),
+        ("shape", "left"),
+        ("dtype", "left"),
+        ("bytes", "right"),
+        ("ratio", "right"),
+    ):
         made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for d in report.datasets:
         made.add_row(
@@ -56,11 +62,14 @@ def timing(report: Report) -> Text:
     threads = f"{report.threads} thread{'s' * (report.threads > 1)}"
     if report.dry_run:
         most = max(d.blocks_bytes for d in report.datasets)
-        return Text(f"dry run: buffers up to {size(most)} of {size(report.max_memory)}, {threads}; nothing written")
+        return Text(
+            f"dry run: buffers up to {size(most)} of {size(report.max_memory)}, {threads}; nothing written"
+        )
     rate = report.input_bytes / report.total_seconds / 1e9 if report.total_seconds else 0.0
+    steps = ("read", report.read_seconds), ("pool", report.pool_seconds), ("write", report.write_seconds)
     return Text(
-        f"read {report.read_seconds:.2f} s · pool {report.pool_seconds:.2f} s · write {report.write_seconds:.2f} s"
-        f" · total {report.total_seconds:.2f} s · {rate:.2f} GB/s · {threads}"
+        " · ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
+        + f" · total {report.total_seconds:.2f} s · {rate:.2f} GB/s · {threads}"
         f" · peak memory {size(report.peak_memory_bytes)}"
     )
 

@@ -24,9 +24,7 @@ def mean(values: list[float]) -> Fraction | float:
     return sum((Fraction(v) for v in values), Fraction(0)) / len(values)
 
 
-def adaptive_avg_pool2d(
-    x: np.ndarray, output_size: tuple[int, int], *, skip_nan: bool = False
-) -> np.ndarray:
+def adaptive_avg_pool2d(x: np.ndarray, output_size: tuple[int, int], *, skip_nan: bool = False) -> np.ndarray:
     """Means of (..., H, W) as an object array of `Fraction`, or float where not finite."""
     height, width = x.shape[-2:]
     rows, cols = output_size
@@ -35,9 +33,7 @@ def adaptive_avg_pool2d(
         for i in range(rows):
             for j in range(cols):
                 values = [
-                    x[(*lead, r, c)].item()
-                    for r in window(i, height, rows)
-                    for c in window(j, width, cols)
+                    x[(*lead, r, c)].item() for r in window(i, height, rows) for c in window(j, width, cols)
                 ]
                 if skip_nan:
                     values = [v for v in values if not math.isnan(v)]

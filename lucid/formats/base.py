@@ -97,6 +97,7 @@ class Source(ABC):
         ------
         FormatError
             The file ends early, or cannot be decoded.
+
         """
 
     @abstractmethod

@@ -25,6 +25,7 @@ def open_regular(path: Path) -> int:
     ------
     NotFoundError, FileError
         There is none, it is something else, or it may not be read.
+
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -47,6 +48,7 @@ def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
     ------
     FormatError
         The file ends before.
+
     """
     done = 0
     while done < len(buffer):
@@ -76,6 +78,7 @@ def claim(descriptor: int, size: int) -> None:
     ------
     FileError
         There is no room.
+
     """
     try:
         if hasattr(os, "posix_fallocate") and size:
@@ -106,9 +109,11 @@ def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
         yield base + sum(i * step for i, step in zip(index, steps, strict=False)), length
 
 
-def read_region(descriptor: int, offset: int, shape: tuple[int, ...], region: Region, itemsize: int, buffer: Array) -> None:
+def read_region(
+    descriptor: int, offset: int, shape: tuple[int, ...], region: Region, itemsize: int, buffer: Array
+) -> None:
     """Read a region of a C-ordered array that begins at an offset of a file."""
-    view, done = memoryview(buffer), 0
+    view, done = buffer.data, 0
     for first, length in runs(shape, region):
         read_at(descriptor, offset + first * itemsize, view[done : done + length * itemsize])
         done += length * itemsize
@@ -116,7 +121,7 @@ def read_region(descriptor: int, offset: int, shape: tuple[int, ...], region: Re
 
 def write_region(descriptor: int, offset: int, shape: tuple[int, ...], region: Region, values: Array) -> None:
     """Write a region of a C-ordered array that begins at an offset of a file."""
-    view, done = memoryview(values.reshape(-1).view(np.uint8)), 0
+    view, done = values.reshape(-1).view(np.uint8).data, 0
     for first, length in runs(shape, region):
         write_at(descriptor, offset + first * values.itemsize, view[done : done + length * values.itemsize])
         done += length * values.itemsize
@@ -165,7 +170,9 @@ class Replacement:
             finally:
                 os.close(folder)
         except FileExistsError:
-            raise ExistsError(f"output {self.target} exists by now; -f (overwrite=True) replaces it") from None
+            raise ExistsError(
+                f"output {self.target} exists by now; -f (overwrite=True) replaces it"
+            ) from None
         except OSError as error:
             raise FileError(f"output {self.target} cannot be put in place: {error.strerror}") from error
 
@@ -197,6 +204,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
     ------
     ExistsError, NotFoundError, FileError
         It exists and may not be replaced; its folder is not there; it is a folder or a device.
+
     """
     if target.is_dir():
         raise FileError(f"output {target} is a folder; expected a file name")

@@ -28,11 +28,14 @@ class Hdf5Source(Source):
     """An HDF5 file; its arrays are named by their paths."""
 
     def __init__(self, path: Path, *, input_numbers: str | None = None) -> None:
+        del input_numbers  # HDF5 names the types of its elements
         super().__init__(path)
-        os.close(open_regular(path))
+        self._descriptor = open_regular(path)
+        self._size = os.fstat(self._descriptor).st_size
         try:
             self.file = h5py.File(path, "r")
         except OSError as error:
+            os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
@@ -45,7 +48,9 @@ class Hdf5Source(Source):
         if not found:
             seen = [f"{name} {dataset.shape}" for name, dataset in datasets(self.file)]
             listed = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
-            raise DatasetError(f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}")
+            raise DatasetError(
+                f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}"
+            )
         return tuple(found)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
@@ -57,11 +62,15 @@ class Hdf5Source(Source):
             dataset.read_direct(values, region)
         except (OSError, RuntimeError) as error:
             raise FormatError(f"dataset {spec.name} cannot be read: {reason(error)}") from error
+        # HDF5 reads zeros from behind the end of a file.
+        if os.fstat(self._descriptor).st_size < self._size:
+            raise FormatError("ends before its data; it shrank while it was read")
         return values
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+        os.close(self._descriptor)
 
 
 def reason(error: Exception) -> str:
@@ -83,22 +92,24 @@ def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
     Soft and external links come as h5py's link objects and are not followed.
     """
     seen = {_identity(file)}
-    pending: list[tuple[str, h5py.Group]] = [("", file)]
+    pending: list[tuple[str, Iterator[str], h5py.Group]] = [("", iter(file), file)]
     while pending:
-        path, group = pending.pop(0)
-        for name in group:
-            link = group.get(name, getlink=True)
-            full = f"{path}/{name}"
-            if not isinstance(link, h5py.HardLink):
-                yield full, link, True
-                continue
-            item = group[name]
-            identity = _identity(item)
-            first = identity not in seen
-            seen.add(identity)
-            yield full, item, first
-            if first and isinstance(item, h5py.Group):
-                pending.append((full, item))
+        path, names, group = pending[-1]
+        name = next(names, None)
+        if name is None:
+            pending.pop()
+            continue
+        full, link = f"{path}/{name}", group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            yield full, link, True
+            continue
+        item = group[name]
+        identity = _identity(item)
+        first = identity not in seen
+        seen.add(identity)
+        yield full, item, first
+        if first and isinstance(item, h5py.Group):
+            pending.append((full, iter(item), item))
 
 
 def _identity(item: Any) -> tuple[int, bytes]:
@@ -125,6 +136,7 @@ def spec_of(name: str, dataset: h5py.Dataset) -> ArraySpec:
         Its elements are in other files.
     MissingExtraError
         It needs a filter that is not installed.
+
     """
     creation = dataset.id.get_create_plist()
     if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
@@ -266,7 +278,7 @@ def create_dataset(file: h5py.File, pooled: Pooled, origin: h5py.Dataset | None 
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    limits = pooled.shape
+    limits: tuple[int | None, ...] = pooled.shape
     if origin is not None:
         limits = _limits(origin, pooled)
         _copy_filters(origin.id.get_create_plist(), creation)
@@ -279,7 +291,9 @@ def create_dataset(file: h5py.File, pooled: Pooled, origin: h5py.Dataset | None 
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
-    space = h5py.h5s.create_simple(pooled.shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
+    space = h5py.h5s.create_simple(
+        pooled.shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits)
+    )
     kind = h5py.h5t.py_create(pooled.dtype, logical=True)
     dataset = h5py.Dataset(h5py.h5d.create(file.id, pooled.name.encode(), kind, space, creation, links))
     if origin is not None:

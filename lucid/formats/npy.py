@@ -53,6 +53,7 @@ def read_header(read: Any) -> Header:
         The header does not follow the format.
     DTypeError
         It does, but the elements are Python objects, which only pickle could read.
+
     """
     prefix = read(0, 8)
     if prefix[:6] != MAGIC:
@@ -92,7 +93,16 @@ def _shape(value: object) -> tuple[int, ...]:
 def _dtype(descr: Any) -> np.dtype[Any]:
     try:
         dtype = numpy_format.descr_to_dtype(descr)
-    except (TypeError, ValueError, SyntaxError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
+    except (
+        TypeError,
+        ValueError,
+        SyntaxError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         raise FormatError(f"its header has dtype {str(descr)[:80]!r}, which NumPy does not know") from None
     if dtype.hasobject:
         raise DTypeError("holds Python objects, which are not read because a pickle can run code")
@@ -104,7 +114,9 @@ def spec_of(header: Header, input_numbers: str | None) -> ArraySpec:
     dtype = header.dtype
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         if input_numbers != "bfloat16":
-            raise DTypeError("has elements of two bytes without a type; if they are bfloat16, say --input-dtype bfloat16")
+            raise DTypeError(
+                "has elements of two bytes without a type; if they are bfloat16, say --input-dtype bfloat16"
+            )
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
@@ -150,7 +162,14 @@ class NpySource(Source):
         shape = shape_of(region)
         target = buffer[: size_of(shape) * spec.dtype.itemsize]
         if spec.order == "F":
-            read_region(self._descriptor, self._header.offset, spec.shape[::-1], region[::-1], spec.dtype.itemsize, target)
+            read_region(
+                self._descriptor,
+                self._header.offset,
+                spec.shape[::-1],
+                region[::-1],
+                spec.dtype.itemsize,
+                target,
+            )
             return target.view(spec.dtype).reshape(shape[::-1]).T
         read_region(self._descriptor, self._header.offset, spec.shape, region, spec.dtype.itemsize, target)
         return target.view(spec.dtype).reshape(shape)
@@ -173,7 +192,10 @@ class NpySink(Sink):
         """Write the header, and claim the space so that a full disk shows now."""
         if len(pooled) != 1:
             names = ", ".join(p.source.name for p in pooled)
-            raise DatasetError(f"a .npy file holds one array, {source.path.name} has {len(pooled)}; choose with --dataset: {names}")
+            raise DatasetError(
+                f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
+                f"choose with --dataset: {names}"
+            )
         (only,) = pooled
         descr = "|V2" if only.numbers == "bfloat16" else numpy_format.dtype_to_descr(only.dtype)
         header = io.BytesIO()

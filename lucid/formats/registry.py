@@ -4,10 +4,10 @@ A format is one row here; its module is imported when a file needs it.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from lucid.errors import ArgumentError, FormatError, MissingExtraError
 from lucid.formats.base import Sink, Source
@@ -38,16 +38,15 @@ class Format:
         sink: Sink = self._load(self.sink)(path, overwrite=overwrite)
         return sink
 
-    def _load(self, name: str) -> Callable[..., object]:
+    def _load(self, name: str) -> Any:
         try:
-            made: Callable[..., object] = getattr(import_module(self.module), name)
+            return getattr(import_module(self.module), name)
         except ModuleNotFoundError as error:
             if self.extra is None:
                 raise
             raise MissingExtraError(
                 f"{self.name} files need the extra '{self.extra}': pip install 'lucid-pool[{self.extra}]'"
             ) from error
-        return made
 
 
 FORMATS = (
@@ -81,6 +80,7 @@ def format_of_content(path: Path) -> Format:
         The file cannot be opened.
     FormatError
         It is of no format known.
+
     """
     descriptor = open_regular(path)
     try:
@@ -103,6 +103,7 @@ def format_of_suffix(path: Path) -> Format:
     ------
     ArgumentError
         The suffix names none.
+
     """
     for format_ in FORMATS:
         if path.suffix.lower() in format_.suffixes:

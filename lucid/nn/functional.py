@@ -71,6 +71,7 @@ def adaptive_avg_pool2d(
     >>> import numpy as np
     >>> adaptive_avg_pool2d(np.arange(6.0).reshape(1, 2, 3), (1, 2))
     array([[[2., 3.]]])
+
     """
     array = _as_array(x)
     name = name_of(array.dtype)
@@ -89,7 +90,9 @@ def adaptive_avg_pool2d(
         if array.size <= SMALL:
             workers = 1
         pieces = _pieces(pooling, source, out, 1 if workers == 1 else workers * PIECES_PER_THREAD)
-        for _ in in_order(lambda piece: pooling.means(*piece), pieces, workers=workers, in_flight=2 * workers):
+        for _ in in_order(
+            lambda piece: pooling.means(*piece), pieces, workers=workers, in_flight=2 * workers
+        ):
             pass
     return out.view(array.dtype) if name == "bfloat16" else out
 
@@ -103,6 +106,7 @@ def resolve_size(output_size: OutputSize, plane: tuple[int, int]) -> tuple[int, 
         As `adaptive_avg_pool2d`.
     ShapeError
         The plane is empty.
+
     """
     if 0 in plane:
         raise ShapeError(f"planes of {plane[0]}x{plane[1]} have no cells to average")
@@ -140,7 +144,9 @@ def check_threads(threads: int) -> int:
 
 def _as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
     if isinstance(x, np.ma.MaskedArray):
-        raise DTypeError("`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'")
+        raise DTypeError(
+            "`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'"
+        )
     try:
         return np.asarray(x)
     except (TypeError, RuntimeError) as error:
@@ -161,6 +167,6 @@ def _pieces(
         for first in range(0, count, step):
             for band in range(bands):
                 chosen = (rows.n_out * band // bands, rows.n_out * (band + 1) // bands)
-                start, stop = rows.windows(*chosen).span
+                start, stop = rows.cuts(chosen[0] * rows.slabs, chosen[1] * rows.slabs).span
                 part = slice(first, first + step)
                 yield planes[part, start:stop], means[part, chosen[0] : chosen[1]], chosen, across

@@ -51,6 +51,7 @@ class AdaptiveAvgPool2d(Module):
     AdaptiveAvgPool2d(output_size=(4, 4))
     >>> pool(lucid.ones((2, 256, 14, 14))).shape
     (2, 256, 4, 4)
+
     """
 
     output_size: OutputSize

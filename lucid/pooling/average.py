@@ -17,17 +17,19 @@ is in the array.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid.pooling.dtypes import Numbers, narrow, widen
 from lucid.pooling.kernels import order_of, two_sum, window_sums
-from lucid.pooling.windows import Cuts, Grid, Ints
+from lucid.pooling.windows import Cuts, Grid
 
-Floats = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
+#: float32 or float64, as the accumulator is.
+Floats = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
-Array = npt.NDArray[np.generic]
 
 #: Cells of a tile: 1 MiB as float32, the level-2 cache of current machines. A quarter of it
 #: was 10 % slower at 56x56 and 60 % slower at 7x7, for its Python calls.
@@ -38,6 +40,9 @@ SCALE = 2.0**-64
 
 
 Span = tuple[int, int]
+
+#: Overflow and invalid operations are what the rules below detect and mend, not news.
+_quietly = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
 @dataclass
@@ -52,15 +57,23 @@ class Sums:
     cells: Floats
     scale: Doubles | None = None
 
+    @_quietly
     def means(self) -> Floats:
         """The quotients, corrected by their remainders where `low` is known."""
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            means = self.high / self.cells
-            if self.low is not None:
-                high, low = _exact_product(means, self.cells)
-                corrected = means + ((self.high - high) - low + self.low) / self.cells
-                means = np.where(np.isfinite(corrected), corrected, means)
-            return means if self.scale is None else means / self.scale
+        means = self.high / self.cells
+        if self.low is not None:
+            high, low = _exact_product(means, self.cells)
+            corrected = means + ((self.high - high) - low + self.low) / self.cells
+            means = np.where(np.isfinite(corrected), corrected, means)
+        return means if self.scale is None else means / self.scale
+
+
+#: Which intervals, and these.
+Band = tuple[slice, Cuts]
+#: Which planes, which intervals of rows and of columns counted from the tile, and its cells.
+Tile = tuple[slice, Band, Band, Floats]
+#: Which planes, the first slab along rows and columns, and the sums from there.
+SlabSums = tuple[slice, int, int, Sums]
 
 
 @dataclass(frozen=True)
@@ -81,19 +94,40 @@ class Pooling:
             (planes, height, width, inner): the cells that those windows cover, any strides.
         out
             (planes, rows, columns, inner), any strides.
+
         """
         if 0 in out.shape:
             return
         if not self.grid.windows_are_whole:
             total = Accumulator(self, rows, cols, source.shape[0], source.shape[3])
-            total.add(source, self.row_slabs(rows), self.col_slabs(cols))
+            total.add(self.slab_sums(source, self.row_slabs(rows), self.col_slabs(cols)))
             total.means(out)
             return
-        row_cuts = self.grid.rows.windows(*rows).relative()
-        col_cuts = self.grid.cols.windows(*cols).relative()
-        for planes, band, tile in self._tiles(source, row_cuts):
-            sums = self._sums(tile, row_cuts[band].relative(), col_cuts)
-            self._store(sums, out[planes, band])
+        row_cuts = self.grid.rows.cuts(*rows).relative
+        col_cuts = self.grid.cols.cuts(*cols).relative
+        for planes, (down, row_part), (across, col_part), tile in self._tiles(source, row_cuts, col_cuts):
+            self._store(self._sums(tile, row_part, col_part), out[planes, down, across])
+
+    def slab_sums(self, source: Array, row_slabs: Span, col_slabs: Span) -> list[SlabSums]:
+        """Sums of slabs, for an `Accumulator`.
+
+        Parameters
+        ----------
+        source
+            (planes, height, width, inner): the cells that those slabs cover, any strides.
+
+        """
+        row_cuts = self.grid.rows.cuts(*row_slabs).relative
+        col_cuts = self.grid.cols.cuts(*col_slabs).relative
+        return [
+            (
+                planes,
+                row_slabs[0] + down.start,
+                col_slabs[0] + across.start,
+                self._sums(tile, row_part, col_part),
+            )
+            for planes, (down, row_part), (across, col_part), tile in self._tiles(source, row_cuts, col_cuts)
+        ]
 
     def row_slabs(self, windows: Span) -> Span:
         """The slabs of a range of windows along the rows."""
@@ -103,23 +137,25 @@ class Pooling:
         """The slabs of a range of windows along the columns."""
         return windows[0] * self.grid.cols.slabs, windows[1] * self.grid.cols.slabs
 
-    def _tiles(self, source: Array, rows: Cuts) -> Iterator[tuple[slice, slice, Floats]]:
-        """Whole intervals of planes, cut to fit the cache, as contiguous accumulator arrays."""
+    def _tiles(self, source: Array, rows: Cuts, cols: Cuts) -> Iterator[Tile]:
+        """Cut planes to fit the cache, as contiguous accumulator arrays."""
         planes, height, width, inner = source.shape
         step = max(1, self.tile_cells // (height * width * inner))
-        bands = _row_bands(rows, self.tile_cells // (width * inner))
+        row_bands = _bands(rows, self.tile_cells // (width * inner))
+        col_bands = _bands(cols, self.tile_cells // (int(rows.lengths.max()) * inner))
         ready = source.dtype == self.numbers.accumulator and source.dtype.isnative
         for first in range(0, planes, step):
             chosen = slice(first, first + step)
-            for band in bands:
-                start, stop = rows[band].span
-                tile = source[chosen, start:stop]
-                if not (ready and tile.flags.c_contiguous):
-                    copy = np.empty(tile.shape, self.numbers.accumulator)
-                    widen(tile, self.numbers.source, copy)
-                    tile = copy
-                yield chosen, band, tile
+            for row_band in row_bands:
+                for col_band in col_bands:
+                    tile = source[(chosen, *(slice(*band[1].span) for band in (row_band, col_band)))]
+                    if not (ready and tile.flags.c_contiguous):
+                        copy = np.empty(tile.shape, self.numbers.accumulator)
+                        widen(tile, self.numbers.source, copy)
+                        tile = copy
+                    yield chosen, _from_zero(row_band), _from_zero(col_band), tile
 
+    @_quietly
     def _store(self, sums: Sums, out: Array) -> None:
         """Divide, and round once to the result."""
         if sums.low is None and sums.high.dtype == out.dtype:
@@ -129,6 +165,7 @@ class Pooling:
             sums = Sums(sums.high.astype(np.float64), None, sums.cells.astype(np.float64))
         narrow(sums.means(), self.numbers.result, out)
 
+    @_quietly
     def _sums(self, tile: Floats, rows: Cuts, cols: Cuts) -> Sums:
         """Sums over a contiguous accumulator tile, with every rule kept."""
         order = order_of(self.grid)
@@ -138,8 +175,7 @@ class Pooling:
             if missing.any():
                 cells, _ = window_sums((~missing).astype(tile.dtype), rows, cols, order)
                 tile = np.where(missing, tile.dtype.type(0), tile)
-        with np.errstate(over="ignore", invalid="ignore"):
-            high, low = window_sums(tile, rows, cols, order)
+        high, low = window_sums(tile, rows, cols, order)
         sums = Sums(high, low, cells.astype(high.dtype))
         # Not `(abs(high) > limit).any()`: NaN would pass it.
         if not (np.abs(high) <= _limit(tile)).all():
@@ -161,15 +197,11 @@ class Accumulator:
         shape = (planes, rows[1] - rows[0], cols[1] - cols[0], inner)
         self._sums = Sums(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.ones(shape))
 
-    def add(self, source: Array, row_slabs: Span, col_slabs: Span) -> None:
-        """Add the slabs that `source`, shape (planes, height, width, inner), covers."""
-        pooling = self._pooling
-        row_cuts = pooling.grid.rows.cuts(*row_slabs).relative()
-        col_cuts = pooling.grid.cols.cuts(*col_slabs).relative()
-        for planes, band, tile in pooling._tiles(source, row_cuts):
-            part = pooling._sums(tile, row_cuts[band].relative(), col_cuts)
-            first = row_slabs[0] + band.start
-            self._add_sums(planes, part, first, col_slabs[0])
+    @_quietly
+    def add(self, slabs: list[SlabSums]) -> None:
+        """Add the sums of further slabs, as `Pooling.slab_sums` gives them."""
+        for planes, row, col, sums in slabs:
+            self._add_sums(planes, sums, row, col)
 
     def _add_sums(self, planes: slice, part: Sums, row: int, col: int) -> None:
         """Add the slabs of each window in order; one step serves all windows at once."""
@@ -187,32 +219,42 @@ class Accumulator:
                 there = (planes, slice(window[0], window[0] + height), slice(window[1], window[1] + width))
                 self._add_step(there, part.high[here], low[here], cells[here], scale[here])
 
-    def _add_step(self, there: tuple[slice, ...], high: Floats, low: Floats, cells: Floats, scale: Floats) -> None:
+    def _add_step(
+        self, there: tuple[slice, ...], high: Floats, low: Floats, cells: Floats, scale: Floats
+    ) -> None:
         total = self._sums
-        assert total.low is not None and total.scale is not None
+        assert total.low is not None
+        assert total.scale is not None
         common = np.minimum(total.scale[there], scale)
         old = common / total.scale[there]
         new = common / scale
-        with np.errstate(invalid="ignore", over="ignore"):
-            summed, dropped = two_sum(total.high[there] * old, high * new)
-            total.low[there] = total.low[there] * old + low * new + dropped
+        summed, dropped = two_sum(total.high[there] * old, high * new)
+        total.low[there] = total.low[there] * old + low * new + dropped
         total.high[there] = summed
         total.cells[there] += cells
         total.scale[there] = common
 
+    @_quietly
     def means(self, out: Array) -> None:
         """Write the means once every slab was added."""
         narrow(self._sums.means(), self._pooling.numbers.result, out)
 
 
-def _row_bands(rows: Cuts, height: int) -> list[slice]:
-    """Consecutive groups of intervals that span at most `height` rows, or one interval each."""
+def _bands(cuts: Cuts, cells: int) -> list[Band]:
+    """Consecutive groups of intervals that span at most so many cells, or one interval each."""
+    if cuts.span[1] - cuts.span[0] <= cells:
+        return [(slice(0, len(cuts)), cuts)]
     bands, first = [], 0
-    for i in range(1, len(rows) + 1):
-        if i == len(rows) or rows.stops[i] - rows.starts[first] > height:
-            bands.append(slice(first, i))
-            first = i
+    while first < len(cuts):
+        fitting = int(np.searchsorted(cuts.stops, cuts.starts[first] + cells, "right"))
+        band = slice(first, max(first + 1, fitting))
+        bands.append((band, cuts[band]))
+        first = band.stop
     return bands
+
+
+def _from_zero(band: Band) -> Band:
+    return band[0], band[1].relative
 
 
 def _limit(tile: Floats) -> float:
@@ -230,16 +272,20 @@ def _exact_product(value: Floats, cells: Floats) -> tuple[Doubles, Doubles]:
     return two_sum(leading * cells, (value - leading) * cells)
 
 
-def _at(tile: Floats, rows: Ints, cols: Ints) -> Floats:
-    """The cells of every plane where `rows` and `cols` cross."""
-    return tile[:, rows[:, None], cols]
+def _corners(tile: Floats, rows: Cuts, cols: Cuts, down: int, right: int) -> Floats:
+    """The cell of every window that lies `down` and `right` of its first; a view where they are regular."""
+    if rows.step and cols.step:
+        return tile[:, down :: rows.step, right :: cols.step][:, : len(rows), : len(cols)]
+    return tile[:, (rows.starts + down)[:, None], cols.starts + right]
 
 
 def _mend_constants(sums: Sums, tile: Floats, rows: Cuts, cols: Cuts) -> Sums:
     """Give windows of equal cells the exact sum."""
     down, right = (0, 1) if cols.lengths.min() > 1 else (int(rows.lengths.min() > 1), 0)
-    first = _at(tile, rows.starts, cols.starts)
-    alike = first == _at(tile, rows.starts + down, cols.starts + right)
+    first = _corners(tile, rows, cols, 0, 0)
+    alike = first == _corners(tile, rows, cols, down, right)
+    if not alike.any():
+        return sums
     # Zeros sum exactly and are what features have most of.
     alike &= (first != 0) & np.isfinite(first)
     if not alike.any():
@@ -250,8 +296,7 @@ def _mend_constants(sums: Sums, tile: Floats, rows: Cuts, cols: Cuts) -> Sums:
     # Comparing all cells takes longer than pooling them. It is left out where the sum is
     # right already, as for small integers, or further off than rounding can be.
     alike &= (high != sums.high) | (low != old_low)
-    with np.errstate(invalid="ignore", over="ignore"):
-        alike &= np.abs(sums.high - high) <= 2.0**-12 * np.abs(high)
+    alike &= np.abs(sums.high - high) <= 2.0**-12 * np.abs(high)
     planes = np.flatnonzero(alike.any((1, 2, 3)))
     if not len(planes):
         return sums
@@ -290,8 +335,7 @@ def _extreme_sums(plane: Floats, rows: Cuts, cols: Cuts, order: str) -> tuple[Do
     """Sums of a plane that holds NaN, Inf or huge values, as (high, low, scale)."""
 
     def sums_of(cells: Floats) -> tuple[Doubles, Doubles]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            high, low = window_sums(cells, rows, cols, order)
+        high, low = window_sums(cells, rows, cols, order)
         return high.astype(np.float64), np.zeros(high.shape) if low is None else low
 
     def holds(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -307,7 +351,6 @@ def _extreme_sums(plane: Floats, rows: Cuts, cols: Cuts, order: str) -> tuple[Do
         high, low = np.where(big, small_high, high), np.where(big, small_low, low)
         scale[big] = factor
     high[holds(plane == np.inf)] += np.inf
-    with np.errstate(invalid="ignore"):
-        high[holds(plane == -np.inf)] -= np.inf
+    high[holds(plane == -np.inf)] -= np.inf
     high[holds(np.isnan(plane))] = np.nan
     return high, low, scale

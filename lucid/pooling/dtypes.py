@@ -38,8 +38,9 @@ def name_of(dtype: np.dtype[np.generic]) -> str:
     ------
     DTypeError
         For complex, long double, structured, text, object, date and all other dtypes.
+
     """
-    if dtype.name in NAMES and dtype.kind != "V" or dtype.name == "bfloat16":
+    if (dtype.name in NAMES and dtype.kind != "V") or dtype.name == "bfloat16":
         return dtype.name
     raise DTypeError(f"cannot average dtype {dtype}; expected one of {', '.join(NAMES)}")
 
@@ -72,16 +73,15 @@ def widen(source: npt.NDArray[np.generic], name: str, out: npt.NDArray[np.floati
     np.copyto(out, source, casting="same_kind" if source.dtype.kind == "f" else "unsafe")
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def narrow(means: npt.NDArray[np.floating], name: str, out: npt.NDArray[np.generic]) -> None:
     """Round means once, to nearest even, into an array of type `name`."""
     if name != "bfloat16":
-        with np.errstate(over="ignore", under="ignore"):
-            np.copyto(out, means, casting="same_kind")
+        np.copyto(out, means, casting="same_kind")
         return
     # Rounding first to float32 and then to bfloat16 would round twice. Rounding the first
     # step to odd keeps what the second needs to know (Boldo & Melquiond 2008).
-    with np.errstate(over="ignore", under="ignore"):
-        single = means.astype(np.float32)
+    single = means.astype(np.float32)
     bits = single.view(np.uint32)
     exact = (single == means) | np.isnan(means) | np.isinf(means)
     away = np.abs(single.astype(np.float64)) > np.abs(means)

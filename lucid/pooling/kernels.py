@@ -22,13 +22,14 @@ in order is tried once per shape (`_blas_adds_in_order`), since some kernels do 
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid.pooling.windows import Cuts, Grid
 
-Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[Any]
 
 #: Largest window added in one chain: 31 additions and a division are 16 eps.
 CHAIN_WINDOW = 32
@@ -43,8 +44,12 @@ RUN_CELLS = 192
 #: register tile, a row's sum does not depend on its place; and the product is too
 #: small for BLAS to start threads of its own.
 GROUP = 96
-#: Windows in a matrix product. From 16 on, OpenBLAS' Haswell kernel treats rows unequally.
+#: Rows below which columns are added by their offset; a product would be padded to GROUP rows.
+FEW_ROWS = 32
+#: Windows in a matrix product: more would multiply more zeros.
 BAND = 8
+#: Most windows in a matrix product. From 16 on, OpenBLAS' Haswell kernel treats rows unequally.
+WIDEST_BAND = 15
 
 
 def order_of(grid: Grid) -> str:
@@ -71,7 +76,7 @@ def window_sums(tile: Floats, rows: Cuts, cols: Cuts, order: str) -> tuple[Float
 
 def _separable(tile: Floats, rows: Cuts, cols: Cuts) -> tuple[Floats, Floats | None]:
     planes, _, width, inner = tile.shape
-    row_parts, col_parts = _parts(rows), _parts(cols)
+    row_parts, col_parts = rows.in_parts, cols.in_parts
     bands = np.empty((planes, len(row_parts), width * inner), tile.dtype)
     add_rows(tile.reshape(planes, -1, width * inner), row_parts, bands)
     sums = np.empty((planes * len(row_parts), len(col_parts), inner), tile.dtype)
@@ -82,23 +87,6 @@ def _separable(tile: Floats, rows: Cuts, cols: Cuts) -> tuple[Floats, Floats | N
     return _fold(*_fold(sums.reshape(shape).astype(np.float64), None, 4), 2)
 
 
-def _parts(cuts: Cuts) -> Cuts:
-    """The parts of every interval, as intervals of their own."""
-    if cuts.parts == 1:
-        return cuts
-    edges = np.arange(cuts.parts + 1)
-    cut = cuts.starts[:, None] + edges * cuts.lengths[:, None] // cuts.parts
-    return Cuts(cut[:, :-1].ravel(), cut[:, 1:].ravel(), 1)
-
-
-def _uniform(cuts: Cuts) -> int:
-    """The common length of intervals that follow each other without gap or overlap, else 0."""
-    length = int(cuts.stops[0] - cuts.starts[0])
-    return length if np.array_equal(cuts.starts, cuts.starts[0] + length * np.arange(len(cuts))) and (
-        np.array_equal(cuts.lengths, np.full(len(cuts), length))
-    ) else 0
-
-
 def add_rows(tile: Floats, parts: Cuts, out: Floats) -> None:
     """Add rows `[start, stop)` of (planes, height, run) in order, into (planes, parts, run)."""
     planes, _, run = tile.shape
@@ -106,10 +94,9 @@ def add_rows(tile: Floats, parts: Cuts, out: Floats) -> None:
         # einsum would take the rows for its inner loop and add them in lanes.
         add_columns(tile, parts, out)
         return
-    length = _uniform(parts)
-    if length:
+    if parts.step:
         start, stop = parts.span
-        regular = tile[:, start:stop].reshape(planes * len(parts), length, run)
+        regular = tile[:, start:stop].reshape(planes * len(parts), parts.step, run)
         np.einsum("pkw->pw", regular, out=out.reshape(-1, run))
         return
     for i, (start, stop) in enumerate(zip(parts.starts, parts.stops, strict=True)):
@@ -123,39 +110,76 @@ def add_columns(tile: Floats, parts: Cuts, out: Floats) -> None:
         for j, (start, stop) in enumerate(zip(parts.starts, parts.stops, strict=True)):
             np.einsum("rkc->rc", tile[:, start:stop], out=out[:, j])
         return
-    for j in range(0, len(parts), BAND):
-        band = parts[j : j + BAND]
-        start, stop = band.span
-        _product(tile[:, start:stop, 0], _indicator(band, tile.dtype), out[:, j : j + BAND, 0])
+    if len(tile) < FEW_ROWS:
+        _add_by_offset(tile[:, :, 0], parts, out[:, :, 0])
+        return
+    for start, stop, first, matrix in _column_bands(parts, tile.dtype):
+        _product(tile[:, start:stop, 0], matrix, out[:, first : first + matrix.shape[1], 0])
 
 
-def _indicator(band: Cuts, dtype: np.dtype[np.floating]) -> Floats:
-    """The 0/1 matrix (cells, windows) of the windows that hold each cell of a band."""
-    band = band.relative()
-    cells = np.arange(band.span[1])[:, None]
-    return ((cells >= band.starts) & (cells < band.stops)).astype(dtype)
+Band = tuple[int, int, int, Floats]
+
+
+@lru_cache(maxsize=16)
+def _column_bands(parts: Cuts, dtype: np.dtype[np.floating]) -> list[Band]:
+    """Few neighbouring intervals at a time: (first cell, last, first interval, 0/1 matrix)."""
+    return [
+        (*parts[j : j + BAND].span, j, _indicator(parts[j : j + BAND].relative, dtype))
+        for j in range(0, len(parts), BAND)
+    ]
+
+
+def _indicator(cuts: Cuts, dtype: np.dtype[np.floating]) -> Floats:
+    """The 0/1 matrix (cells, intervals) of the intervals that hold each cell."""
+    cells = np.arange(cuts.span[1])[:, None]
+    return ((cells >= cuts.starts) & (cells < cuts.stops)).astype(dtype)
+
+
+def _add_by_offset(rows: Floats, parts: Cuts, out: Floats) -> None:
+    """Add the first cells of all intervals, then their second, and so on."""
+    out[...] = rows[:, parts.starts]
+    longest, shortest = int(parts.lengths.max()), int(parts.lengths.min())
+    for k in range(1, longest):
+        if k < shortest:
+            out += rows[:, parts.starts + k]
+        else:
+            longer = np.flatnonzero(parts.lengths > k)
+            out[:, longer] += rows[:, parts.starts[longer] + k]
 
 
 def _chain(tile: Floats, rows: Cuts, cols: Cuts) -> Floats:
     """Add the cells of each window in reading order."""
-    planes, height, width, inner = tile.shape
+    planes, _, width, inner = tile.shape
     sums = np.zeros((planes, len(rows), len(cols), inner), tile.dtype)
-    if inner > 1:
-        for i, (top, bottom) in enumerate(zip(rows.starts, rows.stops, strict=True)):
-            for j, (left, right) in enumerate(zip(cols.starts, cols.stops, strict=True)):
-                for r in range(top, bottom):
-                    for c in range(left, right):
-                        sums[:, i, j] += tile[:, r, c]
+    if inner == 1:
+        # Flattened, a plane is one row and its windows are columns of a 0/1 matrix over its cells.
+        flat, means = tile.reshape(planes, -1), sums.reshape(planes, -1)
+        for start, stop, first, matrix in _plane_bands(rows, cols, width, tile.dtype):
+            _product(flat[:, start:stop], matrix, means[:, first : first + matrix.shape[1]])
         return sums
-    # Flattened, a plane is one row and its windows are columns of a 0/1 matrix over its cells.
-    flat = tile.reshape(planes, height * width)
-    across = _indicator(Cuts(np.array([0, *cols.starts]), np.array([width, *cols.stops]), 1), tile.dtype)[:, 1:]
-    for i in range(len(rows)):
-        top, bottom = int(rows.starts[i]), int(rows.stops[i])
+    for i, (top, bottom) in enumerate(zip(rows.starts, rows.stops, strict=True)):
+        for j, (left, right) in enumerate(zip(cols.starts, cols.stops, strict=True)):
+            for r in range(top, bottom):
+                for c in range(left, right):
+                    sums[:, i, j] += tile[:, r, c]
+    return sums
+
+
+@lru_cache(maxsize=16)
+def _plane_bands(rows: Cuts, cols: Cuts, width: int, dtype: np.dtype[np.floating]) -> list[Band]:
+    """As `_column_bands` for flattened planes: the windows of one row at most, or all if few."""
+    across = np.zeros((width, len(cols)), dtype)
+    across[: cols.span[1]] = _indicator(cols, dtype)
+    down = _indicator(rows, dtype)
+    if len(rows) * len(cols) <= WIDEST_BAND:
+        whole = np.einsum("ri,cj->rcij", down, across).reshape(len(down) * width, -1)
+        return [(0, len(whole), 0, whole)]
+    bands = []
+    for i, (top, bottom) in enumerate(zip(rows.starts, rows.stops, strict=True)):
         for j in range(0, len(cols), BAND):
             matrix = np.tile(across[:, j : j + BAND], (bottom - top, 1))
-            _product(flat[:, top * width : bottom * width], matrix, sums[:, i, j : j + BAND, 0])
-    return sums
+            bands.append((int(top) * width, int(bottom) * width, i * len(cols) + j, matrix))
+    return bands
 
 
 def _run(tile: Floats, rows: Cuts) -> tuple[Floats, Floats | None]:
@@ -207,41 +231,38 @@ def _fold(sums: Floats, errors: Floats | None, axis: int) -> tuple[Floats, Float
 def _product(rows: Floats, matrix: Floats, out: Floats) -> None:
     """`rows @ matrix` for a 0/1 matrix, every sum added in order from the first cell."""
     windows = matrix.shape[1]
-    width = _in_order_width(rows.dtype.char, *matrix.shape)
+    width = _in_order_width(rows.dtype, *matrix.shape)
     if width == 0:
-        _product_by_loops(rows, matrix, out)
+        # Many times slower, but right: no BLAS seen so far comes here for all shapes.
+        out[...] = 0
+        for cell, window in zip(*np.nonzero(matrix), strict=True):
+            out[:, window] += rows[:, cell]
         return
     if width > windows:
         matrix = np.pad(matrix, ((0, 0), (0, width - windows)))
     whole = len(rows) // GROUP * GROUP
     if whole:
-        groups = np.matmul(rows[:whole].reshape(-1, GROUP, rows.shape[1]), matrix)
-        out[:whole] = groups.reshape(whole, width)[:, :windows]
+        groups = rows[:whole].reshape(-1, GROUP, rows.shape[1])
+        if width == windows:
+            np.matmul(groups, matrix, out=out[:whole].reshape(-1, GROUP, windows))
+        else:
+            out[:whole] = np.matmul(groups, matrix).reshape(whole, width)[:, :windows]
     if whole < len(rows):
         last = np.zeros((GROUP, rows.shape[1]), rows.dtype)
         last[: len(rows) - whole] = rows[whole:]
         out[whole:] = np.matmul(last, matrix)[: len(rows) - whole, :windows]
 
 
-def _product_by_loops(rows: Floats, matrix: Floats, out: Floats) -> None:
-    """The same for a BLAS that keeps another order; 5 to 20 times slower."""
-    out[...] = 0
-    for j in range(matrix.shape[1]):
-        for k in np.flatnonzero(matrix[:, j]):
-            out[:, j] += rows[:, k]
-
-
 @lru_cache(maxsize=4096)
-def _in_order_width(dtype: str, cells: int, windows: int) -> int:
+def _in_order_width(dtype: np.dtype[np.floating], cells: int, windows: int) -> int:
     """The width to which a matrix is padded for BLAS to add in order; 0 if it never does."""
-    for width in (max(windows, 2), 12, 15):
+    for width in (max(windows, 2), 12, WIDEST_BAND):
         if width >= windows and _blas_adds_in_order(dtype, cells, width):
             return width
     return 0
 
 
-@lru_cache(maxsize=4096)
-def _blas_adds_in_order(dtype: str, cells: int, windows: int) -> bool:
+def _blas_adds_in_order(dtype: np.dtype[np.floating], cells: int, windows: int) -> bool:
     """Whether a product of this shape equals adding cell by cell, tried on random numbers.
 
     The order in which BLAS adds depends on the processor, the library and the shape. Numbers

@@ -21,6 +21,7 @@ def stacks(source: Array, out: Array, height_axis: int) -> Iterator[tuple[Array,
     source, out
         Arrays of the same rank whose axes `height_axis` and `height_axis + 1` are spatial
         and whose other lengths agree; any strides.
+
     """
     spatial = (height_axis, height_axis + 1)
     column = abs(source.strides[spatial[1]])

@@ -17,6 +17,7 @@ that is ever held in memory, so `SLAB_CELLS` bounds what one step of a stream ne
 """
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +33,12 @@ SLAB_CELLS = 1 << 16
 SLAB_COLUMNS = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cuts:
-    """Consecutive intervals `[starts[i], stops[i])` of an axis, each summed in `parts`."""
+    """Consecutive intervals `[starts[i], stops[i])` of an axis, each summed in `parts`.
+
+    Compared by identity: tiles share their cuts, and what is derived from cuts is derived once.
+    """
 
     starts: Ints
     stops: Ints
@@ -56,9 +60,23 @@ class Cuts:
     def __getitem__(self, chosen: slice) -> "Cuts":
         return Cuts(self.starts[chosen], self.stops[chosen], self.parts)
 
+    @cached_property
+    def step(self) -> int:
+        """The common length of intervals that follow each other without gap or overlap, else 0."""
+        length = int(self.stops[0] - self.starts[0])
+        edges = self.starts[0] + length * np.arange(len(self) + 1)
+        seamless = np.array_equal(self.starts, edges[:-1]) and np.array_equal(self.stops, edges[1:])
+        return length if seamless else 0
+
+    @cached_property
     def relative(self) -> "Cuts":
         """The same intervals counted from the first cell that they cover."""
         return Cuts(self.starts - self.span[0], self.stops - self.span[0], self.parts)
+
+    @cached_property
+    def in_parts(self) -> "Cuts":
+        """The parts of every interval, as intervals of their own."""
+        return Cuts(*split(self.starts, self.stops, self.parts), 1)
 
 
 def bounds(n_in: int, n_out: int, first: int = 0, last: int | None = None) -> tuple[Ints, Ints]:
@@ -93,17 +111,17 @@ class Axis:
         """Cells in the longest window."""
         return longest_window(self.n_in, self.n_out)
 
-    def windows(self, start: int, stop: int) -> Cuts:
-        """Windows `[start, stop)`; their slabs are `Axis.cuts(start * slabs, stop * slabs)`."""
-        return Cuts(*bounds(self.n_in, self.n_out, start, stop), self.parts)
-
     def cuts(self, start: int, stop: int) -> Cuts:
         """Slabs `[start, stop)` of the axis; slab `s` belongs to window `s // slabs`."""
-        first, last = start // self.slabs, -(-stop // self.slabs)
-        window = self.windows(first, last)
-        starts, stops = split(window.starts, window.stops, self.slabs)
-        offset = first * self.slabs
-        return Cuts(starts[start - offset : stop - offset], stops[start - offset : stop - offset], self.parts)
+        return _cuts(self, start, stop)
+
+
+@lru_cache(maxsize=16)  # the blocks of a plan ask for the same few again and again
+def _cuts(axis: Axis, start: int, stop: int) -> Cuts:
+    first, last = start // axis.slabs, -(-stop // axis.slabs)
+    starts, stops = split(*bounds(axis.n_in, axis.n_out, first, last), axis.slabs)
+    chosen = slice(start - first * axis.slabs, stop - first * axis.slabs)
+    return Cuts(starts[chosen], stops[chosen], axis.parts)
 
 
 def longest_window(n_in: int, n_out: int) -> int:
@@ -145,4 +163,5 @@ def make_grid(plane: tuple[int, int], output_size: tuple[int, int]) -> Grid:
 
 def _axis(n_in: int, n_out: int, longest: int, slab: int) -> Axis:
     slabs = -(-longest // slab)
-    return Axis(n_in, n_out, slabs, -(-(-(-longest // slabs)) // PART))
+    slab_length = -(-longest // slabs)
+    return Axis(n_in, n_out, slabs, -(-slab_length // PART))

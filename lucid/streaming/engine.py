@@ -25,23 +25,26 @@ Read = Callable[[ArraySpec, Region, Array], Array]
 Write = Callable[[Region, Array], None]
 
 
-class Partial(Protocol):
-    """Sums of the windows of a block, complete when every piece was added."""
+class Total(Protocol):
+    """Sums of the windows of a block, complete when the sums of every piece were added."""
 
-    def add(self, cells: Array, row_slabs: Span, col_slabs: Span) -> None:
+    def add(self, sums: Any, /) -> None:
         """Add the sums of a piece."""
 
-    def means(self, out: Array) -> None:
+    def means(self, out: Array, /) -> None:
         """Write the means."""
 
 
 class Pool(Protocol):
     """The arithmetic, as the engine is given it."""
 
-    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> None:
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span, /) -> None:
         """Write the means of windows over all their cells."""
 
-    def partial(self, shape: tuple[int, ...], rows: Span, cols: Span) -> Partial:
+    def sums(self, cells: Array, row_slabs: Span, col_slabs: Span, /) -> Any:
+        """Sum slabs of windows, for a total."""
+
+    def total(self, shape: tuple[int, ...], rows: Span, cols: Span, /) -> Total:
         """Begin the sums of windows whose cells come in pieces."""
 
 
@@ -68,21 +71,18 @@ def run(
     if plan.is_whole:
         yield from in_order(worker.whole, plan.pieces(), workers=plan.workers, in_flight=2 * plan.workers)
         return
-    partial: Partial | None = None
-    for piece in plan.pieces():
-        cells = worker.read(piece)
+    total: Total | None = None
+    for piece, sums, used in in_order(
+        worker.part, plan.pieces(), workers=plan.workers, in_flight=2 * plan.workers
+    ):
         block = piece.block
         with _clock(seconds, "pool"):
-            if partial is None:
-                partial = pool.partial(shape_of(block.region), block.rows, block.cols)
-            partial.add(cells, piece.row_slabs, piece.col_slabs)
+            total = total or pool.total(shape_of(block.region), block.rows, block.cols)
+            total.add(sums)
         if piece.last:
-            means = np.empty(shape_of(block.region), output_dtype)
-            with _clock(seconds, "pool"):
-                partial.means(means)
-            partial = None
-            worker.write(block.region, means)
-        yield cells.nbytes
+            worker.finish(total, block.region)
+            total = None
+        yield used
 
 
 class _Worker:
@@ -96,26 +96,40 @@ class _Worker:
         self._local = threading.local()
 
     def whole(self, piece: Piece) -> int:
-        """Read a block, pool it, write it."""
-        cells = self.read(piece)
+        """Read a block, pool it, write it; the bytes read."""
+        cells = self._cells(piece)
         block = piece.block
-        shape = shape_of(block.region)
-        means = self._buffer("means", self._plan.costs.output_bytes)
-        means = means[: size_of(shape) * self._dtype.itemsize].view(self._dtype).reshape(shape)
+        means = self._means(block.region)
         with _clock(self._seconds, "pool"):
             self._pool.means(cells, means, block.rows, block.cols)
-        self.write(block.region, means)
+        with _clock(self._seconds, "write"):
+            self._write(block.region, means)
         return cells.nbytes
 
-    def read(self, piece: Piece) -> Array:
-        """The cells of a piece, in this thread's buffer."""
-        with _clock(self._seconds, "read"):
-            return self._read(self._plan.spec, piece.region, self._buffer("cells", self._plan.costs.input_bytes))
+    def part(self, piece: Piece) -> tuple[Piece, Any, int]:
+        """Read a piece and sum it; the piece, the sums, and the bytes read."""
+        cells = self._cells(piece)
+        with _clock(self._seconds, "pool"):
+            return piece, self._pool.sums(cells, piece.row_slabs, piece.col_slabs), cells.nbytes
 
-    def write(self, region: Region, means: Array) -> None:
-        """Write the means of a block."""
+    def finish(self, total: Total, region: Region) -> None:
+        """Write the means of a block whose pieces were all added."""
+        means = self._means(region)
+        with _clock(self._seconds, "pool"):
+            total.means(means)
         with _clock(self._seconds, "write"):
             self._write(region, means)
+
+    def _cells(self, piece: Piece) -> Array:
+        with _clock(self._seconds, "read"):
+            return self._read(
+                self._plan.spec, piece.region, self._buffer("cells", self._plan.costs.input_bytes)
+            )
+
+    def _means(self, region: Region) -> Array:
+        shape = shape_of(region)
+        buffer = self._buffer("means", self._plan.costs.output_bytes)
+        return buffer[: size_of(shape) * self._dtype.itemsize].view(self._dtype).reshape(shape)
 
     def _buffer(self, name: str, size: int) -> Array:
         if not hasattr(self._local, name):

@@ -106,6 +106,12 @@ class Plan:
         )
 
     @property
+    def run_bytes(self) -> int:
+        """Bytes that lie together along the columns and trail axes, so are read at once."""
+        cols = _longest_span(self.grid.cols, self.cols, self.col_slabs)
+        return cols * size_of(self.trail) * self.spec.dtype.itemsize
+
+    @property
     def peak_bytes(self) -> int:
         """Most memory that the buffers take: one block for each worker."""
         return self.workers * self.costs.total_bytes
@@ -194,6 +200,7 @@ def make_plan(
     ------
     MemoryLimitError
         Not even the smallest block fits; the text names the limit that it needs.
+
     """
     shape, h = spec.shape, lead_axes
     chunks = spec.chunks or (1,) * len(shape)
@@ -216,11 +223,13 @@ def make_plan(
         budget = max_memory // count
         plan = _shrink(replace(whole, workers=count), budget)
         if plan.costs.total_bytes <= budget:
-            return _grow(plan, min(budget, BLOCK_BYTES))
+            return _tune(plan, min(budget, BLOCK_BYTES))
         smallest = plan
     assert smallest is not None
     needed = smallest.costs.total_bytes
-    chunk = f", for its chunks of {smallest.costs.chunk_bytes // 2} bytes" if smallest.costs.chunk_bytes else ""
+    chunk = (
+        f", for its chunks of {smallest.costs.chunk_bytes // 2} bytes" if smallest.costs.chunk_bytes else ""
+    )
     raise MemoryLimitError(f"needs `max_memory` of at least {needed} bytes{chunk}; it is {max_memory}")
 
 
@@ -276,13 +285,25 @@ def _fewer_col_slabs(plan: Plan) -> Plan:
     return replace(plan, col_slabs=_half(plan.col_slabs))
 
 
-def _grow(plan: Plan, budget: int) -> Plan:
+def _tune(plan: Plan, target: int) -> Plan:
+    """Bring a block that fits the memory near the size that fits the cache."""
+    if plan.spec.chunks is None or not plan.is_whole:
+        for halve in (_fewer_rows, _fewer_cols) if plan.is_whole else (_fewer_row_slabs, _fewer_col_slabs):
+            while plan.costs.input_bytes > target:
+                smaller = halve(plan)
+                if smaller == plan or smaller.run_bytes < min(plan.run_bytes, target // 2):
+                    break
+                plan = smaller
+    return _grow(plan, target)
+
+
+def _grow(plan: Plan, target: int) -> Plan:
     """Take more samples, the last lead axis first, an outer axis only when the inner is whole."""
     if plan.rows < plan.grid.rows.n_out or plan.cols < plan.grid.cols.n_out or not plan.is_whole:
         return plan
     shape = plan.spec.shape
     for axis in range(plan.lead_axes - 1, -1, -1):
-        room = budget // max(1, plan.costs.total_bytes - plan.costs.chunk_bytes)
+        room = target // max(1, plan.costs.total_bytes - plan.costs.chunk_bytes)
         if room > 1:
             lead = list(plan.lead)
             lead[axis] = max(1, min(shape[axis], lead[axis] * room))

@@ -1,0 +1,73 @@
+"""Examples in the documentation and in docstrings are run as tests."""
+
+from pathlib import Path
+
+from sybil import Sybil
+from sybil.evaluators.doctest import NUMBER
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+ROOT = Path(__file__).parent
+
+
+class ShellParser(CodeBlockParser):
+    """Fenced `console` blocks: each `$ command` must succeed and print what follows it, if anything does."""
+
+    language = "console"
+
+    def evaluate(self, example):
+        import os
+        import subprocess
+        import sys
+
+        folder = Path(example.namespace["folder"])
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        for block in example.parsed.split("$ ")[1:]:
+            line, _, expected = block.partition("\n")
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", line],
+                cwd=folder,
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            seen = done.stdout + done.stderr
+            for shown in filter(None, map(str.strip, expected.splitlines())):
+                assert shown in seen, f"{line}\n{seen}"
+        return ""
+
+
+def setup(namespace):
+    """Give every document an empty folder with the sample data in it."""
+    import os
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp())
+    shutil.copytree(ROOT / "sample_data", folder / "sample_data")
+    namespace["folder"] = folder
+    namespace["before"] = Path.cwd()
+    os.chdir(folder)
+
+
+def teardown(namespace):
+    """Remove it again."""
+    import os
+    import shutil
+
+    os.chdir(namespace["before"])
+    shutil.rmtree(namespace["folder"])
+
+
+pytest_collect_file = (
+    Sybil(
+        parsers=[PythonCodeBlockParser(doctest_optionflags=NUMBER), ShellParser()],
+        patterns=["README.md", "docs/*.md"],
+        setup=setup,
+        teardown=teardown,
+    )
+    + Sybil(parsers=[DocTestParser(optionflags=NUMBER)], patterns=["lucid/**/*.py", "lucid/*.py"])
+).pytest()

@@ -1,0 +1,33 @@
+"""What several test files share."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=5000)
+settings.load_profile("ci")
+
+Result = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Result]:
+    """Run the installed command in an empty folder."""
+    executable = Path(sys.executable).parent / "lucid-pool"
+
+    def run(*args: object, **options: object) -> Result:
+        merged = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120, **options}
+        return subprocess.run([executable, *map(str, args)], check=False, **merged)
+
+    return run

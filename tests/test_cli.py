@@ -1,0 +1,298 @@
+"""The command as a shell sees it: real processes, files, pipes, signals and terminals."""
+
+import json
+import os
+import pty
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lucid_cli.messages import shown
+from lucid_cli.options import join_sizes
+
+SAMPLES = Path(__file__).parents[1] / "sample_data"
+COMMAND = Path(sys.executable).parent / "lucid-pool"
+
+
+@pytest.fixture
+def x(tmp_path, rng):
+    array = rng.standard_normal((4, 3, 20, 16)).astype("f4")
+    np.save(tmp_path / "x.npy", array)
+    return array
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--size", "4", "4", "x.npy"],
+        ["x.npy", "--size", "4", "4"],
+        ["x.npy", "--size", "4"],
+        ["--size", "4", "x.npy"],
+        ["--size", "4x4", "x.npy"],
+        ["--size=4x4", "x.npy"],
+        ["x.npy", "--size=4,4"],
+        ["x.npy", "-s4"],
+        ["-s", "4,4", "x.npy"],
+        ["-s", "4", "4", "--", "x.npy"],
+        ["--size=4", "4", "x.npy"],
+    ],
+)
+def test_every_spelling_of_a_size(args, command, x, tmp_path):
+    done = command(*args)
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "x.pooled.npy").shape == (4, 3, 4, 4)
+
+
+def test_two_sizes_keep_and_files_named_like_numbers(command, x, tmp_path):
+    assert command("x.npy", "-s", "keep", "2", "-o", "y.npy").returncode == 0
+    assert np.load(tmp_path / "y.npy").shape == (4, 3, 20, 2)
+    (tmp_path / "x.npy").rename(tmp_path / "4")
+    assert command("--size", "2", "3", "./4").returncode == 0
+    assert np.load(tmp_path / "4.pooled.npy").shape == (4, 3, 2, 3)
+
+
+@given(
+    st.lists(st.sampled_from(["--size", "-s", "4", "keep", "--size=4", "-s2", "a.npy", "--", "-f", "4x4"]))
+)
+def test_joining_sizes_loses_no_word(args):
+    joined = " ".join(join_sizes(args)).replace("x", " ")
+    assert joined.split() == " ".join(args).replace("x", " ").split()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "text"),
+    [
+        (["x.npy"], 2, "Missing option '-s' / '--size'"),
+        (["--size", "4"], 2, "Missing argument 'INPUT...'"),
+        (["x.npy", "--size", "0"], 2, "'0' holds a dimension below 1"),
+        (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5 or keepx1"),
+        (["x.npy", "--size", "-4"], 2, "'-4' is no size"),
+        (["x.npy", "--size", "4", "--max-memory", "lots"], 2, "'lots' is no number of bytes"),
+        (["x.npy", "--size", "4", "-j", "0"], 2, "0 is not in the range x>=1"),
+        (["x.npy", "--size", "4", "--layout", "ABC"], 2, "`layout` is 'ABC'"),
+        (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
+        (["x.npy", "x.npy", "--size", "4", "-o", "y.npy"], 2, "would both be written to y.npy"),
+        (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
+        (["x.npy", "--sise", "4"], 2, "No such option"),
+        (["gone.npy", "--size", "4"], 1, "lucid-pool: gone.npy: no such file"),
+        (["flat.npy", "--size", "4"], 1, "lucid-pool: flat.npy: has shape (3, 4); expected 4 axes"),
+        (["text.npy", "--size", "4"], 1, "lucid-pool: text.npy: has elements of dtype"),
+        (["cut.npy", "--size", "4"], 1, "lucid-pool: cut.npy: is cut off: it has 200 bytes"),
+        (["x.npy", "--size", "4", "-d", "a"], 1, "lucid-pool: x.npy: has no dataset 'a'"),
+        (["x.npy", "--size", "4", "-o", "no/y.npy"], 1, "there is no folder"),
+        (["x.npy", "--size", "4", "-o", "x.npy"], 1, "exists already; -f (overwrite=True) replaces it"),
+    ],
+)
+def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x, tmp_path):
+    np.save(tmp_path / "flat.npy", np.zeros((3, 4)))
+    np.save(tmp_path / "text.npy", np.zeros((1, 1, 2, 2), "S3"))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:200])
+    before = sorted(tmp_path.iterdir())
+    done = command(*args)
+    assert done.returncode == status, done.stderr
+    assert text in done.stderr.replace("cannot average dtype |S3", "has elements of dtype")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_one_input_fails_the_others_are_done(command, x, tmp_path):
+    done = command("gone.npy", "x.npy", "-s", "2")
+    assert done.returncode == 1
+    assert "lucid-pool: gone.npy: no such file" in done.stderr
+    assert (tmp_path / "x.pooled.npy").exists()
+
+
+def test_existing_outputs_are_refused_before_any_work(command, x, tmp_path):
+    np.save(tmp_path / "a.npy", x)
+    (tmp_path / "x.pooled.npy").write_bytes(b"mine")
+    done = command("a.npy", "x.npy", "-s", "2")
+    assert done.returncode == 1
+    assert not (tmp_path / "a.pooled.npy").exists()
+    assert (tmp_path / "x.pooled.npy").read_bytes() == b"mine"
+    assert command("a.npy", "x.npy", "-s", "2", "-f").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(command, x, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    done = command("x.npy", "-s", "2", "--output-dir", "locked")
+    assert done.returncode == 1
+    assert "is not writable" in done.stderr
+
+
+def test_summary_and_names(command, tmp_path, x):
+    done = command("x.npy", "-s", "2", "--output-dir", ".")
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0] == "x.npy → x.pooled.npy"
+    assert lines[2].split() == [
+        "x.npy",
+        "4×3×20×16",
+        "→",
+        "4×3×2×2",
+        "float32",
+        "15.0",
+        "KiB",
+        "→",
+        "192",
+        "B",
+        "80.0x",
+    ]
+    assert lines[3].startswith("read ")
+    assert "\x1b" not in done.stderr
+    assert command("x.npy", "-s", "2", "-q", "-o", "{stem}-{size}.npy").stderr == ""
+    assert (tmp_path / "x-2x2.npy").exists()
+
+
+def test_json_is_all_of_standard_output(command, x):
+    done = command("x.npy", "gone.npy", "-s", "2", "--json", "-q")
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert good["schema"] == bad["schema"] == 1
+    assert good["datasets"][0]["output_shape"] == [4, 3, 2, 2]
+    assert bad == {"schema": 1, "source": "gone.npy", "error": "no such file"}
+
+
+def test_dry_run(command, x, tmp_path):
+    done = command("x.npy", "-s", "2", "-n", "--max-memory", "1MiB")
+    assert "dry run: buffers up to" in done.stderr
+    assert "of 1.0 MiB" in done.stderr
+    assert not (tmp_path / "x.pooled.npy").exists()
+
+
+def test_environment(command, x, tmp_path):
+    done = command("x.npy", env={**os.environ, "LUCID_POOL_SIZE": "2 3", "LUCID_POOL_DTYPE": "float64"})
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "x.pooled.npy").dtype == "f8"
+
+
+def test_version_and_help(command):
+    assert command("--version").stdout == "lucid-pool 0.1.0\n"
+    assert command("--help").stdout.startswith("Usage: lucid-pool [OPTIONS] INPUT...")
+
+
+def test_samples(command, tmp_path):
+    done = command(
+        SAMPLES / "photograph.npy", SAMPLES / "digits.h5", "--size", "4", "4", "--output-dir", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "digits.pooled.h5") as file:
+        assert file["layers/first"].shape[2:] == (4, 4)
+        assert len(file["labels"]) == len(file["names"])
+
+
+def test_names_that_command_terminals_are_escaped(command, tmp_path):
+    assert shown("a\x1b[31m\n\udcff[b]") == "a\\x1b[31m\\n\\udcff[b]"
+    with h5py.File(tmp_path / "[red]\x1b[2J.h5", "w") as file:
+        file["[bold]\x1b]0;hi\x07"] = np.zeros((1, 1, 2, 2))
+    done = command("[red]\x1b[2J.h5", "-s", "1", "-o", "y.h5")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stderr
+    assert "[bold]\\x1b]0;hi\\x07" in done.stderr
+
+
+def big_file(path, megabytes=2000):
+    """A sparse array that takes seconds to pool and no disk."""
+    with path.open("wb") as file:
+        shape = (megabytes, 1, 512, 512)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + megabytes * MIB)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_end_it_soon_and_leave_nothing(number, status, tmp_path):
+    big_file(tmp_path / "big.npy", 6000)
+    process = subprocess.Popen(
+        [COMMAND, "big.npy", "-s", "7", "-j", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    while len(list(tmp_path.iterdir())) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["big.npy"]
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path, x):
+    script = (
+        f"set -o pipefail; {COMMAND} {' '.join(['x.npy'] * 1)} -s 2 --json -q | true; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"cd {tmp_path}; {script}"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() in ("0", "141")
+    assert done.stderr == ""
+
+
+def on_a_terminal(args, cwd, environment=None):
+    """Run on a pseudo-terminal; everything written to it, and the status."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execve(COMMAND, [str(COMMAND), *args], {**os.environ, "TERM": "xterm", **(environment or {})})
+    seen = b""
+    while select.select([terminal], [], [], 60)[0]:
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(terminal)
+    return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_progress_on_a_terminal(tmp_path):
+    big_file(tmp_path / "big.npy", 1500)
+    seen, status = on_a_terminal(["big.npy", "-s", "1"], tmp_path)
+    assert status == 0
+    assert "\x1b[" in seen
+    assert "big.npy" in seen
+    assert "MiB/s" in seen or "GiB" in seen
+    quiet, _ = on_a_terminal(["big.npy", "-s", "1", "-f", "--no-progress"], tmp_path, {"NO_COLOR": "1"})
+    assert "\r" not in quiet.replace("\r\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss of children is comparable on Linux only")
+@pytest.mark.parametrize("limit", [1, 64])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1, 1, 12_000, 12_000), 1), ((2_000_000, 1, 7, 7), 3), ((1, 1, 3, 40_000_000), 2)]
+)
+def test_memory_stays_bounded(tmp_path, limit, shape, size):
+    base = peak_kib([sys.executable, "-c", "import numpy, h5py, click, rich"], tmp_path)
+    with (tmp_path / "big.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + int(np.prod(shape)) * 4)
+    peak = peak_kib([COMMAND, "big.npy", "-s", str(size), "--max-memory", f"{limit}MiB", "-q"], tmp_path)
+    assert peak <= base + (limit + 64) * 1024
+
+
+def peak_kib(args, cwd):
+    """Largest resident memory of a command, in KiB."""
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execv(args[0], [str(a) for a in args])
+    _, status, usage = os.wait4(pid, 0)
+    assert status == 0
+    assert isinstance(usage, resource.struct_rusage)
+    return usage.ru_maxrss

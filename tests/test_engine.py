@@ -1,0 +1,72 @@
+"""The engine knows arrays and functions only: here it pools a list."""
+
+import numpy as np
+import pytest
+
+from lucid.formats.base import ArraySpec
+from lucid.parallel import in_order
+from lucid.pooling.windows import make_grid
+from lucid.streaming.engine import Seconds, run
+from lucid.streaming.plan import make_plan
+
+
+class Sums:
+    """Pooling to 1x1 as plain sums."""
+
+    def means(self, cells, out, rows, cols):
+        out[...] = cells.sum((2, 3), keepdims=True)
+
+    def sums(self, cells, row_slabs, col_slabs):
+        return cells.sum((2, 3), keepdims=True)
+
+    def total(self, shape, rows, cols):
+        class Total:
+            value = 0
+
+            def add(self, sums):
+                self.value = self.value + sums
+
+            def means(self, out):
+                out[...] = self.value
+
+        return Total()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("shape", [(9, 5, 6, 7), (1, 1, 700, 800)])
+def test_every_block_is_read_pooled_and_written(workers, shape, rng):
+    x = rng.integers(0, 9, shape).astype(np.int64)
+    spec = ArraySpec("x", shape, x.dtype, "int64")
+    plan = make_plan(spec, make_grid(shape[2:], (1, 1)), 2, 8, max_memory=1 << 21, workers=workers)
+    out = np.zeros(plan.output_shape, np.int64)
+
+    def read(spec, region, buffer):
+        cells = x[region]
+        view = buffer[: cells.nbytes].view(x.dtype).reshape(cells.shape)
+        view[...] = cells
+        return view
+
+    def write(region, means):
+        out[region] = means
+
+    steps = list(run(plan, read, Sums(), write, output_dtype=out.dtype, seconds=Seconds()))
+    assert sum(steps) == x.nbytes
+    assert np.array_equal(out, x.sum((2, 3), keepdims=True))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_results_come_in_order_and_an_error_ends_them(workers):
+    assert list(in_order(lambda n: n * n, range(100), workers=workers, in_flight=7)) == [
+        n * n for n in range(100)
+    ]
+    begun = []
+
+    def work(n):
+        begun.append(n)
+        if n == 5:
+            raise ValueError("five")
+        return n
+
+    with pytest.raises(ValueError, match="five"):
+        list(in_order(work, range(1000), workers=workers, in_flight=4))
+    assert max(begun) <= 5 + 4

@@ -1,0 +1,289 @@
+"""The contract of `lucid.formats.base`, once for every format; each inherits all of it."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lucid.errors import (
+    DatasetError,
+    DTypeError,
+    ExistsError,
+    FileError,
+    FormatError,
+    LucidError,
+    NotFoundError,
+)
+from lucid.formats.base import Pooled, shape_of
+from lucid.formats.files import runs
+from lucid.formats.registry import format_of_content, format_of_suffix
+
+DTYPES = ["float16", "float32", "float64", "uint8", "int16", "int64", "bool", ">f4", ">i2"]
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class Contract:
+    """What every format keeps; a subclass says how to make a file of it with other software."""
+
+    suffix = ""
+
+    def make(self, path, array):
+        raise NotImplementedError
+
+    def load(self, path):
+        raise NotImplementedError
+
+    def open(self, path):
+        return format_of_content(path).open(path, input_numbers=None)
+
+    def regions(self, shape, rng):
+        yield tuple(slice(0, n) for n in shape)
+        for _ in range(10):
+            edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
+            yield tuple(slice(int(a), int(b)) for a, b in edges)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_regions_read_are_the_array(self, tmp_path, dtype, order, rng):
+        array = np.asarray((rng.standard_normal((4, 3, 5, 6)) * 50).astype(dtype), order=order)
+        path = tmp_path / f"x{self.suffix}"
+        self.make(path, array)
+        with self.open(path) as source:
+            (spec,) = source.arrays(4)
+            assert spec.shape == array.shape
+            assert spec.numbers == np.dtype(dtype).name
+            for region in self.regions(array.shape, rng):
+                read = source.read(spec, region, np.empty(array.nbytes, np.uint8))
+                assert np.array_equal(read, array[region])
+
+    def pooled(self, source, array):
+        (spec,) = source.arrays(4)
+        return Pooled(spec, spec.name or "/data", array.shape, array.dtype, array.dtype.name, "{}")
+
+    @pytest.mark.parametrize("step", [1, 2, 7])
+    def test_a_file_written_does_not_depend_on_the_regions(self, tmp_path, step, rng):
+        array = rng.standard_normal((7, 3, 2, 2)).astype(np.float32)
+        self.make(tmp_path / f"x{self.suffix}", rng.standard_normal((7, 3, 5, 5)))
+        digests = set()
+        for name, starts in [("whole", [0]), ("parts", range(0, 7, step)), ("backwards", range(6, -1, -1))]:
+            size = {"whole": 7, "parts": step, "backwards": 1}[name]
+            target = tmp_path / f"{name}{self.suffix}"
+            with self.open(tmp_path / f"x{self.suffix}") as source:
+                pooled = self.pooled(source, array)
+                with format_of_suffix(target).create(target, overwrite=False) as sink:
+                    sink.begin(source, [pooled])
+                    for start in starts:
+                        region = (slice(start, min(start + size, 7)), slice(0, 3), slice(0, 2), slice(0, 2))
+                        sink.write(pooled, region, np.ascontiguousarray(array[region]))
+                    assert not target.exists()
+                    sink.commit()
+            assert np.array_equal(self.load(target), array)
+            digests.add(digest(target))
+        assert len(digests) == 1
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+            f"{n}{self.suffix}" for n in ("whole", "parts", "backwards", "x")
+        )
+
+    def test_without_commit_nothing_is_left(self, tmp_path, rng):
+        self.make(tmp_path / f"x{self.suffix}", rng.standard_normal((2, 3, 4, 4)))
+        target = tmp_path / f"y{self.suffix}"
+        target.write_bytes(b"old")
+        with (
+            self.open(tmp_path / f"x{self.suffix}") as source,
+            pytest.raises(ZeroDivisionError),
+            format_of_suffix(target).create(target, overwrite=True) as sink,
+        ):
+            sink.begin(source, [self.pooled(source, np.zeros((2, 3, 1, 1)))])
+            raise ZeroDivisionError
+        assert target.read_bytes() == b"old"
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_existing_files_are_kept_unless_told(self, tmp_path, rng):
+        path, target = tmp_path / f"x{self.suffix}", tmp_path / f"y{self.suffix}"
+        self.make(path, rng.standard_normal((2, 3, 4, 4)))
+        target.write_bytes(b"old")
+        with self.open(path) as source:
+            pooled = self.pooled(source, np.zeros((2, 3, 1, 1)))
+            with pytest.raises(ExistsError), format_of_suffix(target).create(target, overwrite=False) as sink:
+                sink.begin(source, [pooled])
+            assert target.read_bytes() == b"old"
+            target.chmod(0o640)
+            with format_of_suffix(target).create(target, overwrite=True) as sink:
+                sink.begin(source, [pooled])
+                sink.write(pooled, tuple(slice(0, n) for n in pooled.shape), np.zeros(pooled.shape))
+                sink.commit()
+        assert not self.load(target).any()
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+    def test_a_file_cut_off_is_refused(self, tmp_path, rng):
+        path = tmp_path / f"x{self.suffix}"
+        self.make(path, rng.standard_normal((4, 3, 50, 50)))
+        whole = path.read_bytes()
+        for size in (0, 5, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            with pytest.raises(FormatError) as raised:
+                self.open(path).close()
+            assert "\n" not in str(raised.value)
+
+    def test_a_file_that_shrinks_while_it_is_read_is_an_error(self, tmp_path, rng):
+        path = tmp_path / f"x{self.suffix}"
+        array = rng.standard_normal((40, 3, 50, 50))
+        self.make(path, array)
+        with self.open(path) as source:
+            (spec,) = source.arrays(4)
+            os.truncate(path, path.stat().st_size // 2)
+            with pytest.raises(FormatError):
+                source.read(spec, tuple(slice(0, n) for n in array.shape), np.empty(array.nbytes, np.uint8))
+
+    def test_another_rank_is_refused(self, tmp_path):
+        path = tmp_path / f"x{self.suffix}"
+        self.make(path, np.zeros((3, 4)))
+        with self.open(path) as source, pytest.raises(DatasetError, match="4 axes"):
+            source.arrays(4)
+
+    @pytest.mark.parametrize("dtype", ["complex64", "S3"])
+    def test_what_has_no_mean_is_refused(self, tmp_path, dtype):
+        path = tmp_path / f"x{self.suffix}"
+        self.make(path, np.zeros((1, 1, 2, 2), dtype))
+        with self.open(path) as source, pytest.raises((DTypeError, DatasetError)):
+            source.arrays(4)
+
+
+class TestNpy(Contract):
+    suffix = ".npy"
+
+    def make(self, path, array):
+        np.save(path, array)
+
+    def load(self, path):
+        return np.load(path)
+
+    @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+    def test_all_versions_are_read(self, tmp_path, version):
+        array = np.arange(24.0).reshape(1, 2, 3, 4)
+        with (tmp_path / "x.npy").open("wb") as file:
+            np.lib.format.write_array(file, array, version)
+        with self.open(tmp_path / "x.npy") as source:
+            (spec,) = source.arrays(4)
+            assert np.array_equal(
+                source.read(spec, tuple(slice(0, n) for n in array.shape), np.empty(192, np.uint8)), array
+            )
+
+    @pytest.mark.parametrize(
+        ("header", "text"),
+        [
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, -2, 2)}", "has shape (1, 1, -2, 2)"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 1, 2, 2)}",
+                "has shape (True, 1, 2, 2)",
+            ),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (1.0, 1, 2, 2)}", "has shape (1.0, 1, 2, 2)"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': [1, 1, 2, 2]}", "has shape [1, 1, 2, 2]"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999, 9999999999, 9, 9)}",
+                "more than a file can hold",
+            ),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 20, 2)}", "is cut off"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 2)}", "bytes after its array"),
+            ("{'descr': '<f4', 'fortran_order': 7, 'shape': (1, 1, 2, 2)}", "has fortran_order 7"),
+            ("{'descr': '<f4', 'shape': (1, 1, 2, 2)}", "exactly descr, fortran_order and shape"),
+            (
+                "{'descr': 'what', 'fortran_order': False, 'shape': (1, 1, 2, 2)}",
+                "dtype 'what', which NumPy does not know",
+            ),
+            ("{'descr': '|O', 'fortran_order': False, 'shape': (1, 1, 2, 2)}", "pickle can run code"),
+            ("__import__('os').system('true')", "not a dictionary of literals"),
+            ("-" * 9000 + "1", "not a dictionary of literals"),
+            ("[" * 9000, "not a dictionary of literals"),
+            ("{'a': 1", "not a dictionary of literals"),
+        ],
+    )
+    def test_headers_that_lie(self, tmp_path, header, text):
+        path = tmp_path / "x.npy"
+        encoded = header.encode()
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + bytes(16))
+        with pytest.raises(LucidError) as raised:
+            self.open(path).close()
+        assert text in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("start", "text"),
+        [
+            (b"\x93NUMPY\x09\x00\x10\x00", "version 9.0"),
+            (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "claims 4294967295 bytes"),
+            (b"\x93NUMPY\x01\x00\x40\x00\xff", "ends before its data"),
+            (b"\x93NUMPY\x03\x00\x02\x00\x00\x00\xff\xff", "not text"),
+        ],
+    )
+    def test_prefixes_that_lie(self, tmp_path, start, text):
+        (tmp_path / "x.npy").write_bytes(start)
+        with pytest.raises(FormatError, match=text):
+            self.open(tmp_path / "x.npy").close()
+
+    def test_bfloat16_is_two_byte_void_that_must_be_named(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.full((1, 1, 2, 2), 0x3F80, np.uint16).view("V2"))
+        with (
+            self.open(tmp_path / "x.npy") as source,
+            pytest.raises(DTypeError, match="--input-dtype bfloat16"),
+        ):
+            source.arrays(4)
+
+
+class TestHdf5(Contract):
+    suffix = ".h5"
+
+    def make(self, path, array):
+        with h5py.File(path, "w") as file:
+            file["x"] = array
+
+    def load(self, path):
+        with h5py.File(path) as file:
+            return file["x"][:]
+
+
+class TestHdf5Compressed(TestHdf5):
+    def make(self, path, array):
+        with h5py.File(path, "w") as file:
+            file.create_dataset(
+                "x", data=array, chunks=True, compression="gzip", shuffle=True, fletcher32=True
+            )
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (6,), (2, 1, 3, 1)])
+def test_runs_are_the_region_in_order(shape, rng):
+    cells = np.arange(np.prod(shape)).reshape(shape)
+    for _ in range(20):
+        edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
+        region = tuple(slice(int(a), int(b)) for a, b in edges)
+        found = [c for first, length in runs(shape, region) for c in range(first, first + length)]
+        assert found == cells[region].ravel().tolist()
+        assert shape_of(region) == cells[region].shape
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name, error in [
+        ("fifo", FileError),
+        (".", FileError),
+        ("/dev/zero", FileError),
+        ("gone", NotFoundError),
+    ]:
+        with pytest.raises(error):
+            format_of_content(tmp_path / name)
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(FormatError, match="is of no known format; expected npy or HDF5"):
+        format_of_content(tmp_path / "text")
+
+
+def test_hdf5_behind_a_user_block(tmp_path):
+    with h5py.File(tmp_path / "x.bin", "w", userblock_size=1024) as file:
+        file["x"] = np.zeros((1, 1, 2, 2))
+    assert format_of_content(tmp_path / "x.bin").name == "HDF5"

@@ -1,0 +1,270 @@
+"""`pool_file`: whole files, through every format and option."""
+
+import hashlib
+import itertools
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import lucid
+from lucid.errors import (
+    ArgumentError,
+    DatasetError,
+    ExistsError,
+    LucidError,
+    MemoryLimitError,
+    MissingExtraError,
+    ShapeError,
+)
+from lucid.nn.functional import adaptive_avg_pool2d
+
+MIB = 1 << 20
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def features(folder, rng):
+    """A file as people have them: features in groups, and everything that lies beside."""
+    with h5py.File(folder / "f.h5", "w") as file:
+        file.attrs["model"] = "resnet"
+        file.attrs["mean"] = np.array([0.1, 0.2])
+        layers = file.create_group("layers")
+        layers.attrs["depth"] = 2
+        one = layers.create_dataset(
+            "one", data=rng.standard_normal((30, 8, 20, 18)).astype("f4"), chunks=(7, 3, 20, 18),
+            compression="gzip", compression_opts=3, shuffle=True, fletcher32=True, maxshape=(None, 8, 20, 18), fillvalue=-1,
+        )  # fmt: skip
+        one.attrs["stage"] = "one"
+        layers.create_dataset("two", data=rng.standard_normal((30, 16, 7, 7)).astype(">f8"))
+        file["labels"] = np.arange(30)
+        file["names"] = np.array([f"näme {i}" for i in range(30)], h5py.string_dtype())
+        file["table"] = np.zeros(3, [("a", "i4"), ("b", "S5")])
+        file["mask"] = rng.integers(0, 3, (30, 1, 4, 4)).astype(
+            h5py.enum_dtype({"no": 0, "yes": 1, "void": 2}, "u1")
+        )
+        file["same"] = layers["one"]
+        file["soft"] = h5py.SoftLink("/layers/two")
+        file["outside"] = h5py.ExternalLink("other.h5", "/x")
+        file["void"] = h5py.Empty("f4")
+    return folder / "f.h5"
+
+
+def test_hdf5_pools_what_fits_and_carries_the_rest(features):
+    before = digest(features)
+    report = lucid.pool_file(features, size=(4, 3))
+    assert digest(features) == before
+    assert [d.name for d in report.datasets] == ["/layers/one", "/layers/two"]
+    with h5py.File(features) as old, h5py.File(features.with_name("f.pooled.h5")) as new:
+        assert sorted(new) == sorted(old)
+        for name in ("layers/one", "layers/two"):
+            assert np.array_equal(new[name][:], adaptive_avg_pool2d(old[name][:], (4, 3)))
+            assert json.loads(new[name].attrs["lucid_pool"])["source_shape"] == list(old[name].shape)
+        one = new["layers/one"]
+        assert (one.compression, one.compression_opts, one.shuffle, one.fletcher32) == ("gzip", 3, True, True)
+        assert (one.maxshape, one.fillvalue, one.attrs["stage"]) == ((None, 8, 4, 3), -1, "one")
+        assert new["layers/two"].dtype == np.float64
+        assert new["same"] == new["layers/one"]
+        assert new.get("soft", getlink=True).path == "/layers/two"
+        assert new.get("outside", getlink=True).filename == "other.h5"
+        assert new.attrs["model"] == "resnet"
+        assert new["layers"].attrs["depth"] == 2
+        assert np.array_equal(new["mask"][:], old["mask"][:])
+
+
+@pytest.mark.skipif(
+    shutil.which("h5diff") is None, reason="h5diff is not installed (Debian package hdf5-tools)"
+)
+def test_h5diff_finds_no_difference_in_what_is_carried(features):
+    lucid.pool_file(features, "out.h5", size=2)
+    for name in ("labels", "names", "table", "mask"):
+        done = subprocess.run(
+            ["h5diff", features, "out.h5", name], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert subprocess.run(["h5dump", "-H", "out.h5"], capture_output=True, check=False).returncode == 0
+
+
+def test_bytes_do_not_depend_on_memory_and_threads(features, rng):
+    np.save("c.npy", rng.standard_normal((9, 5, 60, 50)).astype("f4"))
+    np.save("big.npy", rng.standard_normal((1, 2, 1500, 900)).astype("f4"))
+    np.save("f.npy", np.asfortranarray(np.load("c.npy")))
+    for source, size in [(features, (3, 4)), ("c.npy", 7), ("big.npy", (2, 1)), ("f.npy", 7)]:
+        seen = set()
+        for memory, threads in itertools.product([MIB, 1024 * MIB], [1, 2]):
+            target = f"out{Path(source).suffix}"
+            lucid.pool_file(source, target, size=size, max_memory=memory, threads=threads, overwrite=True)
+            seen.add(digest(target))
+        assert len(seen) == 1, source
+    lucid.pool_file("c.npy", "from_c.npy", size=7)
+    lucid.pool_file("f.npy", "from_f.npy", size=7)
+    assert digest("from_c.npy") == digest("from_f.npy")
+
+
+def test_from_hdf5_and_npy_the_same_bits_come(features):
+    with h5py.File(features) as file:
+        np.save("one.npy", file["layers/one"][:])
+    lucid.pool_file("one.npy", "a.npy", size=4)
+    lucid.pool_file(features, "b.npy", size=4, datasets=["layers/one"])
+    assert digest("a.npy") == digest("b.npy")
+    lucid.pool_file("one.npy", "c.h5", size=4)
+    with h5py.File("c.h5") as file:
+        assert np.array_equal(file["data"][:], np.load("a.npy"))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+@pytest.mark.parametrize(
+    ("layout", "shape", "axes"),
+    [
+        ("NHWC", (3, 20, 17, 4), (0, 3, 1, 2)),
+        ("CHW", (3, 20, 17), (0, 1, 2)),
+        ("HW", (20, 17), (0, 1)),
+        ("NTHWC", (2, 3, 9, 8, 4), (0, 1, 4, 2, 3)),
+    ],
+)
+def test_layouts(folder, suffix, layout, shape, axes, rng):
+    x = rng.standard_normal(shape).astype("f4")
+    if suffix == ".npy":
+        np.save("x.npy", x)
+    else:
+        with h5py.File("x.h5", "w") as file:
+            file["data"] = x
+    lucid.pool_file(f"x{suffix}", "y.npy", size=(3, 2), layout=layout, max_memory=MIB)
+    first = x.transpose(axes)
+    means = adaptive_avg_pool2d(first.reshape(1, -1, *first.shape[-2:]), (3, 2)).reshape(
+        *first.shape[:-2], 3, 2
+    )
+    assert np.array_equal(np.load("y.npy").transpose(axes), means)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_output_dtypes(folder, dtype, rng):
+    x = rng.standard_normal((2, 3, 9, 9)).astype("f4")
+    np.save("x.npy", x)
+    lucid.pool_file("x.npy", "y.npy", size=2, dtype=dtype)
+    y = np.load("y.npy")
+    exact = adaptive_avg_pool2d(x.astype("f8"), 2)
+    if dtype == "bfloat16":
+        assert y.dtype == "V2"
+        y = (y.view("u2").astype("u4") << 16).view("f4")
+        lucid.pool_file("y.npy", "z.npy", size=1, input_dtype="bfloat16")
+        assert np.load("z.npy").dtype == "V2"
+    else:
+        assert y.dtype == dtype
+    assert np.allclose(y, exact, rtol={"float16": 1e-3, "bfloat16": 1e-2}.get(dtype, 1e-6))
+
+
+def test_skip(folder):
+    np.save("x.npy", np.array([[[[1, np.nan], [3, 5]]]]))
+    lucid.pool_file("x.npy", "y.npy", size=1, nan="skip")
+    assert np.load("y.npy") == 3
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (3, 0, 4, 4)])
+def test_empty_arrays(folder, shape):
+    np.save("x.npy", np.zeros(shape, "f4"))
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("data", data=np.zeros(shape, "f4"), maxshape=(None, None, 4, 4))
+    for name in ("x.npy", "x.h5"):
+        lucid.pool_file(name, "y.npy", size=2, overwrite=True)
+        assert np.load("y.npy").shape == (*shape[:2], 2, 2)
+        lucid.pool_file(name, "y.h5", size=2, overwrite=True)
+
+
+def test_a_dry_run_writes_nothing(features):
+    report = lucid.pool_file(features, size=2, dry_run=True)
+    assert report.dry_run
+    assert report.datasets[0].output_shape == (30, 8, 2, 2)
+    assert [p.name for p in features.parent.iterdir()] == ["f.h5"]
+
+
+def test_progress_reaches_the_end(features):
+    seen = []
+    lucid.pool_file(features, size=2, on_progress=seen.append)
+    assert seen[-1].done_bytes == seen[-1].total_bytes
+    assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
+
+
+def test_the_input_is_safe_whatever_the_names(features):
+    before = features.read_bytes()
+    features.with_name("hard.h5").hardlink_to(features)
+    for name in ("f.h5", "hard.h5"):
+        with pytest.raises(ExistsError, match="is the input itself"):
+            lucid.pool_file(features, name, size=2)
+    assert features.read_bytes() == before
+    expected = lucid.pool_file(features, "elsewhere.h5", size=2)
+    lucid.pool_file(features, features, size=2, overwrite=True)
+    assert expected.input_bytes == 30 * 8 * 20 * 18 * 4 + 30 * 16 * 7 * 7 * 8
+    assert features.read_bytes() == Path("elsewhere.h5").read_bytes()
+    assert Path("hard.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"datasets": ["feature"]}, DatasetError, "has no dataset 'feature' that can be pooled; it has /layers/one, /layers/two"),
+        ({"layout": "NCWH"}, ArgumentError, "`layout` is 'NCWH'; expected different capital letters with HW in them, such as NCHW"),
+        ({"layout": "NCHWT"}, DatasetError, "has no dataset of numbers with 5 axes"),
+        ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected one of float16, bfloat16, float32, float64"),
+        ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected 'propagate' or 'skip'"),
+        ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
+        ({"max_memory": 1000}, MemoryLimitError, "needs `max_memory` of at least"),
+        ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with --dataset: /layers/one, /layers/two"),
+        ({"target": "x.jpg"}, ArgumentError, "suffix '.jpg' of the output names no format"),
+        ({"target": "no/x.h5"}, LucidError, "output no/x.h5 cannot be written: there is no folder"),
+    ],
+)  # fmt: skip
+def test_errors_leave_nothing(features, options, error, text):
+    with pytest.raises(error) as raised:
+        lucid.pool_file(features, **{"size": 2, **options})
+    assert text in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert [p.name for p in features.parent.iterdir()] == ["f.h5"]
+
+
+def test_planes_without_cells_are_refused(folder):
+    np.save("x.npy", np.zeros((1, 1, 0, 4)))
+    with pytest.raises(ShapeError, match="planes of 0x4 have no cells"):
+        lucid.pool_file("x.npy", size=1)
+
+
+def test_datasets_kept_in_other_files_are_refused(folder):
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("x", (1, 1, 4, 4), "f4", external=[("/etc/passwd", 0, 64)])
+    with pytest.raises(DatasetError, match="dataset /x keeps its elements in other files"):
+        lucid.pool_file("x.h5", size=1)
+    layout = h5py.VirtualLayout((1, 1, 4, 4), "f4")
+    layout[0] = h5py.VirtualSource("x.h5", "x", (1, 4, 4))
+    with h5py.File("v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    with pytest.raises(DatasetError, match="dataset /v keeps its elements in other files"):
+        lucid.pool_file("v.h5", size=1)
+
+
+def test_a_missing_filter_is_named(folder, monkeypatch):
+    hdf5plugin = pytest.importorskip("hdf5plugin", reason="needs the extra filters")
+    x = np.arange(64.0).reshape(1, 4, 4, 4)
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("x", data=x, **hdf5plugin.Zstd())
+    lucid.pool_file("x.h5", "y.h5", size=2)
+    with h5py.File("y.h5") as file:
+        assert np.array_equal(file["x"][:], adaptive_avg_pool2d(x, 2))
+    monkeypatch.setattr("lucid.formats.hdf5._filter_is_available", lambda code: False)
+    with pytest.raises(
+        MissingExtraError,
+        match=r"dataset /x needs HDF5 filter 32015 \(.*\): pip install 'lucid-pool\[filters\]'",
+    ):
+        lucid.pool_file("x.h5", "z.h5", size=2)

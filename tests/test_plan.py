@@ -1,0 +1,79 @@
+"""The plan is arithmetic: it is tested without a file."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lucid.errors import MemoryLimitError
+from lucid.formats.base import ArraySpec, shape_of
+from lucid.pooling.windows import make_grid
+from lucid.streaming.plan import BLOCK_BYTES, make_plan
+
+
+def plan_of(
+    shape, size, *, h=2, chunks=None, whole_chunks=False, max_memory=1 << 20, workers=1, dtype="float32"
+):
+    spec = ArraySpec("x", shape, np.dtype(dtype), dtype, chunks, whole_chunks)
+    grid = make_grid(shape[h : h + 2], size)
+    return make_plan(spec, grid, h, 4, max_memory=max_memory, workers=workers)
+
+
+AXIS = st.integers(1, 9)
+
+
+@given(
+    st.tuples(AXIS, AXIS, AXIS, AXIS, AXIS),
+    st.tuples(AXIS, AXIS),
+    st.integers(0, 3),
+    st.integers(7, 20),
+    st.integers(1, 3),
+)
+def test_blocks_cover_every_window_once_within_the_limit(shape, size, h, bits, workers):
+    try:
+        plan = plan_of(shape, size, h=h, max_memory=1 << bits, workers=workers)
+    except MemoryLimitError:
+        return
+    assert plan.peak_bytes <= 1 << bits
+    written = np.zeros(plan.output_shape, np.uint8)
+    for piece in plan.pieces():
+        read = int(np.prod(shape_of(piece.region))) * 4
+        assert read <= plan.costs.input_bytes
+        assert all(0 <= s.start < s.stop <= n for s, n in zip(piece.region, shape, strict=True))
+        if piece.last:
+            written[piece.block.region] += 1
+    assert (written == 1).all()
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 6), st.integers(1, 6))
+def test_any_plane_fits_one_mebibyte(height, width, rows, cols):
+    for dtype in ("uint8", "float64"):
+        plan = plan_of((1, 1, height, width), (rows, cols), max_memory=1 << 20, workers=2, dtype=dtype)
+        assert plan.peak_bytes <= 1 << 20
+
+
+def test_a_plane_of_20_gigabytes():
+    plan = plan_of((1, 1, 70_711, 70_711), (4, 4), max_memory=256 << 20, workers=2)
+    assert plan.peak_bytes <= 256 << 20
+    assert not plan.is_whole
+
+
+def test_blocks_follow_the_chunks():
+    plan = plan_of(
+        (50_000, 2048, 7, 7), (1, 1), chunks=(1000, 1, 7, 7), whole_chunks=True, max_memory=256 << 20
+    )
+    assert plan.lead[0] % 1000 == 0
+    assert plan.costs.input_bytes <= BLOCK_BYTES
+
+
+def test_a_chunk_that_does_not_fit_names_the_limit_it_needs():
+    with pytest.raises(MemoryLimitError) as raised:
+        plan_of((100, 100, 7, 7), (1, 1), chunks=(100, 100, 7, 7), whole_chunks=True, max_memory=1 << 20)
+    needed = int(str(raised.value).split("at least ")[1].split(" ")[0])
+    assert str(raised.value).endswith("for its chunks of 1960000 bytes; it is 1048576")
+    assert plan_of((100, 100, 7, 7), (1, 1), chunks=(100, 100, 7, 7), whole_chunks=True, max_memory=needed)
+
+
+def test_fewer_workers_where_memory_is_short():
+    plan = plan_of((8, 1, 7, 7), (1, 1), chunks=(1, 1, 7, 7), whole_chunks=True, max_memory=1000, workers=8)
+    assert plan.workers == 1
