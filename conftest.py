@@ -47,7 +47,8 @@ def setup(namespace):
     import tempfile
 
     folder = Path(tempfile.mkdtemp())
-    shutil.copytree(ROOT / "sample_data", folder / "sample_data")
+    ignored = shutil.ignore_patterns("*.pooled.*")
+    shutil.copytree(ROOT / "sample_data", folder / "sample_data", ignore=ignored)
     namespace["folder"] = folder
     namespace["before"] = Path.cwd()
     os.chdir(folder)
