@@ -52,7 +52,17 @@ class Cuts:
         """Cells in each interval."""
         return self.stops - self.starts
 
-    @property
+    @cached_property
+    def longest(self) -> int:
+        """Cells in the longest interval."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def shortest(self) -> int:
+        """Cells in the shortest interval."""
+        return int(self.lengths.min())
+
+    @cached_property
     def span(self) -> tuple[int, int]:
         """The cells `[start, stop)` that the intervals cover together."""
         return (int(self.starts[0]), int(self.stops[-1])) if len(self) else (0, 0)
