@@ -187,7 +187,6 @@ class Pooling:
             sums = _mend_constants(sums, tile, rows, cols)
         return sums
 
-
     def _may_be_extreme(self, high: Floats) -> bool:
         """Whether any sum is not finite, or is so big that adding slabs could overflow."""
         if self.grid.windows_are_whole:
@@ -306,7 +305,9 @@ def _corners(tile: Floats, rows: Cuts, cols: Cuts, down: int, right: int) -> Flo
 def _mend_constants(sums: Sums, tile: Floats, rows: Cuts, cols: Cuts) -> Sums:
     """Give windows of equal cells the exact sum."""
     down, right = (0, 1) if cols.shortest > 1 else (int(rows.shortest > 1), 0)
-    if len(rows) * len(cols) * MANY_WINDOWS > tile.shape[1] * tile.shape[2] and not _has_equal_neighbours(tile):
+    if len(rows) * len(cols) * MANY_WINDOWS > tile.shape[1] * tile.shape[2] and not _has_equal_neighbours(
+        tile
+    ):
         return sums
     first = _corners(tile, rows, cols, 0, 0)
     alike = first == _corners(tile, rows, cols, down, right)
