@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeAlias
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError
@@ -36,6 +37,9 @@ class Progress:
     source: Path
     done_bytes: int
     total_bytes: int
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def pool_file(
     threads: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Report:
     """Pool the spatial axes of the arrays in a file, and write them to another.
 
@@ -284,7 +288,7 @@ def _run_all(
     source: Source,
     sink: Sink,
     seconds: Seconds,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: OnProgress | None,
 ) -> None:
     total, done = sum(job.pooled.source.nbytes for job in jobs), 0
     sink.begin(source, [job.pooled for job in jobs])

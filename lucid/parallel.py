@@ -7,8 +7,11 @@ runs on the caller's thread.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,13 +32,18 @@ def in_order(
     At most `in_flight` items are begun and not yet yielded. The first error ends it: items
     not yet begun are dropped, those under way are waited for.
     """
-    if workers == 1:
-        yield from map(work, items)
+    items = iter(items)
+    begun = list(islice(items, 2))
+    if workers == 1 or len(begun) < 2:
+        yield from map(work, chain(begun, items))
         return
+    # Loaded on use: it takes as long as pooling a small file.
+    from concurrent.futures import ThreadPoolExecutor
+
     pending: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="lucid")
     try:
-        for item in items:
+        for item in chain(begun, items):
             pending.append(pool.submit(work, item))
             if len(pending) >= in_flight:
                 yield pending.popleft().result()

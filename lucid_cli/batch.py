@@ -1,6 +1,9 @@
 """Every input to its output: names settled before any work, failures told, the rest done."""
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,8 @@ import click
 from lucid.errors import ArgumentError, LucidError
 from lucid.formats.files import refuse_existing
 from lucid.formats.registry import format_of_suffix
-from lucid.job import default_target, pool_file
-from lucid_cli import render
+from lucid.job import OnProgress, Report, default_target, pool_file
+from lucid_cli import jsonlines
 from lucid_cli.messages import complain, emit
 from lucid_cli.options import Size, size_name
 
@@ -22,10 +25,10 @@ Pair = tuple[Path, Path]
 
 def run_batch(
     *,
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     size: Size,
     output: str | None,
-    output_dir: Path | None,
+    output_dir: str | None,
     dataset: tuple[str, ...],
     overwrite: bool,
     dry_run: bool,
@@ -38,8 +41,16 @@ def run_batch(
     pairs, status = settle(inputs, size, output, output_dir)
     if refuse_outputs(pairs, overwrite=overwrite):
         return FAILED
-    console = render.console()
-    with render.progress_bar(console, wanted=not (quiet or no_progress or dry_run)) as on_progress:
+    show: Callable[[Report], None] | None = None
+    bar: AbstractContextManager[OnProgress | None] = nullcontext()
+    if not quiet:
+        # rich takes as long to load as NumPy; without a summary it is not needed.
+        from lucid_cli import render
+
+        console = render.console()
+        show = partial(render.show, to=console)
+        bar = render.progress_bar(console, wanted=not (no_progress or dry_run))
+    with bar as on_progress:
         for source, target in pairs:
             try:
                 report = pool_file(
@@ -57,17 +68,17 @@ def run_batch(
             except (LucidError, MemoryError) as error:
                 status = complain(f"{source}: {error}", FAILED)
                 if as_json:
-                    emit(render.error_as_json(source, error))
+                    emit(jsonlines.error(source, error))
                 continue
             if as_json:
-                emit(render.as_json(report))
-            if not quiet:
-                render.show(report, console)
+                emit(jsonlines.report(report))
+            if show is not None:
+                show(report)
     return status
 
 
 def settle(
-    inputs: tuple[Path, ...], size: Size, output: str | None, output_dir: Path | None
+    inputs: tuple[str, ...], size: Size, output: str | None, output_dir: str | None
 ) -> tuple[list[Pair], int]:
     """Every input with its output, and the status so far: an input may fail to be named.
 
@@ -82,10 +93,10 @@ def settle(
     pairs: list[Pair] = []
     status = 0
     owners: dict[str, Path] = {}
-    for source in inputs:
+    for source in map(Path, inputs):
         try:
             if output is None:
-                target = default_target(source, output_dir)
+                target = default_target(source, None if output_dir is None else Path(output_dir))
             else:
                 target = Path(output.replace("{stem}", source.stem).replace("{size}", size_name(size)))
                 format_of_suffix(target)

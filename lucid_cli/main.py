@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -25,7 +24,7 @@ USAGE = 2
         "max_content_width": 100,
     },
 )
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "-s",
     "--size",
@@ -43,7 +42,6 @@ USAGE = 2
 @click.option(
     "--output-dir",
     metavar="DIR",
-    type=click.Path(path_type=Path),
     help="Folder for outputs with default names.",
 )
 @click.option(

@@ -1,25 +1,20 @@
-"""Reports as a table or JSON, progress as a bar, all through rich on standard error."""
+"""Reports as a table, progress as a bar, through rich on standard error."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lucid.job import Progress, Report
+from lucid.job import OnProgress, Progress, Report
 from lucid_cli.messages import shown
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
-
-#: Version of the JSON; a key is never removed or changed without a new one.
-SCHEMA = 1
 
 
 class _Console(Console):
@@ -81,18 +76,6 @@ def show(report: Report, to: Console) -> None:
     to.print(timing(report))
 
 
-def as_json(report: Report) -> str:
-    """One line; `docs/command.md` describes it."""
-    fields: dict[str, Any] = {"schema": SCHEMA, **asdict(report)}
-    fields["source"], fields["target"] = str(report.source), str(report.target)
-    return json.dumps(fields)
-
-
-def error_as_json(source: object, error: Exception) -> str:
-    """One line for an input that failed."""
-    return json.dumps({"schema": SCHEMA, "source": str(source), "error": str(error)})
-
-
 def size(count: float) -> str:
     """Bytes for a person."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -104,13 +87,6 @@ def size(count: float) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
-
-
-class OnProgress(Protocol):
-    """What `pool_file` calls as it goes on."""
-
-    def __call__(self, progress: Progress, /) -> None:
-        """Take note."""
 
 
 @contextmanager
@@ -132,7 +108,7 @@ def progress_bar(to: Console, *, wanted: bool) -> Iterator[OnProgress | None]:
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("", total=None)
 
-        def on_progress(progress: Progress, /) -> None:
+        def on_progress(progress: Progress) -> None:
             bar.update(
                 task,
                 description=shown(progress.source.name),

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from lucid.errors import FormatError
 from lucid.formats.base import Array, Region, shape_of, size_of
 from lucid.formats.files import read_at
 
+_zlib: ModuleType
 try:
     from isal import isal_zlib as _zlib
 except ImportError:
@@ -110,7 +112,7 @@ def inflate(raw: Array, limit: int) -> Array:
     stream = _zlib.decompressobj()
     try:
         data = stream.decompress(raw.data, limit + 1)
-    except (zlib.error, _zlib.error) as error:
+    except zlib.error as error:  # isal raises the same
         raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
     if len(data) > limit or not stream.eof:
         raise FormatError("has a chunk that decompresses to another size than declared")
