@@ -225,3 +225,14 @@ def test_bfloat16_is_rounded_once_to_even(values):
         for other in neighbours:
             gap, own = abs(Fraction(other) - Fraction(value)), abs(Fraction(mean) - Fraction(value))
             assert own < gap or (own == gap and code % 2 == 0)
+
+
+def test_all_half_precision_numbers_are_widened_exactly():
+    from lucid.pooling.dtypes import widen
+
+    for order in "<>":
+        halves = np.arange(1 << 16, dtype=np.uint16).view("f2").astype(f"{order}f2")
+        wide = np.empty(halves.shape, np.float32)
+        widen(halves, "float16", wide)
+        assert np.array_equal(wide, halves.astype(np.float32), equal_nan=True)
+        assert np.array_equal(np.signbit(wide), np.signbit(halves.astype(np.float32)))

@@ -24,6 +24,7 @@ try:
     from isal import isal_zlib as _zlib
 except ImportError:
     _zlib = zlib
+DECODING_ERRORS: tuple[type[Exception], ...] = (zlib.error, _zlib.error)
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 #: Address of a chunk that was never written.
@@ -112,7 +113,7 @@ def inflate(raw: Array, limit: int) -> Array:
     stream = _zlib.decompressobj()
     try:
         data = stream.decompress(raw.data, limit + 1)
-    except zlib.error as error:  # isal raises the same
+    except DECODING_ERRORS as error:
         raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
     if len(data) > limit or not stream.eof:
         raise FormatError("has a chunk that decompresses to another size than declared")

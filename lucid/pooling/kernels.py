@@ -173,9 +173,7 @@ def _chain(tile: Floats, rows: Cuts, cols: Cuts) -> Floats:
         return sums
     for i, (top, bottom) in enumerate(zip(rows.starts, rows.stops, strict=True)):
         for j, (left, right) in enumerate(zip(cols.starts, cols.stops, strict=True)):
-            for r in range(top, bottom):
-                for c in range(left, right):
-                    sums[:, i, j] += tile[:, r, c]
+            np.einsum("prkc->pc", tile[:, top:bottom, left:right], out=sums[:, i, j])
     return sums
 
 

@@ -1,0 +1,224 @@
+"""Measure lucid-pool beside its peers and write `docs/benchmarks.md`.
+
+    pip install -e '.[bench]' && python benchmarks/run.py
+
+Pairs are interleaved in one run, so that a busy machine slows both; each figure is the
+minimum over the repeats, and a ratio is the median of the ratios of the pairs. `--quick` takes
+small files and few repeats, to see that it runs.
+"""
+
+import argparse
+import datetime
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# Before NumPy loads: the pooling splits its work over threads itself.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import files
+import numpy as np
+import torch
+
+from lucid.nn.functional import adaptive_avg_pool2d
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+COMMAND = Path(sys.executable).parent / "lucid-pool"
+SCRIPT = Path(__file__).with_name("peer.py")
+
+SHAPES = [
+    ((64, 512, 14, 14), [4, 1, 7]),
+    ((64, 256, 56, 56), [7, 4]),
+    ((256, 2048, 7, 7), [1, 3]),
+    ((16, 64, 224, 224), [7, 100]),
+    ((64, 256, 28, 28), [14, 9]),
+    ((64, 256, 13, 17), [(5, 6)]),
+    ((4, 16, 1024, 1024), [4, 256]),
+    ((64, 256, 8, 8), [16]),
+]
+VARIANTS = [
+    ("float32", 1, False),
+    ("float32", 2, False),
+    ("float32", 2, True),
+    ("float64", 2, False),
+    ("float16", 2, False),
+    ("bfloat16", 2, False),
+    ("uint8", 2, False),
+]
+
+
+def pair(
+    ours: Callable[[], object], theirs: Callable[[], object], repeats: int
+) -> tuple[float, float, float]:
+    """Seconds of each at best, and the median of theirs / ours."""
+    times = [(seconds(ours), seconds(theirs)) for _ in range(repeats + 1)][1:]
+    return min(t[0] for t in times), min(t[1] for t in times), statistics.median(b / a for a, b in times)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def geometric_mean(ratios: list[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
+def kernels(repeats: int, shrink: int) -> Iterator[str]:
+    """Pooling in memory beside PyTorch on the same layout and threads, and beside reading the array once."""
+    yield "## In memory\n"
+    yield "Milliseconds; `read` is `torch.sum` over the same array, the limit that memory sets.\n"
+    for dtype, threads, channels_last in VARIANTS:
+        torch.set_num_threads(threads)
+        yield f"### {dtype}, {threads} thread{'s' * (threads > 1)}{', channels-last' * channels_last}\n"
+        yield "| input | output | lucid | PyTorch | ratio | read |\n|---|---|--:|--:|--:|--:|"
+        ratios = []
+        for shape, sizes in SHAPES:
+            x, tensor = arrays(shape, dtype, channels_last, shrink)
+            for size in sizes:
+                ours, theirs, ratio = pair(
+                    lambda x=x, size=size: adaptive_avg_pool2d(x, size, threads=threads),
+                    lambda tensor=tensor, size=size: torch.nn.functional.adaptive_avg_pool2d(
+                        cast(tensor), size
+                    ),
+                    repeats,
+                )
+                read = min(seconds(tensor.sum) for _ in range(repeats))
+                ratios.append(ratio)
+                name = "×".join(map(str, x.shape))
+                yield f"| {name} | {size} | {ours * 1e3:.2f} | {theirs * 1e3:.2f} | {ratio:.2f} | {read * 1e3:.2f} |"
+        yield f"\nGeometric mean **{geometric_mean(ratios):.2f}**, lowest {min(ratios):.2f}.\n"
+
+
+def cast(tensor: torch.Tensor) -> torch.Tensor:
+    """PyTorch pools no integers: its users cast first."""
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def arrays(
+    shape: tuple[int, ...], dtype: str, channels_last: bool, shrink: int
+) -> tuple[np.ndarray, torch.Tensor]:
+    """The same numbers for both, in the same memory layout."""
+    shape = (max(1, shape[0] // shrink), *shape[1:])
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    tensor = (
+        (tensor.abs() * 50).clamp(max=255).to(torch.uint8)
+        if dtype == "uint8"
+        else tensor.to(getattr(torch, dtype))
+    )
+    if channels_last:
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16), tensor
+    return tensor.numpy(), tensor
+
+
+def commands(repeats: int, folder: Path, gigabytes: float) -> Iterator[str]:
+    """The whole command beside `cat` and beside the script that a user would write."""
+    yield "## The whole command\n"
+    yield f"56×56 → 4×4, {gigabytes:g} GB of float32 in the page cache, processes from start to end, in seconds.\n"
+    yield "| file | lucid-pool | `cat` | lucid / cat | script | script / lucid | peak memory |\n|---|--:|--:|--:|--:|--:|--:|"
+    for name, path in files.make_all(folder, gigabytes):
+        out = folder / "out"
+        ours = [COMMAND, path, "--size", "4", "-f", "-q", "-o", out.with_suffix(path.suffix)]
+        cat = ["sh", "-c", f"cat {path} > /dev/null"]
+        quick, catted, over_cat = pair(run(ours), run(cat), repeats)
+        _, scripted, faster = pair(run(ours), run([sys.executable, SCRIPT, path, out]), max(1, repeats // 2))
+        peak = peak_bytes(ours) / 2**20
+        yield (
+            f"| {name} | {quick:.2f} | {catted:.2f} | {1 / over_cat:.2f} | {scripted:.2f} | {faster:.2f} | {peak:.0f} MiB |"
+        )
+        path.unlink()
+    yield ""
+
+
+def start_up(repeats: int, folder: Path) -> Iterator[str]:
+    """Small commands beside the imports that they cannot do without."""
+    yield "## Start\n"
+    yield "| command | seconds | beside | seconds | ratio |\n|---|--:|---|--:|--:|"
+    np.save(folder / "small.npy", np.zeros((1, 3, 8, 8), np.float32))
+    small = [COMMAND, folder / "small.npy", "--size", "1", "-f"]
+    for name, ours, peer in [
+        ("lucid-pool --version", [COMMAND, "--version"], "import click"),
+        ("lucid-pool --help", [COMMAND, "--help"], "import click"),
+        ("lucid-pool small.npy --size 1", small, "import click, numpy, rich.table"),
+    ]:
+        a, b, ratio = pair(run(ours), run([sys.executable, "-c", peer]), 5 * repeats)
+        yield f"| `{name}` | {a:.3f} | `{peer}` | {b:.3f} | {1 / ratio:.2f} |"
+    yield ""
+
+
+def run(command: list[object]) -> Callable[[], object]:
+    return lambda: subprocess.run(list(map(str, command)), check=True, capture_output=True)
+
+
+def peak_bytes(command: list[object]) -> int:
+    """Largest resident memory of a command; a small process in between keeps ours out of the figure."""
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script, *map(str, command)], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout) * 1024
+
+
+def about() -> Iterator[str]:
+    """Where and when, and with what."""
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    packages = []
+    for name in ("numpy", "h5py", "torch", "isal", "hdf5plugin"):
+        try:
+            packages.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            packages.append(f"no {name}")
+    yield "# Benchmarks\n"
+    yield f"<!-- Written by `python {' '.join(['benchmarks/run.py', *sys.argv[1:]])}`. -->\n"
+    yield f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {model}, {os.cpu_count()} CPUs, {platform.system()}, "
+    yield f"Python {platform.python_version()}, {', '.join(packages)}. Ratios above 1 are in favour of lucid-pool"
+    yield "except beside `cat` and imports, which are limits to come near.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small and few, to see that it runs")
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--folder", type=Path, default=None, help="where to make the files: room for 5 GB")
+    options = parser.parse_args()
+    repeats, shrink, gigabytes = (1, 16, 0.05) if options.quick else (7, 1, 4.0)
+    lines = list(about())
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for part in (
+            start_up(repeats, Path(folder)),
+            commands(repeats, Path(folder), gigabytes),
+            kernels(repeats, shrink),
+        ):
+            for line in part:
+                print(line, flush=True)
+                lines.append(line)
+    options.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
