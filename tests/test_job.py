@@ -98,6 +98,29 @@ def test_h5diff_finds_no_difference_in_what_is_carried(features):
     assert subprocess.run(["h5dump", "-H", "out.h5"], capture_output=True, check=False).returncode == 0
 
 
+def test_references_and_dimension_scales_point_into_the_output(features):
+    with h5py.File(features, "r+") as file:
+        file["labels"].make_scale("sample")
+        file["layers/one"].dims[0].attach_scale(file["labels"])
+        file.attrs["best"] = file["layers/two"].ref
+        file.attrs["none"] = np.array([h5py.Reference()], h5py.ref_dtype)
+    lucid.pool_file(features, "out.h5", size=2)
+    with h5py.File("out.h5") as file:
+        assert file[file.attrs["best"]] == file["layers/two"]
+        assert file["layers/one"].dims[0][0] == file["labels"]
+
+
+def test_names_that_are_not_utf8_are_kept(folder):
+    with h5py.File("x.h5", "w") as file:
+        file[b"caf\xe9"] = np.ones((1, 1, 2, 2))
+        file[b"\xff"] = np.arange(3)
+        file["z"] = np.arange(3)
+    lucid.pool_file("x.h5", "y.h5", size=1)
+    with h5py.File("y.h5") as file:
+        assert file[b"caf\xe9"].shape == (1, 1, 1, 1)
+        assert file[b"\xff"].shape == (3,)
+
+
 def test_bytes_do_not_depend_on_memory_and_threads(features, rng):
     np.save("c.npy", rng.standard_normal((9, 5, 60, 50)).astype("f4"))
     np.save("big.npy", rng.standard_normal((1, 2, 1500, 900)).astype("f4"))

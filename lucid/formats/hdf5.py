@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -24,6 +24,8 @@ from lucid.pooling.dtypes import name_of
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
+#: What h5py raises where the library fails; it picks one by the words of the library's message.
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError)
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
 
@@ -46,13 +48,15 @@ class Hdf5Source(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """Datasets of that rank and of numbers, by their first path; a file with none is an error."""
-        found = [
-            spec_of(name, dataset)
-            for name, dataset in datasets(self.file)
-            if dataset.ndim == rank and is_numeric(dataset)
-        ]
+        try:
+            every = list(datasets(self.file))
+            found = [spec_of(name, d) for name, d in every if d.ndim == rank and is_numeric(d)]
+        except LucidError:
+            raise
+        except HDF5_ERRORS as error:
+            raise FormatError(f"is damaged: {reason(error)}") from error
         if not found:
-            seen = [f"{name} {dataset.shape}" for name, dataset in datasets(self.file)]
+            seen = [f"{name} {dataset.shape}" for name, dataset in every]
             listed = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
             raise DatasetError(
                 f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}"
@@ -72,8 +76,8 @@ class Hdf5Source(Source):
                 place.read(self._descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                self.file[spec.name].read_direct(values, region)
-        except (OSError, RuntimeError, FormatError) as error:
+                self.file[encoded(spec.name)].read_direct(values, region)
+        except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
         if os.fstat(self._descriptor).st_size < self._size:
@@ -84,7 +88,7 @@ class Hdf5Source(Source):
         """Where the elements of a dataset are; found once."""
         with self._lock:
             if name not in self._places:
-                self._places[name] = place_of(self.file, self.file[name])
+                self._places[name] = place_of(self.file, self.file[encoded(name)])
             return self._places[name]
 
     def close(self) -> None:
@@ -130,24 +134,44 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             yield name, item
 
 
+class Link(NamedTuple):
+    """A soft link's path, or an external link's file and path, as bytes of any encoding."""
+
+    kind: int
+    value: Any
+
+
+def make_link(file: h5py.File, name: bytes, link: Link) -> None:
+    """Make a soft or external link; other kinds only their own software can make."""
+    if link.kind == h5py.h5l.TYPE_SOFT:
+        file.id.links.create_soft(name, link.value)
+    elif link.kind == h5py.h5l.TYPE_EXTERNAL:
+        file.id.links.create_external(name, *link.value)
+    else:
+        raise FormatError(f"link {name.decode('utf-8', 'replace')} is of a kind that cannot be copied")
+
+
 def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
     """Every link as (path, object, whether it is the first to that object).
 
-    Soft and external links come as h5py's link objects and are not followed.
+    Soft and external links come as a `Link` and are not followed.
     """
     seen = {_identity(file)}
-    pending: list[tuple[str, Iterator[str], h5py.Group]] = [("", iter(file), file)]
+    pending: list[tuple[str, Iterator[str | bytes], h5py.Group]] = [("", iter(file), file)]
     while pending:
         path, names, group = pending[-1]
         name = next(names, None)
         if name is None:
             pending.pop()
             continue
-        full, link = f"{path}/{name}", group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            yield full, link, True
+        if isinstance(name, bytes):  # h5py leaves what is not UTF-8 as it is
+            name = name.decode("utf-8", "surrogateescape")
+        full = f"{path}/{name}"
+        kind = group.id.links.get_info(encoded(name)).type
+        if kind != h5py.h5l.TYPE_HARD:
+            yield full, Link(kind, group.id.links.get_val(encoded(name))), True
             continue
-        item = group[name]
+        item = group[encoded(name)]
         identity = _identity(item)
         first = identity not in seen
         seen.add(identity)
@@ -234,9 +258,11 @@ class Hdf5Sink(Sink):
                 else:
                     for array in pooled:
                         create_dataset(file, array)
-                offsets = {p.name: file[p.name].id.get_offset() for p in pooled}
-        except (OSError, RuntimeError) as error:
-            raise FileError(f"cannot be written: {reason(error)}") from error
+                offsets = {p.name: file[encoded(p.name)].id.get_offset() for p in pooled}
+        except LucidError:
+            raise
+        except HDF5_ERRORS as error:
+            raise FileError(f"cannot be carried over or written: {reason(error)}") from error
         claim(descriptor, os.fstat(descriptor).st_size)
         self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
         self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
@@ -262,9 +288,9 @@ class Hdf5Sink(Sink):
             try:
                 with h5py.File(self._file.path, "r+") as file:
                     for array in self._chunked:
-                        self._fill(file[array.name], array)
-            except (OSError, RuntimeError) as error:
-                raise FileError(f"cannot be written: {reason(error)}") from error
+                        self._fill(file[encoded(array.name)], array)
+            except HDF5_ERRORS as error:
+                raise FileError(f"output cannot be written: {reason(error)}") from error
         self._close()
         self._spool.abort()
         self._file.commit()
@@ -293,31 +319,57 @@ class Hdf5Sink(Sink):
 def carry(source: h5py.File, target: h5py.File, pooled: Sequence[Pooled]) -> None:
     """Copy groups, datasets, types, links and attributes; in place of what is pooled, make room for it."""
     created = {p.source.name: p for p in pooled}
-    copy_attributes(source, target)
     copied: dict[tuple[int, bytes], str] = {_identity(source): "/"}
+    remade: list[tuple[Any, Any]] = [(source, target)]
     for name, item, first in walk(source):
-        if isinstance(item, h5py.SoftLink | h5py.ExternalLink):
-            target[name] = item
+        if isinstance(item, Link):
+            make_link(target, encoded(name), item)
         elif not first:
-            target[name] = target[copied[_identity(item)]]
+            target[encoded(name)] = target[encoded(copied[_identity(item)])]
         else:
             copied[_identity(item)] = name
             if name in created:
-                create_dataset(target, created[name], item)
+                remade.append((item, create_dataset(target, created[name], item)))
             elif isinstance(item, h5py.Group):
-                copy_attributes(item, target.create_group(name))
+                remade.append((item, target.create_group(encoded(name))))
             else:
-                h5py.h5o.copy(source.id, name.encode(), target.id, name.encode())
+                h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
+    # Last, when all is there that an attribute can refer to.
+    for old, new in remade:
+        copy_attributes(old, new)
+
+
+def encoded(name: str) -> bytes:
+    """A name as it is in the file, UTF-8 or not."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def copy_attributes(source: Any, target: Any) -> None:
-    """Copy attributes with their types and shapes."""
+    """Copy attributes with their types and shapes; references then point into the target's file."""
     for name in source.attrs:
         kind = source.attrs.get_id(name)
-        target.attrs.create(name, source.attrs[name], dtype=kind.dtype)
+        value = _redirected(source.attrs[name], source.file, target.file)
+        target.attrs.create(name, value, dtype=kind.dtype)
 
 
-def create_dataset(file: h5py.File, pooled: Pooled, origin: h5py.Dataset | None = None) -> None:
+def _redirected(value: Any, source: h5py.File, target: h5py.File) -> Any:
+    """An attribute's value with its object references replaced by those to the objects' copies."""
+    if isinstance(value, h5py.Reference):
+        return target[source[value].name].ref if value else value
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        changed = value.copy()
+        for field in value.dtype.names or (Ellipsis,):
+            part = value[field]
+            if part.dtype.hasobject:
+                cells = np.empty(part.shape, object)
+                for at in np.ndindex(part.shape):
+                    cells[at] = _redirected(part[at], source, target)
+                changed[field] = cells
+        return changed
+    return value
+
+
+def create_dataset(file: h5py.File, pooled: Pooled, origin: h5py.Dataset | None = None) -> h5py.Dataset:
     """Create the dataset for means, with what can be kept of the one they are means of."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
@@ -339,10 +391,9 @@ def create_dataset(file: h5py.File, pooled: Pooled, origin: h5py.Dataset | None 
         pooled.shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits)
     )
     kind = h5py.h5t.py_create(pooled.dtype, logical=True)
-    dataset = h5py.Dataset(h5py.h5d.create(file.id, pooled.name.encode(), kind, space, creation, links))
-    if origin is not None:
-        copy_attributes(origin, dataset)
+    dataset = h5py.Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, links))
     dataset.attrs["lucid_pool"] = pooled.provenance
+    return dataset
 
 
 def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
