@@ -192,7 +192,7 @@ def about() -> Iterator[str]:
         except PackageNotFoundError:
             packages.append(f"no {name}")
     yield "# Benchmarks\n"
-    yield f"<!-- Written by `python {' '.join(['benchmarks/run.py', *sys.argv[1:]])}`. -->\n"
+    yield "Written by `python benchmarks/run.py`; run it again for the figures of another machine.\n"
     yield f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {model}, {os.cpu_count()} CPUs, {platform.system()}, "
     yield f"Python {platform.python_version()}, {', '.join(packages)}. Ratios above 1 are in favour of lucid-pool"
     yield "except beside `cat` and imports, which are limits to come near.\n"
@@ -203,10 +203,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small and few, to see that it runs")
+    parser.add_argument("--repeats", type=int, default=7, help="pairs for each figure")
     parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
     parser.add_argument("--folder", type=Path, default=None, help="where to make the files: room for 5 GB")
     options = parser.parse_args()
-    repeats, shrink, gigabytes = (1, 16, 0.05) if options.quick else (7, 1, 4.0)
+    repeats, shrink, gigabytes = (1, 16, 0.05) if options.quick else (options.repeats, 1, 4.0)
     lines = list(about())
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for part in (

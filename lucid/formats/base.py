@@ -5,7 +5,7 @@ of one into a buffer of the caller (`read`), from any thread.
 
 A `Sink` is one output file in the making. `begin` is told all that will be in it, `write`
 takes regions of means in any order and from any thread, `commit` makes the file appear
-under its name, complete and on disk, `abort` leaves nothing behind. A file written is a
+under its name, complete and on disk; `close` without it leaves nothing behind. A file written is a
 function of its contents: neither the cut into regions nor their order shows in it.
 
 A region is a tuple of slices with start and stop, one for each axis.
@@ -79,8 +79,27 @@ def shape_of(region: Region) -> tuple[int, ...]:
     return tuple(s.stop - s.start for s in region)
 
 
-class Source(ABC):
-    """An open file to read arrays from; a context manager."""
+class Resource(ABC):
+    """Something to be closed; a context manager."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Source(Resource):
+    """An open file to read arrays from."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,24 +119,9 @@ class Source(ABC):
 
         """
 
-    @abstractmethod
-    def close(self) -> None:
-        """Close the file."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Sink(ABC):
-    """An output file in the making; a context manager that aborts unless committed."""
+class Sink(Resource):
+    """An output file in the making; closed before `commit`, it leaves nothing behind."""
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path
@@ -134,18 +138,3 @@ class Sink(ABC):
     @abstractmethod
     def commit(self) -> None:
         """Make the file appear under its name."""
-
-    @abstractmethod
-    def abort(self) -> None:
-        """Remove all traces; does nothing after `commit`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()

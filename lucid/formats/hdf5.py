@@ -9,9 +9,10 @@ the work was cut, and a failure of the disk shows in a plain system call.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,12 +21,11 @@ from lucid.errors import DatasetError, FileError, FormatError, LucidError, Missi
 from lucid.formats.base import Array, ArraySpec, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.chunks import ChunkedArray, can_decode, index_chunks
 from lucid.formats.files import Replacement, claim, open_regular, read_region, write_region
+from lucid.formats.hdf5_tree import HDF5_ERRORS, carry, datasets, encoded, reason
 from lucid.pooling.dtypes import name_of
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
-#: What h5py raises where the library fails; it picks one by the words of the library's message.
-HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError)
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
 
@@ -121,70 +121,6 @@ def place_of(file: h5py.File, dataset: h5py.Dataset) -> Place:
     return ChunkedArray(dataset.shape, dataset.chunks, dataset.dtype, filters, dataset.fillvalue, *index)
 
 
-def reason(error: Exception) -> str:
-    """The part of an HDF5 error that a person can use: what stands in the last parentheses."""
-    text = str(error).strip()
-    return text[text.find("(") + 1 : text.rfind(")")] if "(" in text and text.endswith(")") else text
-
-
-def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every dataset once, by its first path through hard links, parents before children."""
-    for name, item, first in walk(file):
-        if first and isinstance(item, h5py.Dataset):
-            yield name, item
-
-
-class Link(NamedTuple):
-    """A soft link's path, or an external link's file and path, as bytes of any encoding."""
-
-    kind: int
-    value: Any
-
-
-def make_link(file: h5py.File, name: bytes, link: Link) -> None:
-    """Make a soft or external link; other kinds only their own software can make."""
-    if link.kind == h5py.h5l.TYPE_SOFT:
-        file.id.links.create_soft(name, link.value)
-    elif link.kind == h5py.h5l.TYPE_EXTERNAL:
-        file.id.links.create_external(name, *link.value)
-    else:
-        raise FormatError(f"link {name.decode('utf-8', 'replace')} is of a kind that cannot be copied")
-
-
-def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
-    """Every link as (path, object, whether it is the first to that object).
-
-    Soft and external links come as a `Link` and are not followed.
-    """
-    seen = {_identity(file)}
-    pending: list[tuple[str, Iterator[str | bytes], h5py.Group]] = [("", iter(file), file)]
-    while pending:
-        path, names, group = pending[-1]
-        name = next(names, None)
-        if name is None:
-            pending.pop()
-            continue
-        if isinstance(name, bytes):  # h5py leaves what is not UTF-8 as it is
-            name = name.decode("utf-8", "surrogateescape")
-        full = f"{path}/{name}"
-        kind = group.id.links.get_info(encoded(name)).type
-        if kind != h5py.h5l.TYPE_HARD:
-            yield full, Link(kind, group.id.links.get_val(encoded(name))), True
-            continue
-        item = group[encoded(name)]
-        identity = _identity(item)
-        first = identity not in seen
-        seen.add(identity)
-        yield full, item, first
-        if first and isinstance(item, h5py.Group):
-            pending.append((full, iter(item), item))
-
-
-def _identity(item: Any) -> tuple[int, bytes]:
-    info = h5py.h5o.get_info(item.id)
-    return info.fileno, bytes(str(info.addr), "ascii")
-
-
 def is_numeric(dataset: h5py.Dataset) -> bool:
     """Whether the elements are numbers that have a mean; enumerations have none."""
     try:
@@ -254,7 +190,8 @@ class Hdf5Sink(Sink):
         try:
             with h5py.File(self._file.path, "w") as file:
                 if isinstance(source, Hdf5Source):
-                    carry(source.file, file, pooled)
+                    made = {p.source.name: partial(create_dataset, file, p) for p in pooled}
+                    carry(source.file, file, made)
                 else:
                     for array in pooled:
                         create_dataset(file, array)
@@ -304,7 +241,7 @@ class Hdf5Sink(Sink):
             read_region(descriptor, offset, array.shape, region, array.dtype.itemsize, part)
             dataset.write_direct(part.view(array.dtype).reshape(shape), None, region)
 
-    def abort(self) -> None:
+    def close(self) -> None:
         """Remove the file and the spool unless committed."""
         self._close()
         self._spool.abort()
@@ -314,59 +251,6 @@ class Hdf5Sink(Sink):
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()
-
-
-def carry(source: h5py.File, target: h5py.File, pooled: Sequence[Pooled]) -> None:
-    """Copy groups, datasets, types, links and attributes; in place of what is pooled, make room for it."""
-    created = {p.source.name: p for p in pooled}
-    copied: dict[tuple[int, bytes], str] = {_identity(source): "/"}
-    remade: list[tuple[Any, Any]] = [(source, target)]
-    for name, item, first in walk(source):
-        if isinstance(item, Link):
-            make_link(target, encoded(name), item)
-        elif not first:
-            target[encoded(name)] = target[encoded(copied[_identity(item)])]
-        else:
-            copied[_identity(item)] = name
-            if name in created:
-                remade.append((item, create_dataset(target, created[name], item)))
-            elif isinstance(item, h5py.Group):
-                remade.append((item, target.create_group(encoded(name))))
-            else:
-                h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
-    # Last, when all is there that an attribute can refer to.
-    for old, new in remade:
-        copy_attributes(old, new)
-
-
-def encoded(name: str) -> bytes:
-    """A name as it is in the file, UTF-8 or not."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def copy_attributes(source: Any, target: Any) -> None:
-    """Copy attributes with their types and shapes; references then point into the target's file."""
-    for name in source.attrs:
-        kind = source.attrs.get_id(name)
-        value = _redirected(source.attrs[name], source.file, target.file)
-        target.attrs.create(name, value, dtype=kind.dtype)
-
-
-def _redirected(value: Any, source: h5py.File, target: h5py.File) -> Any:
-    """An attribute's value with its object references replaced by those to the objects' copies."""
-    if isinstance(value, h5py.Reference):
-        return target[source[value].name].ref if value else value
-    if isinstance(value, np.ndarray) and value.dtype.hasobject:
-        changed = value.copy()
-        for field in value.dtype.names or (Ellipsis,):
-            part = value[field]
-            if part.dtype.hasobject:
-                cells = np.empty(part.shape, object)
-                for at in np.ndindex(part.shape):
-                    cells[at] = _redirected(part[at], source, target)
-                changed[field] = cells
-        return changed
-    return value
 
 
 def create_dataset(file: h5py.File, pooled: Pooled, origin: h5py.Dataset | None = None) -> h5py.Dataset:

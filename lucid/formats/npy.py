@@ -215,7 +215,7 @@ class NpySink(Sink):
         self._close()
         self._file.commit()
 
-    def abort(self) -> None:
+    def close(self) -> None:
         """Remove the file unless it was committed."""
         self._close()
         self._file.abort()
