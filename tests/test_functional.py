@@ -123,7 +123,7 @@ def test_memory_order_leaves_no_trace(dtype, shape, size, rng):
         assert means.dtype.isnative
 
 
-@pytest.mark.parametrize("shape", [(40, 64, 28, 28), (3, 1, 900, 800), (2, 40, 28, 28, 16)])
+@pytest.mark.parametrize("shape", [(100, 64, 28, 28), (3, 1, 1600, 1200), (2, 40, 60, 60, 16)])
 def test_threads_leave_no_trace(shape, rng):
     x = rng.standard_normal(shape).astype(np.float32)
     if len(shape) == 5:
