@@ -64,6 +64,7 @@ def pair(
 
 
 def seconds(work: Callable[[], object]) -> float:
+    time.sleep(0.02)  # PyTorch's threads spin for a while after their work, on the cores that are timed next
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -175,7 +176,7 @@ def peak_bytes(command: list[object]) -> int:
     return int(done.stdout) * 1024
 
 
-def about() -> Iterator[str]:
+def about(repeats: int) -> Iterator[str]:
     """Where and when, and with what."""
     model = next(
         (
@@ -192,7 +193,7 @@ def about() -> Iterator[str]:
         except PackageNotFoundError:
             packages.append(f"no {name}")
     yield "# Benchmarks\n"
-    yield "Written by `python benchmarks/run.py`; run it again for the figures of another machine.\n"
+    yield f"Written by `python benchmarks/run.py` ({repeats} pairs a figure); run it again for the figures of another machine.\n"
     yield f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {model}, {os.cpu_count()} CPUs, {platform.system()}, "
     yield f"Python {platform.python_version()}, {', '.join(packages)}. Ratios above 1 are in favour of lucid-pool"
     yield "except beside `cat` and imports, which are limits to come near.\n"
@@ -208,7 +209,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="where to make the files: room for 5 GB")
     options = parser.parse_args()
     repeats, shrink, gigabytes = (1, 16, 0.05) if options.quick else (options.repeats, 1, 4.0)
-    lines = list(about())
+    lines = list(about(repeats))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for part in (
             start_up(repeats, Path(folder)),
