@@ -20,7 +20,7 @@ OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension]
 NanRule: TypeAlias = Literal["propagate", "skip"]
 
 #: Elements below which threads cost more than they save: 4 M float32 are pooled in a millisecond,
-#: half of which it takes to start threads and join them.
+#: a third of which it takes to start two threads and join them.
 SMALL = 1 << 22
 #: Pieces that each thread gets, so that a slow one does not keep the others waiting. Each further
 #: one costs: eight took 15 % longer than two at 56x56 -> 4x4.

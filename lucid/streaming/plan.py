@@ -23,7 +23,7 @@ from lucid.pooling.windows import Axis, Grid
 Span = tuple[int, int]
 
 #: Bytes of input that a block aims at. Blocks of 4 MiB stay in the level-3 cache between reading
-#: and pooling; a quarter of that costs more calls, ten times that misses the cache.
+#: and pooling, and are worth the few dozen calls of Python that each costs.
 BLOCK_BYTES = 4 << 20
 #: Bytes for each mean of a window that is summed over several pieces.
 SUM_BYTES = 32
