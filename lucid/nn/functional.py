@@ -169,6 +169,6 @@ def _pieces(
         for first in range(0, count, step):
             for band in range(bands):
                 chosen = (rows.n_out * band // bands, rows.n_out * (band + 1) // bands)
-                start, stop = rows.cuts(chosen[0] * rows.slabs, chosen[1] * rows.slabs).span
+                start, stop = rows.cuts(*rows.slabs_of(chosen)).span
                 part = slice(first, first + step)
                 yield planes[part, start:stop], means[part, chosen[0] : chosen[1]], chosen, across

@@ -72,7 +72,7 @@ class Pooling:
             return
         if not self.grid.windows_are_whole:
             total = Accumulator(self, rows, cols, source.shape[0], source.shape[3])
-            total.add(self.slab_sums(source, self.row_slabs(rows), self.col_slabs(cols)))
+            total.add(self.slab_sums(source, self.grid.rows.slabs_of(rows), self.grid.cols.slabs_of(cols)))
             total.means(out)
             return
         row_cuts = self.grid.rows.cuts(*rows).relative
@@ -100,14 +100,6 @@ class Pooling:
             )
             for planes, (down, row_part), (across, col_part), tile in self._tiles(source, row_cuts, col_cuts)
         ]
-
-    def row_slabs(self, windows: Span) -> Span:
-        """The slabs of a range of windows along the rows."""
-        return windows[0] * self.grid.rows.slabs, windows[1] * self.grid.rows.slabs
-
-    def col_slabs(self, windows: Span) -> Span:
-        """The slabs of a range of windows along the columns."""
-        return windows[0] * self.grid.cols.slabs, windows[1] * self.grid.cols.slabs
 
     def _tiles(self, source: Array, rows: Cuts, cols: Cuts) -> Iterator[Tile]:
         """Cut planes to fit the cache, as contiguous accumulator arrays."""

@@ -121,6 +121,10 @@ class Axis:
         """Cells in the longest window."""
         return longest_window(self.n_in, self.n_out)
 
+    def slabs_of(self, windows: tuple[int, int]) -> tuple[int, int]:
+        """The slabs `[start, stop)` of the windows `[start, stop)`."""
+        return windows[0] * self.slabs, windows[1] * self.slabs
+
     def cuts(self, start: int, stop: int) -> Cuts:
         """Slabs `[start, stop)` of the axis; slab `s` belongs to window `s // slabs`."""
         return _cuts(self, start, stop)

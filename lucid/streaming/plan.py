@@ -147,8 +147,7 @@ class Plan:
 
     def _pieces_of(self, block: Block) -> Iterator[Piece]:
         rows, cols = self.grid.rows, self.grid.cols
-        row_range = block.rows[0] * rows.slabs, block.rows[1] * rows.slabs
-        col_range = block.cols[0] * cols.slabs, block.cols[1] * cols.slabs
+        row_range, col_range = rows.slabs_of(block.rows), cols.slabs_of(block.cols)
         for top in range(row_range[0], row_range[1], self.row_slabs):
             bottom = min(top + self.row_slabs, row_range[1])
             for left in range(col_range[0], col_range[1], self.col_slabs):
