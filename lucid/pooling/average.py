@@ -35,7 +35,8 @@ TILE_CELLS = 1 << 20
 #: Tiles that are converted first, or read several times as channels-last ones are, stay in the
 #: level-2 cache: smaller by this.
 COPIED_TILES = 4
-
+#: Bytes between writes that meet in the same sets of the level-1 cache.
+BANK = 512
 
 Span = tuple[int, int]
 
@@ -105,7 +106,7 @@ class Pooling:
         """Cut planes to fit the cache, as contiguous accumulator arrays."""
         planes, height, width, inner = source.shape
         ready = source.dtype == self.numbers.accumulator and source.dtype.isnative
-        most = self.tile_cells if ready and inner == 1 else self.tile_cells // COPIED_TILES
+        most = self.tile_cells if ready else self.tile_cells // COPIED_TILES
         scratch = np.empty(0, self.numbers.accumulator)
         step = max(1, most // (max(height * width, len(rows) * len(cols)) * inner))
         row_bands = _bands(rows, most // (width * inner))
@@ -128,7 +129,13 @@ class Pooling:
     def _store(self, sums: Sums, out: Array) -> None:
         """Divide, and round once to the result."""
         if sums.low is None and sums.high.dtype == out.dtype:
-            np.divide(sums.high, sums.cells, out=out)
+            if out.strides[-1] % BANK:
+                np.divide(sums.high, sums.cells, out=out)
+            else:
+                # The loop that writes in order, for it would write to few sets of the cache only:
+                # (4, 256, 256) transposed took 1.1 ns an element so, 5.2 otherwise.
+                last = (0, 3, 1, 2)
+                np.divide(sums.high.transpose(last), sums.cells.transpose(last), out=out.transpose(last))
             return
         if sums.high.dtype != np.float64:
             sums = Sums(sums.high.astype(np.float64), None, sums.cells.astype(np.float64))

@@ -18,6 +18,7 @@ that is ever held in memory, so `SLAB_CELLS` bounds what one step of a stream ne
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,21 @@ PART = 16
 SLAB_CELLS = 1 << 16
 #: Longest slab along the columns: long enough to read a file in runs of 16 KiB and more.
 SLAB_COLUMNS = 4096
+
+
+#: Longest period that is looked for; beyond it intervals are taken one by one.
+LONGEST_PERIOD = 64
+
+
+class Comb(NamedTuple):
+    """`repeats` intervals of `length` cells, `step` cells from start to start."""
+
+    #: Which intervals these are among all.
+    which: slice
+    start: int
+    length: int
+    step: int
+    repeats: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +93,25 @@ class Cuts:
         edges = self.starts[0] + length * np.arange(len(self) + 1)
         seamless = np.array_equal(self.starts, edges[:-1]) and np.array_equal(self.stops, edges[1:])
         return length if seamless else 0
+
+    @cached_property
+    def combs(self) -> list["Comb"]:
+        """The intervals as few sets of equally long, equally spaced ones.
+
+        Windows repeat after `n_out / gcd(n_in, n_out)` of them, if not before.
+        """
+        starts, lengths = self.starts, self.lengths
+        for period in range(1, min(len(self), LONGEST_PERIOD) + 1):
+            steps = starts[period:] - starts[:-period]
+            if (steps == steps[:1]).all() and np.array_equal(lengths[period:], lengths[:-period]):
+                break
+        else:
+            period, steps = len(self), starts[:0]
+        step = int(steps[0]) if len(steps) else 0
+        return [
+            Comb(slice(i, None, period), int(starts[i]), int(lengths[i]), step, len(starts[i::period]))
+            for i in range(period)
+        ]
 
     @cached_property
     def relative(self) -> "Cuts":
