@@ -89,6 +89,12 @@ class TestAgainstTheOracle:
         x = data.draw(hnp.arrays(np.float64, shape, elements=elements, fill=st.just(1.5)))
         check(x, data.draw(SIZE), skip_nan=data.draw(st.booleans()))
 
+    @pytest.mark.parametrize("plane", [(20, 19), (6, 64), (40, 60)])
+    def test_large_16_bit_integers_in_large_windows_are_exact(self, plane, rng):
+        x = rng.integers(65000, 65536, (1, 200, *plane)).astype(np.uint16)
+        expected = x.sum((2, 3), dtype=np.int64) / x[0, 0].size
+        assert np.array_equal(pool(x, (1, 1))[:, :, 0, 0], expected.astype(np.float32))
+
     @pytest.mark.parametrize("dtype", INTEGERS)
     def test_integers_give_the_correctly_rounded_mean(self, dtype, rng):
         for _ in range(8):

@@ -155,7 +155,7 @@ class Pooling:
         sums = Sums(high, low, cells.astype(high.dtype, copy=False))
         if self._may_be_extreme(high):
             sums = mend_extremes(sums, tile, rows, cols, order)
-        if not adds_equals_exactly(rows, cols, order):
+        if not (self.numbers.adds_equals_exactly or adds_equals_exactly(rows, cols, order)):
             sums = mend_constants(sums, tile, rows, cols)
         return sums
 

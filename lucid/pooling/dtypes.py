@@ -27,6 +27,14 @@ class Numbers:
     result: str
 
     @property
+    def adds_equals_exactly(self) -> bool:
+        """Whether equal elements have exact sums: 256 of 16 bits or fewer fit the 24 of float32.
+
+        No more are added before the sums are folded in float64.
+        """
+        return self.source in (*_NARROW, "float16", "bfloat16")
+
+    @property
     def result_dtype(self) -> np.dtype[np.generic]:
         """The dtype of the array that holds the means."""
         return storage(self.result)

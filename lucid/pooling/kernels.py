@@ -38,9 +38,8 @@ CHAIN_WINDOW = 32
 CHAIN_PLANE = 1000
 #: Widest plane summed by runs; wider rows are added at the speed of memory anyway.
 RUN_WIDTH = 64
-#: Longest run summed at once, in bytes: NumPy adds it in lanes of 64 bytes, so 24 deep and a
-#: few more to join them.
-RUN_BYTES = 1536
+#: Longest run summed at once, in bytes: 256 cells of float32, so that runs of 16-bit integers are exact.
+RUN_BYTES = 1024
 #: Rows in every matrix product. With the number fixed and a multiple of the height of every
 #: register tile, a row's sum does not depend on its place; and the product is too
 #: small for BLAS to start threads of its own.
