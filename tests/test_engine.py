@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from lucid.formats.base import ArraySpec
-from lucid.parallel import in_order
 from lucid.pooling.windows import make_grid
 from lucid.streaming.engine import Seconds, run
 from lucid.streaming.plan import make_plan
@@ -52,21 +51,3 @@ def test_every_block_is_read_pooled_and_written(workers, shape, rng):
     steps = list(run(plan, read, Sums(), write, output_dtype=out.dtype, seconds=Seconds()))
     assert sum(steps) == x.nbytes
     assert np.array_equal(out, x.sum((2, 3), keepdims=True))
-
-
-@pytest.mark.parametrize("workers", [1, 4])
-def test_results_come_in_order_and_an_error_ends_them(workers):
-    assert list(in_order(lambda n: n * n, range(100), workers=workers, in_flight=7)) == [
-        n * n for n in range(100)
-    ]
-    begun = []
-
-    def work(n):
-        begun.append(n)
-        if n == 5:
-            raise ValueError("five")
-        return n
-
-    with pytest.raises(ValueError, match="five"):
-        list(in_order(work, range(1000), workers=workers, in_flight=4))
-    assert max(begun) <= 5 + 4
