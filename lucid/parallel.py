@@ -46,7 +46,7 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
                 if item is END:
                     return
                 work(item)
-        except BaseException as error:  # noqa: BLE001  # raised below, on the caller's thread
+        except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
 
     helpers = [Thread(target=run, name="lucid") for _ in range(workers - 1)]
