@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lucid import errors, nn
     from lucid.creation import Tensor, full, ones, tensor, zeros
-    from lucid.job import Report, pool_file
+    from lucid.job import pool_file
+    from lucid.report import Report
 
 __version__ = "0.1.0"
 
@@ -15,7 +16,7 @@ __all__ = ["Report", "Tensor", "errors", "full", "nn", "ones", "pool_file", "ten
 #: Where each name lives. Loaded on use: arrays do without the file formats, and the command
 #: shows its version without NumPy.
 _HOMES = {
-    "Report": "lucid.job",
+    "Report": "lucid.report",
     "Tensor": "lucid.creation",
     "errors": "lucid.errors",
     "full": "lucid.creation",

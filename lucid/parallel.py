@@ -42,7 +42,7 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
         try:
             while not errors:
                 with taking:
-                    item = next(todo, END)
+                    item: Any = next(todo, END)
                 if item is END:
                     return
                 work(item)

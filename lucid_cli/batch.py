@@ -1,125 +1,216 @@
-"""Every input to its output: names settled before any work, failures told, the rest done."""
+"""Every input to its outputs: names settled before any work, failures told, the rest done."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from lucid.errors import ArgumentError, LucidError
 from lucid.formats.files import refuse_existing
-from lucid.formats.registry import format_of_suffix
-from lucid.job import OnProgress, Report, default_target, pool_file
+from lucid.formats.registry import NPY, format_of_content
+from lucid.job import pool_file
+from lucid.naming import Size, default_output, targets_of
+from lucid.report import Progress, Report
 from lucid_cli import jsonlines
-from lucid_cli.messages import complain, emit
-from lucid_cli.options import Size, size_name
+from lucid_cli.messages import ReaderGoneError, complain, emit
 
 #: Exit status where at least one input failed.
 FAILED = 1
+#: An input, and what was wrong with it.
+Failure = tuple[str, Exception]
+#: Stands for standard input and standard output.
+STREAM = "-"
 
-Pair = tuple[Path, Path]
+
+@dataclass(frozen=True)
+class Task:
+    """One input: what is read, where it goes (`{size}` not yet filled in), how much there is of it."""
+
+    source: str
+    output: str
+    targets: tuple[Path, ...]
+    nbytes: int
 
 
 def run_batch(
     *,
     inputs: tuple[str, ...],
-    size: Size,
+    size: tuple[Size, ...],
     output: str | None,
     output_dir: str | None,
     dataset: tuple[str, ...],
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
+    preview: bool,
     quiet: bool,
+    verbose: bool,
     no_progress: bool,
     **options: Any,
 ) -> int:
     """Pool every input; the exit status."""
-    pairs, status = settle(inputs, size, output, output_dir)
-    if refuse_outputs(pairs, overwrite=overwrite):
-        return FAILED
-    show: Callable[[Report], None] | None = None
-    bar: AbstractContextManager[OnProgress | None] = nullcontext()
-    if not quiet:
-        # rich takes as long to load as NumPy; without a summary it is not needed.
-        from lucid_cli import render
-
-        console = render.console()
-        show = partial(render.show, to=console)
-        bar = render.progress_bar(console, wanted=not (no_progress or dry_run))
-    with bar as on_progress:
-        for source, target in pairs:
+    inputs = inputs or _standard_input()
+    _check(inputs, output, output_dir, as_json=as_json, preview=preview)
+    failures: list[Failure] = []
+    tasks = list(settle(inputs, size, output, output_dir, failures))
+    _check_standard_output(tasks, as_json=as_json, dry_run=dry_run)
+    if refused := list(refuse_outputs(tasks, overwrite=overwrite)):
+        # A name that is taken is found before any work, not after hours of it.
+        failures, tasks = [*failures, *refused], []
+    if as_json:
+        for source, reason in failures:
+            emit(jsonlines.error(source, reason))
+    reports: list[Report] = []
+    with _display(tasks, quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress:
+        for task in tasks:
             try:
                 report = pool_file(
-                    source,
-                    target,
-                    size=size,
+                    _source(task),
+                    _target(task),
+                    size=list(size),
                     datasets=dataset,
                     overwrite=overwrite,
                     dry_run=dry_run,
-                    on_progress=on_progress,
+                    on_progress=on_progress(task) if on_progress else None,
                     **options,
                 )
             except ArgumentError as error:
                 raise click.UsageError(str(error)) from error
+            except BrokenPipeError as error:
+                raise ReaderGoneError from error
             except (LucidError, MemoryError) as error:
-                status = complain(f"{source}: {error}", FAILED)
+                failures.append((task.source, error))
                 if as_json:
-                    emit(jsonlines.error(source, error))
+                    emit(jsonlines.error(task.source, error))
                 continue
             if as_json:
                 emit(jsonlines.report(report))
-            if show is not None:
-                show(report)
-    return status
+            reports.append(report)
+    if not quiet and reports:
+        # rich takes as long to load as NumPy; without a summary it is not needed.
+        from lucid_cli import render
+
+        render.show(reports, render.console(), every=verbose)
+        if preview:
+            from lucid_cli.preview import show_preview
+
+            for report in reports:
+                show_preview(report, render.console(), options["layout"], size, options["nan"])
+    for source, reason in failures:
+        complain(f"{source}: {reason}", FAILED)
+    return FAILED if failures else 0
+
+
+def _standard_input() -> tuple[str, ...]:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError(
+            "Missing argument 'INPUT...'; expected files, or - with data on standard input"
+        )
+    return (STREAM,)
+
+
+def _check(
+    inputs: tuple[str, ...], output: str | None, output_dir: str | None, *, as_json: bool, preview: bool
+) -> None:
+    if output is not None and output_dir is not None:
+        raise click.UsageError("--output and --output-dir exclude each other")
+    if inputs.count(STREAM) > 1:
+        raise click.UsageError("standard input (-) can be read once only")
+    if preview and STREAM in inputs:
+        raise click.UsageError("--preview reads the input again, which standard input does not allow")
+    if preview and as_json:
+        raise click.UsageError("--preview is for people, --json for programs; choose one")
+
+
+def _check_standard_output(tasks: list[Task], *, as_json: bool, dry_run: bool) -> None:
+    if dry_run or not any(task.output == STREAM for task in tasks):
+        return
+    if as_json:
+        raise click.UsageError("--json and arrays cannot both go to standard output; name a file with -o")
+    if sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal, which shows no arrays; name a file with -o")
 
 
 def settle(
-    inputs: tuple[str, ...], size: Size, output: str | None, output_dir: str | None
-) -> tuple[list[Pair], int]:
-    """Every input with its output, and the status so far: an input may fail to be named.
+    inputs: tuple[str, ...],
+    sizes: tuple[Size, ...],
+    output: str | None,
+    output_dir: str | None,
+    failures: list[Failure],
+) -> Iterator[Task]:
+    """Every input with its output; those that cannot be named become failures.
 
     Raises
     ------
     click.UsageError
-        Two inputs would have one output, or the options contradict each other.
+        Two inputs would have one output, or a name fits no format.
 
     """
-    if output is not None and output_dir is not None:
-        raise click.UsageError("--output and --output-dir exclude each other")
-    pairs: list[Pair] = []
-    status = 0
-    owners: dict[str, Path] = {}
-    for source in map(Path, inputs):
+    owners: dict[str, str] = {}
+    folder = None if output_dir is None else Path(output_dir)
+    for source in inputs:
+        path = Path(source)
+        is_stream = source == STREAM
+        if output == STREAM or (is_stream and output is None and folder is None):
+            yield Task(source, STREAM, (), 0 if is_stream else _size_of(path))
+            continue
         try:
-            if output is None:
-                target = default_target(source, None if output_dir is None else Path(output_dir))
-            else:
-                target = Path(output.replace("{stem}", source.stem).replace("{size}", size_name(size)))
-                format_of_suffix(target)
+            format_ = NPY if is_stream else format_of_content(path)
+            text = default_output(path, format_, sizes, folder) if output is None else output
+            targets = targets_of(path, format_, text, sizes)
         except ArgumentError as error:
             raise click.UsageError(str(error)) from error
         except LucidError as error:
-            status = complain(f"{source}: {error}", FAILED)
+            failures.append((source, error))
             continue
-        owner = owners.setdefault(os.path.realpath(target), source)
-        if owner is not source:
-            raise click.UsageError(
-                f"{owner} and {source} would both be written to {target}; use {{stem}} in --output"
-            )
-        pairs.append((source, target))
-    return pairs, status
+        for target in targets:
+            owner = owners.setdefault(os.path.realpath(target.path), source)
+            if owner is not source:
+                raise click.UsageError(
+                    f"{owner} and {source} would both be written to {target.path}; "
+                    "use {stem} in --output, or --output-dir"
+                )
+        yield Task(source, text, tuple(t.path for t in targets), 0 if is_stream else _size_of(path))
 
 
-def refuse_outputs(pairs: list[Pair], *, overwrite: bool) -> bool:
-    """Say which outputs cannot be written, before any work."""
-    refused = False
-    for source, target in pairs:
-        try:
-            refuse_existing(target, overwrite=overwrite)
-        except LucidError as error:
-            refused = bool(complain(f"{source}: {error}", FAILED))
-    return refused
+def refuse_outputs(tasks: list[Task], *, overwrite: bool) -> Iterator[Failure]:
+    """What is wrong with outputs that may not be written."""
+    for task in tasks:
+        for target in task.targets:
+            try:
+                refuse_existing(target, overwrite=overwrite)
+            except LucidError as error:
+                yield task.source, error
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _source(task: Task) -> str | BinaryIO:
+    return sys.stdin.buffer if task.source == STREAM else task.source
+
+
+def _target(task: Task) -> str | BinaryIO:
+    return sys.stdout.buffer if task.output == STREAM else task.output
+
+
+#: Gives each input's task the callback for its events.
+OnProgress = Callable[[Task], Callable[[Progress], None]]
+
+
+def _display(tasks: list[Task], *, quiet: bool, wanted: bool) -> AbstractContextManager[OnProgress | None]:
+    """One progress line for all inputs, in bytes of their files."""
+    if quiet or not wanted or not tasks or not sys.stderr.isatty():
+        return nullcontext()
+    from lucid_cli import render
+
+    return render.progress_bar(render.console(), tasks)

@@ -2,9 +2,8 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
-from lucid.job import Report
+from lucid.report import Report
 
 #: A key is never removed or changed without a new number.
 SCHEMA = 1
@@ -15,6 +14,6 @@ def report(done: Report) -> str:
     return json.dumps({"schema": SCHEMA, **asdict(done)}, default=str)
 
 
-def error(source: Path, reason: Exception) -> str:
+def error(source: str, reason: Exception) -> str:
     """The line for an input that failed."""
-    return json.dumps({"schema": SCHEMA, "source": str(source), "error": str(reason)})
+    return json.dumps({"schema": SCHEMA, "source": source, "error": str(reason)})

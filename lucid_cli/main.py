@@ -10,7 +10,7 @@ import click
 
 from lucid import __version__
 from lucid_cli.messages import NAME, ReaderGoneError, complain
-from lucid_cli.options import BytesType, SizeType, join_sizes
+from lucid_cli.options import BytesType, SizeType, complete_compressions, complete_datasets, join_sizes
 
 #: Exit status for a mistake in the command line; see also `lucid_cli.batch.FAILED`.
 USAGE = 2
@@ -24,23 +24,27 @@ USAGE = 2
         "max_content_width": 100,
     },
 )
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=click.Path())
 @click.option(
     "-s",
     "--size",
     required=True,
+    multiple=True,
     type=SizeType(),
     metavar="H [W]",
-    help="Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension.",
+    help="Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Repeatable: all in one pass.",
 )
 @click.option(
     "-o",
     "--output",
+    type=click.Path(),
     metavar="PATH",
-    help="Output; its suffix picks the format; {stem}, {size} are filled in.  [default: NAME.pooled.EXT]",
+    help="Output, or - for standard output; its suffix picks the format; {stem} and {size} are"
+    " filled in.  [default: NAME.pooled.EXT]",
 )
 @click.option(
     "--output-dir",
+    type=click.Path(file_okay=False),
     metavar="DIR",
     help="Folder for outputs with default names.",
 )
@@ -49,7 +53,14 @@ USAGE = 2
     "--dataset",
     multiple=True,
     metavar="PATH",
+    shell_complete=complete_datasets,
     help="HDF5: pool only these; repeatable, globs.  [default: all that fit the layout]",
+)
+@click.option(
+    "--carry/--no-carry",
+    default=True,
+    show_default=True,
+    help="HDF5: carry over unchanged what is not pooled.",
 )
 @click.option(
     "--layout",
@@ -58,6 +69,7 @@ USAGE = 2
     metavar="AXES",
     help="Axis letters with HW in them: NCHW, NHWC, CHW, NTCHW, …",
 )
+@click.option("--flatten", is_flag=True, help="Write each pooled dataset as (N, everything else).")
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
@@ -72,6 +84,14 @@ USAGE = 2
     default="propagate",
     show_default=True,
     help="NaN in a window gives NaN, or counts as nothing.",
+)
+@click.option(
+    "--compression",
+    default="keep",
+    show_default=True,
+    metavar="NAME[:LEVEL]",
+    shell_complete=complete_compressions,
+    help="HDF5: keep, none, gzip, lzf; with the extra `filters` zstd, lz4, bitshuffle, blosc, blosc-zstd, …",
 )
 @click.option(
     "--max-memory",
@@ -93,7 +113,9 @@ USAGE = 2
 @click.option(
     "--json", "as_json", is_flag=True, help="Report on standard output, one JSON object per input and line."
 )
+@click.option("--preview", is_flag=True, help="Show channels of one sample before and after, as heat maps.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary and no progress; errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="The summary lists every file, and the plan.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command(**options: Any) -> int:
@@ -101,6 +123,9 @@ def command(**options: Any) -> int:
 
     Each output cell is the mean of its window, as in adaptive average pooling:
     lucid-pool features.h5 --size 4 4 writes features.pooled.h5.
+
+    INPUT - is standard input: .npy arrays one after another, or an HDF5 file; without -o the
+    means go to standard output as .npy.
 
     A file named like a number is given as ./4. Every option also reads LUCID_POOL_<NAME>
     from the environment.

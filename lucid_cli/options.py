@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
@@ -42,6 +43,8 @@ class SizeType(click.ParamType[Size]):
     """`4`, `4x5`, `4,5` or `4 5`; `keep` for a dimension keeps its length."""
 
     name = "size"
+    #: In the environment a blank may stand within a size, so several sizes need another separator.
+    envvar_list_splitter = ";"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Size:
         """(H_out, W_out), None where a dimension is kept."""
@@ -78,6 +81,26 @@ class BytesType(click.ParamType[int]):
         return total
 
 
-def size_name(size: Size) -> str:
-    """A size as it stands in file names: 4x5, keepx1."""
-    return "x".join("keep" if n is None else str(n) for n in size)
+def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the datasets in the files that were already typed."""
+    from lucid.errors import LucidError
+    from lucid.formats.registry import format_of_content
+
+    layout = ctx.params.get("layout") or "NCHW"
+    names: list[str] = []
+    for path in ctx.params.get("inputs") or ():
+        try:
+            with format_of_content(Path(path)).open(Path(path), input_numbers=None) as source:
+                names += [spec.name for spec in source.arrays(len(layout)) if spec.name]
+        except LucidError:
+            continue
+    slash = "" if incomplete.startswith("/") else "/"
+    return [name[len(slash) :] for name in dict.fromkeys(names) if name.startswith(slash + incomplete)]
+
+
+def complete_compressions(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """What `--compression` takes."""
+    from lucid.formats.compression import CODECS, LEVELS
+
+    blosc = [f"{name}-{codec}" for name in ("blosc", "blosc2") for codec in CODECS]
+    return [name for name in ("keep", "none", *LEVELS, *blosc) if name.startswith(incomplete)]

@@ -1,20 +1,23 @@
 """Reports as a table, progress as a bar, through rich on standard error."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lucid.job import OnProgress, Progress, Report
+from lucid.report import DatasetReport, Progress, Report
 from lucid_cli.messages import shown
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
+
+    from lucid_cli.batch import Task
+
+#: Rows of the summary, unless all are asked for: what fits a screen.
+MOST_ROWS = 20
 
 
 class _Console(Console):
@@ -30,50 +33,67 @@ def console() -> Console:
     return made if made.is_terminal else _Console(stderr=True, highlight=False, width=1000)
 
 
-def table(report: Report) -> Table:
+def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
+    """The whole summary; `every` row of it, and the plan with it."""
+    planned = every or reports[0].dry_run
+    if len(reports) == 1:
+        (report,) = reports
+        arrow = ", ".join(shown(target) for target in report.targets)
+        to.print(Text(f"{shown(report.source)} → {arrow}", style="bold"))
+    rows = [(report, d) for report in reports for d in report.datasets]
+    chosen = rows if every else rows[:MOST_ROWS]
+    to.print(table(chosen, with_files=len(reports) > 1, planned=planned))
+    if len(chosen) < len(rows):
+        to.print(Text(f"… and {len(rows) - len(chosen):,} more (-v lists all)"))
+    to.print(timing(reports))
+
+
+def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
     """One row for each pooled dataset."""
     made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name, justify in (
-        ("dataset", "left"),
-        ("shape", "left"),
-        ("dtype", "left"),
-        ("bytes", "right"),
-        ("ratio", "right"),
-    ):
-        made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for d in report.datasets:
-        made.add_row(
-            escape(shown(d.name or report.source.name)),
-            f"{_shape(d.input_shape)} [bold]→[/] {_shape(d.output_shape)}",
-            d.input_dtype if d.input_dtype == d.output_dtype else f"{d.input_dtype} → {d.output_dtype}",
+    right = ("bytes", "ratio", "blocks", "memory")
+    names = ["file"] * with_files + ["dataset", "shape", "dtype", "bytes", "ratio"]
+    for name in names + ["blocks", "memory"] * planned:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for report, d in rows:
+        shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
+        same = d.input_dtype == d.output_dtype
+        cells: list[Text | str] = [
+            Text(shown(d.name or report.source.name)),
+            shape,
+            d.input_dtype if same else f"{d.input_dtype} → {d.output_dtype}",
             f"{size(d.input_bytes)} → {size(d.output_bytes)}",
             f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
-        )
+        ]
+        plan: list[Text | str] = [f"{d.blocks:,}", size(d.blocks_bytes)]
+        made.add_row(*[Text(shown(report.source))] * with_files, *cells, *plan * planned)
     return made
 
 
-def timing(report: Report) -> Text:
+def timing(reports: Sequence[Report]) -> Text:
     """Where the time went; a plan says what it would take instead."""
-    threads = f"{report.threads} thread{'s' * (report.threads > 1)}"
-    if report.dry_run:
-        most = max(d.blocks_bytes for d in report.datasets)
+    last = reports[-1]
+    threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
+    files = f"{len(reports):,} files · " if len(reports) > 1 else ""
+    if last.dry_run:
+        most = max((d.blocks_bytes for r in reports for d in r.datasets), default=0)
         return Text(
-            f"dry run: buffers up to {size(most)} of {size(report.max_memory)}, {threads}; nothing written"
+            f"{files}dry run: buffers up to {size(most)} of {size(last.max_memory)}, {threads};"
+            " nothing written"
         )
-    rate = report.input_bytes / report.total_seconds / 1e9 if report.total_seconds else 0.0
-    steps = ("read", report.read_seconds), ("pool", report.pool_seconds), ("write", report.write_seconds)
-    return Text(
-        " · ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
-        + f" · total {report.total_seconds:.2f} s · {rate:.2f} GB/s · {threads}"
-        f" · peak memory {size(report.peak_memory_bytes)}"
+    total = sum(r.total_seconds for r in reports)
+    rate = sum(r.input_bytes for r in reports) / total / 1e9 if total else 0.0
+    steps = (
+        ("read", sum(r.read_seconds for r in reports)),
+        ("pool", sum(r.pool_seconds for r in reports)),
+        ("write", sum(r.write_seconds for r in reports)),
     )
-
-
-def show(report: Report, to: Console) -> None:
-    """The whole summary."""
-    to.print(Text(f"{shown(report.source)} → {shown(report.target)}", style="bold"))
-    to.print(table(report))
-    to.print(timing(report))
+    return Text(
+        files
+        + " · ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
+        + f" · total {total:.2f} s · {rate:.2f} GB/s · {threads}"
+        f" · peak memory {size(max(r.peak_memory_bytes for r in reports))}"
+    )
 
 
 def size(count: float) -> str:
@@ -90,11 +110,10 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 @contextmanager
-def progress_bar(to: Console, *, wanted: bool) -> Iterator[OnProgress | None]:
-    """A bar with bytes, rate and time left, while it runs and on a terminal only."""
-    if not (wanted and to.is_terminal and sys.stderr.isatty()):
-        yield None
-        return
+def progress_bar(
+    to: Console, tasks: Sequence["Task"]
+) -> Iterator[Callable[["Task"], Callable[[Progress], None]] | None]:
+    """One bar for all inputs, with bytes of their files, rate and time left."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
@@ -105,15 +124,27 @@ def progress_bar(to: Console, *, wanted: bool) -> Iterator[OnProgress | None]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
+    sizes = {task.source: task.nbytes for task in tasks}
+    total = sum(sizes.values())
+    before, begun = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task("", total=None)
+        line = bar.add_task("", total=total or None)
 
-        def on_progress(progress: Progress) -> None:
-            bar.update(
-                task,
-                description=shown(progress.source.name),
-                completed=progress.done_bytes,
-                total=progress.total_bytes,
-            )
+        def of_task(task: "Task") -> Callable[[Progress], None]:
+            nonlocal before, begun
+            begun, start = begun + 1, before
+            before += task.nbytes
+            count = f"{begun:,}/{len(tasks):,} " if len(tasks) > 1 else ""
+            name = shown(task.source).rsplit("/", 1)[-1]
+            bar.update(line, description=count + name, completed=start)
 
-        yield on_progress
+            def on_progress(progress: Progress) -> None:
+                if task.nbytes:
+                    share = progress.done_bytes / max(1, progress.total_bytes)
+                    bar.update(line, completed=start + share * task.nbytes)
+                else:  # a stream says how much there is only as it comes
+                    bar.update(line, completed=progress.done_bytes, total=progress.total_bytes)
+
+            return on_progress
+
+        yield of_task

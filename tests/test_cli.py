@@ -72,7 +72,7 @@ def test_joining_sizes_loses_no_word(args):
     ("args", "status", "text"),
     [
         (["x.npy"], 2, "Missing option '-s' / '--size'"),
-        (["--size", "4"], 2, "Missing argument 'INPUT...'"),
+        (["--size", "4"], 1, "lucid-pool: -: is empty; expected a .npy array or an HDF5 file"),
         (["x.npy", "--size", "0"], 2, "'0' holds a dimension below 1"),
         (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5 or keepx1"),
         (["x.npy", "--size", "-4"], 2, "'-4' is no size"),
@@ -157,7 +157,7 @@ def test_summary_and_names(command, tmp_path, x):
 
 def test_json_is_all_of_standard_output(command, x):
     done = command("x.npy", "gone.npy", "-s", "2", "--json", "-q")
-    good, bad = map(json.loads, done.stdout.splitlines())
+    bad, good = map(json.loads, done.stdout.splitlines())
     assert good["schema"] == bad["schema"] == 1
     assert good["datasets"][0]["output_shape"] == [4, 3, 2, 2]
     assert bad == {"schema": 1, "source": "gone.npy", "error": "no such file"}
@@ -174,11 +174,15 @@ def test_environment(command, x, tmp_path):
     done = command("x.npy", env={**os.environ, "LUCID_POOL_SIZE": "2 3", "LUCID_POOL_DTYPE": "float64"})
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "x.pooled.npy").dtype == "f8"
+    assert np.load(tmp_path / "x.pooled.npy").shape[2:] == (2, 3)
+    several = command("x.npy", env={**os.environ, "LUCID_POOL_SIZE": "1;2x3", "LUCID_POOL_FLATTEN": "1"})
+    assert several.returncode == 0, several.stderr
+    assert np.load(tmp_path / "x.pooled.2x3.npy").shape == (4, 18)
 
 
 def test_version_and_help(command):
     assert command("--version").stdout == "lucid-pool 0.1.0\n"
-    assert command("--help").stdout.startswith("Usage: lucid-pool [OPTIONS] INPUT...")
+    assert command("--help").stdout.startswith("Usage: lucid-pool [OPTIONS] [INPUT]...")
 
 
 def test_samples(command, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from lucid.formats.base import ArraySpec
 from lucid.pooling.windows import make_grid
-from lucid.streaming.engine import Seconds, run
+from lucid.streaming.engine import Output, Seconds, run
 from lucid.streaming.plan import make_plan
 
 
@@ -48,6 +48,6 @@ def test_every_block_is_read_pooled_and_written(workers, shape, rng):
     def write(region, means):
         out[region] = means
 
-    steps = list(run(plan, read, Sums(), write, output_dtype=out.dtype, seconds=Seconds()))
+    steps = list(run([Output(plan, Sums(), write, out.dtype)], read, Seconds()))
     assert sum(steps) == x.nbytes
     assert np.array_equal(out, x.sum((2, 3), keepdims=True))

@@ -18,7 +18,7 @@ from lucid.errors import (
     LucidError,
     NotFoundError,
 )
-from lucid.formats.base import Pooled, shape_of
+from lucid.formats.base import Making, Pooled, shape_of
 from lucid.formats.files import runs
 from lucid.formats.registry import format_of_content, format_of_suffix
 
@@ -77,7 +77,7 @@ class Contract:
             target = tmp_path / f"{name}{self.suffix}"
             with self.open(tmp_path / f"x{self.suffix}") as source:
                 pooled = self.pooled(source, array)
-                with format_of_suffix(target).create(target, overwrite=False) as sink:
+                with format_of_suffix(target).create(target, Making()) as sink:
                     sink.begin(source, [pooled])
                     for start in starts:
                         region = (slice(start, min(start + size, 7)), slice(0, 3), slice(0, 2), slice(0, 2))
@@ -98,7 +98,7 @@ class Contract:
         with (
             self.open(tmp_path / f"x{self.suffix}") as source,
             pytest.raises(ZeroDivisionError),
-            format_of_suffix(target).create(target, overwrite=True) as sink,
+            format_of_suffix(target).create(target, Making(overwrite=True)) as sink,
         ):
             sink.begin(source, [self.pooled(source, np.zeros((2, 3, 1, 1)))])
             raise ZeroDivisionError
@@ -111,11 +111,11 @@ class Contract:
         target.write_bytes(b"old")
         with self.open(path) as source:
             pooled = self.pooled(source, np.zeros((2, 3, 1, 1)))
-            with pytest.raises(ExistsError), format_of_suffix(target).create(target, overwrite=False) as sink:
+            with pytest.raises(ExistsError), format_of_suffix(target).create(target, Making()) as sink:
                 sink.begin(source, [pooled])
             assert target.read_bytes() == b"old"
             target.chmod(0o640)
-            with format_of_suffix(target).create(target, overwrite=True) as sink:
+            with format_of_suffix(target).create(target, Making(overwrite=True)) as sink:
                 sink.begin(source, [pooled])
                 sink.write(pooled, tuple(slice(0, n) for n in pooled.shape), np.zeros(pooled.shape))
                 sink.commit()

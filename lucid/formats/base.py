@@ -4,9 +4,10 @@ A `Source` is one open file that holds arrays. It lists them (`arrays`) and read
 of one into a buffer of the caller (`read`), from any thread.
 
 A `Sink` is one output file in the making. `begin` is told all that will be in it, `write`
-takes regions of means in any order and from any thread, `commit` makes the file appear
-under its name, complete and on disk; `close` without it leaves nothing behind. A file written is a
-function of its contents: neither the cut into regions nor their order shows in it.
+takes regions of means in any order and from any thread, unless it is `in_sequence`; `commit`
+makes the file appear under its name, complete and on disk; `close` without it leaves nothing
+behind. A file written is a function of its contents: neither the cut into regions nor their
+order shows in it.
 
 A region is a tuple of slices with start and stop, one for each axis.
 """
@@ -59,11 +60,33 @@ class Pooled:
     dtype: np.dtype[Any]
     numbers: str
     provenance: str
+    #: Axes of the source that were pooled, the first of two.
+    height_axis: int = 2
+    #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
+    flat: bool = False
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape in the file."""
+        return (self.shape[0], size_of(self.shape[1:])) if self.flat else self.shape
 
     @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return size_of(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Making:
+    """How an output file is made, whatever its format."""
+
+    overwrite: bool = False
+    #: HDF5: whether all that is not pooled is carried over.
+    carry: bool = True
+    #: HDF5: "keep" as the source has it, "none", or a filter and its level.
+    compression: str = "keep"
+    #: Threads that may compress.
+    workers: int = 1
 
 
 def size_of(shape: Sequence[int]) -> int:
@@ -101,6 +124,9 @@ class Resource(ABC):
 class Source(Resource):
     """An open file to read arrays from."""
 
+    #: Whether regions can only be read once, in the order in which they lie, by one thread.
+    in_sequence: bool = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -123,9 +149,12 @@ class Source(Resource):
 class Sink(Resource):
     """An output file in the making; closed before `commit`, it leaves nothing behind."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
+    #: Whether regions must be written in the order in which they lie, by one thread.
+    in_sequence: bool = False
+
+    def __init__(self, path: Path, making: Making) -> None:
         self.path = path
-        self.overwrite = overwrite
+        self.making = making
 
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:

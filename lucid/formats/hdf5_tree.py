@@ -1,6 +1,11 @@
-"""The tree of an HDF5 file: walked without following links, and copied but for what is pooled."""
+"""The tree of an HDF5 file: walked without following links, and copied but for what is pooled.
 
-from collections.abc import Callable, Iterator, Mapping
+References point into their own file, so in a copy each is made anew: to the copy of what it
+pointed to, or to nothing if that is not there. Dimension scales are references too; axes that were
+pooled have other lengths than their scales, so they lose them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import h5py
@@ -10,6 +15,13 @@ from lucid.errors import FormatError
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError)
+
+#: Elements of a dataset of references that are rewritten at once.
+REFERENCES = 1 << 16
+#: What netCDF notes of the dimensions of a variable; of a pooled one it would be wrong.
+NETCDF_DIMENSIONS = ("_Netcdf4Coordinates", "_Netcdf4Dimid")
+
+Identity = tuple[int, bytes]
 
 
 def reason(error: Exception) -> str:
@@ -35,7 +47,7 @@ def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
 
     Soft and external links come as a `Link` and are not followed.
     """
-    seen = {_identity(file)}
+    seen = {identity(file)}
     pending: list[tuple[str, Iterator[str | bytes], h5py.Group]] = [("", iter(file), file)]
     while pending:
         path, names, group = pending[-1]
@@ -51,9 +63,9 @@ def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
             yield full, Link(kind, group.id.links.get_val(encoded(name))), True
             continue
         item = group[encoded(name)]
-        identity = _identity(item)
-        first = identity not in seen
-        seen.add(identity)
+        own = identity(item)
+        first = own not in seen
+        seen.add(own)
         yield full, item, first
         if first and isinstance(item, h5py.Group):
             pending.append((full, iter(item), item))
@@ -66,35 +78,187 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             yield name, item
 
 
-def _identity(item: Any) -> tuple[int, bytes]:
+def identity(item: Any) -> Identity:
+    """What two names of one object have in common."""
     info = h5py.h5o.get_info(item.id)
     return info.fileno, bytes(str(info.addr), "ascii")
 
 
-#: Makes the dataset that takes the place of a pooled one.
-Make = Callable[[h5py.Dataset], h5py.Dataset]
+class Made(NamedTuple):
+    """A dataset that takes the place of a pooled one: how to make it, and which axes stay as they were."""
+
+    name: str
+    make: Callable[[h5py.Dataset], h5py.Dataset]
+    rank: int
+    kept_axes: frozenset[int]
 
 
-def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Make]) -> None:
+def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made]]) -> None:
     """Copy groups, datasets, types, links and attributes; what `made` names is made instead."""
-    copied: dict[tuple[int, bytes], str] = {_identity(source): "/"}
-    remade: list[tuple[Any, Any]] = [(source, target)]
+    copy = _Copy(source, target)
     for name, item, first in walk(source):
         if isinstance(item, Link):
             make_link(target, encoded(name), item)
+        elif name in made:
+            copy.make(item, made[name])
         elif not first:
-            target[encoded(name)] = target[encoded(copied[_identity(item)])]
+            copy.link(name, item)
+        elif isinstance(item, h5py.Group):
+            copy.add(item, target.create_group(encoded(name)))
         else:
-            copied[_identity(item)] = name
-            if name in made:
-                remade.append((item, made[name](item)))
-            elif isinstance(item, h5py.Group):
-                remade.append((item, target.create_group(encoded(name))))
-            else:
-                h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
-    # Last, when all is there that an attribute can refer to.
-    for old, new in remade:
-        copy_attributes(old, new)
+            h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
+            copy.add(item, target[encoded(name)], copied=True)
+    copy.finish()
+
+
+def make_only(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made]]) -> None:
+    """Make what `made` names, with its own attributes, and nothing else."""
+    copy = _Copy(source, target)
+    for name in made:
+        copy.make(source[encoded(name)], made[name])
+    copy.finish()
+
+
+class _Copy:
+    """Objects and their copies; attributes come last, when all is there that they can refer to."""
+
+    def __init__(self, source: h5py.File, target: h5py.File) -> None:
+        self._source, self._target = source, target
+        #: Paths of the copies of each object; of a pooled dataset there may be several.
+        self._paths: dict[Identity, list[str]] = {identity(source): ["/"]}
+        self._made: dict[Identity, list[Made]] = {}
+        #: Object, its copy, whether the library made the copy, what it was pooled to.
+        self._pending: list[tuple[Any, Any, bool, Made | None]] = [(source, target, False, None)]
+
+    def add(self, item: Any, copy: Any, *, copied: bool = False) -> None:
+        """Note an object's copy, or a group in its place."""
+        self._paths[identity(item)] = [path_of(copy)]
+        self._pending.append((item, copy, copied, None))
+
+    def make(self, item: h5py.Dataset, made: Sequence[Made]) -> None:
+        """Make what takes the place of a pooled dataset."""
+        own = identity(item)
+        if own in self._made:
+            return
+        self._made[own] = list(made)
+        self._paths[own] = [one.name for one in made]
+        self._pending += [(item, one.make(item), False, one) for one in made]
+
+    def link(self, name: str, item: Any) -> None:
+        """Give an object's copy a further name; a dataset pooled to several sizes keeps only their own."""
+        paths = self._paths[identity(item)]
+        if len(paths) == 1:
+            self._target[encoded(name)] = self._target[encoded(paths[0])]
+
+    def finish(self) -> None:
+        """Copy attributes, and rewrite references that the library could only set to zero."""
+        for item, copy, copied, made in self._pending:
+            for name in item.attrs:
+                kind = item.attrs.get_id(name).dtype
+                if copied and not holds_references(kind):
+                    continue
+                value = self._attribute(name, item.attrs[name], made)
+                if value is not None:
+                    copy.attrs.create(name, value, dtype=kind)
+                elif copied:
+                    del copy.attrs[name]
+            if copied and isinstance(item, h5py.Dataset) and holds_references(item.dtype):
+                self._rewrite(item, copy)
+
+    def _attribute(self, name: str, value: Any, made: Made | None) -> Any:
+        """An attribute's value in the copy; None if it has none there."""
+        if name == "REFERENCE_LIST":
+            return self._scale_of(value)
+        if made is not None:
+            if name in NETCDF_DIMENSIONS or (name == "DIMENSION_LABELS" and made.rank != len(value)):
+                return None
+            if name == "DIMENSION_LIST":
+                kept = [scales if axis in made.kept_axes else scales[:0] for axis, scales in enumerate(value)]
+                value = np.empty(made.rank, object)
+                value[:] = kept[: made.rank]
+                if not any(map(len, value)):
+                    return None
+        if isinstance(value, h5py.Empty):
+            return value
+        return self._redirected(value)
+
+    def _scale_of(self, entries: Any) -> Any:
+        """The axes that a dimension scale belongs to, (dataset, axis) each, as they are in the copy."""
+        found = []
+        for entry in entries:
+            dataset, axis = entry[0], int(entry[1])
+            if not dataset:
+                continue
+            own = identity(self._source[dataset])
+            for i, path in enumerate(self._paths.get(own, [])):
+                if own not in self._made or axis in self._made[own][i].kept_axes:
+                    found.append((self._target[encoded(path)].ref, axis))
+        return np.array(found, entries.dtype) if found else None
+
+    def _redirected(self, value: Any) -> Any:
+        """A value with its references replaced by those to the objects' copies."""
+        if isinstance(value, h5py.RegionReference):
+            path = self._path(value)
+            if path is None or identity(self._source[value]) in self._made:
+                return h5py.h5r.RegionReference()
+            space = h5py.h5r.get_region(value, self._source.id)
+            return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.DATASET_REGION, space)
+        if isinstance(value, h5py.Reference):
+            path = self._path(value)
+            return h5py.h5r.Reference() if path is None else self._target[encoded(path)].ref
+        if isinstance(value, np.void) and value.dtype.hasobject:
+            return self._redirected(np.array(value))[()]
+        if isinstance(value, np.ndarray) and value.dtype.hasobject:
+            changed = value.copy()
+            for field in value.dtype.names or (Ellipsis,):
+                part = value[field]
+                if part.dtype.hasobject:
+                    cells = np.empty(part.shape, object)
+                    for at in np.ndindex(part.shape):
+                        cells[at] = self._redirected(part[at])
+                    changed[field] = cells
+            return changed
+        return value
+
+    def _path(self, reference: Any) -> str | None:
+        """The path of the first copy of what a reference points to."""
+        if not reference:
+            return None
+        try:
+            own = identity(self._source[reference])
+        except HDF5_ERRORS:
+            return None  # it dangles
+        paths = self._paths.get(own)
+        return paths[0] if paths else None
+
+    def _rewrite(self, item: h5py.Dataset, copy: h5py.Dataset) -> None:
+        if item.shape is None:
+            return
+        if item.ndim == 0:
+            copy[()] = self._redirected(np.asarray(item[()], item.dtype))[()]
+            return
+        step = max(1, REFERENCES // max(1, item.size // max(1, len(item))))
+        for start in range(0, len(item), step):
+            copy[start : start + step] = self._redirected(item[start : start + step])
+
+
+def path_of(item: Any) -> str:
+    """The path by which an object was opened."""
+    name = h5py.h5i.get_name(item.id)
+    text: str = name.decode("utf-8", "surrogateescape")
+    return text
+
+
+def holds_references(dtype: np.dtype[Any]) -> bool:
+    """Whether elements are references, or hold some."""
+    if h5py.check_ref_dtype(dtype) is not None:
+        return True
+    nested = h5py.check_vlen_dtype(dtype)
+    if isinstance(nested, np.dtype):
+        return holds_references(nested)
+    if dtype.subdtype is not None:
+        return holds_references(dtype.subdtype[0])
+    return any(holds_references(dtype[name]) for name in dtype.names or ())
 
 
 def make_link(file: h5py.File, name: bytes, link: Link) -> None:
@@ -105,28 +269,3 @@ def make_link(file: h5py.File, name: bytes, link: Link) -> None:
         file.id.links.create_external(name, *link.value)
     else:
         raise FormatError(f"link {name.decode('utf-8', 'replace')} is of a kind that cannot be copied")
-
-
-def copy_attributes(source: Any, target: Any) -> None:
-    """Copy attributes with their types and shapes; references then point into the target's file."""
-    for name in source.attrs:
-        kind = source.attrs.get_id(name)
-        value = _redirected(source.attrs[name], source.file, target.file)
-        target.attrs.create(name, value, dtype=kind.dtype)
-
-
-def _redirected(value: Any, source: h5py.File, target: h5py.File) -> Any:
-    """An attribute's value with its object references replaced by those to the objects' copies."""
-    if isinstance(value, h5py.Reference):
-        return target[source[value].name].ref if value else value
-    if isinstance(value, np.ndarray) and value.dtype.hasobject:
-        changed = value.copy()
-        for field in value.dtype.names or (Ellipsis,):
-            part = value[field]
-            if part.dtype.hasobject:
-                cells = np.empty(part.shape, object)
-                for at in np.ndindex(part.shape):
-                    cells[at] = _redirected(part[at], source, target)
-                changed[field] = cells
-        return changed
-    return value

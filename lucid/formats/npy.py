@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as numpy_format
 
-from lucid.errors import DatasetError, DTypeError, FormatError
-from lucid.formats.base import Array, ArraySpec, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError
+from lucid.formats.base import Array, ArraySpec, Making, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.files import Replacement, claim, open_regular, read_at, read_region, write_at, write_region
 from lucid.pooling.dtypes import name_of
 
@@ -179,12 +179,28 @@ class NpySource(Source):
         os.close(self._descriptor)
 
 
-class NpySink(Sink):
-    """A `.npy` file in the making: version 1, C order; bfloat16 as two-byte voids, as ml_dtypes saves it."""
+def header_of(pooled: Pooled) -> bytes:
+    """A header of version 1 for an array of means; bfloat16 are two-byte voids, as ml_dtypes saves it."""
+    descr = "|V2" if pooled.numbers == "bfloat16" else numpy_format.dtype_to_descr(pooled.dtype)
+    header = io.BytesIO()
+    fields = {"descr": descr, "fortran_order": False, "shape": pooled.stored_shape}
+    numpy_format.write_array_header_1_0(header, fields)
+    return header.getvalue()
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        super().__init__(path, overwrite=overwrite)
-        self._file = Replacement(path, overwrite=overwrite)
+
+def refuse_compression(making: Making) -> None:
+    """Raise for an option that this format could only ignore."""
+    if making.compression not in ("keep", "none"):
+        raise ArgumentError(f"`compression` is {making.compression!r}; .npy files have none, HDF5 files have")
+
+
+class NpySink(Sink):
+    """A `.npy` file in the making."""
+
+    def __init__(self, path: Path, making: Making) -> None:
+        super().__init__(path, making)
+        refuse_compression(making)
+        self._file = Replacement(path, overwrite=making.overwrite)
         self._descriptor = -1
         self._offset = 0
 
@@ -197,14 +213,11 @@ class NpySink(Sink):
                 f"choose with --dataset: {names}"
             )
         (only,) = pooled
-        descr = "|V2" if only.numbers == "bfloat16" else numpy_format.dtype_to_descr(only.dtype)
-        header = io.BytesIO()
-        fields = {"descr": descr, "fortran_order": False, "shape": only.shape}
-        numpy_format.write_array_header_1_0(header, fields)
-        self._offset = header.tell()
+        header = header_of(only)
+        self._offset = len(header)
         self._descriptor = self._file.create()
         claim(self._descriptor, self._offset + only.nbytes)
-        write_at(self._descriptor, 0, memoryview(header.getvalue()))
+        write_at(self._descriptor, 0, memoryview(header))
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region in place."""

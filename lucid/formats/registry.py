@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.errors import ArgumentError, FormatError, MissingExtraError
-from lucid.formats.base import Sink, Source
+from lucid.formats.base import Making, Sink, Source
 from lucid.formats.files import open_regular
 
 
@@ -23,7 +23,9 @@ class Format:
     magic: bytes
     #: Whether the magic may also stand behind a user block of 512 * 2**n bytes.
     after_user_block: bool
-    module: str
+    #: Whether a file holds several arrays, each with a name.
+    holds_many: bool
+    #: "module:class" of each.
     source: str
     sink: str
     extra: str | None = None
@@ -33,14 +35,15 @@ class Format:
         source: Source = self._load(self.source)(path, input_numbers=input_numbers)
         return source
 
-    def create(self, path: Path, *, overwrite: bool) -> Sink:
+    def create(self, path: Path, making: Making) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, overwrite=overwrite)
+        sink: Sink = self._load(self.sink)(path, making)
         return sink
 
     def _load(self, name: str) -> Any:
+        module, class_ = name.split(":")
         try:
-            return getattr(import_module(self.module), name)
+            return getattr(import_module(module), class_)
         except ModuleNotFoundError as error:
             if self.extra is None:
                 raise
@@ -49,26 +52,32 @@ class Format:
             ) from error
 
 
+NPY = Format(
+    "npy",
+    (".npy",),
+    b"\x93NUMPY",
+    after_user_block=False,
+    holds_many=False,
+    source="lucid.formats.npy:NpySource",
+    sink="lucid.formats.npy:NpySink",
+)
 FORMATS = (
-    Format(
-        "npy",
-        (".npy",),
-        b"\x93NUMPY",
-        after_user_block=False,
-        module="lucid.formats.npy",
-        source="NpySource",
-        sink="NpySink",
-    ),
+    NPY,
     Format(
         "HDF5",
         (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"),
         b"\x89HDF\r\n\x1a\n",
         after_user_block=True,
-        module="lucid.formats.hdf5",
-        source="Hdf5Source",
-        sink="Hdf5Sink",
+        holds_many=True,
+        source="lucid.formats.hdf5:Hdf5Source",
+        sink="lucid.formats.hdf5_sink:Hdf5Sink",
     ),
 )
+
+
+def format_of_start(start: bytes) -> Format | None:
+    """The format of what begins so, if any does."""
+    return next((f for f in FORMATS if start.startswith(f.magic)), None)
 
 
 def format_of_content(path: Path) -> Format:

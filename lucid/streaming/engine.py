@@ -1,13 +1,15 @@
 """Read, pool, write: the blocks of a plan, several at a time.
 
-Each worker reads a piece into a buffer of its own, pools it and, where the block is
-complete with it, writes the means. Sums of windows that come in several pieces are added
-by the caller's thread, in the order of the plan.
+Each worker reads a piece into a buffer of its own, pools it for every output and, where the
+block is complete with it, writes the means. What must be done in order is done by the
+caller's thread: sums of windows that come in several pieces are added there, a stream is read
+there and a stream is written there.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +18,7 @@ import numpy.typing as npt
 
 from lucid.formats.base import ArraySpec, Region, shape_of, size_of
 from lucid.parallel import in_order
-from lucid.streaming.plan import Piece, Plan
+from lucid.streaming.plan import Piece, Plan, share_blocks
 
 Array = npt.NDArray[Any]
 Span = tuple[int, int]
@@ -48,6 +50,16 @@ class Pool(Protocol):
         """Begin the sums of windows whose cells come in pieces."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """One array of means: how it is pooled from which blocks, and where it goes."""
+
+    plan: Plan
+    pool: Pool
+    write: Write
+    dtype: np.dtype[Any]
+
+
 @dataclass
 class Seconds:
     """Time spent, added up over all threads."""
@@ -56,97 +68,138 @@ class Seconds:
     pool: float = 0.0
     write: float = 0.0
 
+    @contextmanager
+    def clock(self, step: str) -> Iterator[None]:
+        """Add the time of a `with` block; threads may lose a race for a microsecond."""
+        start = time.perf_counter()
+        yield
+        setattr(self, step, getattr(self, step) + time.perf_counter() - start)
+
 
 def run(
-    plan: Plan,
+    outputs: Sequence[Output],
     read: Read,
-    pool: Pool,
-    write: Write,
-    *,
-    output_dtype: np.dtype[Any],
     seconds: Seconds,
+    *,
+    read_in_sequence: bool = False,
+    write_in_sequence: bool = False,
 ) -> Iterator[int]:
-    """Do the work of a plan; yields the bytes of input that each step has used up."""
-    worker = _Worker(plan, read, pool, write, output_dtype, seconds)
-    if plan.is_whole:
-        yield from in_order(worker.whole, plan.pieces(), workers=plan.workers, in_flight=2 * plan.workers)
+    """Do the work of plans that share their blocks; yields the bytes of input that each step has used up.
+
+    What is in sequence is read or written by the caller's thread, in the order of the plan.
+    """
+    plan = outputs[0].plan
+    worker = _Worker(outputs, read, seconds)
+    if not plan.is_whole:
+        (output,) = outputs
+        yield from worker.totals(output)
         return
-    total: Total | None = None
-    for piece, sums, used in in_order(
-        worker.part, plan.pieces(), workers=plan.workers, in_flight=2 * plan.workers
-    ):
-        block = piece.block
-        with _clock(seconds, "pool"):
-            total = total or pool.total(shape_of(block.region), block.rows, block.cols)
-            total.add(sums)
-        if piece.last:
-            worker.finish(total, block.region)
-            total = None
-        yield used
+    assert share_blocks([output.plan for output in outputs])
+    blocks: Iterable[_Block] = (
+        _Block(pieces) for pieces in zip(*(output.plan.pieces() for output in outputs), strict=True)
+    )
+    workers = in_flight = plan.workers
+    if read_in_sequence:
+        # One block more is held by the thread that reads ahead.
+        workers = in_flight = max(1, workers - 1)
+        blocks = map(worker.read_ahead, blocks)
+    elif not write_in_sequence:
+        in_flight = 2 * workers  # a block that waits for its turn holds no memory
+    work = worker.pool if write_in_sequence else worker.pool_and_write
+    for block in in_order(work, blocks, workers=workers, in_flight=in_flight):
+        if write_in_sequence:
+            worker.write(block)
+        yield block.input_bytes
+
+
+@dataclass
+class _Block:
+    """What is read at once, for every output a piece; on its way through the steps."""
+
+    pieces: tuple[Piece, ...]
+    cells: Array | None = None
+    means: tuple[Array, ...] = ()
+    input_bytes: int = 0
 
 
 class _Worker:
-    """The three steps of a piece, with buffers that each thread uses again."""
+    """The three steps of a block, with buffers that each thread uses again."""
 
-    def __init__(
-        self, plan: Plan, read: Read, pool: Pool, write: Write, dtype: np.dtype[Any], seconds: Seconds
-    ) -> None:
-        self._plan, self._read, self._pool, self._write = plan, read, pool, write
-        self._dtype, self._seconds = dtype, seconds
+    def __init__(self, outputs: Sequence[Output], read: Read, seconds: Seconds) -> None:
+        self._outputs, self._read, self._seconds = outputs, read, seconds
+        self._plan = outputs[0].plan
         self._local = threading.local()
 
-    def whole(self, piece: Piece) -> int:
-        """Read a block, pool it, write it; the bytes read."""
-        cells = self._cells(piece)
-        block = piece.block
-        means = self._means(block.region)
-        with _clock(self._seconds, "pool"):
-            self._pool.means(cells, means, block.rows, block.cols)
-        with _clock(self._seconds, "write"):
-            self._write(block.region, means)
-        return cells.nbytes
+    def read_ahead(self, block: _Block) -> _Block:
+        """Read a block into memory of its own."""
+        buffer = np.empty(self._plan.costs.input_bytes, np.uint8)
+        block.cells = self._cells(block.pieces[0].region, buffer)
+        return block
 
-    def part(self, piece: Piece) -> tuple[Piece, Any, int]:
-        """Read a piece and sum it; the piece, the sums, and the bytes read."""
-        cells = self._cells(piece)
-        with _clock(self._seconds, "pool"):
-            return piece, self._pool.sums(cells, piece.row_slabs, piece.col_slabs), cells.nbytes
+    def pool_and_write(self, block: _Block) -> _Block:
+        """Read a block, pool it, write it."""
+        self._pool(block, self._kept_means)
+        self.write(block)
+        return block
 
-    def finish(self, total: Total, region: Region) -> None:
-        """Write the means of a block whose pieces were all added."""
-        means = self._means(region)
-        with _clock(self._seconds, "pool"):
-            total.means(means)
-        with _clock(self._seconds, "write"):
-            self._write(region, means)
+    def pool(self, block: _Block) -> _Block:
+        """Read a block and pool it into memory of its own."""
+        self._pool(block, lambda i, shape: np.empty(shape, self._outputs[i].dtype))
+        return block
 
-    def _cells(self, piece: Piece) -> Array:
-        with _clock(self._seconds, "read"):
-            return self._read(
-                self._plan.spec, piece.region, self._buffer("cells", self._plan.costs.input_bytes)
-            )
+    def write(self, block: _Block) -> None:
+        """Write the means of a block, and let go of them."""
+        with self._seconds.clock("write"):
+            for output, piece, means in zip(self._outputs, block.pieces, block.means, strict=True):
+                output.write(piece.block.region, means)
+        block.means = ()
 
-    def _means(self, region: Region) -> Array:
-        shape = shape_of(region)
-        buffer = self._buffer("means", self._plan.costs.output_bytes)
-        return buffer[: size_of(shape) * self._dtype.itemsize].view(self._dtype).reshape(shape)
+    def _pool(self, block: _Block, memory: Callable[[int, tuple[int, ...]], Array]) -> None:
+        cells = block.cells
+        if cells is None:
+            cells = self._cells(block.pieces[0].region, self._kept("cells", self._plan.costs.input_bytes))
+        shapes = [shape_of(piece.block.region) for piece in block.pieces]
+        block.means = tuple(memory(i, shape) for i, shape in enumerate(shapes))
+        block.cells, block.input_bytes = None, cells.nbytes
+        with self._seconds.clock("pool"):
+            for output, piece, means in zip(self._outputs, block.pieces, block.means, strict=True):
+                output.pool.means(cells, means, piece.block.rows, piece.block.cols)
 
-    def _buffer(self, name: str, size: int) -> Array:
+    def totals(self, output: Output) -> Iterator[int]:
+        """Blocks in several pieces: workers sum the pieces, the caller adds the sums and writes."""
+        total: Total | None = None
+        workers = self._plan.workers
+        pieces = self._plan.pieces()
+        for piece, sums, used in in_order(self._sums, pieces, workers=workers, in_flight=2 * workers):
+            block = piece.block
+            with self._seconds.clock("pool"):
+                total = total or output.pool.total(shape_of(block.region), block.rows, block.cols)
+                total.add(sums)
+            if piece.last:
+                means = self._kept_means(0, shape_of(block.region))
+                with self._seconds.clock("pool"):
+                    total.means(means)
+                with self._seconds.clock("write"):
+                    output.write(block.region, means)
+                total = None
+            yield used
+
+    def _sums(self, piece: Piece) -> tuple[Piece, Any, int]:
+        cells = self._cells(piece.region, self._kept("cells", self._plan.costs.input_bytes))
+        with self._seconds.clock("pool"):
+            return piece, self._outputs[0].pool.sums(cells, piece.row_slabs, piece.col_slabs), cells.nbytes
+
+    def _cells(self, region: Region, buffer: Array) -> Array:
+        with self._seconds.clock("read"):
+            return self._read(self._plan.spec, region, buffer)
+
+    def _kept_means(self, i: int, shape: tuple[int, ...]) -> Array:
+        output = self._outputs[i]
+        buffer = self._kept(f"means{i}", output.plan.costs.output_bytes)
+        return buffer[: size_of(shape) * output.dtype.itemsize].view(output.dtype).reshape(shape)
+
+    def _kept(self, name: str, size: int) -> Array:
         if not hasattr(self._local, name):
             setattr(self._local, name, np.empty(size, np.uint8))
         buffer: Array = getattr(self._local, name)
         return buffer
-
-
-class _clock:  # noqa: N801  (reads as a keyword)
-    """Adds the time of a `with` block; threads may lose a race for a microsecond."""
-
-    def __init__(self, seconds: Seconds, step: str) -> None:
-        self._seconds, self._step = seconds, step
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.perf_counter() - self._start
-        setattr(self._seconds, self._step, getattr(self._seconds, self._step) + spent)

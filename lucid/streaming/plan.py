@@ -13,8 +13,10 @@ twice unless a plane exceeds the limit. Windows that exceed it are read slab by 
 (see `pooling.windows`): such a block has several pieces, and their order is the order of the sums.
 """
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lucid.errors import MemoryLimitError
 from lucid.formats.base import ArraySpec, Region, size_of
@@ -123,6 +125,26 @@ class Plan:
         return self.row_slabs >= self.rows * rows.slabs and self.col_slabs >= self.cols * cols.slabs
 
     @property
+    def has_whole_planes(self) -> bool:
+        """Whether every block holds its planes from edge to edge."""
+        return (
+            self.is_whole
+            and (self.rows, self.cols) == (self.grid.rows.n_out, self.grid.cols.n_out)
+            and all(map(operator.ge, self.trail, self.spec.shape[self.lead_axes + 2 :]))
+        )
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the blocks are runs of the array, one after the other, in input and output."""
+        lengths = self.spec.shape[: self.lead_axes]
+        cut = [axis for axis, length in enumerate(lengths) if self.lead[axis] < length]
+        return (
+            self.has_whole_planes
+            and self.spec.order == "C"
+            and all(self.lead[axis] == 1 for axis in range(cut[-1] if cut else 0))
+        )
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the means."""
         shape, h = self.spec.shape, self.lead_axes
@@ -190,10 +212,12 @@ def make_plan(
     *,
     max_memory: int,
     workers: int,
+    whole_planes: bool = False,
 ) -> Plan:
     """The plan for one array.
 
-    Fewer workers are planned where their blocks would not fit together.
+    Fewer workers are planned where their blocks would not fit together. With `whole_planes`,
+    planes are cut only if they do not fit the memory, not for the cache.
 
     Raises
     ------
@@ -222,7 +246,7 @@ def make_plan(
         budget = max_memory // count
         plan = _shrink(replace(whole, workers=count), budget)
         if plan.costs.total_bytes <= budget:
-            return _tune(plan, min(budget, BLOCK_BYTES))
+            return _tune(plan, min(budget, BLOCK_BYTES), whole_planes=whole_planes)
         smallest = plan
     assert smallest is not None
     needed = smallest.costs.total_bytes
@@ -230,6 +254,47 @@ def make_plan(
         f", for its chunks of {smallest.costs.chunk_bytes // 2} bytes" if smallest.costs.chunk_bytes else ""
     )
     raise MemoryLimitError(f"needs `max_memory` of at least {needed} bytes{chunk}; it is {max_memory}")
+
+
+def make_plans(
+    spec: ArraySpec,
+    grids: Sequence[Grid],
+    lead_axes: int,
+    output_itemsize: int,
+    *,
+    max_memory: int,
+    workers: int,
+    whole_planes: bool = False,
+) -> list[Plan]:
+    """A plan for each of several grids, with the same blocks of input if planes fit the memory.
+
+    Raises
+    ------
+    MemoryLimitError
+        As `make_plan`.
+
+    """
+
+    def planned(limit: int, *, whole: bool) -> list[Plan]:
+        options: dict[str, Any] = {"max_memory": limit, "workers": workers, "whole_planes": whole}
+        return [make_plan(spec, grid, lead_axes, output_itemsize, **options) for grid in grids]
+
+    if len(grids) == 1:
+        return planned(max_memory, whole=whole_planes)
+    try:
+        plans = planned(max(1, max_memory // len(grids)), whole=True)
+    except MemoryLimitError:
+        return planned(max_memory, whole=whole_planes)
+    if not all(plan.has_whole_planes for plan in plans):
+        return planned(max_memory, whole=whole_planes)
+    least = min(plans, key=lambda plan: size_of(plan.lead))
+    fewest = min(plan.workers for plan in plans)
+    return [replace(plan, lead=least.lead, workers=fewest) for plan in plans]
+
+
+def share_blocks(plans: Sequence[Plan]) -> bool:
+    """Whether one pass over the input serves all these plans."""
+    return len(plans) == 1 or all(p.has_whole_planes and p.lead == plans[0].lead for p in plans)
 
 
 def _shrink(plan: Plan, budget: int) -> Plan:
@@ -284,9 +349,9 @@ def _fewer_col_slabs(plan: Plan) -> Plan:
     return replace(plan, col_slabs=_half(plan.col_slabs))
 
 
-def _tune(plan: Plan, target: int) -> Plan:
+def _tune(plan: Plan, target: int, *, whole_planes: bool) -> Plan:
     """Bring a block that fits the memory near the size that fits the cache."""
-    if plan.spec.chunks is None or not plan.is_whole:
+    if not (whole_planes and plan.is_whole) and (plan.spec.chunks is None or not plan.is_whole):
         for halve in (_fewer_rows, _fewer_cols) if plan.is_whole else (_fewer_row_slabs, _fewer_col_slabs):
             while plan.costs.input_bytes > target:
                 smaller = halve(plan)

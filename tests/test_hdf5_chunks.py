@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lucid.errors import FormatError
-from lucid.formats.chunks import ChunkedArray, inflate, unshuffle, verify_fletcher32
 from lucid.formats.hdf5 import Hdf5Source, place_of
+from lucid.formats.hdf5_chunks import ChunkedArray
+from lucid.formats.hdf5_filters import do, inflate, unlzf, unshuffle, verify_fletcher32
 
 FILTERS = [
     {},
@@ -18,6 +19,8 @@ FILTERS = [
     {"shuffle": True},
     {"fletcher32": True},
     {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    {"compression": "lzf"},
+    {"compression": "lzf", "shuffle": True, "fletcher32": True},
 ]
 
 
@@ -117,3 +120,24 @@ def test_fletcher32_is_checked():
     for bad in (good[:-1], good[:2], np.r_[np.uint8(9), good[1:]]):
         with pytest.raises(FormatError, match="checksum"):
             verify_fletcher32(bad)
+
+
+def test_lzf_chunks_that_lie():
+    for raw in (b"", b"\x00", b"\x1f" + bytes(8), b"\xff" * 40, b"\x00a" * 40):
+        with pytest.raises(FormatError, match="cannot be decompressed"):
+            unlzf(np.frombuffer(raw, np.uint8), 16)
+
+
+@pytest.mark.parametrize("filters", [f for f in FILTERS if f.get("compression") != "lzf" and f], ids=str)
+@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", ["zeros", "noise", "ones"])
+def test_chunks_encoded_here_are_the_librarys(path, filters, itemsize, kind, rng):
+    x = {"zeros": np.zeros(301), "noise": rng.integers(0, 200, 301), "ones": np.full(301, 255)}[kind]
+    x = x.astype(f"u{itemsize}")
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("x", data=x, chunks=x.shape, **filters)
+        plist = made.id.get_create_plist()
+        used = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+        encoded = do([(f[0], f[2]) for f in used], x.view(np.uint8), itemsize)
+        mask, raw = made.id.read_direct_chunk((0,))
+        assert (mask, encoded) == (0, raw)

@@ -1,0 +1,252 @@
+"""An HDF5 file in the making.
+
+It is built whole before any mean is known: groups, links, attributes, carried
+objects and room for the means. Then HDF5 closes it. Contiguous datasets are filled in at
+their place in the file, past the library; chunked ones go through a spool, and are
+written chunk after chunk at the end, in one order. So the file does not depend on how
+the work was cut, and a failure of the disk shows in a plain system call.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError
+from lucid.formats.base import Array, Making, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.compression import Compression, parse_compression
+from lucid.formats.files import Replacement, claim, read_region, write_region
+from lucid.formats.hdf5 import Hdf5Source
+from lucid.formats.hdf5_filters import can_do, do
+from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
+from lucid.parallel import in_order
+
+#: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
+CHUNK_BYTES = 1 << 18
+
+
+class Hdf5Sink(Sink):
+    """An HDF5 file in the making."""
+
+    def __init__(self, path: Path, making: Making) -> None:
+        super().__init__(path, making)
+        self._compression = parse_compression(making.compression)
+        self._file = Replacement(path, overwrite=making.overwrite)
+        self._spool = Replacement(path, overwrite=True, suffix=".spool")
+        self._descriptors: list[int] = []
+        #: Where each array is written: descriptor and offset of its first element.
+        self._places: dict[str, tuple[int, int]] = {}
+        self._chunked: list[Pooled] = []
+
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Build the file, all but the means."""
+        descriptor = self._file.create()
+        self._descriptors.append(descriptor)
+        try:
+            with h5py.File(self._file.path, "w") as file:
+                if isinstance(source, Hdf5Source):
+                    build = carry if self.making.carry else make_only
+                    build(source.file, file, self._made(file, pooled))
+                else:
+                    for array in pooled:
+                        create_dataset(file, array, self._compression)
+                offsets = {p.name: file[encoded(p.name)].id.get_offset() for p in pooled}
+        except LucidError:
+            raise
+        except HDF5_ERRORS as error:
+            raise FileError(f"cannot be carried over or written: {reason(error)}") from error
+        claim(descriptor, os.fstat(descriptor).st_size)
+        self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
+        self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
+        if self._chunked:
+            self._open_spool()
+
+    def _made(self, file: h5py.File, pooled: Sequence[Pooled]) -> dict[str, list[Made]]:
+        """What takes the place of each dataset that is pooled."""
+        made: dict[str, list[Made]] = {}
+        for array in pooled:
+            make = partial(create_dataset, file, array, self._compression)
+            h, rank = array.height_axis, len(array.stored_shape)
+            kept = {0} if array.flat else {*range(len(array.shape))} - {h, h + 1}
+            made.setdefault(array.source.name, []).append(Made(array.name, make, rank, frozenset(kept)))
+        return made
+
+    def _open_spool(self) -> None:
+        spool, end = self._spool.create(), 0
+        self._descriptors.append(spool)
+        for array in self._chunked:
+            self._places[array.name] = (spool, end)
+            end += array.nbytes
+        claim(spool, end)
+
+    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+        """Write a region to its place in the file or the spool."""
+        descriptor, offset = self._places[pooled.name]
+        write_region(descriptor, offset, pooled.shape, region, values)
+
+    def commit(self) -> None:
+        """Write the chunked datasets and put the file in its place."""
+        if self._chunked:
+            try:
+                with h5py.File(self._file.path, "r+") as file:
+                    for array in self._chunked:
+                        self._fill(file[encoded(array.name)], array)
+            except HDF5_ERRORS as error:
+                raise FileError(f"output cannot be written: {reason(error)}") from error
+        self._close()
+        self._spool.abort()
+        self._file.commit()
+
+    def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
+        """Write a dataset chunk after chunk; where the filters are known, workers compress."""
+        descriptor, offset = self._places[array.name]
+        creation = dataset.id.get_create_plist()
+        filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
+        steps = [(number, values) for number, _, values, _ in filters]
+        encodes = bool(steps) and can_do([number for number, _ in steps])
+
+        def prepared(region: Region) -> tuple[Region, Any]:
+            shape = shape_of(region)
+            part = np.empty(shape, array.dtype)
+            flat = part.reshape(-1).view(np.uint8)
+            read_region(descriptor, offset, array.stored_shape, region, array.dtype.itemsize, flat)
+            if not encodes:
+                return region, part
+            if shape != dataset.chunks:
+                edge = np.full(dataset.chunks, dataset.fillvalue, array.dtype)
+                edge[tuple(slice(0, n) for n in shape)] = part
+                flat = edge.reshape(-1).view(np.uint8)
+            return region, do(steps, flat, array.dtype.itemsize)
+
+        workers = self.making.workers if encodes else 1
+        for region, data in in_order(prepared, dataset.iter_chunks(), workers=workers, in_flight=2 * workers):
+            if encodes:
+                dataset.id.write_direct_chunk(tuple(s.start for s in region), data)
+            else:
+                dataset.write_direct(data, None, region)
+
+    def close(self) -> None:
+        """Remove the file and the spool unless committed."""
+        self._close()
+        self._spool.abort()
+        self._file.abort()
+
+    def _close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+
+
+def create_dataset(
+    file: h5py.File, pooled: Pooled, compression: Compression | None, origin: h5py.Dataset | None = None
+) -> h5py.Dataset:
+    """Create the dataset for means, with what can be kept of the one they are means of."""
+    shape = pooled.stored_shape
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_obj_track_times(False)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    limits: tuple[int | None, ...] = shape
+    if origin is not None:
+        limits = _limits(origin, pooled)
+        if origin.fillvalue:
+            creation.set_fill_value(np.asarray(origin.fillvalue).astype(pooled.dtype))
+    if compression is not None:
+        set_filters(creation, compression)
+    elif origin is not None:
+        _copy_filters(origin.id.get_create_plist(), creation)
+    if limits != shape or creation.get_nfilters():
+        lead = pooled.source.chunks or (1,) * len(pooled.shape)
+        lead = (lead[0], shape[1]) if pooled.flat else lead
+        creation.set_chunk(fitted_chunks(lead, shape, pooled.dtype.itemsize))
+    else:
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
+    kind = h5py.h5t.py_create(pooled.dtype, logical=True)
+    dataset = h5py.Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, links))
+    dataset.attrs["lucid_pool"] = pooled.provenance
+    return dataset
+
+
+def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
+    """Unlimited axes stay unlimited where pooling leaves them as they are."""
+    pairs = zip(origin.maxshape, origin.shape, pooled.shape, strict=True)
+    limits = [None if limit is None and before == after else after for limit, before, after in pairs]
+    return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
+
+
+def _copy_filters(source: Any, target: Any) -> None:
+    for i in range(source.get_nfilters()):
+        code, flags, values, _ = source.get_filter(i)
+        if code == h5py.h5z.FILTER_SCALEOFFSET:
+            continue  # It rounds to a scale that fitted the source's numbers, not their means.
+        if not h5py.h5z.get_filter_info(code) & h5py.h5z.FILTER_CONFIG_ENCODE_ENABLED:
+            raise ArgumentError(f"HDF5 filter {code} can only be read; choose another --compression")
+        if code == h5py.h5z.FILTER_SHUFFLE:
+            target.set_shuffle()
+        elif code == h5py.h5z.FILTER_FLETCHER32:
+            target.set_fletcher32()
+        else:
+            target.set_filter(code, flags, values)
+
+
+def set_filters(creation: Any, compression: Compression) -> None:
+    """Put a compression's filters on a new dataset.
+
+    Raises
+    ------
+    MissingExtraError
+        It needs the extra `filters`.
+
+    """
+    if compression.name == "none":
+        return
+    # Blosc and bitshuffle shuffle by themselves.
+    if compression.name in ("gzip", "lzf", "lz4", "zstd"):
+        creation.set_shuffle()
+    if compression.name == "gzip":
+        creation.set_deflate(4 if compression.level is None else compression.level)
+    elif compression.name == "lzf":
+        creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
+    else:
+        chosen = plugin_filter(compression)
+        creation.set_filter(chosen.filter_id, h5py.h5z.FLAG_OPTIONAL, chosen.filter_options)
+
+
+def plugin_filter(compression: Compression) -> Any:
+    """A filter of hdf5plugin and its parameters."""
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise MissingExtraError(
+            f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
+        ) from None
+    level = {} if compression.level is None else {"clevel": compression.level}
+    codec = {} if compression.codec is None else {"cname": compression.codec}
+    makers = {
+        "lz4": hdf5plugin.LZ4,
+        "zstd": hdf5plugin.Zstd,
+        "bitshuffle": hdf5plugin.Bitshuffle,
+        "blosc": hdf5plugin.Blosc,
+        "blosc2": hdf5plugin.Blosc2,
+    }
+    return makers[compression.name](**level, **codec)
+
+
+def fitted_chunks(chunks: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """A chunk shape for the means: not below the source's, grown from the last axis up.
+
+    An axis grows only when those after it are whole, so that chunks are runs of the array.
+    """
+    fitted = [max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True)]
+    for axis in range(len(shape) - 1, -1, -1):
+        others = size_of(fitted) // fitted[axis] * itemsize
+        fitted[axis] = max(fitted[axis], min(shape[axis], CHUNK_BYTES // max(1, others)), 1)
+        if fitted[axis] < shape[axis]:
+            break
+    return tuple(fitted)

@@ -1,0 +1,220 @@
+"""Standard input and output, or any streams: `.npy` arrays one after another, without seeking.
+
+A stream is read and written in the order in which the elements lie, by one thread. What needs
+more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spooled to a
+temporary file without a name, which no kill can leave behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import numpy as np
+
+from lucid.errors import DatasetError, FileError, FormatError
+from lucid.formats.base import (
+    Array,
+    ArraySpec,
+    Making,
+    Pooled,
+    Region,
+    Sink,
+    Source,
+    shape_of,
+)
+from lucid.formats.files import read_region, runs, write_region
+from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
+
+#: What stands for a stream where a path is expected.
+STREAM = Path("-")
+#: Bytes copied at once.
+COPY_BYTES = 1 << 20
+
+
+class Stream:
+    """A binary stream that can be looked at before it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._ahead = b""
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, fewer at the end only; they are still to be read."""
+        while len(self._ahead) < count and (more := self._read(count - len(self._ahead))):
+            self._ahead += more
+        return self._ahead[:count]
+
+    def fill(self, buffer: memoryview) -> None:
+        """Read as many bytes as the buffer has.
+
+        Raises
+        ------
+        FormatError
+            The stream ends before.
+
+        """
+        done = min(len(self._ahead), len(buffer))
+        buffer[:done], self._ahead = self._ahead[:done], self._ahead[done:]
+        while done < len(buffer):
+            count = self._read_into(buffer[done:])
+            if count == 0:
+                raise FormatError("ends before its data; was it cut off?")
+            done += count
+
+    def copy_to(self, file: IO[bytes], count: int | None) -> None:
+        """Copy so many bytes, or all there are."""
+        chunk = bytearray(COPY_BYTES)
+        while count is None or count > 0:
+            step = COPY_BYTES if count is None else min(count, COPY_BYTES)
+            if count is None:
+                step = len(self.peek(step))
+                if step == 0:
+                    return
+            else:
+                count -= step
+            self.fill(memoryview(chunk)[:step])
+            file.write(memoryview(chunk)[:step])
+
+    def _read(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}") from error
+
+    def _read_into(self, buffer: memoryview) -> int:
+        try:
+            return self._file.readinto(buffer) or 0  # type: ignore[attr-defined]
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}") from error
+
+
+class Spool:
+    """A temporary file without a name, opened again by the path of its descriptor."""
+
+    def __init__(self) -> None:
+        import tempfile  # takes 5 ms to load
+
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+
+    @property
+    def path(self) -> Path:
+        """A path that opens the file, in this process only."""
+        self.file.flush()
+        return Path(f"/dev/fd/{self.file.fileno()}")
+
+    def close(self) -> None:
+        """Let go of it; the system then forgets it."""
+        self.file.close()
+
+
+class NpyStreamSource(Source):
+    """One array of a stream, read from its first element to its last."""
+
+    in_sequence = True
+
+    def __init__(self, stream: Stream, index: int, *, input_numbers: str | None) -> None:
+        super().__init__(STREAM)
+        self._stream, self._input_numbers = stream, input_numbers
+        self._name = f"[{index}]" if index else ""
+        if stream.peek(len(MAGIC)) != MAGIC:
+            raise FormatError("is neither a .npy stream nor an HDF5 file")
+        self._text = b""
+        self.header = read_header(self._header_bytes)
+        self._position = 0
+
+    def _header_bytes(self, offset: int, count: int) -> bytes:
+        assert offset == len(self._text), "a header is read from its first byte to its last"
+        part = bytearray(count)
+        self._stream.fill(memoryview(part))
+        self._text += part
+        return bytes(part)
+
+    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
+        """The one array, if its rank fits."""
+        spec = spec_of(self.header, self._input_numbers)
+        if len(spec.shape) != rank:
+            raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
+        return (replace(spec, name=self._name),)
+
+    def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
+        """Read the next elements, which the region must be."""
+        ((first, count),) = runs(spec.shape, region)
+        assert first == self._position, "a stream is read in order"
+        target = buffer[: count * spec.dtype.itemsize]
+        self._stream.fill(target.data)
+        self._position += count
+        return target.view(spec.dtype).reshape(shape_of(region))
+
+    def spool(self, spool: Spool) -> None:
+        """Copy the array, header and all, to a file."""
+        spool.file.write(self._text)
+        self._stream.copy_to(spool.file, self.header.nbytes)
+
+    def close(self) -> None:
+        """Nothing: the stream is its owner's."""
+
+
+class NpyStreamSink(Sink):
+    """Arrays written to a stream, one after another.
+
+    A single array may be written as it comes, in order. Several are spooled, since each
+    is complete only when the input is.
+    """
+
+    def __init__(self, stream: BinaryIO, making: Making, *, in_sequence: bool) -> None:
+        super().__init__(STREAM, making)
+        refuse_compression(making)
+        self.in_sequence = in_sequence
+        self._stream = stream
+        self._arrays: dict[str, tuple[Pooled, int]] = {}
+        self._spool: Spool | None = None
+
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:  # noqa: ARG002
+        """Write the header of a single array, or make room for several."""
+        if self.in_sequence:
+            (only,) = pooled
+            self._write(header_of(only))
+            return
+        self._spool, end = Spool(), 0
+        for array in pooled:
+            self._arrays[array.name] = (array, end)
+            end += array.nbytes
+
+    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+        """Write the next elements, or any to the spool."""
+        if self._spool is None:
+            self._write(values.reshape(-1).view(np.uint8).data)
+            return
+        _, offset = self._arrays[pooled.name]
+        write_region(self._spool.file.fileno(), offset, pooled.shape, region, values)
+
+    def commit(self) -> None:
+        """Write what was spooled, and all that the stream holds back."""
+        if self._spool is not None:
+            descriptor = self._spool.file.fileno()
+            for array, offset in self._arrays.values():
+                self._write(header_of(array))
+                for start in range(0, array.nbytes, COPY_BYTES):
+                    part = np.empty(min(COPY_BYTES, array.nbytes - start), np.uint8)
+                    read_region(descriptor, offset + start, part.shape, (slice(0, len(part)),), 1, part)
+                    self._write(part.data)
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FileError(f"output stream cannot be written: {error.strerror}") from error
+
+    def _write(self, data: bytes | memoryview) -> None:
+        try:
+            self._stream.write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FileError(f"output stream cannot be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Let go of the spool; what was written is written."""
+        if self._spool is not None:
+            self._spool.close()
