@@ -5,8 +5,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -18,7 +19,14 @@ from lucid.formats.files import refuse_existing
 from lucid.formats.pipe import STREAM, NpyStreamSink, NpyStreamSource, Spool, Stream
 from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
 from lucid.naming import Size, Target, dataset_name, size_name, targets_of
-from lucid.nn.functional import NanRule, OutputSize, check_dimension, check_threads, resolve_size
+from lucid.nn.functional import (
+    NanRule,
+    OutputSize,
+    adaptive_avg_pool2d,
+    check_dimension,
+    check_threads,
+    resolve_size,
+)
 from lucid.parallel import available_cpus
 from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
 from lucid.pooling.dtypes import FLOATS, numbers
@@ -269,21 +277,31 @@ class _Work:
         if streams or self.dry_run:
             self._pool(source, targets, output, check_end)
         else:
-            self._pool_spooled(source.spool, output, check_end)
+            self._pool_spooled(source.spool, output, check_end, name=source.name)
 
     def _pool_spooled(
-        self, fill: Callable[[Spool], None], output: Any, before_commit: Callable[[], None] | None = None
+        self,
+        fill: Callable[[Spool], None],
+        output: Any,
+        before_commit: Callable[[], None] | None = None,
+        *,
+        name: str = "",
     ) -> None:
         spool = Spool()
         try:
             fill(spool)
-            path = spool.path
-            format_ = format_of_content(path)
+            spool.file.flush()
+            format_ = format_of_content(spool.path)
             targets = self._targets(STREAM, format_, output)
             for target in targets:
                 refuse_existing(target.path, overwrite=self.making.overwrite)
-            with format_.open(path, input_numbers=self.input_dtype) as source:
+            with format_.open(spool.path, input_numbers=self.input_dtype) as source:
+                spool.forget()
                 self._pool(source, targets, output, before_commit)
+            if name:
+                self.done[-len(self.sizes) :] = [
+                    replace(done, name=name) for done in self.done[-len(self.sizes) :]
+                ]
         finally:
             spool.close()
 
@@ -351,6 +369,7 @@ class _Work:
                 json.dumps(provenance),
                 h,
                 self.flatten,
+                partial(_coarsen, output_size),
             )
             pooling = Pooling(plan.grid, kinds, self.nan == "skip")
             yield _Mean(pooling, plan, pooled, STREAM if holder is None else holder.path)
@@ -384,6 +403,12 @@ class _Work:
         with self.seconds.clock("write"):
             for sink in sinks.values():
                 sink.commit()
+
+
+def _coarsen(output_size: tuple[int, int], coordinates: Array, axis: int) -> Array:
+    """Means of coordinates over the windows of an axis: where the output cells are."""
+    means: Array = adaptive_avg_pool2d(coordinates[None, None], (1, output_size[axis]))[0, 0]
+    return means
 
 
 def _refuse(source: Path, target: Path, *, overwrite: bool) -> None:

@@ -17,7 +17,7 @@ from lucid.job import pool_file
 from lucid.naming import Size, default_output, targets_of
 from lucid.report import Progress, Report
 from lucid_cli import jsonlines
-from lucid_cli.messages import ReaderGoneError, complain, emit
+from lucid_cli.messages import ReaderGoneError, complain, emit, name_of
 
 #: Exit status where at least one input failed.
 FAILED = 1
@@ -102,7 +102,7 @@ def run_batch(
             for report in reports:
                 show_preview(report, render.console(), options["layout"], size, options["nan"])
     for source, reason in failures:
-        complain(f"{source}: {reason}", FAILED)
+        complain(f"{name_of(source)}: {reason}", FAILED)
     return FAILED if failures else 0
 
 

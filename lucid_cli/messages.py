@@ -21,6 +21,11 @@ def complain(text: str, status: int) -> int:
     return status
 
 
+def name_of(path: object, stream: str = "standard input") -> str:
+    """A path as it is told to a person; `-` by what it stands for."""
+    return stream if str(path) == "-" else shown(path)
+
+
 class ReaderGoneError(Exception):
     """Nobody reads standard output any more; Click would answer a BrokenPipeError with status 1."""
 

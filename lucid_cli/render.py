@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lucid.report import DatasetReport, Progress, Report
-from lucid_cli.messages import shown
+from lucid_cli.messages import name_of, shown
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -38,8 +38,8 @@ def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None
     planned = every or reports[0].dry_run
     if len(reports) == 1:
         (report,) = reports
-        arrow = ", ".join(shown(target) for target in report.targets)
-        to.print(Text(f"{shown(report.source)} → {arrow}", style="bold"))
+        targets = ", ".join(name_of(target, "standard output") for target in report.targets)
+        to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
     rows = [(report, d) for report in reports for d in report.datasets]
     chosen = rows if every else rows[:MOST_ROWS]
     to.print(table(chosen, with_files=len(reports) > 1, planned=planned))
@@ -59,15 +59,23 @@ def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pla
         shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
         same = d.input_dtype == d.output_dtype
         cells: list[Text | str] = [
-            Text(shown(d.name or report.source.name)),
+            Text(shown(_label(report, d))),
             shape,
             d.input_dtype if same else f"{d.input_dtype} → {d.output_dtype}",
             f"{size(d.input_bytes)} → {size(d.output_bytes)}",
             f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
         ]
         plan: list[Text | str] = [f"{d.blocks:,}", size(d.blocks_bytes)]
-        made.add_row(*[Text(shown(report.source))] * with_files, *cells, *plan * planned)
+        made.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
     return made
+
+
+def _label(report: Report, d: DatasetReport) -> str:
+    """The dataset; where it was pooled to several sizes, what it is called in the output."""
+    several = sum(other.name == d.name for other in report.datasets) > 1
+    if several and str(d.target) != "-":
+        return d.output_name if d.name else d.target.name
+    return d.name or name_of(report.source).rsplit("/", 1)[-1]
 
 
 def timing(reports: Sequence[Report]) -> Text:
@@ -135,7 +143,7 @@ def progress_bar(
             begun, start = begun + 1, before
             before += task.nbytes
             count = f"{begun:,}/{len(tasks):,} " if len(tasks) > 1 else ""
-            name = shown(task.source).rsplit("/", 1)[-1]
+            name = name_of(task.source).rsplit("/", 1)[-1]
             bar.update(line, description=count + name, completed=start)
 
             def on_progress(progress: Progress) -> None:

@@ -72,7 +72,7 @@ def test_joining_sizes_loses_no_word(args):
     ("args", "status", "text"),
     [
         (["x.npy"], 2, "Missing option '-s' / '--size'"),
-        (["--size", "4"], 1, "lucid-pool: -: is empty; expected a .npy array or an HDF5 file"),
+        (["--size", "4"], 1, "lucid-pool: standard input: is empty; expected a .npy array or an HDF5 file"),
         (["x.npy", "--size", "0"], 2, "'0' holds a dimension below 1"),
         (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5 or keepx1"),
         (["x.npy", "--size", "-4"], 2, "'-4' is no size"),

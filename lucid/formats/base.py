@@ -13,7 +13,7 @@ A region is a tuple of slices with start and stop, one for each axis.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +64,8 @@ class Pooled:
     height_axis: int = 2
     #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
     flat: bool = False
+    #: Pools the coordinates of the rows (0) or columns (1).
+    coarsen: Callable[[Array, int], Array] | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
 from lucid.formats.base import Array, ArraySpec, Region, Source, shape_of, size_of
-from lucid.formats.files import open_regular, read_region
+from lucid.formats.files import open_regular, read_at, read_region
 from lucid.formats.hdf5_chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5_filters import can_undo
 from lucid.formats.hdf5_tree import HDF5_ERRORS, datasets, encoded, reason
@@ -21,6 +21,8 @@ from lucid.pooling.dtypes import name_of
 
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
+#: Largest user block that is carried over; those of MATLAB have 512 bytes.
+MOST_USER_BLOCK = 1 << 20
 
 
 class Hdf5Source(Source):
@@ -83,6 +85,13 @@ class Hdf5Source(Source):
             if name not in self._places:
                 self._places[name] = place_of(self.file, self.file[encoded(name)])
             return self._places[name]
+
+    def user_block(self) -> bytes:
+        """The bytes before the HDF5 part of the file, if they are few."""
+        size = self.file.userblock_size
+        block = bytearray(size if size <= MOST_USER_BLOCK else 0)
+        read_at(self._descriptor, 0, memoryview(block))
+        return bytes(block)
 
     def close(self) -> None:
         """Close the file."""

@@ -19,7 +19,7 @@ import numpy as np
 from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError
 from lucid.formats.base import Array, Making, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.compression import Compression, parse_compression
-from lucid.formats.files import Replacement, claim, read_region, write_region
+from lucid.formats.files import Replacement, claim, read_region, write_at, write_region
 from lucid.formats.hdf5 import Hdf5Source
 from lucid.formats.hdf5_filters import can_do, do
 from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
@@ -46,8 +46,10 @@ class Hdf5Sink(Sink):
         """Build the file, all but the means."""
         descriptor = self._file.create()
         self._descriptors.append(descriptor)
+        # Software such as MATLAB knows its files by what stands before the HDF5 part.
+        block = source.user_block() if isinstance(source, Hdf5Source) and self.making.carry else b""
         try:
-            with h5py.File(self._file.path, "w") as file:
+            with h5py.File(self._file.path, "w", userblock_size=len(block)) as file:
                 if isinstance(source, Hdf5Source):
                     build = carry if self.making.carry else make_only
                     build(source.file, file, self._made(file, pooled))
@@ -60,6 +62,7 @@ class Hdf5Sink(Sink):
         except HDF5_ERRORS as error:
             raise FileError(f"cannot be carried over or written: {reason(error)}") from error
         claim(descriptor, os.fstat(descriptor).st_size)
+        write_at(descriptor, 0, memoryview(block))
         self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
         self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
         if self._chunked:
@@ -70,9 +73,8 @@ class Hdf5Sink(Sink):
         made: dict[str, list[Made]] = {}
         for array in pooled:
             make = partial(create_dataset, file, array, self._compression)
-            h, rank = array.height_axis, len(array.stored_shape)
-            kept = {0} if array.flat else {*range(len(array.shape))} - {h, h + 1}
-            made.setdefault(array.source.name, []).append(Made(array.name, make, rank, frozenset(kept)))
+            axes = None if array.flat else (array.height_axis, array.height_axis + 1)
+            made.setdefault(array.source.name, []).append(Made(array.name, make, axes, array.coarsen))
         return made
 
     def _open_spool(self) -> None:

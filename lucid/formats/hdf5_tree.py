@@ -1,8 +1,8 @@
 """The tree of an HDF5 file: walked without following links, and copied but for what is pooled.
 
 References point into their own file, so in a copy each is made anew: to the copy of what it
-pointed to, or to nothing if that is not there. Dimension scales are references too; axes that were
-pooled have other lengths than their scales, so they lose them.
+pointed to, or to nothing if that is not there. Dimension scales are references too; an axis that was
+pooled has another length than its scale, so it gets a new one, with the means of the coordinates.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,15 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplem
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
 #: What netCDF notes of the dimensions of a variable; of a pooled one it would be wrong.
-NETCDF_DIMENSIONS = ("_Netcdf4Coordinates", "_Netcdf4Dimid")
+NETCDF_NUMBER = "_Netcdf4Dimid"
+NETCDF_DIMENSIONS = ("_Netcdf4Coordinates", NETCDF_NUMBER)
+
+#: What makes a dataset a scale, which the library writes.
+SCALE_ATTRIBUTES = ("CLASS", "NAME", "REFERENCE_LIST", *NETCDF_DIMENSIONS)
+#: How netCDF names the scale of a dimension that has a length and no coordinates.
+NETCDF_NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable."
+#: Longest scale whose coordinates are pooled.
+MOST_COORDINATES = 1 << 24
 
 Identity = tuple[int, bytes]
 
@@ -85,17 +93,23 @@ def identity(item: Any) -> Identity:
 
 
 class Made(NamedTuple):
-    """A dataset that takes the place of a pooled one: how to make it, and which axes stay as they were."""
+    """A dataset that takes the place of a pooled one, and how to make it."""
 
     name: str
     make: Callable[[h5py.Dataset], h5py.Dataset]
-    rank: int
-    kept_axes: frozenset[int]
+    #: The axes that are pooled; None where all axes but the first are joined.
+    axes: tuple[int, int] | None
+    #: Pools the coordinates of the first or second of these axes.
+    coarsen: Callable[[Any, int], Any] | None
+
+    def keeps(self, axis: int) -> bool:
+        """Whether an axis is as it was, so that its scale still fits."""
+        return self.axes is not None and axis not in self.axes
 
 
 def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made]]) -> None:
     """Copy groups, datasets, types, links and attributes; what `made` names is made instead."""
-    copy = _Copy(source, target)
+    copy = _Copy(source, target, with_scales=True)
     for name, item, first in walk(source):
         if isinstance(item, Link):
             make_link(target, encoded(name), item)
@@ -113,7 +127,7 @@ def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made
 
 def make_only(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made]]) -> None:
     """Make what `made` names, with its own attributes, and nothing else."""
-    copy = _Copy(source, target)
+    copy = _Copy(source, target, with_scales=False)
     for name in made:
         copy.make(source[encoded(name)], made[name])
     copy.finish()
@@ -122,8 +136,12 @@ def make_only(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[
 class _Copy:
     """Objects and their copies; attributes come last, when all is there that they can refer to."""
 
-    def __init__(self, source: h5py.File, target: h5py.File) -> None:
-        self._source, self._target = source, target
+    def __init__(self, source: h5py.File, target: h5py.File, *, with_scales: bool) -> None:
+        self._source, self._target, self._with_scales = source, target, with_scales
+        #: Scales made for pooled axes, by scale and new length.
+        self._scales: dict[tuple[Identity, int], h5py.Dataset] = {}
+        #: netCDF's number of the next dimension, None where the file is not netCDF's.
+        self._next_dimension: int | None = None
         #: Paths of the copies of each object; of a pooled dataset there may be several.
         self._paths: dict[Identity, list[str]] = {identity(source): ["/"]}
         self._made: dict[Identity, list[Made]] = {}
@@ -133,6 +151,9 @@ class _Copy:
     def add(self, item: Any, copy: Any, *, copied: bool = False) -> None:
         """Note an object's copy, or a group in its place."""
         self._paths[identity(item)] = [path_of(copy)]
+        if NETCDF_NUMBER in item.attrs and isinstance(item, h5py.Dataset):
+            number = int(np.ravel(item.attrs[NETCDF_NUMBER])[0])
+            self._next_dimension = max(self._next_dimension or 0, number + 1)
         self._pending.append((item, copy, copied, None))
 
     def make(self, item: h5py.Dataset, made: Sequence[Made]) -> None:
@@ -164,20 +185,26 @@ class _Copy:
                     del copy.attrs[name]
             if copied and isinstance(item, h5py.Dataset) and holds_references(item.dtype):
                 self._rewrite(item, copy)
+            if made is not None and made.axes is not None and self._with_scales:
+                for i, axis in enumerate(made.axes):
+                    for scale in scales_of(item, axis):
+                        new = self._coarse_scale(scale, item.shape[axis], copy.shape[axis], made, i)
+                        h5py.h5ds.attach_scale(copy.id, new.id, axis)
 
     def _attribute(self, name: str, value: Any, made: Made | None) -> Any:
         """An attribute's value in the copy; None if it has none there."""
         if name == "REFERENCE_LIST":
             return self._scale_of(value)
         if made is not None:
-            if name in NETCDF_DIMENSIONS or (name == "DIMENSION_LABELS" and made.rank != len(value)):
+            if name in NETCDF_DIMENSIONS or (name == "DIMENSION_LABELS" and made.axes is None):
                 return None
             if name == "DIMENSION_LIST":
-                kept = [scales if axis in made.kept_axes else scales[:0] for axis, scales in enumerate(value)]
-                value = np.empty(made.rank, object)
-                value[:] = kept[: made.rank]
-                if not any(map(len, value)):
+                # With some axes labelled and others not, netCDF cannot read a variable.
+                kept = [scales if made.keeps(axis) else scales[:0] for axis, scales in enumerate(value)]
+                if not self._with_scales or not any(map(len, kept)):
                     return None
+                value = np.empty(len(kept), object)
+                value[:] = kept
         if isinstance(value, h5py.Empty):
             return value
         return self._redirected(value)
@@ -191,9 +218,45 @@ class _Copy:
                 continue
             own = identity(self._source[dataset])
             for i, path in enumerate(self._paths.get(own, [])):
-                if own not in self._made or axis in self._made[own][i].kept_axes:
+                if own not in self._made or self._made[own][i].keeps(axis):
                     found.append((self._target[encoded(path)].ref, axis))
         return np.array(found, entries.dtype) if found else None
+
+    def _coarse_scale(
+        self, scale: h5py.Dataset, before: int, after: int, made: Made, which: int
+    ) -> h5py.Dataset:
+        """The scale of a pooled axis: means of the coordinates if they are numbers, else a name only."""
+        key = identity(scale), after
+        if key in self._scales:
+            return self._scales[key]
+        name = f"{path_of(scale)}_{after}"
+        while encoded(name) in self._target:
+            name += "_"
+        has_values = (
+            made.coarsen is not None
+            and scale.shape == (before,)
+            and before <= MOST_COORDINATES
+            and scale.dtype.kind in "fiu"
+            and scale.dtype.itemsize <= 8
+            and not (scale.attrs.get("NAME", b"") or b"").startswith(NETCDF_NO_VARIABLE)
+        )
+        if has_values and made.coarsen is not None:
+            new = self._target.create_dataset(encoded(name), data=made.coarsen(scale[()], which))
+            label = name.rsplit("/", 1)[-1].encode("utf-8", "surrogateescape")
+        else:
+            new = self._target.create_dataset(encoded(name), (after,), ">f4")
+            label = NETCDF_NO_VARIABLE + b"%10d" % after
+        h5py.h5ds.set_scale(new.id, label)
+        for attribute in scale.attrs:
+            kind = scale.attrs.get_id(attribute).dtype
+            if attribute not in SCALE_ATTRIBUTES and not holds_references(kind):
+                new.attrs.create(attribute, scale.attrs[attribute], dtype=kind)
+        if self._next_dimension is not None:
+            # Without numbers, netCDF takes those of other dimensions for them.
+            new.attrs.create(NETCDF_NUMBER, self._next_dimension, dtype=np.int32)
+            self._next_dimension += 1
+        self._scales[key] = new
+        return new
 
     def _redirected(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""
@@ -240,6 +303,13 @@ class _Copy:
         step = max(1, REFERENCES // max(1, item.size // max(1, len(item))))
         for start in range(0, len(item), step):
             copy[start : start + step] = self._redirected(item[start : start + step])
+
+
+def scales_of(dataset: h5py.Dataset, axis: int) -> list[h5py.Dataset]:
+    """The dimension scales of an axis."""
+    if "DIMENSION_LIST" not in dataset.attrs:
+        return []
+    return [dataset.file[reference] for reference in dataset.attrs["DIMENSION_LIST"][axis] if reference]
 
 
 def path_of(item: Any) -> str:

@@ -2,7 +2,7 @@
 
 A stream is read and written in the order in which the elements lie, by one thread. What needs
 more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spooled to a
-temporary file without a name, which no kill can leave behind.
+temporary file.
 """
 
 from collections.abc import Sequence
@@ -90,22 +90,24 @@ class Stream:
 
 
 class Spool:
-    """A temporary file without a name, opened again by the path of its descriptor."""
+    """A temporary file that loses its name as soon as it is open for reading."""
 
     def __init__(self) -> None:
         import tempfile  # takes 5 ms to load
 
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        self.file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  (closed by `close`)
+            prefix="lucid-pool-", delete=False
+        )
+        self.path = Path(self.file.name)
 
-    @property
-    def path(self) -> Path:
-        """A path that opens the file, in this process only."""
-        self.file.flush()
-        return Path(f"/dev/fd/{self.file.fileno()}")
+    def forget(self) -> None:
+        """Take its name away: the system removes it with the last that has it open."""
+        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of it; the system then forgets it."""
+        """Let go of it."""
         self.file.close()
+        self.forget()
 
 
 class NpyStreamSource(Source):
@@ -116,7 +118,8 @@ class NpyStreamSource(Source):
     def __init__(self, stream: Stream, index: int, *, input_numbers: str | None) -> None:
         super().__init__(STREAM)
         self._stream, self._input_numbers = stream, input_numbers
-        self._name = f"[{index}]" if index else ""
+        #: Tells arrays of a stream apart; the first has the name that an only one has.
+        self.name = f"[{index}]" if index else ""
         if stream.peek(len(MAGIC)) != MAGIC:
             raise FormatError("is neither a .npy stream nor an HDF5 file")
         self._text = b""
@@ -135,7 +138,7 @@ class NpyStreamSource(Source):
         spec = spec_of(self.header, self._input_numbers)
         if len(spec.shape) != rank:
             raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
-        return (replace(spec, name=self._name),)
+        return (replace(spec, name=self.name),)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read the next elements, which the region must be."""
@@ -177,6 +180,7 @@ class NpyStreamSink(Sink):
             self._write(header_of(only))
             return
         self._spool, end = Spool(), 0
+        self._spool.forget()
         for array in pooled:
             self._arrays[array.name] = (array, end)
             end += array.nbytes
