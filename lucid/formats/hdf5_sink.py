@@ -48,8 +48,9 @@ class Hdf5Sink(Sink):
         self._descriptors.append(descriptor)
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
         block = source.user_block() if isinstance(source, Hdf5Source) and self.making.carry else b""
+        options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
         try:
-            with h5py.File(self._file.path, "w", userblock_size=len(block)) as file:
+            with h5py.File(self._file.path, "w", userblock_size=len(block), **options) as file:
                 if isinstance(source, Hdf5Source):
                     build = carry if self.making.carry else make_only
                     build(source.file, file, self._made(file, pooled))
@@ -143,6 +144,20 @@ class Hdf5Sink(Sink):
         self._descriptors.clear()
 
 
+def file_options(source: h5py.File) -> dict[str, Any]:
+    """Options of a file that can hold what another holds.
+
+    Attributes of more than 64 KiB, for one, need the file format of HDF5 1.8.
+    """
+    superblock = source.id.get_create_plist().get_version()[0]
+    # The file's own properties do not say it, once it is closed; those of its first group do.
+    root = h5py.h5g.open(source.id, b"/").get_create_plist()
+    return {
+        "libver": ("v108", "latest") if superblock >= 2 else None,
+        "track_order": bool(root.get_link_creation_order()),
+    }
+
+
 def create_dataset(
     file: h5py.File, pooled: Pooled, compression: Compression | None, origin: h5py.Dataset | None = None
 ) -> h5py.Dataset:
@@ -154,6 +169,7 @@ def create_dataset(
     limits: tuple[int | None, ...] = shape
     if origin is not None:
         limits = _limits(origin, pooled)
+        creation.set_attr_creation_order(origin.id.get_create_plist().get_attr_creation_order())
         if origin.fillvalue:
             creation.set_fill_value(np.asarray(origin.fillvalue).astype(pooled.dtype))
     if compression is not None:

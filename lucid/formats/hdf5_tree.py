@@ -118,7 +118,9 @@ def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made
         elif not first:
             copy.link(name, item)
         elif isinstance(item, h5py.Group):
-            copy.add(item, target.create_group(encoded(name)))
+            # With the source's own properties, so that links keep the order in which they were made.
+            made_group = h5py.h5g.create(target.id, encoded(name), gcpl=item.id.get_create_plist())
+            copy.add(item, h5py.Group(made_group))
         else:
             h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
             copy.add(item, target[encoded(name)], copied=True)

@@ -1,0 +1,235 @@
+"""HDF5 outputs: what is carried over, references, scales, compression, several sizes."""
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+import lucid
+from lucid.errors import ArgumentError, MissingExtraError
+from lucid.formats.compression import LEVELS
+from lucid.nn.functional import adaptive_avg_pool2d
+
+
+@pytest.fixture
+def x(rng):
+    return rng.standard_normal((12, 3, 10, 8)).astype("f4")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "x.h5"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "y.h5"
+
+
+def test_references_in_carried_datasets_point_into_the_output(path, out, x):
+    with h5py.File(path, "w") as file:
+        file["x"], file["labels"] = x, np.arange(12)
+        file["gone"] = np.arange(3)
+        refs = [file["labels"].ref, file["x"].ref, file["gone"].ref, h5py.h5r.Reference()]
+        file.create_dataset("refs", data=np.array(refs, h5py.ref_dtype))
+        file["scalar"] = np.array(file["labels"].ref, h5py.ref_dtype)
+        table = np.empty(2, [("name", "S4"), ("ref", h5py.ref_dtype)])
+        table[0], table[1] = (b"a", file["labels"].ref), (b"b", file["x"].ref)
+        file["table"] = table
+        file["labels"].attrs["of"] = file["x"].ref
+        regions = [file["labels"].regionref[2:5], file["x"].regionref[0]]
+        file.create_dataset("regions", data=np.array(regions, h5py.regionref_dtype))
+        del file["gone"]
+    lucid.pool_file(path, out, size=2)
+    with h5py.File(out) as file:
+        assert [file[r].name if r else None for r in file["refs"][:]] == ["/labels", "/x", None, None]
+        assert file[file["scalar"][()]].name == "/labels"
+        assert [(n, file[r].name) for n, r in file["table"][:].tolist()] == [(b"a", "/labels"), (b"b", "/x")]
+        assert file[file["labels"].attrs["of"]].shape == (12, 3, 2, 2)
+        carried, pooled = file["regions"][:]
+        assert file[carried].name == "/labels"
+        assert list(file["labels"][carried]) == [2, 3, 4]
+        assert not pooled
+
+
+class TestScales:
+    @pytest.fixture(autouse=True)
+    def make(self, path, x):
+        with h5py.File(path, "w") as file:
+            made = file.create_dataset("x", data=x)
+            file["other"] = np.zeros((10, 8))
+            for axis, (name, length) in enumerate(zip("nchw", x.shape, strict=True)):
+                file[name] = np.arange(float(length))
+                file[name].attrs["units"] = "m"
+                file[name].make_scale(name)
+                made.dims[axis].attach_scale(file[name])
+            file["other"].dims[0].attach_scale(file["h"])
+
+    def test_pooled_axes_get_scales_of_their_own(self, path, out):
+        lucid.pool_file(path, out, size=[(2, 4), (2, 2)])
+        with h5py.File(out) as file:
+            for name, w in (("x_2x4", "w_4"), ("x_2x2", "w_2")):
+                assert [dim[0].name for dim in file[name].dims] == ["/n", "/c", "/h_2", f"/{w}"]
+            assert list(file["h_2"]) == [2, 7]
+            assert list(file["w_4"]) == [0.5, 2.5, 4.5, 6.5]
+            assert file["w_4"].attrs["units"] == "m"
+            assert file["other"].dims[0][0].name == "/h"
+            users = [file[ref].name for ref, _ in file["n"].attrs["REFERENCE_LIST"]]
+            assert users == ["/x_2x4", "/x_2x2"]
+            assert [(file[r].name, int(a)) for r, a in file["h"].attrs["REFERENCE_LIST"]] == [("/other", 0)]
+            assert "REFERENCE_LIST" not in file["w"].attrs
+
+    def test_flattened_and_alone_they_have_none(self, path, out):
+        lucid.pool_file(path, out, size=2, flatten=True)
+        with h5py.File(out) as file:
+            assert file["x"].shape == (12, 12)
+            assert "DIMENSION_LIST" not in file["x"].attrs
+        lucid.pool_file(path, out, size=2, carry=False, overwrite=True)
+        with h5py.File(out) as file:
+            assert set(file) == {"x"}
+            assert set(file["x"].attrs) == {"lucid_pool"}
+
+    @pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+    def test_xarray_reads_netcdf(self, tmp_path, x, engine):
+        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `bench`")
+        pytest.importorskip(engine.replace("netcdf4", "netCDF4"), reason="in the extra `bench`")
+        coords = {"y": np.arange(10.0), "t": np.arange(12)}
+        data = {"f": (("t", "c", "y", "x"), x), "mask": (("y", "x"), np.ones((10, 8)))}
+        xarray.Dataset(data, coords).to_netcdf(tmp_path / "a.nc", engine=engine)
+        lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2)
+        with xarray.open_dataset(tmp_path / "b.nc", engine=engine) as read:
+            assert dict(read["f"].sizes) == {"t": 12, "c": 3, "y_2": 2, "x_2": 2}
+            assert list(read["y_2"].values) == [2, 7]
+            assert np.array_equal(read["f"], adaptive_avg_pool2d(x, 2))
+            assert read["mask"].shape == (10, 8)
+
+
+def test_a_user_block_is_kept(path, out, x):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["x"] = x
+        file.create_dataset("z", data=x, compression="gzip")
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    lucid.pool_file(path, out, size=2)
+    assert out.read_bytes().startswith(b"MATLAB 7.3 MAT-file\0")
+    with h5py.File(out) as file:
+        assert file.userblock_size == 512
+        assert np.array_equal(file["x"], adaptive_avg_pool2d(x, 2))
+        assert np.array_equal(file["z"], adaptive_avg_pool2d(x, 2))
+
+
+def test_a_dataset_with_two_names_is_pooled_once(path, out, x):
+    with h5py.File(path, "w") as file:
+        file["x"] = x
+        file["alias"] = file["x"]
+    lucid.pool_file(path, out, size=2)
+    with h5py.File(out) as file:
+        assert file["x"] == file["alias"]
+    lucid.pool_file(path, out, size=[1, 2], overwrite=True)
+    with h5py.File(out) as file:
+        assert set(file) == {"alias_1x1", "alias_2x2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "filters"),
+    [
+        ("none", []),
+        ("gzip", [2, 1]),
+        ("gzip:9", [2, 1]),
+        ("lzf", [2, 32000]),
+        ("zstd:5", [2, 32015]),
+        ("lz4", [2, 32004]),
+        ("bitshuffle", [32008]),
+        ("blosc", [32001]),
+        ("blosc-zstd:7", [32001]),
+        ("blosc2", [32026]),
+    ],
+)
+@pytest.mark.parametrize("source", ["x.h5", "x.npy"])
+def test_compression(source, text, filters, tmp_path, out, x):
+    if filters and filters[-1] >= 32001:
+        pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
+    np.save(tmp_path / "x.npy", x)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("data", data=x, compression="gzip", fletcher32=True, chunks=(5, 2, 10, 8))
+    lucid.pool_file(tmp_path / source, out, size=2, compression=text)
+    with h5py.File(out) as file:
+        creation = file["data"].id.get_create_plist()
+        used = [creation.get_filter(i) for i in range(creation.get_nfilters())]
+        assert [f[0] for f in used] == filters
+        assert np.array_equal(file["data"], adaptive_avg_pool2d(x, 2))
+        if text == "gzip:9":
+            assert used[1][2] == (9,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("zip", "`compression` is 'zip'; expected keep, none, gzip"),
+        ("gzip:0", "gzip takes levels 1 to 9"),
+        ("gzip:10", "gzip takes levels 1 to 9"),
+        ("lzf:1", "lzf takes levels none"),
+        ("gzip-zstd", "expected keep"),
+        ("blosc-gzip", "expected keep"),
+        ("", "expected keep"),
+    ],
+)
+def test_compressions_that_there_are_not(text, message, path, out, x):
+    with h5py.File(path, "w") as file:
+        file["x"] = x
+    with pytest.raises(ArgumentError, match=message):
+        lucid.pool_file(path, out, size=2, compression=text)
+    assert not out.exists()
+
+
+def test_a_missing_extra_is_named(path, out, x, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    with h5py.File(path, "w") as file:
+        file["x"] = x
+    with pytest.raises(MissingExtraError, match=r"pip install 'lucid-pool\[filters\]'"):
+        lucid.pool_file(path, out, size=2, compression="zstd")
+    assert [p.name for p in out.parent.iterdir()] == ["x.h5"]
+    assert "zstd" in LEVELS
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_chunks_compressed_here_are_the_librarys(threads, path, tmp_path, rng):
+    data = rng.integers(0, 9, (40, 3, 33, 20)).astype("f4")
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "x", data=data, chunks=(7, 2, 33, 20), compression="gzip", shuffle=True, fletcher32=True
+        )
+    lucid.pool_file(path, tmp_path / "y.h5", size=(None, None), threads=threads)
+    with h5py.File(tmp_path / "y.h5") as file:
+        assert np.array_equal(file["x"], data)
+        with h5py.File(tmp_path / "z.h5", "w") as other:
+            made = other.create_dataset(
+                "x", data=data, chunks=file["x"].chunks, compression="gzip", shuffle=True, fletcher32=True
+            )
+            for chunk in made.iter_chunks():
+                at = tuple(s.start for s in chunk)
+                assert made.id.read_direct_chunk(at) == file["x"].id.read_direct_chunk(at)
+
+
+@pytest.mark.parametrize("options", [{}, {"libver": "latest", "track_order": True}])
+def test_h5diff_finds_nothing_in_what_is_carried(path, out, x, options):
+    with h5py.File(path, "w", **options) as file:
+        file["x"] = x
+        if options:
+            for item in (file, file["x"], file.create_group("g", track_order=True)):
+                item.attrs["big"] = np.arange(20_000)
+        file["labels"] = np.arange(12)
+        file["g/b"], file["g/a"] = 1, 2
+        file["refs"] = np.array([file["labels"].ref], h5py.ref_dtype)
+        file["texts"] = np.array(["a", "bc"], h5py.string_dtype())
+    lucid.pool_file(path, out, size=2)
+    try:
+        done = subprocess.run(["h5diff", "--exclude-path", "/x", path, out], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("h5diff is not installed")
+    assert done.returncode == 0, done.stdout
+    with h5py.File(out) as file:
+        assert list(file["g"]) == (["b", "a"] if options else ["a", "b"])
+        assert list(file) == (["x", "g", "labels", "refs", "texts"] if options else sorted(file))

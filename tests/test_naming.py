@@ -1,0 +1,44 @@
+"""Names of outputs follow from the input, the sizes and the template."""
+
+from pathlib import Path
+
+import pytest
+
+from lucid.errors import ArgumentError
+from lucid.formats.registry import FORMATS
+from lucid.naming import dataset_name, size_name, targets_of
+
+NPY, HDF5 = FORMATS
+ONE, TWO = (1, 1), (4, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "format_", "output", "sizes", "expected"),
+    [
+        ("d/x.npy", NPY, None, [ONE], {"d/x.pooled.npy": (0,)}),
+        ("d/x.npy", NPY, None, [ONE, TWO], {"d/x.pooled.1x1.npy": (0,), "d/x.pooled.4xkeep.npy": (1,)}),
+        ("d/x.h5", HDF5, None, [ONE, TWO], {"d/x.pooled.h5": (0, 1)}),
+        ("d/x.features", HDF5, None, [ONE], {"d/x.pooled.features": (0,)}),
+        ("d/x", NPY, None, [ONE], {"d/x.pooled.npy": (0,)}),
+        ("d/x.npy", NPY, "{stem}_{size}.h5", [ONE, TWO], {"x_1x1.h5": (0,), "x_4xkeep.h5": (1,)}),
+        ("d/x.npy", NPY, "all.h5", [ONE, TWO], {"all.h5": (0, 1)}),
+        ("-", NPY, "{stem}.npy", [ONE], {"stdin.npy": (0,)}),
+    ],
+)
+def test_targets(source, format_, output, sizes, expected):
+    found = targets_of(Path(source), format_, output, sizes)
+    assert {str(target.path): target.sizes for target in found} == expected
+
+
+def test_what_cannot_be_named():
+    with pytest.raises(ArgumentError, match=r"holds one array; put \{size\} in its name for 2 sizes"):
+        targets_of(Path("x.npy"), NPY, "y.npy", [ONE, TWO])
+    with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
+        targets_of(Path("x.npy"), NPY, "y.png", [ONE])
+
+
+def test_datasets():
+    assert size_name(TWO) == "4xkeep"
+    assert dataset_name("/a/b", TWO, several=True) == "/a/b_4xkeep"
+    assert dataset_name("/a/b", TWO, several=False) == "/a/b"
+    assert dataset_name("", ONE, several=True) == "/data_1x1"
