@@ -88,7 +88,8 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
     layout = ctx.params.get("layout") or "NCHW"
     names: list[str] = []
-    for path in ctx.params.get("inputs") or ():
+    # With the option's own value missing, Click leaves the arguments unparsed.
+    for path in (*(ctx.params.get("inputs") or ()), *ctx.args):
         try:
             with format_of_content(Path(path)).open(Path(path), input_numbers=None) as source:
                 names += [spec.name for spec in source.arrays(len(layout)) if spec.name]

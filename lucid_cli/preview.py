@@ -1,22 +1,26 @@
 """`--preview`: channels of one sample before and after, as heat maps of half blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lucid.formats.base import ArraySpec, Source
 from lucid.formats.registry import format_of_content
 from lucid.naming import Size, size_name
 from lucid.nn.functional import NanRule, adaptive_avg_pool2d
 from lucid.report import Report
 from lucid_cli.messages import shown
 
-#: Channels that are shown, and cells of a picture along each side at most.
-CHANNELS, CELLS = 4, 24
+Floats = npt.NDArray[Any]
+
+#: Channels that are shown, and cells of a picture along its longer side: four fit 80 columns.
+CHANNELS, CELLS = 4, 16
 #: Largest plane that is read for a picture.
 PLANE_BYTES = 64 << 20
 #: Colours from low to high, as in matplotlib's viridis (CC0).
@@ -27,66 +31,73 @@ SHADES = " ░▒▓█"
 
 
 def show_preview(report: Report, to: Console, layout: str, sizes: Sequence[Size], nan: NanRule) -> None:
-    """Pictures of the first dataset: each channel at the input's grid and at each size."""
-    first = report.datasets[0]
+    """Pictures of the first dataset: channels side by side, the input above its poolings."""
     path = report.source
     with format_of_content(path).open(path, input_numbers="bfloat16") as source:
-        spec = next(s for s in source.arrays(len(layout)) if s.name == first.name)
+        spec = next(s for s in source.arrays(len(layout)) if s.name == report.datasets[0].name)
         h = layout.index("H")
-        plane = spec.shape[h] * spec.shape[h + 1] * spec.dtype.itemsize
-        if 0 in spec.shape or plane > PLANE_BYTES:
-            to.print(Text("no preview: the planes are empty or too large", style="dim"))
+        if 0 in spec.shape or spec.shape[h] * spec.shape[h + 1] * spec.dtype.itemsize > PLANE_BYTES:
+            to.print(Text("no preview: its planes are empty or too large", style="dim"))
             return
-        channel_axis = layout.index("C") if "C" in layout else None
-        made = Table(box=None, pad_edge=False, header_style="bold")
-        made.add_column(f"{shown(first.name or path.name)}")
-        for size in ("input", *map(size_name, sizes)):
-            made.add_column(size)
-        for channel in range(1 if channel_axis is None else min(CHANNELS, spec.shape[channel_axis])):
-            at = [0] * len(spec.shape)
-            if channel_axis is not None:
-                at[channel_axis] = channel
-            region = tuple(
-                slice(0, n) if axis in (h, h + 1) else slice(at[axis], at[axis] + 1)
-                for axis, n in enumerate(spec.shape)
-            )
-            cells = source.read(spec, region, np.empty(plane, np.uint8)).reshape(spec.shape[h : h + 2])
-            values = _numbers(cells, spec.numbers)
-            pooled = [adaptive_avg_pool2d(values[None], size, nan=nan)[0] for size in sizes]
-            label = "" if channel_axis is None else f"channel {channel}"
-            made.add_row(label, *(picture(each, values, to.is_terminal) for each in (values, *pooled)))
+        planes = list(_planes(source, spec, layout))
+    in_colour = to.color_system is not None and not to.no_color
+    name = shown(spec.name or path.name)
+    width = picture(planes[0], planes[0], in_colour=in_colour).plain.find("\n")
+    planes = planes[: max(1, (to.width - len(name)) // (max(width, len("channel 0")) + 2))]
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+    made.add_column(name)
+    for channel in range(len(planes)):
+        made.add_column(f"channel {channel}" if "C" in layout else "")
+    made.add_row("input", *(picture(plane, plane, in_colour=in_colour) for plane in planes))
+    for size in sizes:
+        means = [adaptive_avg_pool2d(plane[None], size, nan=nan)[0] for plane in planes]
+        pairs = zip(means, planes, strict=True)
+        made.add_row(size_name(size), *(picture(mean, plane, in_colour=in_colour) for mean, plane in pairs))
     to.print(made)
 
 
-def _numbers(cells: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    if name == "bfloat16":
-        return (cells.astype(np.uint32) << 16).view(np.float32)
-    return cells.astype(np.float64 if cells.dtype.itemsize > 4 else np.float32)
+def _planes(source: Source, spec: ArraySpec, layout: str) -> Iterator[Floats]:
+    """The first channels of the first sample."""
+    count = min(CHANNELS, spec.shape[layout.index("C")]) if "C" in layout else 1
+    for channel in range(count):
+        region = tuple(
+            slice(0, n) if axis in "HW" else slice(channel, channel + 1) if axis == "C" else slice(0, 1)
+            for axis, n in zip(layout, spec.shape, strict=True)
+        )
+        h = layout.index("H")
+        nbytes = spec.shape[h] * spec.shape[h + 1] * spec.dtype.itemsize
+        cells = source.read(spec, region, np.empty(nbytes, np.uint8)).reshape(spec.shape[h : h + 2])
+        if spec.numbers == "bfloat16":
+            yield (cells.astype(np.uint32) << 16).view(np.float32)
+        else:
+            yield cells.astype(np.float64 if cells.dtype.itemsize > 4 else np.float32)
 
 
-def picture(values: np.ndarray[Any, Any], scale: np.ndarray[Any, Any], in_colour: bool) -> Text:
-    """A plane as half blocks, two rows of cells a line; off a terminal as shades.
+def picture(values: Floats, plane: Floats, *, in_colour: bool) -> Text:
+    """Values as half blocks, two rows of cells a line, in the proportions of `plane`; else as shades.
 
-    The lowest and the highest value of `scale` have the ends of the colours; what is no number is
-    left black.
+    The lowest and the highest value of `plane` have the ends of the colours; what is no number
+    is black.
     """
-    rows, cols = (min(CELLS, n) for n in values.shape)
-    cells = adaptive_avg_pool2d(values[None], (rows, cols))[0].astype(np.float64)
-    finite = scale[np.isfinite(scale)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    share = np.clip((cells - low) / ((high - low) or 1.0), 0, 1)
+    longest = max(plane.shape)
+    rows, cols = (max(1, min(n, round(n * CELLS / longest))) for n in plane.shape)
+    if values.shape[0] > rows or values.shape[1] > cols:
+        few = min(rows, values.shape[0]), min(cols, values.shape[1])
+        values = adaptive_avg_pool2d(values[None], few)[0]
+    finite = plane[np.isfinite(plane)].astype(np.float64)
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    share = np.clip((values.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
+    # A coarse grid fills the same area with larger cells.
+    share = share[np.arange(rows)[:, None] * share.shape[0] // rows, np.arange(cols) * share.shape[1] // cols]
     if not in_colour:
         shades = np.nan_to_num(share * (len(SHADES) - 1)).round().astype(int)
         return Text("\n".join("".join(SHADES[s] * 2 for s in row) for row in shades))
-    if rows % 2:
-        share = np.vstack([share, np.full((1, cols), -1.0)])
     text = Text()
-    for top, bottom in zip(share[::2], share[1::2], strict=True):
-        for upper, lower in zip(top, bottom, strict=True):
-            style = Style(color=_colour(upper), bgcolor=None if lower < 0 else _colour(lower))
-            text.append("▀", style)
-        text.append("\n")
-    text.rstrip()
+    for top in range(0, rows, 2):
+        for col in range(cols):
+            below = None if top + 1 == rows else _colour(share[top + 1, col])
+            text.append("▀", Style(color=_colour(share[top, col]), bgcolor=below))
+        text.append("\n" if top + 2 < rows else "")
     return text
 
 

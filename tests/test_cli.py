@@ -300,3 +300,91 @@ def peak_kib(args, cwd):
     )
     command = [sys.executable, "-S", "-c", script, *map(str, args)]
     return int(subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout)
+
+
+def test_failures_come_last_and_the_others_are_done(command, x, tmp_path):
+    for i in range(30):
+        np.save(tmp_path / f"{i}.npy", x)
+    np.save(tmp_path / "7.npy", np.zeros(3))
+    done = command(*(f"{i}.npy" for i in range(30)), "-s", "1", "--output-dir", ".")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[-1] == "lucid-pool: 7.npy: has shape (3,); expected 4 axes (--layout names them)"
+    assert lines[-3] == "… and 9 more (-v lists all)"
+    assert lines[-2].startswith("29 files · read ")
+    assert len(list(tmp_path.glob("*.pooled.npy"))) == 29
+    listed = command(*(f"{i}.npy" for i in range(30)), "-s", "1", "--output-dir", ".", "-f", "-v")
+    assert len(listed.stderr.splitlines()) == 1 + 29 + 2
+    assert "blocks  memory" in listed.stderr.splitlines()[0].replace("   ", "  ").replace("   ", "  ")
+
+
+def test_several_sizes(command, x, tmp_path):
+    assert command("x.npy", "-s", "1", "--size", "2", "3", "--flatten").returncode == 0
+    assert np.load(tmp_path / "x.pooled.1x1.npy").shape == (4, 3)
+    assert np.load(tmp_path / "x.pooled.2x3.npy").shape == (4, 18)
+    assert command("x.npy", "-s", "1", "-s", "2x3", "-o", "y.h5").returncode == 0
+    with h5py.File(tmp_path / "y.h5") as file:
+        assert {name: d.shape for name, d in file.items()} == {
+            "data_1x1": (4, 3, 1, 1),
+            "data_2x3": (4, 3, 2, 3),
+        }
+    twice = command("x.npy", "-s", "1", "-s", "1x1", "-o", "z.h5")
+    assert (twice.returncode, "expected different sizes" in twice.stderr) == (2, True)
+
+
+def test_a_misspelt_dataset_gets_a_suggestion(command):
+    done = command(SAMPLES / "digits.h5", "-s", "1", "-d", "/layers/frist", "-o", "y.h5")
+    assert done.returncode == 1
+    assert "did you mean '/layers/first'? it has: /layers/first, /layers/second" in done.stderr
+
+
+def test_preview_off_a_terminal_is_plain(command):
+    done = command(SAMPLES / "digits.h5", "-s", "2", "--preview", "-o", "y.h5")
+    assert done.returncode == 0, done.stderr
+    assert "channel 0" in done.stderr
+    assert "█" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_preview_on_a_terminal(tmp_path):
+    args = [str(SAMPLES / "digits.h5"), "-s", "2", "--preview", "-o", "y.h5", "-f", "--no-progress"]
+    seen, status = on_a_terminal(args, tmp_path, {"COLORTERM": "truecolor", "COLUMNS": "80"})
+    assert status == 0
+    assert "▀" in seen
+    assert "38;2;68;1;84" in seen  # the lowest value's colour
+    plain, _ = on_a_terminal(args, tmp_path, {"NO_COLOR": "1"})
+    assert "▀" not in plain
+
+
+def test_arrays_do_not_go_to_a_terminal(tmp_path, x):
+    seen, status = on_a_terminal(["x.npy", "-s", "2", "-o", "-"], tmp_path)
+    assert status == 2
+    assert "standard output is a terminal" in seen
+    seen, status = on_a_terminal(["-s", "2"], tmp_path)
+    assert status == 2
+    assert "Missing argument" in seen
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["f.h5", "-d", "/la"], ["/layers/one", "/layers/two"]),
+        (["f.h5", "-s", "4", "4", "--dataset", "layers/t"], ["layers/two"]),
+        (["f.h5", "--comp"], ["--compression"]),
+        (["f.h5", "--compression", "blosc-z"], ["blosc-zstd", "blosc-zlib"]),
+        (["gone.h5", "-d", ""], []),
+    ],
+)
+def test_completion_in_bash(words, expected, tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["layers/one"], file["layers/two"] = np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 2, 2))
+        file["labels"] = [1]
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = f"""
+        shopt -u progcomp; compopt() {{ :; }}
+        eval "$(_LUCID_POOL_COMPLETE=bash_source {COMMAND})"
+        COMP_WORDS=({COMMAND} {quoted}); COMP_CWORD={len(words)}
+        _lucid_pool_completion {COMMAND}; printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == expected, done.stderr
