@@ -10,6 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import (
@@ -21,9 +23,12 @@ from lucid.errors import (
     MissingExtraError,
     ShapeError,
 )
+from lucid.naming import size_name
 from lucid.nn.functional import adaptive_avg_pool2d
 
 MIB = 1 << 20
+#: A dimension of an output size; None keeps it.
+SIZE = st.one_of(st.none(), st.integers(1, 9))
 
 
 def digest(path):
@@ -291,3 +296,50 @@ def test_a_missing_filter_is_named(folder, monkeypatch):
         match=r"dataset /x needs HDF5 filter 32015 \(.*\): pip install 'lucid-pool\[filters\]'",
     ):
         lucid.pool_file("x.h5", "z.h5", size=2)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_every_combination_of_options_is_the_functions_result(suffix, data, tmp_path_factory):
+    layout = data.draw(st.sampled_from(["NCHW", "NHWC", "CHW", "NTCHW", "NHW"]))
+    shape = tuple(data.draw(st.integers(1, 7)) for _ in layout)
+    nan, dtype = (
+        data.draw(st.sampled_from(["propagate", "skip"])),
+        data.draw(st.sampled_from([None, "float64"])),
+    )
+    flatten, order = data.draw(st.booleans()), data.draw(st.sampled_from("CF"))
+    sizes = data.draw(st.lists(st.tuples(SIZE, SIZE), min_size=1, max_size=3, unique=True))
+    memory, threads = data.draw(st.sampled_from([1 << 15, 1 << 20])), data.draw(st.integers(1, 3))
+    values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(-9, 9, shape).astype("f4")
+    values[values == 7] = np.nan
+    x = np.asarray(values, order=order)
+    folder = tmp_path_factory.mktemp("combination")
+    if suffix == ".npy":
+        np.save(folder / "x.npy", x)
+    else:
+        with h5py.File(folder / "x.h5", "w") as file:
+            file.create_dataset(
+                "x", data=x, chunks=True, compression=data.draw(st.sampled_from([None, "gzip"]))
+            )
+    target = folder / f"{{size}}{suffix}"
+    lucid.pool_file(
+        folder / f"x{suffix}", target, size=sizes, layout=layout, nan=nan, dtype=dtype, flatten=flatten,
+        max_memory=memory, threads=threads,
+    )  # fmt: skip
+    h = layout.index("H")
+    planes = np.moveaxis(x, (h, h + 1), (-2, -1)).reshape(1, -1, *x.shape[h : h + 2])
+    for size in sizes:
+        path = folder / f"{size_name(size)}{suffix}"
+        if suffix == ".npy":
+            read = np.load(path)
+        else:
+            with h5py.File(path) as file:
+                read = file["x"][()]
+        means = adaptive_avg_pool2d(planes.astype(dtype or "f4"), size, nan=nan)
+        others = [n for axis, n in enumerate(shape) if axis not in (h, h + 1)]
+        expected = np.moveaxis(means.reshape(*others, *means.shape[2:]), (-2, -1), (h, h + 1))
+        if flatten:
+            expected = expected.reshape(shape[0], -1)
+        assert read.dtype == (dtype or "f4")
+        assert np.array_equal(read, expected, equal_nan=True)
