@@ -54,6 +54,8 @@ class Report:
     max_memory: int
     peak_memory_bytes: int
     dry_run: bool
+    #: Whether the outputs were there already, complete, and `resume` was asked for.
+    skipped: bool = False
 
     @property
     def input_bytes(self) -> int:

@@ -45,6 +45,7 @@ def run_batch(
     output_dir: str | None,
     dataset: tuple[str, ...],
     overwrite: bool,
+    resume: bool,
     dry_run: bool,
     as_json: bool,
     preview: bool,
@@ -55,11 +56,11 @@ def run_batch(
 ) -> int:
     """Pool every input; the exit status."""
     inputs = inputs or _standard_input()
-    _check(inputs, output, output_dir, as_json=as_json, preview=preview)
+    _check(inputs, output, output_dir, as_json=as_json, preview=preview, resume=resume)
     failures: list[Failure] = []
     tasks = list(settle(inputs, size, output, output_dir, failures))
     _check_standard_output(tasks, as_json=as_json, dry_run=dry_run)
-    if refused := list(refuse_outputs(tasks, overwrite=overwrite)):
+    if refused := list(refuse_outputs(tasks, overwrite=overwrite or resume)):
         # A name that is taken is found before any work, not after hours of it.
         failures, tasks = [*failures, *refused], []
     if as_json:
@@ -75,6 +76,7 @@ def run_batch(
                     size=list(size),
                     datasets=dataset,
                     overwrite=overwrite,
+                    resume=resume,
                     dry_run=dry_run,
                     on_progress=on_progress(task) if on_progress else None,
                     **options,
@@ -99,7 +101,7 @@ def run_batch(
         if preview:
             from lucid_cli.preview import show_preview
 
-            for report in reports:
+            for report in (report for report in reports if not report.skipped):
                 show_preview(report, render.console(), options["layout"], size, options["nan"])
     for source, reason in failures:
         complain(f"{name_of(source)}: {reason}", FAILED)
@@ -115,12 +117,22 @@ def _standard_input() -> tuple[str, ...]:
 
 
 def _check(
-    inputs: tuple[str, ...], output: str | None, output_dir: str | None, *, as_json: bool, preview: bool
+    inputs: tuple[str, ...],
+    output: str | None,
+    output_dir: str | None,
+    *,
+    as_json: bool,
+    preview: bool,
+    resume: bool,
 ) -> None:
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
     if inputs.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read once only")
+    if resume and (STREAM in inputs or output == STREAM):
+        raise click.UsageError(
+            "--resume needs files; standard input and output cannot be read or written again"
+        )
     if preview and STREAM in inputs:
         raise click.UsageError("--preview reads the input again, which standard input does not allow")
     if preview and as_json:

@@ -109,6 +109,11 @@ USAGE = 2
     help="Threads.  [default: the CPUs this process may use]",
 )
 @click.option("-f", "--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue an interrupted run with --resume; outputs that are there are complete and skipped.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan: shapes, bytes, memory; write nothing.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Report on standard output, one JSON object per input and line."

@@ -36,6 +36,12 @@ def console() -> Console:
 def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
     """The whole summary; `every` row of it, and the plan with it."""
     planned = every or reports[0].dry_run
+    if skipped := sum(report.skipped for report in reports):
+        word = "outputs of 1 input were" if skipped == 1 else f"outputs of {skipped:,} inputs were"
+        to.print(Text(f"{word} complete already, and skipped"))
+    reports = [report for report in reports if not report.skipped]
+    if not reports:
+        return
     if len(reports) == 1:
         (report,) = reports
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)

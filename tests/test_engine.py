@@ -49,5 +49,12 @@ def test_every_block_is_read_pooled_and_written(workers, shape, rng):
         out[region] = means
 
     steps = list(run([Output(plan, Sums(), write, out.dtype)], read, Seconds()))
-    assert sum(steps) == x.nbytes
+    assert sum(step.input_bytes for step in steps) == x.nbytes
+    blocks = list(range(len(list(plan.blocks()))))
+    assert [step.block for step in steps if step.block is not None] == blocks
     assert np.array_equal(out, x.sum((2, 3), keepdims=True))
+    out[...] = -1
+    steps = list(run([Output(plan, Sums(), write, out.dtype)], read, Seconds(), skip=set(blocks[::2])))
+    assert [step.block for step in steps if step.block is not None] == blocks[1::2]
+    for number, block in enumerate(plan.blocks()):
+        assert (out[block.region] == -1).all() == (number % 2 == 0)

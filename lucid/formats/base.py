@@ -137,6 +137,10 @@ class Source(Resource):
         """The arrays of that rank which can be averaged."""
 
     @abstractmethod
+    def signature(self, specs: Sequence[ArraySpec]) -> str:
+        """A digest of where these arrays are in the file; another one means another file."""
+
+    @abstractmethod
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region into a buffer of bytes; the result is a view of it, in the region's shape.
 

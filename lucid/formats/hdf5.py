@@ -6,6 +6,7 @@ past the library, in any number of threads; all others through it, one at a time
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
 from lucid.formats.base import Array, ArraySpec, Region, Source, shape_of, size_of
-from lucid.formats.files import open_regular, read_at, read_region
+from lucid.formats.files import digest, open_regular, read_at, read_region
 from lucid.formats.hdf5_chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5_filters import can_undo
 from lucid.formats.hdf5_tree import HDF5_ERRORS, datasets, encoded, reason
@@ -57,6 +58,15 @@ class Hdf5Source(Source):
                 f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}"
             )
         return tuple(found)
+
+    def signature(self, specs: Sequence[ArraySpec]) -> str:
+        """A digest of the tables of chunks."""
+        places = [self._place(spec.name) for spec in specs]
+        tables = [
+            [p.address.tobytes(), p.size.tobytes(), p.mask.tobytes()] if isinstance(p, ChunkedArray) else p
+            for p in places
+        ]
+        return digest([(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""

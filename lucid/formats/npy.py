@@ -18,7 +18,16 @@ from numpy.lib import format as numpy_format
 
 from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError
 from lucid.formats.base import Array, ArraySpec, Making, Pooled, Region, Sink, Source, shape_of, size_of
-from lucid.formats.files import Replacement, claim, open_regular, read_at, read_region, write_at, write_region
+from lucid.formats.files import (
+    Replacement,
+    claim,
+    digest,
+    open_regular,
+    read_at,
+    read_region,
+    write_at,
+    write_region,
+)
 from lucid.pooling.dtypes import name_of
 
 MAGIC = b"\x93NUMPY"
@@ -156,6 +165,12 @@ class NpySource(Source):
         if len(spec.shape) != rank:
             raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
         return (spec,)
+
+    def signature(self, specs: Sequence[ArraySpec]) -> str:
+        """A digest of the header."""
+        del specs
+        header = self._header
+        return digest(header.offset, header.shape, header.dtype.str, header.fortran_order)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region; Fortran order is C order with all axes reversed."""

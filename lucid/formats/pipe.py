@@ -140,6 +140,10 @@ class NpyStreamSource(Source):
             raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
         return (replace(spec, name=self.name),)
 
+    def signature(self, specs: Sequence[ArraySpec]) -> str:
+        """None: a stream cannot be read again."""
+        raise NotImplementedError
+
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read the next elements, which the region must be."""
         ((first, count),) = runs(spec.shape, region)

@@ -8,10 +8,10 @@ there and a stream is written there.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,13 @@ class Seconds:
         setattr(self, step, getattr(self, step) + time.perf_counter() - start)
 
 
+class Step(NamedTuple):
+    """A block that is written, by number, or None for a part of one; and the bytes read for it."""
+
+    block: int | None
+    input_bytes: int
+
+
 def run(
     outputs: Sequence[Output],
     read: Read,
@@ -83,8 +90,9 @@ def run(
     *,
     read_in_sequence: bool = False,
     write_in_sequence: bool = False,
-) -> Iterator[int]:
-    """Do the work of plans that share their blocks; yields the bytes of input that each step has used up.
+    skip: Container[int] = (),
+) -> Iterator[Step]:
+    """Do the work of plans that share their blocks, but for the blocks to skip, by number.
 
     What is in sequence is read or written by the caller's thread, in the order of the plan.
     """
@@ -92,12 +100,11 @@ def run(
     worker = _Worker(outputs, read, seconds)
     if not plan.is_whole:
         (output,) = outputs
-        yield from worker.totals(output)
+        yield from worker.totals(output, skip)
         return
     assert share_blocks([output.plan for output in outputs])
-    blocks: Iterable[_Block] = (
-        _Block(pieces) for pieces in zip(*(output.plan.pieces() for output in outputs), strict=True)
-    )
+    every = enumerate(zip(*(output.plan.pieces() for output in outputs), strict=True))
+    blocks: Iterable[_Block] = (_Block(number, pieces) for number, pieces in every if number not in skip)
     workers = in_flight = plan.workers
     if read_in_sequence:
         # One block more is held by the thread that reads ahead.
@@ -109,13 +116,14 @@ def run(
     for block in in_order(work, blocks, workers=workers, in_flight=in_flight):
         if write_in_sequence:
             worker.write(block)
-        yield block.input_bytes
+        yield Step(block.number, block.input_bytes)
 
 
 @dataclass
 class _Block:
     """What is read at once, for every output a piece; on its way through the steps."""
 
+    number: int
     pieces: tuple[Piece, ...]
     cells: Array | None = None
     means: tuple[Array, ...] = ()
@@ -165,12 +173,12 @@ class _Worker:
             for output, piece, means in zip(self._outputs, block.pieces, block.means, strict=True):
                 output.pool.means(cells, means, piece.block.rows, piece.block.cols)
 
-    def totals(self, output: Output) -> Iterator[int]:
+    def totals(self, output: Output, skip: Container[int]) -> Iterator[Step]:
         """Blocks in several pieces: workers sum the pieces, the caller adds the sums and writes."""
         total: Total | None = None
         workers = self._plan.workers
-        pieces = self._plan.pieces()
-        for piece, sums, used in in_order(self._sums, pieces, workers=workers, in_flight=2 * workers):
+        pieces = ((n, piece) for n, piece in self._plan.numbered_pieces() if n not in skip)
+        for number, piece, sums, used in in_order(self._sums, pieces, workers=workers, in_flight=2 * workers):
             block = piece.block
             with self._seconds.clock("pool"):
                 total = total or output.pool.total(shape_of(block.region), block.rows, block.cols)
@@ -182,12 +190,14 @@ class _Worker:
                 with self._seconds.clock("write"):
                     output.write(block.region, means)
                 total = None
-            yield used
+            yield Step(number if piece.last else None, used)
 
-    def _sums(self, piece: Piece) -> tuple[Piece, Any, int]:
+    def _sums(self, numbered: tuple[int, Piece]) -> tuple[int, Piece, Any, int]:
+        number, piece = numbered
         cells = self._cells(piece.region, self._kept("cells", self._plan.costs.input_bytes))
         with self._seconds.clock("pool"):
-            return piece, self._outputs[0].pool.sums(cells, piece.row_slabs, piece.col_slabs), cells.nbytes
+            sums = self._outputs[0].pool.sums(cells, piece.row_slabs, piece.col_slabs)
+        return number, piece, sums, cells.nbytes
 
     def _cells(self, region: Region, buffer: Array) -> Array:
         with self._seconds.clock("read"):

@@ -152,8 +152,14 @@ class Plan:
 
     def pieces(self) -> Iterator[Piece]:
         """Everything to be read, in order."""
-        for block in self.blocks():
-            yield from self._pieces_of(block)
+        for _, piece in self.numbered_pieces():
+            yield piece
+
+    def numbered_pieces(self) -> Iterator[tuple[int, Piece]]:
+        """The same, each with the number of its block."""
+        for number, block in enumerate(self.blocks()):
+            for piece in self._pieces_of(block):
+                yield number, piece
 
     def blocks(self) -> Iterator[Block]:
         """Everything to be written, in order."""

@@ -1,0 +1,113 @@
+"""An array pooled to a size: where `pooling`, the plan and what comes out of them meet."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lucid.formats.base import Array, Pooled, Region, Sink, shape_of, size_of
+from lucid.formats.journal import Journal
+from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
+from lucid.pooling.stacks import stacks
+from lucid.report import DatasetReport
+from lucid.streaming.engine import Output
+from lucid.streaming.plan import Plan, share_blocks
+
+
+@dataclass(frozen=True)
+class Mean:
+    """One array pooled to one size: the arithmetic, the blocks, what comes out and where."""
+
+    pooling: Pooling
+    plan: Plan
+    pooled: Pooled
+    target: Path
+
+
+def coarsen(output_size: tuple[int, int], coordinates: Array, axis: int) -> Array:
+    """Means of coordinates over the windows of an axis: where the output cells are."""
+    means: Array = adaptive_avg_pool2d(coordinates[None, None], (1, output_size[axis]))[0, 0]
+    return means
+
+
+def output_of(mean: Mean, write: Callable[[Region, Array], None]) -> Output:
+    """What the engine is to do for an array, and where its means go."""
+    return Output(mean.plan, Pool(mean.pooling, mean.plan.lead_axes), write, mean.pooled.dtype)
+
+
+def passes_of(means: list[Mean]) -> list[list[Mean]]:
+    """All sizes in one pass over the array, or each in its own where planes exceed the memory."""
+    return [means] if share_blocks([mean.plan for mean in means]) else [[mean] for mean in means]
+
+
+def reports_of(means: list[Mean]) -> Iterator[DatasetReport]:
+    """What was done to an array, size by size."""
+    costs = [mean.plan.costs for mean in means]
+    shared = share_blocks([mean.plan for mean in means])
+    for mean, own in zip(means, costs, strict=True):
+        spec, pooled = mean.pooled.source, mean.pooled
+        others = sum(c.output_bytes for c in costs) - own.output_bytes if shared else 0
+        yield DatasetReport(
+            spec.name,
+            spec.shape,
+            spec.numbers,
+            mean.target,
+            pooled.name,
+            pooled.stored_shape,
+            pooled.numbers,
+            spec.nbytes,
+            pooled.nbytes,
+            mean.plan.workers * (own.total_bytes + others),
+            sum(1 for _ in mean.plan.blocks()) if pooled.nbytes else 0,
+        )
+
+
+def copy_from(journal: Journal, offset: int, mean: Mean, sink: Sink) -> None:
+    """Copy an array of means from the spool, block by block, as it was planned."""
+    pooled = mean.pooled
+    for block in mean.plan.blocks() if pooled.nbytes else ():
+        values = np.empty(shape_of(block.region), pooled.dtype)
+        flat = values.reshape(-1).view(np.uint8)
+        journal.read(offset, pooled.shape, block.region, pooled.dtype.itemsize, flat)
+        sink.write(pooled, block.region, values)
+
+
+class Pool:
+    """`Pooling` for arrays of any rank, as the engine wants it."""
+
+    def __init__(self, pooling: Pooling, height_axis: int) -> None:
+        self._pooling, self._height_axis = pooling, height_axis
+
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> None:
+        for planes, means in stacks(cells, out, self._height_axis):
+            self._pooling.means(planes, means, rows, cols)
+
+    def sums(self, cells: Array, row_slabs: Span, col_slabs: Span) -> list[SlabSums]:
+        return self._pooling.slab_sums(_four(cells, self._height_axis), row_slabs, col_slabs)
+
+    def total(self, shape: tuple[int, ...], rows: Span, cols: Span) -> "Total":
+        h = self._height_axis
+        sums = Accumulator(self._pooling, rows, cols, size_of(shape[:h]), size_of(shape[h + 2 :]))
+        return Total(sums, h)
+
+
+class Total:
+    """Sums over pieces, as the engine wants them."""
+
+    def __init__(self, sums: Accumulator, height_axis: int) -> None:
+        self._sums, self._height_axis = sums, height_axis
+
+    def add(self, slabs: list[SlabSums]) -> None:
+        self._sums.add(slabs)
+
+    def means(self, out: Array) -> None:
+        self._sums.means(_four(out, self._height_axis))
+
+
+def _four(array: Array, height_axis: int) -> Array:
+    """(planes, height, width, inner) in the array's own order of axes, so that pieces agree."""
+    lead, trail = array.shape[:height_axis], array.shape[height_axis + 2 :]
+    plane = array.shape[height_axis : height_axis + 2]
+    return array.reshape(size_of(lead), *plane, size_of(trail))

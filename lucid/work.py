@@ -1,0 +1,335 @@
+"""The way of one input through all the parts: opened, planned, pooled, written."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lucid
+from lucid.errors import DatasetError, ExistsError, FormatError
+from lucid.formats.base import ArraySpec, Making, Pooled, Sink, Source
+from lucid.formats.files import refuse_existing
+from lucid.formats.journal import Journal
+from lucid.formats.journal import paths as journal_paths
+from lucid.formats.pipe import STREAM, NpyStreamSink, NpyStreamSource, Spool, Stream
+from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
+from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
+from lucid.naming import Size, Target, dataset_name, targets_of
+from lucid.nn.functional import resolve_size
+from lucid.pooling.average import Pooling
+from lucid.pooling.dtypes import numbers
+from lucid.pooling.windows import make_grid
+from lucid.report import DatasetReport, OnProgress, Progress
+from lucid.streaming.engine import Output, Seconds, run
+from lucid.streaming.plan import make_plans, share_blocks
+
+
+def _chosen(specs: tuple[ArraySpec, ...], patterns: Sequence[str]) -> list[ArraySpec]:
+    """The arrays that any pattern matches; every pattern must match one."""
+    if not patterns:
+        return list(specs)
+    names = [spec.name for spec in specs]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, _absolute(pattern)) for name in names):
+            listed = ", ".join(names) if names != [""] else "one array without a name"
+            from difflib import get_close_matches  # takes 3 ms to load
+
+            close = get_close_matches(_absolute(pattern), names, 1)
+            hint = f"did you mean {close[0]!r}? it has: " if close else "it has "
+            raise DatasetError(f"has no dataset {pattern!r} that can be pooled; {hint}{listed}")
+    return [s for s in specs if any(fnmatchcase(s.name, _absolute(p)) for p in patterns)]
+
+
+def _absolute(pattern: str) -> str:
+    return pattern if pattern.startswith("/") else f"/{pattern}"
+
+
+@dataclass
+class Work:
+    """The options of a call, checked, and what was done so far."""
+
+    sizes: list[Size]
+    datasets: Sequence[str]
+    layout: str
+    flatten: bool
+    dtype: str | None
+    input_dtype: str | None
+    nan: str
+    max_memory: int
+    workers: int
+    making: Making
+    resume: bool
+    dry_run: bool
+    on_progress: OnProgress | None
+    skipped: bool = False
+    seconds: Seconds = field(default_factory=Seconds)
+    done: list[DatasetReport] = field(default_factory=list)
+
+    def pool_path(self, path: Path, output: Any) -> None:
+        """Pool a file that can be read anywhere."""
+        format_ = format_of_content(path)
+        targets = self._targets(path, format_, output)
+        continues = self.resume and journal_paths(targets[0].path)[0].exists() if targets else False
+        if self.resume and not continues and not self.making.overwrite:
+            self.skipped = all(target.path.exists() for target in targets)
+        if self.skipped:
+            return
+        for target in targets:
+            _refuse(path, target.path, overwrite=self.making.overwrite or continues)
+        with format_.open(path, input_numbers=self.input_dtype) as source:
+            self._pool(source, targets, output)
+
+    def pool_stream(self, stream: Stream, output: Any) -> None:
+        """Pool what a stream brings: an HDF5 file, or `.npy` arrays to its end."""
+        start = stream.peek(8)
+        if start and format_of_start(start) not in (NPY, None):
+            self._pool_spooled(lambda spool: stream.copy_to(spool.file, None), output)
+            return
+        if not start:
+            raise FormatError("is empty; expected a .npy array or an HDF5 file")
+        index = 0
+        while stream.peek(1):
+            source = NpyStreamSource(stream, index, input_numbers=self.input_dtype)
+            self._pool_array(stream, source, output)
+            if self.dry_run:
+                return
+            index += 1
+
+    def _pool_array(self, stream: Stream, source: NpyStreamSource, output: Any) -> None:
+        """Pool one array of a stream as it comes, or from a spool if that cannot be."""
+
+        def check_end() -> None:
+            if not hasattr(output, "write") and stream.peek(1):
+                raise FormatError("holds several arrays; write them to standard output, -o -")
+
+        targets = self._targets(STREAM, NPY, output)
+        for target in targets:
+            refuse_existing(target.path, overwrite=self.making.overwrite)
+        (spec,) = source.arrays(len(self.layout))
+        plans = [mean.plan for mean in self._means(spec, targets, in_sequence=True)]
+        streams = share_blocks(plans) and all(plan.is_sequential for plan in plans) and plans[0].workers > 1
+        if streams or self.dry_run:
+            self._pool(source, targets, output, check_end)
+        else:
+            self._pool_spooled(source.spool, output, check_end, name=source.name)
+
+    def _pool_spooled(
+        self,
+        fill: Callable[[Spool], None],
+        output: Any,
+        before_commit: Callable[[], None] | None = None,
+        *,
+        name: str = "",
+    ) -> None:
+        spool = Spool()
+        try:
+            fill(spool)
+            spool.file.flush()
+            format_ = format_of_content(spool.path)
+            targets = self._targets(STREAM, format_, output)
+            for target in targets:
+                refuse_existing(target.path, overwrite=self.making.overwrite)
+            with format_.open(spool.path, input_numbers=self.input_dtype) as source:
+                spool.forget()
+                self._pool(source, targets, output, before_commit)
+            if name:
+                self.done[-len(self.sizes) :] = [
+                    replace(done, name=name) for done in self.done[-len(self.sizes) :]
+                ]
+        finally:
+            spool.close()
+
+    def _targets(self, source: Path, format_: Format, output: Any) -> tuple[Target, ...]:
+        """Where each size goes; a stream takes them all and is no file."""
+        if hasattr(output, "write"):
+            return ()
+        return targets_of(source, format_, output, self.sizes)
+
+    def _pool(
+        self,
+        source: Source,
+        targets: tuple[Target, ...],
+        output: Any,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        specs = _chosen(source.arrays(len(self.layout)), self.datasets)
+        arrays = [list(self._means(spec, targets, in_sequence=source.in_sequence)) for spec in specs]
+        if not self.dry_run and self.resume:
+            facts = self._facts(source, specs, arrays)
+            nbytes = sum(mean.pooled.nbytes for means in arrays for mean in means)
+            with Journal(targets[0].path, facts, nbytes, restart=self.making.overwrite) as journal:
+                self._write_by_journal(arrays, source, targets, journal)
+        elif not self.dry_run:
+            with ExitStack() as stack:
+                sinks: dict[Path, Sink] = {}
+                for target in targets:
+                    sinks[target.path] = stack.enter_context(target.format.create(target.path, self.making))
+                if not targets:
+                    first = arrays[0][0].plan
+                    alone = len(arrays) == len(self.sizes) == 1 and first.is_sequential
+                    sinks[STREAM] = stack.enter_context(NpyStreamSink(output, self.making, in_sequence=alone))
+                self._write(arrays, source, sinks, before_commit)
+        for means in arrays:
+            self.done += reports_of(means)
+
+    def _means(self, spec: ArraySpec, targets: tuple[Target, ...], *, in_sequence: bool) -> Iterator[Mean]:
+        """The array pooled to every size."""
+        h = self.layout.index("H")
+        plane = spec.shape[h], spec.shape[h + 1]
+        output_sizes = [resolve_size(size, plane) for size in self.sizes]
+        grids = [make_grid(plane, size) for size in output_sizes]
+        kinds = numbers(spec.numbers, self.dtype)
+        plans = make_plans(
+            spec,
+            grids,
+            h,
+            kinds.result_dtype.itemsize,
+            max_memory=self.max_memory,
+            workers=self.workers + in_sequence,
+            whole_planes=in_sequence,
+        )
+        for i, (size, output_size, plan) in enumerate(zip(self.sizes, output_sizes, plans, strict=True)):
+            holder = next((t for t in targets if i in t.sizes), None)
+            several = holder is not None and len(holder.sizes) > 1
+            provenance = {
+                "version": lucid.__version__,
+                "source_shape": list(spec.shape),
+                "source_dtype": spec.numbers,
+                "layout": self.layout,
+                "output_size": list(output_size),
+                "nan": self.nan,
+            }
+            pooled = Pooled(
+                spec,
+                dataset_name(spec.name, size, several=several or holder is None),
+                plan.output_shape,
+                kinds.result_dtype,
+                kinds.result,
+                json.dumps(provenance),
+                h,
+                self.flatten,
+                partial(coarsen, output_size),
+            )
+            pooling = Pooling(plan.grid, kinds, self.nan == "skip")
+            yield Mean(pooling, plan, pooled, STREAM if holder is None else holder.path)
+
+    def _write(
+        self,
+        arrays: list[list[Mean]],
+        source: Source,
+        sinks: dict[Path, Sink],
+        before_commit: Callable[[], None] | None,
+    ) -> None:
+        """Read, pool and write everything, and make the outputs appear."""
+        for path, sink in sinks.items():
+            sink.begin(source, [mean.pooled for means in arrays for mean in means if mean.target == path])
+
+        def output(mean: Mean) -> Output:
+            return output_of(mean, partial(sinks[mean.target].write, mean.pooled))
+
+        in_sequence = any(sink.in_sequence for sink in sinks.values())
+        self._run(arrays, source, output, write_in_sequence=in_sequence)
+        if before_commit is not None:
+            before_commit()
+        with self.seconds.clock("write"):
+            for sink in sinks.values():
+                sink.commit()
+
+    def _write_by_journal(
+        self,
+        arrays: list[list[Mean]],
+        source: Source,
+        targets: tuple[Target, ...],
+        journal: Journal,
+    ) -> None:
+        """Pool into the journal's spool what is not there yet, then make the outputs from it."""
+        offsets, end = {}, 0
+        for means in arrays:
+            for mean in means:
+                offsets[mean.target, mean.pooled.name] = end
+                end += mean.pooled.nbytes
+
+        def output(mean: Mean) -> Output:
+            at = offsets[mean.target, mean.pooled.name]
+            return output_of(mean, partial(journal.write, at, mean.pooled.shape))
+
+        if not journal.is_committing:
+            self._run(arrays, source, output, journal=journal)
+            journal.begin_commit()
+            making = self.making
+        else:
+            making = replace(self.making, overwrite=True)
+        with self.seconds.clock("write"):
+            for target in targets:
+                with target.format.create(target.path, making) as sink:
+                    chosen = [mean for means in arrays for mean in means if mean.target == target.path]
+                    sink.begin(source, [mean.pooled for mean in chosen])
+                    for mean in chosen:
+                        copy_from(journal, offsets[mean.target, mean.pooled.name], mean, sink)
+                    sink.commit()
+        journal.remove()
+
+    def _run(
+        self,
+        arrays: list[list[Mean]],
+        source: Source,
+        output: Callable[[Mean], Output],
+        *,
+        journal: Journal | None = None,
+        write_in_sequence: bool = False,
+    ) -> None:
+        """Read and pool every array, but for what the journal has."""
+        passes = [one for means in arrays for one in passes_of(means) if 0 not in one[0].pooled.shape]
+        total, done = sum(means[0].pooled.source.nbytes for means in passes), 0
+        for number, means in enumerate(passes):
+            skip = frozenset(journal.done.get(number, ())) if journal else frozenset()
+            if skip:
+                done += means[0].pooled.source.nbytes * len(skip) // sum(1 for _ in means[0].plan.blocks())
+            for step in run(
+                [output(mean) for mean in means],
+                source.read,
+                self.seconds,
+                read_in_sequence=source.in_sequence,
+                write_in_sequence=write_in_sequence,
+                skip=skip,
+            ):
+                done += step.input_bytes
+                if journal is not None and step.block is not None:
+                    journal.note(number, step.block)
+                if self.on_progress is not None:
+                    self.on_progress(Progress(source.path, min(done, total), total))
+
+    def _facts(self, source: Source, specs: list[ArraySpec], arrays: list[list[Mean]]) -> dict[str, Any]:
+        """What must be the same for work to be continued."""
+        status = source.path.stat()
+        plans = [
+            (mean.plan.lead, mean.plan.rows, mean.plan.cols, mean.plan.trail, mean.plan.row_slabs)
+            for means in arrays
+            for mean in means
+        ]
+        return {
+            "version": lucid.__version__,
+            "input": [
+                str(source.path.resolve()),
+                status.st_size,
+                status.st_mtime_ns,
+                source.signature(specs),
+            ],
+            "options": [
+                [mean.pooled.provenance, mean.pooled.numbers, str(mean.target), mean.pooled.name]
+                for means in arrays
+                for mean in means
+            ]
+            + [self.flatten, self.making.carry, self.making.compression],
+            "memory limit or threads": [plans, self.max_memory],
+        }
+
+
+def _refuse(source: Path, target: Path, *, overwrite: bool) -> None:
+    if target.exists() and source.samefile(target) and not overwrite:
+        raise ExistsError(f"output {target} is the input itself; -f (overwrite=True) replaces it")
+    refuse_existing(target, overwrite=overwrite)
