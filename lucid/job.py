@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from lucid.errors import ArgumentError
-from lucid.formats.base import Making
+from lucid.formats.base import Making, Reading
 from lucid.formats.compression import parse_compression
 from lucid.formats.pipe import STREAM, Stream
 from lucid.naming import Size, size_name
@@ -33,6 +33,7 @@ def pool_file(
     dtype: str | None = None,
     input_dtype: str | None = None,
     nan: NanRule = "propagate",
+    allow_external: bool = False,
     carry: bool = True,
     compression: str = "keep",
     max_memory: int = DEFAULT_MAX_MEMORY,
@@ -66,9 +67,11 @@ def pool_file(
     dtype
         dtype of the means: "float16", "bfloat16", "float32" or "float64".
     input_dtype
-        "bfloat16" if two-byte void elements of a `.npy` file are that.
+        "bfloat16" if two-byte elements without a type, as ml_dtypes arrays are saved, are that.
     nan
         As in `lucid.nn.functional.adaptive_avg_pool2d`.
+    allow_external
+        HDF5: read datasets that keep their elements in other files.
     carry
         HDF5: carry over unchanged what is not pooled.
     compression
@@ -112,7 +115,7 @@ def pool_file(
         layout=layout,
         flatten=flatten,
         dtype=dtype,
-        input_dtype=input_dtype,
+        reading=Reading(input_dtype, allow_external),
         nan=nan,
         max_memory=max_memory,
         workers=workers,

@@ -11,7 +11,7 @@ from typing import Any
 
 import lucid
 from lucid.errors import DatasetError, ExistsError, FormatError
-from lucid.formats.base import ArraySpec, Making, Pooled, Sink, Source
+from lucid.formats.base import ArraySpec, Making, Pooled, Reading, Sink, Source
 from lucid.formats.files import refuse_existing
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
@@ -57,7 +57,7 @@ class Work:
     layout: str
     flatten: bool
     dtype: str | None
-    input_dtype: str | None
+    reading: Reading
     nan: str
     max_memory: int
     workers: int
@@ -80,7 +80,7 @@ class Work:
             return
         for target in targets:
             _refuse(path, target.path, overwrite=self.making.overwrite or continues)
-        with format_.open(path, input_numbers=self.input_dtype) as source:
+        with format_.open(path, self.reading) as source:
             self._pool(source, targets, output)
 
     def pool_stream(self, stream: Stream, output: Any) -> None:
@@ -93,7 +93,7 @@ class Work:
             raise FormatError("is empty; expected a .npy array or an HDF5 file")
         index = 0
         while stream.peek(1):
-            source = NpyStreamSource(stream, index, input_numbers=self.input_dtype)
+            source = NpyStreamSource(stream, index, self.reading)
             self._pool_array(stream, source, output)
             if self.dry_run:
                 return
@@ -133,7 +133,7 @@ class Work:
             targets = self._targets(STREAM, format_, output)
             for target in targets:
                 refuse_existing(target.path, overwrite=self.making.overwrite)
-            with format_.open(spool.path, input_numbers=self.input_dtype) as source:
+            with format_.open(spool.path, self.reading) as source:
                 spool.forget()
                 self._pool(source, targets, output, before_commit)
             if name:

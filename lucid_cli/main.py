@@ -76,7 +76,7 @@ USAGE = 2
     help="dtype of the means.  [default: as the input]",
 )
 @click.option(
-    "--input-dtype", type=click.Choice(["bfloat16"]), help="What two-byte void elements of a .npy file are."
+    "--input-dtype", type=click.Choice(["bfloat16"]), help="What two-byte elements without a type are."
 )
 @click.option(
     "--nan",
@@ -84,6 +84,11 @@ USAGE = 2
     default="propagate",
     show_default=True,
     help="NaN in a window gives NaN, or counts as nothing.",
+)
+@click.option(
+    "--allow-external",
+    is_flag=True,
+    help="HDF5: read virtual datasets and external storage, whose elements are in other files.",
 )
 @click.option(
     "--compression",

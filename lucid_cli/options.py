@@ -84,6 +84,7 @@ class BytesType(click.ParamType[int]):
 def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of the datasets in the files that were already typed."""
     from lucid.errors import LucidError
+    from lucid.formats.base import Reading
     from lucid.formats.registry import format_of_content
 
     layout = ctx.params.get("layout") or "NCHW"
@@ -91,7 +92,7 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
     # With the option's own value missing, Click leaves the arguments unparsed.
     for path in (*(ctx.params.get("inputs") or ()), *ctx.args):
         try:
-            with format_of_content(Path(path)).open(Path(path), input_numbers=None) as source:
+            with format_of_content(Path(path)).open(Path(path), Reading()) as source:
                 names += [spec.name for spec in source.arrays(len(layout)) if spec.name]
         except LucidError:
             continue

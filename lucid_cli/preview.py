@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lucid.formats.base import ArraySpec, Source
+from lucid.formats.base import ArraySpec, Reading, Source
 from lucid.formats.registry import format_of_content
 from lucid.naming import Size, size_name
 from lucid.nn.functional import NanRule, adaptive_avg_pool2d
@@ -33,7 +33,7 @@ SHADES = " ░▒▓█"
 def show_preview(report: Report, to: Console, layout: str, sizes: Sequence[Size], nan: NanRule) -> None:
     """Pictures of the first dataset: channels side by side, the input above its poolings."""
     path = report.source
-    with format_of_content(path).open(path, input_numbers="bfloat16") as source:
+    with format_of_content(path).open(path, Reading("bfloat16", allow_external=True)) as source:
         spec = next(s for s in source.arrays(len(layout)) if s.name == report.datasets[0].name)
         h = layout.index("H")
         if 0 in spec.shape or spec.shape[h] * spec.shape[h + 1] * spec.dtype.itemsize > PLANE_BYTES:

@@ -18,7 +18,7 @@ from lucid.errors import (
     LucidError,
     NotFoundError,
 )
-from lucid.formats.base import Making, Pooled, shape_of
+from lucid.formats.base import Making, Pooled, Reading, shape_of
 from lucid.formats.files import runs
 from lucid.formats.registry import format_of_content, format_of_suffix
 
@@ -41,7 +41,7 @@ class Contract:
         raise NotImplementedError
 
     def open(self, path):
-        return format_of_content(path).open(path, input_numbers=None)
+        return format_of_content(path).open(path, Reading())
 
     def regions(self, shape, rng):
         yield tuple(slice(0, n) for n in shape)

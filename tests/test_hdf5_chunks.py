@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lucid.errors import FormatError
+from lucid.formats.base import Reading
 from lucid.formats.hdf5 import Hdf5Source, place_of
 from lucid.formats.hdf5_chunks import ChunkedArray
 from lucid.formats.hdf5_filters import do, inflate, unlzf, unshuffle, verify_fletcher32
@@ -30,7 +31,7 @@ def path(tmp_path):
 
 
 def read_all(path, region=None):
-    with Hdf5Source(path) as source:
+    with Hdf5Source(path, Reading()) as source:
         (spec,) = source.arrays(4)
         region = region or tuple(slice(0, n) for n in spec.shape)
         return source.read(spec, region, np.empty(spec.nbytes, np.uint8)).copy()
@@ -44,7 +45,7 @@ def test_every_region_is_what_the_library_reads(path, filters, dtype, chunks, rn
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=x, chunks=chunks, **filters)
     with h5py.File(path) as file:
-        assert isinstance(place_of(file, file["x"]), ChunkedArray)
+        assert isinstance(place_of(file, file["x"], file["x"].dtype), ChunkedArray)
     assert np.array_equal(read_all(path), x)
     for _ in range(5):
         edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in x.shape]
@@ -79,7 +80,7 @@ def test_behind_a_user_block_the_library_reads(path, rng):
     with h5py.File(path, "w", userblock_size=512) as file:
         file["x"] = x
     with h5py.File(path) as file:
-        assert place_of(file, file["x"]) is None
+        assert place_of(file, file["x"], file["x"].dtype) is None
     assert np.array_equal(read_all(path), x)
 
 

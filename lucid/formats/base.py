@@ -79,6 +79,16 @@ class Pooled:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How an input file is read, whatever its format."""
+
+    #: "bfloat16" if two-byte elements without a type are that.
+    input_numbers: str | None = None
+    #: HDF5: whether datasets may keep their elements in other files.
+    allow_external: bool = False
+
+
+@dataclass(frozen=True)
 class Making:
     """How an output file is made, whatever its format."""
 
@@ -129,8 +139,9 @@ class Source(Resource):
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reading: Reading) -> None:
         self.path = path
+        self.reading = reading
 
     @abstractmethod
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:

@@ -8,17 +8,18 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
-from lucid.formats.base import Array, ArraySpec, Region, Source, shape_of, size_of
+from lucid.formats.base import Array, ArraySpec, Reading, Region, Source, shape_of, size_of
 from lucid.formats.files import digest, open_regular, read_at, read_region
 from lucid.formats.hdf5_chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5_filters import can_undo
 from lucid.formats.hdf5_tree import HDF5_ERRORS, datasets, encoded, reason
-from lucid.pooling.dtypes import name_of
+from lucid.formats.hdf5_types import fill_of, is_unnamed, numbers_of, read_through
 
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
@@ -29,9 +30,8 @@ MOST_USER_BLOCK = 1 << 20
 class Hdf5Source(Source):
     """An HDF5 file; its arrays are named by their paths."""
 
-    def __init__(self, path: Path, *, input_numbers: str | None = None) -> None:
-        del input_numbers  # HDF5 names the types of its elements
-        super().__init__(path)
+    def __init__(self, path: Path, reading: Reading) -> None:
+        super().__init__(path, reading)
         self._descriptor = open_regular(path)
         self._size = os.fstat(self._descriptor).st_size
         try:
@@ -46,16 +46,24 @@ class Hdf5Source(Source):
         """Datasets of that rank and of numbers, by their first path; a file with none is an error."""
         try:
             every = list(datasets(self.file))
-            found = [spec_of(name, d) for name, d in every if d.ndim == rank and is_numeric(d)]
+            fitting = [(name, d) for name, d in every if rank_of(d) == rank]
+            kinds = [numbers_of(d, self.reading.input_numbers) for _, d in fitting]
+            found = [
+                spec_of(name, d, *kind, self.reading)
+                for (name, d), kind in zip(fitting, kinds, strict=True)
+                if kind is not None
+            ]
         except LucidError:
             raise
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
         if not found:
-            seen = [f"{name} {dataset.shape}" for name, dataset in every]
+            seen = [f"{name} {d.dtype} {d.shape}" for name, d in every if not is_virtual(d)]
             listed = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
+            hint = "; two-byte opaque elements may be bfloat16, say --input-dtype bfloat16"
             raise DatasetError(
                 f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}"
+                + (hint if any(is_unnamed(d) for _, d in fitting) else "")
             )
         return tuple(found)
 
@@ -81,7 +89,7 @@ class Hdf5Source(Source):
                 place.read(self._descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                self.file[encoded(spec.name)].read_direct(values, region)
+                read_through(self.file[encoded(spec.name)], region, values)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
@@ -93,7 +101,9 @@ class Hdf5Source(Source):
         """Where the elements of a dataset are; found once."""
         with self._lock:
             if name not in self._places:
-                self._places[name] = place_of(self.file, self.file[encoded(name)])
+                dataset = self.file[encoded(name)]
+                kind = numbers_of(dataset, self.reading.input_numbers)
+                self._places[name] = None if kind is None else place_of(self.file, dataset, kind[1])
             return self._places[name]
 
     def user_block(self) -> bytes:
@@ -113,14 +123,12 @@ class Hdf5Source(Source):
 Place = int | ChunkedArray | None
 
 
-def place_of(file: h5py.File, dataset: h5py.Dataset) -> Place:
+def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Place:
     """Find where in the file the elements of a dataset are, if they can be read there."""
-    kind = dataset.id.get_type()
-    if file.userblock_size or not kind.equal(h5py.h5t.py_create(dataset.dtype, logical=True)):
-        # Addresses behind a user block, types of odd precision or padding: left to the library.
-        return None
+    if file.userblock_size:
+        return None  # its addresses are counted from behind it
     creation = dataset.id.get_create_plist()
-    if creation.get_layout() == h5py.h5d.CONTIGUOUS:
+    if creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count():
         offset: int | None = dataset.id.get_offset()
         return offset
     if creation.get_layout() != h5py.h5d.CHUNKED:
@@ -130,20 +138,26 @@ def place_of(file: h5py.File, dataset: h5py.Dataset) -> Place:
     if not can_undo(filters) or size_of(grid) > MOST_CHUNKS:
         return None
     index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
-    return ChunkedArray(dataset.shape, dataset.chunks, dataset.dtype, filters, dataset.fillvalue, *index)
+    fill = fill_of(dataset, dtype)
+    return ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, fill, *index)
 
 
-def is_numeric(dataset: h5py.Dataset) -> bool:
-    """Whether the elements are numbers that have a mean; enumerations have none."""
-    try:
-        dtype = dataset.dtype
-        name_of(dtype)
-    except (TypeError, LucidError):
-        return False
-    return dtype == np.bool_ or h5py.check_enum_dtype(dtype) is None
+def is_virtual(dataset: h5py.Dataset) -> bool:
+    """Whether the elements are those of other datasets."""
+    return bool(dataset.id.get_create_plist().get_layout() == h5py.h5d.VIRTUAL)
 
 
-def spec_of(name: str, dataset: h5py.Dataset) -> ArraySpec:
+def rank_of(dataset: h5py.Dataset) -> int:
+    """The number of axes; of a virtual dataset without opening the files it speaks of."""
+    creation = dataset.id.get_create_plist()
+    if creation.get_layout() == h5py.h5d.VIRTUAL and creation.get_virtual_count():
+        return int(creation.get_virtual_vspace(0).get_simple_extent_ndims())
+    return int(dataset.ndim)
+
+
+def spec_of(
+    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], reading: Reading
+) -> ArraySpec:
     """Describe a dataset.
 
     Raises
@@ -155,8 +169,11 @@ def spec_of(name: str, dataset: h5py.Dataset) -> ArraySpec:
 
     """
     creation = dataset.id.get_create_plist()
-    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
-        raise DatasetError(f"dataset {name} keeps its elements in other files, which are not read")
+    is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
+    if is_elsewhere and not reading.allow_external:
+        raise DatasetError(
+            f"dataset {name} keeps its elements in other files, which only --allow-external reads"
+        )
     for i in range(creation.get_nfilters()):
         code, _, _, label = creation.get_filter(i)
         if not _filter_is_available(code):
@@ -167,8 +184,8 @@ def spec_of(name: str, dataset: h5py.Dataset) -> ArraySpec:
     return ArraySpec(
         name,
         dataset.shape,
-        dataset.dtype,
-        name_of(dataset.dtype),
+        dtype,
+        numbers,
         chunks=dataset.chunks,
         whole_chunks=creation.get_nfilters() > 0,
     )

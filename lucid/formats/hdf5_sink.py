@@ -23,6 +23,7 @@ from lucid.formats.files import Replacement, claim, read_region, write_at, write
 from lucid.formats.hdf5 import Hdf5Source
 from lucid.formats.hdf5_filters import can_do, do
 from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
+from lucid.formats.hdf5_types import file_type, fill_of, is_unnamed, write_through
 from lucid.parallel import in_order
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
@@ -120,7 +121,7 @@ class Hdf5Sink(Sink):
             if not encodes:
                 return region, part
             if shape != dataset.chunks:
-                edge = np.full(dataset.chunks, dataset.fillvalue, array.dtype)
+                edge = np.full(dataset.chunks, fill_of(dataset, array.dtype), array.dtype)
                 edge[tuple(slice(0, n) for n in shape)] = part
                 flat = edge.reshape(-1).view(np.uint8)
             return region, do(steps, flat, array.dtype.itemsize)
@@ -130,7 +131,7 @@ class Hdf5Sink(Sink):
             if encodes:
                 dataset.id.write_direct_chunk(tuple(s.start for s in region), data)
             else:
-                dataset.write_direct(data, None, region)
+                write_through(dataset, region, data)
 
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
@@ -170,8 +171,10 @@ def create_dataset(
     if origin is not None:
         limits = _limits(origin, pooled)
         creation.set_attr_creation_order(origin.id.get_create_plist().get_attr_creation_order())
-        if origin.fillvalue:
-            creation.set_fill_value(np.asarray(origin.fillvalue).astype(pooled.dtype))
+        if not is_unnamed(origin) and origin.fillvalue:
+            # Of bfloat16, h5py tells and takes the fill value as float32.
+            kept_as = np.float32 if pooled.numbers == "bfloat16" else pooled.dtype
+            creation.set_fill_value(np.asarray(origin.fillvalue).astype(kept_as))
     if compression is not None:
         set_filters(creation, compression)
     elif origin is not None:
@@ -185,7 +188,7 @@ def create_dataset(
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
-    kind = h5py.h5t.py_create(pooled.dtype, logical=True)
+    kind = file_type(pooled.numbers, pooled.dtype, origin)
     dataset = h5py.Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, links))
     dataset.attrs["lucid_pool"] = pooled.provenance
     return dataset

@@ -17,7 +17,18 @@ import numpy as np
 from numpy.lib import format as numpy_format
 
 from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError
-from lucid.formats.base import Array, ArraySpec, Making, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.base import (
+    Array,
+    ArraySpec,
+    Making,
+    Pooled,
+    Reading,
+    Region,
+    Sink,
+    Source,
+    shape_of,
+    size_of,
+)
 from lucid.formats.files import (
     Replacement,
     claim,
@@ -135,8 +146,8 @@ def spec_of(header: Header, input_numbers: str | None) -> ArraySpec:
 class NpySource(Source):
     """A `.npy` file: one array, named "" ."""
 
-    def __init__(self, path: Path, *, input_numbers: str | None = None) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, reading: Reading) -> None:
+        super().__init__(path, reading)
         self._descriptor = open_regular(path)
         try:
             self._header = read_header(self._bytes)
@@ -144,7 +155,6 @@ class NpySource(Source):
         except BaseException:
             self.close()
             raise
-        self._input_numbers = input_numbers
 
     def _bytes(self, offset: int, count: int) -> bytes:
         buffer = bytearray(count)
@@ -161,7 +171,7 @@ class NpySource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        spec = spec_of(self._header, self._input_numbers)
+        spec = spec_of(self._header, self.reading.input_numbers)
         if len(spec.shape) != rank:
             raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
         return (spec,)

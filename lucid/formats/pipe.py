@@ -18,6 +18,7 @@ from lucid.formats.base import (
     ArraySpec,
     Making,
     Pooled,
+    Reading,
     Region,
     Sink,
     Source,
@@ -115,9 +116,9 @@ class NpyStreamSource(Source):
 
     in_sequence = True
 
-    def __init__(self, stream: Stream, index: int, *, input_numbers: str | None) -> None:
-        super().__init__(STREAM)
-        self._stream, self._input_numbers = stream, input_numbers
+    def __init__(self, stream: Stream, index: int, reading: Reading) -> None:
+        super().__init__(STREAM, reading)
+        self._stream = stream
         #: Tells arrays of a stream apart; the first has the name that an only one has.
         self.name = f"[{index}]" if index else ""
         if stream.peek(len(MAGIC)) != MAGIC:
@@ -135,7 +136,7 @@ class NpyStreamSource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        spec = spec_of(self.header, self._input_numbers)
+        spec = spec_of(self.header, self.reading.input_numbers)
         if len(spec.shape) != rank:
             raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
         return (replace(spec, name=self.name),)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.errors import ArgumentError, FormatError, MissingExtraError
-from lucid.formats.base import Making, Sink, Source
+from lucid.formats.base import Making, Reading, Sink, Source
 from lucid.formats.files import open_regular
 
 
@@ -30,9 +30,9 @@ class Format:
     sink: str
     extra: str | None = None
 
-    def open(self, path: Path, *, input_numbers: str | None) -> Source:
+    def open(self, path: Path, reading: Reading) -> Source:
         """The source for a file of this format."""
-        source: Source = self._load(self.source)(path, input_numbers=input_numbers)
+        source: Source = self._load(self.source)(path, reading)
         return source
 
     def create(self, path: Path, making: Making) -> Sink:

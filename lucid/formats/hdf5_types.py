@@ -1,0 +1,98 @@
+"""Number types as HDF5 stores them: the standard ones, and bfloat16 in its two guises.
+
+bfloat16 is a float type of 2 bytes with 8 bits of exponent, which h5py would convert to float32, or,
+as ml_dtypes arrays are saved, opaque elements of 2 bytes that somebody must name. Integers of odd
+precision, bit fields and floats of 8 bits, which h5py would silently convert, are no numbers here.
+"""
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lucid.errors import LucidError
+from lucid.formats.base import Array, Region, shape_of
+from lucid.pooling.dtypes import name_of
+
+#: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
+BFLOAT16 = ((15, 7, 8, 0, 7), 127)
+
+
+def numbers_of(dataset: h5py.Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
+    """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
+    kind = dataset.id.get_type()
+    if is_bfloat16(kind):
+        order = ">" if kind.get_order() == h5py.h5t.ORDER_BE else "<"
+        return "bfloat16", np.dtype(f"{order}u2")
+    if kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == 2 and input_numbers == "bfloat16":
+        return "bfloat16", np.dtype("<u2")
+    try:
+        dtype = dataset.dtype
+        name = name_of(dtype)
+    except (TypeError, LucidError):
+        return None
+    if dtype == np.bool_:
+        return name, dtype
+    if not kind.equal(h5py.h5t.py_create(dtype, logical=True)) or h5py.check_enum_dtype(dtype) is not None:
+        return None
+    return name, dtype
+
+
+def is_bfloat16(kind: Any) -> bool:
+    """Whether a type in a file is the float type bfloat16."""
+    return bool(
+        kind.get_class() == h5py.h5t.FLOAT
+        and kind.get_size() == 2
+        and (kind.get_fields(), kind.get_ebias()) == BFLOAT16
+    )
+
+
+def is_unnamed(dataset: h5py.Dataset) -> bool:
+    """Whether the elements may be bfloat16 if somebody says so."""
+    kind = dataset.id.get_type()
+    return bool(kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == 2)
+
+
+def file_type(numbers: str, dtype: np.dtype[Any], origin: h5py.Dataset | None) -> Any:
+    """The type in which means are stored; bfloat16 stays opaque where its source is."""
+    if numbers != "bfloat16":
+        return h5py.h5t.py_create(dtype, logical=True)
+    if origin is not None and is_unnamed(origin):
+        return origin.id.get_type()
+    kind = h5py.h5t.IEEE_F16LE.copy()
+    fields, bias = BFLOAT16
+    kind.set_fields(*fields)
+    kind.set_ebias(bias)
+    return kind
+
+
+def fill_of(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Any:
+    """The fill value in the dtype in which elements are read."""
+    fill = dataset.fillvalue
+    if is_bfloat16(dataset.id.get_type()):
+        return np.array(np.float32(fill).view(np.uint32) >> 16, np.uint16).astype(dtype)[()]
+    return np.frombuffer(fill.tobytes(), dtype)[0] if isinstance(fill, np.void) else fill
+
+
+def read_through(dataset: h5py.Dataset, region: Region, out: Array) -> None:
+    """Read a region through the library, without conversion."""
+    space = _selected(dataset, region)
+    dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=_memory_type(dataset, out))
+
+
+def write_through(dataset: h5py.Dataset, region: Region, values: Array) -> None:
+    """Write a region through the library, without conversion."""
+    space = _selected(dataset, region)
+    dataset.id.write(h5py.h5s.create_simple(values.shape), space, values, mtype=_memory_type(dataset, values))
+
+
+def _selected(dataset: h5py.Dataset, region: Region) -> Any:
+    space = dataset.id.get_space()
+    space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
+    return space
+
+
+def _memory_type(dataset: h5py.Dataset, array: Array) -> Any:
+    kind = dataset.id.get_type()
+    is_raw = is_bfloat16(kind) or kind.get_class() == h5py.h5t.OPAQUE
+    return kind if is_raw else h5py.h5t.py_create(array.dtype, logical=True)
