@@ -19,7 +19,8 @@ from lucid.errors import (
     NotFoundError,
 )
 from lucid.formats.base import Making, Pooled, Reading, shape_of
-from lucid.formats.files import runs
+from lucid.formats.files import remove_stale, runs
+from lucid.formats.npy import NpySink
 from lucid.formats.registry import format_of_content, format_of_suffix
 
 DTYPES = ["float16", "float32", "float64", "uint8", "int16", "int64", "bool", ">f4", ">i2"]
@@ -287,3 +288,43 @@ def test_hdf5_behind_a_user_block(tmp_path):
     with h5py.File(tmp_path / "x.bin", "w", userblock_size=1024) as file:
         file["x"] = np.zeros((1, 1, 2, 2))
     assert format_of_content(tmp_path / "x.bin").name == "HDF5"
+
+
+class TestStaleFiles:
+    """Temporary files that a kill left are recognised by the lock that nobody holds."""
+
+    def leave(self, folder, name=".y.npy.0123456789ab.tmp"):
+        (folder / name).write_bytes(b"left")
+        return folder / name
+
+    def write(self, folder):
+        np.save(folder / "x.npy", np.zeros((1, 1, 2, 2)))
+        with (
+            NpySink(folder / "y.npy", Making(overwrite=True)) as sink,
+            Contract().open(folder / "x.npy") as source,
+        ):
+            (spec,) = source.arrays(4)
+            sink.begin(source, [Pooled(spec, "/data", (1, 1, 1, 1), np.dtype("f8"), "float64", "{}")])
+            yield
+            sink.commit()
+
+    def test_they_are_removed_and_others_are_not(self, tmp_path):
+        stale = [self.leave(tmp_path), self.leave(tmp_path, ".z.h5.ba9876543210.spool.tmp")]
+        kept = [
+            self.leave(tmp_path, name) for name in (".y.npy.tmp", "y.0123456789ab.tmp", ".a.0123456789AB.tmp")
+        ]
+        remove_stale.cache_clear()
+        list(self.write(tmp_path))
+        assert not any(path.exists() for path in stale)
+        assert all(path.exists() for path in kept)
+
+    def test_those_in_use_are_left_alone(self, tmp_path):
+        remove_stale.cache_clear()
+        writing = self.write(tmp_path)
+        next(writing)
+        (locked,) = tmp_path.glob(".y.npy.*.tmp")
+        remove_stale.cache_clear()
+        remove_stale(tmp_path)
+        assert locked.exists()
+        list(writing)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npy", "y.npy"]

@@ -1,10 +1,14 @@
 """Files as bytes: exact reads and writes at an offset, and outputs that appear complete or not at all."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ import numpy.typing as npt
 
 from lucid.errors import ExistsError, FileError, FormatError, NotFoundError
 from lucid.formats.base import Region, shape_of, size_of
+
+#: Names of temporary files, as `Replacement` makes them.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
 
 Array = npt.NDArray[Any]
 
@@ -137,7 +144,8 @@ class Replacement:
     """A file that takes the place of another, or of none, in one step.
 
     It is written under a name of its own in the same folder, so that a rename makes it appear;
-    before, its bytes are on disk, and after, the folder's entry is.
+    before, its bytes are on disk, and after, the folder's entry is. While it is written it is
+    locked: a file of such a name without a lock was left by a kill, and the next run removes it.
     """
 
     def __init__(self, target: Path, *, overwrite: bool, suffix: str = "") -> None:
@@ -150,11 +158,18 @@ class Replacement:
     def create(self) -> int:
         """A descriptor of the new file, for reading and writing; its mode is that of what it replaces."""
         refuse_existing(self.target, overwrite=self._overwrite)
+        remove_stale(self.target.parent)
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
         self._pending = True
+        with suppress(OSError):  # a file system without locks has no stale files removed either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not self.path.exists():
+            # Another run took it for stale in the moment before the lock.
+            os.close(descriptor)
+            raise FileError(f"output {self.target} is being written by another run")
         if self._overwrite and self.target.exists():
             os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
         return descriptor
@@ -187,6 +202,23 @@ class Replacement:
         if self._pending:
             self.path.unlink(missing_ok=True)
             self._pending = False
+
+
+@cache  # a batch looks at each folder once
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files in a folder that no run has locked any more."""
+    try:
+        names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(folder / name)
+            finally:
+                os.close(descriptor)
 
 
 def _link(path: Path, target: Path) -> None:

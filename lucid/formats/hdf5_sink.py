@@ -51,7 +51,7 @@ class Hdf5Sink(Sink):
         block = source.user_block() if isinstance(source, Hdf5Source) and self.making.carry else b""
         options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
         try:
-            with h5py.File(self._file.path, "w", userblock_size=len(block), **options) as file:
+            with h5py.File(self._file.path, "w", userblock_size=len(block), locking=False, **options) as file:
                 if isinstance(source, Hdf5Source):
                     build = carry if self.making.carry else make_only
                     build(source.file, file, self._made(file, pooled))
@@ -96,14 +96,14 @@ class Hdf5Sink(Sink):
         """Write the chunked datasets and put the file in its place."""
         if self._chunked:
             try:
-                with h5py.File(self._file.path, "r+") as file:
+                with h5py.File(self._file.path, "r+", locking=False) as file:
                     for array in self._chunked:
                         self._fill(file[encoded(array.name)], array)
             except HDF5_ERRORS as error:
                 raise FileError(f"output cannot be written: {reason(error)}") from error
-        self._close()
-        self._spool.abort()
         self._file.commit()
+        self._spool.abort()
+        self._close()
 
     def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where the filters are known, workers compress."""
@@ -135,9 +135,9 @@ class Hdf5Sink(Sink):
 
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
-        self._close()
         self._spool.abort()
         self._file.abort()
+        self._close()
 
     def _close(self) -> None:
         for descriptor in self._descriptors:

@@ -250,13 +250,13 @@ class NpySink(Sink):
 
     def commit(self) -> None:
         """Put the file in its place."""
-        self._close()
         self._file.commit()
+        self._close()
 
     def close(self) -> None:
         """Remove the file unless it was committed."""
-        self._close()
         self._file.abort()
+        self._close()
 
     def _close(self) -> None:
         if self._descriptor >= 0:
