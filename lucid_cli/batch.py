@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid.formats.files import refuse_existing
+from lucid.formats.files import refuse_existing, remove_stale
 from lucid.formats.registry import NPY, format_of_content
 from lucid.job import pool_file
 from lucid.naming import Size, default_output, targets_of
 from lucid.report import Progress, Report
 from lucid_cli import jsonlines
 from lucid_cli.messages import ReaderGoneError, complain, emit, name_of
+from lucid_cli.worker import Worker
 
 #: Exit status where at least one input failed.
 FAILED = 1
@@ -35,6 +36,8 @@ class Task:
     output: str
     targets: tuple[Path, ...]
     nbytes: int
+    #: Whether native code reads it, which must not take the other inputs along.
+    is_native: bool = False
 
 
 def run_batch(
@@ -67,10 +70,14 @@ def run_batch(
         for source, reason in failures:
             emit(jsonlines.error(source, reason))
     reports: list[Report] = []
-    with _display(tasks, quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress:
+    with (
+        _worker(tasks) as worker,
+        _display(tasks, quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress,
+    ):
         for task in tasks:
             try:
-                report = pool_file(
+                pool = worker.pool_file if task.is_native and len(tasks) > 1 else pool_file
+                report = pool(
                     _source(task),
                     _target(task),
                     size=list(size),
@@ -106,6 +113,20 @@ def run_batch(
     for source, reason in failures:
         complain(f"{name_of(source)}: {reason}", FAILED)
     return FAILED if failures else 0
+
+
+@contextmanager
+def _worker(tasks: list[Task]) -> Iterator[Worker]:
+    """A process for native code; what it leaves in the folders of outputs if it crashes is removed."""
+    worker = Worker()
+    try:
+        with worker:
+            yield worker
+    finally:
+        if worker.has_crashed:
+            remove_stale.cache_clear()
+            for folder in {target.resolve().parent for task in tasks for target in task.targets}:
+                remove_stale(folder)
 
 
 def _standard_input() -> tuple[str, ...]:
@@ -187,7 +208,8 @@ def settle(
                     f"{owner} and {source} would both be written to {target.path}; "
                     "use {stem} in --output, or --output-dir"
                 )
-        yield Task(source, text, tuple(t.path for t in targets), 0 if is_stream else _size_of(path))
+        nbytes = 0 if is_stream else _size_of(path)
+        yield Task(source, text, tuple(t.path for t in targets), nbytes, format_.is_native)
 
 
 def refuse_outputs(tasks: list[Task], *, overwrite: bool) -> Iterator[Failure]:

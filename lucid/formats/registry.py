@@ -28,6 +28,8 @@ class Format:
     #: "module:class" of each.
     source: str
     sink: str
+    #: Whether native code reads it, which a hostile file may crash.
+    is_native: bool = False
     extra: str | None = None
 
     def open(self, path: Path, reading: Reading) -> Source:
@@ -71,6 +73,7 @@ FORMATS = (
         holds_many=True,
         source="lucid.formats.hdf5:Hdf5Source",
         sink="lucid.formats.hdf5_sink:Hdf5Sink",
+        is_native=True,
     ),
 )
 

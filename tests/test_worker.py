@@ -1,0 +1,112 @@
+"""One input's native crash, hang or failure costs that input only."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lucid.errors import DatasetError, FileError
+from lucid_cli import worker
+from lucid_cli.worker import Worker
+
+COMMAND = Path(sys.executable).parent / "lucid-pool"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        with h5py.File(f"{name}.h5", "w") as file:
+            file["x"] = np.ones((2, 2, 4, 4))
+    return tmp_path
+
+
+def make_big(path, samples=6000):
+    """A sparse file that takes seconds to pool."""
+    with h5py.File(path, "w") as file:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((samples, 1, 512, 512))
+        h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, creation)
+
+
+def workers_of(process):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def wait_for(folder, pattern, process):
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def test_calls_events_and_errors(folder):
+    seen = []
+    with Worker() as one:
+        report = one.pool_file("a.h5", "y.h5", size=2, on_progress=seen.append)
+        assert report.datasets[0].output_shape == (2, 2, 2, 2)
+        assert seen[-1].done_bytes == seen[-1].total_bytes == 2 * 2 * 16 * 8
+        with pytest.raises(DatasetError, match="has no dataset 'z'"):
+            one.pool_file("a.h5", "z.h5", size=2, datasets=["z"], on_progress=None)
+        first = one._process.pid
+        one.pool_file("b.h5", "z.h5", size=2, on_progress=None)
+        assert one._process.pid == first
+    assert not one.has_crashed
+
+
+def test_a_hang_is_given_up(folder, monkeypatch):
+    monkeypatch.setattr(worker, "HANG_SECONDS", 0.5)
+    with Worker() as one:
+        one._start()
+        os.kill(one._process.pid, signal.SIGSTOP)
+        with pytest.raises(FileError, match="made no progress"):
+            one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
+        monkeypatch.setattr(worker, "HANG_SECONDS", 60)
+        assert one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "killed")])
+def test_a_crash_costs_one_input(number, word, folder):
+    make_big("big.h5")
+    process = subprocess.Popen(
+        [COMMAND, "a.h5", "big.h5", "b.h5", "-s", "1", "-q"], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(folder, ".big.pooled.h5.*", process)
+    (pid,) = workers_of(process)
+    os.kill(pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.startswith("lucid-pool: big.h5: crashed the process that read it")
+    assert word in said
+    assert said.count("\n") == 1
+    names = sorted(p.name for p in folder.iterdir())
+    assert names == ["a.h5", "a.pooled.h5", "b.h5", "b.pooled.h5", "big.h5", "c.h5"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")
+def test_an_interrupt_ends_the_worker_too(folder):
+    make_big("big.h5")
+    process = subprocess.Popen(
+        [COMMAND, "a.h5", "big.h5", "-s", "1", "-q"], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(folder, ".big.pooled.h5.*", process)
+    (pid,) = workers_of(process)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 10
+    assert (process.returncode, said) == (130, "lucid-pool: stopped by SIGINT\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not list(folder.glob(".*"))
