@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from lucid.errors import ArgumentError
+from lucid.errors import ArgumentError, FileError, LucidError
 from lucid.formats.base import Making, Reading
 from lucid.formats.compression import parse_compression
 from lucid.formats.pipe import STREAM, Stream
@@ -127,10 +127,15 @@ def pool_file(
     if resume and not (isinstance(source, str | os.PathLike) and isinstance(target, FilePath | None)):
         raise ArgumentError("`resume` needs files; a stream cannot be read or written again")
     output = target if target is None or hasattr(target, "write") else os.fspath(target)
-    if not isinstance(source, str | os.PathLike):
-        work.pool_stream(Stream(source), output)
-    else:
-        work.pool_path(Path(source), output)
+    try:
+        if not isinstance(source, str | os.PathLike):
+            work.pool_stream(Stream(source), output)
+        else:
+            work.pool_path(Path(source), output)
+    except (LucidError, BrokenPipeError):
+        raise
+    except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
+        raise FileError(f"cannot be read or written: {error.strerror or error}") from error
     return Report(
         Path(source) if isinstance(source, str | os.PathLike) else STREAM,
         tuple(dict.fromkeys(d.target for d in work.done)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -18,7 +18,9 @@ from lucid.naming import Size, default_output, targets_of
 from lucid.report import Progress, Report
 from lucid_cli import jsonlines
 from lucid_cli.messages import ReaderGoneError, complain, emit, name_of
-from lucid_cli.worker import Worker
+
+if TYPE_CHECKING:
+    from lucid_cli.worker import Worker
 
 #: Exit status where at least one input failed.
 FAILED = 1
@@ -76,7 +78,7 @@ def run_batch(
     ):
         for task in tasks:
             try:
-                pool = worker.pool_file if task.is_native and len(tasks) > 1 else pool_file
+                pool = worker().pool_file if task.is_native else pool_file
                 report = pool(
                     _source(task),
                     _target(task),
@@ -116,14 +118,23 @@ def run_batch(
 
 
 @contextmanager
-def _worker(tasks: list[Task]) -> Iterator[Worker]:
-    """A process for native code; what it leaves in the folders of outputs if it crashes is removed."""
-    worker = Worker()
+def _worker(tasks: list[Task]) -> Iterator[Callable[[], "Worker"]]:
+    """A process for native code, on demand; what it leaves beside outputs if it crashes is removed."""
+    workers: list[Worker] = []
+
+    def worker() -> "Worker":
+        if not workers:
+            from lucid_cli.worker import Worker  # multiprocessing takes 10 ms to load
+
+            workers.append(Worker())
+        return workers[0]
+
     try:
-        with worker:
-            yield worker
+        yield worker
     finally:
-        if worker.has_crashed:
+        for one in workers:
+            one.stop()
+        if any(one.has_crashed for one in workers):
             remove_stale.cache_clear()
             for folder in {target.resolve().parent for task in tasks for target in task.targets}:
                 remove_stale(folder)

@@ -1,30 +1,30 @@
-"""A process of its own for what native code might crash: `python -m lucid_cli.worker`.
+"""A process of its own for native code that a hostile file can crash, or send round in circles.
 
-The parent sends calls of `pool_file` and gets events and a result, as pickles on pipes; both
-ends are this program. A crash, a kill for want of memory or a hang of the HDF5 library then costs one
-input. One worker serves all inputs of a batch: it takes a quarter of a second to start.
+The parent sends calls of `pool_file` and gets events and a result through pipes. A crash, a
+kill for want of memory or a hang of the HDF5 library then costs one input, and a signal to the command is
+answered at once, though the library listens to none. One worker serves all inputs of a
+batch; forked on Linux, it takes a few milliseconds to start.
 """
 
-import os
+import multiprocessing
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from lucid.errors import FileError, LucidError
+from lucid.job import pool_file
 from lucid.report import Progress, Report
 
+#: Seconds without an event, a byte read or a byte written, after which a worker is taken to hang.
+HANG_SECONDS = 60.0
 #: Seconds that a worker has to clean up.
 STOP_SECONDS = 0.8
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-#: Seconds without any progress after which a worker is taken to hang. A block has 4 MiB or one chunk.
-HANG_SECONDS = 300.0
 
 
 class Worker:
@@ -33,9 +33,8 @@ class Worker:
     def __init__(self) -> None:
         #: Whether any process ended without cleaning up.
         self.has_crashed = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._calls: Connection[Any, Any] | None = None
-        self._answers: Connection[Any, Any] | None = None
+        self._process: BaseProcess | None = None
+        self._pipe: Connection[Any, Any] | None = None
 
     def pool_file(self, *args: Any, on_progress: Callable[[Progress], None] | None, **options: Any) -> Report:
         """Call `lucid.pool_file` in the worker.
@@ -46,17 +45,12 @@ class Worker:
             As `lucid.pool_file`; a FileError if the worker crashed or hung.
 
         """
-        if self._process is None:
-            self._start()
-        assert self._calls is not None
-        assert self._answers is not None
+        pipe = self._pipe or self._start()
         try:
-            self._calls.send((args, options))
+            pipe.send((args, options))
             while True:
-                if not self._answers.poll(HANG_SECONDS):
-                    self.stop()
-                    raise FileError(f"made no progress for {HANG_SECONDS:.0f} seconds and was given up")
-                kind, value = self._answers.recv()
+                self._wait(pipe)
+                kind, value = pipe.recv()
                 if kind == "progress":
                     if on_progress is not None:
                         on_progress(value)
@@ -64,43 +58,61 @@ class Worker:
                     return value  # type: ignore[no-any-return]
                 else:
                     raise value
-        except (EOFError, OSError) as error:
-            if isinstance(error, LucidError):
-                raise
-            raise FileError(f"crashed the process that read it: {self.stop()}") from None
         except LucidError:
             raise
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise FileError(f"crashed the process that read it: {self.stop(has_ended=True)}") from None
         except BaseException:
             self.stop()
             raise
 
-    def _start(self) -> None:
-        from multiprocessing.connection import Connection
-
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lucid_cli.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    def _start(self) -> "Connection[Any, Any]":
+        # Spawned, a worker would load everything again, for a quarter of a second; but only Linux forks well.
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(theirs, self._pipe), name="lucid-pool", daemon=True
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._calls = Connection(os.dup(self._process.stdin.fileno()), readable=False)
-        self._answers = Connection(os.dup(self._process.stdout.fileno()), writable=False)
+        self._process.start()
+        theirs.close()
+        return self._pipe
 
-    def stop(self) -> str:
+    def _wait(self, pipe: "Connection[Any, Any]") -> None:
+        """Wait for an answer, as long as the worker shows signs of life."""
+        life, since = self._signs_of_life(), time.monotonic()
+        while not pipe.poll(min(1.0, HANG_SECONDS)):
+            now = self._signs_of_life()
+            if now != life:
+                life, since = now, time.monotonic()
+            elif time.monotonic() - since >= HANG_SECONDS:
+                self.stop()
+                raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
+
+    def _signs_of_life(self) -> str:
+        """What changes while a process reads or writes; on other systems than Linux, time."""
+        assert self._process is not None
+        try:
+            return Path(f"/proc/{self._process.pid}/io").read_text(encoding="ascii")
+        except OSError:
+            return str(time.monotonic() // (10 * HANG_SECONDS))
+
+    def stop(self, *, has_ended: bool = False) -> str:
         """End the process, letting it clean up; how it ended."""
-        if self._process is None:
+        if self._process is None or self._pipe is None:
             return "it was not running"
         process, self._process = self._process, None
-        for end in (self._calls, self._answers):
-            assert end is not None
-            end.close()
-        process.terminate()
-        try:
-            process.communicate(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        self._pipe.close()
+        self._pipe = None
+        # One that waits for work ends by itself now; one at work is told to.
+        process.join(STOP_SECONDS if has_ended else STOP_SECONDS / 8)
+        if process.is_alive():
+            process.terminate()
+            process.join(STOP_SECONDS)
+        if process.is_alive():
             process.kill()
-            process.communicate()
-        code = process.returncode
-        self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM)
+            process.join()
+        code = process.exitcode or 0
+        self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
         if code == -signal.SIGKILL:
             return "killed, as the system does when memory runs out"
         return signal.Signals(-code).name if code < 0 else f"status {code}"
@@ -112,42 +124,27 @@ class Worker:
         self.stop()
 
 
-def _terminate(_: int, __: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
-
-
-def serve(calls: "Connection[Any, Any]", answers: "Connection[Any, Any]") -> None:
+def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None:
     """The worker's end: do one call after the other until there are no more."""
-    from lucid.job import pool_file
-
-    while True:
-        try:
-            args, options = calls.recv()
-        except EOFError:
-            return
-        try:
-            report = pool_file(*args, on_progress=lambda event: answers.send(("progress", event)), **options)
-        except (LucidError, MemoryError) as error:
-            answers.send(("error", error))
-        else:
-            answers.send(("report", report))
-
-
-def main() -> None:
-    """Entry point of the worker."""
-    from multiprocessing.connection import Connection
-
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    parents.close()  # else the parent's end would stay open with the parent gone
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
-    # What a library prints must not be taken for an answer.
-    calls, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)
-    with suppress(BrokenPipeError):  # the parent is gone; what was begun is done
-        serve(calls, answers)
+    while True:
+        try:
+            args, options = pipe.recv()
+        except EOFError:
+            return
+        try:
+            report = pool_file(*args, on_progress=lambda event: pipe.send(("progress", event)), **options)
+        except (LucidError, MemoryError) as error:
+            pipe.send(("error", error))
+        except BrokenPipeError:
+            return  # the parent is gone
+        else:
+            pipe.send(("report", report))
 
 
-if __name__ == "__main__":
-    main()
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)

@@ -61,7 +61,8 @@ def test_calls_events_and_errors(folder):
         first = one._process.pid
         one.pool_file("b.h5", "z.h5", size=2, on_progress=None)
         assert one._process.pid == first
-    assert not one.has_crashed
+        ended = one.stop()
+    assert not one.has_crashed, ended
 
 
 def test_a_hang_is_given_up(folder, monkeypatch):
@@ -69,9 +70,8 @@ def test_a_hang_is_given_up(folder, monkeypatch):
     with Worker() as one:
         one._start()
         os.kill(one._process.pid, signal.SIGSTOP)
-        with pytest.raises(FileError, match="made no progress"):
+        with pytest.raises(FileError, match="neither read nor wrote"):
             one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
-        monkeypatch.setattr(worker, "HANG_SECONDS", 60)
         assert one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
 
 

@@ -200,8 +200,9 @@ class Replacement:
     def abort(self) -> None:
         """Remove the file unless it is in place."""
         if self._pending:
-            self.path.unlink(missing_ok=True)
             self._pending = False
+            with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
+                os.unlink(self.path)
 
 
 @cache  # a batch looks at each folder once
@@ -232,7 +233,8 @@ def _link(path: Path, target: Path) -> None:
             raise FileExistsError from None
         os.rename(path, target)
     else:
-        os.unlink(path)
+        with suppress(OSError):  # as in `abort`
+            os.unlink(path)
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:

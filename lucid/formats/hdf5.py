@@ -21,6 +21,9 @@ from lucid.formats.hdf5_filters import can_undo
 from lucid.formats.hdf5_tree import HDF5_ERRORS, datasets, encoded, reason
 from lucid.formats.hdf5_types import fill_of, is_unnamed, numbers_of, read_through
 
+#: A dataset with more bytes than this, and than so many times those of its file, was hardly written
+#: at all: deflate shrinks to a thousandth at best.
+MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 2000
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
@@ -81,8 +84,8 @@ class Hdf5Source(Source):
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
         values = flat.view(spec.dtype).reshape(shape)
-        place = self._place(spec.name)
         try:
+            place = self._place(spec.name)
             if isinstance(place, int):
                 read_region(self._descriptor, place, spec.shape, region, spec.dtype.itemsize, flat)
             elif place is not None:
@@ -181,6 +184,9 @@ def spec_of(
             raise MissingExtraError(
                 f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
             )
+    nbytes, held = size_of(dataset.shape) * dtype.itemsize, dataset.file.id.get_filesize()
+    if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * held):
+        raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
     return ArraySpec(
         name,
         dataset.shape,

@@ -35,9 +35,15 @@ def can_undo(filters: Sequence[int]) -> bool:
     return set(filters) <= known and len(set(filters)) == len(filters)
 
 
-def can_do(filters: Sequence[int]) -> bool:
-    """Whether these filters, by number, are applied here."""
-    return set(filters) <= {DEFLATE, SHUFFLE, FLETCHER32} and len(set(filters)) == len(filters)
+def can_do(filters: Sequence[Filter]) -> bool:
+    """Whether these filters are applied here."""
+    numbers = [number for number, _ in filters]
+    levels = [values for number, values in filters if number == DEFLATE]
+    return (
+        set(numbers) <= {DEFLATE, SHUFFLE, FLETCHER32}
+        and len(set(numbers)) == len(numbers)
+        and all(len(values) == 1 and 0 <= values[0] <= 9 for values in levels)
+    )
 
 
 def undo(number: int, raw: Array, itemsize: int, nbytes: int) -> Array:

@@ -111,7 +111,7 @@ class Hdf5Sink(Sink):
         creation = dataset.id.get_create_plist()
         filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
         steps = [(number, values) for number, _, values, _ in filters]
-        encodes = bool(steps) and can_do([number for number, _ in steps])
+        encodes = bool(steps) and can_do(steps)
 
         def prepared(region: Region) -> tuple[Region, Any]:
             shape = shape_of(region)

@@ -14,7 +14,7 @@ import numpy as np
 from lucid.errors import FormatError
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
-HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError)
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
 
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
@@ -122,9 +122,19 @@ def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made
             made_group = h5py.h5g.create(target.id, encoded(name), gcpl=item.id.get_create_plist())
             copy.add(item, h5py.Group(made_group))
         else:
+            refuse_more_than_there_is(name, item)
             h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
             copy.add(item, target[encoded(name)], copied=True)
     copy.finish()
+
+
+def refuse_more_than_there_is(name: str, item: Any) -> None:
+    """Raise for a dataset whose storage the file cannot hold: the library would copy zeros for days."""
+    if not isinstance(item, h5py.Dataset) or item.id.get_create_plist().get_external_count():
+        return
+    claimed, held = item.id.get_storage_size(), item.file.id.get_filesize()
+    if claimed > held:
+        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")
 
 
 def make_only(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made]]) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -109,8 +110,9 @@ class Journal(Resource):
 
     def remove(self) -> None:
         """The outputs are in place: nothing is left to resume."""
-        self._spool_path.unlink(missing_ok=True)
-        self._journal_path.unlink(missing_ok=True)
+        with suppress(OSError):  # what is left says that all is done, and goes with the next run
+            self._spool_path.unlink(missing_ok=True)
+            self._journal_path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

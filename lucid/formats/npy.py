@@ -9,6 +9,7 @@ import io
 import os
 import re
 import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,10 @@ def _parse(text: str) -> dict[str, Any]:
     # Python 2 wrote long integers with an L.
     text = re.sub(r"(?<=\d)L\b", "", text) if "L" in text else text
     try:
-        fields = ast.literal_eval(text.strip())
+        with warnings.catch_warnings():
+            # Python has its say on `1if` and the like, which is nobody's business here.
+            warnings.simplefilter("ignore")
+            fields = ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise FormatError("its header is not a dictionary of literals") from None
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
