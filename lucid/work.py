@@ -233,6 +233,7 @@ class Work:
 
         in_sequence = any(sink.in_sequence for sink in sinks.values())
         self._run(arrays, source, output, write_in_sequence=in_sequence)
+        source.check_unchanged()
         if before_commit is not None:
             before_commit()
         with self.seconds.clock("write"):
@@ -259,6 +260,7 @@ class Work:
 
         if not journal.is_committing:
             self._run(arrays, source, output, journal=journal)
+            source.check_unchanged()
             journal.begin_commit()
             making = self.making
         else:

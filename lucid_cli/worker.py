@@ -131,6 +131,9 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
+    # h5py prints what goes wrong when objects are let go of; what matters of it comes as an error.
+    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
     while True:
         try:
             args, options = pipe.recv()

@@ -143,6 +143,18 @@ class Contract:
             with pytest.raises(FormatError):
                 source.read(spec, tuple(slice(0, n) for n in array.shape), np.empty(array.nbytes, np.uint8))
 
+    def test_a_file_that_is_written_to_is_noticed(self, tmp_path, rng):
+        path = tmp_path / f"x{self.suffix}"
+        self.make(path, rng.standard_normal((4, 3, 5, 5)))
+        with self.open(path) as source:
+            source.check_unchanged()
+            with path.open("r+b") as file:
+                file.seek(-1, 2)
+                file.write(b"x")
+            os.utime(path)
+            with pytest.raises(FormatError, match="changed while it was read"):
+                source.check_unchanged()
+
     def test_another_rank_is_refused(self, tmp_path):
         path = tmp_path / f"x{self.suffix}"
         self.make(path, np.zeros((3, 4)))

@@ -148,6 +148,10 @@ class Source(Resource):
         """The arrays of that rank which can be averaged."""
 
     @abstractmethod
+    def check_unchanged(self) -> None:
+        """Raise a FormatError if the file changed since it was opened."""
+
+    @abstractmethod
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of where these arrays are in the file; another one means another file."""
 

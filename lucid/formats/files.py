@@ -49,6 +49,23 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
+class Watch:
+    """Notices that an open file is written to."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._state = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
+
+    def check(self) -> None:
+        """Raise if it was."""
+        if self._now() != self._state:
+            raise FormatError("changed while it was read")
+
+
 def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
     """Fill a buffer from an offset of a file.
 
@@ -82,6 +99,63 @@ def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 def digest(*facts: object) -> str:
     """A short name for facts: equal for equal ones."""
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+class CheckedFile:
+    """A file for software that does not say when a write fails: the first error is kept here."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+        self.error: OSError | None = None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset, from the start or the end."""
+        start = os.fstat(self._descriptor).st_size if whence == os.SEEK_END else 0
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        """The offset."""
+        return self._position
+
+    def read(self, count: int) -> bytes:
+        """Read so many bytes, fewer at the end; by this method h5py knows a file."""
+        data = os.pread(self._descriptor, count, self._position)
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer, with less at the end of the file."""
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
+
+    def write(self, data: memoryview) -> int:
+        """Write all of it."""
+        try:
+            write_at(self._descriptor, self._position, memoryview(data))
+        except OSError as error:
+            self._keep(error)
+            raise
+        self._position += len(data)
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Set the length."""
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            self._keep(error)
+            raise
+        return size
+
+    def flush(self) -> None:
+        """Nothing: no write is held back."""
+
+    def _keep(self, error: OSError) -> None:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        self.error = self.error or cause
 
 
 def claim(descriptor: int, size: int) -> None:

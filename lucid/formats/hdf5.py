@@ -15,7 +15,7 @@ import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
 from lucid.formats.base import Array, ArraySpec, Reading, Region, Source, shape_of, size_of
-from lucid.formats.files import digest, open_regular, read_at, read_region
+from lucid.formats.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5_chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5_filters import can_undo
 from lucid.formats.hdf5_tree import HDF5_ERRORS, datasets, encoded, reason
@@ -36,6 +36,7 @@ class Hdf5Source(Source):
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path, reading)
         self._descriptor = open_regular(path)
+        self._watch = Watch(self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
         try:
             self.file = h5py.File(path, "r")
@@ -69,6 +70,10 @@ class Hdf5Source(Source):
                 + (hint if any(is_unnamed(d) for _, d in fitting) else "")
             )
         return tuple(found)
+
+    def check_unchanged(self) -> None:
+        """Raise if the file was written to."""
+        self._watch.check()
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the tables of chunks."""

@@ -8,7 +8,8 @@ the work was cut, and a failure of the disk shows in a plain system call.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError
 from lucid.formats.base import Array, Making, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.compression import Compression, parse_compression
-from lucid.formats.files import Replacement, claim, read_region, write_at, write_region
+from lucid.formats.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
 from lucid.formats.hdf5 import Hdf5Source
 from lucid.formats.hdf5_filters import can_do, do
 from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
@@ -50,8 +51,8 @@ class Hdf5Sink(Sink):
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
         block = source.user_block() if isinstance(source, Hdf5Source) and self.making.carry else b""
         options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
-        try:
-            with h5py.File(self._file.path, "w", userblock_size=len(block), locking=False, **options) as file:
+        with self._opened(descriptor, "w", userblock_size=len(block), **options) as file:
+            try:
                 if isinstance(source, Hdf5Source):
                     build = carry if self.making.carry else make_only
                     build(source.file, file, self._made(file, pooled))
@@ -59,16 +60,36 @@ class Hdf5Sink(Sink):
                     for array in pooled:
                         create_dataset(file, array, self._compression)
                 offsets = {p.name: file[encoded(p.name)].id.get_offset() for p in pooled}
-        except LucidError:
-            raise
-        except HDF5_ERRORS as error:
-            raise FileError(f"cannot be carried over or written: {reason(error)}") from error
+            except LucidError:
+                raise
+            except HDF5_ERRORS as error:
+                raise FileError(f"cannot be carried over: {reason(error)}") from error
         claim(descriptor, os.fstat(descriptor).st_size)
         write_at(descriptor, 0, memoryview(block))
         self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
         self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
         if self._chunked:
             self._open_spool()
+
+    @contextmanager
+    def _opened(self, descriptor: int, mode: str, **options: Any) -> Iterator[h5py.File]:
+        """The file as HDF5 sees it, with every write checked.
+
+        HDF5 may write when an object is let go of, where no error can be raised, and its
+        file would be closed as if all were well.
+        """
+        checked = CheckedFile(descriptor)
+        try:
+            with h5py.File(checked, mode, **options) as file:
+                yield file
+        except LucidError:
+            if checked.error is None:
+                raise
+        except HDF5_ERRORS as error:
+            if checked.error is None:
+                raise FileError(f"output cannot be written: {reason(error)}") from error
+        if checked.error is not None:
+            raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
 
     def _made(self, file: h5py.File, pooled: Sequence[Pooled]) -> dict[str, list[Made]]:
         """What takes the place of each dataset that is pooled."""
@@ -95,12 +116,9 @@ class Hdf5Sink(Sink):
     def commit(self) -> None:
         """Write the chunked datasets and put the file in its place."""
         if self._chunked:
-            try:
-                with h5py.File(self._file.path, "r+", locking=False) as file:
-                    for array in self._chunked:
-                        self._fill(file[encoded(array.name)], array)
-            except HDF5_ERRORS as error:
-                raise FileError(f"output cannot be written: {reason(error)}") from error
+            with self._opened(self._descriptors[0], "r+") as file:
+                for array in self._chunked:
+                    self._fill(file[encoded(array.name)], array)
         self._file.commit()
         self._spool.abort()
         self._close()

@@ -32,6 +32,7 @@ from lucid.formats.base import (
 )
 from lucid.formats.files import (
     Replacement,
+    Watch,
     claim,
     digest,
     open_regular,
@@ -153,6 +154,7 @@ class NpySource(Source):
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path, reading)
         self._descriptor = open_regular(path)
+        self._watch = Watch(self._descriptor)
         try:
             self._header = read_header(self._bytes)
             self._check_size()
@@ -179,6 +181,10 @@ class NpySource(Source):
         if len(spec.shape) != rank:
             raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
         return (spec,)
+
+    def check_unchanged(self) -> None:
+        """Raise if the file was written to."""
+        self._watch.check()
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the header."""

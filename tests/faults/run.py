@@ -155,26 +155,24 @@ def chosen(count: int, most: int | None) -> list[int]:
     """All numbers from 1 on, or a few from first to last."""
     if most is None or count <= most:
         return list(range(1, count + 1))
-    return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
+    return sorted({round((i + 0.5) * count / most + 0.5) for i in range(most)})
 
 
 def system_calls(*, long: bool) -> Figures:
     """A kill at, and an error from, every system call that makes an output."""
     kills = errors = 0
-    for kind in KINDS.values():
+    for kind in KINDS.values() if long else list(KINDS.values())[::3]:
         with folder() as made:
             case = Case(made, *kind)
             log = made.parent / f"{made.name}.log"
             for name, count in calls_of(case).items():
-                for when in chosen(count, None if long else 2):
+                for when in chosen(count, None if long else 1):
                     case.check(trace(case, "-e", f"inject={name}:signal=KILL:when={when}"))
                     case.check_recovery()
                     kills += 1
-                    for error in ("ENOSPC", "EIO") if long or when == 1 else ("ENOSPC",):
+                    for error in ("ENOSPC", "EIO") if long else ("ENOSPC",):
                         done = trace(case, "-e", f"inject={name}:error={error}:when={when}")
-                        # A write may be the error message itself.
-                        if name != "write" or done.returncode in (0, 1):
-                            case.check(done if name != "write" else None)
+                        case.check(done if name != "write" else None)  # a write may be the message itself
                         case.check_recovery()
                         errors += 1
             log.unlink(missing_ok=True)

@@ -1,0 +1,12 @@
+"""A short version of every campaign in `tests/faults/run.py`."""
+
+import pytest
+from faults import run
+
+
+@pytest.mark.parametrize("name", run.CAMPAIGNS)
+def test_campaign(name):
+    if name in run.NEEDS_STRACE and not run.can_trace():
+        pytest.skip("strace is not there, or may not trace")
+    figures = run.CAMPAIGNS[name](long=False)
+    assert max(figures.values()) > 0
