@@ -102,7 +102,11 @@ def digest(*facts: object) -> str:
 
 
 class CheckedFile:
-    """A file for software that does not say when a write fails: the first error is kept here."""
+    """A file for software that does not say when a write fails: the first error is kept here.
+
+    Nor must it hear of it: h5py's callbacks leave an error pending, and Python stumbles over it later. So
+    writes seem to succeed, and whoever opened the file asks for the error in the end.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -137,7 +141,6 @@ class CheckedFile:
             write_at(self._descriptor, self._position, memoryview(data))
         except OSError as error:
             self._keep(error)
-            raise
         self._position += len(data)
         return len(data)
 
@@ -147,7 +150,6 @@ class CheckedFile:
             os.ftruncate(self._descriptor, size)
         except OSError as error:
             self._keep(error)
-            raise
         return size
 
     def flush(self) -> None:
