@@ -1,5 +1,7 @@
 """HDF5 outputs: what is carried over, references, scales, compression, several sizes."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, MissingExtraError
+from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.compression import LEVELS
+from lucid.formats.hdf5_filters import can_do
 from lucid.nn.functional import adaptive_avg_pool2d
 
 
@@ -233,3 +236,62 @@ def test_h5diff_finds_nothing_in_what_is_carried(path, out, x, options):
     with h5py.File(out) as file:
         assert list(file["g"]) == (["b", "a"] if options else ["a", "b"])
         assert list(file) == (["x", "g", "labels", "refs", "texts"] if options else sorted(file))
+
+
+class TestFailingWrites:
+    """HDF5 writes when its objects are let go of, where h5py can raise no error."""
+
+    @pytest.fixture(autouse=True)
+    def make(self, path, x):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=x, chunks=(5, 2, 10, 8), compression="gzip")
+            file["y"], file["labels"] = x, np.arange(12)
+            file["g/refs"] = np.array([file["labels"].ref], h5py.ref_dtype)
+
+    def test_any_one_that_fails_is_told_and_leaves_nothing(self, path, out, monkeypatch):
+        lucid.pool_file(path, out, size=2, threads=1)
+        golden, pwrite = out.read_bytes(), os.pwrite
+        out.unlink()
+        for failing in range(1, 200):
+            calls = 0
+
+            def write(descriptor, data, offset, failing=failing):
+                nonlocal calls
+                calls += 1
+                if calls == failing:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return pwrite(descriptor, data, offset)
+
+            monkeypatch.setattr(os, "pwrite", write)
+            try:
+                lucid.pool_file(path, out, size=2, threads=1)
+            except FileError as error:
+                assert "No space left on device" in str(error)
+                assert [p.name for p in out.parent.iterdir()] == ["x.h5"]
+            else:
+                break
+        assert failing > 10
+        assert calls == failing - 1
+        assert out.read_bytes() == golden
+
+    def test_short_writes_are_carried_on(self, path, out, monkeypatch):
+        lucid.pool_file(path, out, size=2)
+        golden, pwrite = out.read_bytes(), os.pwrite
+        monkeypatch.setattr(
+            os, "pwrite", lambda fd, data, offset: pwrite(fd, data[: max(1, len(data) // 3)], offset)
+        )
+        lucid.pool_file(path, out, size=2, overwrite=True)
+        assert out.read_bytes() == golden
+
+
+def test_datasets_that_claim_more_than_the_file_can_hold(path, out):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (1 << 20, 1, 1 << 20, 1 << 20), "f4", chunks=(1, 1, 64, 64))
+    with pytest.raises(FormatError, match="dataset /x claims 4611686018427387904 bytes"):
+        lucid.pool_file(path, out, size=1)
+
+
+def test_levels_that_zlib_does_not_know_are_left_to_the_library():
+    assert can_do([(2, (4,)), (1, (9,))])
+    assert not can_do([(1, (99,))])
+    assert not can_do([(1, ())])
