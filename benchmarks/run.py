@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 # Before NumPy loads: the pooling splits its work over threads itself.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -160,6 +161,51 @@ def start_up(repeats: int, folder: Path) -> Iterator[str]:
     yield ""
 
 
+#: Work that stays in the level-2 cache, timed inside the process: products as the kernels have them, sums
+#: of rows as they have them, and additions one after the other, as PyTorch's kernel does them.
+CPU_WORK = """
+import os, sys, time
+import numpy as np
+x = np.ones((4, 192, 56), "f4"); m = np.ones((56, 8), "f4"); o = np.empty((4, 192, 8), "f4"); s = np.empty((4, 56), "f4")
+kinds = {
+    "products": (lambda: np.matmul(x, m, out=o), 6000),
+    "sums of rows": (lambda: np.einsum("pkw->pw", x, out=s), 20000),
+    "a chain of additions": (lambda: sum(range(1000)), 20000),
+}
+work, count = kinds[sys.argv[1]]
+work(); sys.stdin.read(1); begun = time.perf_counter()
+for _ in range(count): work()
+print(time.perf_counter() - begun)
+"""
+
+
+def second_cpu(repeats: int) -> Iterator[str]:
+    """What two processes at once do in the time of one: the most that a second thread can bring."""
+    yield "\n## The second CPU\n"
+    yield "Work done by two processes at once, over that of one in the same time: 2 on two cores of their own, about 1"
+    yield "where the CPUs share one core. No way to split pooling over two threads can gain more than this.\n"
+    yield "| work | two processes / one |\n|---|--:|"
+    for kind in ("products", "sums of rows", "a chain of additions"):
+        found = []
+        for _ in range(repeats):
+            alone, both = (max(together(kind, count)) for count in (1, 2))
+            found.append(2 * alone / both)
+        yield f"| {kind} | {statistics.median(found):.2f} |"
+
+
+def together(kind: str, count: int) -> list[float]:
+    """Seconds that each of so many processes takes, begun at once."""
+    command = [sys.executable, "-c", CPU_WORK, kind]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(count)]
+    time.sleep(0.5)
+    for process in processes:
+        process.stdin.write("x")
+        process.stdin.flush()
+    return [float(process.communicate()[0]) for process in processes]
+
+
 def run(command: list[object]) -> Callable[[], object]:
     return lambda: subprocess.run(list(map(str, command)), check=True, capture_output=True)
 
@@ -212,6 +258,7 @@ def main() -> None:
     lines = list(about(repeats))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for part in (
+            second_cpu(repeats),
             start_up(repeats, Path(folder)),
             commands(repeats, Path(folder), gigabytes),
             kernels(repeats, shrink),
