@@ -78,7 +78,7 @@ def run_batch(
     ):
         for task in tasks:
             try:
-                pool = worker().pool_file if task.is_native else pool_file
+                pool = worker.pool_file if worker is not None and task.is_native else pool_file
                 report = pool(
                     _source(task),
                     _target(task),
@@ -118,23 +118,20 @@ def run_batch(
 
 
 @contextmanager
-def _worker(tasks: list[Task]) -> Iterator[Callable[[], "Worker"]]:
-    """A process for native code, on demand; what it leaves beside outputs if it crashes is removed."""
-    workers: list[Worker] = []
+def _worker(tasks: list[Task]) -> Iterator["Worker | None"]:
+    """A process for native code, where there is any; what it leaves beside outputs if it crashes is removed."""
+    if not any(task.is_native for task in tasks):
+        yield None
+        return
+    from lucid_cli.worker import Worker  # multiprocessing takes 10 ms to load
 
-    def worker() -> "Worker":
-        if not workers:
-            from lucid_cli.worker import Worker  # multiprocessing takes 10 ms to load
-
-            workers.append(Worker())
-        return workers[0]
-
+    worker = Worker()
     try:
-        yield worker
+        with worker:
+            worker.start()  # now, while there are no other threads
+            yield worker
     finally:
-        for one in workers:
-            one.stop()
-        if any(one.has_crashed for one in workers):
+        if worker.has_crashed:
             remove_stale.cache_clear()
             for folder in {target.resolve().parent for task in tasks for target in task.targets}:
                 remove_stale(folder)

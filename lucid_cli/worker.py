@@ -45,7 +45,7 @@ class Worker:
             As `lucid.pool_file`; a FileError if the worker crashed or hung.
 
         """
-        pipe = self._pipe or self._start()
+        pipe = self._pipe or self.start()
         try:
             pipe.send((args, options))
             while True:
@@ -66,7 +66,8 @@ class Worker:
             self.stop()
             raise
 
-    def _start(self) -> "Connection[Any, Any]":
+    def start(self) -> "Connection[Any, Any]":
+        """Start the process, before there is work for it or after it crashed; its pipe."""
         # Spawned, a worker would load everything again, for a quarter of a second; but only Linux forks well.
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._pipe, theirs = context.Pipe()

@@ -68,7 +68,7 @@ def test_calls_events_and_errors(folder):
 def test_a_hang_is_given_up(folder, monkeypatch):
     monkeypatch.setattr(worker, "HANG_SECONDS", 0.5)
     with Worker() as one:
-        one._start()
+        one.start()
         os.kill(one._process.pid, signal.SIGSTOP)
         with pytest.raises(FileError, match="neither read nor wrote"):
             one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
