@@ -119,7 +119,7 @@ def run_batch(
 
 @contextmanager
 def _worker(tasks: list[Task]) -> Iterator["Worker | None"]:
-    """A process for native code, where there is any; what it leaves beside outputs if it crashes is removed."""
+    """A process for native code, if there is any; what it leaves beside outputs in a crash is removed."""
     if not any(task.is_native for task in tasks):
         yield None
         return
