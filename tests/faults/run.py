@@ -11,6 +11,7 @@ documented, a crash.
 import argparse
 import datetime
 import hashlib
+import json
 import os
 import platform
 import random
@@ -36,6 +37,8 @@ from lucid_cli import worker
 from lucid_cli.worker import Worker
 
 ROOT = Path(__file__).parents[2]
+#: The figures of the last long run of each campaign.
+FIGURES = Path(__file__).with_name("figures.json")
 COMMAND = str(Path(sys.executable).parent / "lucid-pool")
 #: System calls by which an output comes to be.
 CALLS = ("write", "pwrite64", "fsync", "rename", "link", "unlink", "ftruncate", "fallocate")
@@ -188,7 +191,9 @@ def random_kills(*, long: bool) -> Figures:
         cases[0].run()
         span = time.monotonic() - started
         cases[0].reset()
-        for i in range(1000 if long else 10):
+        i = -1
+        while counts["killed"] < (1000 if long else 5):
+            i += 1
             case = cases[i % 2]
             process = subprocess.Popen(case.args, cwd=case.folder, stderr=subprocess.PIPE, text=True)
             time.sleep(rng.random() * span)
@@ -485,16 +490,17 @@ CAMPAIGNS: dict[str, Callable[..., Figures]] = {
 NEEDS_STRACE = ("system calls", "order of syncs")
 
 
-def page(results: dict[str, Figures], seconds: dict[str, float]) -> str:
+def page(results: dict[str, Any]) -> str:
     """The figures as a table."""
     rows = []
-    for name, figures in results.items():
-        said = "; ".join(f"{key}: {value:,}" for key, value in figures.items()) or "left out: no strace here"
-        rows.append(f"| {name} | {CAMPAIGNS[name].__doc__} | {said} | {seconds[name]:.0f} s |")
+    for name, campaign in CAMPAIGNS.items():
+        figures, seconds, date = results.get(name, ({}, 0, "never"))
+        said = "; ".join(f"{key}: {value:,}" for key, value in figures.items()) or "left out"
+        rows.append(f"| {name} | {campaign.__doc__} | {said} | {seconds:.0f} s, {date} |")
     text = (ROOT / "docs" / "reliability.md.in").read_text()
     return text.replace("@ROWS@", "\n".join(rows)).replace(
         "@WHERE@",
-        f"{datetime.date.today()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"h5py {h5py.__version__} with HDF5 {h5py.version.hdf5_version}, numpy {np.__version__}",
     )
 
@@ -508,17 +514,18 @@ def main() -> None:
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--write", action="store_true", help="write docs/reliability.md")
     args = parser.parse_args()
-    results, seconds = {}, {}
+    results = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     for name in args.names or CAMPAIGNS:
+        if name in NEEDS_STRACE and not can_trace():
+            print(f"{name}: left out, strace is not there")
+            continue
         begun = time.monotonic()
-        left_out = name in NEEDS_STRACE and not can_trace()
-        results[name] = {} if left_out else CAMPAIGNS[name](long=args.long)
-        seconds[name] = time.monotonic() - begun
-        print(
-            f"{name}: {results[name] or 'left out, strace is not there'} in {seconds[name]:.0f} s", flush=True
-        )
-    if args.write:
-        (ROOT / "docs" / "reliability.md").write_text(page(results, seconds))
+        figures = CAMPAIGNS[name](long=args.long)
+        results[name] = (figures, time.monotonic() - begun, str(datetime.date.today()))
+        print(f"{name}: {figures} in {results[name][1]:.0f} s", flush=True)
+        if args.write:
+            FIGURES.write_text(json.dumps(results, indent=1) + "\n")
+            (ROOT / "docs" / "reliability.md").write_text(page(results))
 
 
 if __name__ == "__main__":
