@@ -183,7 +183,7 @@ def second_cpu(repeats: int) -> Iterator[str]:
     """What two processes at once do in the time of one: the most that a second thread can bring."""
     yield "\n## The second CPU\n"
     yield "Work done by two processes at once, over that of one in the same time: 2 on two cores of their own, about 1"
-    yield "where the CPUs share one core. No way to split pooling over two threads can gain more than this.\n"
+    yield "where the CPUs share one core. Pooling on two threads can gain no more than this.\n"
     yield "| work | two processes / one |\n|---|--:|"
     for kind in ("products", "sums of rows", "a chain of additions"):
         found = []

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import stat
@@ -98,6 +97,8 @@ def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 
 def digest(*facts: object) -> str:
     """A short name for facts: equal for equal ones."""
+    import hashlib  # takes 2 ms to load
+
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

