@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lucid.errors import (
     DatasetError,
@@ -20,7 +22,7 @@ from lucid.errors import (
 )
 from lucid.formats.base import Making, Pooled, Reading, shape_of
 from lucid.formats.files import remove_stale, runs
-from lucid.formats.npy import NpySink
+from lucid.formats.npy import NpySink, read_header
 from lucid.formats.registry import format_of_content, format_of_suffix
 
 DTYPES = ["float16", "float32", "float64", "uint8", "int16", "int64", "bool", ">f4", ">i2"]
@@ -340,3 +342,38 @@ class TestStaleFiles:
         assert locked.exists()
         list(writing)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npy", "y.npy"]
+
+
+LITERALS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.binary(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(tuple) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+DESCRS = st.sampled_from(["<f4", ">f8", "|V2", "|O", "<U3", "f", "<f4,<i2", "(2,)f4"]) | LITERALS
+SHAPES = st.lists(st.integers(-2, 2**70), max_size=6).map(tuple) | LITERALS
+
+
+@given(
+    st.fixed_dictionaries({"descr": DESCRS, "fortran_order": st.booleans() | LITERALS, "shape": SHAPES}).map(
+        repr
+    )
+    | LITERALS.map(repr)
+    | st.text(),
+    st.sampled_from([(1, 0), (2, 0), (3, 0), (9, 0), (1, 1)]),
+    st.integers(-3, 3),
+)
+def test_any_header_is_read_or_refused_in_one_line(text, version, lie):
+    encoded = text.encode("utf-8", "surrogatepass")[: 2**16 - 4]
+    width = 2 if version[0] == 1 else 4
+    length = max(0, len(encoded) + lie).to_bytes(width, "little")
+    data = b"\x93NUMPY" + bytes(version) + length + encoded
+    try:
+        header = read_header(lambda offset, count: data[offset : offset + count])
+    except LucidError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(type(n) is int and n >= 0 for n in header.shape)
+        assert not header.dtype.hasobject
+        assert header.offset + header.nbytes < 2**63
