@@ -90,11 +90,17 @@ class Worker:
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
 
     def _signs_of_life(self) -> str:
-        """What changes while a process reads or writes; on other systems than Linux, time."""
+        """What changes while a process reads, writes or waits for the disk; elsewhere than on Linux, time."""
         assert self._process is not None
+        here = Path("/proc") / str(self._process.pid)
         try:
-            return Path(f"/proc/{self._process.pid}/io").read_text(encoding="ascii")
-        except OSError:
+            state = (
+                (here / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+            )
+            # D is a wait for the disk, as in a long sync.
+            waiting = str(time.monotonic()) if state == "D" else ""
+            return (here / "io").read_text(encoding="ascii") + waiting
+        except (OSError, IndexError):
             return str(time.monotonic() // (10 * HANG_SECONDS))
 
     def stop(self, *, has_ended: bool = False) -> str:
