@@ -96,8 +96,8 @@ class TestScales:
 
     @pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
     def test_xarray_reads_netcdf(self, tmp_path, x, engine):
-        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `bench`")
-        pytest.importorskip(engine.replace("netcdf4", "netCDF4"), reason="in the extra `bench`")
+        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `dev`")
+        pytest.importorskip(engine.replace("netcdf4", "netCDF4"), reason="in the extra `dev`")
         coords = {"y": np.arange(10.0), "t": np.arange(12)}
         data = {"f": (("t", "c", "y", "x"), x), "mask": (("y", "x"), np.ones((10, 8)))}
         xarray.Dataset(data, coords).to_netcdf(tmp_path / "a.nc", engine=engine)
