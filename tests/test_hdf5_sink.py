@@ -295,3 +295,15 @@ def test_levels_that_zlib_does_not_know_are_left_to_the_library():
     assert can_do([(2, (4,)), (1, (9,))])
     assert not can_do([(1, (99,))])
     assert not can_do([(1, ())])
+
+
+def test_a_filter_that_can_only_be_read_is_the_files_mistake_not_the_commands(path, out, x, monkeypatch):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=x, compression="gzip")
+    monkeypatch.setattr(h5py.h5z, "get_filter_info", lambda code: h5py.h5z.FILTER_CONFIG_DECODE_ENABLED)
+    with pytest.raises(
+        FormatError, match="uses HDF5 filter 1, which can only be read; choose a --compression"
+    ):
+        lucid.pool_file(path, out, size=2)
+    lucid.pool_file(path, out, size=2, compression="none")
+    assert out.exists()

@@ -11,13 +11,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError
+from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
 from lucid.formats.base import Array, Making, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.compression import Compression, parse_compression
 from lucid.formats.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
@@ -101,11 +102,11 @@ class Hdf5Sink(Sink):
         return made
 
     def _open_spool(self) -> None:
-        spool, end = self._spool.create(), 0
+        spool = self._spool.create()
         self._descriptors.append(spool)
-        for array in self._chunked:
-            self._places[array.name] = (spool, end)
-            end += array.nbytes
+        *offsets, end = accumulate((array.nbytes for array in self._chunked), initial=0)
+        for array, offset in zip(self._chunked, offsets, strict=True):
+            self._places[array.name] = (spool, offset)
         claim(spool, end)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
@@ -225,7 +226,7 @@ def _copy_filters(source: Any, target: Any) -> None:
         if code == h5py.h5z.FILTER_SCALEOFFSET:
             continue  # It rounds to a scale that fitted the source's numbers, not their means.
         if not h5py.h5z.get_filter_info(code) & h5py.h5z.FILTER_CONFIG_ENCODE_ENABLED:
-            raise ArgumentError(f"HDF5 filter {code} can only be read; choose another --compression")
+            raise FormatError(f"uses HDF5 filter {code}, which can only be read; choose a --compression")
         if code == h5py.h5z.FILTER_SHUFFLE:
             target.set_shuffle()
         elif code == h5py.h5z.FILTER_FLETCHER32:
