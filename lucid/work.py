@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,7 @@ class Work:
             if not hasattr(output, "write") and stream.peek(1):
                 raise FormatError("holds several arrays; write them to standard output, -o -")
 
-        targets = self._targets(STREAM, NPY, output)
-        for target in targets:
-            refuse_existing(target.path, overwrite=self.making.overwrite)
+        targets = self._stream_targets(NPY, output)
         (spec,) = source.arrays(len(self.layout))
         plans = [mean.plan for mean in self._means(spec, targets, in_sequence=True)]
         streams = share_blocks(plans) and all(plan.is_sequential for plan in plans) and plans[0].workers > 1
@@ -130,9 +129,7 @@ class Work:
             fill(spool)
             spool.file.flush()
             format_ = format_of_content(spool.path)
-            targets = self._targets(STREAM, format_, output)
-            for target in targets:
-                refuse_existing(target.path, overwrite=self.making.overwrite)
+            targets = self._stream_targets(format_, output)
             with format_.open(spool.path, self.reading) as source:
                 spool.forget()
                 self._pool(source, targets, output, before_commit)
@@ -148,6 +145,13 @@ class Work:
         if hasattr(output, "write"):
             return ()
         return targets_of(source, format_, output, self.sizes)
+
+    def _stream_targets(self, format_: Format, output: Any) -> tuple[Target, ...]:
+        """The same for an input that has no path, each of them free to be written."""
+        targets = self._targets(STREAM, format_, output)
+        for target in targets:
+            refuse_existing(target.path, overwrite=self.making.overwrite)
+        return targets
 
     def _pool(
         self,
@@ -248,11 +252,9 @@ class Work:
         journal: Journal,
     ) -> None:
         """Pool into the journal's spool what is not there yet, then make the outputs from it."""
-        offsets, end = {}, 0
-        for means in arrays:
-            for mean in means:
-                offsets[mean.target, mean.pooled.name] = end
-                end += mean.pooled.nbytes
+        every = [mean for means in arrays for mean in means]
+        starts = accumulate((mean.pooled.nbytes for mean in every), initial=0)
+        offsets = {(m.target, m.pooled.name): start for m, start in zip(every, starts, strict=False)}
 
         def output(mean: Mean) -> Output:
             at = offsets[mean.target, mean.pooled.name]
@@ -268,7 +270,7 @@ class Work:
         with self.seconds.clock("write"):
             for target in targets:
                 with target.format.create(target.path, making) as sink:
-                    chosen = [mean for means in arrays for mean in means if mean.target == target.path]
+                    chosen = [mean for mean in every if mean.target == target.path]
                     sink.begin(source, [mean.pooled for mean in chosen])
                     for mean in chosen:
                         copy_from(journal, offsets[mean.target, mean.pooled.name], mean, sink)

@@ -134,8 +134,8 @@ def _dtype(descr: Any) -> np.dtype[Any]:
     return dtype
 
 
-def spec_of(header: Header, input_numbers: str | None) -> ArraySpec:
-    """The array that a header describes; `input_numbers` says what two-byte voids are."""
+def spec_of(header: Header, input_numbers: str | None, rank: int, name: str = "") -> ArraySpec:
+    """The array that a header describes, if its rank fits; `input_numbers` says what two-byte voids are."""
     dtype = header.dtype
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         if input_numbers != "bfloat16":
@@ -145,7 +145,9 @@ def spec_of(header: Header, input_numbers: str | None) -> ArraySpec:
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    return ArraySpec("", header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
+    if len(header.shape) != rank:
+        raise DatasetError(f"has shape {header.shape}; expected {rank} axes (--layout names them)")
+    return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
 class NpySource(Source):
@@ -177,10 +179,7 @@ class NpySource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        spec = spec_of(self._header, self.reading.input_numbers)
-        if len(spec.shape) != rank:
-            raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
-        return (spec,)
+        return (spec_of(self._header, self.reading.input_numbers, rank),)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""

@@ -5,14 +5,15 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 
-from lucid.errors import DatasetError, FileError, FormatError
+from lucid.errors import FileError, FormatError
 from lucid.formats.base import (
     Array,
     ArraySpec,
@@ -66,28 +67,30 @@ class Stream:
     def copy_to(self, file: IO[bytes], count: int | None) -> None:
         """Copy so many bytes, or all there are."""
         chunk = bytearray(COPY_BYTES)
-        while count is None or count > 0:
-            step = COPY_BYTES if count is None else min(count, COPY_BYTES)
-            if count is None:
-                step = len(self.peek(step))
-                if step == 0:
-                    return
-            else:
-                count -= step
+        left = count
+        while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
             self.fill(memoryview(chunk)[:step])
             file.write(memoryview(chunk)[:step])
+            left = None if left is None else left - step
 
     def _read(self, count: int) -> bytes:
-        try:
+        with _refusals_as("cannot be read"):
             return self._file.read(count)
-        except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}") from error
 
     def _read_into(self, buffer: memoryview) -> int:
-        try:
+        with _refusals_as("cannot be read"):
             return self._file.readinto(buffer) or 0  # type: ignore[attr-defined]
-        except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _refusals_as(text: str) -> Iterator[None]:
+    """What the system refuses as a FileError; a reader that went away stays what it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(f"{text}: {error.strerror}") from error
 
 
 class Spool:
@@ -136,10 +139,7 @@ class NpyStreamSource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        spec = spec_of(self.header, self.reading.input_numbers)
-        if len(spec.shape) != rank:
-            raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (--layout names them)")
-        return (replace(spec, name=self.name),)
+        return (spec_of(self.header, self.reading.input_numbers, rank, self.name),)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
@@ -187,11 +187,10 @@ class NpyStreamSink(Sink):
             (only,) = pooled
             self._write(header_of(only))
             return
-        self._spool, end = Spool(), 0
+        self._spool = Spool()
         self._spool.forget()
-        for array in pooled:
-            self._arrays[array.name] = (array, end)
-            end += array.nbytes
+        offsets = accumulate((array.nbytes for array in pooled), initial=0)
+        self._arrays = {array.name: (array, offset) for array, offset in zip(pooled, offsets, strict=False)}
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
@@ -211,20 +210,12 @@ class NpyStreamSink(Sink):
                     part = np.empty(min(COPY_BYTES, array.nbytes - start), np.uint8)
                     read_region(descriptor, offset + start, part.shape, (slice(0, len(part)),), 1, part)
                     self._write(part.data)
-        try:
+        with _refusals_as("output stream cannot be written"):
             self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise FileError(f"output stream cannot be written: {error.strerror}") from error
 
     def _write(self, data: bytes | memoryview) -> None:
-        try:
+        with _refusals_as("output stream cannot be written"):
             self._stream.write(data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise FileError(f"output stream cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the spool; what was written is written."""
