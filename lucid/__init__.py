@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     from lucid import errors, nn
     from lucid.creation import Tensor, full, ones, tensor, zeros
     from lucid.job import pool_file
+    from lucid.merge import merge_files
     from lucid.report import Report
 
 __version__ = "0.1.0"
 
-__all__ = ["Report", "Tensor", "errors", "full", "nn", "ones", "pool_file", "tensor", "zeros"]
+__all__ = ["Report", "Tensor", "errors", "full", "merge_files", "nn", "ones", "pool_file", "tensor", "zeros"]
 
 #: Where each name lives. Loaded on use: arrays do without the file formats, and the command
 #: shows its version without NumPy.
@@ -20,6 +21,7 @@ _HOMES = {
     "Tensor": "lucid.creation",
     "errors": "lucid.errors",
     "full": "lucid.creation",
+    "merge_files": "lucid.merge",
     "nn": "lucid.nn",
     "ones": "lucid.creation",
     "pool_file": "lucid.job",

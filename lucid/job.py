@@ -33,6 +33,7 @@ def pool_file(
     dtype: str | None = None,
     input_dtype: str | None = None,
     nan: NanRule = "propagate",
+    slice: slice | None = None,  # noqa: A002  (it takes a `slice`, and is the command's option)
     allow_external: bool = False,
     carry: bool = True,
     compression: str = "keep",
@@ -70,6 +71,9 @@ def pool_file(
         "bfloat16" if two-byte elements without a type, as ml_dtypes arrays are saved, are that.
     nan
         As in `lucid.nn.functional.adaptive_avg_pool2d`.
+    slice
+        Pool these samples only, such as `slice(0, 1000)` of the first axis, into a shard;
+        `lucid.merge_files` joins shards that make up the whole.
     allow_external
         HDF5: read datasets that keep their elements in other files.
     carry
@@ -103,6 +107,7 @@ def pool_file(
     """
     start = time.perf_counter()
     _check_options(layout, dtype, input_dtype, nan, max_memory, flatten=flatten)
+    _check_slice(slice, layout)
     parse_compression(compression)
     workers = available_cpus() if threads is None else check_threads(threads)
     sizes = [_pair(one) for one in (size if isinstance(size, list) else [size])]
@@ -123,7 +128,12 @@ def pool_file(
         resume=resume,
         dry_run=dry_run,
         on_progress=on_progress,
+        part=slice,
     )
+    if slice is not None and not isinstance(source, str | os.PathLike):
+        raise ArgumentError("`slice` needs a file; a stream has no samples to choose from")
+    if slice is not None and target is not None and hasattr(target, "write"):
+        raise ArgumentError("`slice` makes a shard, which needs a file")
     if resume and not (isinstance(source, str | os.PathLike) and isinstance(target, FilePath | None)):
         raise ArgumentError("`resume` needs files; a stream cannot be read or written again")
     output = target if target is None or hasattr(target, "write") else os.fspath(target)
@@ -158,6 +168,16 @@ def _pair(size: OutputSize) -> Size:
         raise ArgumentError(f"`size` is {size!r}; expected one or two dimensions")
     rows, cols = (None if n is None else check_dimension(n) for n in both)
     return rows, cols
+
+
+def _check_slice(part: slice | None, layout: str) -> None:
+    if part is None:
+        return
+    start, stop = part.start or 0, part.stop
+    if part.step not in (None, 1) or start < 0 or (stop is not None and stop <= start):
+        raise ArgumentError(f"`slice` is {part}; expected A:B with 0 <= A < B")
+    if layout.startswith("H"):
+        raise ArgumentError(f"`slice` cuts the first axis, which `layout` {layout!r} has pooled")
 
 
 def _check_options(

@@ -47,7 +47,7 @@ def reports_of(means: list[Mean]) -> Iterator[DatasetReport]:
     costs = [mean.plan.costs for mean in means]
     shared = share_blocks([mean.plan for mean in means])
     for mean, own in zip(means, costs, strict=True):
-        spec, pooled = mean.pooled.source, mean.pooled
+        spec, pooled = mean.plan.spec, mean.pooled
         others = sum(c.output_bytes for c in costs) - own.output_bytes if shared else 0
         yield DatasetReport(
             spec.name,

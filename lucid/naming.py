@@ -10,7 +10,7 @@ from lucid.formats.registry import Format, format_of_suffix
 #: A size as it was asked for: rows and columns, None for those that are kept.
 Size = tuple[int | None, int | None]
 
-SIZE, STEM = "{size}", "{stem}"
+SIZE, STEM, SLICE = "{size}", "{stem}", "{slice}"
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,28 @@ def size_name(size: Size) -> str:
     return "x".join("keep" if n is None else str(n) for n in size)
 
 
+def slice_name(part: slice) -> str:
+    """Some samples as they stand in names: 0-1000, 5000-end."""
+    return f"{part.start or 0}-{'end' if part.stop is None else part.stop}"
+
+
 def dataset_name(name: str, size: Size, *, several: bool) -> str:
     """The name of a dataset of means: that of its source, with the size where there are several."""
     base = name or "/data"
     return f"{base}_{size_name(size)}" if several else base
 
 
-def default_output(source: Path, format_: Format, sizes: Sequence[Size], folder: Path | None = None) -> str:
+def default_output(
+    source: Path,
+    format_: Format,
+    sizes: Sequence[Size],
+    folder: Path | None = None,
+    part: slice | None = None,
+) -> str:
     """`NAME.pooled.EXT` beside the source or in a folder; one for each size where a file holds one array."""
     suffix = source.suffix or format_.suffixes[0]
     each = f".{SIZE}" if len(sizes) > 1 and not format_.holds_many else ""
+    each += "" if part is None else f".{SLICE}"
     return str((folder or source.parent) / f"{stem_of(source)}.pooled{each}{suffix}")
 
 
@@ -46,9 +58,13 @@ def stem_of(source: Path) -> str:
 
 
 def targets_of(
-    source: Path, source_format: Format, output: str | None, sizes: Sequence[Size]
+    source: Path,
+    source_format: Format,
+    output: str | None,
+    sizes: Sequence[Size],
+    part: slice | None = None,
 ) -> tuple[Target, ...]:
-    """The output files of a source; `{stem}` and `{size}` in `output` are filled in.
+    """The output files of a source; `{stem}`, `{size}` and `{slice}` in `output` are filled in.
 
     Raises
     ------
@@ -57,8 +73,9 @@ def targets_of(
 
     """
     # A default name keeps the source's suffix, which need not name the format it has.
-    text = default_output(source, source_format, sizes) if output is None else output
+    text = default_output(source, source_format, sizes, part=part) if output is None else output
     text = text.replace(STEM, stem_of(source))
+    text = text if part is None else text.replace(SLICE, slice_name(part))
     format_ = source_format if Path(text).suffix == source.suffix != "" else None
     if output is None:
         format_ = source_format

@@ -12,14 +12,24 @@ from typing import Any
 
 import lucid
 from lucid.errors import DatasetError, ExistsError, FormatError
-from lucid.formats.base import ArraySpec, Making, Pooled, Reading, Sink, Source
+from lucid.formats.base import (
+    Array,
+    ArraySpec,
+    Making,
+    Pooled,
+    Reading,
+    Region,
+    Sink,
+    Source,
+    shifted,
+)
 from lucid.formats.files import refuse_existing
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
 from lucid.formats.pipe import STREAM, NpyStreamSink, NpyStreamSource, Spool, Stream
 from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
 from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
-from lucid.naming import Size, Target, dataset_name, targets_of
+from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import numbers
@@ -66,6 +76,8 @@ class Work:
     resume: bool
     dry_run: bool
     on_progress: OnProgress | None
+    #: The samples to pool, None for all.
+    part: slice | None = None
     skipped: bool = False
     seconds: Seconds = field(default_factory=Seconds)
     done: list[DatasetReport] = field(default_factory=list)
@@ -144,7 +156,7 @@ class Work:
         """Where each size goes; a stream takes them all and is no file."""
         if hasattr(output, "write"):
             return ()
-        return targets_of(source, format_, output, self.sizes)
+        return targets_of(source, format_, output, self.sizes, self.part)
 
     def _stream_targets(self, format_: Format, output: Any) -> tuple[Target, ...]:
         """The same for an input that has no path, each of them free to be written."""
@@ -160,8 +172,7 @@ class Work:
         output: Any,
         before_commit: Callable[[], None] | None = None,
     ) -> None:
-        specs = _chosen(source.arrays(len(self.layout)), self.datasets)
-        arrays = [list(self._means(spec, targets, in_sequence=source.in_sequence)) for spec in specs]
+        specs, arrays = self.means_of(source, targets)
         if not self.dry_run and self.resume:
             facts = self._facts(source, specs, arrays)
             nbytes = sum(mean.pooled.nbytes for means in arrays for mean in means)
@@ -180,15 +191,63 @@ class Work:
         for means in arrays:
             self.done += reports_of(means)
 
-    def _means(self, spec: ArraySpec, targets: tuple[Target, ...], *, in_sequence: bool) -> Iterator[Mean]:
-        """The array pooled to every size."""
+    def means_of(
+        self, source: Source, targets: tuple[Target, ...]
+    ) -> tuple[list[ArraySpec], list[list[Mean]]]:
+        """The arrays to be pooled, and each of them pooled to every size.
+
+        Raises
+        ------
+        DatasetError
+            No array has any of the samples wanted.
+
+        """
+        specs = _chosen(source.arrays(len(self.layout)), self.datasets)
+        lengths = [spec.shape[0] for spec in specs]
+        if self.part is not None and any(lengths) and not any(s.part(self.part).shape[0] for s in specs):
+            raise DatasetError(f"has {max(lengths)} samples; expected some in slice {slice_name(self.part)}")
+        shard = None if self.part is None else self.facts_of_shard(source, specs)
+        return specs, [
+            list(self._means(spec, targets, in_sequence=source.in_sequence, shard=shard)) for spec in specs
+        ]
+
+    def facts_of_shard(self, source: Source, specs: list[ArraySpec]) -> dict[str, Any]:
+        """What shards must have in common to be joined."""
+        options = {
+            "sizes": self.sizes,
+            "datasets": list(self.datasets),
+            "layout": self.layout,
+            "flatten": self.flatten,
+            "dtype": self.dtype,
+            "input_dtype": self.reading.input_numbers,
+            "nan": self.nan,
+            "allow_external": self.reading.allow_external,
+            "carry": self.making.carry,
+            "compression": self.making.compression,
+        }
+        return {
+            "source": str(source.path.resolve()),
+            "signature": source.signature(specs),
+            "options": options,
+        }
+
+    def _means(
+        self,
+        spec: ArraySpec,
+        targets: tuple[Target, ...],
+        *,
+        in_sequence: bool,
+        shard: dict[str, Any] | None = None,
+    ) -> Iterator[Mean]:
+        """The array, or its part, pooled to every size."""
         h = self.layout.index("H")
         plane = spec.shape[h], spec.shape[h + 1]
         output_sizes = [resolve_size(size, plane) for size in self.sizes]
         grids = [make_grid(plane, size) for size in output_sizes]
         kinds = numbers(spec.numbers, self.dtype)
+        part = spec.part(self.part)
         plans = make_plans(
-            spec,
+            part,
             grids,
             h,
             kinds.result_dtype.itemsize,
@@ -199,7 +258,7 @@ class Work:
         for i, (size, output_size, plan) in enumerate(zip(self.sizes, output_sizes, plans, strict=True)):
             holder = next((t for t in targets if i in t.sizes), None)
             several = holder is not None and len(holder.sizes) > 1
-            provenance = {
+            provenance: dict[str, Any] = {
                 "version": lucid.__version__,
                 "source_shape": list(spec.shape),
                 "source_dtype": spec.numbers,
@@ -207,6 +266,10 @@ class Work:
                 "output_size": list(output_size),
                 "nan": self.nan,
             }
+            if shard is not None:
+                stop = part.start + part.shape[0]
+                own = {"slice": [part.start, stop], "dataset": spec.name, "size": i}
+                provenance["shard"] = own | shard
             pooled = Pooled(
                 spec,
                 dataset_name(spec.name, size, several=several or holder is None),
@@ -216,6 +279,7 @@ class Work:
                 json.dumps(provenance),
                 h,
                 self.flatten,
+                shard is not None,
                 partial(coarsen, output_size),
             )
             pooling = Pooling(plan.grid, kinds, self.nan == "skip")
@@ -288,14 +352,14 @@ class Work:
     ) -> None:
         """Read and pool every array, but for what the journal has."""
         passes = [one for means in arrays for one in passes_of(means) if 0 not in one[0].pooled.shape]
-        total, done = sum(means[0].pooled.source.nbytes for means in passes), 0
+        total, done = sum(means[0].plan.spec.nbytes for means in passes), 0
         for number, means in enumerate(passes):
             skip = frozenset(journal.done.get(number, ())) if journal else frozenset()
             if skip:
-                done += means[0].pooled.source.nbytes * len(skip) // sum(1 for _ in means[0].plan.blocks())
+                done += means[0].plan.spec.nbytes * len(skip) // sum(1 for _ in means[0].plan.blocks())
             for step in run(
                 [output(mean) for mean in means],
-                source.read,
+                partial(_read_part, source),
                 self.seconds,
                 read_in_sequence=source.in_sequence,
                 write_in_sequence=write_in_sequence,
@@ -309,7 +373,6 @@ class Work:
 
     def _facts(self, source: Source, specs: list[ArraySpec], arrays: list[list[Mean]]) -> dict[str, Any]:
         """What must be the same for work to be continued."""
-        status = source.path.stat()
         plans = [
             (mean.plan.lead, mean.plan.rows, mean.plan.cols, mean.plan.trail, mean.plan.row_slabs)
             for means in arrays
@@ -317,12 +380,7 @@ class Work:
         ]
         return {
             "version": lucid.__version__,
-            "input": [
-                str(source.path.resolve()),
-                status.st_size,
-                status.st_mtime_ns,
-                source.signature(specs),
-            ],
+            "input": [str(source.path.resolve()), source.signature(specs)],
             "options": [
                 [mean.pooled.provenance, mean.pooled.numbers, str(mean.target), mean.pooled.name]
                 for means in arrays
@@ -331,6 +389,11 @@ class Work:
             + [self.flatten, self.making.carry, self.making.compression],
             "memory limit or threads": [plans, self.max_memory],
         }
+
+
+def _read_part(source: Source, spec: ArraySpec, region: Region, buffer: Array) -> Array:
+    """Read a region of a part, counted from its first sample."""
+    return source.read(spec, shifted(region, spec.start) if spec.start else region, buffer)
 
 
 def _refuse(source: Path, target: Path, *, overwrite: bool) -> None:

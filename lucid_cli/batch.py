@@ -51,6 +51,7 @@ def run_batch(
     dataset: tuple[str, ...],
     overwrite: bool,
     resume: bool,
+    slice: slice | None,  # noqa: A002  (the option's name)
     dry_run: bool,
     as_json: bool,
     preview: bool,
@@ -60,10 +61,12 @@ def run_batch(
     **options: Any,
 ) -> int:
     """Pool every input; the exit status."""
+    if not size:
+        raise click.UsageError("Missing option '-s' / '--size'; expected the output grid")
     inputs = inputs or _standard_input()
-    _check(inputs, output, output_dir, as_json=as_json, preview=preview, resume=resume)
+    _check(inputs, output, output_dir, as_json=as_json, preview=preview, resume=resume, part=slice)
     failures: list[Failure] = []
-    tasks = list(settle(inputs, size, output, output_dir, failures))
+    tasks = list(settle(inputs, size, output, output_dir, failures, slice))
     _check_standard_output(tasks, as_json=as_json, dry_run=dry_run)
     if refused := list(refuse_outputs(tasks, overwrite=overwrite or resume)):
         # A name that is taken is found before any work, not after hours of it.
@@ -74,7 +77,7 @@ def run_batch(
     reports: list[Report] = []
     with (
         _worker(tasks) as worker,
-        _display(tasks, quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress,
+        display(tasks, quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress,
     ):
         for task in tasks:
             try:
@@ -86,6 +89,7 @@ def run_batch(
                     datasets=dataset,
                     overwrite=overwrite,
                     resume=resume,
+                    slice=slice,
                     dry_run=dry_run,
                     on_progress=on_progress(task) if on_progress else None,
                     **options,
@@ -153,6 +157,7 @@ def _check(
     as_json: bool,
     preview: bool,
     resume: bool,
+    part: slice | None,
 ) -> None:
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
@@ -162,6 +167,10 @@ def _check(
         raise click.UsageError(
             "--resume needs files; standard input and output cannot be read or written again"
         )
+    if part is not None and (STREAM in inputs or output == STREAM):
+        raise click.UsageError("--slice needs files; a shard and its input are found again by their names")
+    if preview and part is not None:
+        raise click.UsageError("--preview shows the first sample, which a --slice may not hold; choose one")
     if preview and STREAM in inputs:
         raise click.UsageError("--preview reads the input again, which standard input does not allow")
     if preview and as_json:
@@ -183,6 +192,7 @@ def settle(
     output: str | None,
     output_dir: str | None,
     failures: list[Failure],
+    part: slice | None = None,
 ) -> Iterator[Task]:
     """Every input with its output; those that cannot be named become failures.
 
@@ -198,12 +208,12 @@ def settle(
         path = Path(source)
         is_stream = source == STREAM
         if output == STREAM or (is_stream and output is None and folder is None):
-            yield Task(source, STREAM, (), 0 if is_stream else _size_of(path))
+            yield Task(source, STREAM, (), 0 if is_stream else bytes_of(path))
             continue
         try:
             format_ = NPY if is_stream else format_of_content(path)
-            text = default_output(path, format_, sizes, folder) if output is None else output
-            targets = targets_of(path, format_, text, sizes)
+            text = default_output(path, format_, sizes, folder, part) if output is None else output
+            targets = targets_of(path, format_, text, sizes, part)
         except ArgumentError as error:
             raise click.UsageError(str(error)) from error
         except LucidError as error:
@@ -216,7 +226,7 @@ def settle(
                     f"{owner} and {source} would both be written to {target.path}; "
                     "use {stem} in --output, or --output-dir"
                 )
-        nbytes = 0 if is_stream else _size_of(path)
+        nbytes = 0 if is_stream else bytes_of(path)
         yield Task(source, text, tuple(t.path for t in targets), nbytes, format_.is_native)
 
 
@@ -230,7 +240,8 @@ def refuse_outputs(tasks: list[Task], *, overwrite: bool) -> Iterator[Failure]:
                 yield task.source, error
 
 
-def _size_of(path: Path) -> int:
+def bytes_of(path: Path) -> int:
+    """Size of a file, 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:
@@ -249,7 +260,7 @@ def _target(task: Task) -> str | BinaryIO:
 OnProgress = Callable[[Task], Callable[[Progress], None]]
 
 
-def _display(tasks: list[Task], *, quiet: bool, wanted: bool) -> AbstractContextManager[OnProgress | None]:
+def display(tasks: list[Task], *, quiet: bool, wanted: bool) -> AbstractContextManager[OnProgress | None]:
     """One progress line for all inputs, in bytes of their files."""
     if quiet or not wanted or not tasks or not sys.stderr.isatty():
         return nullcontext()

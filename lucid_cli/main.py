@@ -11,7 +11,14 @@ import click
 
 from lucid import __version__
 from lucid_cli.messages import NAME, ReaderGoneError, complain
-from lucid_cli.options import BytesType, SizeType, complete_compressions, complete_datasets, join_sizes
+from lucid_cli.options import (
+    BytesType,
+    SizeType,
+    SliceType,
+    complete_compressions,
+    complete_datasets,
+    join_sizes,
+)
 
 #: Exit status for a mistake in the command line; see also `lucid_cli.batch.FAILED`.
 USAGE = 2
@@ -29,11 +36,10 @@ USAGE = 2
 @click.option(
     "-s",
     "--size",
-    required=True,
     multiple=True,
     type=SizeType(),
     metavar="H [W]",
-    help="Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Repeatable: all in one pass.",
+    help="Required. Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Repeatable: all in one pass.",
 )
 @click.option(
     "-o",
@@ -85,6 +91,17 @@ USAGE = 2
     default="propagate",
     show_default=True,
     help="NaN in a window gives NaN, or counts as nothing.",
+)
+@click.option(
+    "--slice",
+    type=SliceType(),
+    metavar="A:B",
+    help="Pool only samples A to B, into a shard: NAME.pooled.A-B.EXT.",
+)
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="The inputs are all shards of one file; join them to what one run would have written.",
 )
 @click.option(
     "--allow-external",
@@ -144,9 +161,10 @@ def command(**options: Any) -> int:
     # Loading makes many objects and no garbage: a small file took 202 ms, so 188.
     gc.disable()
     from lucid_cli.batch import run_batch
+    from lucid_cli.merging import run_merge
 
     gc.enable()
-    return run_batch(**options)
+    return run_merge(**options) if options.pop("merge") else run_batch(**options)
 
 
 def run(args: list[str]) -> int:

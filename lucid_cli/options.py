@@ -59,6 +59,24 @@ class SizeType(click.ParamType[Size]):
         return (rows, cols) if len(parts) == 2 else (rows, rows)
 
 
+class SliceType(click.ParamType[slice]):
+    """`0:1000`, `5000:`, `:1000`: samples from the first number to before the second."""
+
+    name = "slice"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> slice:
+        """The samples, as Python takes them."""
+        if isinstance(value, slice):
+            return value
+        match = re.fullmatch(r"(\d*):(\d*)", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no slice; expected one such as 0:1000 or 5000:", param, ctx)
+        start, stop = (int(number) if number else None for number in match.groups())
+        if stop is not None and stop <= (start or 0):
+            self.fail(f"{value!r} holds no sample", param, ctx)
+        return slice(start, stop)
+
+
 class BytesType(click.ParamType[int]):
     """A number of bytes: `1048576`, `256MiB`, `1.5GB`, `64M` (binary, as shells have it)."""
 

@@ -87,6 +87,16 @@ def test_joining_sizes_loses_no_word(args):
         (["flat.npy", "--size", "4"], 1, "lucid-pool: flat.npy: has shape (3, 4); expected 4 axes"),
         (["text.npy", "--size", "4"], 1, "lucid-pool: text.npy: has elements of dtype"),
         (["cut.npy", "--size", "4"], 1, "lucid-pool: cut.npy: is cut off: it has 200 bytes"),
+        (["x.npy", "--size", "4", "--slice", "3"], 2, "'3' is no slice; expected one such as 0:1000"),
+        (["x.npy", "--size", "4", "--slice", "3:3"], 2, "'3:3' holds no sample"),
+        (["x.npy", "--size", "4", "--slice", "90:"], 1, "expected some in slice 90-end"),
+        (["-", "--size", "4", "--slice", "0:1"], 2, "--slice needs files"),
+        (["x.npy", "--size", "4", "--slice", "0:1", "-o", "-"], 2, "--slice needs files"),
+        (["x.npy", "--size", "4", "--slice", "0:1", "--preview"], 2, "choose one"),
+        (["--merge"], 2, "--merge needs shards as files"),
+        (["--merge", "x.npy", "--size", "4"], 2, "--merge takes no --size: the shards know it"),
+        (["--merge", "x.npy", "--resume"], 2, "--merge takes no --resume"),
+        (["--merge", "x.npy", "-o", "y.npy"], 1, "y.npy: shard x.npy: is no shard; --slice makes them"),
         (["x.npy", "--size", "4", "-d", "a"], 1, "lucid-pool: x.npy: has no dataset 'a'"),
         (["x.npy", "--size", "4", "-o", "no/y.npy"], 1, "there is no folder"),
         (["x.npy", "--size", "4", "-o", "x.npy"], 1, "exists already; -f (overwrite=True) replaces it"),
@@ -103,6 +113,27 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_slices_and_merge(command, x, tmp_path, suffix):
+    name = f"x{suffix}"
+    if suffix == ".h5":
+        with h5py.File(tmp_path / name, "w") as file:
+            file["x"], file["labels"] = x, np.arange(len(x))
+    assert command(name, "-s", "2", "-o", f"one{suffix}").returncode == 0
+    for part in ("0:1", "1:3", "3:"):
+        assert command(name, "-s", "2", "--slice", part, "--output-dir", ".").returncode == 0
+    shards = [f"x.pooled.{part}{suffix}" for part in ("0-1", "1-3", "3-end")]
+    planned = command("--merge", *shards, "-n")
+    assert planned.returncode == 0
+    assert not (tmp_path / f"x.pooled{suffix}").exists()
+    told = command("--merge", *shards, "--json", "-q")
+    assert json.loads(told.stdout)["targets"] == [str(tmp_path / f"x.pooled{suffix}")]
+    assert (tmp_path / f"x.pooled{suffix}").read_bytes() == (tmp_path / f"one{suffix}").read_bytes()
+    failed = command("--merge", *shards[1:], "-o", f"y{suffix}", "--json")
+    assert failed.returncode == 1
+    assert "no shard holds samples 0:1" in json.loads(failed.stdout)["error"]
 
 
 def test_one_input_fails_the_others_are_done(command, x, tmp_path):

@@ -1,5 +1,7 @@
 """The plan is arithmetic: it is tested without a file."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,6 +66,19 @@ def test_blocks_follow_the_chunks():
     )
     assert plan.lead[0] % 1000 == 0
     assert plan.costs.input_bytes <= BLOCK_BYTES
+
+
+def test_blocks_of_a_part_end_where_chunks_end():
+    shape = (5000, 8, 7, 7)
+    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True).part(
+        slice(1500, 4200)
+    )
+    plan = make_plan(spec, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
+    starts = [block.lead[0] for block in plan.blocks()]
+    assert starts[0][0] == 0
+    assert starts[-1][1] == 2700
+    assert all((1500 + stop) % 1000 == 0 for _, stop in starts[:-1])
+    assert all(a[1] == b[0] for a, b in pairwise(starts))
 
 
 def test_a_chunk_that_does_not_fit_names_the_limit_it_needs():

@@ -13,8 +13,9 @@ A region is a tuple of slices with start and stop, one for each axis.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,11 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Region = tuple[slice, ...]
 
+#: The attribute that says what an array of means is made of.
+PROVENANCE = "lucid_pool"
+#: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
+CHUNK_BYTES = 1 << 18
+
 
 @dataclass(frozen=True)
 class ArraySpec:
@@ -34,6 +40,7 @@ class ArraySpec:
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `whole_chunks` says that a chunk can
     only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
+    Of a part of an array, `shape` is the part's, and `start` its first sample.
     """
 
     name: str
@@ -43,6 +50,14 @@ class ArraySpec:
     chunks: tuple[int, ...] | None = None
     whole_chunks: bool = False
     order: str = "C"
+    start: int = 0
+
+    def part(self, samples: slice | None) -> "ArraySpec":
+        """Some samples of the array, as a Python slice of its first axis."""
+        if samples is None:
+            return self
+        start, stop, _ = samples.indices(self.shape[0])
+        return replace(self, shape=(max(0, stop - start), *self.shape[1:]), start=start)
 
     @property
     def nbytes(self) -> int:
@@ -64,6 +79,8 @@ class Pooled:
     height_axis: int = 2
     #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
     flat: bool = False
+    #: Whether these are the means of some samples only, and `provenance` says what joins them.
+    is_part: bool = False
     #: Pools the coordinates of the rows (0) or columns (1).
     coarsen: Callable[[Array, int], Array] | None = None
 
@@ -99,6 +116,8 @@ class Making:
     compression: str = "keep"
     #: Threads that may compress.
     workers: int = 1
+    #: Whether the means come from shards, by `Sink.join`, and not by `Sink.write`.
+    joins: bool = False
 
 
 def size_of(shape: Sequence[int]) -> int:
@@ -112,6 +131,44 @@ def size_of(shape: Sequence[int]) -> int:
 def shape_of(region: Region) -> tuple[int, ...]:
     """Shape of a region."""
     return tuple(s.stop - s.start for s in region)
+
+
+def fitted_chunks(pooled: Pooled) -> tuple[int, ...]:
+    """A chunk shape for means: not below the source's, grown by whole ones from the last axis up.
+
+    An axis grows only when those after it are whole, so that chunks are runs of the array. A part of
+    an array has the chunks of the whole, as far as they fit it.
+    """
+    shape = pooled.stored_shape
+    chunks = pooled.source.chunks or (1,) * len(pooled.shape)
+    chunks = (chunks[0], shape[1]) if pooled.flat else chunks
+    fitted = [max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True)]
+    for axis in range(len(shape) - 1, -1, -1):
+        others = size_of(fitted) // fitted[axis] * pooled.dtype.itemsize
+        most = CHUNK_BYTES // max(1, others)
+        grown = most // chunks[axis] * chunks[axis] if axis == 0 else most
+        fitted[axis] = max(fitted[axis], min(shape[axis], grown), 1)
+        if fitted[axis] < shape[axis]:
+            break
+    return tuple(fitted)
+
+
+def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
+    """Regions of an array in order, each a run of at most so many elements."""
+    steps = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        steps[axis] = max(1, min(shape[axis], most // max(1, size_of(shape[axis + 1 :]))))
+        if steps[axis] < shape[axis]:
+            break
+    ranges = [range(0, length, step) for length, step in zip(shape, steps, strict=True)]
+    for corner in product(*ranges):
+        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(corner, steps, shape, strict=True))
+
+
+def shifted(region: Region, by: int) -> Region:
+    """The same region, so many samples further on."""
+    first = region[0]
+    return (slice(first.start + by, first.stop + by), *region[1:])
 
 
 class Resource(ABC):
@@ -153,11 +210,17 @@ class Source(Resource):
 
     @abstractmethod
     def signature(self, specs: Sequence[ArraySpec]) -> str:
-        """A digest of where these arrays are in the file; another one means another file."""
+        """A digest of the file's state and of where these arrays are; another one means another file."""
+
+    def made(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The arrays that are means of some samples of others, each with its provenance."""
+        yield from ()
 
     @abstractmethod
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region into a buffer of bytes; the result is a view of it, in the region's shape.
+
+        It counts samples from the array's first one, also where `spec` is a part.
 
         Raises
         ------
@@ -165,6 +228,20 @@ class Source(Resource):
             The file ends early, or cannot be decoded.
 
         """
+
+
+@dataclass(frozen=True)
+class Part:
+    """Means of some samples, in a shard: the array there, the number of its first sample, the shard."""
+
+    spec: ArraySpec
+    start: int
+    open: Callable[[], Source]
+
+    @property
+    def stop(self) -> int:
+        """Number of the first sample behind it."""
+        return self.start + self.spec.shape[0]
 
 
 class Sink(Resource):
@@ -184,6 +261,15 @@ class Sink(Resource):
     @abstractmethod
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region of means."""
+
+    def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
+        """Write an array whose means lie in shards, which follow one another without a gap."""
+        stored = replace(pooled, shape=pooled.stored_shape)
+        for part in parts:
+            with part.open() as shard:
+                for region in boxes_of(part.spec.shape, len(buffer) // pooled.dtype.itemsize):
+                    values = shard.read(part.spec, region, buffer)
+                    self.write(stored, shifted(region, part.start), values)
 
     @abstractmethod
     def commit(self) -> None:

@@ -53,7 +53,8 @@ class Watch:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._state = self._now()
+        #: Size and time of the last change.
+        self.state = self._now()
 
     def _now(self) -> tuple[int, int]:
         status = os.fstat(self._descriptor)
@@ -61,7 +62,7 @@ class Watch:
 
     def check(self) -> None:
         """Raise if it was."""
-        if self._now() != self._state:
+        if self._now() != self.state:
             raise FormatError("changed while it was read")
 
 

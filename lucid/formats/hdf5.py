@@ -6,7 +6,7 @@ past the library, in any number of threads; all others through it, one at a time
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
-from lucid.formats.base import Array, ArraySpec, Reading, Region, Source, shape_of, size_of
+from lucid.formats.base import PROVENANCE, Array, ArraySpec, Reading, Region, Source, shape_of, size_of
 from lucid.formats.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5_chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5_filters import can_undo
@@ -76,13 +76,23 @@ class Hdf5Source(Source):
         self._watch.check()
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
-        """A digest of the tables of chunks."""
+        """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec.name) for spec in specs]
         tables = [
             [p.address.tobytes(), p.size.tobytes(), p.mask.tobytes()] if isinstance(p, ChunkedArray) else p
             for p in places
         ]
-        return digest([(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
+        return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
+
+    def made(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The datasets with an attribute that says what they are made of."""
+        try:
+            for name, dataset in datasets(self.file):
+                kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
+                if kind is not None:
+                    yield spec_of(name, dataset, *kind, self.reading), str(dataset.attrs[PROVENANCE])
+        except HDF5_ERRORS as error:
+            raise FormatError(f"is damaged: {reason(error)}") from error
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""

@@ -9,27 +9,44 @@ the work was cut, and a failure of the disk shows in a plain system call.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
-from lucid.formats.base import Array, Making, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.base import (
+    PROVENANCE,
+    Array,
+    Making,
+    Part,
+    Pooled,
+    Region,
+    Sink,
+    Source,
+    fitted_chunks,
+    shape_of,
+)
 from lucid.formats.compression import Compression, parse_compression
 from lucid.formats.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
 from lucid.formats.hdf5 import Hdf5Source
 from lucid.formats.hdf5_filters import can_do, do
+from lucid.formats.hdf5_join import Joined
 from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
 from lucid.formats.hdf5_types import file_type, fill_of, is_unnamed, write_through
 from lucid.parallel import in_order
 
-#: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
-CHUNK_BYTES = 1 << 18
+
+class _Chunk(NamedTuple):
+    """A chunk on its way: its cells, None while they are in the spool, or its bytes and filter mask."""
+
+    region: Region
+    data: Any = None
+    mask: int | None = None
 
 
 class Hdf5Sink(Sink):
@@ -44,18 +61,21 @@ class Hdf5Sink(Sink):
         #: Where each array is written: descriptor and offset of its first element.
         self._places: dict[str, tuple[int, int]] = {}
         self._chunked: list[Pooled] = []
+        #: Where chunked arrays come from if shards are joined.
+        self._parts: dict[str, Sequence[Part]] = {}
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
         descriptor = self._file.create()
         self._descriptors.append(descriptor)
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
-        block = source.user_block() if isinstance(source, Hdf5Source) and self.making.carry else b""
+        carries = self.making.carry and not any(array.is_part for array in pooled)
+        block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
         options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
         with self._opened(descriptor, "w", userblock_size=len(block), **options) as file:
             try:
                 if isinstance(source, Hdf5Source):
-                    build = carry if self.making.carry else make_only
+                    build = carry if carries else make_only
                     build(source.file, file, self._made(file, pooled))
                 else:
                     for array in pooled:
@@ -69,7 +89,7 @@ class Hdf5Sink(Sink):
         write_at(descriptor, 0, memoryview(block))
         self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
         self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
-        if self._chunked:
+        if self._chunked and not self.making.joins:
             self._open_spool()
 
     @contextmanager
@@ -124,33 +144,51 @@ class Hdf5Sink(Sink):
         self._spool.abort()
         self._close()
 
+    def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
+        """Copy contiguous means to their place; chunked ones are moved by `commit`."""
+        if pooled.name in self._places:
+            super().join(pooled, parts, buffer)
+        else:
+            self._parts[pooled.name] = parts
+
     def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where the filters are known, workers compress."""
-        descriptor, offset = self._places[array.name]
         creation = dataset.id.get_create_plist()
         filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
         steps = [(number, values) for number, _, values, _ in filters]
         encodes = bool(steps) and can_do(steps)
 
-        def prepared(region: Region) -> tuple[Region, Any]:
-            shape = shape_of(region)
-            part = np.empty(shape, array.dtype)
-            flat = part.reshape(-1).view(np.uint8)
-            read_region(descriptor, offset, array.stored_shape, region, array.dtype.itemsize, flat)
-            if not encodes:
-                return region, part
-            if shape != dataset.chunks:
+        def encoded_chunk(chunk: _Chunk) -> _Chunk:
+            region, cells, mask = chunk
+            if mask is not None or not encodes:
+                return chunk
+            if cells is None:
+                cells = self._spooled(array, region)
+            if cells.shape != dataset.chunks:
                 edge = np.full(dataset.chunks, fill_of(dataset, array.dtype), array.dtype)
-                edge[tuple(slice(0, n) for n in shape)] = part
-                flat = edge.reshape(-1).view(np.uint8)
-            return region, do(steps, flat, array.dtype.itemsize)
+                edge[tuple(slice(0, n) for n in cells.shape)] = cells
+                cells = edge
+            return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
 
         workers = self.making.workers if encodes else 1
-        for region, data in in_order(prepared, dataset.iter_chunks(), workers=workers, in_flight=2 * workers):
-            if encodes:
-                dataset.id.write_direct_chunk(tuple(s.start for s in region), data)
-            else:
-                write_through(dataset, region, data)
+        with ExitStack() as stack:
+            chunks = (_Chunk(region) for region in dataset.iter_chunks())
+            if self.making.joins:
+                joined = stack.enter_context(Joined(dataset, self._parts[array.name], array.dtype))
+                chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
+            for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
+                if mask is None:
+                    write_through(dataset, region, self._spooled(array, region) if data is None else data)
+                else:
+                    dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
+
+    def _spooled(self, array: Pooled, region: Region) -> Array:
+        """A region of a chunked array, from the spool."""
+        descriptor, offset = self._places[array.name]
+        cells = np.empty(shape_of(region), array.dtype)
+        flat = cells.reshape(-1).view(np.uint8)
+        read_region(descriptor, offset, array.stored_shape, region, array.dtype.itemsize, flat)
+        return cells
 
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
@@ -199,9 +237,7 @@ def create_dataset(
     elif origin is not None:
         _copy_filters(origin.id.get_create_plist(), creation)
     if limits != shape or creation.get_nfilters():
-        lead = pooled.source.chunks or (1,) * len(pooled.shape)
-        lead = (lead[0], shape[1]) if pooled.flat else lead
-        creation.set_chunk(fitted_chunks(lead, shape, pooled.dtype.itemsize))
+        creation.set_chunk(fitted_chunks(pooled))
     else:
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -209,7 +245,7 @@ def create_dataset(
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     kind = file_type(pooled.numbers, pooled.dtype, origin)
     dataset = h5py.Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, links))
-    dataset.attrs["lucid_pool"] = pooled.provenance
+    dataset.attrs[PROVENANCE] = pooled.provenance
     return dataset
 
 
@@ -276,17 +312,3 @@ def plugin_filter(compression: Compression) -> Any:
         "blosc2": hdf5plugin.Blosc2,
     }
     return makers[compression.name](**level, **codec)
-
-
-def fitted_chunks(chunks: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """A chunk shape for the means: not below the source's, grown from the last axis up.
-
-    An axis grows only when those after it are whole, so that chunks are runs of the array.
-    """
-    fitted = [max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True)]
-    for axis in range(len(shape) - 1, -1, -1):
-        others = size_of(fitted) // fitted[axis] * itemsize
-        fitted[axis] = max(fitted[axis], min(shape[axis], CHUNK_BYTES // max(1, others)), 1)
-        if fitted[axis] < shape[axis]:
-            break
-    return tuple(fitted)

@@ -10,7 +10,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ from lucid.formats.files import (
 from lucid.pooling.dtypes import name_of
 
 MAGIC = b"\x93NUMPY"
+#: Begins what a shard's header says behind the dictionary.
+COMMENT = "# lucid_pool "
+#: Bytes before the text of a header of version 1.
+PREFIX_BYTES = 10
 #: Longest header that is read, as in NumPy: real ones hold a hundred bytes or two.
 HEADER_LIMIT = 10_000
 #: Largest number of bytes that an offset in a file can reach.
@@ -55,7 +59,10 @@ class Header:
 
     def __init__(self, prefix: bytes, text: bytes, version: tuple[int, int]) -> None:
         self.offset = len(prefix) + len(text)
-        fields = _parse(text.decode("utf-8" if version >= (3, 0) else "latin-1"))
+        literal = text.decode("utf-8" if version >= (3, 0) else "latin-1")
+        fields = _parse(literal)
+        #: What stands behind the dictionary: in a shard, what its array is made of.
+        self.comment = literal.partition(COMMENT)[2].strip()
         self.shape = _shape(fields["shape"])
         self.dtype = _dtype(fields["descr"])
         self.fortran_order = fields["fortran_order"]
@@ -189,7 +196,13 @@ class NpySource(Source):
         """A digest of the header."""
         del specs
         header = self._header
-        return digest(header.offset, header.shape, header.dtype.str, header.fortran_order)
+        return digest(self._watch.state, header.offset, header.shape, header.dtype.str, header.fortran_order)
+
+    def made(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The array, if its header has a comment with what it is made of."""
+        if self._header.comment:
+            spec = spec_of(self._header, "bfloat16", len(self._header.shape))
+            yield spec, self._header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region; Fortran order is C order with all axes reversed."""
@@ -199,13 +212,15 @@ class NpySource(Source):
             read_region(
                 self._descriptor,
                 self._header.offset,
-                spec.shape[::-1],
+                self._header.shape[::-1],
                 region[::-1],
                 spec.dtype.itemsize,
                 target,
             )
             return target.view(spec.dtype).reshape(shape[::-1]).T
-        read_region(self._descriptor, self._header.offset, spec.shape, region, spec.dtype.itemsize, target)
+        read_region(
+            self._descriptor, self._header.offset, self._header.shape, region, spec.dtype.itemsize, target
+        )
         return target.view(spec.dtype).reshape(shape)
 
     def close(self) -> None:
@@ -219,7 +234,14 @@ def header_of(pooled: Pooled) -> bytes:
     header = io.BytesIO()
     fields = {"descr": descr, "fortran_order": False, "shape": pooled.stored_shape}
     numpy_format.write_array_header_1_0(header, fields)
-    return header.getvalue()
+    data = header.getvalue()
+    if not pooled.is_part:
+        return data
+    # A format without attributes: NumPy reads the header as Python, comments included.
+    text = data[PREFIX_BYTES:].rstrip() + (COMMENT + pooled.provenance).encode("ascii")
+    padding = -(PREFIX_BYTES + len(text) + 1) % numpy_format.ARRAY_ALIGN
+    length = struct.pack("<H", len(text) + padding + 1)
+    return data[: PREFIX_BYTES - 2] + length + text + b" " * padding + b"\n"
 
 
 def refuse_compression(making: Making) -> None:

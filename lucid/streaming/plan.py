@@ -164,13 +164,11 @@ class Plan:
     def blocks(self) -> Iterator[Block]:
         """Everything to be written, in order."""
         shape, h = self.spec.shape, self.lead_axes
-        steps = [
-            *zip(shape[:h], self.lead, strict=True),
-            (self.grid.rows.n_out, self.rows),
-            (self.grid.cols.n_out, self.cols),
-            *zip(shape[h + 2 :], self.trail, strict=True),
-        ]
-        for spans in _boxes(steps):
+        lengths = (*shape[:h], self.grid.rows.n_out, self.grid.cols.n_out, *shape[h + 2 :])
+        steps = (*self.lead, self.rows, self.cols, *self.trail)
+        # The first sample of a part may lie within a chunk, and the first block ends with it.
+        before = (self.spec.start % steps[0], *[0] * (len(steps) - 1))
+        for spans in _boxes(list(zip(lengths, steps, before, strict=True))):
             yield Block(spans[:h], spans[h], spans[h + 1], spans[h + 2 :])
 
     def _pieces_of(self, block: Block) -> Iterator[Piece]:
@@ -190,15 +188,18 @@ class Plan:
                 )
 
 
-def _boxes(steps: list[tuple[int, int]]) -> Iterator[tuple[Span, ...]]:
-    """All boxes of a grid (length, step), last axis fastest; `product` would store every span."""
+def _boxes(steps: list[tuple[int, int, int]]) -> Iterator[tuple[Span, ...]]:
+    """All boxes of a grid (length, step, cells of the first step that lie before), last axis fastest.
+
+    `product` would store every span.
+    """
     if not steps:
         yield ()
         return
-    (length, step), others = steps[0], steps[1:]
-    for start in range(0, length, step):
+    (length, step, before), others = steps[0], steps[1:]
+    for start in range(-before, length, step):
         for box in _boxes(others):
-            yield ((start, min(start + step, length)), *box)
+            yield ((max(0, start), min(start + step, length)), *box)
 
 
 def _longest_span(axis: Axis, windows: int, slabs: int) -> int:
