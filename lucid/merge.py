@@ -20,7 +20,6 @@ import numpy as np
 import lucid
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError
 from lucid.formats.base import Making, Part, Reading, Source
-from lucid.formats.files import refuse_existing
 from lucid.formats.registry import format_of_content
 from lucid.job import DEFAULT_MAX_MEMORY, FilePath
 from lucid.mean import Mean
@@ -104,7 +103,7 @@ def merge_files(
         format_ = format_of_content(first.source)
     targets = targets_of(first.source, format_, None if target is None else os.fspath(target), work.sizes)
     for one in targets:
-        refuse_existing(one.path, overwrite=overwrite)
+        one.format.refuse_existing(one.path, overwrite=overwrite)
         if one.path.exists() and any(one.path.samefile(shard.path) for shard in read):
             raise FileError(f"output {one.path} is one of the shards")
     seconds = 0.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lucid.errors import ArgumentError
-from lucid.formats.registry import Format, format_of_suffix
+from lucid.formats.registry import ARCHIVE, Format, format_of_suffix
 
 #: A size as it was asked for: rows and columns, None for those that are kept.
 Size = tuple[int | None, int | None]
@@ -46,7 +46,7 @@ def default_output(
     part: slice | None = None,
 ) -> str:
     """`NAME.pooled.EXT` beside the source or in a folder; one for each size where a file holds one array."""
-    suffix = source.suffix or format_.suffixes[0]
+    suffix = _suffix_of(source) or format_.suffixes[0]
     each = f".{SIZE}" if len(sizes) > 1 and not format_.holds_many else ""
     each += "" if part is None else f".{SLICE}"
     return str((folder or source.parent) / f"{stem_of(source)}.pooled{each}{suffix}")
@@ -54,7 +54,12 @@ def default_output(
 
 def stem_of(source: Path) -> str:
     """The name of a source without its suffix."""
-    return "stdin" if str(source) == "-" else source.stem
+    return "stdin" if str(source) == "-" else source.name.removesuffix(_suffix_of(source))
+
+
+def _suffix_of(source: Path) -> str:
+    """`.h5`; of a store in an archive both, `.zarr.zip`."""
+    return "".join(source.suffixes[-2:]) if source.suffixes[-2:] == [".zarr", ARCHIVE] else source.suffix
 
 
 def targets_of(

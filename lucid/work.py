@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lucid
-from lucid.errors import DatasetError, ExistsError, FormatError
+from lucid.errors import DatasetError, ExistsError, FileError, FormatError
 from lucid.formats.base import (
     Array,
     ArraySpec,
@@ -23,7 +23,6 @@ from lucid.formats.base import (
     Source,
     shifted,
 )
-from lucid.formats.files import refuse_existing
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
 from lucid.formats.pipe import STREAM, NpyStreamSink, NpyStreamSource, Spool, Stream
@@ -92,7 +91,7 @@ class Work:
         if self.skipped:
             return
         for target in targets:
-            _refuse(path, target.path, overwrite=self.making.overwrite or continues)
+            _refuse(path, target, overwrite=self.making.overwrite or continues)
         with format_.open(path, self.reading) as source:
             self._pool(source, targets, output)
 
@@ -162,7 +161,7 @@ class Work:
         """The same for an input that has no path, each of them free to be written."""
         targets = self._targets(STREAM, format_, output)
         for target in targets:
-            refuse_existing(target.path, overwrite=self.making.overwrite)
+            target.format.refuse_existing(target.path, overwrite=self.making.overwrite)
         return targets
 
     def _pool(
@@ -396,7 +395,10 @@ def _read_part(source: Source, spec: ArraySpec, region: Region, buffer: Array) -
     return source.read(spec, shifted(region, spec.start) if spec.start else region, buffer)
 
 
-def _refuse(source: Path, target: Path, *, overwrite: bool) -> None:
-    if target.exists() and source.samefile(target) and not overwrite:
-        raise ExistsError(f"output {target} is the input itself; -f (overwrite=True) replaces it")
-    refuse_existing(target, overwrite=overwrite)
+def _refuse(source: Path, target: Target, *, overwrite: bool) -> None:
+    path = target.path
+    if path.exists() and source.samefile(path) and not overwrite:
+        raise ExistsError(f"output {path} is the input itself; -f (overwrite=True) replaces it")
+    if source.is_dir() and source.resolve() in path.resolve().parents:
+        raise FileError(f"output {path} lies within the input, which is never changed")
+    target.format.refuse_existing(path, overwrite=overwrite)

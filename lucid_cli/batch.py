@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid.formats.files import refuse_existing, remove_stale
+from lucid.formats.files import remove_stale
 from lucid.formats.registry import NPY, format_of_content
 from lucid.job import pool_file
-from lucid.naming import Size, default_output, targets_of
+from lucid.naming import Size, Target, default_output, targets_of
 from lucid.report import Progress, Report
 from lucid_cli import jsonlines
 from lucid_cli.messages import ReaderGoneError, complain, emit, name_of
@@ -36,7 +36,7 @@ class Task:
 
     source: str
     output: str
-    targets: tuple[Path, ...]
+    targets: tuple[Target, ...]
     nbytes: int
     #: Whether native code reads it, which must not take the other inputs along.
     is_native: bool = False
@@ -137,7 +137,7 @@ def _worker(tasks: list[Task]) -> Iterator["Worker | None"]:
     finally:
         if worker.has_crashed:
             remove_stale.cache_clear()
-            for folder in {target.resolve().parent for task in tasks for target in task.targets}:
+            for folder in {target.path.resolve().parent for task in tasks for target in task.targets}:
                 remove_stale(folder)
 
 
@@ -227,7 +227,7 @@ def settle(
                     "use {stem} in --output, or --output-dir"
                 )
         nbytes = 0 if is_stream else bytes_of(path)
-        yield Task(source, text, tuple(t.path for t in targets), nbytes, format_.is_native)
+        yield Task(source, text, targets, nbytes, format_.is_native)
 
 
 def refuse_outputs(tasks: list[Task], *, overwrite: bool) -> Iterator[Failure]:
@@ -235,15 +235,15 @@ def refuse_outputs(tasks: list[Task], *, overwrite: bool) -> Iterator[Failure]:
     for task in tasks:
         for target in task.targets:
             try:
-                refuse_existing(target, overwrite=overwrite)
+                target.format.refuse_existing(target.path, overwrite=overwrite)
             except LucidError as error:
                 yield task.source, error
 
 
 def bytes_of(path: Path) -> int:
-    """Size of a file, 0 if there is none."""
+    """Size of a file; 0 if there is none, or it is a folder."""
     try:
-        return path.stat().st_size
+        return 0 if path.is_dir() else path.stat().st_size
     except OSError:
         return 0
 

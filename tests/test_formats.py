@@ -1,9 +1,12 @@
 """The contract of `lucid.formats.base`, once for every format; each inherits all of it."""
 
 import hashlib
+import json
 import os
 import stat
+import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -11,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lucid
 from lucid.errors import (
+    ArgumentError,
     DatasetError,
     DTypeError,
     ExistsError,
@@ -29,7 +34,11 @@ DTYPES = ["float16", "float32", "float64", "uint8", "int16", "int64", "bool", ">
 
 
 def digest(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        found.update(str(file.relative_to(path)).encode())
+        found.update(file.read_bytes() if file.is_file() else b"")
+    return found.hexdigest()
 
 
 class Contract:
@@ -45,6 +54,14 @@ class Contract:
 
     def open(self, path):
         return format_of_content(path).open(path, Reading())
+
+    def make_old(self, path):
+        """What an output would replace."""
+        path.write_bytes(b"old")
+
+    def a_file_of(self, path):
+        """The file that holds the elements."""
+        return path
 
     def regions(self, shape, rng):
         yield tuple(slice(0, n) for n in shape)
@@ -97,7 +114,8 @@ class Contract:
     def test_without_commit_nothing_is_left(self, tmp_path, rng):
         self.make(tmp_path / f"x{self.suffix}", rng.standard_normal((2, 3, 4, 4)))
         target = tmp_path / f"y{self.suffix}"
-        target.write_bytes(b"old")
+        self.make_old(target)
+        old = digest(target)
         with (
             self.open(tmp_path / f"x{self.suffix}") as source,
             pytest.raises(ZeroDivisionError),
@@ -105,34 +123,40 @@ class Contract:
         ):
             sink.begin(source, [self.pooled(source, np.zeros((2, 3, 1, 1)))])
             raise ZeroDivisionError
-        assert target.read_bytes() == b"old"
+        assert digest(target) == old
         assert len(list(tmp_path.iterdir())) == 2
 
     def test_existing_files_are_kept_unless_told(self, tmp_path, rng):
         path, target = tmp_path / f"x{self.suffix}", tmp_path / f"y{self.suffix}"
         self.make(path, rng.standard_normal((2, 3, 4, 4)))
-        target.write_bytes(b"old")
+        self.make_old(target)
+        old = digest(target)
         with self.open(path) as source:
             pooled = self.pooled(source, np.zeros((2, 3, 1, 1)))
             with pytest.raises(ExistsError), format_of_suffix(target).create(target, Making()) as sink:
                 sink.begin(source, [pooled])
-            assert target.read_bytes() == b"old"
-            target.chmod(0o640)
+            assert digest(target) == old
+            target.chmod(0o750)
             with format_of_suffix(target).create(target, Making(overwrite=True)) as sink:
                 sink.begin(source, [pooled])
                 sink.write(pooled, tuple(slice(0, n) for n in pooled.shape), np.zeros(pooled.shape))
                 sink.commit()
         assert not self.load(target).any()
-        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+        assert stat.S_IMODE(target.stat().st_mode) == 0o750
+        assert len(list(tmp_path.iterdir())) == 2
 
     def test_a_file_cut_off_is_refused(self, tmp_path, rng):
         path = tmp_path / f"x{self.suffix}"
-        self.make(path, rng.standard_normal((4, 3, 50, 50)))
-        whole = path.read_bytes()
+        array = rng.standard_normal((4, 3, 50, 50))
+        self.make(path, array)
+        file = self.a_file_of(path)
+        whole = file.read_bytes()
         for size in (0, 5, len(whole) // 2, len(whole) - 1):
-            path.write_bytes(whole[:size])
-            with pytest.raises(FormatError) as raised:
-                self.open(path).close()
+            file.write_bytes(whole[:size])
+            with pytest.raises(FormatError) as raised, self.open(path) as source:
+                # A folder shows its files only when they are read.
+                (spec,) = source.arrays(4)
+                source.read(spec, tuple(slice(0, n) for n in array.shape), np.empty(array.nbytes, np.uint8))
             assert "\n" not in str(raised.value)
 
     def test_a_file_that_shrinks_while_it_is_read_is_an_error(self, tmp_path, rng):
@@ -141,7 +165,8 @@ class Contract:
         self.make(path, array)
         with self.open(path) as source:
             (spec,) = source.arrays(4)
-            os.truncate(path, path.stat().st_size // 2)
+            file = self.a_file_of(path)
+            os.truncate(file, file.stat().st_size // 2)
             with pytest.raises(FormatError):
                 source.read(spec, tuple(slice(0, n) for n in array.shape), np.empty(array.nbytes, np.uint8))
 
@@ -150,10 +175,10 @@ class Contract:
         self.make(path, rng.standard_normal((4, 3, 5, 5)))
         with self.open(path) as source:
             source.check_unchanged()
-            with path.open("r+b") as file:
+            with self.a_file_of(path).open("r+b") as file:
                 file.seek(-1, 2)
                 file.write(b"x")
-            os.utime(path)
+            os.utime(self.a_file_of(path))
             with pytest.raises(FormatError, match="changed while it was read"):
                 source.check_unchanged()
 
@@ -252,6 +277,255 @@ class TestNpy(Contract):
             source.arrays(4)
 
 
+class TestZarr(Contract):
+    """Version 3 in a folder."""
+
+    suffix = ".zarr"
+    version = 3
+    options: ClassVar = {}
+
+    @pytest.fixture(autouse=True)
+    def zarr(self):
+        return pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+
+    def make(self, path, array):
+        import zarr
+
+        chunks = tuple(max(1, n - 1) for n in array.shape)
+        with warnings.catch_warnings(action="ignore"):  # of strings that its specification has not
+            made = zarr.create_array(
+                path,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunks=self.options.get("chunks", chunks)[-array.ndim :],
+                shards=self.options.get("shards", (None,) * array.ndim)[-array.ndim :]
+                if self.options
+                else None,
+                zarr_format=self.version,
+            )
+            made[...] = array
+
+    def load(self, path):
+        import zarr
+
+        with warnings.catch_warnings(action="ignore"):  # of codecs that it has not, either
+            return zarr.open_array(path, mode="r")[...]
+
+    def make_old(self, path):
+        self.make(path, np.ones((1, 1, 2, 2)))
+
+    def a_file_of(self, path):
+        return max(path.rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+
+    def test_attributes_groups_and_other_arrays_are_carried_over(self, tmp_path, zarr, rng):
+        root = zarr.create_group(tmp_path / "x.zarr", zarr_format=self.version, attributes={"title": "t"})
+        array = rng.standard_normal((7, 3, 5, 6)).astype("f4")
+        made = root.create_array("layers/first", shape=array.shape, dtype="f4", chunks=(2, 2, 5, 3))
+        made[:] = array
+        made.attrs["layer"] = 1
+        root.create_array("labels", data=np.arange(7))
+        root.create_group("empty", attributes={"a": [1, 2]})
+        (tmp_path / "x.zarr" / "README.md").write_text("kept")
+        target = lucid.pool_file(tmp_path / "x.zarr", size=[2, (1, 3)]).targets[0]
+        pooled = zarr.open_group(target, mode="r")
+        assert pooled.metadata.zarr_format == self.version
+        assert dict(pooled.attrs) == {"title": "t"}
+        assert dict(pooled["empty"].attrs) == {"a": [1, 2]}
+        assert pooled["labels"][:].tolist() == list(range(7))
+        assert (target / "README.md").read_text() == "kept"
+        assert sorted(pooled["layers"].keys()) == ["first_1x3", "first_2x2"]
+        means = pooled["layers/first_2x2"]
+        assert np.array_equal(means[:], lucid.nn.functional.adaptive_avg_pool2d(array, 2))
+        assert means.attrs["layer"] == 1
+        assert json.loads(means.attrs["lucid_pool"])["source_shape"] == [7, 3, 5, 6]
+        assert means.compressors == made.compressors
+        alone = lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, carry=False).targets[0]
+        assert {path.name for path in alone.iterdir()} & {"labels", "empty", "README.md"} == set()
+
+    def test_xarray_finds_coarser_coordinates(self, tmp_path, rng):
+        xarray = pytest.importorskip("xarray")
+        field = rng.standard_normal((3, 2, 6, 8))
+        coordinates = {"lat": np.arange(6.0), "lon": np.arange(8.0)}
+        dataset = xarray.Dataset({"t": (("time", "level", "lat", "lon"), field)}, coords=coordinates)
+        with warnings.catch_warnings(action="ignore"):
+            dataset.to_zarr(tmp_path / "x.zarr", zarr_format=self.version)
+        lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=(2, 4))
+        with xarray.open_zarr(tmp_path / "y.zarr", chunks=None) as pooled:
+            assert pooled["t"].dims == ("time", "level", "lat_2", "lon_4")
+            assert pooled["lat_2"].values.tolist() == [1, 4]
+            expected = lucid.nn.functional.adaptive_avg_pool2d(field, (2, 4))
+            assert np.array_equal(pooled["t"].values, expected)
+
+    @pytest.mark.parametrize("compression", ["none", "gzip:1", "zstd:3", "lz4", "blosc-zstd:7"])
+    def test_compression(self, tmp_path, zarr, compression, rng):
+        array = rng.standard_normal((4, 3, 5, 6))
+        self.make(tmp_path / "x.zarr", array)
+        target = lucid.pool_file(tmp_path / "x.zarr", size=2, compression=compression).targets[0]
+        assert np.array_equal(self.load(target), lucid.nn.functional.adaptive_avg_pool2d(array, 2))
+        with warnings.catch_warnings(action="ignore"):
+            codecs = zarr.open_array(target, mode="r").compressors
+        name = compression.partition(":")[0].partition("-")[0]
+        assert name in str(codecs[0]).lower() if codecs else name == "none"
+        with pytest.raises(ArgumentError, match="`compression` is 'lzf'; Zarr has"):
+            lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, compression="lzf")
+
+    def test_slices_join_to_the_same_bytes(self, tmp_path, rng):
+        self.make(tmp_path / "x.zarr", rng.standard_normal((25, 3, 5, 6)))
+        one = lucid.pool_file(tmp_path / "x.zarr", tmp_path / f"one{self.suffix}", size=2).targets[0]
+        shards = [
+            lucid.pool_file(
+                tmp_path / "x.zarr", tmp_path / f"{start}{self.suffix}", size=2, slice=slice(start, stop)
+            ).targets[0]
+            for start, stop in [(0, 3), (3, 20), (20, None)]
+        ]
+        assert digest(lucid.merge_files(shards, tmp_path / f"two{self.suffix}").targets[0]) == digest(one)
+
+    def test_chunks_of_shards_are_moved_where_the_grids_agree(self, tmp_path, zarr, rng, monkeypatch):
+        from lucid.formats.zarr import ZarrSource
+
+        shards = (64, 8, 5, 6) if self.options else None
+        made = zarr.create_array(
+            tmp_path / "x.zarr",
+            shape=(3000, 8, 5, 6),
+            dtype="f4",
+            chunks=(16, 8, 5, 6),
+            shards=shards,
+            zarr_format=self.version,
+        )
+        made[:] = rng.standard_normal(made.shape)
+        one = lucid.pool_file(tmp_path / "x.zarr", tmp_path / "one.zarr", size=4, flatten=True).targets[0]
+        made = zarr.open_array(one, mode="r")
+        unit = (made.shards or made.chunks)[0]
+        assert 1 < unit < 3000
+        shards = [
+            lucid.pool_file(
+                tmp_path / "x.zarr", tmp_path / f"{cut}.zarr", size=4, flatten=True, slice=slice(cut, stop)
+            ).targets[0]
+            for cut, stop in [(0, unit), (unit, None)]
+        ]
+        monkeypatch.setattr(ZarrSource, "read", None)
+        assert digest(lucid.merge_files(shards, tmp_path / "two.zarr").targets[0]) == digest(one)
+
+    def test_links_out_of_the_store_are_refused(self, tmp_path):
+        self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
+        (tmp_path / "secret").write_text("secret")
+        (tmp_path / "x.zarr" / "notes").symlink_to(tmp_path / "secret")
+        with pytest.raises(DatasetError, match="link to another place, notes, which only --allow-external"):
+            lucid.pool_file(tmp_path / "x.zarr", size=1)
+        assert lucid.pool_file(tmp_path / "x.zarr", size=1, allow_external=True).targets[0].exists()
+
+    def test_other_folders_are_neither_read_nor_replaced(self, tmp_path):
+        self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
+        (tmp_path / "y.zarr").mkdir()
+        (tmp_path / "y.zarr" / "thesis.tex").write_text("mine")
+        with pytest.raises(FileError, match="is a folder of other files, which is not replaced"):
+            lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=1, overwrite=True)
+        with pytest.raises(FileError, match="is a folder; expected a file, or a folder that is a Zarr store"):
+            lucid.pool_file(tmp_path / "y.zarr", size=1)
+        with pytest.raises(FileError, match="lies within the input"):
+            lucid.pool_file(tmp_path / "x.zarr", tmp_path / "x.zarr" / "y.npy", size=1)
+
+    def test_in_place(self, tmp_path, rng):
+        array = rng.standard_normal((4, 3, 5, 6))
+        self.make(tmp_path / "x.zarr", array)
+        lucid.pool_file(tmp_path / "x.zarr", tmp_path / "x.zarr", size=2, overwrite=True)
+        assert np.array_equal(
+            self.load(tmp_path / "x.zarr"), lucid.nn.functional.adaptive_avg_pool2d(array, 2)
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
+
+    def test_to_and_from_other_formats(self, tmp_path, rng):
+        array = rng.standard_normal((4, 3, 5, 6)).astype("f4")
+        expected = lucid.nn.functional.adaptive_avg_pool2d(array, 2)
+        self.make(tmp_path / "x.zarr", array)
+        lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.npy", size=2)
+        lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.h5", size=2)
+        np.save(tmp_path / "x.npy", array)
+        lucid.pool_file(tmp_path / "x.npy", tmp_path / "z.zarr", size=2)
+        assert np.array_equal(np.load(tmp_path / "y.npy"), expected)
+        assert np.array_equal(self.load(tmp_path / "z.zarr"), expected)
+        with h5py.File(tmp_path / "y.h5") as file:
+            assert np.array_equal(file["data"], expected)
+
+    def test_behind_a_url(self, tmp_path, zarr, rng):
+        array = rng.standard_normal((4, 3, 5, 6))
+        url = f"memory://{tmp_path.name}"
+        root = zarr.open_group(f"{url}/x.zarr", mode="w", zarr_format=self.version)
+        root.create_array("a/b", data=array)
+        root.create_array("labels", data=np.arange(4))
+        lucid.pool_file(f"{url}/x.zarr", size=2)
+        pooled = zarr.open_group(f"{url}/x.pooled.zarr", mode="r")
+        assert np.array_equal(pooled["a/b"][:], lucid.nn.functional.adaptive_avg_pool2d(array, 2))
+        assert pooled["labels"][:].tolist() == [0, 1, 2, 3]
+        with pytest.raises(ExistsError, match="exists already"):
+            lucid.pool_file(f"{url}/x.zarr", size=2)
+        lucid.pool_file(f"{url}/x.zarr", size=1, overwrite=True)
+        assert zarr.open_array(f"{url}/x.pooled.zarr/a/b", mode="r").shape == (4, 3, 1, 1)
+        with pytest.raises(LucidError):
+            lucid.pool_file(f"{url}/gone.zarr", size=2)
+        assert not list(Path.cwd().glob("memory:*"))
+
+    def test_bfloat16(self, tmp_path, zarr):
+        bits = np.full((2, 3, 4, 4), 0x3FC0, np.uint16)
+        with warnings.catch_warnings(action="ignore"):
+            self.make(tmp_path / "x.zarr", bits.view("V2"))
+            lucid.pool_file(tmp_path / "x.zarr", size=1, input_dtype="bfloat16")
+            pooled = self.load(tmp_path / "x.pooled.zarr")
+        assert (pooled.view(np.uint16) == 0x3FC0).all()
+        assert pooled.shape == (2, 3, 1, 1)
+
+
+class TestZarr2(TestZarr):
+    version = 2
+
+    def test_pickles_are_refused(self, tmp_path):
+        self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
+        document = tmp_path / "x.zarr" / ".zarray"
+        fields = json.loads(document.read_text())
+        document.write_text(json.dumps(fields | {"filters": [{"id": "pickle", "protocol": 5}]}))
+        with pytest.raises(FormatError, match="a pickle can run code"):
+            lucid.pool_file(tmp_path / "x.zarr", size=1)
+
+
+class TestZarrShards(TestZarr):
+    options: ClassVar = {"chunks": (1, 3, 2, 5), "shards": (4, 3, 4, 10)}
+
+    def test_bfloat16(self):
+        pytest.skip("zarr 3.1 cannot write shards of untyped elements")
+
+
+class TestZarrArchive(Contract):
+    suffix = ".zarr.zip"
+
+    @pytest.fixture(autouse=True)
+    def zarr(self):
+        return pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+
+    def make(self, path, array):
+        import zarr
+
+        with warnings.catch_warnings(action="ignore"), zarr.storage.ZipStore(path, mode="w") as store:
+            made = zarr.create_array(store, shape=array.shape, dtype=array.dtype, chunks=array.shape)
+            made[...] = array
+
+    def load(self, path):
+        import zarr
+
+        with zarr.storage.ZipStore(path, mode="r") as store:
+            return zarr.open_array(store, mode="r")[...]
+
+    def test_other_archives_are_refused(self, tmp_path):
+        np.savez(tmp_path / "x.npz", np.zeros((1, 1, 2, 2)))
+        with pytest.raises(FormatError, match="holds no Zarr store"):
+            self.open(tmp_path / "x.npz")
+
+    def test_standard_input(self, tmp_path, command):
+        self.make(tmp_path / "x.zarr.zip", np.ones((2, 3, 4, 4)))
+        with (tmp_path / "x.zarr.zip").open("rb") as file:
+            assert command("-", "-s", "2", "-o", "y.npy", stdin=file).returncode == 0
+        assert (np.load(tmp_path / "y.npy") == 1).all()
+
+
 class TestHdf5(Contract):
     suffix = ".h5"
 
@@ -294,7 +568,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
         with pytest.raises(error):
             format_of_content(tmp_path / name)
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(FormatError, match="is of no known format; expected npy or HDF5"):
+    with pytest.raises(FormatError, match="is of no known format; expected npy, HDF5 or Zarr"):
         format_of_content(tmp_path / "text")
 
 

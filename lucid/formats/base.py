@@ -165,6 +165,20 @@ def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
         yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(corner, steps, shape, strict=True))
 
 
+def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
+    """Every chunk of a grid that a region touches: its index, its own part, the region's."""
+    if 0 in shape_of(region):
+        return
+    axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)]
+    for index in product(*axes):
+        inside, outside = [], []
+        for i, s, c in zip(index, region, chunks, strict=True):
+            start, stop = max(s.start, i * c), min(s.stop, (i + 1) * c)
+            inside.append(slice(start - i * c, stop - i * c))
+            outside.append(slice(start - s.start, stop - s.start))
+        yield index, tuple(inside), tuple(outside)
+
+
 def shifted(region: Region, by: int) -> Region:
     """The same region, so many samples further on."""
     first = region[0]

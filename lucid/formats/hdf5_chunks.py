@@ -5,15 +5,14 @@ chunk at its offset in the file and undoes the filters itself (`hdf5_filters`). 
 chunk's mask marks was not applied to it. A chunk that decodes to another size than declared is an error.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.base import Array, Region, shape_of, size_of
+from lucid.formats.base import Array, Region, overlaps, size_of
 from lucid.formats.files import read_at
 from lucid.formats.hdf5_filters import undo
 
@@ -36,7 +35,7 @@ class ChunkedArray:
 
     def read(self, descriptor: int, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the parts of all chunks that it touches."""
-        for index, inside, outside in self._overlaps(region):
+        for index, inside, outside in overlaps(region, self.chunks):
             target = out[outside]
             if self.address[index] == MISSING:
                 target[...] = self.fill
@@ -54,19 +53,6 @@ class ChunkedArray:
             read_at(descriptor, int(self.address[index]), raw.data)
             cells = self._decode(raw, int(self.mask[index]))
             np.copyto(target, cells.reshape(self.chunks)[inside])
-
-    def _overlaps(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
-        """Every chunk that a region touches: index, part of the chunk, part of the region."""
-        if 0 in shape_of(region):
-            return
-        axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.chunks, strict=True)]
-        for index in product(*axes):
-            inside, outside = [], []
-            for i, s, c in zip(index, region, self.chunks, strict=True):
-                start, stop = max(s.start, i * c), min(s.stop, (i + 1) * c)
-                inside.append(slice(start - i * c, stop - i * c))
-                outside.append(slice(start - s.start, stop - s.start))
-            yield index, tuple(inside), tuple(outside)
 
     @property
     def _chunk_bytes(self) -> int:

@@ -4,14 +4,15 @@ A format is one row here; its module is imported when a file needs it.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import ArgumentError, FormatError, MissingExtraError
+from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.base import Making, Reading, Sink, Source
-from lucid.formats.files import open_regular
+from lucid.formats.files import is_marked, open_regular, refuse_existing, refuse_existing_folder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Format:
     #: Whether native code reads it, which a hostile file may crash.
     is_native: bool = False
     extra: str | None = None
+    #: Files that a folder of this format holds one of.
+    marks: tuple[str, ...] = ()
 
     def open(self, path: Path, reading: Reading) -> Source:
         """The source for a file of this format."""
@@ -41,6 +44,15 @@ class Format:
         """The sink for a file of this format."""
         sink: Sink = self._load(self.sink)(path, making)
         return sink
+
+    def refuse_existing(self, target: Path, *, overwrite: bool) -> None:
+        """Raise unless an output may be made under that name, which for a URL only its store can tell."""
+        if self.marks and url_of(target) is not None:
+            return
+        if self.marks and target.suffix != ARCHIVE:
+            refuse_existing_folder(target, self.marks, overwrite=overwrite)
+        else:
+            refuse_existing(target, overwrite=overwrite)
 
     def _load(self, name: str) -> Any:
         module, class_ = name.split(":")
@@ -75,7 +87,31 @@ FORMATS = (
         sink="lucid.formats.hdf5_sink:Hdf5Sink",
         is_native=True,
     ),
+    Format(
+        "Zarr",
+        (".zarr", ".zarr.zip"),
+        b"PK\x03\x04",
+        after_user_block=False,
+        holds_many=True,
+        source="lucid.formats.zarr:ZarrSource",
+        sink="lucid.formats.zarr_sink:ZarrSink",
+        is_native=True,
+        extra="zarr",
+        marks=("zarr.json", ".zgroup", ".zarray", ".zmetadata"),
+    ),
 )
+#: What a store in one file ends with.
+ARCHIVE = ".zip"
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+
+
+def url_of(path: Path) -> str | None:
+    """The URL that a path was made of, if it was; a path keeps one slash of two."""
+    match = _URL.fullmatch(str(path))
+    if match is None:
+        return None
+    scheme, rest = match.groups()
+    return f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
 
 def format_of_start(start: bytes) -> Format | None:
@@ -94,6 +130,14 @@ def format_of_content(path: Path) -> Format:
         It is of no format known.
 
     """
+    folders = [f for f in FORMATS if f.marks]
+    if url_of(path) is not None:
+        return folders[0]
+    if path.is_dir():
+        for format_ in folders:
+            if is_marked(path, format_.marks):
+                return format_
+        raise FileError("is a folder; expected a file, or a folder that is a Zarr store")
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
@@ -105,7 +149,7 @@ def format_of_content(path: Path) -> Format:
     finally:
         os.close(descriptor)
     what = "is empty" if size == 0 else "is of no known format"
-    raise FormatError(f"{what}; expected {' or '.join(f.name for f in FORMATS)}")
+    raise FormatError(f"{what}; expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}")
 
 
 def format_of_suffix(path: Path) -> Format:
@@ -118,7 +162,7 @@ def format_of_suffix(path: Path) -> Format:
 
     """
     for format_ in FORMATS:
-        if path.suffix.lower() in format_.suffixes:
+        if path.name.lower().endswith(format_.suffixes):
             return format_
     known = ", ".join(suffix for f in FORMATS for suffix in f.suffixes)
     raise ArgumentError(f"suffix {path.suffix!r} of the output names no format; expected one of {known}")
