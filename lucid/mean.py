@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid.formats.base import Array, Pooled, Region, Sink, shape_of, size_of
+from lucid.formats.base import Array, Pooled, Region, Sink, fitted_chunks, shape_of, size_of
 from lucid.formats.journal import Journal
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
@@ -61,6 +61,8 @@ def reports_of(means: list[Mean]) -> Iterator[DatasetReport]:
             pooled.nbytes,
             mean.plan.workers * (own.total_bytes + others),
             sum(1 for _ in mean.plan.blocks()) if pooled.nbytes else 0,
+            spec.chunks[0] if spec.chunks else 1,
+            fitted_chunks(pooled)[0],
         )
 
 

@@ -46,7 +46,7 @@ def default_output(
     part: slice | None = None,
 ) -> str:
     """`NAME.pooled.EXT` beside the source or in a folder; one for each size where a file holds one array."""
-    suffix = _suffix_of(source) or format_.suffixes[0]
+    suffix = suffix_of(source) or format_.suffixes[0]
     each = f".{SIZE}" if len(sizes) > 1 and not format_.holds_many else ""
     each += "" if part is None else f".{SLICE}"
     return str((folder or source.parent) / f"{stem_of(source)}.pooled{each}{suffix}")
@@ -54,10 +54,10 @@ def default_output(
 
 def stem_of(source: Path) -> str:
     """The name of a source without its suffix."""
-    return "stdin" if str(source) == "-" else source.name.removesuffix(_suffix_of(source))
+    return "stdin" if str(source) == "-" else source.name.removesuffix(suffix_of(source))
 
 
-def _suffix_of(source: Path) -> str:
+def suffix_of(source: Path) -> str:
     """`.h5`; of a store in an archive both, `.zarr.zip`."""
     return "".join(source.suffixes[-2:]) if source.suffixes[-2:] == [".zarr", ARCHIVE] else source.suffix
 

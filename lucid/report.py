@@ -37,6 +37,9 @@ class DatasetReport:
     blocks_bytes: int
     #: Blocks that the input is read in.
     blocks: int
+    #: Samples in a chunk of the input and of the output: slices are best cut at multiples of both.
+    input_chunk: int = 1
+    output_chunk: int = 1
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import click
 
@@ -52,6 +53,7 @@ def run_batch(
     overwrite: bool,
     resume: bool,
     slice: slice | None,  # noqa: A002  (the option's name)
+    dask: str | None,
     dry_run: bool,
     as_json: bool,
     preview: bool,
@@ -64,7 +66,7 @@ def run_batch(
     if not size:
         raise click.UsageError("Missing option '-s' / '--size'; expected the output grid")
     inputs = inputs or _standard_input()
-    _check(inputs, output, output_dir, as_json=as_json, preview=preview, resume=resume, part=slice)
+    _check(inputs, output, output_dir, as_json=as_json, preview=preview, resume=resume, part=slice, dask=dask)
     failures: list[Failure] = []
     tasks = list(settle(inputs, size, output, output_dir, failures, slice))
     _check_standard_output(tasks, as_json=as_json, dry_run=dry_run)
@@ -76,21 +78,20 @@ def run_batch(
             emit(jsonlines.error(source, reason))
     reports: list[Report] = []
     with (
-        _worker(tasks) as worker,
+        _pools(tasks, dask, options["threads"], dry_run=dry_run) as pools,
         display(tasks, quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress,
     ):
         for task in tasks:
             try:
-                pool = worker.pool_file if worker is not None and task.is_native else pool_file
-                report = pool(
+                report = pools(task)(
                     _source(task),
                     _target(task),
                     size=list(size),
                     datasets=dataset,
                     overwrite=overwrite,
                     resume=resume,
-                    slice=slice,
-                    dry_run=dry_run,
+                    **({} if slice is None else {"slice": slice}),
+                    **({"dry_run": True} if dry_run else {}),
                     on_progress=on_progress(task) if on_progress else None,
                     **options,
                 )
@@ -119,6 +120,42 @@ def run_batch(
     for source, reason in failures:
         complain(f"{name_of(source)}: {reason}", FAILED)
     return FAILED if failures else 0
+
+
+#: Gives each task what pools it: a function like `lucid.pool_file`.
+Pools = Callable[[Task], Callable[..., Report]]
+
+
+@contextmanager
+def _pools(tasks: list[Task], dask: str | None, threads: int | None, *, dry_run: bool) -> Iterator[Pools]:
+    """Where inputs are pooled: in this process, in a worker, on a cluster."""
+    if dask is not None and tasks and not dry_run:
+        try:
+            from lucid import cluster
+        except LucidError as error:
+            raise click.UsageError(str(error)) from error
+        # Here threads are processes of one each; elsewhere they are those of a task.
+        is_local = dask == cluster.LOCAL
+        with ExitStack() as stack:
+            try:
+                connected = cluster.connect(dask, workers=threads if is_local else None)
+                client = stack.enter_context(connected)
+            except LucidError as error:
+                yield partial(_fail, error)
+                return
+
+            def pool(*args: Any, threads: int | None, **options: Any) -> Report:
+                threads = None if is_local else threads
+                return cluster.pool_file_on(client, *args, threads=threads, **options)
+
+            yield lambda _: pool
+        return
+    with _worker(tasks) as worker:
+        yield lambda task: worker.pool_file if worker is not None and task.is_native else pool_file
+
+
+def _fail(error: LucidError, _: Task) -> NoReturn:
+    raise error
 
 
 @contextmanager
@@ -158,7 +195,12 @@ def _check(
     preview: bool,
     resume: bool,
     part: slice | None,
+    dask: str | None,
 ) -> None:
+    if dask is not None and (STREAM in inputs or output == STREAM):
+        raise click.UsageError("--dask needs files that the workers find by their names")
+    if dask is not None and part is not None:
+        raise click.UsageError("--dask cuts slices itself; choose it or --slice")
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
     if inputs.count(STREAM) > 1:

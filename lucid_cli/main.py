@@ -131,6 +131,11 @@ USAGE = 2
     metavar="N",
     help="Threads.  [default: the CPUs this process may use]",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
+)
 @click.option("-f", "--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option(
     "--resume",
