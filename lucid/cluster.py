@@ -27,11 +27,12 @@ from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError
 from lucid.formats.base import Reading
 from lucid.formats.files import digest
 from lucid.formats.registry import format_of_content, url_of
-from lucid.job import FilePath, pool_file
+from lucid.job import FilePath, pair_of, pool_file
 from lucid.merge import merge_files
-from lucid.naming import suffix_of
+from lucid.naming import SIZE, SLICE, size_name, slice_name, suffix_of
 from lucid.parallel import available_cpus
-from lucid.report import OnProgress, Progress, Report
+from lucid.report import OnProgress, Progress, Report, peak_memory_bytes
+from lucid.streaming.engine import Seconds
 
 try:
     import distributed
@@ -56,10 +57,9 @@ class Done:
 
     span: tuple[int, int]
     shards: dict[str, str]
-    input_bytes: int
-    read_seconds: float
-    pool_seconds: float
-    write_seconds: float
+    #: Added up over threads, and in all.
+    seconds: Seconds
+    total_seconds: float
     peak_memory_bytes: int
     #: Whether the shards were there already.
     was_there: bool
@@ -167,7 +167,10 @@ def pool_file_on(
     except OSError as error:
         raise FileError(f"folder for shards {folder} cannot be made: {error.strerror}") from error
     spans = spans_of(plan, task_bytes)
-    job = _Job(path.resolve(), str(folder / _shard_name(plan)), options | {"threads": threads})
+    sizes = options["size"] if isinstance(options["size"], list) else [options["size"]]
+    name = str(folder / _shard_name(plan))
+    each = (name.replace(SIZE, size_name(pair_of(size))) for size in sizes)
+    job = _Job(path.resolve(), name, tuple(dict.fromkeys(each)), options | {"threads": threads})
     done = list(_run(client, job, spans, plan, on_progress))
     for one in done:
         for shard, checksum in one.shards.items():
@@ -183,9 +186,9 @@ def pool_file_on(
         merged,
         source=plan.source,
         datasets=plan.datasets,
-        read_seconds=sum(one.read_seconds for one in done),
-        pool_seconds=sum(one.pool_seconds for one in done),
-        write_seconds=merged.write_seconds + sum(one.write_seconds for one in done),
+        read_seconds=sum(one.seconds.read for one in done),
+        pool_seconds=sum(one.seconds.pool for one in done),
+        write_seconds=merged.write_seconds + sum(one.seconds.write for one in done),
         total_seconds=time.perf_counter() - start,
         threads=sum(client.nthreads().values()),
         peak_memory_bytes=max([merged.peak_memory_bytes, *(one.peak_memory_bytes for one in done)]),
@@ -213,31 +216,27 @@ class _Job:
     """What all tasks have in common."""
 
     source: Path
-    shard: str
+    #: Where shards go, with places for the samples and the size; and the same for each size.
+    target: str
+    shards: tuple[str, ...]
     options: dict[str, Any]
 
     def do(self, span: tuple[int, int]) -> Done:
         """Pool some samples into a shard, unless that is there; on a worker."""
         options = dict(self.options)
         options["threads"] = options["threads"] or distributed.get_worker().state.nthreads
+        shards = [Path(name.replace(SLICE, slice_name(slice(*span)))) for name in self.shards]
         with _ONE_TASK:
-            part = {"slice": slice(*span)}
-            plan = pool_file(self.source, self.shard, **options | part, dry_run=True, overwrite=True)
-            was_there = all(target.exists() for target in plan.targets)
-            report = (
-                plan if was_there else pool_file(self.source, self.shard, **options | part, overwrite=True)
-            )
-            shards = {str(target): _checksum(target) for target in report.targets}
-        return Done(
-            span,
-            shards,
-            report.input_bytes,
-            report.read_seconds,
-            report.pool_seconds,
-            report.write_seconds,
-            report.peak_memory_bytes,
-            was_there,
-        )
+            was_there = all(shard.exists() for shard in shards)
+            if not was_there:
+                start = time.perf_counter()
+                report = pool_file(self.source, self.target, **options, slice=slice(*span), overwrite=True)
+                seconds = Seconds(report.read_seconds, report.pool_seconds, report.write_seconds)
+                total = time.perf_counter() - start
+            else:
+                seconds, total = Seconds(), 0.0
+            checksums = {str(shard): _checksum(shard) for shard in shards}
+        return Done(span, checksums, seconds, total, peak_memory_bytes(), was_there)
 
 
 def _run(
@@ -253,7 +252,7 @@ def _run(
         client.submit(job.do, span, key=f"lucid-pool-{run}-{span[0]}", retries=RETRIES, pure=False): span
         for span in spans
     }
-    used = 0
+    used, last = 0, spans[-1][1]
     try:
         for future in distributed.as_completed(list(left), loop=client.loop):
             # Held on to, what a worker has told would be asked for again if that worker went away.
@@ -268,7 +267,7 @@ def _run(
                 told = " ".join(f"{type(error).__name__} {error}".split())
                 raise FileError(f"the Dask cluster gave up samples {start}:{stop}: {told[:300]}") from error
             future.release()
-            used += done.input_bytes
+            used += plan.input_bytes * (stop - start) // last
             if on_progress is not None:
                 on_progress(Progress(plan.source, min(used, plan.input_bytes), plan.input_bytes))
             yield done
@@ -293,7 +292,7 @@ def _shards_folder(plan: Report, options: dict[str, Any]) -> Path:
 def _shard_name(plan: Report) -> str:
     """A name for shards, with a place for the size where each has a file of its own."""
     suffix = suffix_of(plan.targets[0])
-    return "{size}-{slice}" + suffix if len(plan.targets) > 1 else "{slice}" + suffix
+    return (f"{SIZE}-{SLICE}" if len(plan.targets) > 1 else SLICE) + suffix
 
 
 def _escaped(name: str) -> str:

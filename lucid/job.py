@@ -110,7 +110,7 @@ def pool_file(
     _check_slice(slice, layout)
     parse_compression(compression)
     workers = available_cpus() if threads is None else check_threads(threads)
-    sizes = [_pair(one) for one in (size if isinstance(size, list) else [size])]
+    sizes = [pair_of(one) for one in (size if isinstance(size, list) else [size])]
     names = [size_name(one) for one in sizes]
     if len(set(names)) < len(names) or not names:
         raise ArgumentError(f"`size` is {', '.join(names) or 'empty'}; expected different sizes")
@@ -162,7 +162,8 @@ def pool_file(
     )
 
 
-def _pair(size: OutputSize) -> Size:
+def pair_of(size: OutputSize) -> Size:
+    """A size as rows and columns."""
     both = size if isinstance(size, tuple | list) else (size, size)
     if len(both) != 2:
         raise ArgumentError(f"`size` is {size!r}; expected one or two dimensions")

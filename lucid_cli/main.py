@@ -152,7 +152,7 @@ USAGE = 2
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command(**options: Any) -> int:
-    """Pool the spatial axes of arrays in .npy and HDF5 files to a fixed grid.
+    """Pool the spatial axes of arrays in .npy, HDF5 and Zarr files to a fixed grid.
 
     Each output cell is the mean of its window, as in adaptive average pooling:
     lucid-pool features.h5 --size 4 4 writes features.pooled.h5.

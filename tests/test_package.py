@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import lucid
@@ -33,3 +34,40 @@ def test_public_names_exist():
         assert name in dir(lucid)
     with pytest.raises(AttributeError, match="module 'lucid' has no attribute 'nothing'"):
         lucid.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "text"),
+    [
+        (
+            "zarr",
+            ["x.zarr", "-s", "1"],
+            "x.zarr: Zarr files need the extra 'zarr': pip install 'lucid-pool[zarr]'",
+        ),
+        ("zarr", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'"),
+        ("distributed", ["x.npy", "-s", "1", "--dask", "local"], "--dask needs the extra 'dask'"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_in_one_line(tmp_path, module, args, text):
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "x.zarr" / "zarr.json").write_text("{}")
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2)))
+    script = (
+        f"import sys; sys.modules[{module!r}] = None; from lucid_cli.main import run; sys.exit(run({args}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (1, 2)
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "y.zarr").exists()
+
+
+def test_the_base_loads_neither_dask_nor_zarr(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2)))
+    code = (
+        "from lucid_cli.main import run; "
+        f"run([{str(tmp_path / 'x.npy')!r}, '-s', '1', '-q']); import lucid; lucid.merge_files"
+    )
+    assert {"dask", "zarr", "torch"}.isdisjoint(loaded_by(code))

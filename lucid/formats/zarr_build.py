@@ -12,6 +12,7 @@ from lucid.errors import ArgumentError
 from lucid.formats.base import PROVENANCE, Pooled, Source, fitted_chunks
 from lucid.formats.compression import Compression
 from lucid.formats.zarr import ZarrSource
+from lucid.formats.zarr_ome import described_again
 from lucid.formats.zarr_tree import consolidated
 
 #: Where arrays of version 2 say what their axes are called, as xarray has it.
@@ -57,6 +58,23 @@ class Builder:
             if parent:
                 zarr.open_group(self._store, path=parent, mode="a", zarr_format=self._format)
             self.arrays[pooled.name] = self._create(pooled, path)
+        if self._carries and not is_root:
+            self._describe_images()
+
+    def _describe_images(self) -> None:
+        """Say of OME-Zarr images where their cells are now."""
+        made: dict[str, dict[str, list[Pooled]]] = {}
+        for pooled in self._pooled:
+            # A pyramid's group may be any of those above its arrays.
+            names = pooled.source.name.strip("/").split("/")
+            for depth in range(len(names)):
+                above, below = "/".join(names[:depth]), "/".join(names[depth:])
+                made.setdefault(above, {}).setdefault(below, []).append(pooled)
+        for path, arrays in made.items():
+            group = zarr.open_group(self._store, path=path, mode="a", zarr_format=self._format)
+            attributes = described_again(dict(group.attrs), arrays)
+            if attributes is not None:
+                group.attrs.put(attributes)
 
     def finish(self) -> None:
         """Bring the store's list of its own metadata up to date, if it has one."""
