@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import warnings
+import zipfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -439,6 +440,26 @@ class TestZarr(Contract):
             lucid.pool_file(tmp_path / "x.zarr", size=1)
         assert lucid.pool_file(tmp_path / "x.zarr", size=1, allow_external=True).targets[0].exists()
 
+    def test_what_a_kill_left_is_removed(self, tmp_path):
+        self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
+        left = tmp_path / ".x.pooled.zarr.0123456789ab.tmp"
+        (left / "c").mkdir(parents=True)
+        (left / "c" / "0").write_text("half")
+        remove_stale.cache_clear()
+        lucid.pool_file(tmp_path / "x.zarr", size=1)
+        assert not left.exists()
+
+    def test_names_of_chunks_are_kept(self, tmp_path, zarr):
+        for separator in "./":
+            keys = {"name": "v2", "separator": separator}
+            path = tmp_path / f"x{ord(separator)}.zarr"
+            made = zarr.create_array(
+                path, shape=(2, 3, 4, 4), dtype="f4", zarr_format=self.version, chunk_key_encoding=keys
+            )
+            made[:] = 1
+            target = lucid.pool_file(path, size=1).targets[0]
+            assert (target / separator.join("0000")).is_file()
+
     def test_other_folders_are_neither_read_nor_replaced(self, tmp_path):
         self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
         (tmp_path / "y.zarr").mkdir()
@@ -538,6 +559,13 @@ class TestZarrArchive(Contract):
 
         with zarr.storage.ZipStore(path, mode="r") as store:
             return zarr.open_array(store, mode="r")[...]
+
+    def test_members_that_lead_out_are_refused(self, tmp_path):
+        self.make(tmp_path / "x.zarr.zip", np.ones((1, 1, 2, 2)))
+        with zipfile.ZipFile(tmp_path / "x.zarr.zip", "a") as archive:
+            archive.writestr("../evil", "evil")
+        with pytest.raises(FormatError, match="leads out of it"):
+            self.open(tmp_path / "x.zarr.zip")
 
     def test_other_archives_are_refused(self, tmp_path):
         np.savez(tmp_path / "x.npz", np.zeros((1, 1, 2, 2)))

@@ -136,6 +136,7 @@ class Builder:
             filters=None,
             fill_value=None if is_bfloat16 else np.asarray(fill).astype(pooled.dtype)[()],
             zarr_format=self._format,
+            chunk_key_encoding=None if origin is None else chunk_keys(origin),
             attributes=attributes | {PROVENANCE: pooled.provenance},
             **options,
         )
@@ -187,6 +188,13 @@ def dimension_names(array: Any) -> list[str | None] | None:
     """What the axes of an array are called, in version 3 and as xarray has it in version 2."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(DIMENSIONS_2)
     return list(names) if isinstance(names, list | tuple) and len(names) == array.ndim else None
+
+
+def chunk_keys(array: Any) -> Any:
+    """How the files of chunks are called; OME-Zarr wants slashes in version 2."""
+    if array.metadata.zarr_format == 3:
+        return array.metadata.chunk_key_encoding
+    return {"name": "v2", "separator": array.metadata.dimension_separator}
 
 
 def _shards(origin: Any, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:

@@ -105,6 +105,7 @@ class ArchiveTree(Tree):
             if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
                 raise FormatError(f"has a member that grows to {member.file_size} bytes")
             if not member.is_dir():
+                check_key(member.filename)
                 self._note(member.filename)
 
     def _note(self, key: str) -> None:
@@ -208,18 +209,34 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def check_key(key: str) -> None:
+    """Raise for a key that would lead out of the store."""
+    if key.startswith("/") or {"..", "."} & {*key.split("/")}:
+        raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
+
+
 def consolidated(tree: Tree) -> dict[str, dict[str, Any]] | None:
     """The metadata of all arrays in one document, if the store has that."""
-    text = tree.read(DOCUMENT_3)
-    if text is not None:
-        listed = (json.loads(text).get("consolidated_metadata") or {}).get("metadata")
-        return None if listed is None else {p: d for p, d in listed.items() if d.get("node_type") == "array"}
+    found = _consolidated_3(tree) if tree.read(DOCUMENT_3) is not None else _consolidated_2(tree)
+    for path in found or ():
+        check_key(path)
+    return found
+
+
+def _consolidated_3(tree: Tree) -> dict[str, dict[str, Any]] | None:
+    listed = (json.loads(tree.read(DOCUMENT_3) or b"{}").get("consolidated_metadata") or {}).get("metadata")
+    return None if listed is None else {p: d for p, d in listed.items() if d.get("node_type") == "array"}
+
+
+def _consolidated_2(tree: Tree) -> dict[str, dict[str, Any]] | None:
     text = tree.read(".zmetadata")
-    if text is None:
-        return None
-    listed = json.loads(text)["metadata"]
-    return {
-        key.removesuffix(DOCUMENT_2).rstrip("/"): document
-        for key, document in listed.items()
-        if key.rpartition("/")[2] == DOCUMENT_2
-    }
+    listed = {} if text is None else json.loads(text)["metadata"]
+    return (
+        None
+        if text is None
+        else {
+            key.removesuffix(DOCUMENT_2).rstrip("/"): document
+            for key, document in listed.items()
+            if key.rpartition("/")[2] == DOCUMENT_2
+        }
+    )
