@@ -22,6 +22,9 @@ ONE, TWO = (1, 1), (4, None)
         ("d/x", NPY, None, [ONE], {"d/x.pooled.npy": (0,)}),
         ("d/x.npy", NPY, "{stem}_{size}.h5", [ONE, TWO], {"x_1x1.h5": (0,), "x_4xkeep.h5": (1,)}),
         ("d/x.npy", NPY, "all.h5", [ONE, TWO], {"all.h5": (0, 1)}),
+        ("d/x.zarr", ZARR, None, [ONE, TWO], {"d/x.pooled.zarr": (0, 1)}),
+        ("d/x.zarr.zip", ZARR, None, [ONE], {"d/x.pooled.zarr.zip": (0,)}),
+        ("x.zarr.zip", ZARR, "{stem}.h5", [ONE], {"x.h5": (0,)}),
         ("-", NPY, "{stem}.npy", [ONE], {"stdin.npy": (0,)}),
     ],
 )

@@ -13,7 +13,7 @@ from lucid.formats.base import PROVENANCE, Pooled, Source, fitted_chunks
 from lucid.formats.compression import Compression
 from lucid.formats.zarr import ZarrSource
 from lucid.formats.zarr_ome import described_again
-from lucid.formats.zarr_tree import consolidated
+from lucid.formats.zarr_tree import consolidated, refusals
 
 #: Where arrays of version 2 say what their axes are called, as xarray has it.
 DIMENSIONS_2 = "_ARRAY_DIMENSIONS"
@@ -49,7 +49,8 @@ class Builder:
         # The only array of a source that names none is the store itself.
         is_root = len(self._pooled) == 1 and not self._pooled[0].source.name
         if self._carries and self._source is not None:
-            self._carry(self._source)
+            with refusals("cannot be carried over"):
+                self._carry(self._source)
         if not is_root:
             zarr.open_group(self._store, mode="a", zarr_format=self._format)
         for pooled in self._pooled:

@@ -74,8 +74,8 @@ class ZarrSink(Sink):
                 self._root = self._folder.path
             carries = self.making.carry and not any(array.is_part for array in pooled)
             self._builder = Builder(self._root, source, pooled, self._compression, carries=carries)
-            with quiet():
-                self._builder.build()
+        with refusals("output cannot be built"), quiet():
+            self._builder.build()
         self._open_spool(pooled)
 
     def _temporary(self) -> Path:
@@ -119,9 +119,9 @@ class ZarrSink(Sink):
 
     def commit(self) -> None:
         """Put the store in its place."""
+        with refusals("output cannot be built"), quiet():
+            self._builder.finish()
         with refusals("output cannot be put in place"):
-            with quiet():
-                self._builder.finish()
             if self._url is not None:
                 self._upload()
             elif self._file is not None:
