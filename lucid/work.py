@@ -26,7 +26,7 @@ from lucid.formats.base import (
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
 from lucid.formats.pipe import STREAM, NpyStreamSink, NpyStreamSource, Spool, Stream
-from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
+from lucid.formats.registry import NPY, Format, format_of_content, format_of_start, url_of
 from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
 from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
@@ -399,6 +399,8 @@ def _refuse(source: Path, target: Target, *, overwrite: bool) -> None:
     path = target.path
     if path.exists() and source.samefile(path) and not overwrite:
         raise ExistsError(f"output {path} is the input itself; -f (overwrite=True) replaces it")
-    if source.is_dir() and source.resolve() in path.resolve().parents:
+    if url_of(path) is not None and source == path:
+        raise ExistsError(f"output {path} is the input itself, which cannot be replaced in one step there")
+    if (source.is_dir() and source.resolve() in path.resolve().parents) or source in path.parents:
         raise FileError(f"output {path} lies within the input, which is never changed")
     target.format.refuse_existing(path, overwrite=overwrite)

@@ -509,6 +509,10 @@ class TestZarr(Contract):
         assert zarr.open_array(f"{url}/x.pooled.zarr/a/b", mode="r").shape == (4, 3, 1, 1)
         with pytest.raises(LucidError):
             lucid.pool_file(f"{url}/gone.zarr", size=2)
+        with pytest.raises(ExistsError, match="is the input itself"):
+            lucid.pool_file(f"{url}/x.zarr", f"{url}/x.zarr", size=2, overwrite=True)
+        with pytest.raises(FileError, match="lies within the input"):
+            lucid.pool_file(f"{url}/x.zarr", f"{url}/x.zarr/y.zarr", size=2)
         assert not list(Path.cwd().glob("memory:*"))
 
     def test_bfloat16(self, tmp_path, zarr):
@@ -559,6 +563,14 @@ class TestZarrArchive(Contract):
 
         with zarr.storage.ZipStore(path, mode="r") as store:
             return zarr.open_array(store, mode="r")[...]
+
+    def test_members_can_be_extracted_and_have_no_time(self, tmp_path):
+        self.make(tmp_path / "x.zarr.zip", np.ones((1, 1, 2, 2)))
+        target = lucid.pool_file(tmp_path / "x.zarr.zip", size=1).targets[0]
+        with zipfile.ZipFile(target) as archive:
+            for member in archive.infolist():
+                assert member.external_attr >> 16 == 0o644
+                assert member.date_time == (1980, 1, 1, 0, 0, 0)
 
     def test_members_that_lead_out_are_refused(self, tmp_path):
         self.make(tmp_path / "x.zarr.zip", np.ones((1, 1, 2, 2)))

@@ -137,6 +137,7 @@ class ZarrSink(Sink):
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
                 for path in _files(self._root):
                     member = zipfile.ZipInfo(path.relative_to(self._root).as_posix())
+                    member.external_attr = 0o644 << 16  # else what unzip makes of it may not be read
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
                         shutil.copyfileobj(content, target)
             raw.flush()
