@@ -1,8 +1,8 @@
 """An array pooled to a size: where `pooling`, the plan and what comes out of them meet."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from lucid.streaming.engine import Output
 from lucid.streaming.plan import Plan, share_blocks
 
 
-@dataclass(frozen=True)
-class Mean:
+class Mean(NamedTuple):
     """One array pooled to one size: the arithmetic, the blocks, what comes out and where."""
 
     pooling: Pooling

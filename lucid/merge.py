@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -285,7 +285,7 @@ def _told(
             done += part.spec.nbytes
             return part.open()
 
-        return replace(part, open=opened)
+        return part._replace(open=opened)
 
     return [(mean, [told(part) for part in parts]) for mean, parts in every]
 

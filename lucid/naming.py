@@ -1,8 +1,8 @@
 """Names of outputs: which file, and in it which dataset, takes which size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lucid.errors import ArgumentError
 from lucid.formats.registry import ARCHIVE, Format, format_of_suffix
@@ -13,8 +13,7 @@ Size = tuple[int | None, int | None]
 SIZE, STEM, SLICE = "{size}", "{stem}", "{slice}"
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One output file, its format, and the numbers of the sizes that it takes."""
 
     path: Path

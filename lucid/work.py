@@ -58,7 +58,7 @@ def _absolute(pattern: str) -> str:
     return pattern if pattern.startswith("/") else f"/{pattern}"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Work:
     """The options of a call, checked, and what was done so far."""
 
@@ -329,7 +329,7 @@ class Work:
             journal.begin_commit()
             making = self.making
         else:
-            making = replace(self.making, overwrite=True)
+            making = self.making._replace(overwrite=True)
         with self.seconds.clock("write"):
             for target in targets:
                 with target.format.create(target.path, making) as sink:

@@ -4,10 +4,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn
 
 import click
 
@@ -31,8 +30,7 @@ Failure = tuple[str, Exception]
 STREAM = "-"
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One input: what is read, where it goes (`{size}` not yet filled in), how much there is of it."""
 
     source: str

@@ -60,18 +60,19 @@ def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pla
     right = ("bytes", "ratio", "blocks", "memory")
     names = ["file"] * with_files + ["dataset", "shape", "dtype", "bytes", "ratio"]
     for name in names + ["blocks", "memory"] * planned:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        # Of plain strings rich looks for markup and emoji, whose names take 3 ms to load.
+        made.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
     for report, d in rows:
         shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
         same = d.input_dtype == d.output_dtype
-        cells: list[Text | str] = [
+        cells = [
             Text(shown(_label(report, d))),
             shape,
-            d.input_dtype if same else f"{d.input_dtype} → {d.output_dtype}",
-            f"{size(d.input_bytes)} → {size(d.output_bytes)}",
-            f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
+            Text(d.input_dtype if same else f"{d.input_dtype} → {d.output_dtype}"),
+            Text(f"{size(d.input_bytes)} → {size(d.output_bytes)}"),
+            Text(f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–"),
         ]
-        plan: list[Text | str] = [f"{d.blocks:,}", size(d.blocks_bytes)]
+        plan = [Text(f"{d.blocks:,}"), Text(size(d.blocks_bytes))]
         made.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
     return made
 

@@ -14,11 +14,10 @@ A region is a tuple of slices with start and stop, one for each axis.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,7 @@ PROVENANCE = "lucid_pool"
 CHUNK_BYTES = 1 << 18
 
 
-@dataclass(frozen=True)
-class ArraySpec:
+class ArraySpec(NamedTuple):
     """One array in a file.
 
     `numbers` names the type of its elements as `lucid.pooling.dtypes` does; `dtype` is how they
@@ -57,7 +55,7 @@ class ArraySpec:
         if samples is None:
             return self
         start, stop, _ = samples.indices(self.shape[0])
-        return replace(self, shape=(max(0, stop - start), *self.shape[1:]), start=start)
+        return self._replace(shape=(max(0, stop - start), *self.shape[1:]), start=start)
 
     @property
     def nbytes(self) -> int:
@@ -65,8 +63,7 @@ class ArraySpec:
         return size_of(self.shape) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class Pooled:
+class Pooled(NamedTuple):
     """One array of means to be written: what it is made of, and its attribute `lucid_pool`."""
 
     source: ArraySpec
@@ -95,8 +92,7 @@ class Pooled:
         return size_of(self.shape) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """How an input file is read, whatever its format."""
 
     #: "bfloat16" if two-byte elements without a type are that.
@@ -105,8 +101,7 @@ class Reading:
     allow_external: bool = False
 
 
-@dataclass(frozen=True)
-class Making:
+class Making(NamedTuple):
     """How an output file is made, whatever its format."""
 
     overwrite: bool = False
@@ -244,8 +239,7 @@ class Source(Resource):
         """
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Means of some samples, in a shard: the array there, the number of its first sample, the shard."""
 
     spec: ArraySpec
@@ -278,7 +272,7 @@ class Sink(Resource):
 
     def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
         """Write an array whose means lie in shards, which follow one another without a gap."""
-        stored = replace(pooled, shape=pooled.stored_shape)
+        stored = pooled._replace(shape=pooled.stored_shape)
         for part in parts:
             with part.open() as shard:
                 for region in boxes_of(part.spec.shape, len(buffer) // pooled.dtype.itemsize):

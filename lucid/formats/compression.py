@@ -1,7 +1,7 @@
 """`--compression` as a value: which filter, at which level."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lucid.errors import ArgumentError
 
@@ -19,8 +19,7 @@ LEVELS: dict[str, range] = {
 CODECS = ("lz4", "lz4hc", "zstd", "zlib", "blosclz")
 
 
-@dataclass(frozen=True)
-class Compression:
+class Compression(NamedTuple):
     """A filter by name, what it compresses with, its level; None where the filter chooses."""
 
     name: str

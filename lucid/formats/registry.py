@@ -5,18 +5,16 @@ A format is one row here; its module is imported when a file needs it.
 
 import os
 import re
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.base import Making, Reading, Sink, Source
 from lucid.formats.files import is_marked, open_regular, refuse_existing, refuse_existing_folder
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A row: what the files are called and begin with, and where the code is."""
 
     name: str

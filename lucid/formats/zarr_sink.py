@@ -13,7 +13,6 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,7 @@ class ZarrSink(Sink):
 
     def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
         """Move the chunks that are the same in a shard, and write the cells of the others."""
-        stored = replace(pooled, shape=pooled.stored_shape)
+        stored = pooled._replace(shape=pooled.stored_shape)
         for part in parts:
             with part.open() as shard, refusals("output cannot be written"):
                 moved = self._filled[pooled.name].move(shard, part, self._root)

@@ -7,9 +7,8 @@ A tile of cells is summed by the kernels, mended by the rules, divided and round
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +48,7 @@ Tile = tuple[slice, Band, Band, Floats]
 SlabSums = tuple[slice, int, int, Sums]
 
 
-@dataclass(frozen=True)
-class Pooling:
+class Pooling(NamedTuple):
     """One way to pool planes: which windows, which numbers, which rule for NaN."""
 
     grid: Grid

@@ -4,8 +4,7 @@ A number type is named as NumPy names it. bfloat16 is not NumPy's own: an array 
 handled as the uint16 of its bits, so that no package is needed to read or write it.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 NAMES = (*FLOATS, *_NARROW, *_WIDE)
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """Number types of one pooling: elements of `source`, sums in `accumulator`, means as `result`."""
 
     source: str

@@ -141,20 +141,22 @@ def add_columns(tile: Floats, parts: Cuts, out: Floats) -> None:
     if len(tile) < GROUP or 0 < parts.step <= FEW_CELLS:
         _add_by_offset(tile[:, :, 0], parts, out[:, :, 0])
         return
-    for start, stop, first, matrix in _column_bands(parts, tile.dtype):
-        _product(tile[:, start:stop, 0], matrix, out[:, first : first + matrix.shape[1], 0])
+    for start, stop, chosen, matrix in _column_bands(parts, tile.dtype):
+        _product(tile[:, start:stop, 0], matrix, out[:, chosen, 0])
 
 
-Band = tuple[int, int, int, Floats]
+#: First cell, last, which intervals, and their 0/1 matrix as `_product` wants it.
+Band = tuple[int, int, slice, Floats]
 
 
 @lru_cache(maxsize=16)
 def _column_bands(parts: Cuts, dtype: np.dtype[np.floating]) -> list[Band]:
-    """Few neighbouring intervals at a time: (first cell, last, first interval, 0/1 matrix)."""
-    return [
-        (*parts[j : j + BAND].span, j, _indicator(parts[j : j + BAND].relative, dtype))
-        for j in range(0, len(parts), BAND)
-    ]
+    """Few neighbouring intervals at a time."""
+    bands = []
+    for j in range(0, len(parts), BAND):
+        few = parts[j : j + BAND]
+        bands.append((*few.span, slice(j, j + len(few)), _padded(_indicator(few.relative, dtype))))
+    return bands
 
 
 def _indicator(cuts: Cuts, dtype: np.dtype[np.floating]) -> Floats:
@@ -188,8 +190,8 @@ def _chain(tile: Floats, rows: Cuts, cols: Cuts) -> Floats:
     if inner == 1:
         # Flattened, a plane is one row and its windows are columns of a 0/1 matrix over its cells.
         flat, means = tile.reshape(planes, -1), sums.reshape(planes, -1)
-        for start, stop, first, matrix in _plane_bands(rows, cols, width, tile.dtype):
-            _product(flat[:, start:stop], matrix, means[:, first : first + matrix.shape[1]])
+        for start, stop, chosen, matrix in _plane_bands(rows, cols, width, tile.dtype):
+            _product(flat[:, start:stop], matrix, means[:, chosen])
         return sums
     for down in rows.combs:
         windows = _teeth(tile, 1, down)
@@ -206,13 +208,15 @@ def _plane_bands(rows: Cuts, cols: Cuts, width: int, dtype: np.dtype[np.floating
     down = _indicator(rows, dtype)
     if len(rows) * len(cols) <= WIDEST_BAND:
         whole = np.einsum("ri,cj->rcij", down, across).reshape(len(down) * width, -1)
-        return [(0, len(whole), 0, whole)]
+        return [(0, len(whole), slice(0, whole.shape[1]), _padded(whole))]
     width_of_band = -(-len(cols) // -(-len(cols) // WIDEST_BAND))
     bands = []
     for i, (top, bottom) in enumerate(zip(rows.starts, rows.stops, strict=True)):
         for j in range(0, len(cols), width_of_band):
             matrix = np.tile(across[:, j : j + width_of_band], (bottom - top, 1))
-            bands.append((int(top) * width, int(bottom) * width, i * len(cols) + j, matrix))
+            first = i * len(cols) + j
+            chosen = slice(first, first + matrix.shape[1])
+            bands.append((int(top) * width, int(bottom) * width, chosen, _padded(matrix)))
     return bands
 
 
@@ -322,17 +326,14 @@ def _fold_exactly(sums: Floats, errors: Floats, axis: int) -> tuple[Floats, Floa
 
 
 def _product(rows: Floats, matrix: Floats, out: Floats) -> None:
-    """`rows @ matrix` for a 0/1 matrix, every sum added in order from the first cell."""
-    windows = matrix.shape[1]
-    width = _in_order_width(rows.dtype, *matrix.shape)
-    if width == 0:
+    """`rows @ matrix` for a padded 0/1 matrix, every sum added in order from the first cell."""
+    windows, width = out.shape[1], matrix.shape[1]
+    if not _in_order_width(rows.dtype, len(matrix), windows):
         # Many times slower, but right: no BLAS seen so far comes here for all shapes.
         out[...] = 0
         for cell, window in zip(*np.nonzero(matrix), strict=True):
             out[:, window] += rows[:, cell]
         return
-    if width > windows:
-        matrix = np.pad(matrix, ((0, 0), (0, width - windows)))
     whole = len(rows) // GROUP * GROUP
     if whole:
         groups = rows[:whole].reshape(-1, GROUP, rows.shape[1])
@@ -344,6 +345,14 @@ def _product(rows: Floats, matrix: Floats, out: Floats) -> None:
         last = np.zeros((GROUP, rows.shape[1]), rows.dtype)
         last[: len(rows) - whole] = rows[whole:]
         out[whole:] = np.matmul(last, matrix)[: len(rows) - whole, :windows]
+
+
+def _padded(matrix: Floats) -> Floats:
+    """The matrix with columns of zeros behind it, as BLAS wants it: once, not for every tile."""
+    width = _in_order_width(matrix.dtype, *matrix.shape) or matrix.shape[1]
+    padded = np.zeros((len(matrix), width), matrix.dtype)
+    padded[:, : matrix.shape[1]] = matrix
+    return padded
 
 
 @lru_cache(maxsize=4096)

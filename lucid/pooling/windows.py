@@ -142,8 +142,7 @@ def split(starts: Ints, stops: Ints, pieces: int) -> tuple[Ints, Ints]:
     return edges[:, :-1].ravel(), edges[:, 1:].ravel()
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """One spatial axis: `n_out` windows over `n_in` cells, each of `slabs` slabs."""
 
     n_in: int
@@ -183,8 +182,7 @@ def longest_window(n_in: int, n_out: int) -> int:
     return whole + (1 if n_out % rest == 0 else 2) if n_out > 1 else n_in
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """How a plane of `rows.n_in` x `cols.n_in` is pooled to `rows.n_out` x `cols.n_out`."""
 
     rows: Axis

@@ -50,8 +50,7 @@ class Pool(Protocol):
         """Begin the sums of windows whose cells come in pieces."""
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """One array of means: how it is pooled from which blocks, and where it goes."""
 
     plan: Plan

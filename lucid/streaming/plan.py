@@ -15,8 +15,7 @@ twice unless a plane exceeds the limit. Windows that exceed it are read slab by 
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lucid.errors import MemoryLimitError
 from lucid.formats.base import ArraySpec, Region, size_of
@@ -31,8 +30,7 @@ BLOCK_BYTES = 4 << 20
 SUM_BYTES = 32
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What is read at once: slabs of the rows and columns of one block."""
 
     block: "Block"
@@ -42,8 +40,7 @@ class Piece:
     last: bool
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A box of windows that is written at once."""
 
     lead: tuple[Span, ...]
@@ -57,8 +54,7 @@ class Block:
         return tuple(slice(*span) for span in (*self.lead, self.rows, self.cols, *self.trail))
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """What a block of a given shape takes."""
 
     input_bytes: int
@@ -72,8 +68,7 @@ class Costs:
         return self.input_bytes + self.output_bytes + self.chunk_bytes + self.sums_bytes
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How one array is streamed: the shape of its blocks, and what they cost."""
 
     spec: ArraySpec
@@ -251,7 +246,7 @@ def make_plan(
     smallest = None
     for count in range(workers, 0, -1):
         budget = max_memory // count
-        plan = _shrink(replace(whole, workers=count), budget)
+        plan = _shrink(whole._replace(workers=count), budget)
         if plan.costs.total_bytes <= budget:
             return _tune(plan, min(budget, BLOCK_BYTES), whole_planes=whole_planes)
         smallest = plan
@@ -296,7 +291,7 @@ def make_plans(
         return planned(max_memory, whole=whole_planes)
     least = min(plans, key=lambda plan: size_of(plan.lead))
     fewest = min(plan.workers for plan in plans)
-    return [replace(plan, lead=least.lead, workers=fewest) for plan in plans]
+    return [plan._replace(lead=least.lead, workers=fewest) for plan in plans]
 
 
 def share_blocks(plans: Sequence[Plan]) -> bool:
@@ -329,31 +324,31 @@ def _fewer_samples(plan: Plan) -> Plan:
         if length > 1:
             lead[axis] = _half(length)
             break
-    return replace(plan, lead=tuple(lead))
+    return plan._replace(lead=tuple(lead))
 
 
 def _fewer_rows(plan: Plan) -> Plan:
     rows = _half(plan.rows)
-    return replace(plan, rows=rows, row_slabs=rows * plan.grid.rows.slabs)
+    return plan._replace(rows=rows, row_slabs=rows * plan.grid.rows.slabs)
 
 
 def _less_trail(plan: Plan) -> Plan:
     if not plan.trail:
         return plan
-    return replace(plan, trail=(*plan.trail[:-1], _half(plan.trail[-1])))
+    return plan._replace(trail=(*plan.trail[:-1], _half(plan.trail[-1])))
 
 
 def _fewer_cols(plan: Plan) -> Plan:
     cols = _half(plan.cols)
-    return replace(plan, cols=cols, col_slabs=cols * plan.grid.cols.slabs)
+    return plan._replace(cols=cols, col_slabs=cols * plan.grid.cols.slabs)
 
 
 def _fewer_row_slabs(plan: Plan) -> Plan:
-    return replace(plan, row_slabs=_half(plan.row_slabs))
+    return plan._replace(row_slabs=_half(plan.row_slabs))
 
 
 def _fewer_col_slabs(plan: Plan) -> Plan:
-    return replace(plan, col_slabs=_half(plan.col_slabs))
+    return plan._replace(col_slabs=_half(plan.col_slabs))
 
 
 def _tune(plan: Plan, target: int, *, whole_planes: bool) -> Plan:
@@ -378,7 +373,7 @@ def _grow(plan: Plan, target: int) -> Plan:
         if room > 1:
             lead = list(plan.lead)
             lead[axis] = max(1, min(shape[axis], lead[axis] * room))
-            plan = replace(plan, lead=tuple(lead))
+            plan = plan._replace(lead=tuple(lead))
         if plan.lead[axis] < shape[axis]:
             break
     return plan
