@@ -144,7 +144,11 @@ def _pools(tasks: list[Task], dask: str | None, threads: int | None, *, dry_run:
 
             def pool(*args: Any, threads: int | None, **options: Any) -> Report:
                 threads = None if is_local else threads
-                return cluster.pool_file_on(client, *args, threads=threads, **options)
+                try:
+                    return cluster.pool_file_on(client, *args, threads=threads, **options)
+                except BaseException as error:
+                    error.add_note("shards that are done are kept, and the same command goes on with them")
+                    raise
 
             yield lambda _: pool
         return

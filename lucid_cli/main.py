@@ -179,7 +179,8 @@ def run(args: list[str]) -> int:
     except click.UsageError as error:
         return complain(f"{error.format_message()} ({NAME} --help lists the options)", USAGE)
     except Stopped as stopped:
-        return complain(f"stopped by {stopped.signal.name}", 128 + stopped.signal)
+        told = [f"stopped by {stopped.signal.name}", *getattr(stopped, "__notes__", ())]
+        return complain("; ".join(told), 128 + stopped.signal)
     except ReaderGoneError:
         # End as other filters do, without a word, also from the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -265,7 +265,8 @@ class TestCommand:
         os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert told == "lucid-pool: stopped by SIGINT\n"
+        kept = "shards that are done are kept, and the same command goes on with them"
+        assert told == f"lucid-pool: stopped by SIGINT; {kept}\n"
         assert len(list(tmp_path.glob(".*.shards/*.npy"))) > 0
         assert not (tmp_path / "x.pooled.npy").exists()
         with pytest.raises(ProcessLookupError):
