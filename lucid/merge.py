@@ -7,6 +7,7 @@ output is prepared from the source as in a single run, and the means are copied 
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,7 @@ from lucid.formats.base import Making, Part, Reading, Source
 from lucid.formats.registry import format_of_content
 from lucid.job import DEFAULT_MAX_MEMORY, FilePath
 from lucid.mean import Mean
-from lucid.naming import targets_of
+from lucid.naming import Target, targets_of
 from lucid.nn.functional import check_threads
 from lucid.parallel import available_cpus
 from lucid.report import DatasetReport, OnProgress, Progress, Report, peak_memory_bytes
@@ -98,7 +99,7 @@ def merge_files(
     read = [read_shard(Path(path)) for path in shards]
     first = read[0]
     _check_alike(read)
-    work = _work_of(first, max_memory, workers, overwrite=overwrite, dry_run=dry_run)
+    work = _work_of(first, workers, overwrite=overwrite, dry_run=dry_run)
     with _named(f"source {first.source}"):
         format_ = format_of_content(first.source)
     targets = targets_of(first.source, format_, None if target is None else os.fspath(target), work.sizes)
@@ -121,16 +122,8 @@ def merge_files(
         ]
         if not dry_run:
             begun = time.perf_counter()
-            every = _told(every, first.source, on_progress)
-            for one in targets:
-                chosen = [(mean.pooled, parts) for mean, parts in every if mean.target == one.path]
-                with one.format.create(one.path, work.making) as sink:
-                    sink.begin(source, [pooled for pooled, _ in chosen])
-                    buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
-                    for pooled, parts in chosen:
-                        sink.join(pooled, parts, buffer)
-                    source.check_unchanged()
-                    sink.commit()
+            told = _told(every, first.source, on_progress)
+            _write(targets, told, source, work.making, min(COPY_BYTES, max_memory))
             seconds = time.perf_counter() - begun
     return Report(
         first.source,
@@ -145,6 +138,25 @@ def merge_files(
         peak_memory_bytes(),
         dry_run,
     )
+
+
+def _write(
+    targets: Sequence[Target],
+    every: list[tuple[Mean, list[Part]]],
+    source: Source,
+    making: Making,
+    buffer_bytes: int,
+) -> None:
+    """Make the outputs of a single run, with means that lie in shards."""
+    buffer = np.empty(buffer_bytes, np.uint8)
+    for target in targets:
+        chosen = [(mean.pooled, parts) for mean, parts in every if mean.target == target.path]
+        with target.format.create(target.path, making) as sink:
+            sink.begin(source, [pooled for pooled, _ in chosen])
+            for pooled, parts in chosen:
+                sink.join(pooled, parts, buffer)
+            source.check_unchanged()
+            sink.commit()
 
 
 def read_shard(path: Path) -> Shard:
@@ -213,7 +225,7 @@ def _check_alike(shards: Sequence[Shard]) -> None:
         raise FormatError(f"shards were made by version {first.version}; this one is {lucid.__version__}")
 
 
-def _work_of(shard: Shard, max_memory: int, workers: int, *, overwrite: bool, dry_run: bool) -> Work:
+def _work_of(shard: Shard, workers: int, *, overwrite: bool, dry_run: bool) -> Work:
     """The work of a single run with a shard's options."""
     options = shard.options
     try:
@@ -225,7 +237,7 @@ def _work_of(shard: Shard, max_memory: int, workers: int, *, overwrite: bool, dr
             dtype=options["dtype"],
             reading=Reading(options["input_dtype"], options["allow_external"]),
             nan=options["nan"],
-            max_memory=max_memory,
+            max_memory=sys.maxsize,  # nothing is read by the plan
             workers=workers,
             making=Making(overwrite, options["carry"], options["compression"], workers, joins=True),
             resume=False,

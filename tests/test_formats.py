@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -394,6 +395,29 @@ class TestZarr(Contract):
         assert name in str(codecs[0]).lower() if codecs else name == "none"
         with pytest.raises(ArgumentError, match="`compression` is 'lzf'; Zarr has"):
             lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, compression="lzf")
+
+    @pytest.mark.parametrize("compression", ["keep", "gzip:1", "zstd", "blosc", "lz4"])
+    def test_no_time_enters_a_chunk(self, tmp_path, zarr, compression, monkeypatch):
+        numcodecs = pytest.importorskip("numcodecs")
+        codec = zarr.codecs.GzipCodec() if self.version == 3 else numcodecs.GZip()
+        made = zarr.create_array(
+            tmp_path / "x.zarr",
+            shape=(4, 3, 5, 6),
+            chunks=(2, 3, 5, 6),
+            shards=(4, 3, 5, 6) if self.options else None,
+            dtype="f4",
+            compressors=codec,
+            zarr_format=self.version,
+        )
+        made[:] = 7
+        digests = set()
+        for now in (1e9, 2e9):
+            monkeypatch.setattr(time, "time", lambda now=now: now)
+            target = tmp_path / f"{now}.zarr"
+            lucid.pool_file(tmp_path / "x.zarr", target, size=2, compression=compression)
+            digests.add(digest(target))
+            assert (self.load(target) == 7).all()
+        assert len(digests) == 1
 
     def test_slices_join_to_the_same_bytes(self, tmp_path, rng):
         self.make(tmp_path / "x.zarr", rng.standard_normal((25, 3, 5, 6)))

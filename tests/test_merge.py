@@ -123,6 +123,15 @@ def test_a_shard_is_a_file_of_its_samples(source, tmp_path):
         assert json.loads(part["few/more"].attrs["lucid_pool"])["shard"]["slice"] == [80, 90]
 
 
+def test_a_merge_needs_no_memory_for_chunks_of_the_source(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((4, 8, 256, 256)), chunks=(4, 8, 256, 256), compression="gzip")
+    shards = list(shards_of(tmp_path / "x.h5", [0, 2], tmp_path, size=4))
+    merged = lucid.merge_files(shards, tmp_path / "y.h5", max_memory=1 << 20).targets[0]
+    single = lucid.pool_file(tmp_path / "x.h5", tmp_path / "z.h5", size=4).targets[0]
+    assert merged.read_bytes() == single.read_bytes()
+
+
 class TestWhatDoesNotBelongTogether:
     @pytest.fixture
     def source(self, tmp_path, rng):

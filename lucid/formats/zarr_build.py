@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lucid.errors import ArgumentError
 from lucid.formats.base import PROVENANCE, Pooled, Source, fitted_chunks
 from lucid.formats.compression import Compression
 from lucid.formats.zarr import ZarrSource
+from lucid.formats.zarr_codecs import compressors
 from lucid.formats.zarr_ome import described_again
 from lucid.formats.zarr_tree import consolidated, refusals
 
@@ -207,47 +207,3 @@ def _shards(origin: Any, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, 
     most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
     wanted = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, w) for m, w in zip(most, wanted, strict=True))
-
-
-def check_compression(compression: Compression | None) -> None:
-    """Raise for what Zarr has no codec for."""
-    if compression is not None and compression.name not in ("none", "gzip", "zstd", "lz4", "blosc"):
-        raise ArgumentError(
-            f"`compression` is {compression.name!r}; Zarr has none, gzip, zstd, lz4, blosc and blosc-zstd, …"
-        )
-
-
-def compressors(compression: Compression | None, origin: Any, zarr_format: Any) -> Any:
-    """The codecs of an output: as chosen, or as the source has them, or those that zarr takes."""
-    import numcodecs
-    from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
-
-    if compression is None:
-        return "auto" if origin is None else [_kept(codec) for codec in origin.compressors] or None
-    name, level = compression.name, compression.level
-    if name == "none":
-        return None
-    if name == "gzip":
-        level = 4 if level is None else level
-        return GzipCodec(level=level) if zarr_format == 3 else numcodecs.GZip(level=level)
-    if name == "zstd":
-        level = level or 0
-        return ZstdCodec(level=level) if zarr_format == 3 else numcodecs.Zstd(level=level)
-    if name == "lz4":
-        return zarr.codecs.numcodecs.LZ4() if zarr_format == 3 else numcodecs.LZ4()
-    codec: Any = compression.codec or "lz4"
-    level = 5 if level is None else level
-    if zarr_format == 3:
-        return BloscCodec(cname=codec, clevel=level, shuffle="shuffle")
-    return numcodecs.Blosc(cname=codec, clevel=level, shuffle=numcodecs.Blosc.SHUFFLE)
-
-
-def _kept(codec: Any) -> Any:
-    """A compressor for elements of another size: Blosc of version 3 notes the size of the source's."""
-    from zarr.codecs import BloscCodec
-
-    if isinstance(codec, BloscCodec):
-        return BloscCodec(
-            cname=codec.cname, clevel=codec.clevel, shuffle=codec.shuffle, blocksize=codec.blocksize
-        )
-    return codec

@@ -39,7 +39,8 @@ from lucid.formats.files import Replacement, read_region, refuse_taken, write_re
 from lucid.formats.folders import FolderReplacement
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr import ZarrSource
-from lucid.formats.zarr_build import Builder, check_compression
+from lucid.formats.zarr_build import Builder
+from lucid.formats.zarr_codecs import check_compression
 from lucid.formats.zarr_tree import quiet, refusals
 
 
