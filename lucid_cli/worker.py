@@ -7,10 +7,12 @@ batch; forked on Linux, it takes a few milliseconds to start.
 """
 
 import multiprocessing
+import resource
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,11 +20,17 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from lucid.errors import FileError, LucidError
-from lucid.job import pool_file
+from lucid.job import DEFAULT_MAX_MEMORY, pool_file
+from lucid.parallel import available_cpus
 from lucid.report import Progress, Report
 
 #: Seconds without an event, a byte read or a byte written, after which a worker is taken to hang.
 HANG_SECONDS = 60.0
+#: Memory that a call may take beyond `max_memory`, and for each thread: far more than any needs. Some of the
+#: codecs of HDF5 and Zarr know no limit, and a chunk of a megabyte may hold a hundred gigabytes of zeros.
+MARGIN_BYTES, THREAD_BYTES = 8 << 30, 256 << 20
+#: What the user's shell has set, as by `ulimit -v`.
+_SET_LIMIT = resource.getrlimit(resource.RLIMIT_AS)[0]
 #: Seconds that a worker has to clean up.
 STOP_SECONDS = 0.8
 
@@ -146,6 +154,7 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
             args, options = pipe.recv()
         except EOFError:
             return
+        limit_memory(options)
         try:
             report = pool_file(*args, on_progress=lambda event: pipe.send(("progress", event)), **options)
         except (LucidError, MemoryError) as error:
@@ -154,6 +163,17 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
             return  # the parent is gone
         else:
             pipe.send(("report", report))
+
+
+def limit_memory(options: dict[str, Any]) -> None:
+    """Let this process have as much memory as a call can need, and no more, where the system can say so."""
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        threads = options.get("threads") or available_cpus()
+        wanted = pages * resource.getpagesize() + options.get("max_memory", DEFAULT_MAX_MEMORY)
+        wanted += MARGIN_BYTES + threads * THREAD_BYTES
+        limit = wanted if _SET_LIMIT == resource.RLIM_INFINITY else min(wanted, _SET_LIMIT)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _terminate(_: int, __: FrameType | None) -> NoReturn:

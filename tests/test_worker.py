@@ -1,5 +1,6 @@
 """One input's native crash, hang or failure costs that input only."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lucid.errors import DatasetError, FileError
+from lucid.errors import DatasetError, FileError, FormatError
 from lucid_cli import worker
 from lucid_cli.worker import Worker
 
@@ -110,3 +111,20 @@ def test_an_interrupt_ends_the_worker_too(folder):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+def test_a_chunk_that_grows_beyond_memory(folder, monkeypatch):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+    made = zarr.create_array("x.zarr", shape=(2, 2, 4, 4), dtype="f4", compressors=zarr.codecs.GzipCodec())
+    made[:] = 1
+    part = gzip.compress(bytes(1 << 26))
+    next(p for p in Path("x.zarr", "c").rglob("*") if p.is_file()).write_bytes(
+        part * 64
+    )  # 4 GiB of zeros in 4 MB
+    monkeypatch.setattr(worker, "MARGIN_BYTES", 1 << 28)
+    with Worker() as one:
+        with pytest.raises(FormatError, match="a chunk grows beyond all memory when it is decoded"):
+            one.pool_file("x.zarr", "y.zarr", size=2, on_progress=None)
+        # The same process does the next one.
+        assert one.pool_file("a.h5", "z.h5", size=2, on_progress=None).targets[0].exists()

@@ -185,6 +185,8 @@ def refusals(what: str) -> Iterator[None]:
         yield
     except LucidError:
         raise
+    except MemoryError as error:
+        raise FormatError(f"{what}: a chunk grows beyond all memory when it is decoded") from error
     except FileNotFoundError as error:
         raise NotFoundError(f"{what}: no such file {error.filename or ''}".rstrip()) from error
     except ImportError as error:
