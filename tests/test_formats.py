@@ -504,6 +504,27 @@ class TestZarr(Contract):
         )
         assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
 
+    def test_in_place_where_the_system_cannot_exchange_names(self, tmp_path, monkeypatch):
+        from lucid.formats import folders
+
+        monkeypatch.setattr(folders, "_rename", lambda *_: False)
+        self.make(tmp_path / "x.zarr", np.full((4, 3, 5, 6), 2.0))
+        for overwrite in (False, True):
+            lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, overwrite=overwrite)
+        assert (self.load(tmp_path / "y.zarr") == 2).all()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zarr", "y.zarr"]
+
+    def test_a_name_that_is_taken_meanwhile(self, tmp_path):
+        self.make(tmp_path / "x.zarr", np.ones((4, 3, 5, 6)))
+
+        def take(_):
+            (tmp_path / "y.zarr").mkdir(exist_ok=True)
+
+        with pytest.raises(ExistsError, match="exists by now"):
+            lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, on_progress=take)
+        assert list((tmp_path / "y.zarr").iterdir()) == []
+        assert len(list(tmp_path.iterdir())) == 2
+
     def test_to_and_from_other_formats(self, tmp_path, rng):
         array = rng.standard_normal((4, 3, 5, 6)).astype("f4")
         expected = lucid.nn.functional.adaptive_avg_pool2d(array, 2)

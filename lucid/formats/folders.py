@@ -36,6 +36,8 @@ class FolderReplacement(Replacement):
             raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
         with suppress(OSError):  # as for files
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not self.path.exists():  # taken for stale in the moment before the lock
+            raise FileError(f"output {self.target} is being written by another run")
         return self._lock
 
     def commit(self) -> None:
