@@ -558,6 +558,8 @@ class TestZarr(Contract):
             lucid.pool_file(f"{url}/x.zarr", f"{url}/x.zarr", size=2, overwrite=True)
         with pytest.raises(FileError, match="lies within the input"):
             lucid.pool_file(f"{url}/x.zarr", f"{url}/x.zarr/y.zarr", size=2)
+        with pytest.raises(FileError, match="is only read; name another with -o"):
+            lucid.pool_file(f"{url}/x.zarr", "http://127.0.0.1:9/y.zarr", size=2)
         assert not list(Path.cwd().glob("memory:*"))
 
     def test_bfloat16(self, tmp_path, zarr):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.errors import ExistsError
+from lucid.errors import ExistsError, FileError
 from lucid.formats.base import (
     Array,
     Making,
@@ -146,6 +146,8 @@ class ZarrSink(Sink):
     def _refuse_taken(self) -> None:
         import fsspec
 
+        if str(self._url).startswith("http"):
+            raise FileError(f"output {self._url} is on a server that is only read; name another with -o")
         self._system, self._place = fsspec.core.url_to_fs(self._url)
         if self._system.exists(self._place) and not self.making.overwrite:
             raise ExistsError(f"output {self._url} exists already; -f (overwrite=True) replaces it")
