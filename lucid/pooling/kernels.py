@@ -227,6 +227,11 @@ def _run(tile: Floats, rows: Cuts) -> tuple[Floats, Floats | None]:
     pieces = -(-rows.longest * width * tile.itemsize // RUN_BYTES)
     sums = np.empty((planes, len(rows), pieces, inner), tile.dtype)
     for i, (start, stop) in enumerate(zip(rows.starts * width, rows.stops * width, strict=True)):
+        if inner == 1 and (stop - start) % pieces == 0:
+            # All at once, as memory has them: 14x14 -> 1 in float64 took 4.9 ms piece by piece.
+            equal = cells[:, start:stop, 0].reshape(planes, pieces, -1)
+            np.einsum("pqk->pq", equal, out=sums[:, i, :, 0])
+            continue
         edges = start + np.arange(pieces + 1) * (stop - start) // pieces
         for k in range(pieces):
             _add_run(cells[:, edges[k] : edges[k + 1]], sums[:, i, k])
