@@ -15,6 +15,7 @@ from lucid.nn.functional import NanRule, OutputSize, check_dimension, check_thre
 from lucid.parallel import available_cpus
 from lucid.pooling.dtypes import FLOATS
 from lucid.report import OnProgress, Report, peak_memory_bytes
+from lucid.streams import pool_stream
 from lucid.work import Work
 
 DEFAULT_MAX_MEMORY = 256 << 20
@@ -139,7 +140,7 @@ def pool_file(
     output = target if target is None or hasattr(target, "write") else os.fspath(target)
     try:
         if not isinstance(source, str | os.PathLike):
-            work.pool_stream(Stream(source), output)
+            pool_stream(work, Stream(source), output)
         else:
             work.pool_path(Path(source), output)
     except (LucidError, BrokenPipeError):

@@ -3,15 +3,14 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import lucid
-from lucid.errors import DatasetError, ExistsError, FileError, FormatError
+from lucid.errors import DatasetError, ExistsError, FileError
 from lucid.formats.base import (
     Array,
     ArraySpec,
@@ -25,8 +24,8 @@ from lucid.formats.base import (
 )
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
-from lucid.formats.pipe import STREAM, NpyStreamSink, NpyStreamSource, Spool, Stream
-from lucid.formats.registry import NPY, Format, format_of_content, format_of_start, url_of
+from lucid.formats.pipe import STREAM, NpyStreamSink
+from lucid.formats.registry import Format, format_of_content, url_of
 from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
 from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
@@ -34,28 +33,9 @@ from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import numbers
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport, OnProgress, Progress
+from lucid.selection import chosen
 from lucid.streaming.engine import Output, Seconds, run
-from lucid.streaming.plan import make_plans, share_blocks
-
-
-def _chosen(specs: tuple[ArraySpec, ...], patterns: Sequence[str]) -> list[ArraySpec]:
-    """The arrays that any pattern matches; every pattern must match one."""
-    if not patterns:
-        return list(specs)
-    names = [spec.name for spec in specs]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, _absolute(pattern)) for name in names):
-            listed = ", ".join(names) if names != [""] else "one array without a name"
-            from difflib import get_close_matches  # takes 3 ms to load
-
-            close = get_close_matches(_absolute(pattern), names, 1)
-            hint = f"did you mean {close[0]!r}? it has: " if close else "it has "
-            raise DatasetError(f"has no dataset {pattern!r} that can be pooled; {hint}{listed}")
-    return [s for s in specs if any(fnmatchcase(s.name, _absolute(p)) for p in patterns)]
-
-
-def _absolute(pattern: str) -> str:
-    return pattern if pattern.startswith("/") else f"/{pattern}"
+from lucid.streaming.plan import make_plans
 
 
 @dataclass(eq=False, repr=False)
@@ -84,7 +64,7 @@ class Work:
     def pool_path(self, path: Path, output: Any) -> None:
         """Pool a file that can be read anywhere."""
         format_ = format_of_content(path)
-        targets = self._targets(path, format_, output)
+        targets = self.targets(path, format_, output)
         continues = self.resume and journal_paths(targets[0].path)[0].exists() if targets else False
         if self.resume and not continues and not self.making.overwrite:
             self.skipped = all(target.path.exists() for target in targets)
@@ -93,84 +73,22 @@ class Work:
         for target in targets:
             _refuse(path, target, overwrite=self.making.overwrite or continues)
         with format_.open(path, self.reading) as source:
-            self._pool(source, targets, output)
+            self.pool(source, targets, output)
 
-    def pool_stream(self, stream: Stream, output: Any) -> None:
-        """Pool what a stream brings: an HDF5 file, or `.npy` arrays to its end."""
-        start = stream.peek(8)
-        if start and format_of_start(start) not in (NPY, None):
-            self._pool_spooled(lambda spool: stream.copy_to(spool.file, None), output)
-            return
-        if not start:
-            raise FormatError("is empty; expected a .npy array or an HDF5 file")
-        index = 0
-        while stream.peek(1):
-            source = NpyStreamSource(stream, index, self.reading)
-            self._pool_array(stream, source, output)
-            if self.dry_run:
-                return
-            index += 1
-
-    def _pool_array(self, stream: Stream, source: NpyStreamSource, output: Any) -> None:
-        """Pool one array of a stream as it comes, or from a spool if that cannot be."""
-
-        def check_end() -> None:
-            if not hasattr(output, "write") and stream.peek(1):
-                raise FormatError("holds several arrays; write them to standard output, -o -")
-
-        targets = self._stream_targets(NPY, output)
-        (spec,) = source.arrays(len(self.layout))
-        plans = [mean.plan for mean in self._means(spec, targets, in_sequence=True)]
-        streams = share_blocks(plans) and all(plan.is_sequential for plan in plans) and plans[0].workers > 1
-        if streams or self.dry_run:
-            self._pool(source, targets, output, check_end)
-        else:
-            self._pool_spooled(source.spool, output, check_end, name=source.name)
-
-    def _pool_spooled(
-        self,
-        fill: Callable[[Spool], None],
-        output: Any,
-        before_commit: Callable[[], None] | None = None,
-        *,
-        name: str = "",
-    ) -> None:
-        spool = Spool()
-        try:
-            fill(spool)
-            spool.file.flush()
-            format_ = format_of_content(spool.path)
-            targets = self._stream_targets(format_, output)
-            with format_.open(spool.path, self.reading) as source:
-                spool.forget()
-                self._pool(source, targets, output, before_commit)
-            if name:
-                self.done[-len(self.sizes) :] = [
-                    replace(done, name=name) for done in self.done[-len(self.sizes) :]
-                ]
-        finally:
-            spool.close()
-
-    def _targets(self, source: Path, format_: Format, output: Any) -> tuple[Target, ...]:
+    def targets(self, source: Path, format_: Format, output: Any) -> tuple[Target, ...]:
         """Where each size goes; a stream takes them all and is no file."""
         if hasattr(output, "write"):
             return ()
         return targets_of(source, format_, output, self.sizes, self.part)
 
-    def _stream_targets(self, format_: Format, output: Any) -> tuple[Target, ...]:
-        """The same for an input that has no path, each of them free to be written."""
-        targets = self._targets(STREAM, format_, output)
-        for target in targets:
-            target.format.refuse_existing(target.path, overwrite=self.making.overwrite)
-        return targets
-
-    def _pool(
+    def pool(
         self,
         source: Source,
         targets: tuple[Target, ...],
         output: Any,
         before_commit: Callable[[], None] | None = None,
     ) -> None:
+        """Pool an open source into all targets, or into a stream."""
         specs, arrays = self.means_of(source, targets)
         if not self.dry_run and self.resume:
             facts = self._facts(source, specs, arrays)
@@ -201,13 +119,13 @@ class Work:
             No array has any of the samples wanted.
 
         """
-        specs = _chosen(source.arrays(len(self.layout)), self.datasets)
+        specs = chosen(source.arrays(len(self.layout)), self.datasets)
         lengths = [spec.shape[0] for spec in specs]
         if self.part is not None and any(lengths) and not any(s.part(self.part).shape[0] for s in specs):
             raise DatasetError(f"has {max(lengths)} samples; expected some in slice {slice_name(self.part)}")
         shard = None if self.part is None else self.facts_of_shard(source, specs)
         return specs, [
-            list(self._means(spec, targets, in_sequence=source.in_sequence, shard=shard)) for spec in specs
+            list(self.means(spec, targets, in_sequence=source.in_sequence, shard=shard)) for spec in specs
         ]
 
     def facts_of_shard(self, source: Source, specs: list[ArraySpec]) -> dict[str, Any]:
@@ -230,7 +148,7 @@ class Work:
             "options": options,
         }
 
-    def _means(
+    def means(
         self,
         spec: ArraySpec,
         targets: tuple[Target, ...],
