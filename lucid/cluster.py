@@ -26,7 +26,7 @@ import lucid
 from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError, NotFoundError
 from lucid.formats.base import Reading
 from lucid.formats.files import digest
-from lucid.formats.registry import format_of_content, url_of
+from lucid.formats.registry import format_of_content, resolved, url_of
 from lucid.job import FilePath, pair_of, pool_file
 from lucid.merge import merge_files
 from lucid.naming import SIZE, SLICE, size_name, slice_name, suffix_of
@@ -45,6 +45,8 @@ TASK_BYTES = 64 << 20
 MOST_TASKS = 1 << 14
 #: How often a task is tried again on another worker.
 RETRIES = 3
+#: Letters by which a folder of shards belongs to an input and options.
+TOKEN = 12
 #: The address that stands for a cluster on this machine, of one process for each CPU.
 LOCAL = "local"
 #: HDF5 lets one thread of a process in at a time: a task waits until the one before it is done.
@@ -170,7 +172,7 @@ def pool_file_on(
     sizes = options["size"] if isinstance(options["size"], list) else [options["size"]]
     name = str(folder / _shard_name(plan))
     each = (name.replace(SIZE, size_name(pair_of(size))) for size in sizes)
-    job = _Job(path.resolve(), name, tuple(dict.fromkeys(each)), options | {"threads": threads})
+    job = _Job(resolved(path), name, tuple(dict.fromkeys(each)), options | {"threads": threads})
     done = list(_run(client, job, spans, plan, on_progress))
     for one in done:
         for shard, checksum in one.shards.items():
@@ -180,7 +182,8 @@ def pool_file_on(
     merged = merge_files(
         [shard for one in done for shard in one.shards], output, overwrite=overwrite, **limits
     )
-    for left in folder.parent.glob(f".{_escaped(plan.targets[0].name)}.*.shards"):
+    # Those of other options or an older input, too; a token is as long as that.
+    for left in folder.parent.glob(f".{_escaped(plan.targets[0].name)}.{'?' * TOKEN}.shards"):
         shutil.rmtree(left, ignore_errors=True)
     return replace(
         merged,
@@ -283,10 +286,10 @@ def _shards_folder(plan: Report, options: dict[str, Any]) -> Path:
         signature = source.signature(source.arrays(len(options.get("layout", "NCHW"))))
     fitting = {name: value for name, value in options.items() if name not in ("max_memory", "threads")}
     token = digest(
-        lucid.__version__, signature, str(plan.source.resolve()), json.dumps(fitting, default=repr)
+        lucid.__version__, signature, str(resolved(plan.source)), json.dumps(fitting, default=repr)
     )
     first = plan.targets[0]
-    return first.resolve().parent / f".{first.name}.{token[:12]}.shards"
+    return first.resolve().parent / f".{first.name}.{token[:TOKEN]}.shards"
 
 
 def _shard_name(plan: Report) -> str:

@@ -25,7 +25,7 @@ from lucid.formats.base import (
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
 from lucid.formats.pipe import STREAM, NpyStreamSink
-from lucid.formats.registry import Format, format_of_content, url_of
+from lucid.formats.registry import Format, format_of_content, resolved, url_of
 from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
 from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
@@ -143,7 +143,7 @@ class Work:
             "compression": self.making.compression,
         }
         return {
-            "source": str(source.path.resolve()),
+            "source": str(resolved(source.path)),
             "signature": source.signature(specs),
             "options": options,
         }
@@ -297,7 +297,7 @@ class Work:
         ]
         return {
             "version": lucid.__version__,
-            "input": [str(source.path.resolve()), source.signature(specs)],
+            "input": [str(resolved(source.path)), source.signature(specs)],
             "options": [
                 [mean.pooled.provenance, mean.pooled.numbers, str(mean.target), mean.pooled.name]
                 for means in arrays

@@ -104,6 +104,17 @@ def test_zarr(client, tmp_path, rng, suffix):
     assert files_of(one) == files_of(two)
 
 
+def test_an_input_behind_a_url(client, tmp_path, rng):
+    zarr = pytest.importorskip("zarr")
+    zarr.save_array(tmp_path / "x.zarr", rng.standard_normal((300, 4, 9, 9)))
+    url = (tmp_path / "x.zarr").as_uri()
+    one = lucid.pool_file(url, tmp_path / "one.npy", size=2).targets[0]
+    (tmp_path / ".two.npy.x.0123456789ab.shards").mkdir()  # of another output, which stays
+    two = cluster.pool_file_on(client, url, tmp_path / "two.npy", size=2, task_bytes=TASK_BYTES).targets[0]
+    assert one.read_bytes() == two.read_bytes()
+    assert len(left_beside(two)) == 1
+
+
 def files_of(path):
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -558,6 +558,17 @@ class TestZarr(Contract):
             lucid.pool_file(f"{url}/x.zarr", f"{url}/x.zarr", size=2, overwrite=True)
         with pytest.raises(FileError, match="lies within the input"):
             lucid.pool_file(f"{url}/x.zarr", f"{url}/x.zarr/y.zarr", size=2)
+        shards = [
+            lucid.pool_file(
+                f"{url}/x.zarr", tmp_path / f"{start}.zarr", size=2, slice=slice(start, start + 2)
+            )
+            for start in (0, 2)
+        ]
+        merged = lucid.merge_files([shard.targets[0] for shard in shards], tmp_path / "merged.zarr").targets[
+            0
+        ]
+        single = lucid.pool_file(f"{url}/x.zarr", tmp_path / "single.zarr", size=2).targets[0]
+        assert digest(merged) == digest(single)
         with pytest.raises(FileError, match="is only read; name another with -o"):
             lucid.pool_file(f"{url}/x.zarr", "http://127.0.0.1:9/y.zarr", size=2)
         assert not list(Path.cwd().glob("memory:*"))

@@ -112,6 +112,11 @@ def url_of(path: Path) -> str | None:
     return f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
 
+def resolved(path: Path) -> Path:
+    """A path by which an input is found from any folder; a URL is one."""
+    return path if url_of(path) is not None else path.resolve()
+
+
 def format_of_start(start: bytes) -> Format | None:
     """The format of what begins so, if any does."""
     return next((f for f in FORMATS if start.startswith(f.magic)), None)
