@@ -27,7 +27,7 @@ from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError
 from lucid.formats.base import Reading
 from lucid.formats.files import digest
 from lucid.formats.registry import format_of_content, resolved, url_of
-from lucid.job import FilePath, pair_of, pool_file
+from lucid.job import DEFAULT_MAX_MEMORY, FilePath, pair_of, pool_file
 from lucid.merge import merge_files
 from lucid.naming import SIZE, SLICE, size_name, slice_name, suffix_of
 from lucid.parallel import available_cpus
@@ -117,6 +117,7 @@ def pool_file_on(
     source: FilePath,
     target: FilePath | None = None,
     *,
+    max_memory: int = DEFAULT_MAX_MEMORY,
     threads: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -132,6 +133,8 @@ def pool_file_on(
         Of the cluster.
     source, target
         As in `pool_file`, under paths that every worker has.
+    max_memory
+        Bytes that the buffers of a task may take.
     threads
         Threads of a task; by default those that its worker has.
     overwrite
@@ -158,7 +161,8 @@ def pool_file_on(
     start = time.perf_counter()
     path = Path(source)
     output = None if target is None else os.fspath(target)
-    plan = pool_file(path, output, dry_run=True, overwrite=overwrite, resume=resume, **options)
+    wanted: dict[str, Any] = {"max_memory": max_memory, "overwrite": overwrite, "resume": resume}
+    plan = pool_file(path, output, dry_run=True, **wanted, **options)
     if plan.skipped:
         return replace(plan, dry_run=False)
     if any(url_of(one) is not None for one in plan.targets):
@@ -172,15 +176,19 @@ def pool_file_on(
     sizes = options["size"] if isinstance(options["size"], list) else [options["size"]]
     name = str(folder / _shard_name(plan))
     each = (name.replace(SIZE, size_name(pair_of(size))) for size in sizes)
-    job = _Job(resolved(path), name, tuple(dict.fromkeys(each)), options | {"threads": threads})
+    job = _Job(
+        resolved(path),
+        name,
+        tuple(dict.fromkeys(each)),
+        options | {"max_memory": max_memory, "threads": threads},
+    )
     done = list(_run(client, job, spans, plan, on_progress))
     for one in done:
         for shard, checksum in one.shards.items():
             if _checksum(Path(shard)) != checksum:
                 raise FileError(f"shard {shard} is not what its worker wrote; is the file system shared?")
-    limits = {name: options[name] for name in ("max_memory",) if name in options}
     merged = merge_files(
-        [shard for one in done for shard in one.shards], output, overwrite=overwrite, **limits
+        [shard for one in done for shard in one.shards], output, max_memory=max_memory, overwrite=overwrite
     )
     # Those of other options or an older input, too; a token is as long as that.
     for left in folder.parent.glob(f".{_escaped(plan.targets[0].name)}.{'?' * TOKEN}.shards"):
@@ -209,8 +217,9 @@ def spans_of(plan: Report, task_bytes: int) -> list[tuple[int, int]]:
         return [(0, 1)]
     wanted = max(task_bytes, -(-plan.input_bytes // MOST_TASKS))
     samples = max(1, wanted * length // max(1, plan.input_bytes))
-    for unit in (longest.input_chunk, longest.output_chunk):
-        samples = -(-samples // unit) * unit if samples >= unit or unit == longest.input_chunk else samples
+    samples = -(-samples // longest.input_chunk) * longest.input_chunk
+    if samples >= longest.output_chunk:
+        samples = -(-samples // longest.output_chunk) * longest.output_chunk
     return list(pairwise([*range(0, length, samples), length]))
 
 
@@ -284,9 +293,8 @@ def _shards_folder(plan: Report, options: dict[str, Any]) -> Path:
     reading = Reading(options.get("input_dtype"), options.get("allow_external", False))
     with format_of_content(Path(plan.source)).open(Path(plan.source), reading) as source:
         signature = source.signature(source.arrays(len(options.get("layout", "NCHW"))))
-    fitting = {name: value for name, value in options.items() if name not in ("max_memory", "threads")}
     token = digest(
-        lucid.__version__, signature, str(resolved(plan.source)), json.dumps(fitting, default=repr)
+        lucid.__version__, signature, str(resolved(plan.source)), json.dumps(options, default=repr)
     )
     first = plan.targets[0]
     return first.resolve().parent / f".{first.name}.{token[:TOKEN]}.shards"

@@ -9,8 +9,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import lucid
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError
-from lucid.formats.base import Making, Part, Reading, Source
+from lucid.errors import ArgumentError, FileError, FormatError
+from lucid.formats.base import Making, Part, Reading, Source, named
 from lucid.formats.registry import format_of_content
 from lucid.job import DEFAULT_MAX_MEMORY, FilePath
 from lucid.mean import Mean
@@ -100,7 +100,7 @@ def merge_files(
     first = read[0]
     _check_alike(read)
     work = _work_of(first, workers, overwrite=overwrite, dry_run=dry_run)
-    with _named(f"source {first.source}"):
+    with named(f"source {first.source}"):
         format_ = format_of_content(first.source)
     targets = targets_of(first.source, format_, None if target is None else os.fspath(target), work.sizes)
     for one in targets:
@@ -109,7 +109,7 @@ def merge_files(
             raise FileError(f"output {one.path} is one of the shards")
     seconds = 0.0
     with ExitStack() as stack:
-        with _named(f"source {first.source}"):
+        with named(f"source {first.source}"):
             source = stack.enter_context(format_.open(first.source, work.reading))
             specs, arrays = work.means_of(source, targets)
             facts = work.facts_of_shard(source, specs)
@@ -168,7 +168,7 @@ def read_shard(path: Path) -> Shard:
         It cannot be read, or is no shard.
 
     """
-    with _named(f"shard {path}"):
+    with named(f"shard {path}"):
         format_ = format_of_content(path)
         reading = Reading(input_numbers="bfloat16")
         with format_.open(path, reading) as source:
@@ -184,7 +184,7 @@ def read_shard(path: Path) -> Shard:
             raise FormatError("has arrays of different runs")
         parts = {
             Key(facts["dataset"], facts["size"]): Part(
-                spec, facts["slice"][0], partial(format_.open, path, reading)
+                spec, facts["slice"][0], path, partial(format_.open, path, reading)
             )
             for spec, facts in found
         }
@@ -295,9 +295,9 @@ def _told(
             nonlocal done
             on_progress(Progress(source, min(done, total), total))
             done += part.spec.nbytes
-            return part.open()
+            return part.opened()
 
-        return part._replace(open=opened)
+        return part._replace(opened=opened)
 
     return [(mean, [told(part) for part in parts]) for mean, parts in every]
 
@@ -310,12 +310,3 @@ def _report_of(mean: Mean) -> DatasetReport:
     return DatasetReport(
         name, shape, numbers, mean.target, pooled.name, shape, numbers, nbytes, nbytes, COPY_BYTES, 1
     )
-
-
-@contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Say which file an error is about."""
-    try:
-        yield
-    except LucidError as error:
-        raise type(error)(f"{what}: {error}") from error

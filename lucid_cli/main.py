@@ -166,10 +166,13 @@ def command(**options: Any) -> int:
     # Loading makes many objects and no garbage: a small file took 202 ms, so 188.
     gc.disable()
     from lucid_cli.batch import run_batch
-    from lucid_cli.merging import run_merge
 
     gc.enable()
-    return run_merge(**options) if options.pop("merge") else run_batch(**options)
+    if options.pop("merge"):
+        from lucid_cli.merging import run_merge  # seldom wanted
+
+        return run_merge(**options)
+    return run_batch(**options)
 
 
 def run(args: list[str]) -> int:

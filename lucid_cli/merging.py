@@ -10,10 +10,6 @@ from lucid_cli import jsonlines
 from lucid_cli.batch import FAILED, STREAM, Task, bytes_of, display
 from lucid_cli.messages import complain, emit, name_of
 
-#: Options that say how a merge goes; all others the shards bring along.
-FITTING = {"inputs", "output", "merge", "overwrite", "dry_run", "as_json", "quiet", "verbose", "no_progress"}
-FITTING |= {"max_memory", "threads"}
-
 
 def run_merge(
     *,
@@ -66,7 +62,7 @@ def run_merge(
 def _refuse(options: dict[str, Any]) -> None:
     """Raise for an option on the command line that a merge could only ignore."""
     context = click.get_current_context()
-    given = [p for p in context.command.params if p.name in options and p.name not in FITTING]
+    given = [p for p in context.command.params if p.name in options]
     for parameter in given:
         source = context.get_parameter_source(str(parameter.name))
         if source == click.core.ParameterSource.COMMANDLINE:

@@ -430,6 +430,21 @@ class TestZarr(Contract):
         ]
         assert digest(lucid.merge_files(shards, tmp_path / f"two{self.suffix}").targets[0]) == digest(one)
 
+    def test_a_shard_that_is_damaged_is_named(self, tmp_path, rng):
+        self.make(tmp_path / "x.zarr", rng.standard_normal((25, 3, 5, 6)))
+        first, second = (
+            lucid.pool_file(tmp_path / "x.zarr", tmp_path / f"{part.start}.zarr", size=2, slice=part).targets[
+                0
+            ]
+            for part in (slice(0, 3), slice(3, None))
+        )
+        file = self.a_file_of(second / "c" if (second / "c").exists() else second)
+        file.write_bytes(file.read_bytes()[:9])
+        with pytest.raises(FormatError) as raised:
+            lucid.merge_files([first, second], tmp_path / "two.zarr")
+        assert str(raised.value).startswith(f"shard {second}: array: ")
+        assert not (tmp_path / "two.zarr").exists()
+
     def test_chunks_of_shards_are_moved_where_the_grids_agree(self, tmp_path, zarr, rng, monkeypatch):
         from lucid.formats.zarr import ZarrSource
 

@@ -14,6 +14,7 @@ A region is a tuple of slices with start and stop, one for each axis.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from lucid.errors import LucidError
 
 Array = npt.NDArray[Any]
 Region = tuple[slice, ...]
@@ -180,6 +183,15 @@ def shifted(region: Region, by: int) -> Region:
     return (slice(first.start + by, first.stop + by), *region[1:])
 
 
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Say which file an error is about."""
+    try:
+        yield
+    except LucidError as error:
+        raise type(error)(f"{what}: {error}") from error
+
+
 class Resource(ABC):
     """Something to be closed; a context manager."""
 
@@ -244,7 +256,18 @@ class Part(NamedTuple):
 
     spec: ArraySpec
     start: int
-    open: Callable[[], Source]
+    path: Path
+    opened: Callable[[], Source]
+
+    def open(self) -> Source:
+        """The shard; an error says which one it was."""
+        with named(f"shard {self.path}"):
+            return self.opened()
+
+    def read(self, shard: Source, region: Region, buffer: Array) -> Array:
+        """Read a region of it, counted from its own first sample; an error says where."""
+        with named(f"shard {self.path}"):
+            return shard.read(self.spec, region, buffer)
 
     @property
     def stop(self) -> int:
@@ -275,9 +298,15 @@ class Sink(Resource):
         stored = pooled._replace(shape=pooled.stored_shape)
         for part in parts:
             with part.open() as shard:
-                for region in boxes_of(part.spec.shape, len(buffer) // pooled.dtype.itemsize):
-                    values = shard.read(part.spec, region, buffer)
-                    self.write(stored, shifted(region, part.start), values)
+                moved = self.move(pooled, part, shard)
+                rest = (part.spec.shape[0] - moved, *part.spec.shape[1:])
+                for region in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
+                    values = part.read(shard, shifted(region, moved), buffer)
+                    self.write(stored, shifted(region, part.start + moved), values)
+
+    def move(self, pooled: Pooled, part: Part, shard: Source) -> int:  # noqa: ARG002
+        """Take over the first samples of a part as they are stored; how many that were."""
+        return 0
 
     @abstractmethod
     def commit(self) -> None:

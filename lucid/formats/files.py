@@ -218,6 +218,15 @@ def write_region(descriptor: int, offset: int, shape: tuple[int, ...], region: R
         done += length * values.itemsize
 
 
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Replacement:
     """A file that takes the place of another, or of none, in one step.
 
@@ -234,46 +243,54 @@ class Replacement:
         self._pending = False
 
     def create(self) -> int:
-        """A descriptor of the new file, for reading and writing; its mode is that of what it replaces."""
-        refuse_existing(self.target, overwrite=self._overwrite)
+        """A descriptor of what is new, locked; of a file for reading and writing."""
+        self._refuse()
         remove_stale(self.target.parent)
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = self._make()
         except OSError as error:
             raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
-        self._pending = True
         with suppress(OSError):  # a file system without locks has no stale files removed either
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not self.path.exists():
             # Another run took it for stale in the moment before the lock.
             os.close(descriptor)
             raise FileError(f"output {self.target} is being written by another run")
+        return descriptor
+
+    def _refuse(self) -> None:
+        """Raise if what has the name may not be replaced."""
+        refuse_existing(self.target, overwrite=self._overwrite)
+
+    def _make(self) -> int:
+        """Make what is new under its temporary name; a file with the mode of what it replaces."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._pending = True
         if self._overwrite and self.target.exists():
             os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
         return descriptor
 
     def commit(self) -> None:
-        """Put the file in its place."""
+        """Put it in its place, all of it on disk."""
         try:
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
-            if self._overwrite:
-                os.replace(self.path, self.target)
-            else:
-                # A link fails if the name was taken meanwhile, where a rename would destroy it.
-                _link(self.path, self.target)
-            self._pending = False
-            folder = os.open(self.target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._place()
+            sync(self.target.parent)
         except FileExistsError:
             raise ExistsError(
                 f"output {self.target} exists by now; -f (overwrite=True) replaces it"
             ) from None
         except OSError as error:
             raise FileError(f"output {self.target} cannot be put in place: {error.strerror}") from error
+
+    def _place(self) -> None:
+        """Bring it to disk and give it its name."""
+        sync(self.path)
+        if self._overwrite:
+            os.replace(self.path, self.target)
+        else:
+            # A link fails if the name was taken meanwhile, where a rename would destroy it.
+            _link(self.path, self.target)
+        self._pending = False
 
     def abort(self) -> None:
         """Remove the file unless it is in place."""

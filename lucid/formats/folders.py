@@ -2,17 +2,14 @@
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-from lucid.errors import ExistsError, FileError
-from lucid.formats.files import Replacement, refuse_taken, remove_stale
+from lucid.formats.files import Replacement, refuse_taken, sync
 
 _AT_FDCWD = -100
 #: Flags of the system's own rename: take no name that is taken; let two names change places.
@@ -24,41 +21,33 @@ class FolderReplacement(Replacement):
 
     _lock = -1
 
-    def create(self) -> int:
-        """Make the folder, locked, under its temporary name."""
+    def _refuse(self) -> None:
         refuse_taken(self.target, overwrite=self._overwrite)
-        remove_stale(self.target.parent)
-        try:
-            self.path.mkdir()
-            self._pending = True
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
-        with suppress(OSError):  # as for files
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not self.path.exists():  # taken for stale in the moment before the lock
-            raise FileError(f"output {self.target} is being written by another run")
+
+    def create(self) -> int:
+        """A descriptor of the new folder, locked until it is in place or removed."""
+        self._lock = super().create()
         return self._lock
 
+    def _make(self) -> int:
+        self.path.mkdir()
+        self._pending = True
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _place(self) -> None:
+        for path in _everything(self.path):
+            sync(path)
+        if self._overwrite and self.target.is_dir():
+            self.path.chmod(stat.S_IMODE(self.target.stat().st_mode))
+            # What has the temporary name is the old one from now on, to be removed by `abort`.
+            _exchange(self.path, self.target)
+        else:
+            _rename_new(self.path, self.target)
+            self._pending = False
+
     def commit(self) -> None:
-        """Put the folder in its place, all of it on disk."""
-        try:
-            for path in _everything(self.path):
-                _sync(path)
-            if self._overwrite and self.target.is_dir():
-                self.path.chmod(stat.S_IMODE(self.target.stat().st_mode))
-                _exchange(self.path, self.target)
-                # What has the temporary name is now the old one, to be removed by `abort`.
-            else:
-                _rename_new(self.path, self.target)
-                self._pending = False
-            _sync(self.target.parent)
-        except FileExistsError:
-            raise ExistsError(
-                f"output {self.target} exists by now; -f (overwrite=True) replaces it"
-            ) from None
-        except OSError as error:
-            raise FileError(f"output {self.target} cannot be put in place: {error.strerror}") from error
+        """Put the folder in its place; remove the old one."""
+        super().commit()
         self.abort()
 
     def abort(self) -> None:
@@ -76,14 +65,6 @@ def _everything(folder: Path) -> Iterator[Path]:
     for path, _, names in os.walk(folder, topdown=False):
         yield from (Path(path, name) for name in names)
         yield Path(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _rename_new(path: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import FormatError
+from lucid.errors import FormatError, LucidError
 from lucid.formats.base import Array, Part, Region, Resource, Source, shape_of, shifted, size_of
 from lucid.formats.hdf5 import Hdf5Source
 from lucid.formats.hdf5_tree import HDF5_ERRORS, encoded, reason
@@ -34,8 +34,10 @@ class Joined(Resource):
         try:
             moved = self._moved(part, region) if last <= part.stop else None
             return (self._cells(region), None) if moved is None else moved
+        except LucidError:
+            raise
         except HDF5_ERRORS as error:
-            raise FormatError(f"shard {self._path(part)}: {reason(error)}") from error
+            raise FormatError(f"shard {part.path}: {reason(error)}") from error
 
     def _moved(self, part: Part, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""
@@ -63,7 +65,7 @@ class Joined(Resource):
                 break
             own = (slice(start - part.start, stop - part.start), *region[1:])
             buffer = np.empty(size_of(shape_of(own)) * self._dtype.itemsize, np.uint8)
-            cells = self._shard(part).read(part.spec, own, buffer)
+            cells = part.read(self._shard(part), own, buffer)
             values[start - region[0].start : stop - region[0].start] = cells
         return values
 
@@ -72,9 +74,6 @@ class Joined(Resource):
             self.close()
             self._open = part, part.open()
         return self._open[1]
-
-    def _path(self, part: Part) -> str:
-        return str(self._shard(part).path)
 
     def close(self) -> None:
         """Close the shard that is open."""

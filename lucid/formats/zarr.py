@@ -91,7 +91,7 @@ class ZarrSource(Source):
         """Arrays of that rank and of numbers; a store with none is an error."""
         found, seen = [], []
         for path, document in sorted(self.documents.items()):
-            with refusals(f"array {_name(path)}" if path else "array"):
+            with refusals(_called(_name(path))):
                 shape = tuple(map(int, document["shape"]))
                 seen.append(f"{_name(path)} {shape}".strip())
                 spec = self._spec(path) if len(shape) == rank else None
@@ -143,7 +143,7 @@ class ZarrSource(Source):
     def made(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays with an attribute that says what they are made of."""
         for path in sorted(self.documents):
-            with refusals(f"array {_name(path)}"):
+            with refusals(_called(_name(path))):
                 text = self.array(path).attrs.get(PROVENANCE)
                 spec = self._spec(path)
             if spec is not None and isinstance(text, str):
@@ -153,7 +153,7 @@ class ZarrSource(Source):
         """Read a region; of shards one row of chunks at a time, since zarr holds all that it reads."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with refusals(f"array {spec.name}"):
+        with refusals(_called(spec.name)):
             array = self.array(_path(spec.name))
             out = values.view(array.dtype)
             step = array.chunks[0] if array.shards else max(1, shape[0])
@@ -173,6 +173,11 @@ class ZarrSource(Source):
 
 def _joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _called(name: str) -> str:
+    """An array as errors speak of it; one that is the store itself has no name."""
+    return f"array {name}" if name else "array"
 
 
 def _name(path: str) -> str:

@@ -28,10 +28,8 @@ from lucid.formats.base import (
     Region,
     Sink,
     Source,
-    boxes_of,
     overlaps,
     shape_of,
-    shifted,
     size_of,
 )
 from lucid.formats.compression import parse_compression
@@ -106,16 +104,10 @@ class ZarrSink(Sink):
         with refusals("output cannot be written"):
             self._filled[pooled.name].write(pooled.shape, region, values)
 
-    def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
-        """Move the chunks that are the same in a shard, and write the cells of the others."""
-        stored = pooled._replace(shape=pooled.stored_shape)
-        for part in parts:
-            with part.open() as shard, refusals("output cannot be written"):
-                moved = self._filled[pooled.name].move(shard, part, self._root)
-                rest = (part.spec.shape[0] - moved, *part.spec.shape[1:])
-                for region in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
-                    values = shard.read(part.spec, shifted(region, moved), buffer)
-                    self.write(stored, shifted(region, part.start + moved), values)
+    def move(self, pooled: Pooled, part: Part, shard: Source) -> int:
+        """Copy the files of chunks that are the same in a shard."""
+        with refusals("output cannot be written"):
+            return self._filled[pooled.name].move(shard, part, self._root)
 
     def commit(self) -> None:
         """Put the store in its place."""
@@ -174,7 +166,6 @@ class _Filled:
         self._shape, self._dtype = pooled.stored_shape, pooled.dtype
         #: What is written at once: a shard where there are shards.
         self._unit = array.shards or array.chunks
-        self._flat = pooled.flat
         self._missing: dict[tuple[int, ...], int] = {}
         self._lock = threading.Lock()
 

@@ -219,26 +219,24 @@ def check_key(key: str) -> None:
 
 def consolidated(tree: Tree) -> dict[str, dict[str, Any]] | None:
     """The metadata of all arrays in one document, if the store has that."""
-    found = _consolidated_3(tree) if tree.read(DOCUMENT_3) is not None else _consolidated_2(tree)
+    text = tree.read(DOCUMENT_3)
+    found = _consolidated_2(tree) if text is None else _consolidated_3(text)
     for path in found or ():
         check_key(path)
     return found
 
 
-def _consolidated_3(tree: Tree) -> dict[str, dict[str, Any]] | None:
-    listed = (json.loads(tree.read(DOCUMENT_3) or b"{}").get("consolidated_metadata") or {}).get("metadata")
+def _consolidated_3(text: bytes) -> dict[str, dict[str, Any]] | None:
+    listed = (json.loads(text).get("consolidated_metadata") or {}).get("metadata")
     return None if listed is None else {p: d for p, d in listed.items() if d.get("node_type") == "array"}
 
 
 def _consolidated_2(tree: Tree) -> dict[str, dict[str, Any]] | None:
     text = tree.read(".zmetadata")
-    listed = {} if text is None else json.loads(text)["metadata"]
-    return (
-        None
-        if text is None
-        else {
-            key.removesuffix(DOCUMENT_2).rstrip("/"): document
-            for key, document in listed.items()
-            if key.rpartition("/")[2] == DOCUMENT_2
-        }
-    )
+    if text is None:
+        return None
+    return {
+        key.removesuffix(DOCUMENT_2).rstrip("/"): document
+        for key, document in json.loads(text)["metadata"].items()
+        if key.rpartition("/")[2] == DOCUMENT_2
+    }
