@@ -7,16 +7,19 @@ runs on the caller's thread.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain, islice
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: Threads beside the callers'; a call that finds fewer free than it asked for does more itself.
+MOST_HELPERS = 256
 #: Comes after the last item.
 END = object()
 
@@ -32,7 +35,8 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
     """Call `work(item)` for every item, the caller's thread being one of the workers.
 
     The first error ends it: items not yet begun are dropped, those under way are waited for.
-    An executor, whose caller only waits, took 0.3 ms longer for an array of 25 MB.
+    An executor whose caller only waits took 0.3 ms longer for an array of 25 MB; threads started
+    for each call 0.15 ms.
     """
     todo: Iterator[Any] = iter(items)
     taking = Lock()
@@ -49,14 +53,26 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
         except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
 
-    helpers = [Thread(target=run, name="lucid") for _ in range(workers - 1)]
-    for helper in helpers:
-        helper.start()
+    helpers = [_helpers().submit(run) for _ in range(workers - 1)]
     run()
     for helper in helpers:
-        helper.join()
+        if not helper.cancel():
+            helper.result()
     if errors:
         raise errors[0]
+
+
+@cache
+def _helpers() -> "ThreadPoolExecutor":
+    """Threads that wait for further calls; as many as were ever needed at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="lucid")
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def in_order(

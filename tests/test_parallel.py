@@ -1,6 +1,8 @@
 """Threads over items: all are done, errors arrive, nothing is left running."""
 
-import threading
+import os
+import subprocess
+import sys
 from time import sleep
 
 import pytest
@@ -27,7 +29,9 @@ class TestEvery:
         with pytest.raises(ValueError, match="ten"):
             every(work, range(1000), workers=workers)
         assert len(begun) <= 11 + workers * 3
-        assert not [thread for thread in threading.enumerate() if thread.name == "lucid"]
+        seen = len(begun)
+        sleep(0.01)
+        assert len(begun) == seen
 
     def test_stopiteration_is_an_error_like_any(self, workers):
         with pytest.raises(StopIteration):
@@ -40,6 +44,18 @@ class TestEvery:
 
         with pytest.raises(OSError, match="no more"):
             every(lambda item: None, items(), workers=workers)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_has_threads_of_its_own():
+    code = (
+        "import os; from lucid.parallel import every; every(print, range(2), workers=2); child = os.fork(); "
+        "every(print, range(2), workers=2); child or os._exit(0); print(os.waitpid(child, 0)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split()[-1] == "0", done.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 4])
