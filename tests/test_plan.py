@@ -69,16 +69,24 @@ def test_blocks_follow_the_chunks():
 
 
 def test_blocks_of_a_part_end_where_chunks_end():
-    shape = (5000, 8, 7, 7)
+    shape = (50000, 8, 7, 7)
     spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True).part(
-        slice(1500, 4200)
+        slice(1500, 42000)
     )
     plan = make_plan(spec, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
     starts = [block.lead[0] for block in plan.blocks()]
+    assert len(starts) > 2
     assert starts[0][0] == 0
-    assert starts[-1][1] == 2700
+    assert starts[-1][1] == 40500
     assert all((1500 + stop) % 1000 == 0 for _, stop in starts[:-1])
     assert all(a[1] == b[0] for a, b in pairwise(starts))
+
+
+def test_a_part_that_fits_a_block_is_one():
+    spec = ArraySpec("x", (5000, 8, 7, 7), np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True)
+    part = spec.part(slice(1500, 4200))
+    plan = make_plan(part, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
+    assert [block.lead[0] for block in plan.blocks()] == [(0, 2700)]
 
 
 def test_a_chunk_that_does_not_fit_names_the_limit_it_needs():

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     length = size_of(chosen[axis:])
     steps = [size_of(shape[a + 1 :]) for a in range(len(shape))]
     base = sum(s.start * step for s, step in zip(region, steps, strict=True))
-    for index in np.ndindex(*chosen[:axis]):
+    for index in product(*map(range, chosen[:axis])):
         yield base + sum(i * step for i, step in zip(index, steps, strict=False)), length
 
 

@@ -6,6 +6,7 @@ Fortran-ordered arrays are all read in the order in which they lie.
 """
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,5 @@ def _pick(array: Array, axis: int, i: int) -> Array:
 def _four(array: Array, planes: int) -> Array:
     """A 4-D view, or ValueError."""
     height, width = array.shape[planes : planes + 2]
-    count = int(np.prod(array.shape[:planes], dtype=object))
-    inner = int(np.prod(array.shape[planes + 2 :], dtype=object))
+    count, inner = prod(array.shape[:planes]), prod(array.shape[planes + 2 :])
     return np.reshape(array, (count, height, width, inner), copy=False)

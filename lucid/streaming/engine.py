@@ -135,11 +135,13 @@ class _Worker:
     def __init__(self, outputs: Sequence[Output], read: Read, seconds: Seconds) -> None:
         self._outputs, self._read, self._seconds = outputs, read, seconds
         self._plan = outputs[0].plan
+        self._input_bytes = self._plan.costs.input_bytes
+        self._output_bytes = [output.plan.costs.output_bytes for output in outputs]
         self._local = threading.local()
 
     def read_ahead(self, block: _Block) -> _Block:
         """Read a block into memory of its own."""
-        buffer = np.empty(self._plan.costs.input_bytes, np.uint8)
+        buffer = np.empty(self._input_bytes, np.uint8)
         block.cells = self._cells(block.pieces[0].region, buffer)
         return block
 
@@ -164,7 +166,7 @@ class _Worker:
     def _pool(self, block: _Block, memory: Callable[[int, tuple[int, ...]], Array]) -> None:
         cells = block.cells
         if cells is None:
-            cells = self._cells(block.pieces[0].region, self._kept("cells", self._plan.costs.input_bytes))
+            cells = self._cells(block.pieces[0].region, self._kept("cells", self._input_bytes))
         shapes = [shape_of(piece.block.region) for piece in block.pieces]
         block.means = tuple(memory(i, shape) for i, shape in enumerate(shapes))
         block.cells, block.input_bytes = None, cells.nbytes
@@ -193,7 +195,7 @@ class _Worker:
 
     def _sums(self, numbered: tuple[int, Piece]) -> tuple[int, Piece, Any, int]:
         number, piece = numbered
-        cells = self._cells(piece.region, self._kept("cells", self._plan.costs.input_bytes))
+        cells = self._cells(piece.region, self._kept("cells", self._input_bytes))
         with self._seconds.clock("pool"):
             sums = self._outputs[0].pool.sums(cells, piece.row_slabs, piece.col_slabs)
         return number, piece, sums, cells.nbytes
@@ -204,7 +206,7 @@ class _Worker:
 
     def _kept_means(self, i: int, shape: tuple[int, ...]) -> Array:
         output = self._outputs[i]
-        buffer = self._kept(f"means{i}", output.plan.costs.output_bytes)
+        buffer = self._kept(f"means{i}", self._output_bytes[i])
         return buffer[: size_of(shape) * output.dtype.itemsize].view(output.dtype).reshape(shape)
 
     def _kept(self, name: str, size: int) -> Array:

@@ -23,9 +23,10 @@ from lucid.pooling.windows import Axis, Grid
 
 Span = tuple[int, int]
 
-#: Bytes of input that a block aims at. Blocks of 4 MiB stay in the level-3 cache between reading
-#: and pooling, and are worth the few dozen calls of Python that each costs.
-BLOCK_BYTES = 4 << 20
+#: Bytes of input that a block aims at: blocks of two threads stay in a level-3 cache of 32 MiB between
+#: reading and pooling. Each costs some calls of Python, a fifth of a millisecond: a file of 4 GB took 0.76 to
+#: 0.90 s with blocks of 4 MiB, 0.66 to 0.82 s with these.
+BLOCK_BYTES = 12 << 20
 #: Bytes for each mean of a window that is summed over several pieces.
 SUM_BYTES = 32
 
@@ -161,8 +162,9 @@ class Plan(NamedTuple):
         shape, h = self.spec.shape, self.lead_axes
         lengths = (*shape[:h], self.grid.rows.n_out, self.grid.cols.n_out, *shape[h + 2 :])
         steps = (*self.lead, self.rows, self.cols, *self.trail)
-        # The first sample of a part may lie within a chunk, and the first block ends with it.
-        before = (self.spec.start % steps[0], *[0] * (len(steps) - 1))
+        # The first sample of a part may lie within a chunk, with which the first block ends, if not with all.
+        first = self.spec.start % steps[0] if steps[0] < lengths[0] else 0
+        before = (first, *[0] * (len(steps) - 1))
         for spans in _boxes(list(zip(lengths, steps, before, strict=True))):
             yield Block(spans[:h], spans[h], spans[h + 1], spans[h + 2 :])
 
