@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lucid.errors import FormatError
+from lucid.formats import hdf5_filters
 from lucid.formats.base import Reading
 from lucid.formats.hdf5 import Hdf5Source, place_of
 from lucid.formats.hdf5_chunks import ChunkedArray
@@ -93,12 +94,34 @@ def test_a_chunk_that_decodes_to_another_size_is_an_error(path, size):
         read_all(path)
 
 
-def test_chunks_that_are_no_streams(path):
+@pytest.fixture(params=["_deflate", "_zlib", None])
+def decoder(request, monkeypatch):
+    """libdeflate, isal, and zlib, as far as they are installed."""
+    if request.param is not None and getattr(hdf5_filters, request.param) in (None, zlib):
+        pytest.skip("not installed: the extra `fast`")
+    if request.param != "_deflate":
+        monkeypatch.setattr(hdf5_filters, "_deflate", None)
+    if request.param is None:
+        monkeypatch.setattr(hdf5_filters, "_zlib", zlib)
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("size", [1, 60, 64, 68])
+def test_streams_of_the_size_declared_or_less_are_decoded(size, rng):
+    cells = rng.integers(0, 9, size).astype(np.uint8)
+    for tail in (b"", b"left over"):
+        raw = np.frombuffer(zlib.compress(cells.tobytes()) + tail, np.uint8)
+        assert np.array_equal(inflate(raw, 68), cells)
+
+
+@pytest.mark.usefixtures("decoder")
+def test_chunks_that_are_no_streams():
     for raw in (b"", b"\0" * 30, zlib.compress(bytes(64))[:-6]):
         with pytest.raises(FormatError, match="has a chunk that"):
             inflate(np.frombuffer(raw, np.uint8), 64)
 
 
+@pytest.mark.usefixtures("decoder")
 def test_a_bomb_is_not_unpacked():
     bomb = np.frombuffer(zlib.compress(bytes(1 << 28)), np.uint8)
     with pytest.raises(FormatError, match="decompresses to another size"):
