@@ -21,6 +21,7 @@ from lucid.formats.base import (
     Sink,
     Source,
     shifted,
+    size_of,
 )
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
@@ -31,6 +32,7 @@ from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import numbers
+from lucid.pooling.jit import PAYS_IN_FILES, pays
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport, OnProgress, Progress
 from lucid.selection import chosen
@@ -199,7 +201,8 @@ class Work:
                 shard is not None,
                 partial(coarsen, output_size),
             )
-            pooling = Pooling(plan.grid, kinds, self.nan == "skip")
+            is_compiled = plan.is_whole and pays(size_of(part.shape), PAYS_IN_FILES)
+            pooling = Pooling(plan.grid, kinds, self.nan == "skip", is_compiled=is_compiled)
             yield Mean(pooling, plan, pooled, STREAM if holder is None else holder.path)
 
     def _write(

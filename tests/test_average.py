@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lucid.pooling import kernels, windows
+from lucid.pooling import jit, kernels, windows
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import NAMES, numbers
 from lucid.pooling.windows import make_grid
@@ -21,9 +21,28 @@ FLOATS = ["float16", "float32", "float64"]
 INTEGERS = [n for n in NAMES if n not in (*FLOATS, "bfloat16")]
 
 
-def pool(x, size, *, skip_nan=False, result=None, tile_cells=1 << 18, channels_last=False):
+class Compiled:
+    """Whether `pool` takes the compiled kernels."""
+
+    chosen = False
+
+
+def pool(x, size, *, channels_last=False, **options):
     """Pool (N, C, H, W) with the layer under test, in either memory layout."""
-    pooling = Pooling(make_grid(x.shape[-2:], size), numbers(x.dtype.name, result), skip_nan, tile_cells)
+    if Compiled.chosen:
+        # Compiled kernels leave a few planes or channels to NumPy: here are enough of the same.
+        copies, channels = -(-64 // x.shape[1]), x.shape[1]
+        means = pool_as_it_is(np.tile(x, (1, copies, 1, 1)), size, channels_last=channels_last, **options)
+        for k in range(1, copies):
+            again = means[:, k * channels : (k + 1) * channels]
+            assert np.array_equal(again, means[:, :channels], equal_nan=means.dtype.kind == "f")
+        return means[:, :channels]
+    return pool_as_it_is(x, size, channels_last=channels_last, **options)
+
+
+def pool_as_it_is(x, size, *, skip_nan=False, result=None, tile_cells=1 << 18, channels_last=False):
+    grid, kinds = make_grid(x.shape[-2:], size), numbers(x.dtype.name, result)
+    pooling = Pooling(grid, kinds, skip_nan, tile_cells, is_compiled=Compiled.chosen)
     spans = (0, size[0]), (0, size[1])
     dtype = pooling.numbers.result_dtype
     if channels_last:
@@ -35,9 +54,13 @@ def pool(x, size, *, skip_nan=False, result=None, tile_cells=1 << 18, channels_l
     return out
 
 
-@pytest.fixture(params=["real slabs", "tiny slabs"])
+@pytest.fixture(params=["real slabs", "tiny slabs", "compiled"])
 def slabs(request, monkeypatch):
-    """Every rule must hold where windows are summed in many slabs, too."""
+    """Every rule must hold where windows are summed in many slabs, too, and by compiled kernels."""
+    if request.param == "compiled":
+        if not jit.is_there():
+            pytest.skip("Numba is not installed: the extra `fast`")
+        monkeypatch.setattr(Compiled, "chosen", True)
     if request.param == "tiny slabs":
         monkeypatch.setattr(windows, "SLAB_CELLS", 48)
         monkeypatch.setattr(windows, "SLAB_COLUMNS", 12)

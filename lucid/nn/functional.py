@@ -12,6 +12,7 @@ from lucid.errors import ArgumentError, DTypeError, ShapeError, SizeTypeError
 from lucid.parallel import available_cpus, every
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import name_of, numbers
+from lucid.pooling.jit import pays
 from lucid.pooling.stacks import stacks
 from lucid.pooling.windows import make_grid
 
@@ -22,8 +23,11 @@ NanRule: TypeAlias = Literal["propagate", "skip"]
 #: Elements up to which a thread costs what it saves: 2 M float32 are pooled in a millisecond, and
 #: starting a thread, sharing the work and joining it takes a fifth of one.
 SMALL = 1 << 21
+#: The same for compiled kernels, which are the faster.
+SMALL_COMPILED = 1 << 22
 #: Pieces that each thread gets, so that a slow one does not keep the others waiting. Each further
-#: one costs: eight took 15 % longer than two at 56x56 -> 4x4.
+#: one costs: eight took 15 % longer than two at 56x56 -> 4x4. Compiled kernels get one: their calls
+#: are so short that waiting for each other's took a quarter of the time at 14x14 -> 1.
 PIECES_PER_THREAD = 2
 
 
@@ -87,11 +91,13 @@ def adaptive_avg_pool2d(
     kinds = numbers(name)
     out: npt.NDArray[Any] = np.empty((*array.shape[:-2], *size), kinds.result_dtype)
     source = array.view(np.uint16) if name == "bfloat16" else array
-    pooling = Pooling(make_grid((array.shape[-2], array.shape[-1]), size), kinds, nan == "skip")
+    grid = make_grid((array.shape[-2], array.shape[-1]), size)
+    pooling = Pooling(grid, kinds, nan == "skip", is_compiled=pays(array.size))
     if array.size:
-        if max(array.size, out.size) <= SMALL:
+        if max(array.size, out.size) <= (SMALL_COMPILED if pooling.is_compiled else SMALL):
             workers = 1
-        pieces = _pieces(pooling, source, out, 1 if workers == 1 else workers * PIECES_PER_THREAD)
+        wanted = workers if workers == 1 or pooling.is_compiled else workers * PIECES_PER_THREAD
+        pieces = _pieces(pooling, source, out, wanted)
         every(lambda piece: pooling.means(*piece), pieces, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out
 

@@ -34,6 +34,10 @@ TILE_CELLS = 1 << 20
 #: Tiles that are converted first, or read several times as channels-last ones are, stay in the
 #: level-2 cache: smaller by this.
 COPIED_TILES = 4
+#: Cells that compiled kernels get in one call, and planes if these are large: several registers of them.
+COMPILED_CELLS, MANY_PLANES = 1 << 24, 128
+#: Cells that are pooled again by NumPy where the sums of a plane are not finite.
+REDONE_CELLS = 1 << 16
 #: Bytes between writes that meet in the same sets of the level-1 cache.
 BANK = 512
 
@@ -55,6 +59,8 @@ class Pooling(NamedTuple):
     numbers: Numbers
     skip_nan: bool = False
     tile_cells: int = TILE_CELLS
+    #: Whether compiled kernels do what they can; the bits are the same.
+    is_compiled: bool = False
 
     def means(self, source: Array, out: Array, rows: Span, cols: Span) -> None:
         """Write the means of windows `rows` x `cols` into `out`.
@@ -76,7 +82,33 @@ class Pooling(NamedTuple):
             return
         row_cuts = self.grid.rows.cuts(*rows).relative
         col_cuts = self.grid.cols.cuts(*cols).relative
-        for planes, (down, row_part), (across, col_part), tile in self._tiles(source, row_cuts, col_cuts):
+        if self.is_compiled and not self.skip_nan:
+            self._compiled_means(source, out, row_cuts, col_cuts)
+        else:
+            self._numpy_means(source, out, row_cuts, col_cuts)
+
+    def _compiled_means(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
+        """Means of whole windows by compiled kernels; by NumPy where they fail, for want of the rules."""
+        from lucid.pooling.compiled import choice
+
+        order = order_of(self.grid)
+        exact = self.numbers.adds_equals_exactly or adds_equals_exactly(rows, cols, order)
+        cells = source[0].size
+        step, few = max(MANY_PLANES, COMPILED_CELLS // cells), max(1, REDONE_CELLS // cells)
+        for start in range(0, len(source), step):
+            planes, means = source[start : start + step], out[start : start + step]
+            failed = choice.means(self.numbers, order, exact, planes, means, rows, cols)
+            if failed is None:
+                self._numpy_means(planes, means, rows, cols)
+                continue
+            for first in range(0, len(planes), few) if failed.any() else ():
+                here = slice(first, first + few)
+                if failed[here].any():
+                    self._numpy_means(planes[here], means[here], rows, cols)
+
+    def _numpy_means(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
+        """Means of whole windows."""
+        for planes, (down, row_part), (across, col_part), tile in self._tiles(source, rows, cols):
             self._store(self._sums(tile, row_part, col_part), out[planes, down, across])
 
     def slab_sums(self, source: Array, row_slabs: Span, col_slabs: Span) -> list[SlabSums]:
@@ -102,26 +134,19 @@ class Pooling(NamedTuple):
 
     def _tiles(self, source: Array, rows: Cuts, cols: Cuts) -> Iterator[Tile]:
         """Cut planes to fit the cache, as contiguous accumulator arrays."""
-        planes, height, width, inner = source.shape
         ready = source.dtype == self.numbers.accumulator and source.dtype.isnative
         most = self.tile_cells if ready else self.tile_cells // COPIED_TILES
         scratch = np.empty(0, self.numbers.accumulator)
-        step = max(1, most // (max(height * width, len(rows) * len(cols)) * inner))
-        row_bands = _bands(rows, most // (width * inner))
-        col_bands = _bands(cols, most // (rows.longest * inner))
-        for first in range(0, planes, step):
-            chosen = slice(first, first + step)
-            for row_band in row_bands:
-                for col_band in col_bands:
-                    tile = source[(chosen, *(slice(*band[1].span) for band in (row_band, col_band)))]
-                    if not (ready and tile.flags.c_contiguous):
-                        if scratch.size < tile.size:
-                            # Kept from tile to tile: fresh memory costs a page fault every 4 KiB.
-                            scratch = np.empty(tile.size, self.numbers.accumulator)
-                        copy = scratch[: tile.size].reshape(tile.shape)
-                        widen(tile, self.numbers.source, copy)
-                        tile = copy
-                    yield chosen, _from_zero(row_band), _from_zero(col_band), tile
+        for planes, row_band, col_band, tile in _regions(source, rows, cols, most):
+            if ready and tile.flags.c_contiguous:
+                yield planes, row_band, col_band, tile
+                continue
+            if scratch.size < tile.size:
+                # Kept from tile to tile: fresh memory costs a page fault every 4 KiB.
+                scratch = np.empty(tile.size, self.numbers.accumulator)
+            copy = scratch[: tile.size].reshape(tile.shape)
+            widen(tile, self.numbers.source, copy)
+            yield planes, row_band, col_band, copy
 
     @quietly
     def _store(self, sums: Sums, out: Array) -> None:
@@ -219,6 +244,20 @@ class Accumulator:
     def means(self, out: Array) -> None:
         """Write the means once every slab was added."""
         narrow(self._sums.means(), self._pooling.numbers.result, out)
+
+
+def _regions(source: Array, rows: Cuts, cols: Cuts, most: int) -> Iterator[Tile]:
+    """Views of planes, of at most so many cells, or means, where a window has no more."""
+    planes, height, width, inner = source.shape
+    step = max(1, most // (max(height * width, len(rows) * len(cols)) * inner))
+    row_bands = _bands(rows, most // (width * inner))
+    col_bands = _bands(cols, most // (rows.longest * inner))
+    for first in range(0, planes, step):
+        chosen = slice(first, first + step)
+        for row_band in row_bands:
+            for col_band in col_bands:
+                cells = source[(chosen, *(slice(*band[1].span) for band in (row_band, col_band)))]
+                yield chosen, _from_zero(row_band), _from_zero(col_band), cells
 
 
 def _bands(cuts: Cuts, cells: int) -> list[Band]:

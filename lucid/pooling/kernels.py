@@ -252,7 +252,7 @@ def _add_run(cells: Floats, out: Floats) -> None:
     if inner == 1:
         np.einsum("pk->p", cells[:, :, 0], out=out[:, 0])
         return
-    lanes = _lanes(cells.dtype)
+    lanes = numpy_lanes(cells.dtype)
     if lanes == 0:
         runs = np.ascontiguousarray(cells.transpose(0, 2, 1)).reshape(-1, length)
         out[...] = np.einsum("pk->p", runs).reshape(planes, inner)
@@ -285,7 +285,7 @@ def _add_in_lanes(cells: Floats, lanes: int, out: Floats) -> None:
 
 
 @lru_cache
-def _lanes(dtype: np.dtype[np.floating]) -> int:
+def numpy_lanes(dtype: np.dtype[np.floating]) -> int:
     """Cells in the vectors by which NumPy sums runs, tried on numbers; 0 if it sums otherwise."""
     cells = _numbers_of_many_magnitudes(64, 97, dtype)  # several fours of vectors, vectors, and a rest
     for lanes in (64 // dtype.itemsize, 32 // dtype.itemsize, 16 // dtype.itemsize):

@@ -1,0 +1,194 @@
+"""Channels-last data: channels lie side by side already, a vector of them for each cell.
+
+All channels of a cell are added before the next cell is, so that memory is read as it lies. The last vector
+of channels overlaps the one before: no channel is left over, and some are done twice, alike.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from lucid.pooling.compiled.emission import SIZES
+from lucid.pooling.compiled.planar import spread
+from lucid.pooling.compiled.sums import (
+    PART_BYTES,
+    REGISTER,
+    Kernel,
+    address,
+    compiled,
+    edge,
+    fold_parts,
+    folded_mean,
+    inline,
+    mended,
+    store_part,
+)
+from lucid.pooling.compiled.vectors import cast, full, load, not_finite, prefetch, size, store
+
+
+@inline
+def add_channels(cell, down, right, top, bottom, left, stop, sums, inner, order, element, lane, lanes):
+    """Add the cells of a part into sums of all channels, in blocks of `lanes`."""
+    blocks = (inner + lanes - 1) // lanes
+    if order == "chain":
+        for r in range(top, bottom):
+            for b in range(blocks):
+                here = cell + r * down + min(b * lanes, inner - lanes) * size(element)
+                there = sums + b * lanes * size(lane)
+                total = full(0, lane, lanes) if r == top else load(there, lane, lane, lanes)
+                for c in range(left, stop):
+                    prefetch(here + (c + stop - left) * right)
+                    total = total + load(here + c * right, element, lane, lanes)
+                store(total, there, lane)
+        return
+    for c in range(left, stop):
+        for b in range(blocks):
+            here = cell + c * right + min(b * lanes, inner - lanes) * size(element)
+            there = sums + b * lanes * size(lane)
+            column = full(0, lane, lanes)
+            for r in range(top, bottom):
+                prefetch(here + r * down + 2 * right)
+                column = column + load(here + r * down, element, lane, lanes)
+            store(column if c == left else load(there, lane, lane, lanes) + column, there, lane)
+
+
+@inline
+def add_channel_runs(cell, step, start, stop, sums, inner, numpy_lanes, element, lane, lanes):
+    """Sum a run of cells as `runs.add_run` does, for all channels.
+
+    There are `numpy_lanes` sums of each, folded into the first in the end.
+    """
+    blocks = (inner + lanes - 1) // lanes
+    stride = blocks * lanes * size(lane)
+    for n in range(numpy_lanes):
+        for b in range(blocks):
+            store(full(0, lane, lanes), sums + n * stride + b * lanes * size(lane), lane)
+    k, far = start, numpy_lanes * step
+    while k < stop:
+        fours = k + 4 * numpy_lanes <= stop
+        for n in range(min(numpy_lanes, stop - k)):
+            for b in range(blocks):
+                here = cell + (k + n) * step + min(b * lanes, inner - lanes) * size(element)
+                there = sums + n * stride + b * lanes * size(lane)
+                added = load(here, element, lane, lanes)
+                if fours:
+                    added = added + load(here + far, element, lane, lanes)
+                    second = load(here + 2 * far, element, lane, lanes)
+                    added = added + (second + load(here + 3 * far, element, lane, lanes))
+                store(load(there, lane, lane, lanes) + added, there, lane)
+        k += 4 * numpy_lanes if fours else numpy_lanes
+    width = numpy_lanes
+    while width > 1:
+        width //= 2
+        for n in range(width):
+            for b in range(blocks):
+                here = sums + b * lanes * size(lane)
+                low = load(here + 2 * n * stride, lane, lane, lanes)
+                high = load(here + (2 * n + 1) * stride, lane, lane, lanes)
+                store(low + high, here + n * stride, lane)
+
+
+@cache
+def channels_last(
+    version: int,
+    source: str,
+    lane: str,
+    quotient: str,
+    result: str,
+    order: str,
+    lanes: int,
+    numpy_lanes: int,
+    stays: bool,
+) -> Kernel:
+    """At least as many channels as `lanes`, contiguous.
+
+    `stays` says that means have their channels side by side, too; else windows are, and are brought there by
+    transposing. For the order "run", `rows` are runs of cells and the only column is one cell
+    wide. Scratch: sums of a part, means, parts.
+    """
+    mean_bytes, part_bytes = lanes * SIZES[quotient], lanes * PART_BYTES[lane]
+    square = min(lanes, REGISTER // SIZES[lane])
+
+    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+        if version == 0:
+            return
+        planes, _, inner = sizes
+        tops, bottoms = rows
+        lefts, stops = cols
+        n_rows, n_cols = len(tops), len(lefts)
+        partial, averages, pieces = address(scratch[0]), address(scratch[1]), address(scratch[2])
+        blocks = (inner + lanes - 1) // lanes
+        down, right = x[3] if order == "run" else x[2], x[3]
+        row_bytes = parts[1] * blocks * part_bytes
+        for plane in range(planes):
+            cell = x[0] + plane * x[1]
+            bad = np.uint64(0)
+            for i in range(0, n_rows, group):
+                end = min(i + group, n_rows)
+                mean = averages
+                for k in range(i, end):
+                    top, bottom = tops[k], bottoms[k]
+                    for j in range(n_cols):
+                        left, stop = lefts[j], stops[j]
+                        for p in range(parts[0]):
+                            first, last = edge(top, bottom, parts[0], p), edge(top, bottom, parts[0], p + 1)
+                            for q in range(parts[1]):
+                                head, tail = edge(left, stop, parts[1], q), edge(left, stop, parts[1], q + 1)
+                                if order == "run":
+                                    add_channel_runs(
+                                        cell, down, first, last, partial, inner, numpy_lanes,
+                                        source, lane, lanes,
+                                    )  # fmt: skip
+                                else:
+                                    add_channels(
+                                        cell, down, right, first, last, head, tail, partial, inner, order,
+                                        source, lane, lanes,
+                                    )  # fmt: skip
+                                for b in range(blocks if parts[0] * parts[1] > 1 else 0):
+                                    part = load(partial + b * lanes * size(lane), lane, lane, lanes)
+                                    there = pieces + p * row_bytes + (q * blocks + b) * part_bytes
+                                    store_part(part, there, lane, lanes)
+                        cells = full((bottom - top) * (stop - left), quotient, lanes)
+                        for b in range(blocks):
+                            if parts[0] * parts[1] == 1:
+                                sums = cast(
+                                    load(partial + b * lanes * size(lane), lane, lane, lanes), quotient
+                                )
+                                means = sums / cells
+                            else:
+                                part = pieces + b * part_bytes
+                                for p in range(parts[0]):
+                                    fold_parts(
+                                        part + p * row_bytes, parts[1], blocks * part_bytes, lane, lanes
+                                    )
+                                fold_parts(part, parts[0], row_bytes, lane, lanes)
+                                sums, means = folded_mean(part, cast(cells, "float64"), lane, quotient, lanes)
+                            bad |= not_finite(sums)
+                            channel = min(b * lanes, inner - lanes)
+                            means = mended(
+                                means, cell + channel * size(source), down, right, top, bottom, left, stop,
+                                exact, source, lane, quotient, lanes,
+                            )  # fmt: skip
+                            if stays:
+                                there = out[0] + plane * out[1] + k * out[2] + j * out[3]
+                                store(means, there + channel * size(result), result)
+                            else:
+                                store(means, mean, quotient)
+                                mean += mean_bytes
+                if not stays:
+                    for channel in range(0, inner, square):
+                        c = min(channel, inner - square)
+                        # Which block has them, and from which lane on.
+                        b = min(c // lanes, blocks - 1) if c + square <= (blocks - 1) * lanes else blocks - 1
+                        here = (
+                            averages + b * mean_bytes + (c - min(b * lanes, inner - lanes)) * size(quotient)
+                        )
+                        there = out[0] + plane * out[1] + i * out[2] + c * out[4]
+                        count = (end - i) * n_cols
+                        spread(
+                            here, blocks * mean_bytes, there, out[4], count, quotient, result, square, square
+                        )
+            if bad:
+                failed[plane] = True
+
+    return compiled(kernel)

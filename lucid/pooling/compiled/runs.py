@@ -1,0 +1,79 @@
+"""Windows that are runs of memory, as those of global pooling are: summed as NumPy sums runs.
+
+Four vectors at a time, as its loop does; the order is NumPy's, with as many lanes as
+`kernels.numpy_lanes` finds.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from lucid.pooling.compiled.sums import (
+    PART_BYTES,
+    Kernel,
+    address,
+    compiled,
+    edge,
+    fold_parts,
+    folded_mean,
+    inline,
+    mended,
+    store_part,
+)
+from lucid.pooling.compiled.vectors import cast, fold, full, load, load_some, not_finite, size, store
+
+
+@inline
+def add_run(cell, start, stop, element, lane, lanes):
+    """Sum of a run of cells, as a vector of one lane."""
+    total = full(0, lane, lanes)
+    step = lanes * size(element)
+    here, end = cell + start * size(element), cell + stop * size(element)
+    while here + 4 * step <= end:
+        a = load(here, element, lane, lanes) + load(here + step, element, lane, lanes)
+        b = load(here + 2 * step, element, lane, lanes) + load(here + 3 * step, element, lane, lanes)
+        total = total + (a + b)
+        here += 4 * step
+    while here + step <= end:
+        total = total + load(here, element, lane, lanes)
+        here += step
+    if here < end:
+        total = total + load_some(here, (end - here) // size(element), element, lane, lanes)
+    return fold(total)
+
+
+@cache
+def run(version: int, source: str, lane: str, quotient: str, result: str, lanes: int) -> Kernel:
+    """Planes contiguous; `rows` are runs of cells of the flattened planes. Scratch: parts of a window."""
+    part_bytes = PART_BYTES[lane]
+
+    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+        if version == 0:
+            return
+        starts, stops = rows
+        pieces = address(scratch[0])
+        for plane in range(sizes[0]):
+            cell = x[0] + plane * x[1]
+            bad = np.uint64(0)
+            for i in range(len(starts)):
+                start, stop = starts[i], stops[i]
+                if parts[0] == 1:
+                    total = cast(add_run(cell, start, stop, source, lane, lanes), quotient)
+                    mean = total / full(stop - start, quotient, 1)
+                else:
+                    for p in range(parts[0]):
+                        first, last = edge(start, stop, parts[0], p), edge(start, stop, parts[0], p + 1)
+                        part = add_run(cell, first, last, source, lane, lanes)
+                        store_part(part, pieces + p * part_bytes, lane, 1)
+                    fold_parts(pieces, parts[0], part_bytes, lane, 1)
+                    cells = full(stop - start, "float64", 1)
+                    total, mean = folded_mean(pieces, cells, lane, quotient, 1)
+                bad |= not_finite(total)
+                mean = mended(
+                    mean, cell, size(source), 0, start, stop, 0, 1, exact, source, lane, quotient, 1
+                )
+                store(mean, out[0] + plane * out[1] + i * out[2], result)
+            if bad:
+                failed[plane] = True
+
+    return compiled(kernel)

@@ -1,0 +1,162 @@
+"""Wide planes, one by one: rows are added vector by vector, then columns number by number.
+
+As memory lies: four rows at a time, which would spare most of the stores, took twice as long from planes of
+224x224, since the processor foresees one long run and not four short ones.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from lucid.pooling.compiled.emission import SIZES
+from lucid.pooling.compiled.sums import (
+    PART_BYTES,
+    REGISTER,
+    Kernel,
+    address,
+    compiled,
+    edge,
+    fold_parts,
+    folded_mean,
+    inline,
+    mended,
+    store_part,
+)
+from lucid.pooling.compiled.vectors import (
+    full,
+    load,
+    load_some,
+    not_finite,
+    same,
+    size,
+    store,
+    store_some,
+)
+
+
+@inline
+def add_rows(cell, down, top, bottom, width, band, element, lane, lanes, many):
+    """Add rows of cells one after the other into a band of `width` sums, `many` at a time."""
+    for r in range(top, bottom):
+        here, there = cell + r * down, band
+        for _ in range(width // many):
+            total = load(here, element, lane, many)
+            if r > top:
+                total = load(there, lane, lane, many) + total
+            store(total, there, lane)
+            here += many * size(element)
+            there += many * size(lane)
+        rest = width % many
+        while rest > 0:
+            total = load_some(here, min(lanes, rest), element, lane, lanes)
+            if r > top:
+                total = load(there, lane, lane, lanes) + total
+            store(total, there, lane)
+            here += lanes * size(element)
+            there += lanes * size(lane)
+            rest -= lanes
+
+
+@inline
+def add_numbers(numbers, start, stop, lane):
+    """Sum of neighbouring numbers in memory, one by one; as a vector of one lane."""
+    total = full(0, lane, 1)
+    for c in range(start, stop):
+        total = total + load(numbers + c * size(lane), lane, lane, 1)
+    return total
+
+
+@inline
+def divide(means, widths, height, count, lane, lanes):
+    """Sums of a row of windows to their means; bits for those that are not finite."""
+    bad = np.uint64(0)
+    for j in range(0, count, lanes):
+        here = means + j * size(lane)
+        sums = load(here, lane, lane, lanes)
+        bad |= not_finite(sums)
+        cells = full(height, lane, lanes) * load(widths + j * size(lane), lane, lane, lanes)
+        store(sums / cells, here, lane)
+    return bad
+
+
+@inline
+def store_numbers(numbers, there, count, lane, element, lanes):
+    """Round so many numbers to elements."""
+    for j in range(0, count, lanes):
+        some = load(numbers + j * size(lane), lane, lane, lanes)
+        if j + lanes <= count:
+            store(some, there + j * size(element), element)
+        else:
+            store_some(some, there + j * size(element), count - j, element)
+
+
+@cache
+def wide(version: int, source: str, lane: str, quotient: str, result: str) -> Kernel:
+    """Rows contiguous.
+
+    Scratch: a band of sums as wide as the plane, means of a row of windows, their parts, their widths; each
+    with a register to spare.
+    """
+    lanes, many = REGISTER // SIZES[lane], 4 * REGISTER // SIZES[lane]
+    part_bytes = PART_BYTES[lane]
+
+    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+        if version == 0:
+            return
+        planes, width, _ = sizes
+        tops, bottoms = rows
+        lefts, stops = cols
+        n_rows, n_cols, n_parts = len(tops), len(lefts), parts[0] * parts[1]
+        band, means = address(scratch[0]), address(scratch[1])
+        pieces, widths = address(scratch[2]), address(scratch[3])
+        for j in range(n_cols + lanes):
+            length = stops[j] - lefts[j] if j < n_cols else 1
+            store(full(length, quotient, 1), widths + j * size(quotient), quotient)
+            store(full(0, quotient, 1), means + j * size(quotient), quotient)
+        for plane in range(planes):
+            cell = x[0] + plane * x[1]
+            bad = np.uint64(0)
+            for i in range(n_rows):
+                top, bottom, alike = tops[i], bottoms[i], np.uint64(0)
+                for p in range(parts[0]):
+                    first, last = edge(top, bottom, parts[0], p), edge(top, bottom, parts[0], p + 1)
+                    add_rows(cell, x[2], first, last, width, band, source, lane, lanes, many)
+                    for j in range(n_cols):
+                        left, stop = lefts[j], stops[j]
+                        # Columns with the same sum may hold the same: looked into below.
+                        left_sum = load(band + left * size(lane), lane, lane, 1)
+                        alike |= same(left_sum, load(band + (stop - 1) * size(lane), lane, lane, 1))
+                        if n_parts == 1:
+                            total = add_numbers(band, left, stop, lane)
+                            store(total, means + j * size(quotient), quotient)
+                            continue
+                        for q in range(parts[1]):
+                            head, tail = edge(left, stop, parts[1], q), edge(left, stop, parts[1], q + 1)
+                            part = pieces + ((j * parts[0] + p) * parts[1] + q) * part_bytes
+                            store_part(add_numbers(band, head, tail, lane), part, lane, 1)
+                if n_parts == 1:
+                    bad |= divide(means, widths, bottom - top, n_cols, quotient, lanes)
+                else:
+                    for j in range(n_cols):
+                        part = pieces + j * n_parts * part_bytes
+                        for p in range(parts[0]):
+                            fold_parts(part + p * parts[1] * part_bytes, parts[1], part_bytes, lane, 1)
+                        fold_parts(part, parts[0], parts[1] * part_bytes, lane, 1)
+                        cells = full((bottom - top) * (stops[j] - lefts[j]), "float64", 1)
+                        total, mean = folded_mean(part, cells, lane, quotient, 1)
+                        bad |= not_finite(total)
+                        store(mean, means + j * size(quotient), quotient)
+                if alike and not exact:
+                    for j in range(n_cols):
+                        left, stop, here = lefts[j], stops[j], means + j * size(quotient)
+                        mean = mended(
+                            load(here, quotient, quotient, 1), cell, x[2], size(source),
+                            top, bottom, left, stop, exact, source, lane, quotient, 1,
+                        )  # fmt: skip
+                        store(mean, here, quotient)
+                there = out[0] + plane * out[1] + i * out[2]
+                store_numbers(means, there, n_cols, quotient, result, lanes)
+            if bad:
+                failed[plane] = True
+
+    return compiled(kernel)
