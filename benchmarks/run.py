@@ -29,6 +29,7 @@ import files
 import numpy as np
 import torch
 
+from lucid.nn import functional
 from lucid.nn.functional import adaptive_avg_pool2d
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -97,7 +98,8 @@ def geometric_mean(ratios: list[float]) -> float:
 def kernels(repeats: int, shrink: int) -> Iterator[str]:
     """Pooling in memory beside PyTorch on the same layout and threads, and beside reading the array once."""
     yield "## In memory\n"
-    yield "Milliseconds; `read` is `torch.sum` over the same array, the limit that memory sets.\n"
+    yield "Milliseconds, with the kernels that Numba compiles (extra `fast`); `read` is `torch.sum` over the same array, the"
+    yield "limit that memory sets. The first call for a number type, which compiles or loads them, is not timed.\n"
     for dtype, threads, channels_last in VARIANTS:
         torch.set_num_threads(threads)
         yield f"### {dtype}, {threads} thread{'s' * (threads > 1)}{', channels-last' * channels_last}\n"
@@ -106,18 +108,42 @@ def kernels(repeats: int, shrink: int) -> Iterator[str]:
         for shape, sizes in SHAPES:
             x, tensor = arrays(shape, dtype, channels_last, shrink)
             for size in sizes:
-                ours, theirs, ratio = pair(
-                    lambda x=x, size=size: adaptive_avg_pool2d(x, size, threads=threads),
-                    lambda tensor=tensor, size=size: torch.nn.functional.adaptive_avg_pool2d(
-                        cast(tensor), size
-                    ),
-                    repeats,
-                )
+                ours, theirs, ratio = pair(*pooled_by_both(x, tensor, size, threads), repeats)
                 read = min(seconds(tensor.sum) for _ in range(repeats))
                 ratios.append(ratio)
                 name = "×".join(map(str, x.shape))
                 yield f"| {name} | {size} | {ours * 1e3:.2f} | {theirs * 1e3:.2f} | {ratio:.2f} | {read * 1e3:.2f} |"
         yield f"\nGeometric mean **{geometric_mean(ratios):.2f}**, lowest {min(ratios):.2f}.\n"
+
+
+def without_numba(repeats: int, shrink: int) -> Iterator[str]:
+    """The same ratios for NumPy's kernels: what is pooled with without the extra `fast`."""
+    pays, functional.pays = functional.pays, lambda _: False
+    yield "## In memory, without Numba\n"
+    yield "PyTorch / lucid with NumPy's kernels, which are all that there is without the extra `fast`; the bits are the same.\n"
+    yield "| elements | geometric mean | lowest |\n|---|--:|--:|"
+    for dtype, threads, channels_last in VARIANTS:
+        torch.set_num_threads(threads)
+        ratios = []
+        for shape, sizes in SHAPES:
+            x, tensor = arrays(shape, dtype, channels_last, shrink)
+            for size in sizes:
+                ours, theirs = pooled_by_both(x, tensor, size, threads)
+                ratios.append(pair(ours, theirs, repeats)[2])
+        name = f"{dtype}, {threads} thread{'s' * (threads > 1)}{', channels-last' * channels_last}"
+        yield f"| {name} | {geometric_mean(ratios):.2f} | {min(ratios):.2f} |"
+    functional.pays = pays
+    yield ""
+
+
+def pooled_by_both(
+    x: np.ndarray, tensor: torch.Tensor, size: Any, threads: int
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A call of lucid and a call of PyTorch for the same means."""
+    return (
+        lambda: adaptive_avg_pool2d(x, size, threads=threads),
+        lambda: torch.nn.functional.adaptive_avg_pool2d(cast(tensor), size),
+    )
 
 
 def cast(tensor: torch.Tensor) -> torch.Tensor:
@@ -261,7 +287,7 @@ def about(repeats: int) -> Iterator[str]:
         platform.processor(),
     )
     packages = []
-    for name in ("numpy", "h5py", "torch", "isal", "hdf5plugin"):
+    for name in ("numpy", "h5py", "torch", "numba", "deflate", "isal", "hdf5plugin"):
         try:
             packages.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -290,6 +316,7 @@ def main() -> None:
             start_up(repeats, Path(folder)),
             commands(repeats, Path(folder), gigabytes),
             kernels(repeats, shrink),
+            without_numba(max(1, repeats // 2), shrink),
         ):
             for line in part:
                 print(line, flush=True)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lucid
+from lucid import work
 from lucid.errors import (
     ArgumentError,
     DatasetError,
@@ -25,6 +26,7 @@ from lucid.errors import (
 )
 from lucid.naming import size_name
 from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.pooling import jit
 
 MIB = 1 << 20
 #: A dimension of an output size; None keeps it.
@@ -140,6 +142,26 @@ def test_bytes_do_not_depend_on_memory_and_threads(features, rng):
     lucid.pool_file("c.npy", "from_c.npy", size=7)
     lucid.pool_file("f.npy", "from_f.npy", size=7)
     assert digest("from_c.npy") == digest("from_f.npy")
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_bytes_do_not_depend_on_who_compiled_the_kernels(folder, rng, monkeypatch, layout):
+    """Files are pooled by NumPy unless they are large; here either way."""
+    if not jit.is_there():
+        pytest.skip("Numba is not installed: the extra `fast`")
+    np.save("x.npy", rng.standard_normal((40, 12, 14, 40)).astype("f4"))
+    with h5py.File("x.h5", "w") as file:
+        file.create_dataset("x", data=np.load("x.npy"), chunks=(7, 12, 14, 40), compression="gzip")
+    for suffix in (".npy", ".h5"):
+        seen = set()
+        for pays in (False, True):
+            monkeypatch.setattr(work, "pays", lambda _, least, pays=pays: least == jit.PAYS_IN_FILES and pays)
+            for memory in (MIB, 64 * MIB):
+                options = {"layout": layout, "max_memory": memory, "overwrite": True}
+                target = f"y{suffix}" if suffix == ".h5" else "y-{size}.npy"
+                lucid.pool_file(f"x{suffix}", target, size=[(4, 4), (2, 1)], **options)
+                seen.add(tuple(digest(path) for path in sorted(Path().glob(f"y*{suffix}"))))
+        assert len(seen) == 1
 
 
 def test_from_hdf5_and_npy_the_same_bits_come(features):
