@@ -31,8 +31,9 @@ PROBLEMS = [
     ("planar", (64, 60, 40, 1), (30, 20)),  # more cells than stay in the cache
     ("wide", (3, 30, 40, 1), (3, 4)),
     ("wide", (2, 70, 90, 1), (2, 2)),
-    ("run", (5, 7, 7, 1), (1, 1)),
+    ("run", (1, 7, 7, 1), (1, 1)),
     ("run", (5, 40, 30, 1), (3, 1)),
+    ("global_run", (40, 7, 7, 1), (1, 1)),
     ("channels_last", (3, 14, 14, 70), (4, 4)),
     ("channels_last", (2, 28, 28, 16), (14, 14)),
     ("channels_last", (2, 40, 41, 9), (2, 2)),
@@ -76,14 +77,14 @@ def both_ways(cells, name, size, result=None, out_axes=(0, 1, 2, 3)):
 @pytest.fixture
 def taken(monkeypatch):
     """The names of the kernels that ran; None where NumPy did."""
-    names, chosen = [], choice.choose
+    names, plan = [], choice.planned
 
-    def choose(problem):
-        task = chosen(problem)
+    def planned(*facts):
+        problem, task = plan(*facts)
         names.append(task and task.kernel.py_func.__qualname__.partition(".")[0])
-        return task
+        return problem, task
 
-    monkeypatch.setattr(choice, "choose", choose)
+    monkeypatch.setattr(choice, "planned", planned)
     return names
 
 
@@ -155,11 +156,10 @@ def test_what_is_left_to_numpy(rng, taken):
 def test_the_choice_follows_shapes():
     grid = make_grid((56, 56), (7, 7))
     assert order_of(grid) == "separable"
-    cells = np.zeros((64, 56, 56, 1), np.float32)
-    out = np.zeros((64, 7, 7, 1), np.float32)
     rows, cols = grid.rows.cuts(0, 7), grid.cols.cuts(0, 7)
-    problem = choice.describe(numbers("float32"), "separable", cells, out, rows, cols)
-    assert choice.choose(problem).kernel.py_func.__qualname__.startswith("wide")
+    facts = (64, 56, 56, 1), (56 * 56 * 4, 56 * 4, 4, 4), (7 * 7 * 4, 7 * 4, 4, 4)
+    problem, task = choice.planned(numbers("float32"), "separable", *facts, rows, cols)
+    assert task.kernel.py_func.__qualname__.startswith("wide")
     finer = problem._replace(rows=(rows.starts, rows.starts + 3))
     assert choice.choose(finer).kernel.py_func.__qualname__.startswith("planar")
 

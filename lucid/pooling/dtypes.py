@@ -4,6 +4,7 @@ A number type is named as NumPy names it. bfloat16 is not NumPy's own: an array 
 handled as the uint16 of its bits, so that no package is needed to read or write it.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ class Numbers(NamedTuple):
         return storage(self.result)
 
 
+@lru_cache(maxsize=64)  # NumPy puts a name together anew each time, in 20 calls
 def name_of(dtype: np.dtype[np.generic]) -> str:
     """The name of a dtype that can be pooled.
 
@@ -52,6 +54,7 @@ def name_of(dtype: np.dtype[np.generic]) -> str:
     raise DTypeError(f"cannot average dtype {dtype}; expected one of {', '.join(NAMES)}")
 
 
+@lru_cache(maxsize=256)
 def numbers(source: str, result: str | None = None) -> Numbers:
     """The accumulator and the result for elements of type `source`.
 

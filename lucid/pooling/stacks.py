@@ -53,4 +53,4 @@ def _four(array: Array, planes: int) -> Array:
     """A 4-D view, or ValueError."""
     height, width = array.shape[planes : planes + 2]
     count, inner = prod(array.shape[:planes]), prod(array.shape[planes + 2 :])
-    return np.reshape(array, (count, height, width, inner), copy=False)
+    return array.reshape((count, height, width, inner), copy=False)

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lucid.pooling.compiled.channels import channels_last
 from lucid.pooling.compiled.emission import SIZES
 from lucid.pooling.compiled.planar import REGISTERS, planar
-from lucid.pooling.compiled.runs import run
+from lucid.pooling.compiled.runs import global_run, run
 from lucid.pooling.compiled.sums import REGISTER
 from lucid.pooling.compiled.wide import wide
 from lucid.pooling.dtypes import Numbers
@@ -105,8 +105,10 @@ def means(
     Which planes have sums that are not finite: what was stored for them does not count.
 
     """
-    problem = describe(numbers, order, source, out, rows, cols)
-    if not source.dtype.isnative or not _converts(numbers.source) or (task := choose(problem)) is None:
+    if not source.dtype.isnative or not _converts(numbers.source):
+        return None
+    problem, task = planned(numbers, order, source.shape, _steps(source), _steps(out), rows, cols)
+    if task is None:
         return None
     target = out if task.in_place else np.empty(out.shape, out.dtype)
     failed = np.zeros(len(source), np.bool_)
@@ -127,9 +129,18 @@ def means(
     return failed
 
 
-def describe(numbers: Numbers, order: str, source: Array, out: Array, rows: Cuts, cols: Cuts) -> Problem:
-    """A problem in the terms of the kernels."""
-    lane, width = numbers.accumulator.name, source.shape[2]
+@lru_cache(maxsize=64)  # the blocks of a stream have few shapes
+def planned(
+    numbers: Numbers,
+    order: str,
+    shape: tuple[int, ...],
+    source_steps: tuple[int, ...],
+    out_steps: tuple[int, ...],
+    rows: Cuts,
+    cols: Cuts,
+) -> tuple[Problem, Task | None]:
+    """A problem in the terms of the kernels, and the one for it."""
+    lane, width = numbers.accumulator.name, shape[2]
     down, across = (rows.starts, rows.stops), (cols.starts, cols.stops)
     parts = (1, 1) if order == "chain" else (rows.parts, cols.parts)
     if order == "run":
@@ -138,16 +149,9 @@ def describe(numbers: Numbers, order: str, source: Array, out: Array, rows: Cuts
         parts = -(-rows.longest * width * numbers.accumulator.itemsize // RUN_BYTES), 1
     one_part = parts[0] * parts[1] == 1
     quotient = "float32" if numbers.result == lane == "float32" and one_part else "float64"
-    return Problem(
-        (numbers.source, lane, quotient, numbers.result),
-        order,
-        source.shape,
-        _steps(source),
-        _steps(out),
-        down,
-        across,
-        parts,
-    )
+    names = numbers.source, lane, quotient, numbers.result
+    problem = Problem(names, order, shape, source_steps, out_steps, down, across, parts)
+    return problem, choose(problem)
 
 
 def _aligned(count: int, dtype: str) -> Array:
@@ -226,6 +230,9 @@ def _run(problem: Problem) -> Task | None:
     lanes = numpy_lanes(np.dtype(problem.names[1]))
     if not lanes:
         return None
+    is_one = problem.windows[0] == 1 and problem.parts[0] == 1
+    if is_one and problem.shape[0] >= lanes and problem.out_steps[0] == problem.sizes[3]:
+        return Task(global_run(VERSION, *problem.names, lanes), 1, [(lanes * lanes, problem.names[1])], True)
     return Task(run(VERSION, *problem.names, lanes), 1, [(2 * problem.parts[0], "float64")], True)
 
 

@@ -20,12 +20,23 @@ from lucid.pooling.compiled.sums import (
     mended,
     store_part,
 )
-from lucid.pooling.compiled.vectors import cast, fold, full, load, load_some, not_finite, size, store
+from lucid.pooling.compiled.vectors import (
+    cast,
+    fold,
+    fold_rows,
+    full,
+    load,
+    load_some,
+    not_finite,
+    same,
+    size,
+    store,
+)
 
 
 @inline
-def add_run(cell, start, stop, element, lane, lanes):
-    """Sum of a run of cells, as a vector of one lane."""
+def add_lanes(cell, start, stop, element, lane, lanes):
+    """Add the vectors of a run of cells."""
     total = full(0, lane, lanes)
     step = lanes * size(element)
     here, end = cell + start * size(element), cell + stop * size(element)
@@ -39,7 +50,7 @@ def add_run(cell, start, stop, element, lane, lanes):
         here += step
     if here < end:
         total = total + load_some(here, (end - here) // size(element), element, lane, lanes)
-    return fold(total)
+    return total
 
 
 @cache
@@ -58,12 +69,12 @@ def run(version: int, source: str, lane: str, quotient: str, result: str, lanes:
             for i in range(len(starts)):
                 start, stop = starts[i], stops[i]
                 if parts[0] == 1:
-                    total = cast(add_run(cell, start, stop, source, lane, lanes), quotient)
+                    total = cast(fold(add_lanes(cell, start, stop, source, lane, lanes)), quotient)
                     mean = total / full(stop - start, quotient, 1)
                 else:
                     for p in range(parts[0]):
                         first, last = edge(start, stop, parts[0], p), edge(start, stop, parts[0], p + 1)
-                        part = add_run(cell, first, last, source, lane, lanes)
+                        part = fold(add_lanes(cell, first, last, source, lane, lanes))
                         store_part(part, pieces + p * part_bytes, lane, 1)
                     fold_parts(pieces, parts[0], part_bytes, lane, 1)
                     cells = full(stop - start, "float64", 1)
@@ -75,5 +86,49 @@ def run(version: int, source: str, lane: str, quotient: str, result: str, lanes:
                 store(mean, out[0] + plane * out[1] + i * out[2], result)
             if bad:
                 failed[plane] = True
+
+    return compiled(kernel)
+
+
+@cache
+def global_run(version: int, source: str, lane: str, quotient: str, result: str, lanes: int) -> Kernel:
+    """One window of one part for each plane, as many planes at once as there are lanes.
+
+    At least so many planes, contiguous, as their means are. Scratch: a vector for each lane. What the vectors
+    hold is added up for all of them at once: 7x7 took 6.9 ns a plane one by one, so 4.4.
+    """
+
+    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+        if version == 0:
+            return
+        starts, stops = rows
+        planes, start, stop = sizes[0], starts[0], stops[0]
+        vectors = address(scratch[0])
+        for block in range(0, planes, lanes):
+            plane = min(block, planes - lanes)
+            alike = np.uint64(0)
+            for k in range(lanes):
+                cell = x[0] + (plane + k) * x[1]
+                store(
+                    add_lanes(cell, start, stop, source, lane, lanes), vectors + k * lanes * size(lane), lane
+                )
+                first = load(cell + start * size(source), source, lane, 1)
+                alike |= same(first, load(cell + (stop - 1) * size(source), source, lane, 1))
+            sums = fold_rows(vectors, lane, lanes)
+            bad = not_finite(sums)
+            store(cast(sums, quotient) / full(stop - start, quotient, lanes), out[0] + plane * out[1], result)
+            if bad:
+                for k in range(lanes):
+                    if bad >> np.uint64(k) & np.uint64(1):
+                        failed[plane + k] = True
+            if alike and not exact:
+                for k in range(lanes):
+                    cell = x[0] + (plane + k) * x[1]
+                    mean = cast(fold(load(vectors + k * lanes * size(lane), lane, lane, lanes)), quotient)
+                    mean = mean / full(stop - start, quotient, 1)
+                    mean = mended(
+                        mean, cell, size(source), 0, start, stop, 0, 1, exact, source, lane, quotient, 1
+                    )  # fmt: skip
+                    store(mean, out[0] + (plane + k) * out[1], result)
 
     return compiled(kernel)

@@ -197,6 +197,32 @@ def fold(_: IR, value: IR) -> IR:
 
 
 @intrinsic(prefer_literal=True)
+def fold_rows(_: IR, rows: IR, lane: IR, count: IR) -> IR:
+    """Sums of as many vectors in memory as they have lanes, each as `fold` has it: two of them at a time."""
+    name, n = lane.literal_value, count.literal_value
+
+    def emit(_: IR, builder: IR, __: IR, arguments: IR) -> IR:
+        step = n * SIZES[name]
+        sums = [
+            read(builder, builder.add(arguments[0], INT64(k * step)), None, name, name, n) for k in range(n)
+        ]
+        while len(sums) > 1:
+            pairs = zip(sums[::2], sums[1::2], strict=True)
+            sums = [
+                builder.fadd(
+                    *(
+                        builder.shuffle_vector(*pair, constants(INT32, range(start, 2 * n, 2)))
+                        for start in (0, 1)
+                    )
+                )
+                for pair in pairs
+            ]
+        return sums[0]
+
+    return Vector(name, n)(types.int64, lane, count), emit
+
+
+@intrinsic(prefer_literal=True)
 def transpose(
     _: IR,
     source: IR,
