@@ -164,6 +164,27 @@ def test_the_choice_follows_shapes():
     assert choice.choose(finer).kernel.py_func.__qualname__.startswith("planar")
 
 
+@pytest.mark.parametrize(
+    ("plane", "size", "inner", "kernel"),
+    [
+        ((8, 1 << 16), (4, 1 << 15), 1, "wide"),  # too wide to lie side by side
+        ((8, 1 << 22), (4, 1 << 21), 1, None),
+        ((4, 1 << 14), (4, 1 << 14), 256, "channels_last"),
+        ((1 << 22, 12), (1 << 22, 6), 1, "planar"),
+    ],
+)
+def test_scratch_is_bounded(plane, size, inner, kernel):
+    grid = make_grid(plane, size)
+    shape, out = (64, *plane, inner), (64, *size, inner)
+    steps = [
+        tuple(4 * np.prod(lengths[k + 1 :], dtype=int).item() for k in range(4)) for lengths in (shape, out)
+    ]
+    rows, cols = grid.rows.cuts(0, size[0]), grid.cols.cuts(0, size[1])
+    _, task = choice.planned(numbers("float32"), order_of(grid), shape, *steps, rows, cols)
+    assert (task and task.kernel.py_func.__qualname__.partition(".")[0]) == kernel
+    assert task is None or task.scratch_bytes <= choice.MOST_SCRATCH
+
+
 @pytest.mark.parametrize("result", ["float16", "bfloat16", "float32"])
 def test_numbers_are_rounded_once_to_even(result):
     """Against the rounding of `dtypes.narrow`, at all halves, between them and beside the middle."""

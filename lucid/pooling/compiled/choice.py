@@ -1,7 +1,7 @@
 """Which compiled kernel pools a problem: a function of shapes, steps and number types."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ Array = npt.NDArray[Any]
 
 #: Bytes of cells, and of means, that stay in the level-2 cache beside what is read.
 CACHED = 1 << 17
+#: Most bytes of scratch in a call: what needs more, as rows of millions of cells do, NumPy does in tiles.
+MOST_SCRATCH = 8 << 20
 #: Rows of windows from which planes are taken one by one, if they are wide: with fewer, adding up columns
 #: number by number takes longer than laying planes side by side: 28x28 -> 14x14 11.1 ms, so 5.1 ms;
 #: float64 at 56x56 -> 7x7, with 8 rows, 16 ms and 24 ms.
@@ -85,6 +87,11 @@ class Task(NamedTuple):
     #: Whether the means can be stored where they belong, or only in C order.
     in_place: bool
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that it takes beside the means."""
+        return sum(count * np.dtype(dtype).itemsize for count, dtype in self.scratch)
+
 
 def means(
     numbers: Numbers, order: str, exact: bool, source: Array, out: Array, rows: Cuts, cols: Cuts
@@ -108,7 +115,7 @@ def means(
     if not source.dtype.isnative or not _converts(numbers.source):
         return None
     problem, task = planned(numbers, order, source.shape, _steps(source), _steps(out), rows, cols)
-    if task is None:
+    if task is None or not (task.in_place or out.nbytes <= MOST_SCRATCH):
         return None
     target = out if task.in_place else np.empty(out.shape, out.dtype)
     failed = np.zeros(len(source), np.bool_)
@@ -173,18 +180,28 @@ def _steps(array: Array) -> tuple[int, ...]:
 
 def choose(problem: Problem) -> Task | None:
     """The kernel for a problem, by its shapes and steps alone."""
-    _, _, width, inner = problem.shape
+    for task in _candidates(problem):
+        if task.scratch_bytes <= MOST_SCRATCH:
+            return task
+    return None
+
+
+def _candidates(problem: Problem) -> Iterator[Task]:
+    """Kernels that can do it, the fastest first."""
+    planes, _, width, inner = problem.shape
     step = problem.source_steps
-    if inner > 1:
-        return _channels_last(problem)
     is_row = step[2] == problem.sizes[0]
     is_plane = is_row and step[1] == width * step[2]
-    if problem.order == "run":
-        return _run(problem) if is_plane else None
-    fits_planar = is_plane and problem.shape[0] >= REGISTERS * problem.lanes
-    if problem.order == "separable" and width >= problem.lanes and not (fits_planar and _is_fine(problem)):
-        return _wide(problem) if is_row else None
-    return _planar(problem) if fits_planar else None
+    if inner > 1:
+        yield from _channels_last(problem)
+    elif problem.order == "run":
+        yield from _run(problem) if is_plane else ()
+    else:
+        is_wide = problem.order == "separable" and width >= problem.lanes
+        if is_plane and planes >= REGISTERS * problem.lanes and not (is_wide and not _is_fine(problem)):
+            yield _planar(problem)
+        if is_wide and is_row:
+            yield _wide(problem)
 
 
 def _is_fine(problem: Problem) -> bool:
@@ -226,17 +243,17 @@ def _wide(problem: Problem) -> Task:
     return Task(wide(VERSION, *problem.names), 1, scratch, problem.out_steps[2] == problem.sizes[3])
 
 
-def _run(problem: Problem) -> Task | None:
+def _run(problem: Problem) -> Iterator[Task]:
     lanes = numpy_lanes(np.dtype(problem.names[1]))
     if not lanes:
-        return None
+        return
     is_one = problem.windows[0] == 1 and problem.parts[0] == 1
     if is_one and problem.shape[0] >= lanes and problem.out_steps[0] == problem.sizes[3]:
-        return Task(global_run(VERSION, *problem.names, lanes), 1, [(lanes * lanes, problem.names[1])], True)
-    return Task(run(VERSION, *problem.names, lanes), 1, [(2 * problem.parts[0], "float64")], True)
+        yield Task(global_run(VERSION, *problem.names, lanes), 1, [(lanes * lanes, problem.names[1])], True)
+    yield Task(run(VERSION, *problem.names, lanes), 1, [(2 * problem.parts[0], "float64")], True)
 
 
-def _channels_last(problem: Problem) -> Task | None:
+def _channels_last(problem: Problem) -> Iterator[Task]:
     inner, per_register = problem.shape[3], problem.lanes
     source_bytes, _, quotient_bytes, item = problem.sizes
     fitting = [
@@ -246,9 +263,9 @@ def _channels_last(problem: Problem) -> Task | None:
     ]
     numpys = numpy_lanes(np.dtype(problem.names[1])) if problem.order == "run" else 1
     if not fitting or not numpys or problem.source_steps[3] != source_bytes:
-        return None
+        return
     if problem.order == "run" and problem.source_steps[1] != problem.shape[2] * problem.source_steps[2]:
-        return None
+        return
     lanes, (n_rows, n_cols) = fitting[0], problem.windows
     padded = -(-inner // lanes) * lanes
     in_place = item in problem.out_steps[2:]
@@ -259,7 +276,7 @@ def _channels_last(problem: Problem) -> Task | None:
     kernel = channels_last(VERSION, *problem.names, problem.order, lanes, numpys, stays)
     scratch = [
         (numpys * padded, problem.names[1]),
-        ((group * n_cols + per_register) * padded, problem.names[2]),
+        (0 if stays else (group * n_cols + per_register) * padded, problem.names[2]),
         (2 * problem.parts[0] * problem.parts[1] * padded, "float64"),
     ]
-    return Task(kernel, group, scratch, in_place)
+    yield Task(kernel, group, scratch, in_place)
