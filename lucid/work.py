@@ -32,7 +32,7 @@ from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import numbers
-from lucid.pooling.jit import PAYS_IN_FILES, pays
+from lucid.pooling.jit import pays_in_file
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport, OnProgress, Progress
 from lucid.selection import chosen
@@ -201,7 +201,7 @@ class Work:
                 shard is not None,
                 partial(coarsen, output_size),
             )
-            is_compiled = plan.is_whole and pays(size_of(part.shape), PAYS_IN_FILES)
+            is_compiled = plan.is_whole and pays_in_file(size_of(part.shape))
             pooling = Pooling(plan.grid, kinds, self.nan == "skip", is_compiled=is_compiled)
             yield Mean(pooling, plan, pooled, STREAM if holder is None else holder.path)
 

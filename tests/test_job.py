@@ -155,7 +155,7 @@ def test_bytes_do_not_depend_on_who_compiled_the_kernels(folder, rng, monkeypatc
     for suffix in (".npy", ".h5"):
         seen = set()
         for pays in (False, True):
-            monkeypatch.setattr(work, "pays", lambda _, least, pays=pays: least == jit.PAYS_IN_FILES and pays)
+            monkeypatch.setattr(work, "pays_in_file", lambda _, pays=pays: pays)
             for memory in (MIB, 64 * MIB):
                 options = {"layout": layout, "max_memory": memory, "overwrite": True}
                 target = f"y{suffix}" if suffix == ".h5" else "y-{size}.npy"

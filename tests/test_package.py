@@ -30,6 +30,9 @@ def test_numba_is_loaded_for_large_arrays_only():
     assert "numba" not in loaded_by(code + "pool(np.ones((8, 8, 64, 64)), 4)")
     if jit.is_there():
         assert "numba" in loaded_by(code + "pool(np.ones((64, 64, 32, 32), 'f4'), 4)")
+        many = "x = np.ones((16, 64, 32, 32), 'f4'); [pool(x, 4) for _ in range(64)]"
+        assert "numba" in loaded_by(code + many)
+        assert "numba" not in loaded_by(code + many.replace("64)]", "9)]"))
 
 
 def test_the_command_line_loads_what_it_needs():

@@ -20,11 +20,11 @@ Dimension: TypeAlias = int | None
 OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension]
 NanRule: TypeAlias = Literal["propagate", "skip"]
 
-#: Elements up to which a thread costs what it saves: 2 M float32 are pooled in a millisecond, and
-#: starting a thread, sharing the work and joining it takes a fifth of one.
+#: Elements read and written up to which a thread costs what it saves: 2 M float32 are pooled in a
+#: millisecond, and waking a thread, sharing the work and waiting for it takes a fifth of one.
 SMALL = 1 << 21
 #: The same for compiled kernels, which are the faster.
-SMALL_COMPILED = 1 << 22
+SMALL_COMPILED = 3 << 20
 #: Pieces that each thread gets, so that a slow one does not keep the others waiting. Each further
 #: one costs: eight took 15 % longer than two at 56x56 -> 4x4. Compiled kernels get one: their calls
 #: are so short that waiting for each other's took a quarter of the time at 14x14 -> 1.
@@ -94,7 +94,7 @@ def adaptive_avg_pool2d(
     grid = make_grid((array.shape[-2], array.shape[-1]), size)
     pooling = Pooling(grid, kinds, nan == "skip", is_compiled=pays(array.size))
     if array.size:
-        if max(array.size, out.size) <= (SMALL_COMPILED if pooling.is_compiled else SMALL):
+        if array.size + out.size <= (SMALL_COMPILED if pooling.is_compiled else SMALL):
             workers = 1
         wanted = workers if workers == 1 or pooling.is_compiled else workers * PIECES_PER_THREAD
         pieces = _pieces(pooling, source, out, wanted)
