@@ -26,6 +26,10 @@ from lucid.pooling.compiled.sums import (
 from lucid.pooling.compiled.vectors import cast, full, load, not_finite, prefetch, size, store
 
 
+#: Bytes that come into a cache at once.
+LINE = 64
+
+
 @inline
 def add_channels(cell, down, right, top, bottom, left, stop, sums, inner, order, element, lane, lanes):
     """Add the cells of a part into sums of all channels, in blocks of `lanes`."""
@@ -37,7 +41,9 @@ def add_channels(cell, down, right, top, bottom, left, stop, sums, inner, order,
                 there = sums + b * lanes * size(lane)
                 total = full(0, lane, lanes) if r == top else load(there, lane, lane, lanes)
                 for c in range(left, stop):
-                    prefetch(here + (c + stop - left) * right)
+                    # The next window's cells: 28x28 -> 9x9 took 4.8 ms without.
+                    for k in range(0, lanes * size(element), LINE):
+                        prefetch(here + (c + stop - left) * right + k)
                     total = total + load(here + c * right, element, lane, lanes)
                 store(total, there, lane)
         return
@@ -47,7 +53,6 @@ def add_channels(cell, down, right, top, bottom, left, stop, sums, inner, order,
             there = sums + b * lanes * size(lane)
             column = full(0, lane, lanes)
             for r in range(top, bottom):
-                prefetch(here + r * down + 2 * right)
                 column = column + load(here + r * down, element, lane, lanes)
             store(column if c == left else load(there, lane, lane, lanes) + column, there, lane)
 
