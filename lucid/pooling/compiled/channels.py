@@ -25,7 +25,6 @@ from lucid.pooling.compiled.sums import (
 )
 from lucid.pooling.compiled.vectors import cast, full, load, not_finite, prefetch, size, store
 
-
 #: Bytes that come into a cache at once.
 LINE = 64
 
