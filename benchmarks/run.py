@@ -102,17 +102,15 @@ def kernels(repeats: int, shrink: int) -> Iterator[str]:
     yield "limit that memory sets. The first call for a number type, which compiles or loads them, is not timed.\n"
     for dtype, threads, channels_last in VARIANTS:
         torch.set_num_threads(threads)
-        yield f"### {dtype}, {threads} thread{'s' * (threads > 1)}{', channels-last' * channels_last}\n"
+        yield f"### {variant_name(dtype, threads, channels_last)}\n"
         yield "| input | output | lucid | PyTorch | ratio | read |\n|---|---|--:|--:|--:|--:|"
         ratios = []
-        for shape, sizes in SHAPES:
-            x, tensor = arrays(shape, dtype, channels_last, shrink)
-            for size in sizes:
-                ours, theirs, ratio = pair(*pooled_by_both(x, tensor, size, threads), repeats)
-                read = min(seconds(tensor.sum) for _ in range(repeats))
-                ratios.append(ratio)
-                name = "×".join(map(str, x.shape))
-                yield f"| {name} | {size} | {ours * 1e3:.2f} | {theirs * 1e3:.2f} | {ratio:.2f} | {read * 1e3:.2f} |"
+        for x, tensor, size in cases(dtype, channels_last, shrink):
+            ours, theirs, ratio = pair(*pooled_by_both(x, tensor, size, threads), repeats)
+            read = min(seconds(tensor.sum) for _ in range(repeats))
+            ratios.append(ratio)
+            name = "×".join(map(str, x.shape))
+            yield f"| {name} | {size} | {ours * 1e3:.2f} | {theirs * 1e3:.2f} | {ratio:.2f} | {read * 1e3:.2f} |"
         yield f"\nGeometric mean **{geometric_mean(ratios):.2f}**, lowest {min(ratios):.2f}.\n"
 
 
@@ -124,16 +122,24 @@ def without_numba(repeats: int, shrink: int) -> Iterator[str]:
     yield "| elements | geometric mean | lowest |\n|---|--:|--:|"
     for dtype, threads, channels_last in VARIANTS:
         torch.set_num_threads(threads)
-        ratios = []
-        for shape, sizes in SHAPES:
-            x, tensor = arrays(shape, dtype, channels_last, shrink)
-            for size in sizes:
-                ours, theirs = pooled_by_both(x, tensor, size, threads)
-                ratios.append(pair(ours, theirs, repeats)[2])
-        name = f"{dtype}, {threads} thread{'s' * (threads > 1)}{', channels-last' * channels_last}"
-        yield f"| {name} | {geometric_mean(ratios):.2f} | {min(ratios):.2f} |"
+        ratios = [
+            pair(*pooled_by_both(x, tensor, size, threads), repeats)[2]
+            for x, tensor, size in cases(dtype, channels_last, shrink)
+        ]
+        yield f"| {variant_name(dtype, threads, channels_last)} | {geometric_mean(ratios):.2f} | {min(ratios):.2f} |"
     functional.pays = pays
     yield ""
+
+
+def variant_name(dtype: str, threads: int, channels_last: bool) -> str:
+    return f"{dtype}, {threads} thread{'s' * (threads > 1)}{', channels-last' * channels_last}"
+
+
+def cases(dtype: str, channels_last: bool, shrink: int) -> Iterator[tuple[np.ndarray, torch.Tensor, Any]]:
+    """Arrays, and the sizes that each is pooled to."""
+    for shape, sizes in SHAPES:
+        x, tensor = arrays(shape, dtype, channels_last, shrink)
+        yield from ((x, tensor, size) for size in sizes)
 
 
 def pooled_by_both(

@@ -17,7 +17,6 @@ from lucid.pooling.compiled.sums import (
     address,
     compiled,
     edge,
-    fold_parts,
     folded_mean,
     inline,
     mended,
@@ -58,7 +57,7 @@ def add_channels(cell, down, right, top, bottom, left, stop, sums, inner, order,
 
 @inline
 def add_channel_runs(cell, step, start, stop, sums, inner, numpy_lanes, element, lane, lanes):
-    """Sum a run of cells as `runs.add_run` does, for all channels.
+    """Sum a run of cells as `runs.add_lanes` does, for all channels.
 
     There are `numpy_lanes` sums of each, folded into the first in the end.
     """
@@ -160,13 +159,10 @@ def channels_last(
                                 )
                                 means = sums / cells
                             else:
-                                part = pieces + b * part_bytes
-                                for p in range(parts[0]):
-                                    fold_parts(
-                                        part + p * row_bytes, parts[1], blocks * part_bytes, lane, lanes
-                                    )
-                                fold_parts(part, parts[0], row_bytes, lane, lanes)
-                                sums, means = folded_mean(part, cast(cells, "float64"), lane, quotient, lanes)
+                                sums, means = folded_mean(
+                                    pieces + b * part_bytes, parts, row_bytes, blocks * part_bytes,
+                                    cast(cells, "float64"), lane, quotient, lanes,
+                                )  # fmt: skip
                             bad |= not_finite(sums)
                             channel = min(b * lanes, inner - lanes)
                             means = mended(
@@ -183,7 +179,7 @@ def channels_last(
                     for channel in range(0, inner, square):
                         c = min(channel, inner - square)
                         # Which block has them, and from which lane on.
-                        b = min(c // lanes, blocks - 1) if c + square <= (blocks - 1) * lanes else blocks - 1
+                        b = c // lanes if c + square <= (blocks - 1) * lanes else blocks - 1
                         here = (
                             averages + b * mean_bytes + (c - min(b * lanes, inner - lanes)) * size(quotient)
                         )

@@ -16,7 +16,6 @@ from lucid.pooling.compiled.sums import (
     address,
     compiled,
     edge,
-    fold_parts,
     folded_mean,
     inline,
     mended,
@@ -77,7 +76,7 @@ def add_cells(cell, down, right, top, bottom, left, stop, order, lane, lanes):
 
 @inline
 def add_parts(pieces, cell, down, right, top, bottom, left, stop, parts, order, lane, lanes, part_bytes):
-    """Sum of the parts of a window, in memory."""
+    """The parts of a window, in memory."""
     for p in range(parts[0]):
         first, last = edge(top, bottom, parts[0], p), edge(top, bottom, parts[0], p + 1)
         line = pieces + p * parts[1] * part_bytes
@@ -85,8 +84,6 @@ def add_parts(pieces, cell, down, right, top, bottom, left, stop, parts, order, 
             head, tail = edge(left, stop, parts[1], q), edge(left, stop, parts[1], q + 1)
             part = add_cells(cell, down, right, first, last, head, tail, order, lane, lanes)
             store_part(part, line + q * part_bytes, lane, lanes)
-        fold_parts(line, parts[1], part_bytes, lane, lanes)
-    fold_parts(pieces, parts[0], parts[1] * part_bytes, lane, lanes)
 
 
 @cache
@@ -136,7 +133,10 @@ def planar(version: int, source: str, lane: str, quotient: str, result: str, ord
                                 pieces, cell, down, right, top, bottom, left, stop, parts, order,
                                 lane, lanes, part_bytes,
                             )  # fmt: skip
-                            sums, means = folded_mean(pieces, cast(cells, "float64"), lane, quotient, lanes)
+                            sums, means = folded_mean(
+                                pieces, parts, parts[1] * part_bytes, part_bytes, cast(cells, "float64"),
+                                lane, quotient, lanes,
+                            )  # fmt: skip
                         bad |= not_finite(sums)
                         means = mended(
                             means, cell, down, right, top, bottom, left, stop,

@@ -14,7 +14,6 @@ from lucid.pooling.compiled.sums import (
     address,
     compiled,
     edge,
-    fold_parts,
     folded_mean,
     inline,
     mended,
@@ -76,9 +75,8 @@ def run(version: int, source: str, lane: str, quotient: str, result: str, lanes:
                         first, last = edge(start, stop, parts[0], p), edge(start, stop, parts[0], p + 1)
                         part = fold(add_lanes(cell, first, last, source, lane, lanes))
                         store_part(part, pieces + p * part_bytes, lane, 1)
-                    fold_parts(pieces, parts[0], part_bytes, lane, 1)
                     cells = full(stop - start, "float64", 1)
-                    total, mean = folded_mean(pieces, cells, lane, quotient, 1)
+                    total, mean = folded_mean(pieces, parts, part_bytes, 0, cells, lane, quotient, 1)
                 bad |= not_finite(total)
                 mean = mended(
                     mean, cell, size(source), 0, start, stop, 0, 1, exact, source, lane, quotient, 1

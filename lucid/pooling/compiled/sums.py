@@ -101,8 +101,14 @@ def fold_parts(parts, count, step, lane, lanes):
 
 
 @inline
-def folded_mean(parts, cells, lane, quotient, lanes):
-    """The sum at `parts` and its mean, corrected by its remainder for float64: as `rules.Sums.means`."""
+def folded_mean(parts, counts, down, right, cells, lane, quotient, lanes):
+    """Sum and mean of a window of `counts` parts: columns are folded first, then rows.
+
+    The mean is corrected by its remainder for float64, as by `rules.Sums.means`.
+    """
+    for p in range(counts[0]):
+        fold_parts(parts + p * down, counts[1], right, lane, lanes)
+    fold_parts(parts, counts[0], down, lane, lanes)
     total = load(parts, "float64", "float64", lanes)
     mean = total / cells
     if lane == "float64":

@@ -16,7 +16,6 @@ from lucid.pooling.compiled.sums import (
     address,
     compiled,
     edge,
-    fold_parts,
     folded_mean,
     inline,
     mended,
@@ -139,11 +138,9 @@ def wide(version: int, source: str, lane: str, quotient: str, result: str) -> Ke
                 else:
                     for j in range(n_cols):
                         part = pieces + j * n_parts * part_bytes
-                        for p in range(parts[0]):
-                            fold_parts(part + p * parts[1] * part_bytes, parts[1], part_bytes, lane, 1)
-                        fold_parts(part, parts[0], parts[1] * part_bytes, lane, 1)
                         cells = full((bottom - top) * (stops[j] - lefts[j]), "float64", 1)
-                        total, mean = folded_mean(part, cells, lane, quotient, 1)
+                        down = parts[1] * part_bytes
+                        total, mean = folded_mean(part, parts, down, part_bytes, cells, lane, quotient, 1)
                         bad |= not_finite(total)
                         store(mean, means + j * size(quotient), quotient)
                 if alike and not exact:
