@@ -5,6 +5,7 @@ Numba compiles here goes from the elements of the source to the rounded means of
 pass. Both add in one order, so the bits are the same, and which one runs is a matter of time only.
 
     choice     which kernel for which problem, by shapes and steps alone
+    machine    its machine code, from Numba or from a file
     planar     small planes, many side by side
     wide       wide planes, row by row
     runs       windows that are runs of memory
@@ -12,6 +13,7 @@ pass. Both add in one order, so the bits are the same, and which one runs is a m
     sums       what these share, and how a kernel is called
     vectors    vectors of numbers as values of compiled functions
     emission   the instructions behind them
+    sizes      bytes of elements, registers and places to work in
 
 What `choice.means` does not take on is left to NumPy: a few small planes, fewer channels than a vector has
 lanes, byte orders not the processor's, and all that the rules are for. Loaded on use, by `pooling.jit`.

@@ -4,25 +4,19 @@ All channels of a cell are added before the next cell is, so that memory is read
 of channels overlaps the one before: no channel is left over, and some are done twice, alike.
 """
 
-from functools import cache
-
 import numpy as np
 
-from lucid.pooling.compiled.emission import SIZES
 from lucid.pooling.compiled.planar import spread
+from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, SIZES
 from lucid.pooling.compiled.sums import (
-    PART_BYTES,
-    REGISTER,
     Kernel,
-    address,
-    compiled,
     edge,
     folded_mean,
     inline,
     mended,
     store_part,
 )
-from lucid.pooling.compiled.vectors import cast, full, load, not_finite, prefetch, size, store
+from lucid.pooling.compiled.vectors import cast, full, integer, load, mark, not_finite, prefetch, size, store
 
 #: Bytes that come into a cache at once.
 LINE = 64
@@ -91,9 +85,7 @@ def add_channel_runs(cell, step, start, stop, sums, inner, numpy_lanes, element,
                 store(low + high, here + n * stride, lane)
 
 
-@cache
 def channels_last(
-    version: int,
     source: str,
     lane: str,
     quotient: str,
@@ -113,26 +105,24 @@ def channels_last(
     square = min(lanes, REGISTER // SIZES[lane])
 
     def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
-        if version == 0:
-            return
         planes, _, inner = sizes
-        tops, bottoms = rows
-        lefts, stops = cols
-        n_rows, n_cols = len(tops), len(lefts)
-        partial, averages, pieces = address(scratch[0]), address(scratch[1]), address(scratch[2])
+        n_rows, tops, bottoms = rows
+        n_cols, lefts, stops = cols
+        partial, averages, pieces = scratch[0], scratch[1], scratch[2]
         blocks = (inner + lanes - 1) // lanes
         down, right = x[3] if order == "run" else x[2], x[3]
         row_bytes = parts[1] * blocks * part_bytes
         for plane in range(planes):
             cell = x[0] + plane * x[1]
             bad = np.uint64(0)
-            for i in range(0, n_rows, group):
+            i = 0
+            while i < n_rows:  # a range may raise, as its step may be 0
                 end = min(i + group, n_rows)
                 mean = averages
                 for k in range(i, end):
-                    top, bottom = tops[k], bottoms[k]
+                    top, bottom = integer(tops, k), integer(bottoms, k)
                     for j in range(n_cols):
-                        left, stop = lefts[j], stops[j]
+                        left, stop = integer(lefts, j), integer(stops, j)
                         for p in range(parts[0]):
                             first, last = edge(top, bottom, parts[0], p), edge(top, bottom, parts[0], p + 1)
                             for q in range(parts[1]):
@@ -188,7 +178,8 @@ def channels_last(
                         spread(
                             here, blocks * mean_bytes, there, out[4], count, quotient, result, square, square
                         )
+                i = end
             if bad:
-                failed[plane] = True
+                mark(failed, plane)
 
-    return compiled(kernel)
+    return kernel

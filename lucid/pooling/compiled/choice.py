@@ -1,48 +1,34 @@
 """Which compiled kernel pools a problem: a function of shapes, steps and number types."""
 
-import zlib
-from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from pathlib import Path
+import ctypes
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 
-from lucid.pooling.compiled.channels import channels_last
-from lucid.pooling.compiled.emission import SIZES
-from lucid.pooling.compiled.planar import REGISTERS, planar
-from lucid.pooling.compiled.runs import global_run, run
-from lucid.pooling.compiled.sums import REGISTER
-from lucid.pooling.compiled.wide import wide
+from lucid.pooling.compiled import machine
+from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, REGISTERS, SIZES
 from lucid.pooling.dtypes import Numbers
 from lucid.pooling.kernels import RUN_BYTES, numpy_lanes
 from lucid.pooling.windows import Cuts, Ints
 
 Array = npt.NDArray[Any]
 
+#: Integers of a call.
+WORDS = 28
 #: Bytes of cells, and of means, that stay in the level-2 cache beside what is read.
 CACHED = 1 << 17
 #: Most bytes of scratch in a call: what needs more, as rows of millions of cells do, NumPy does in tiles.
 MOST_SCRATCH = 8 << 20
+#: Most columns of a window that are added for a vector of windows at once.
+MOST_EVEN = 8
 #: Rows of windows from which planes are taken one by one, if they are wide: with fewer, adding up columns
-#: number by number takes longer than laying planes side by side: 28x28 -> 14x14 11.1 ms, so 5.1 ms;
-#: float64 at 56x56 -> 7x7, with 8 rows, 16 ms and 24 ms.
+#: number by number takes longer than laying planes side by side: float64 at 56x56 -> 7x7, with 8 rows, 16 ms
+#: and 24 ms. Added for a vector of windows they take less: 1024x1024 -> 256x256 10 ms, side by side 23 ms.
 FINE_ROWS = 8
-
-#: Whether machine code in its cache is still good Numba asks the file of a function, but not the files
-#: of what that calls: so a kernel is made for a version of them all, and does nothing for 0.
-VERSION = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))) | 1
-
-
-@cache
-def _converts(source: str) -> bool:
-    """Whether the processor has instructions for these elements: float16 would need a library."""
-    if source != "float16":
-        return True
-    features = llvmlite.binding.get_host_cpu_features()
-    return bool(features.get("f16c") or features.get("neon"))
 
 
 class Problem(NamedTuple):
@@ -58,6 +44,8 @@ class Problem(NamedTuple):
     #: Starts and stops of windows, and parts of each.
     rows: tuple[Ints, Ints]
     cols: tuple[Ints, Ints]
+    #: (count, starts, stops) of rows and of columns, as kernels take them.
+    listed: tuple[int, ...]
     parts: tuple[int, int]
 
     @property
@@ -79,18 +67,13 @@ class Problem(NamedTuple):
 class Task(NamedTuple):
     """A kernel, and what it needs beside the problem."""
 
-    kernel: Any
+    recipe: machine.Recipe
     #: Rows of windows that are pooled before their means are written.
     group: int
-    #: Numbers that it needs room for, and their type.
-    scratch: Sequence[tuple[int, str]]
+    #: Bytes that it needs to work in: one place after the other.
+    scratch: tuple[int, ...]
     #: Whether the means can be stored where they belong, or only in C order.
     in_place: bool
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Memory that it takes beside the means."""
-        return sum(count * np.dtype(dtype).itemsize for count, dtype in self.scratch)
 
 
 def means(
@@ -112,28 +95,32 @@ def means(
     Which planes have sums that are not finite: what was stored for them does not count.
 
     """
-    if not source.dtype.isnative or not _converts(numbers.source):
+    if not source.dtype.isnative or (numbers.source == "float16" and not machine.converts_halves()):
         return None
     problem, task = planned(numbers, order, source.shape, _steps(source), _steps(out), rows, cols)
     if task is None or not (task.in_place or out.nbytes <= MOST_SCRATCH):
         return None
+    kernel = machine.kernel(task.recipe)
+    if kernel is None:
+        return None
     target = out if task.in_place else np.empty(out.shape, out.dtype)
     failed = np.zeros(len(source), np.bool_)
-    task.kernel(
-        (source.ctypes.data, *problem.source_steps),
-        (target.ctypes.data, *_steps(target)),
-        (source.shape[0], source.shape[2], source.shape[3]),
-        problem.rows,
-        problem.cols,
-        problem.parts,
-        task.group,
-        exact,
-        failed,
-        tuple([_aligned(count, dtype) for count, dtype in task.scratch]),
+    scratch = np.empty(sum(task.scratch) + REGISTER, np.uint8)
+    # Vectors that cross a register's worth of bytes take twice as long.
+    place = _address(scratch) + -_address(scratch) % REGISTER
+    call = (ctypes.c_int64 * WORDS)(
+        *(_address(source), *problem.source_steps, _address(target), *_steps(target)),
+        *(problem.shape[0], *problem.shape[2:], *problem.listed, *problem.parts),
+        *(task.group, exact, _address(failed), *accumulate(task.scratch[:-1], initial=place)),
     )
+    kernel(ctypes.addressof(call))
     if target is not out:
         out[...] = target
     return failed
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 @lru_cache(maxsize=64)  # the blocks of a stream have few shapes
@@ -157,16 +144,16 @@ def planned(
     one_part = parts[0] * parts[1] == 1
     quotient = "float32" if numbers.result == lane == "float32" and one_part else "float64"
     names = numbers.source, lane, quotient, numbers.result
-    problem = Problem(names, order, shape, source_steps, out_steps, down, across, parts)
+    listed = *_listed(*down), *_listed(*across)
+    problem = Problem(names, order, shape, source_steps, out_steps, down, across, listed, parts)
     return problem, choose(problem)
 
 
-def _aligned(count: int, dtype: str) -> Array:
-    """Numbers from where a register's worth of bytes starts: vectors that cross that take twice as long."""
-    size = np.dtype(dtype).itemsize
-    memory = np.empty(count * size + REGISTER, np.uint8)
-    start = -memory.ctypes.data % REGISTER
-    return memory[start : start + count * size].view(dtype)
+def _listed(starts: Ints, stops: Ints) -> tuple[int, int, int]:
+    """How many intervals, and where their edges are."""
+    assert starts.flags.c_contiguous
+    assert stops.flags.c_contiguous
+    return len(starts), _address(starts), _address(stops)
 
 
 def _steps(array: Array) -> tuple[int, ...]:
@@ -181,7 +168,7 @@ def _steps(array: Array) -> tuple[int, ...]:
 def choose(problem: Problem) -> Task | None:
     """The kernel for a problem, by its shapes and steps alone."""
     for task in _candidates(problem):
-        if task.scratch_bytes <= MOST_SCRATCH:
+        if sum(task.scratch) <= MOST_SCRATCH:
             return task
     return None
 
@@ -198,10 +185,19 @@ def _candidates(problem: Problem) -> Iterator[Task]:
         yield from _run(problem) if is_plane else ()
     else:
         is_wide = problem.order == "separable" and width >= problem.lanes
-        if is_plane and planes >= REGISTERS * problem.lanes and not (is_wide and not _is_fine(problem)):
+        as_rows = is_wide and (_even_step(problem) > 0 or not _is_fine(problem))
+        if is_plane and planes >= REGISTERS * problem.lanes and not as_rows:
             yield _planar(problem)
         if is_wide and is_row:
             yield _wide(problem)
+
+
+def _even_step(problem: Problem) -> int:
+    """Columns of a window where all have as many, one beside the other, and few of them; else 0."""
+    starts, stops = problem.cols
+    step = int(stops[0] - starts[0])
+    is_even = step * len(starts) == int(stops[-1] - starts[0]) and bool((stops - starts == step).all())
+    return step if is_even and 1 < step <= MOST_EVEN and problem.parts == (1, 1) else 0
 
 
 def _is_fine(problem: Problem) -> bool:
@@ -222,40 +218,42 @@ def _planar(problem: Problem) -> Task:
         group = min(max(group, 1), n_rows)
     last = np.minimum(np.arange(0, n_rows, group) + group, n_rows) - 1
     tallest = int((stops[last] - starts[::group]).max())
-    kernel = planar(VERSION, *problem.names, problem.order)
-    scratch = [
-        ((tallest * width + lanes) * lanes, lane),
-        ((group * n_cols + lanes) * lanes, quotient),
-        (2 * problem.parts[0] * problem.parts[1] * lanes, "float64"),
-    ]
-    return Task(kernel, group, scratch, in_place)
+    scratch = _room(
+        (tallest * width + lanes) * lanes * SIZES[lane],
+        (group * n_cols + lanes) * lanes * SIZES[quotient],
+        problem.parts[0] * problem.parts[1] * lanes * PART_BYTES[lane],
+    )
+    return Task(("planar:planar", *problem.names, problem.order), group, scratch, in_place)
 
 
 def _wide(problem: Problem) -> Task:
     _, lane, quotient, _ = problem.names
     n_cols, lanes = problem.windows[1], problem.lanes
-    scratch = [
-        (problem.shape[2] + lanes, lane),
-        (n_cols + lanes, quotient),
-        (2 * problem.parts[0] * problem.parts[1] * n_cols, "float64"),
-        (n_cols + lanes, quotient),
-    ]
-    return Task(wide(VERSION, *problem.names), 1, scratch, problem.out_steps[2] == problem.sizes[3])
+    step = _even_step(problem)
+    scratch = _room(
+        (problem.shape[2] + max(step, 1) * lanes) * SIZES[lane],
+        (n_cols + lanes) * SIZES[quotient],
+        problem.parts[0] * problem.parts[1] * n_cols * PART_BYTES[lane],
+        (n_cols + lanes) * SIZES[quotient],
+    )
+    return Task(("wide:wide", *problem.names, step), 1, scratch, problem.out_steps[2] == problem.sizes[3])
 
 
 def _run(problem: Problem) -> Iterator[Task]:
-    lanes = numpy_lanes(np.dtype(problem.names[1]))
+    lane = problem.names[1]
+    lanes = numpy_lanes(np.dtype(lane))
     if not lanes:
         return
     is_one = problem.windows[0] == 1 and problem.parts[0] == 1
     if is_one and problem.shape[0] >= lanes and problem.out_steps[0] == problem.sizes[3]:
-        yield Task(global_run(VERSION, *problem.names, lanes), 1, [(lanes * lanes, problem.names[1])], True)
-    yield Task(run(VERSION, *problem.names, lanes), 1, [(2 * problem.parts[0], "float64")], True)
+        vectors = lanes * lanes * SIZES[lane]
+        yield Task(("runs:global_run", *problem.names, lanes), 1, _room(vectors), True)
+    yield Task(("runs:run", *problem.names, lanes), 1, _room(problem.parts[0] * PART_BYTES[lane]), True)
 
 
 def _channels_last(problem: Problem) -> Iterator[Task]:
     inner, per_register = problem.shape[3], problem.lanes
-    source_bytes, _, quotient_bytes, item = problem.sizes
+    source_bytes, lane_bytes, quotient_bytes, item = problem.sizes
     fitting = [
         lanes
         for lanes in (4 * per_register, per_register, per_register // 2, per_register // 4)
@@ -273,10 +271,15 @@ def _channels_last(problem: Problem) -> Iterator[Task]:
     group = 1
     if not stays and problem.out_steps[1] == n_cols * item:
         group = min(max(CACHED // (n_cols * padded * quotient_bytes), 1), n_rows)
-    kernel = channels_last(VERSION, *problem.names, problem.order, lanes, numpys, stays)
-    scratch = [
-        (numpys * padded, problem.names[1]),
-        (0 if stays else (group * n_cols + per_register) * padded, problem.names[2]),
-        (2 * problem.parts[0] * problem.parts[1] * padded, "float64"),
-    ]
-    yield Task(kernel, group, scratch, in_place)
+    scratch = _room(
+        numpys * padded * lane_bytes,
+        0 if stays else (group * n_cols + per_register) * padded * quotient_bytes,
+        problem.parts[0] * problem.parts[1] * padded * PART_BYTES[problem.names[1]],
+    )
+    recipe = "channels:channels_last", *problem.names, problem.order, lanes, numpys, stays
+    yield Task(recipe, group, scratch, in_place)
+
+
+def _room(*sizes: int) -> tuple[int, ...]:
+    """Bytes of four places to work in, each starting with a register."""
+    return *(-(-size // REGISTER) * REGISTER for size in sizes), *(0,) * (4 - len(sizes))

@@ -23,11 +23,6 @@ ELEMENTS = {
     "float32": FLOAT,
     "float64": DOUBLE,
 }
-#: Bytes of each.
-SIZES = {
-    name: {"float16": 2, "float32": 4, "float64": 8}.get(name) or element.width // 8
-    for name, element in ELEMENTS.items()
-}
 
 
 def constants(element: IR, values: Sequence[float]) -> IR:
@@ -53,6 +48,20 @@ def read(builder: IR, address: IR, some: IR, element: str, lane: str, count: int
     return _widened(
         builder, builder.call(masked, [where, INT32(1), _first(builder, some, count), zeros]), lane, element
     )
+
+
+def every_nth(builder: IR, address: IR, n: int, lane: str, count: int) -> list[IR]:
+    """`count` groups of `n` neighbouring numbers, as `n` vectors: the first of each group, the second, ..."""
+    numbers = read(builder, address, None, lane, lane, n * count)
+    return [
+        builder.shuffle_vector(numbers, numbers, constants(INT32, range(k, n * count, n))) for k in range(n)
+    ]
+
+
+def alike(builder: IR, a: IR, b: IR) -> IR:
+    """Flags of the lanes that are equal in both and not zero."""
+    equal = builder.fcmp_ordered("==", a, b)
+    return builder.and_(equal, builder.fcmp_ordered("!=", a, ir.Constant(a.type, None)))
 
 
 def write(builder: IR, value: IR, address: IR, some: IR, element: str, lane: str) -> None:

@@ -4,27 +4,18 @@ A window of a feature map has a few cells, too few for a vector. The same window
 for each cell, once the planes lie cell by cell.
 """
 
-from functools import cache
-
 import numpy as np
 
-from lucid.pooling.compiled.emission import SIZES
+from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, REGISTERS, SIZES
 from lucid.pooling.compiled.sums import (
-    PART_BYTES,
-    REGISTER,
     Kernel,
-    address,
-    compiled,
     edge,
     folded_mean,
     inline,
     mended,
     store_part,
 )
-from lucid.pooling.compiled.vectors import cast, full, load, not_finite, size, store, transpose
-
-#: Registers of planes: with one, the loops around the sums took a third of the time.
-REGISTERS = 2
+from lucid.pooling.compiled.vectors import cast, full, integer, load, mark, not_finite, size, store, transpose
 
 
 @inline
@@ -86,8 +77,7 @@ def add_parts(pieces, cell, down, right, top, bottom, left, stop, parts, order, 
             store_part(part, line + q * part_bytes, lane, lanes)
 
 
-@cache
-def planar(version: int, source: str, lane: str, quotient: str, result: str, order: str) -> Kernel:
+def planar(source: str, lane: str, quotient: str, result: str, order: str) -> Kernel:
     """At least as many planes as lanes, each contiguous. Scratch: cells, means and parts."""
     square = REGISTER // SIZES[lane]
     lanes = REGISTERS * square
@@ -98,31 +88,32 @@ def planar(version: int, source: str, lane: str, quotient: str, result: str, ord
     )
 
     def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
-        if version == 0:
-            return
         planes, width, _ = sizes
-        tops, bottoms = rows
-        lefts, stops = cols
-        n_rows, n_cols = len(tops), len(lefts)
-        columns, averages, pieces = address(scratch[0]), address(scratch[1]), address(scratch[2])
+        n_rows, tops, bottoms = rows
+        n_cols, lefts, stops = cols
+        columns, averages, pieces = scratch[0], scratch[1], scratch[2]
         down, right = width * cell_bytes, cell_bytes
         for block in range(0, planes, lanes):
             # The last block overlaps the one before, and stores the same means again.
             plane = min(block, planes - lanes)
             bad = np.uint64(0)
-            for i in range(0, n_rows, group):
+            i = 0
+            while i < n_rows:  # a range may raise, as its step may be 0
                 end = min(i + group, n_rows)
-                start, count = tops[i] * width, (bottoms[end - 1] - tops[i]) * width
+                start, count = (
+                    integer(tops, i) * width,
+                    (integer(bottoms, end - 1) - integer(tops, i)) * width,
+                )
                 here = x[0] + plane * x[1] + start * size(source)
                 # The processor does not foresee jumps from plane to plane: 14x14 -> 4x4 took 3.7 ms, so 1.5.
-                ahead = (tops[end] * width - start if end < n_rows else -start) * size(source)
+                ahead = (integer(tops, end) * width - start if end < n_rows else -start) * size(source)
                 ahead += 0 if end < n_rows else lanes * x[1]
                 bring(here, x[1], columns, count, ahead, source, lane, lanes, square)
                 cell, mean = columns - start * cell_bytes, averages
                 for k in range(i, end):
-                    top, bottom = tops[k], bottoms[k]
+                    top, bottom = integer(tops, k), integer(bottoms, k)
                     for j in range(n_cols):
-                        left, stop = lefts[j], stops[j]
+                        left, stop = integer(lefts, j), integer(stops, j)
                         cells = full((bottom - top) * (stop - left), quotient, lanes)
                         if parts[0] * parts[1] == 1:
                             total = add_cells(cell, down, right, top, bottom, left, stop, order, lane, lanes)
@@ -148,9 +139,10 @@ def planar(version: int, source: str, lane: str, quotient: str, result: str, ord
                 spread(
                     averages, mean_bytes, there, out[1], (end - i) * n_cols, quotient, result, lanes, square
                 )
+                i = end
             if bad:
                 for k in range(lanes):
                     if bad >> np.uint64(k) & np.uint64(1):
-                        failed[plane + k] = True
+                        mark(failed, plane + k)
 
-    return compiled(kernel)
+    return kernel

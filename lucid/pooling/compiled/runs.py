@@ -4,15 +4,11 @@ Four vectors at a time, as its loop does; the order is NumPy's, with as many lan
 `kernels.numpy_lanes` finds.
 """
 
-from functools import cache
-
 import numpy as np
 
+from lucid.pooling.compiled.sizes import PART_BYTES
 from lucid.pooling.compiled.sums import (
-    PART_BYTES,
     Kernel,
-    address,
-    compiled,
     edge,
     folded_mean,
     inline,
@@ -24,8 +20,10 @@ from lucid.pooling.compiled.vectors import (
     fold,
     fold_rows,
     full,
+    integer,
     load,
     load_some,
+    mark,
     not_finite,
     same,
     size,
@@ -52,21 +50,18 @@ def add_lanes(cell, start, stop, element, lane, lanes):
     return total
 
 
-@cache
-def run(version: int, source: str, lane: str, quotient: str, result: str, lanes: int) -> Kernel:
+def run(source: str, lane: str, quotient: str, result: str, lanes: int) -> Kernel:
     """Planes contiguous; `rows` are runs of cells of the flattened planes. Scratch: parts of a window."""
     part_bytes = PART_BYTES[lane]
 
     def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
-        if version == 0:
-            return
-        starts, stops = rows
-        pieces = address(scratch[0])
+        n_rows, starts, stops = rows
+        pieces = scratch[0]
         for plane in range(sizes[0]):
             cell = x[0] + plane * x[1]
             bad = np.uint64(0)
-            for i in range(len(starts)):
-                start, stop = starts[i], stops[i]
+            for i in range(n_rows):
+                start, stop = integer(starts, i), integer(stops, i)
                 if parts[0] == 1:
                     total = cast(fold(add_lanes(cell, start, stop, source, lane, lanes)), quotient)
                     mean = total / full(stop - start, quotient, 1)
@@ -83,13 +78,12 @@ def run(version: int, source: str, lane: str, quotient: str, result: str, lanes:
                 )
                 store(mean, out[0] + plane * out[1] + i * out[2], result)
             if bad:
-                failed[plane] = True
+                mark(failed, plane)
 
-    return compiled(kernel)
+    return kernel
 
 
-@cache
-def global_run(version: int, source: str, lane: str, quotient: str, result: str, lanes: int) -> Kernel:
+def global_run(source: str, lane: str, quotient: str, result: str, lanes: int) -> Kernel:
     """One window of one part for each plane, as many planes at once as there are lanes.
 
     At least so many planes, contiguous, as their means are. Scratch: a vector for each lane. What the vectors
@@ -97,11 +91,8 @@ def global_run(version: int, source: str, lane: str, quotient: str, result: str,
     """
 
     def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
-        if version == 0:
-            return
-        starts, stops = rows
-        planes, start, stop = sizes[0], starts[0], stops[0]
-        vectors = address(scratch[0])
+        planes, start, stop = sizes[0], integer(rows[1], 0), integer(rows[2], 0)
+        vectors = scratch[0]
         for block in range(0, planes, lanes):
             plane = min(block, planes - lanes)
             alike = np.uint64(0)
@@ -118,7 +109,7 @@ def global_run(version: int, source: str, lane: str, quotient: str, result: str,
             if bad:
                 for k in range(lanes):
                     if bad >> np.uint64(k) & np.uint64(1):
-                        failed[plane + k] = True
+                        mark(failed, plane + k)
             if alike and not exact:
                 for k in range(lanes):
                     cell = x[0] + (plane + k) * x[1]
@@ -129,4 +120,4 @@ def global_run(version: int, source: str, lane: str, quotient: str, result: str,
                     )  # fmt: skip
                     store(mean, out[0] + (plane + k) * out[1], result)
 
-    return compiled(kernel)
+    return kernel

@@ -1,15 +1,15 @@
 """How kernels are called and compiled, and what they share: sums of parts, and constants.
 
-A kernel takes
+A kernel takes integers, of which `choice` makes a list in this order:
 
     x, out       (address, plane, row, column, lane): where an array starts, and its steps in bytes
     sizes        (planes, width, inner)
-    rows, cols   (starts, stops) of the windows
+    rows, cols   (count, starts, stops) of the windows: how many, and where the lists of them are
     parts        parts of a window along rows and columns, as `pooling.windows` says
     group        how many rows of windows are pooled before their means are written
     exact        whether sums of equal cells are exact, so that constants need no look
-    failed       set for planes whose sums are not finite: the rules are for those
-    scratch      arrays to work in, which `choice` made large enough
+    failed       where flags are, set for planes whose sums are not finite: the rules are for those
+    scratch      (address, ...): four places to work in, which `choice` made large enough
 
 and stores the means of whole windows, the sums added in the order of `pooling.kernels`. Sums of one
 part are divided as they are, sums of several folded in float64 first.
@@ -21,34 +21,45 @@ constants to the compiler, so everything below is compiled into the kernel that 
 
 from typing import Any
 
-import numpy as np
-from numba import njit
+from numba import cfunc, njit, types
 
-from lucid.pooling.compiled.vectors import cast, full, leading, load, not_finite, same, select, store
+from lucid.pooling.compiled.vectors import (
+    cast,
+    full,
+    integer,
+    leading,
+    load,
+    not_finite,
+    same,
+    select,
+    store,
+)
 
 Kernel = Any
-
-#: Bytes of a register of the widest kind.
-REGISTER = 64
-#: Bytes of a sum of parts, by lane.
-PART_BYTES = {"float32": 8, "float64": 16}
 
 inline = njit(inline="always", error_model="numpy")
 
 
-def compiled(kernel: Any) -> Kernel:
-    """Compile a kernel, to run without the GIL; the machine code is kept on disk where it has a place."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(kernel)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return njit(**options)(kernel)
+def entry(kernel: Kernel) -> Any:
+    """The C function of a kernel, given where the list of its integers is. Nothing in it may raise."""
+    body = njit(error_model="numpy")(kernel)
 
+    @cfunc(types.void(types.int64), error_model="numpy")
+    def call(a):
+        body(
+            (integer(a, 0), integer(a, 1), integer(a, 2), integer(a, 3), integer(a, 4)),
+            (integer(a, 5), integer(a, 6), integer(a, 7), integer(a, 8), integer(a, 9)),
+            (integer(a, 10), integer(a, 11), integer(a, 12)),
+            (integer(a, 13), integer(a, 14), integer(a, 15)),
+            (integer(a, 16), integer(a, 17), integer(a, 18)),
+            (integer(a, 19), integer(a, 20)),
+            integer(a, 21),
+            integer(a, 22),
+            integer(a, 23),
+            (integer(a, 24), integer(a, 25), integer(a, 26), integer(a, 27)),
+        )
 
-@inline
-def address(array):
-    """Where the elements of an array are."""
-    return np.int64(array.ctypes.data)
+    return call
 
 
 @inline

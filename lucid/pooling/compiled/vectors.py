@@ -21,9 +21,10 @@ from lucid.pooling.compiled.emission import (
     INT32,
     INT64,
     IR,
-    SIZES,
+    alike,
     as_bits,
     constants,
+    every_nth,
     flags,
     narrowed,
     prefetch_line,
@@ -31,6 +32,7 @@ from lucid.pooling.compiled.emission import (
     splat,
     write,
 )
+from lucid.pooling.compiled.sizes import SIZES, WORD
 
 
 class Vector(types.Type):
@@ -55,6 +57,29 @@ def size(_: IR, element: IR) -> IR:
         return INT64(SIZES[element.literal_value])
 
     return types.int64(element), emit
+
+
+@intrinsic
+def integer(_: IR, address: IR, k: IR) -> IR:
+    """Integer `k` of a list in memory."""
+
+    def emit(_: IR, builder: IR, __: IR, arguments: IR) -> IR:
+        where = builder.add(arguments[0], builder.mul(arguments[1], INT64(WORD)))
+        return builder.load(builder.inttoptr(where, INT64.as_pointer()))
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def mark(_: IR, flags: IR, k: IR) -> IR:
+    """Set flag `k` of a list in memory."""
+
+    def emit(context: IR, builder: IR, __: IR, arguments: IR) -> IR:
+        byte = ir.IntType(8)
+        builder.store(byte(1), builder.inttoptr(builder.add(*arguments), byte.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -161,11 +186,35 @@ def same(_: IR, a: IR, b: IR) -> IR:
     """Bits of the lanes that are equal in both and not zero."""
 
     def emit(_: IR, builder: IR, __: IR, arguments: IR) -> IR:
-        equal = builder.fcmp_ordered("==", *arguments)
-        nonzero = builder.fcmp_ordered("!=", arguments[0], ir.Constant(arguments[0].type, None))
-        return as_bits(builder, builder.and_(equal, nonzero))
+        return as_bits(builder, alike(builder, *arguments))
 
     return types.uint64(a, a), emit
+
+
+@intrinsic(prefer_literal=True)
+def add_groups(_: IR, address: IR, length: IR, lane: IR, count: IR) -> IR:
+    """Sums of `count` groups of `length` neighbouring numbers, each added one by one."""
+    n, name, k = length.literal_value, lane.literal_value, count.literal_value
+
+    def emit(_: IR, builder: IR, __: IR, arguments: IR) -> IR:
+        total = splat(builder, ELEMENTS[name](0), k)
+        for numbers in every_nth(builder, arguments[0], n, name, k):
+            total = builder.fadd(total, numbers)
+        return total
+
+    return Vector(name, k)(types.int64, length, lane, count), emit
+
+
+@intrinsic(prefer_literal=True)
+def same_ends(_: IR, address: IR, length: IR, lane: IR, count: IR) -> IR:
+    """Bits of the groups whose first number is its last, too, as `same` has it."""
+    n, name, k = length.literal_value, lane.literal_value, count.literal_value
+
+    def emit(_: IR, builder: IR, __: IR, arguments: IR) -> IR:
+        first, *_, last = every_nth(builder, arguments[0], n, name, k)
+        return as_bits(builder, alike(builder, first, last))
+
+    return types.uint64(types.int64, length, lane, count), emit
 
 
 @intrinsic(prefer_literal=True)

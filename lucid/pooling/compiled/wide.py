@@ -4,17 +4,11 @@ As memory lies: four rows at a time, which would spare most of the stores, took 
 224x224, since the processor foresees one long run and not four short ones.
 """
 
-from functools import cache
-
 import numpy as np
 
-from lucid.pooling.compiled.emission import SIZES
+from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, SIZES
 from lucid.pooling.compiled.sums import (
-    PART_BYTES,
-    REGISTER,
     Kernel,
-    address,
-    compiled,
     edge,
     folded_mean,
     inline,
@@ -22,11 +16,15 @@ from lucid.pooling.compiled.sums import (
     store_part,
 )
 from lucid.pooling.compiled.vectors import (
+    add_groups,
     full,
+    integer,
     load,
     load_some,
+    mark,
     not_finite,
     same,
+    same_ends,
     size,
     store,
     store_some,
@@ -89,39 +87,48 @@ def store_numbers(numbers, there, count, lane, element, lanes):
             store_some(some, there + j * size(element), count - j, element)
 
 
-@cache
-def wide(version: int, source: str, lane: str, quotient: str, result: str) -> Kernel:
+def wide(source: str, lane: str, quotient: str, result: str, step: int) -> Kernel:
     """Rows contiguous.
 
+    Columns that are `step` wide each, without gap and overlap, are added a vector of windows at a time;
+    0 says that they are not all alike, or that a window has several parts: number by number, then.
+
     Scratch: a band of sums as wide as the plane, means of a row of windows, their parts, their widths; each
-    with a register to spare.
+    with a register to spare, the band with one for each of the `step`.
     """
     lanes, many = REGISTER // SIZES[lane], 4 * REGISTER // SIZES[lane]
     part_bytes = PART_BYTES[lane]
 
     def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
-        if version == 0:
-            return
         planes, width, _ = sizes
-        tops, bottoms = rows
-        lefts, stops = cols
-        n_rows, n_cols, n_parts = len(tops), len(lefts), parts[0] * parts[1]
-        band, means = address(scratch[0]), address(scratch[1])
-        pieces, widths = address(scratch[2]), address(scratch[3])
+        n_rows, tops, bottoms = rows
+        n_cols, lefts, stops = cols
+        n_parts = parts[0] * parts[1]
+        band, means = scratch[0], scratch[1]
+        pieces, widths = scratch[2], scratch[3]
         for j in range(n_cols + lanes):
-            length = stops[j] - lefts[j] if j < n_cols else 1
+            length = integer(stops, j) - integer(lefts, j) if j < n_cols else 1
             store(full(length, quotient, 1), widths + j * size(quotient), quotient)
             store(full(0, quotient, 1), means + j * size(quotient), quotient)
+        for c in range(width, width + step * lanes, lanes):
+            store(full(0, lane, lanes), band + c * size(lane), lane)
         for plane in range(planes):
             cell = x[0] + plane * x[1]
             bad = np.uint64(0)
             for i in range(n_rows):
-                top, bottom, alike = tops[i], bottoms[i], np.uint64(0)
-                for p in range(parts[0]):
+                top, bottom, alike = integer(tops, i), integer(bottoms, i), np.uint64(0)
+                if step > 0:
+                    add_rows(cell, x[2], top, bottom, width, band, source, lane, lanes, many)
+                    for j in range(0, n_cols, lanes):
+                        here = band + (integer(lefts, 0) + j * step) * size(lane)
+                        store(add_groups(here, step, lane, lanes), means + j * size(quotient), quotient)
+                        alike |= same_ends(here, step, lane, lanes)
+                    bad |= divide(means, widths, bottom - top, n_cols, quotient, lanes)
+                for p in range(parts[0] if step == 0 else 0):
                     first, last = edge(top, bottom, parts[0], p), edge(top, bottom, parts[0], p + 1)
                     add_rows(cell, x[2], first, last, width, band, source, lane, lanes, many)
                     for j in range(n_cols):
-                        left, stop = lefts[j], stops[j]
+                        left, stop = integer(lefts, j), integer(stops, j)
                         # Columns with the same sum may hold the same: looked into below.
                         left_sum = load(band + left * size(lane), lane, lane, 1)
                         alike |= same(left_sum, load(band + (stop - 1) * size(lane), lane, lane, 1))
@@ -133,19 +140,19 @@ def wide(version: int, source: str, lane: str, quotient: str, result: str) -> Ke
                             head, tail = edge(left, stop, parts[1], q), edge(left, stop, parts[1], q + 1)
                             part = pieces + ((j * parts[0] + p) * parts[1] + q) * part_bytes
                             store_part(add_numbers(band, head, tail, lane), part, lane, 1)
-                if n_parts == 1:
+                if n_parts == 1 and step == 0:
                     bad |= divide(means, widths, bottom - top, n_cols, quotient, lanes)
-                else:
+                elif n_parts > 1:
                     for j in range(n_cols):
                         part = pieces + j * n_parts * part_bytes
-                        cells = full((bottom - top) * (stops[j] - lefts[j]), "float64", 1)
+                        cells = full((bottom - top) * (integer(stops, j) - integer(lefts, j)), "float64", 1)
                         down = parts[1] * part_bytes
                         total, mean = folded_mean(part, parts, down, part_bytes, cells, lane, quotient, 1)
                         bad |= not_finite(total)
                         store(mean, means + j * size(quotient), quotient)
                 if alike and not exact:
                     for j in range(n_cols):
-                        left, stop, here = lefts[j], stops[j], means + j * size(quotient)
+                        left, stop, here = integer(lefts, j), integer(stops, j), means + j * size(quotient)
                         mean = mended(
                             load(here, quotient, quotient, 1), cell, x[2], size(source),
                             top, bottom, left, stop, exact, source, lane, quotient, 1,
@@ -154,6 +161,6 @@ def wide(version: int, source: str, lane: str, quotient: str, result: str) -> Ke
                 there = out[0] + plane * out[1] + i * out[2]
                 store_numbers(means, there, n_cols, quotient, result, lanes)
             if bad:
-                failed[plane] = True
+                mark(failed, plane)
 
-    return compiled(kernel)
+    return kernel
