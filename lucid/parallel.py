@@ -1,25 +1,25 @@
 """The only threads: a function over many items, a bounded number in flight.
 
-NumPy and the kernel release the GIL, so threads are enough. With one worker everything
+NumPy and the kernels release the GIL, so threads are enough. With one worker everything
 runs on the caller's thread.
 """
 
+import ctypes
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from contextlib import suppress
 from itertools import chain, islice
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Threads beside the callers'; a call that finds fewer free than it asked for does more itself.
-MOST_HELPERS = 256
 #: Comes after the last item.
 END = object()
 
@@ -39,7 +39,7 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
     for each call 0.15 ms.
     """
     todo: Iterator[Any] = iter(items)
-    taking = Lock()
+    taking = threading.Lock()
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -53,26 +53,91 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
         except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
 
-    helpers = [_helpers().submit(run) for _ in range(workers - 1)]
+    helpers = _Helper.free(workers - 1)
+    ended: SimpleQueue[None] = SimpleQueue()
+    turns = [helper.call(run, ended) for helper in helpers]
     run()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    for turn in turns:
+        if not turn.acquire(blocking=False):
+            ended.get()
     if errors:
         raise errors[0]
 
 
-@cache
-def _helpers() -> "ThreadPoolExecutor":
-    """Threads that wait for further calls; as many as were ever needed at once."""
-    from concurrent.futures import ThreadPoolExecutor
+class _Helper:
+    """A thread that waits for further calls; there are as many as were ever needed at once."""
 
-    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="lucid")
+    idle: ClassVar[deque["_Helper"]] = deque()
 
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[threading.Lock, Callable[[], None], SimpleQueue[None]]] = SimpleQueue()
+        self._cpus: set[int] = set()
+        self._thread = threading.Thread(target=self._serve, name="lucid", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def free(cls, count: int) -> list["_Helper"]:
+        """So many threads without work, or fewer if the system has no more; each on CPUs of its own."""
+        helpers: list[_Helper] = []
+        with suppress(RuntimeError):
+            while len(helpers) < count:
+                try:
+                    helpers.append(cls.idle.pop())
+                except IndexError:
+                    helpers.append(cls())
+        if helpers and _current_cpu is not None:
+            for helper, cpus in zip(helpers, _shares(len(helpers), _current_cpu()), strict=True):
+                helper.stay_on(cpus)
+        return helpers
+
+    def stay_on(self, cpus: set[int]) -> None:
+        """Leave other CPUs alone."""
+        if cpus != self._cpus:
+            self._cpus = cpus
+            with suppress(OSError):  # the CPUs of the process were changed just now
+                os.sched_setaffinity(self._thread.native_id or 0, cpus)
+
+    def call(self, run: Callable[[], None], ended: "SimpleQueue[None]") -> threading.Lock:
+        """Begin a call that never fails, whose end is put into the queue.
+
+        Whoever takes the lock before the thread does has called it off.
+        """
+        turn = threading.Lock()
+        self._calls.put((turn, run, ended))
+        return turn
+
+    def _serve(self) -> None:
+        while True:
+            turn, run, ended = self._calls.get()
+            is_wanted = turn.acquire(blocking=False)
+            if is_wanted:
+                run()
+            self.idle.append(self)
+            if is_wanted:
+                ended.put(None)
+            del run, ended  # they hold the caller's arrays
+
+
+def _shares(count: int, callers: int) -> list[set[int]]:
+    """CPUs for each of so many helpers, none of them the caller's; all of them where there are too few.
+
+    Linux wakes a thread where its waker runs, even if that goes on there while another CPU has nothing to
+    do: on two CPUs, the helper came to work only when the caller was done in about half of the calls, and
+    28x28 -> 9x9 in float64 took 8.4 ms instead of 5.0.
+    """
+    allowed = os.sched_getaffinity(0)
+    others = sorted(allowed - {callers})
+    return [set(others[k::count]) if count <= len(others) else allowed for k in range(count)]
+
+
+#: The CPU that the calling thread runs on, where the system tells and threads can be kept on some.
+_current_cpu: Callable[[], int] | None = (
+    getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+)
 
 if hasattr(os, "register_at_fork"):
     # A child has none of its parent's threads.
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
+    os.register_at_fork(after_in_child=_Helper.idle.clear)
 
 
 def in_order(
