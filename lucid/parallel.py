@@ -32,36 +32,51 @@ def available_cpus() -> int:
 
 
 def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
-    """Call `work(item)` for every item, the caller's thread being one of the workers.
+    """Call `work(item)` for every item, as `as_done` does."""
+    for _ in as_done(work, items, workers=workers):
+        pass
 
-    The first error ends it: items not yet begun are dropped, those under way are waited for.
-    An executor whose caller only waits took 0.3 ms longer for an array of 25 MB; threads started
-    for each call 0.15 ms.
+
+def as_done(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
+    """Yield `work(item)` for every item in any order, the caller's thread being one of the workers.
+
+    The first error ends it: items not yet begun are dropped, those under way are waited for. What the helpers
+    have done is yielded between items of the caller's, so nobody wakes anybody for an item. With
+    a caller that only waits, a file of 4 GB took 0.8 s in blocks of 3 MiB, so 0.5 s.
     """
     todo: Iterator[Any] = iter(items)
     taking = threading.Lock()
     errors: list[BaseException] = []
+    results: deque[Result] = deque()
 
-    def run() -> None:
+    def run() -> Iterator[None]:
+        """Do items until there are no more, pausing after each."""
         try:
             while not errors:
                 with taking:
                     item: Any = next(todo, END)
                 if item is END:
                     return
-                work(item)
+                results.append(work(item))
+                yield
         except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
 
     helpers = _Helper.free(workers - 1)
     ended: SimpleQueue[None] = SimpleQueue()
-    turns = [helper.call(run, ended) for helper in helpers]
-    run()
+    turns = [helper.call(lambda: deque(run(), 0), ended) for helper in helpers]
+    try:
+        for _ in run():
+            while results:
+                yield results.popleft()
+    except BaseException as error:
+        errors.append(error)
     for turn in turns:
         if not turn.acquire(blocking=False):
             ended.get()
     if errors:
         raise errors[0]
+    yield from results
 
 
 class _Helper:
@@ -70,7 +85,9 @@ class _Helper:
     idle: ClassVar[deque["_Helper"]] = deque()
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[threading.Lock, Callable[[], None], SimpleQueue[None]]] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[threading.Lock, Callable[[], object], SimpleQueue[None]]] = (
+            SimpleQueue()
+        )
         self._cpus: set[int] = set()
         self._thread = threading.Thread(target=self._serve, name="lucid", daemon=True)
         self._thread.start()
@@ -97,7 +114,7 @@ class _Helper:
             with suppress(OSError):  # the CPUs of the process were changed just now
                 os.sched_setaffinity(self._thread.native_id or 0, cpus)
 
-    def call(self, run: Callable[[], None], ended: "SimpleQueue[None]") -> threading.Lock:
+    def call(self, run: Callable[[], object], ended: "SimpleQueue[None]") -> threading.Lock:
         """Begin a call that never fails, whose end is put into the queue.
 
         Whoever takes the lock before the thread does has called it off.

@@ -31,6 +31,8 @@ HANG_SECONDS = 60.0
 MARGIN_BYTES, THREAD_BYTES = 8 << 30, 256 << 20
 #: What the user's shell has set, as by `ulimit -v`.
 _SET_LIMIT = resource.getrlimit(resource.RLIMIT_AS)[0]
+#: Seconds between events.
+PROGRESS_SECONDS = 0.1
 #: Seconds that a worker has to clean up.
 STOP_SECONDS = 0.8
 
@@ -55,7 +57,7 @@ class Worker:
         """
         pipe = self._pipe or self.start()
         try:
-            pipe.send((args, options))
+            pipe.send((args, options, on_progress is not None))
             while True:
                 self._wait(pipe)
                 kind, value = pipe.recv()
@@ -88,7 +90,7 @@ class Worker:
 
     def _wait(self, pipe: "Connection[Any, Any]") -> None:
         """Wait for an answer, as long as the worker shows signs of life."""
-        life, since = self._signs_of_life(), time.monotonic()
+        life, since = "", time.monotonic()
         while not pipe.poll(min(1.0, HANG_SECONDS)):
             now = self._signs_of_life()
             if now != life:
@@ -151,18 +153,32 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     sys.unraisablehook = lambda _: None
     while True:
         try:
-            args, options = pipe.recv()
+            args, options, is_watched = pipe.recv()
         except EOFError:
             return
         limit_memory(options)
         try:
-            report = pool_file(*args, on_progress=lambda event: pipe.send(("progress", event)), **options)
+            report = pool_file(*args, on_progress=_sender(pipe) if is_watched else None, **options)
         except (LucidError, MemoryError) as error:
             pipe.send(("error", error))
         except BrokenPipeError:
             return  # the parent is gone
         else:
             pipe.send(("report", report))
+
+
+def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
+    """Send events, not more than ten a second: each costs as much as the calls of Python for a block."""
+    due = 0.0
+
+    def send(event: Progress) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due or event.done_bytes == event.total_bytes:
+            due = now + PROGRESS_SECONDS
+            pipe.send(("progress", event))
+
+    return send
 
 
 def limit_memory(options: dict[str, Any]) -> None:

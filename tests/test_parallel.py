@@ -11,7 +11,7 @@ from time import sleep
 import pytest
 
 from lucid import parallel
-from lucid.parallel import every, in_order
+from lucid.parallel import as_done, every, in_order
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -38,7 +38,7 @@ class TestEvery:
         assert len(begun) == seen
 
     def test_stopiteration_is_an_error_like_any(self, workers):
-        with pytest.raises(StopIteration):
+        with pytest.raises(RuntimeError, match="StopIteration"):
             every(lambda item: next(iter(())), range(9), workers=workers)
 
     def test_an_error_while_taking_an_item_is_raised_too(self, workers):
@@ -126,6 +126,29 @@ def test_a_forked_child_has_threads_of_its_own():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.split()[-1] == "0", done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_results_come_as_they_are_done(workers):
+    assert sorted(as_done(lambda n: n * n, range(100), workers=workers)) == [n * n for n in range(100)]
+    assert list(as_done(lambda n: n, [], workers=workers)) == []
+
+
+def test_who_stops_asking_stops_the_work():
+    done = []
+
+    def work(n):
+        sleep(0.001)
+        done.append(n)
+        return n
+
+    results = as_done(work, range(10_000), workers=3)
+    next(results)
+    results.close()
+    count = len(done)
+    assert count <= 9
+    sleep(0.02)
+    assert len(done) == count
 
 
 @pytest.mark.parametrize("workers", [1, 4])

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.errors import ExistsError, FileError, FormatError, NotFoundError
-from lucid.formats.base import Region, shape_of, size_of
+from lucid.formats.base import Region
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
@@ -186,19 +186,21 @@ def claim(descriptor: int, size: int) -> None:
 
 def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
-    chosen = shape_of(region)
-    if 0 in chosen:
-        return
-    axis = len(shape)
-    while axis > 0 and chosen[axis - 1] == shape[axis - 1]:
-        axis -= 1
-    # From here on rows are whole; the axis before is cut, and the run is what it spans.
-    axis = max(axis - 1, 0)
-    length = size_of(chosen[axis:])
-    steps = [size_of(shape[a + 1 :]) for a in range(len(shape))]
-    base = sum(s.start * step for s, step in zip(region, steps, strict=True))
-    for index in product(*map(range, chosen[:axis])):
-        yield base + sum(i * step for i, step in zip(index, steps, strict=False)), length
+    base, length, step = 0, 1, 1
+    outer: list[range] = []
+    goes_on = True  # the run takes in whole axes, and the first that is cut
+    for part, whole in zip(reversed(region), reversed(shape), strict=True):
+        count = part.stop - part.start
+        if count == 0:
+            return
+        base += part.start * step
+        if goes_on:
+            length, goes_on = length * count, count == whole
+        else:
+            outer.append(range(0, count * step, step))
+        step *= whole
+    for offsets in product(*reversed(outer)):
+        yield base + sum(offsets), length
 
 
 def read_region(

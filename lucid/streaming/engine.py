@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.formats.base import ArraySpec, Region, shape_of, size_of
-from lucid.parallel import in_order
+from lucid.parallel import as_done, in_order
 from lucid.streaming.plan import Piece, Plan, share_blocks
 
 Array = npt.NDArray[Any]
@@ -104,15 +104,17 @@ def run(
     assert share_blocks([output.plan for output in outputs])
     every = enumerate(zip(*(output.plan.pieces() for output in outputs), strict=True))
     blocks: Iterable[_Block] = (_Block(number, pieces) for number, pieces in every if number not in skip)
-    workers = in_flight = plan.workers
+    workers = plan.workers
+    if not (read_in_sequence or write_in_sequence):
+        for block in as_done(worker.pool_and_write, blocks, workers=workers):
+            yield Step(block.number, block.input_bytes)
+        return
     if read_in_sequence:
         # One block more is held by the thread that reads ahead.
-        workers = in_flight = max(1, workers - 1)
+        workers = max(1, workers - 1)
         blocks = map(worker.read_ahead, blocks)
-    elif not write_in_sequence:
-        in_flight = 2 * workers  # a block that waits for its turn holds no memory
     work = worker.pool if write_in_sequence else worker.pool_and_write
-    for block in in_order(work, blocks, workers=workers, in_flight=in_flight):
+    for block in in_order(work, blocks, workers=workers, in_flight=workers):
         if write_in_sequence:
             worker.write(block)
         yield Step(block.number, block.input_bytes)
