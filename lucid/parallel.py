@@ -8,7 +8,7 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from queue import SimpleQueue
@@ -37,7 +37,9 @@ def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int
         pass
 
 
-def as_done(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
+def as_done(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int
+) -> Generator[Result, None, None]:
     """Yield `work(item)` for every item in any order, the caller's thread being one of the workers.
 
     The first error ends it: items not yet begun are dropped, those under way are waited for. What the helpers
@@ -62,21 +64,40 @@ def as_done(work: Callable[[Item], Result], items: Iterable[Item], *, workers: i
         except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
 
-    helpers = _Helper.free(workers - 1)
-    ended: SimpleQueue[None] = SimpleQueue()
-    turns = [helper.call(lambda: deque(run(), 0), ended) for helper in helpers]
+    calls: list[_Call] = []
     try:
+        calls.extend(helper.call(lambda: deque(run(), 0)) for helper in _Helper.free(workers - 1))
         for _ in run():
             while results:
                 yield results.popleft()
     except BaseException as error:
         errors.append(error)
-    for turn in turns:
-        if not turn.acquire(blocking=False):
-            ended.get()
+    finally:
+        _finish(calls, errors)
     if errors:
         raise errors[0]
     yield from results
+
+
+class _Call:
+    """What a helper is to do, which never fails; a caller may take the turn first, and call it off so."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self.run = run
+        self.turn = threading.Lock()
+        self.ended = threading.Event()
+
+
+def _finish(calls: list[_Call], errors: list[BaseException]) -> None:
+    """Wait until no helper is at work, whatever a signal raises meanwhile: what is in use is closed next."""
+    for call in calls:
+        while True:
+            try:
+                if not call.turn.acquire(blocking=False):
+                    call.ended.wait()
+                break
+            except BaseException as error:
+                errors.append(error)
 
 
 class _Helper:
@@ -85,9 +106,7 @@ class _Helper:
     idle: ClassVar[deque["_Helper"]] = deque()
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[threading.Lock, Callable[[], object], SimpleQueue[None]]] = (
-            SimpleQueue()
-        )
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._cpus: set[int] = set()
         self._thread = threading.Thread(target=self._serve, name="lucid", daemon=True)
         self._thread.start()
@@ -114,25 +133,20 @@ class _Helper:
             with suppress(OSError):  # the CPUs of the process were changed just now
                 os.sched_setaffinity(self._thread.native_id or 0, cpus)
 
-    def call(self, run: Callable[[], object], ended: "SimpleQueue[None]") -> threading.Lock:
-        """Begin a call that never fails, whose end is put into the queue.
-
-        Whoever takes the lock before the thread does has called it off.
-        """
-        turn = threading.Lock()
-        self._calls.put((turn, run, ended))
-        return turn
+    def call(self, run: Callable[[], object]) -> _Call:
+        """Begin a call."""
+        call = _Call(run)
+        self._calls.put(call)
+        return call
 
     def _serve(self) -> None:
         while True:
-            turn, run, ended = self._calls.get()
-            is_wanted = turn.acquire(blocking=False)
-            if is_wanted:
-                run()
+            call = self._calls.get()
+            if call.turn.acquire(blocking=False):
+                call.run()
             self.idle.append(self)
-            if is_wanted:
-                ended.put(None)
-            del run, ended  # they hold the caller's arrays
+            call.ended.set()
+            del call  # it holds the caller's arrays
 
 
 def _shares(count: int, callers: int) -> list[set[int]]:

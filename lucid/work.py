@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -277,19 +277,21 @@ class Work:
             skip = frozenset(journal.done.get(number, ())) if journal else frozenset()
             if skip:
                 done += means[0].plan.spec.nbytes * len(skip) // sum(1 for _ in means[0].plan.blocks())
-            for step in run(
+            steps = run(
                 [output(mean) for mean in means],
                 partial(_read_part, source),
                 self.seconds,
                 read_in_sequence=source.in_sequence,
                 write_in_sequence=write_in_sequence,
                 skip=skip,
-            ):
-                done += step.input_bytes
-                if journal is not None and step.block is not None:
-                    journal.note(number, step.block)
-                if self.on_progress is not None:
-                    self.on_progress(Progress(source.path, min(done, total), total))
+            )
+            with closing(steps):
+                for step in steps:
+                    done += step.input_bytes
+                    if journal is not None and step.block is not None:
+                        journal.note(number, step.block)
+                    if self.on_progress is not None:
+                        self.on_progress(Progress(source.path, min(done, total), total))
 
     def _facts(self, source: Source, specs: list[ArraySpec], arrays: list[list[Mean]]) -> dict[str, Any]:
         """What must be the same for work to be continued."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from time import sleep
 
 import h5py
 import numpy as np
@@ -24,6 +25,7 @@ from lucid.errors import (
     MissingExtraError,
     ShapeError,
 )
+from lucid.formats.npy import NpySource
 from lucid.naming import size_name
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.pooling import jit
@@ -246,6 +248,28 @@ def test_progress_reaches_the_end(features):
     lucid.pool_file(features, size=2, on_progress=seen.append)
     assert seen[-1].done_bytes == seen[-1].total_bytes
     assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
+
+
+def test_an_error_of_the_callers_leaves_nobody_at_work(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.ones((500, 2, 32, 32), np.float32))
+    reads, read = [], NpySource.read
+
+    def slow_read(*args):
+        sleep(0.001)
+        reads.append(1)
+        return read(*args)
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NpySource, "read", slow_read)
+    with pytest.raises(KeyboardInterrupt):
+        lucid.pool_file(tmp_path / "x.npy", size=2, max_memory=1 << 17, threads=3, on_progress=stop)
+    count = len(reads)
+    assert count < 20
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+    sleep(0.02)
+    assert len(reads) == count
 
 
 def test_the_input_is_safe_whatever_the_names(features):

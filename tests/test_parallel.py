@@ -1,11 +1,11 @@
 """Threads over items: all are done, errors arrive, nothing is left running."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from queue import SimpleQueue
 from time import sleep
 
 import pytest
@@ -88,7 +88,7 @@ class TestHelpers:
             blocked.set()
             release.wait(10)
 
-        helper.call(block, SimpleQueue())
+        helper.call(block)
         blocked.wait(10)
         parallel._Helper.idle.append(helper)  # as if it was free
         seen = []
@@ -149,6 +149,38 @@ def test_who_stops_asking_stops_the_work():
     assert count <= 9
     sleep(0.02)
     assert len(done) == count
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a signal after a time")
+@pytest.mark.parametrize("rounds", range(5))
+def test_a_signal_while_waiting_leaves_nobody_at_work(rounds, monkeypatch):
+    """Not even one that comes while the caller waits for the last helper."""
+
+    class StoppedError(BaseException):
+        pass
+
+    def stop(*_):
+        raise StoppedError
+
+    working = threading.Event()
+
+    def work(n):
+        if threading.current_thread() is threading.main_thread():
+            working.wait(5)
+            return
+        working.set()
+        sleep(0.05)
+        working.clear()
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(StoppedError):
+            every(work, range(100), workers=3)
+        assert not working.is_set()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("workers", [1, 4])

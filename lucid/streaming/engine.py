@@ -8,8 +8,8 @@ there and a stream is written there.
 
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -90,10 +90,11 @@ def run(
     read_in_sequence: bool = False,
     write_in_sequence: bool = False,
     skip: Container[int] = (),
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Do the work of plans that share their blocks, but for the blocks to skip, by number.
 
-    What is in sequence is read or written by the caller's thread, in the order of the plan.
+    What is in sequence is read or written by the caller's thread, in the order of the plan. Work goes on
+    between steps until the generator is closed.
     """
     plan = outputs[0].plan
     worker = _Worker(outputs, read, seconds)
@@ -106,8 +107,9 @@ def run(
     blocks: Iterable[_Block] = (_Block(number, pieces) for number, pieces in every if number not in skip)
     workers = plan.workers
     if not (read_in_sequence or write_in_sequence):
-        for block in as_done(worker.pool_and_write, blocks, workers=workers):
-            yield Step(block.number, block.input_bytes)
+        with closing(as_done(worker.pool_and_write, blocks, workers=workers)) as done:
+            for block in done:
+                yield Step(block.number, block.input_bytes)
         return
     if read_in_sequence:
         # One block more is held by the thread that reads ahead.
