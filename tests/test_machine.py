@@ -94,6 +94,20 @@ def test_code_needs_no_place_to_be_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_file_is_worth_more_where_code_can_be_kept(tmp_path, monkeypatch):
+    """Compiling takes longer than pooling some gigabytes: it pays once on a machine, not in every process."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "to" / "be" / "made"))
+    assert machine.has_a_place()
+    for place, expected in ((True, "[False, True, True]"), (False, "[False, False, True]")):
+        code = (
+            "from lucid.pooling import jit; from lucid.pooling.compiled import machine; import sys; "
+            f"machine.has_a_place = lambda: {place}; jit.is_there(); del sys.modules['lucid.pooling.compiled.choice']; "
+            "print([jit.pays_in_file(n) for n in (1 << 28, 1 << 28, 1 << 33)])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+
+
 def test_the_users_cache_is_taken_where_the_package_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 
 #: Elements of an array in memory from which Numba is worth loading, and of all arrays up to now.
 PAYS, PAYS_IN_ALL = 1 << 22, 1 << 26
-#: Elements of an array in a file from which it is, and of all.
-PAYS_IN_FILES = 1 << 29
+#: Elements of all arrays in files from which they are, and from which they are though every process has to
+#: compile them, for want of a place where machine code could be kept.
+PAYS_IN_FILES, PAYS_UNKEPT = 1 << 29, 1 << 33
 
 
 class Counter:
@@ -43,9 +44,14 @@ def pays(elements: int) -> bool:
 
 def pays_in_file(elements: int) -> bool:
     """The same for an array in a file."""
-    return (
-        "lucid.pooling.compiled.choice" in sys.modules or _files.add(elements) >= PAYS_IN_FILES
-    ) and is_there()
+    until_now = _files.add(elements)
+    if "lucid.pooling.compiled.choice" in sys.modules:
+        return is_there()
+    if until_now < PAYS_IN_FILES or not is_there():
+        return False
+    from lucid.pooling.compiled import machine
+
+    return machine.has_a_place() or until_now >= PAYS_UNKEPT
 
 
 @cache

@@ -148,6 +148,16 @@ def _keep(path: Path, code: bytes) -> bool:
     return True
 
 
+def has_a_place() -> bool:
+    """Whether code can be kept for later processes."""
+    for folder in _folders():
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if os.access(folder, os.W_OK):
+            return True
+    return False
+
+
 def _folders() -> Iterator[Path]:
     """Where code is kept: beside Python's own, else in the user's cache; or where Numba's variable says."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
