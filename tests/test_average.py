@@ -60,6 +60,9 @@ def slabs(request, monkeypatch):
     if request.param == "compiled":
         if not jit.is_there():
             pytest.skip("Numba is not installed: the extra `fast`")
+        from lucid.pooling.compiled import machine
+
+        monkeypatch.setattr(machine, "PAYS", 0)
         monkeypatch.setattr(Compiled, "chosen", True)
     if request.param == "tiny slabs":
         monkeypatch.setattr(windows, "SLAB_CELLS", 48)

@@ -20,7 +20,7 @@ if not jit.is_there():
 
 from numba import njit
 
-from lucid.pooling.compiled import choice
+from lucid.pooling.compiled import choice, machine
 from lucid.pooling.compiled.vectors import load, store, transpose
 
 #: Planes or channels, sizes of planes and outputs: one for each kernel, order and number of parts.
@@ -42,6 +42,22 @@ PROBLEMS = [
     ("channels_last", (2, 33, 20, 5), (3, 1)),
     ("channels_last", (2, 8, 8, 130), (16, 16)),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _at_once():
+    """Kernels are compiled for the few elements of tests, too, and all that are asked for can be had."""
+    kernel = machine.kernel
+
+    def had(*args):
+        call = kernel(*args)
+        assert call is not None
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "PAYS", 0)
+        patch.setattr(machine, "kernel", had)
+        yield
 
 
 def random_cells(rng, name, shape):

@@ -151,6 +151,9 @@ def test_bytes_do_not_depend_on_who_compiled_the_kernels(folder, rng, monkeypatc
     """Files are pooled by NumPy unless they are large; here either way."""
     if not jit.is_there():
         pytest.skip("Numba is not installed: the extra `fast`")
+    from lucid.pooling.compiled import machine
+
+    monkeypatch.setattr(machine, "PAYS", 0)
     np.save("x.npy", rng.standard_normal((40, 12, 14, 40)).astype("f4"))
     with h5py.File("x.h5", "w") as file:
         file.create_dataset("x", data=np.load("x.npy"), chunks=(7, 12, 14, 40), compression="gzip")

@@ -23,6 +23,7 @@ def folder(tmp_path, monkeypatch):
     """An empty place for code, and nothing linked yet."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "code"))
     monkeypatch.setattr(machine, "_linked", {})
+    monkeypatch.setattr(machine, "_wanted", {})
     return tmp_path / "code"
 
 
@@ -50,8 +51,8 @@ import sys, numpy as np
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.pooling import jit
 assert jit.is_there()
-x = np.random.default_rng(1).standard_normal((64, 1, 9, 9), dtype=np.float32)
-print(adaptive_avg_pool2d(x, 1).tobytes().hex(), "numba" in sys.modules)
+x = np.random.default_rng(1).standard_normal((1 << 16, 1, 4, 4), dtype=np.float32)
+print(adaptive_avg_pool2d(x, 1, threads=1)[::99].tobytes().hex(), "numba" in sys.modules)
 """
 
 
@@ -72,6 +73,19 @@ def test_a_later_process_does_without_numba(tmp_path):
     assert in_a_process(NUMBA_CACHE_DIR=str(tmp_path)) == (bits, False)
 
 
+def test_nothing_is_compiled_for_a_few_elements(folder):
+    assert machine.kernel(RUN, machine.PAYS - 1) is None
+    assert not folder.exists()
+    machine._wanted[RUN] = machine.PAYS_IN_ALL - machine.PAYS
+    assert machine.kernel(RUN, machine.PAYS - 1) is None
+    call = machine.kernel(RUN, 1)
+    assert call is not None
+    assert machine.kernel(RUN, 1) is call
+    machine._linked.clear()
+    machine._wanted.clear()
+    assert machine.kernel(RUN, 1) is not None  # from its file
+
+
 def test_a_broken_file_is_not_run_but_made_again(folder):
     code = machine._compiled(RUN)
     assert machine._stored(RUN) == code
@@ -81,7 +95,7 @@ def test_a_broken_file_is_not_run_but_made_again(folder):
     for broken in (b"", b"abc", whole[:-1], changed):
         path.write_bytes(broken)
         assert machine._stored(RUN) is None
-    assert machine.kernel(RUN) is not None
+    assert machine.kernel(RUN, machine.PAYS) is not None
     assert machine._stored(RUN) is not None
 
 
@@ -133,7 +147,8 @@ def test_code_is_for_one_processor_and_one_version_of_the_sources(folder, monkey
 
 def test_a_numba_that_cannot_be_loaded_leaves_it_to_numpy(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "lucid.pooling.compiled.sums", None)
-    assert machine.kernel(RUN) is None
+    monkeypatch.setattr(machine, "PAYS", 0)
+    assert machine.kernel(RUN, machine.PAYS) is None
     cells = np.ones((40, 7, 7, 1), np.float32)
     from lucid.pooling.average import Pooling
     from lucid.pooling.dtypes import numbers

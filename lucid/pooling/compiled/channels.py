@@ -10,6 +10,7 @@ from lucid.pooling.compiled.planar import spread
 from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, SIZES
 from lucid.pooling.compiled.sums import (
     Kernel,
+    arguments,
     edge,
     folded_mean,
     inline,
@@ -104,7 +105,8 @@ def channels_last(
     mean_bytes, part_bytes = lanes * SIZES[quotient], lanes * PART_BYTES[lane]
     square = min(lanes, REGISTER // SIZES[lane])
 
-    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+    def kernel(call):
+        x, out, sizes, rows, cols, parts, group, exact, failed, scratch = arguments(call)
         planes, _, inner = sizes
         n_rows, tops, bottoms = rows
         n_cols, lefts, stops = cols

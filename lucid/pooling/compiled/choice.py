@@ -100,7 +100,7 @@ def means(
     problem, task = planned(numbers, order, source.shape, _steps(source), _steps(out), rows, cols)
     if task is None or not (task.in_place or out.nbytes <= MOST_SCRATCH):
         return None
-    kernel = machine.kernel(task.recipe)
+    kernel = machine.kernel(task.recipe, source.size)
     if kernel is None:
         return None
     target = out if task.in_place else np.empty(out.shape, out.dtype)

@@ -1,6 +1,6 @@
 """Machine code of kernels: made by Numba once on a machine, from then on read from a file.
 
-Numba takes 0.2 s to load and 1 to 2 s to compile a kernel; LLVM alone takes 0.03 s to load, and 2 ms to link
+Numba takes 0.2 s to load and 1 to 3 s to compile a kernel; LLVM alone takes 0.03 s to load, and 2 ms to link
 a kernel that was compiled before. So a command of half a second has its use of compiled kernels, which
 Numba's own cache, that needs Numba, would make longer.
 
@@ -36,21 +36,36 @@ SOURCES = zlib.crc32(
 )
 #: Bytes of the checksum that a file starts with.
 CHECK = 4
+#: Elements of a call that are worth compiling a kernel for, and of all calls until then.
+PAYS, PAYS_IN_ALL = 1 << 20, 1 << 26
 
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+#: Kernels, and the engines that own their memory; None for those that cannot be had.
 _linked: dict[Recipe, tuple[Call, Any] | None] = {}
+#: Elements that calls of kernels without code had.
+_wanted: dict[Recipe, int] = {}
 _linking = Lock()
 
 
-def kernel(recipe: Recipe) -> Call | None:
-    """A kernel, or None where there is no code of it and Numba cannot make any."""
+def kernel(recipe: Recipe, elements: int) -> Call | None:
+    """A kernel for so many elements; None where it is not worth compiling yet, or Numba cannot do it."""
     if recipe not in _linked:
         with _linking:
-            if recipe not in _linked:
-                code = _stored(recipe) or _compiled(recipe)
-                _linked[recipe] = None if code is None else _link(code)
-    linked = _linked[recipe]
+            _find(recipe, elements)
+    linked = _linked.get(recipe)
     return linked and linked[0]
+
+
+def _find(recipe: Recipe, elements: int) -> None:
+    if recipe in _linked:
+        return
+    code = None if recipe in _wanted else _stored(recipe)
+    if code is None:
+        _wanted[recipe] = _wanted.get(recipe, 0) + elements
+        if elements < PAYS and _wanted[recipe] < PAYS_IN_ALL:
+            return
+        code = _compiled(recipe)
+    _linked[recipe] = None if code is None else _link(code)
 
 
 def converts_halves() -> bool:
@@ -77,7 +92,7 @@ def _target() -> Any:
 
 
 def _link(code: bytes) -> tuple[Call, Any]:
-    """Make code callable; the engine owns the memory that it lies in."""
+    """Make code callable."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

@@ -9,6 +9,7 @@ import numpy as np
 from lucid.pooling.compiled.sizes import PART_BYTES
 from lucid.pooling.compiled.sums import (
     Kernel,
+    arguments,
     edge,
     folded_mean,
     inline,
@@ -54,7 +55,8 @@ def run(source: str, lane: str, quotient: str, result: str, lanes: int) -> Kerne
     """Planes contiguous; `rows` are runs of cells of the flattened planes. Scratch: parts of a window."""
     part_bytes = PART_BYTES[lane]
 
-    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+    def kernel(call):
+        x, out, sizes, rows, cols, parts, group, exact, failed, scratch = arguments(call)
         n_rows, starts, stops = rows
         pieces = scratch[0]
         for plane in range(sizes[0]):
@@ -90,7 +92,8 @@ def global_run(source: str, lane: str, quotient: str, result: str, lanes: int) -
     hold is added up for all of them at once: 7x7 took 6.9 ns a plane one by one, so 4.4.
     """
 
-    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+    def kernel(call):
+        x, out, sizes, rows, cols, parts, group, exact, failed, scratch = arguments(call)
         planes, start, stop = sizes[0], integer(rows[1], 0), integer(rows[2], 0)
         vectors = scratch[0]
         for block in range(0, planes, lanes):

@@ -1,6 +1,6 @@
 """How kernels are called and compiled, and what they share: sums of parts, and constants.
 
-A kernel takes integers, of which `choice` makes a list in this order:
+A kernel is given where a list of integers is, which `choice` made in this order:
 
     x, out       (address, plane, row, column, lane): where an array starts, and its steps in bytes
     sizes        (planes, width, inner)
@@ -42,24 +42,24 @@ inline = njit(inline="always", error_model="numpy")
 
 def entry(kernel: Kernel) -> Any:
     """The C function of a kernel, given where the list of its integers is. Nothing in it may raise."""
-    body = njit(error_model="numpy")(kernel)
+    return cfunc(types.void(types.int64), error_model="numpy")(kernel)
 
-    @cfunc(types.void(types.int64), error_model="numpy")
-    def call(a):
-        body(
-            (integer(a, 0), integer(a, 1), integer(a, 2), integer(a, 3), integer(a, 4)),
-            (integer(a, 5), integer(a, 6), integer(a, 7), integer(a, 8), integer(a, 9)),
-            (integer(a, 10), integer(a, 11), integer(a, 12)),
-            (integer(a, 13), integer(a, 14), integer(a, 15)),
-            (integer(a, 16), integer(a, 17), integer(a, 18)),
-            (integer(a, 19), integer(a, 20)),
-            integer(a, 21),
-            integer(a, 22),
-            integer(a, 23),
-            (integer(a, 24), integer(a, 25), integer(a, 26), integer(a, 27)),
-        )
 
-    return call
+@inline
+def arguments(a):
+    """The integers of a call, from where they are."""
+    return (
+        (integer(a, 0), integer(a, 1), integer(a, 2), integer(a, 3), integer(a, 4)),
+        (integer(a, 5), integer(a, 6), integer(a, 7), integer(a, 8), integer(a, 9)),
+        (integer(a, 10), integer(a, 11), integer(a, 12)),
+        (integer(a, 13), integer(a, 14), integer(a, 15)),
+        (integer(a, 16), integer(a, 17), integer(a, 18)),
+        (integer(a, 19), integer(a, 20)),
+        integer(a, 21),
+        integer(a, 22),
+        integer(a, 23),
+        (integer(a, 24), integer(a, 25), integer(a, 26), integer(a, 27)),
+    )
 
 
 @inline

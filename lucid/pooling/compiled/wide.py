@@ -9,6 +9,7 @@ import numpy as np
 from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, SIZES
 from lucid.pooling.compiled.sums import (
     Kernel,
+    arguments,
     edge,
     folded_mean,
     inline,
@@ -99,7 +100,8 @@ def wide(source: str, lane: str, quotient: str, result: str, step: int) -> Kerne
     lanes, many = REGISTER // SIZES[lane], 4 * REGISTER // SIZES[lane]
     part_bytes = PART_BYTES[lane]
 
-    def kernel(x, out, sizes, rows, cols, parts, group, exact, failed, scratch):
+    def kernel(call):
+        x, out, sizes, rows, cols, parts, group, exact, failed, scratch = arguments(call)
         planes, width, _ = sizes
         n_rows, tops, bottoms = rows
         n_cols, lefts, stops = cols
