@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -91,14 +92,16 @@ def adaptive_avg_pool2d(
     kinds = numbers(name)
     out: npt.NDArray[Any] = np.empty((*array.shape[:-2], *size), kinds.result_dtype)
     source = array.view(np.uint16) if name == "bfloat16" else array
-    grid = make_grid((array.shape[-2], array.shape[-1]), size)
+    grid = _grid((array.shape[-2], array.shape[-1]), size)
     pooling = Pooling(grid, kinds, nan == "skip", is_compiled=pays(array.size))
     if array.size:
         if array.size + out.size <= (SMALL_COMPILED if pooling.is_compiled else SMALL):
             workers = 1
         wanted = workers if workers == 1 or pooling.is_compiled else workers * PIECES_PER_THREAD
         pieces = _pieces(pooling, source, out, wanted)
-        every(lambda piece: pooling.means(*piece), pieces, workers=workers)
+        # Prepared here: what another thread does in Python, it does slowly, with cold caches.
+        steps = [step for piece in pieces for step in pooling.steps(*piece)]
+        every(operator.call, steps, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out
 
 
@@ -145,6 +148,10 @@ def check_threads(threads: int) -> int:
     if threads < 1:
         raise ArgumentError(f"`threads` is {threads}; expected at least 1")
     return threads
+
+
+#: The same layer is called again and again.
+_grid = lru_cache(maxsize=64)(make_grid)
 
 
 def _as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -6,8 +6,8 @@ A tile of cells is summed by the kernels, mended by the rules, divided and round
 `nan="skip"`, NaN counts as nothing in the sum and in the number of cells.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,8 @@ REDONE_CELLS = 1 << 16
 BANK = 512
 
 Span = tuple[int, int]
+#: Pools some planes.
+Step = Callable[[], None]
 
 
 #: Which intervals, and these.
@@ -73,38 +75,49 @@ class Pooling(NamedTuple):
             (planes, rows, columns, inner), any strides.
 
         """
+        for step in self.steps(source, out, rows, cols):
+            step()
+
+    def steps(self, source: Array, out: Array, rows: Span, cols: Span) -> Iterator[Step]:
+        """The same as calls, which leave little of Python to threads that may run them at once."""
         if 0 in out.shape:
             return
         if not self.grid.windows_are_whole:
-            total = Accumulator(self, rows, cols, source.shape[0], source.shape[3])
-            total.add(self.slab_sums(source, self.grid.rows.slabs_of(rows), self.grid.cols.slabs_of(cols)))
-            total.means(out)
+            yield partial(self._slab_means, source, out, rows, cols)
             return
         row_cuts = self.grid.rows.cuts(*rows).relative
         col_cuts = self.grid.cols.cuts(*cols).relative
         if self.is_compiled and not self.skip_nan:
-            self._compiled_means(source, out, row_cuts, col_cuts)
+            yield from self._compiled_steps(source, out, row_cuts, col_cuts)
         else:
-            self._numpy_means(source, out, row_cuts, col_cuts)
+            yield partial(self._numpy_means, source, out, row_cuts, col_cuts)
 
-    def _compiled_means(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
-        """Means of whole windows by compiled kernels; by NumPy where they fail, for want of the rules."""
+    def _compiled_steps(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> Iterator[Step]:
+        """Means of whole windows by compiled kernels, or by NumPy where there are none."""
         from lucid.pooling.compiled import choice
 
-        order = order_of(self.grid)
-        exact = self.numbers.adds_equals_exactly or adds_equals_exactly(rows, cols, order)
-        cells = source[0].size
-        step, few = max(MANY_PLANES, COMPILED_CELLS // cells), max(1, REDONE_CELLS // cells)
+        step = max(MANY_PLANES, COMPILED_CELLS // source[0].size)
         for start in range(0, len(source), step):
             planes, means = source[start : start + step], out[start : start + step]
-            failed = choice.means(self.numbers, order, exact, planes, means, rows, cols)
-            if failed is None:
-                self._numpy_means(planes, means, rows, cols)
-                continue
-            for first in range(0, len(planes), few) if failed.any() else ():
-                here = slice(first, first + few)
-                if failed[here].any():
-                    self._numpy_means(planes[here], means[here], rows, cols)
+            call = choice.prepared(self.numbers, order_of(self.grid), planes, means, rows, cols)
+            if call is None:
+                yield partial(self._numpy_means, planes, means, rows, cols)
+            else:
+                yield partial(self._call, call, planes, means, rows, cols)
+
+    def _call(self, call: Callable[[], Array], source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
+        """Run a compiled kernel; NumPy pools the planes where it fails, for want of the rules."""
+        failed, few = call(), max(1, REDONE_CELLS // source[0].size)
+        for first in range(0, len(source), few) if failed.any() else ():
+            here = slice(first, first + few)
+            if failed[here].any():
+                self._numpy_means(source[here], out[here], rows, cols)
+
+    def _slab_means(self, source: Array, out: Array, rows: Span, cols: Span) -> None:
+        """Means of windows of several slabs."""
+        total = Accumulator(self, rows, cols, source.shape[0], source.shape[3])
+        total.add(self.slab_sums(source, self.grid.rows.slabs_of(rows), self.grid.cols.slabs_of(cols)))
+        total.means(out)
 
     def _numpy_means(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
         """Means of whole windows."""

@@ -59,6 +59,7 @@ BAND = 8
 WIDEST_BAND = 15
 
 
+@lru_cache(maxsize=64)
 def order_of(grid: Grid) -> str:
     """Name of the order in which a grid's windows are summed: a function of shapes alone."""
     rows, cols = grid.rows, grid.cols

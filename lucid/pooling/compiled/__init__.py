@@ -15,6 +15,6 @@ pass. Both add in one order, so the bits are the same, and which one runs is a m
     emission   the instructions behind them
     sizes      bytes of elements, registers and places to work in
 
-What `choice.means` does not take on is left to NumPy: a few small planes, fewer channels than a vector has
+What `choice.prepared` does not take on is left to NumPy: a few small planes, fewer channels than a vector has
 lanes, byte orders not the processor's, and all that the rules are for. Loaded on use, by `pooling.jit`.
 """

@@ -13,12 +13,13 @@ from lucid.pooling.compiled import machine
 from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, REGISTERS, SIZES
 from lucid.pooling.dtypes import Numbers
 from lucid.pooling.kernels import RUN_BYTES, numpy_lanes
+from lucid.pooling.rules import adds_equals_exactly
 from lucid.pooling.windows import Cuts, Ints
 
 Array = npt.NDArray[Any]
 
-#: Integers of a call.
-WORDS = 28
+#: Integers of a call, and where among them the means, the number of planes and the flags are told.
+WORDS, TARGET, PLANES, FAILED = 28, 5, 10, 23
 #: Bytes of cells, and of means, that stay in the level-2 cache beside what is read.
 CACHED = 1 << 17
 #: Most bytes of scratch in a call: what needs more, as rows of millions of cells do, NumPy does in tiles.
@@ -47,6 +48,8 @@ class Problem(NamedTuple):
     #: (count, starts, stops) of rows and of columns, as kernels take them.
     listed: tuple[int, ...]
     parts: tuple[int, int]
+    #: Whether sums of equal cells are exact.
+    exact: bool
 
     @property
     def sizes(self) -> list[int]:
@@ -76,23 +79,45 @@ class Task(NamedTuple):
     in_place: bool
 
 
-def means(
-    numbers: Numbers, order: str, exact: bool, source: Array, out: Array, rows: Cuts, cols: Cuts
-) -> npt.NDArray[np.bool_] | None:
-    """Store the means of whole windows, or return None where this is left to NumPy.
+class Call:
+    """One run of a kernel, with all that it is given but room to work in."""
+
+    def __init__(self, problem: Problem, task: Task, kernel: machine.Call, source: Array, out: Array) -> None:
+        self._task, self._kernel, self._out = task, kernel, out
+        self._source = source  # its memory is read
+        self._words = (ctypes.c_int64 * WORDS)(
+            *(_address(source), *problem.source_steps, _address(out), *problem.out_steps),
+            *(problem.shape[0], *problem.shape[2:], *problem.listed, *problem.parts),
+            *(task.group, problem.exact),
+        )
+
+    def __call__(self) -> npt.NDArray[np.bool_]:
+        """Store the means; which planes have sums that are not finite, and means that do not count."""
+        words, scratch = self._words, self._task.scratch
+        target = self._out
+        if not self._task.in_place:
+            target = np.empty(target.shape, target.dtype)
+            words[TARGET : TARGET + 5] = [_address(target), *target.strides]
+        failed = np.zeros(words[PLANES], np.bool_)
+        room = np.empty(sum(scratch) + REGISTER, np.uint8)
+        # Vectors that cross a register's worth of bytes take twice as long.
+        place = _address(room) + -_address(room) % REGISTER
+        words[FAILED:WORDS] = [_address(failed), *accumulate(scratch[:-1], initial=place)]
+        self._kernel(ctypes.addressof(words))
+        if target is not self._out:
+            self._out[...] = target
+        return failed
+
+
+def prepared(numbers: Numbers, order: str, source: Array, out: Array, rows: Cuts, cols: Cuts) -> Call | None:
+    """A call that stores the means of whole windows, or None where this is left to NumPy.
 
     Parameters
     ----------
-    exact
-        Whether sums of equal cells are exact.
     source
         (planes, height, width, inner): the cells that those windows cover.
     out
         (planes, rows, columns, inner), any strides.
-
-    Returns
-    -------
-    Which planes have sums that are not finite: what was stored for them does not count.
 
     """
     if not source.dtype.isnative or (numbers.source == "float16" and not machine.converts_halves()):
@@ -101,22 +126,7 @@ def means(
     if task is None or not (task.in_place or out.nbytes <= MOST_SCRATCH):
         return None
     kernel = machine.kernel(task.recipe, source.size)
-    if kernel is None:
-        return None
-    target = out if task.in_place else np.empty(out.shape, out.dtype)
-    failed = np.zeros(len(source), np.bool_)
-    scratch = np.empty(sum(task.scratch) + REGISTER, np.uint8)
-    # Vectors that cross a register's worth of bytes take twice as long.
-    place = _address(scratch) + -_address(scratch) % REGISTER
-    call = (ctypes.c_int64 * WORDS)(
-        *(_address(source), *problem.source_steps, _address(target), *_steps(target)),
-        *(problem.shape[0], *problem.shape[2:], *problem.listed, *problem.parts),
-        *(task.group, exact, _address(failed), *accumulate(task.scratch[:-1], initial=place)),
-    )
-    kernel(ctypes.addressof(call))
-    if target is not out:
-        out[...] = target
-    return failed
+    return None if kernel is None else Call(problem, task, kernel, source, out)
 
 
 def _address(array: npt.NDArray[Any]) -> int:
@@ -145,7 +155,8 @@ def planned(
     quotient = "float32" if numbers.result == lane == "float32" and one_part else "float64"
     names = numbers.source, lane, quotient, numbers.result
     listed = *_listed(*down), *_listed(*across)
-    problem = Problem(names, order, shape, source_steps, out_steps, down, across, listed, parts)
+    exact = numbers.adds_equals_exactly or adds_equals_exactly(rows, cols, order)
+    problem = Problem(names, order, shape, source_steps, out_steps, down, across, listed, parts, exact)
     return problem, choose(problem)
 
 
