@@ -187,6 +187,7 @@ def commands(repeats: int, folder: Path, gigabytes: float) -> Iterator[str]:
     yield "was compiled before (extra `fast`).\n"
     yield "| file | lucid-pool | `cat` | lucid / cat | script | script / lucid | peak memory |\n|---|--:|--:|--:|--:|--:|--:|"
     for name, path in files.make_all(folder, gigabytes):
+        os.sync()  # else the system writes the file to disk while it is read, on the cores that are timed
         out = folder / "out"
         ours = [COMMAND, path, "--size", "4", "-f", "-q", "-o", out.with_suffix(path.suffix)]
         cat = ["sh", "-c", f"cat {path} > /dev/null"]
