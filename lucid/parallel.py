@@ -33,6 +33,10 @@ def available_cpus() -> int:
 
 def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
     """Call `work(item)` for every item, as `as_done` does."""
+    if workers == 1:
+        for item in items:
+            work(item)
+        return
     for _ in as_done(work, items, workers=workers):
         pass
 

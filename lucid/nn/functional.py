@@ -121,11 +121,11 @@ def resolve_size(output_size: OutputSize, plane: tuple[int, int]) -> tuple[int, 
     both = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
     if len(both) != 2:
         raise ArgumentError(f"`output_size` is {output_size!r}; expected one or two dimensions")
-    rows, cols = (
-        length if wanted is None else check_dimension(wanted)
-        for wanted, length in zip(both, plane, strict=True)
+    rows, cols = both
+    return (
+        plane[0] if rows is None else check_dimension(rows),
+        plane[1] if cols is None else check_dimension(cols),
     )
-    return rows, cols
 
 
 def check_dimension(wanted: object) -> int:
@@ -173,6 +173,9 @@ def _pieces(
     rows, cols = pooling.grid.rows, pooling.grid.cols
     across = (0, cols.n_out)
     for planes, means in stacks(source, out, source.ndim - 2):
+        if wanted == 1:
+            yield planes, means, (0, rows.n_out), across
+            continue
         count = len(planes)
         step = -(-count // wanted)
         bands = min(rows.n_out, -(-wanted // count))

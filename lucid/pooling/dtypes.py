@@ -4,7 +4,7 @@ A number type is named as NumPy names it. bfloat16 is not NumPy's own: an array 
 handled as the uint16 of its bits, so that no package is needed to read or write it.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +67,7 @@ def numbers(source: str, result: str | None = None) -> Numbers:
     return Numbers(source, np.dtype(np.float64 if wide else np.float32), chosen)
 
 
+@cache
 def storage(name: str) -> np.dtype[np.generic]:
     """The NumPy dtype whose elements hold a number type: its own, or uint16 for bfloat16."""
     return np.dtype("uint16" if name == "bfloat16" else name)
