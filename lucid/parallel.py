@@ -134,8 +134,9 @@ class _Helper:
         """Leave other CPUs alone."""
         if cpus != self._cpus:
             self._cpus = cpus
+            assert self._thread.native_id  # 0 would be the caller
             with suppress(OSError):  # the CPUs of the process were changed just now
-                os.sched_setaffinity(self._thread.native_id or 0, cpus)
+                os.sched_setaffinity(self._thread.native_id, cpus)
 
     def call(self, run: Callable[[], object]) -> _Call:
         """Begin a call."""

@@ -119,17 +119,15 @@ def wide(source: str, lane: str, quotient: str, result: str, step: int) -> Kerne
             bad = np.uint64(0)
             for i in range(n_rows):
                 top, bottom, alike = integer(tops, i), integer(bottoms, i), np.uint64(0)
-                if step > 0:
-                    add_rows(cell, x[2], top, bottom, width, band, source, lane, lanes, many)
-                    for j in range(0, n_cols, lanes):
-                        here = band + (integer(lefts, 0) + j * step) * size(lane)
-                        store(add_groups(here, step, lane, lanes), means + j * size(quotient), quotient)
-                        alike |= same_ends(here, step, lane, lanes)
-                    bad |= divide(means, widths, bottom - top, n_cols, quotient, lanes)
-                for p in range(parts[0] if step == 0 else 0):
+                for p in range(parts[0]):
                     first, last = edge(top, bottom, parts[0], p), edge(top, bottom, parts[0], p + 1)
                     add_rows(cell, x[2], first, last, width, band, source, lane, lanes, many)
-                    for j in range(n_cols):
+                    if step > 0:
+                        for j in range(0, n_cols, lanes):
+                            here = band + (integer(lefts, 0) + j * step) * size(lane)
+                            store(add_groups(here, step, lane, lanes), means + j * size(quotient), quotient)
+                            alike |= same_ends(here, step, lane, lanes)
+                    for j in range(n_cols if step == 0 else 0):
                         left, stop = integer(lefts, j), integer(stops, j)
                         # Columns with the same sum may hold the same: looked into below.
                         left_sum = load(band + left * size(lane), lane, lane, 1)
@@ -142,9 +140,9 @@ def wide(source: str, lane: str, quotient: str, result: str, step: int) -> Kerne
                             head, tail = edge(left, stop, parts[1], q), edge(left, stop, parts[1], q + 1)
                             part = pieces + ((j * parts[0] + p) * parts[1] + q) * part_bytes
                             store_part(add_numbers(band, head, tail, lane), part, lane, 1)
-                if n_parts == 1 and step == 0:
+                if n_parts == 1:
                     bad |= divide(means, widths, bottom - top, n_cols, quotient, lanes)
-                elif n_parts > 1:
+                else:
                     for j in range(n_cols):
                         part = pieces + j * n_parts * part_bytes
                         cells = full((bottom - top) * (integer(stops, j) - integer(lefts, j)), "float64", 1)
