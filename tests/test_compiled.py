@@ -242,7 +242,7 @@ def test_numbers_are_rounded_once_to_even(result):
 def test_squares_are_transposed(n, some):
     @njit
     def turned(source, target, step, some):
-        transpose(source, step, None, target, n * 8, some, None, "float32", "float32", "float64", n)
+        transpose(source, step, None, target, n * 8, some, "float32", "float32", "float64", n)
 
     cells = np.arange(n * 20, dtype=np.float32).reshape(n, 20)
     found = np.full((n, n), -1.0)

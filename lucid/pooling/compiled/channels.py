@@ -7,7 +7,7 @@ of channels overlaps the one before: no channel is left over, and some are done 
 import numpy as np
 
 from lucid.pooling.compiled.planar import spread
-from lucid.pooling.compiled.sizes import PART_BYTES, REGISTER, SIZES
+from lucid.pooling.compiled.sizes import LINE, PART_BYTES, REGISTER, SIZES
 from lucid.pooling.compiled.sums import (
     Kernel,
     arguments,
@@ -18,9 +18,6 @@ from lucid.pooling.compiled.sums import (
     store_part,
 )
 from lucid.pooling.compiled.vectors import cast, full, integer, load, mark, not_finite, prefetch, size, store
-
-#: Bytes that come into a cache at once.
-LINE = 64
 
 
 @inline
@@ -36,7 +33,7 @@ def add_channels(cell, down, right, top, bottom, left, stop, sums, inner, order,
                 for c in range(left, stop):
                     # The next window's cells: 28x28 -> 9x9 took 4.8 ms without.
                     for k in range(0, lanes * size(element), LINE):
-                        prefetch(here + (c + stop - left) * right + k)
+                        prefetch(here + (c + stop - left) * right + k, "read")
                     total = total + load(here + c * right, element, lane, lanes)
                 store(total, there, lane)
         return

@@ -161,12 +161,13 @@ def as_bits(builder: IR, flags: IR) -> IR:
     return bits if count == 64 else builder.zext(bits, INT64)
 
 
-def prefetch_line(builder: IR, address: IR) -> None:
-    """Have a line of memory brought into the cache; no address is wrong."""
+def prefetch_line(builder: IR, address: IR, purpose: str) -> None:
+    """Have a line of memory brought into a cache, to "read" or to "write"; no address is wrong."""
     byte = ir.IntType(8).as_pointer()
     arguments = (byte, INT32, INT32, INT32)
     prefetch = builder.module.declare_intrinsic(
         "llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), arguments)
     )
-    # To read, into the level-2 cache and below, data.
-    builder.call(prefetch, [builder.inttoptr(address, byte), INT32(0), INT32(2), INT32(1)])
+    # The level-2 cache for what is read later, the first for what is written; data, not instructions.
+    level = {"read": (0, 2), "write": (1, 3)}[purpose]
+    builder.call(prefetch, [builder.inttoptr(address, byte), *map(INT32, level), INT32(1)])

@@ -19,3 +19,5 @@ REGISTERS = 2
 PART_BYTES = {"float32": 8, "float64": 16}
 #: A number in the list of what a kernel is to do.
 WORD = np.dtype(np.int64).itemsize
+#: Bytes that come into a cache at once.
+LINE = 64

@@ -105,14 +105,14 @@ def load_some(_: IR, address: IR, some: IR, element: IR, lane: IR, count: IR) ->
 
 
 @intrinsic(prefer_literal=True)
-def prefetch(_: IR, address: IR) -> IR:
-    """Have the line of memory at an address brought into the cache; any address will do."""
+def prefetch(_: IR, address: IR, purpose: IR) -> IR:
+    """Have the line of memory at an address brought into a cache, to "read" or "write" it; any will do."""
 
     def emit(context: IR, builder: IR, __: IR, arguments: IR) -> IR:
-        prefetch_line(builder, arguments[0])
+        prefetch_line(builder, arguments[0], purpose.literal_value)
         return context.get_dummy_value()
 
-    return types.void(types.int64), emit
+    return types.void(types.int64, purpose), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -280,7 +280,6 @@ def transpose(
     target: IR,
     target_step: IR,
     target_some: IR,
-    ahead: IR,
     from_element: IR,
     lane: IR,
     to_element: IR,
@@ -297,7 +296,7 @@ def transpose(
     partial = [some is not types.none for some in (source_some, target_some)]
 
     def emit(context: IR, builder: IR, __: IR, arguments: IR) -> IR:
-        source, source_step, source_some, target, target_step, target_some, distance = arguments[:7]
+        source, source_step, source_some, target, target_step, target_some = arguments[:6]
 
         def row(base: IR, step: IR, i: int) -> IR:
             return builder.add(base, builder.mul(step, INT64(i)))
@@ -306,8 +305,6 @@ def transpose(
             read(builder, row(source, source_step, i), source_some if partial[0] else None, *names[:2], n)
             for i in range(n)
         ]
-        for i in range(n) if ahead is not types.none else ():
-            prefetch_line(builder, row(builder.add(source, distance), source_step, i))
         width = 1
         while width < n:
             low = [k if not k & width else n + k - width for k in range(n)]
@@ -324,8 +321,8 @@ def transpose(
             write(builder, rows[i], where, some, names[2], names[1])
         return context.get_dummy_value()
 
-    some = [types.int64 if given else types.none for given in (*partial, ahead is not types.none)]
-    addresses = types.int64, types.int64, some[0], types.int64, types.int64, some[1], some[2]
+    some = [types.int64 if given else types.none for given in partial]
+    addresses = types.int64, types.int64, some[0], types.int64, types.int64, some[1]
     signature = types.void(*addresses, from_element, lane, to_element, count)
     return signature, emit
 
