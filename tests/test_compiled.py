@@ -92,8 +92,8 @@ def both_ways(cells, name, size, result=None, out_axes=(0, 1, 2, 3)):
     return found
 
 
-def name_of(task):
-    return task.recipe[0].partition(":")[2]
+def name_of(plan):
+    return plan.task.recipe[0].partition(":")[2]
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def taken(monkeypatch):
     names, plan = [], choice.planned
 
     def planned(*facts):
-        problem, task = plan(*facts)
-        names.append(task and name_of(task))
-        return problem, task
+        found = plan(*facts)
+        names.append(found and name_of(found))
+        return found
 
     monkeypatch.setattr(choice, "planned", planned)
     return names
@@ -181,7 +181,7 @@ def test_the_choice_follows_shapes():
         assert order_of(grid) == "separable"
         rows, cols = grid.rows.cuts(0, size[0]), grid.cols.cuts(0, size[1])
         facts = (64, *plane, 1), steps_of(plane), steps_of(size)
-        return name_of(choice.planned(numbers("float32"), "separable", *facts, rows, cols)[1])
+        return name_of(choice.planned(numbers("float32"), "separable", *facts, rows, cols))
 
     def steps_of(plane):
         return plane[0] * plane[1] * 4, plane[1] * 4, 4, 4
@@ -207,9 +207,9 @@ def test_scratch_is_bounded(plane, size, inner, kernel):
         tuple(4 * np.prod(lengths[k + 1 :], dtype=int).item() for k in range(4)) for lengths in (shape, out)
     ]
     rows, cols = grid.rows.cuts(0, size[0]), grid.cols.cuts(0, size[1])
-    _, task = choice.planned(numbers("float32"), order_of(grid), shape, *steps, rows, cols)
-    assert (task and name_of(task)) == kernel
-    assert task is None or sum(task.scratch) <= choice.MOST_SCRATCH
+    plan = choice.planned(numbers("float32"), order_of(grid), shape, *steps, rows, cols)
+    assert (plan and name_of(plan)) == kernel
+    assert plan is None or sum(plan.task.scratch) <= choice.MOST_SCRATCH
 
 
 @pytest.mark.parametrize("result", ["float16", "bfloat16", "float32"])

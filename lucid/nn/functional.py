@@ -130,6 +130,8 @@ def resolve_size(output_size: OutputSize, plane: tuple[int, int]) -> tuple[int, 
 
 def check_dimension(wanted: object) -> int:
     """A dimension of the output as a positive int; numpy's integers are as good as Python's."""
+    if type(wanted) is int and wanted > 0:
+        return wanted
     try:
         if isinstance(wanted, bool | np.bool_):
             raise TypeError
@@ -155,6 +157,8 @@ _grid = lru_cache(maxsize=64)(make_grid)
 
 
 def _as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
+    if type(x) is np.ndarray:
+        return x
     if isinstance(x, np.ma.MaskedArray):
         raise DTypeError(
             "`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'"

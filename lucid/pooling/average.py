@@ -105,10 +105,15 @@ class Pooling(NamedTuple):
             else:
                 yield partial(self._call, call, planes, means, rows, cols)
 
-    def _call(self, call: Callable[[], Array], source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
+    def _call(
+        self, call: Callable[[], Array | None], source: Array, out: Array, rows: Cuts, cols: Cuts
+    ) -> None:
         """Run a compiled kernel; NumPy pools the planes where it fails, for want of the rules."""
-        failed, few = call(), max(1, REDONE_CELLS // source[0].size)
-        for first in range(0, len(source), few) if failed.any() else ():
+        failed = call()
+        if failed is None:
+            return
+        few = max(1, REDONE_CELLS // source[0].size)
+        for first in range(0, len(source), few):
             here = slice(first, first + few)
             if failed[here].any():
                 self._numpy_means(source[here], out[here], rows, cols)

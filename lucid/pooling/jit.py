@@ -11,8 +11,8 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 
-#: Elements of an array in memory from which Numba is worth loading, and of all arrays up to now.
-PAYS, PAYS_IN_ALL = 1 << 22, 1 << 26
+#: Elements of an array in memory that kernels are worth loading and compiling for, and of all until now.
+PAYS, PAYS_IN_ALL = 1 << 20, 1 << 26
 #: Elements of all arrays in files from which they are, and from which they are though every process has to
 #: compile them, for want of a place where machine code could be kept.
 PAYS_IN_FILES, PAYS_UNKEPT = 1 << 29, 1 << 33

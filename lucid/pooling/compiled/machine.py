@@ -23,6 +23,8 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
+from lucid.pooling.jit import PAYS, PAYS_IN_ALL
+
 #: Where a kernel is made, as "module:function", and the constants it is made for.
 Recipe = tuple[Any, ...]
 #: Runs a kernel without the GIL, given where the integers of its call are.
@@ -36,8 +38,6 @@ SOURCES = zlib.crc32(
 )
 #: Bytes of the checksum that a file starts with.
 CHECK = 4
-#: Elements of a call that are worth compiling a kernel for, and of all calls until then.
-PAYS, PAYS_IN_ALL = 1 << 20, 1 << 26
 
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 #: Kernels, and the engines that own their memory; None for those that cannot be had.
