@@ -14,6 +14,7 @@ from lucid.parallel import available_cpus, every
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import name_of, numbers
 from lucid.pooling.jit import pays
+from lucid.pooling.memory import empty
 from lucid.pooling.stacks import stacks
 from lucid.pooling.windows import make_grid
 
@@ -90,7 +91,7 @@ def adaptive_avg_pool2d(
     workers = available_cpus() if threads is None else check_threads(threads)
 
     kinds = numbers(name)
-    out: npt.NDArray[Any] = np.empty((*array.shape[:-2], *size), kinds.result_dtype)
+    out = empty((*array.shape[:-2], *size), kinds.result_dtype)
     source = array.view(np.uint16) if name == "bfloat16" else array
     grid = _grid((array.shape[-2], array.shape[-1]), size)
     pooling = Pooling(grid, kinds, nan == "skip", is_compiled=pays(array.size))
