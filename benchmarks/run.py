@@ -34,6 +34,7 @@ import lucid
 import lucid_cli
 from lucid.nn import functional
 from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.pooling.jit import Kernels
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -123,7 +124,7 @@ def kernels(repeats: int, shrink: int) -> Iterator[str]:
 
 def without_numba(repeats: int, shrink: int) -> Iterator[str]:
     """The same ratios for NumPy's kernels: what is pooled with without the extra `fast`."""
-    pays, functional.pays = functional.pays, lambda _: False
+    chosen, functional.for_array = functional.for_array, lambda _: Kernels.NUMPYS
     yield "## In memory, without Numba\n"
     yield "PyTorch / lucid with NumPy's kernels, which are all that there is without the extra `fast`; the bits are the same.\n"
     yield "| elements | geometric mean | lowest |\n|---|--:|--:|"
@@ -134,7 +135,7 @@ def without_numba(repeats: int, shrink: int) -> Iterator[str]:
             for x, tensor, size in cases(dtype, channels_last, shrink)
         ]
         yield f"| {variant_name(dtype, threads, channels_last)} | {geometric_mean(ratios):.2f} | {min(ratios):.2f} |"
-    functional.pays = pays
+    functional.for_array = chosen
     yield ""
 
 

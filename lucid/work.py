@@ -21,7 +21,6 @@ from lucid.formats.base import (
     Sink,
     Source,
     shifted,
-    size_of,
 )
 from lucid.formats.journal import Journal
 from lucid.formats.journal import paths as journal_paths
@@ -32,7 +31,7 @@ from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import numbers
-from lucid.pooling.jit import pays_in_file
+from lucid.pooling.jit import Kernels, for_file
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport, OnProgress, Progress
 from lucid.selection import chosen
@@ -201,8 +200,8 @@ class Work:
                 shard is not None,
                 partial(coarsen, output_size),
             )
-            is_compiled = plan.is_whole and pays_in_file(size_of(part.shape))
-            pooling = Pooling(plan.grid, kinds, self.nan == "skip", is_compiled=is_compiled)
+            kernels = for_file(part.nbytes) if plan.is_whole else Kernels.NUMPYS
+            pooling = Pooling(plan.grid, kinds, self.nan == "skip", kernels=kernels)
             yield Mean(pooling, plan, pooled, STREAM if holder is None else holder.path)
 
     def _write(

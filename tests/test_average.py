@@ -24,12 +24,12 @@ INTEGERS = [n for n in NAMES if n not in (*FLOATS, "bfloat16")]
 class Compiled:
     """Whether `pool` takes the compiled kernels."""
 
-    chosen = False
+    chosen = jit.Kernels.NUMPYS
 
 
 def pool(x, size, *, channels_last=False, **options):
     """Pool (N, C, H, W) with the layer under test, in either memory layout."""
-    if Compiled.chosen:
+    if Compiled.chosen is jit.Kernels.COMPILED:
         # Compiled kernels leave a few planes or channels to NumPy: here are enough of the same.
         copies, channels = -(-64 // x.shape[1]), x.shape[1]
         means = pool_as_it_is(np.tile(x, (1, copies, 1, 1)), size, channels_last=channels_last, **options)
@@ -42,7 +42,7 @@ def pool(x, size, *, channels_last=False, **options):
 
 def pool_as_it_is(x, size, *, skip_nan=False, result=None, tile_cells=1 << 18, channels_last=False):
     grid, kinds = make_grid(x.shape[-2:], size), numbers(x.dtype.name, result)
-    pooling = Pooling(grid, kinds, skip_nan, tile_cells, is_compiled=Compiled.chosen)
+    pooling = Pooling(grid, kinds, skip_nan, tile_cells, kernels=Compiled.chosen)
     spans = (0, size[0]), (0, size[1])
     dtype = pooling.numbers.result_dtype
     if channels_last:
@@ -63,7 +63,7 @@ def slabs(request, monkeypatch):
         from lucid.pooling.compiled import machine
 
         monkeypatch.setattr(machine, "PAYS", 0)
-        monkeypatch.setattr(Compiled, "chosen", True)
+        monkeypatch.setattr(Compiled, "chosen", jit.Kernels.COMPILED)
     if request.param == "tiny slabs":
         monkeypatch.setattr(windows, "SLAB_CELLS", 48)
         monkeypatch.setattr(windows, "SLAB_COLUMNS", 12)

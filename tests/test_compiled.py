@@ -81,11 +81,11 @@ def both_ways(cells, name, size, result=None, out_axes=(0, 1, 2, 3)):
     """The means by NumPy and by compiled kernels, as integers of their bits; NaN as one."""
     pooling = Pooling(make_grid(cells.shape[1:3], size), numbers(name, result))
     found = []
-    for is_compiled in (False, True):
+    for kernels in (jit.Kernels.NUMPYS, jit.Kernels.COMPILED):
         shape = (cells.shape[0], *size, cells.shape[3])
         out = np.empty([shape[axis] for axis in out_axes], storage(pooling.numbers.result))
         out = out.transpose(np.argsort(out_axes))
-        pooling._replace(is_compiled=is_compiled).means(cells, out, (0, size[0]), (0, size[1]))
+        pooling._replace(kernels=kernels).means(cells, out, (0, size[0]), (0, size[1]))
         if out.dtype.kind == "f":
             out = np.where(np.isnan(out), np.nan, out).astype(out.dtype)
         found.append(np.ascontiguousarray(out).view(f"u{out.itemsize}"))

@@ -159,8 +159,8 @@ def test_bytes_do_not_depend_on_who_compiled_the_kernels(folder, rng, monkeypatc
         file.create_dataset("x", data=np.load("x.npy"), chunks=(7, 12, 14, 40), compression="gzip")
     for suffix in (".npy", ".h5"):
         seen = set()
-        for pays in (False, True):
-            monkeypatch.setattr(work, "pays_in_file", lambda _, pays=pays: pays)
+        for kernels in (jit.Kernels.NUMPYS, jit.Kernels.COMPILED):
+            monkeypatch.setattr(work, "for_file", lambda _, kernels=kernels: kernels)
             for memory in (MIB, 64 * MIB):
                 options = {"layout": layout, "max_memory": memory, "overwrite": True}
                 target = f"y{suffix}" if suffix == ".h5" else "y-{size}.npy"

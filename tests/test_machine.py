@@ -13,7 +13,10 @@ from lucid.pooling import jit
 if not jit.is_there():
     pytest.skip("Numba is not installed: the extra `fast`", allow_module_level=True)
 
-from lucid.pooling.compiled import machine
+from lucid.pooling.average import Pooling
+from lucid.pooling.compiled import machine, places
+from lucid.pooling.dtypes import numbers
+from lucid.pooling.windows import make_grid
 
 RUN = ("runs:run", "float32", "float32", "float32", "float32", 4)
 
@@ -108,27 +111,50 @@ def test_code_needs_no_place_to_be_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_is_worth_more_where_code_can_be_kept(tmp_path, monkeypatch):
+COMPILED, KEPT, NUMPYS = "COMPILED", "KEPT", "NUMPYS"
+
+
+@pytest.mark.parametrize(
+    ("place", "mebibytes", "expected"),
+    [
+        ("empty", [400, 1600, 47], [NUMPYS, NUMPYS, NUMPYS]),
+        ("empty", [1600, 448, 1], [NUMPYS, COMPILED, COMPILED]),
+        ("filled", [255, 1, 1791, 1], [NUMPYS, KEPT, KEPT, COMPILED]),
+        ("file/below", [4096, 1 << 15], [NUMPYS, COMPILED]),
+    ],
+)
+def test_compiling_pays_for_large_files_and_what_is_kept_for_smaller_ones(
+    tmp_path, place, mebibytes, expected
+):
     """Compiling takes longer than pooling some gigabytes: it pays once on a machine, not in every process."""
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "to" / "be" / "made"))
-    assert machine.has_a_place()
-    for place, expected in ((True, "[False, True, True]"), (False, "[False, False, True]")):
-        code = (
-            "from lucid.pooling import jit; from lucid.pooling.compiled import machine; import sys; "
-            f"machine.has_a_place = lambda: {place}; jit.is_there(); del sys.modules['lucid.pooling.compiled.choice']; "
-            "print([jit.pays_in_file(n) for n in (1 << 28, 1 << 28, 1 << 33)])"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == expected
+    (tmp_path / "filled").mkdir()
+    (tmp_path / "filled" / "kernel-12345678.o").touch()
+    (tmp_path / "file").touch()
+    code = f"from lucid.pooling import jit; print(*(jit.for_file(n << 20).name for n in {mebibytes}))"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / place)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.split() == expected
+
+
+def test_what_is_not_kept_is_not_compiled_for_a_file_that_is_not_large(folder):
+    cells = np.ones((1 << 16, 4, 4, 1), np.float32)
+    out = np.empty((1 << 16, 1, 1, 1), np.float32)
+    pooling = Pooling(make_grid((4, 4), (1, 1)), numbers("float32"))
+    for kernels, kept in ((jit.Kernels.KEPT, 0), (jit.Kernels.COMPILED, 1), (jit.Kernels.KEPT, 1)):
+        out[:] = 0
+        pooling._replace(kernels=kernels).means(cells, out, (0, 1), (0, 1))
+        assert (out == 1).all()
+        assert len(machine._linked) == kept
+        assert len(list(folder.glob("*"))) == kept
 
 
 def test_the_users_cache_is_taken_where_the_package_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    package, users = machine._folders()
+    package, users = places.folders()
     assert package.parent.name == "compiled"
     assert users == tmp_path / "lucid-pool"
-    monkeypatch.setattr(machine, "_folders", lambda: [tmp_path / "file" / "below", users])
+    monkeypatch.setattr(machine, "folders", lambda: [tmp_path / "file" / "below", users])
     (tmp_path / "file").touch()
     code = machine._compiled(RUN)
     assert [path.name for path in users.iterdir()] == [machine._name(RUN)]
@@ -150,10 +176,8 @@ def test_a_numba_that_cannot_be_loaded_leaves_it_to_numpy(folder, monkeypatch):
     monkeypatch.setattr(machine, "PAYS", 0)
     assert machine.kernel(RUN, machine.PAYS) is None
     cells = np.ones((40, 7, 7, 1), np.float32)
-    from lucid.pooling.average import Pooling
-    from lucid.pooling.dtypes import numbers
-    from lucid.pooling.windows import make_grid
-
     out = np.empty((40, 3, 3, 1), np.float32)
-    Pooling(make_grid((7, 7), (3, 3)), numbers("float32"), is_compiled=True).means(cells, out, (0, 3), (0, 3))
+    Pooling(make_grid((7, 7), (3, 3)), numbers("float32"), kernels=jit.Kernels.COMPILED).means(
+        cells, out, (0, 3), (0, 3)
+    )
     assert (out == 1).all()

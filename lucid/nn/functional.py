@@ -13,7 +13,7 @@ from lucid.errors import ArgumentError, DTypeError, ShapeError, SizeTypeError
 from lucid.parallel import available_cpus, every
 from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import name_of, numbers
-from lucid.pooling.jit import pays
+from lucid.pooling.jit import Kernels, for_array
 from lucid.pooling.memory import empty
 from lucid.pooling.stacks import stacks
 from lucid.pooling.windows import make_grid
@@ -94,11 +94,12 @@ def adaptive_avg_pool2d(
     out = empty((*array.shape[:-2], *size), kinds.result_dtype)
     source = array.view(np.uint16) if name == "bfloat16" else array
     grid = _grid((array.shape[-2], array.shape[-1]), size)
-    pooling = Pooling(grid, kinds, nan == "skip", is_compiled=pays(array.size))
+    pooling = Pooling(grid, kinds, nan == "skip", kernels=for_array(array.size))
     if array.size:
-        if array.size + out.size <= (SMALL_COMPILED if pooling.is_compiled else SMALL):
+        is_compiled = pooling.kernels is not Kernels.NUMPYS
+        if array.size + out.size <= (SMALL_COMPILED if is_compiled else SMALL):
             workers = 1
-        wanted = workers if workers == 1 or pooling.is_compiled else workers * PIECES_PER_THREAD
+        wanted = workers if workers == 1 or is_compiled else workers * PIECES_PER_THREAD
         pieces = _pieces(pooling, source, out, wanted)
         # Prepared here: what another thread does in Python, it does slowly, with cold caches.
         steps = [step for piece in pieces for step in pooling.steps(*piece)]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.pooling.dtypes import Numbers, narrow, widen
+from lucid.pooling.jit import Kernels
 from lucid.pooling.kernels import order_of, two_sum, window_sums
 from lucid.pooling.rules import (
     Floats,
@@ -61,8 +62,7 @@ class Pooling(NamedTuple):
     numbers: Numbers
     skip_nan: bool = False
     tile_cells: int = TILE_CELLS
-    #: Whether compiled kernels do what they can; the bits are the same.
-    is_compiled: bool = False
+    kernels: Kernels = Kernels.NUMPYS
 
     def means(self, source: Array, out: Array, rows: Span, cols: Span) -> None:
         """Write the means of windows `rows` x `cols` into `out`.
@@ -87,7 +87,7 @@ class Pooling(NamedTuple):
             return
         row_cuts = self.grid.rows.cuts(*rows).relative
         col_cuts = self.grid.cols.cuts(*cols).relative
-        if self.is_compiled and not self.skip_nan:
+        if self.kernels is not Kernels.NUMPYS and not self.skip_nan:
             yield from self._compiled_steps(source, out, row_cuts, col_cuts)
         else:
             yield partial(self._numpy_means, source, out, row_cuts, col_cuts)
@@ -97,9 +97,11 @@ class Pooling(NamedTuple):
         from lucid.pooling.compiled import choice
 
         step = max(MANY_PLANES, COMPILED_CELLS // source[0].size)
+        may_compile = self.kernels is Kernels.COMPILED
         for start in range(0, len(source), step):
             planes, means = source[start : start + step], out[start : start + step]
-            call = choice.prepared(self.numbers, order_of(self.grid), planes, means, rows, cols)
+            problem = self.numbers, order_of(self.grid), planes, means, rows, cols
+            call = choice.prepared(*problem, may_compile=may_compile)
             if call is None:
                 yield partial(self._numpy_means, planes, means, rows, cols)
             else:

@@ -6,6 +6,7 @@ pass. Both add in one order, so the bits are the same, and which one runs is a m
 
     choice     which kernel for which problem, by shapes and steps alone
     machine    its machine code, from Numba or from a file
+    places     where these files are
     planar     small planes, many side by side
     wide       wide planes, row by row
     runs       windows that are runs of memory

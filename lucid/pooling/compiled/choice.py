@@ -119,7 +119,16 @@ class Call:
         return failed.view(np.bool_) if 1 in failed.tobytes() else None
 
 
-def prepared(numbers: Numbers, order: str, source: Array, out: Array, rows: Cuts, cols: Cuts) -> Call | None:
+def prepared(
+    numbers: Numbers,
+    order: str,
+    source: Array,
+    out: Array,
+    rows: Cuts,
+    cols: Cuts,
+    *,
+    may_compile: bool,
+) -> Call | None:
     """A call that stores the means of whole windows, or None where this is left to NumPy.
 
     Parameters
@@ -128,12 +137,14 @@ def prepared(numbers: Numbers, order: str, source: Array, out: Array, rows: Cuts
         (planes, height, width, inner): the cells that those windows cover.
     out
         (planes, rows, columns, inner), any strides.
+    may_compile
+        Whether a kernel is compiled that is worth it for so many cells; else it has to be there.
 
     """
     if not source.dtype.isnative or (numbers.source == "float16" and not machine.converts_halves()):
         return None
     plan = planned(numbers, order, source.shape, source.strides, out.strides, rows, cols)
-    kernel = plan and machine.kernel(plan.task.recipe, source.size)
+    kernel = plan and machine.kernel(plan.task.recipe, source.size if may_compile else 0)
     return Call(plan, kernel, source, out) if plan and kernel else None
 
 

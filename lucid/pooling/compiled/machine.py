@@ -10,9 +10,8 @@ A kernel is one C function, `void kernel(const int64_t *call)`, whose code refer
 
 import ctypes
 import os
-import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -23,6 +22,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
+from lucid.pooling.compiled.places import SUFFIX, folders
 from lucid.pooling.jit import PAYS, PAYS_IN_ALL
 
 #: Where a kernel is made, as "module:function", and the constants it is made for.
@@ -109,7 +109,7 @@ def _compiled(recipe: Recipe) -> bytes | None:
     except ImportError:  # no Numba, or one that was made for another NumPy
         return None
     code = _emitted(made.inspect_llvm().replace(made.native_name, "kernel"))
-    for folder in _folders():
+    for folder in folders():
         if _keep(folder / _name(recipe), code):
             break
     return code
@@ -138,7 +138,7 @@ def _emitted(assembly: str) -> bytes:
 
 def _stored(recipe: Recipe) -> bytes | None:
     """Code from an earlier process; None where there is none, or only a part of it."""
-    for folder in _folders():
+    for folder in folders():
         try:
             data = (folder / _name(recipe)).read_bytes()
         except OSError:
@@ -163,32 +163,7 @@ def _keep(path: Path, code: bytes) -> bool:
     return True
 
 
-def has_a_place() -> bool:
-    """Whether code can be kept for later processes."""
-    for folder in _folders():
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if os.access(folder, os.W_OK):
-            return True
-    return False
-
-
-def _folders() -> Iterator[Path]:
-    """Where code is kept: beside Python's own, else in the user's cache; or where Numba's variable says."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        yield Path(chosen)
-        return
-    yield Path(__file__).with_name("__pycache__")
-    try:
-        home = Path.home()
-    except RuntimeError:  # none is known
-        return
-    caches = home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    yield Path(os.environ.get("XDG_CACHE_HOME") or caches) / "lucid-pool"
-
-
 def _name(recipe: Recipe) -> str:
     words = "-".join(str(word).rpartition(":")[2] for word in recipe)
     made_by = zlib.crc32(repr((SOURCES, llvmlite.__version__, _processor())).encode())
-    return f"{words}-{made_by:08x}.o"
+    return f"{words}-{made_by:08x}{SUFFIX}"
