@@ -1,7 +1,6 @@
 """Pooling of arrays in memory: arguments are validated here, once, and trusted below."""
 
 import operator
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +14,7 @@ from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import name_of, numbers
 from lucid.pooling.jit import Kernels, for_array
 from lucid.pooling.memory import empty
-from lucid.pooling.stacks import stacks
+from lucid.pooling.program import Program
 from lucid.pooling.windows import make_grid
 
 Dimension: TypeAlias = int | None
@@ -100,10 +99,8 @@ def adaptive_avg_pool2d(
         if array.size + out.size <= (SMALL_COMPILED if is_compiled else SMALL):
             workers = 1
         wanted = workers if workers == 1 or is_compiled else workers * PIECES_PER_THREAD
-        pieces = _pieces(pooling, source, out, wanted)
         # Prepared here: what another thread does in Python, it does slowly, with cold caches.
-        steps = [step for piece in pieces for step in pooling.steps(*piece)]
-        every(operator.call, steps, workers=workers)
+        every(operator.call, Program(pooling, wanted).steps(source, out), workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out
 
 
@@ -170,24 +167,3 @@ def _as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
     except (TypeError, RuntimeError) as error:
         # What PyTorch raises for tensors of other devices, of bfloat16, or with a gradient.
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
-
-
-def _pieces(
-    pooling: Pooling, source: npt.NDArray[Any], out: npt.NDArray[Any], wanted: int
-) -> Iterator[tuple[Any, ...]]:
-    """Cut the work into about `wanted` calls of `Pooling.means`: by planes, else by rows."""
-    rows, cols = pooling.grid.rows, pooling.grid.cols
-    across = (0, cols.n_out)
-    for planes, means in stacks(source, out, source.ndim - 2):
-        if wanted == 1:
-            yield planes, means, (0, rows.n_out), across
-            continue
-        count = len(planes)
-        step = -(-count // wanted)
-        bands = min(rows.n_out, -(-wanted // count))
-        for first in range(0, count, step):
-            for band in range(bands):
-                chosen = (rows.n_out * band // bands, rows.n_out * (band + 1) // bands)
-                start, stop = rows.cuts(*rows.slabs_of(chosen)).span
-                part = slice(first, first + step)
-                yield planes[part, start:stop], means[part, chosen[0] : chosen[1]], chosen, across

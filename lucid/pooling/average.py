@@ -8,7 +8,7 @@ A tile of cells is summed by the kernels, mended by the rules, divided and round
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from lucid.pooling.rules import (
     quietly,
 )
 from lucid.pooling.windows import Cuts, Grid
+
+if TYPE_CHECKING:
+    from lucid.pooling.compiled.choice import Call
 
 Array = npt.NDArray[Any]
 
@@ -53,6 +56,15 @@ Band = tuple[slice, Cuts]
 Tile = tuple[slice, Band, Band, Floats]
 #: Which planes, the first slab along rows and columns, and the sums from there.
 SlabSums = tuple[slice, int, int, Sums]
+
+
+class Part(NamedTuple):
+    """Planes, as `Pooling.means` takes them, and their windows, whole and counted from the first cell."""
+
+    source: Array
+    out: Array
+    rows: Cuts
+    cols: Cuts
 
 
 class Pooling(NamedTuple):
@@ -85,40 +97,44 @@ class Pooling(NamedTuple):
         if not self.grid.windows_are_whole:
             yield partial(self._slab_means, source, out, rows, cols)
             return
+        for part in self.parts(source, out, rows, cols):
+            call = self.call(part) if self.may_be_compiled else None
+            yield partial(self._numpy_means, part) if call is None else partial(self._run, call, part)
+
+    @property
+    def may_be_compiled(self) -> bool:
+        """Whether compiled kernels are asked for, and can do it at all."""
+        return self.kernels is not Kernels.NUMPYS and not self.skip_nan and self.grid.windows_are_whole
+
+    def parts(self, source: Array, out: Array, rows: Span, cols: Span) -> Iterator[Part]:
+        """Whole windows, cut into what is pooled in one call."""
         row_cuts = self.grid.rows.cuts(*rows).relative
         col_cuts = self.grid.cols.cuts(*cols).relative
-        if self.kernels is not Kernels.NUMPYS and not self.skip_nan:
-            yield from self._compiled_steps(source, out, row_cuts, col_cuts)
-        else:
-            yield partial(self._numpy_means, source, out, row_cuts, col_cuts)
+        step = max(MANY_PLANES, COMPILED_CELLS // source[0].size) if self.may_be_compiled else len(source)
+        for start in range(0, len(source), step):
+            here = slice(start, start + step)
+            yield Part(source[here], out[here], row_cuts, col_cuts)
 
-    def _compiled_steps(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> Iterator[Step]:
-        """Means of whole windows by compiled kernels, or by NumPy where there are none."""
+    def call(self, part: Part) -> "Call | None":
+        """A compiled kernel for that, or None where it is left to NumPy."""
         from lucid.pooling.compiled import choice
 
-        step = max(MANY_PLANES, COMPILED_CELLS // source[0].size)
         may_compile = self.kernels is Kernels.COMPILED
-        for start in range(0, len(source), step):
-            planes, means = source[start : start + step], out[start : start + step]
-            problem = self.numbers, order_of(self.grid), planes, means, rows, cols
-            call = choice.prepared(*problem, may_compile=may_compile)
-            if call is None:
-                yield partial(self._numpy_means, planes, means, rows, cols)
-            else:
-                yield partial(self._call, call, planes, means, rows, cols)
+        return choice.prepared(self.numbers, order_of(self.grid), *part, may_compile=may_compile)
 
-    def _call(
-        self, call: Callable[[], Array | None], source: Array, out: Array, rows: Cuts, cols: Cuts
-    ) -> None:
-        """Run a compiled kernel; NumPy pools the planes where it fails, for want of the rules."""
+    def _run(self, call: "Call", part: Part) -> None:
         failed = call()
-        if failed is None:
-            return
+        if failed is not None:
+            self.redo(failed, part)
+
+    def redo(self, failed: npt.NDArray[np.bool_], part: Part) -> None:
+        """Have NumPy pool the planes where a compiled kernel failed, for want of the rules."""
+        source, out, rows, cols = part
         few = max(1, REDONE_CELLS // source[0].size)
         for first in range(0, len(source), few):
             here = slice(first, first + few)
             if failed[here].any():
-                self._numpy_means(source[here], out[here], rows, cols)
+                self._numpy_means(Part(source[here], out[here], rows, cols))
 
     def _slab_means(self, source: Array, out: Array, rows: Span, cols: Span) -> None:
         """Means of windows of several slabs."""
@@ -126,8 +142,9 @@ class Pooling(NamedTuple):
         total.add(self.slab_sums(source, self.grid.rows.slabs_of(rows), self.grid.cols.slabs_of(cols)))
         total.means(out)
 
-    def _numpy_means(self, source: Array, out: Array, rows: Cuts, cols: Cuts) -> None:
+    def _numpy_means(self, part: Part) -> None:
         """Means of whole windows."""
+        source, out, rows, cols = part
         for planes, (down, row_part), (across, col_part), tile in self._tiles(source, rows, cols):
             self._store(self._sums(tile, row_part, col_part), out[planes, down, across])
 

@@ -18,8 +18,8 @@ from lucid.pooling.windows import Cuts, Ints
 
 Array = npt.NDArray[Any]
 
-#: Integers of a call, and where among them the means and the flags are told.
-WORDS, TARGET, FAILED = 28, 5, 23
+#: Integers of a call, and where among them the cells, the means and the flags are told.
+WORDS, SOURCE, TARGET, FAILED = 28, 0, 5, 23
 #: Bytes of cells, and of means, that stay in the level-2 cache beside what is read.
 CACHED = 1 << 17
 #: Most bytes of scratch in a call: what needs more, as rows of millions of cells do, NumPy does in tiles.
@@ -90,20 +90,28 @@ class Plan(NamedTuple):
 class Call:
     """One run of a kernel, with all that it is given but room to work in."""
 
-    def __init__(self, plan: Plan, kernel: machine.Call, source: Array, out: Array) -> None:
-        self._plan, self._kernel, self._out = plan, kernel, out
-        self._source = source  # its memory is read
-        problem = plan.problem
-        self._words = (ctypes.c_int64 * WORDS)(
-            *(_address(source), *problem.source_steps, _address(out), *problem.out_steps),
-            *plan.constants,
-        )
+    def __init__(self, plan: Plan, kernel: machine.Call, words: Any, out: Array | None) -> None:
+        self._plan, self._kernel, self._words = plan, kernel, words
+        #: Where means are copied to that the kernel cannot store where they belong.
+        self._out = out
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the kernel stores the means where they belong."""
+        return self._out is None
+
+    def moved(self, source: int, out: int) -> "Call":
+        """The same for other arrays of the same geometry, so many bytes behind these."""
+        words = (ctypes.c_int64 * WORDS).from_buffer_copy(self._words)
+        words[SOURCE] += source
+        words[TARGET] += out
+        return Call(self._plan, self._kernel, words, None)
 
     def __call__(self) -> npt.NDArray[np.bool_] | None:
         """Store the means; flags of planes whose sums are not finite and whose means do not count, if any."""
-        words, task, target = self._words, self._plan.task, self._out
-        if not task.in_place:
-            target = np.empty(target.shape, target.dtype)
+        words, task = self._words, self._plan.task
+        if self._out is not None:
+            target = np.empty(self._out.shape, self._out.dtype)
             words[TARGET : TARGET + 5] = [_address(target), *target.strides]
         planes = self._plan.problem.shape[0]
         room = np.zeros(planes + sum(task.scratch) + REGISTER, np.uint8)
@@ -112,7 +120,7 @@ class Call:
         place = flags + planes + -(flags + planes) % REGISTER
         words[FAILED:WORDS] = [flags, *accumulate(task.scratch[:-1], initial=place)]
         self._kernel(ctypes.addressof(words))
-        if target is not self._out:
+        if self._out is not None:
             self._out[...] = target
         failed = room[:planes]
         # Not `any`, whose way through NumPy takes 0.04 ms when caches are cold.
@@ -131,6 +139,8 @@ def prepared(
 ) -> Call | None:
     """A call that stores the means of whole windows, or None where this is left to NumPy.
 
+    The arrays have to be kept until it has run.
+
     Parameters
     ----------
     source
@@ -145,7 +155,25 @@ def prepared(
         return None
     plan = planned(numbers, order, source.shape, source.strides, out.strides, rows, cols)
     kernel = plan and machine.kernel(plan.task.recipe, source.size if may_compile else 0)
-    return Call(plan, kernel, source, out) if plan and kernel else None
+    if not (plan and kernel):
+        return None
+    steps = plan.problem.source_steps, plan.problem.out_steps
+    words = (ctypes.c_int64 * WORDS)(
+        *(_address(source), *steps[0], _address(out), *steps[1]), *plan.constants
+    )
+    return Call(plan, kernel, words, None if plan.task.in_place else out)
+
+
+class Calls:
+    """Calls for parts of arrays of one geometry, made for two that may be gone."""
+
+    def __init__(self, calls: list[Call], source: Array, out: Array) -> None:
+        self._calls, self._source, self._out = calls, _address(source), _address(out)
+
+    def moved(self, source: Array, out: Array) -> list[Call]:
+        """The same for these, which have to be kept until all have run."""
+        behind = _address(source) - self._source, _address(out) - self._out
+        return [call.moved(*behind) for call in self._calls]
 
 
 def _address(array: npt.NDArray[Any]) -> int:
