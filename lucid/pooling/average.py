@@ -98,8 +98,11 @@ class Pooling(NamedTuple):
             yield partial(self._slab_means, source, out, rows, cols)
             return
         for part in self.parts(source, out, rows, cols):
-            call = self.call(part) if self.may_be_compiled else None
-            yield partial(self._numpy_means, part) if call is None else partial(self._run, call, part)
+            yield self.step(part, self.call(part) if self.may_be_compiled else None)
+
+    def step(self, part: Part, call: "Call | None") -> Step:
+        """Pool a part by a compiled kernel, or by NumPy's."""
+        return partial(self._numpy_means, part) if call is None else partial(self._run, call, part)
 
     @property
     def may_be_compiled(self) -> bool:

@@ -16,12 +16,14 @@ from lucid.pooling.average import Part, Pooling, Span, Step
 from lucid.pooling.stacks import stacks
 
 if TYPE_CHECKING:
-    from lucid.pooling.compiled.choice import Calls
+    from lucid.pooling.compiled.choice import Call, Calls
 
 Array = npt.NDArray[Any]
 
 #: Geometries that are remembered.
 MOST = 64
+#: What calls depend on: the program, and dtype, shape and strides of the array.
+Geometry = tuple["Program", np.dtype[Any], tuple[int, ...], tuple[int, ...]]
 
 
 class Program(NamedTuple):
@@ -41,30 +43,29 @@ class Program(NamedTuple):
             (..., rows, columns), contiguous.
 
         """
-        geometry = self, source.dtype, source.shape, source.strides
-        calls = _known.get(geometry)
-        if calls is None:
-            calls = self._prepared(source, out)
-            if calls is None:
-                pieces = self._pieces(source, out)
-                return [step for piece in pieces for step in self.pooling.steps(*piece)]
-            if len(_known) >= MOST:
-                _known.clear()
-            _known[geometry] = calls
-        moved = enumerate(calls.moved(source, out))
-        return [partial(self._run, call, k, source, out) for k, call in moved]
-
-    def _prepared(self, source: Array, out: Array) -> "Calls | None":
-        """Calls of compiled kernels that pool all of it, if there are such."""
         if not (self.pooling.may_be_compiled and source.size):
-            return None
+            return [step for piece in self._pieces(source, out) for step in self.pooling.steps(*piece)]
+        geometry = self, source.dtype, source.shape, source.strides
+        known = _known.get(geometry)
+        if known is not None:
+            moved = enumerate(known.moved(source, out))
+            return [partial(self._run, call, k, source, out) for k, call in moved]
+        parts = list(self._parts(source, out))
+        calls = [self.pooling.call(part) for part in parts]
+        self._remember(geometry, calls, source, out)
+        return [self.pooling.step(*both) for both in zip(parts, calls, strict=True)]
+
+    def _remember(self, geometry: Geometry, calls: list["Call | None"], source: Array, out: Array) -> None:
+        """Keep calls that can be moved, which are those of kernels that store the means where they belong."""
         from lucid.pooling.compiled.choice import Calls
 
-        calls = [self.pooling.call(part) for part in self._parts(source, out)]
-        found = [call for call in calls if call is not None and call.is_in_place]
-        return Calls(found, source, out) if len(found) == len(calls) else None
+        movable = [call for call in calls if call is not None and call.is_in_place]
+        if len(movable) == len(calls):
+            if len(_known) >= MOST:
+                _known.clear()
+            _known[geometry] = Calls(movable, source, out)
 
-    def _run(self, call: Any, k: int, source: Array, out: Array) -> None:
+    def _run(self, call: "Call", k: int, source: Array, out: Array) -> None:
         failed = call()
         if failed is not None:
             self.pooling.redo(failed, list(self._parts(source, out))[k])
@@ -92,4 +93,4 @@ class Program(NamedTuple):
                     yield planes[part, start:stop], means[part, chosen[0] : chosen[1]], chosen, across
 
 
-_known: dict[tuple[Program, np.dtype[Any], tuple[int, ...], tuple[int, ...]], "Calls"] = {}
+_known: dict[Geometry, "Calls"] = {}
