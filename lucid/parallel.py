@@ -34,8 +34,11 @@ def available_cpus() -> int:
 def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
     """Call `work(item)` for every item, as `as_done` does."""
     if workers == 1:
-        for item in items:
-            work(item)
+        try:
+            for item in items:
+                work(item)
+        except StopIteration as error:
+            raise RuntimeError("StopIteration where no generator is") from error  # as from `as_done`
         return
     for _ in as_done(work, items, workers=workers):
         pass
