@@ -102,7 +102,7 @@ class Pooling(NamedTuple):
 
     def step(self, part: Part, call: "Call | None") -> Step:
         """Pool a part by a compiled kernel, or by NumPy's."""
-        return partial(self._numpy_means, part) if call is None else partial(self._run, call, part)
+        return partial(self._numpy_means, part) if call is None else partial(self.run, call, lambda: part)
 
     @property
     def may_be_compiled(self) -> bool:
@@ -125,14 +125,12 @@ class Pooling(NamedTuple):
         may_compile = self.kernels is Kernels.COMPILED
         return choice.prepared(self.numbers, order_of(self.grid), *part, may_compile=may_compile)
 
-    def _run(self, call: "Call", part: Part) -> None:
+    def run(self, call: "Call", part: Callable[[], Part]) -> None:
+        """Run a compiled kernel; NumPy pools the planes where it fails, for want of the rules."""
         failed = call()
-        if failed is not None:
-            self.redo(failed, part)
-
-    def redo(self, failed: npt.NDArray[np.bool_], part: Part) -> None:
-        """Have NumPy pool the planes where a compiled kernel failed, for want of the rules."""
-        source, out, rows, cols = part
+        if failed is None:
+            return
+        source, out, rows, cols = part()
         few = max(1, REDONE_CELLS // source[0].size)
         for first in range(0, len(source), few):
             here = slice(first, first + few)

@@ -49,7 +49,7 @@ class Program(NamedTuple):
         known = _known.get(geometry)
         if known is not None:
             moved = enumerate(known.moved(source, out))
-            return [partial(self._run, call, k, source, out) for k, call in moved]
+            return [partial(self.pooling.run, call, partial(self._part, k, source, out)) for k, call in moved]
         parts = list(self._parts(source, out))
         calls = [self.pooling.call(part) for part in parts]
         self._remember(geometry, calls, source, out)
@@ -65,14 +65,12 @@ class Program(NamedTuple):
                 _known.clear()
             _known[geometry] = Calls(movable, source, out)
 
-    def _run(self, call: "Call", k: int, source: Array, out: Array) -> None:
-        failed = call()
-        if failed is not None:
-            self.pooling.redo(failed, list(self._parts(source, out))[k])
-
     def _parts(self, source: Array, out: Array) -> Iterator[Part]:
         for piece in self._pieces(source, out):
             yield from self.pooling.parts(*piece)
+
+    def _part(self, k: int, source: Array, out: Array) -> Part:
+        return list(self._parts(source, out))[k]
 
     def _pieces(self, source: Array, out: Array) -> Iterator[tuple[Array, Array, Span, Span]]:
         """Cut the work by planes, else by rows: arguments of `Pooling.means`."""

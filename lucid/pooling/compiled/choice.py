@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,25 +192,6 @@ def planned(
     cols: Cuts,
 ) -> Plan | None:
     """The kernel for elements of that shape, and all that it is told but where they are."""
-    problem = _problem(numbers, order, shape, strides, out_strides, rows, cols)
-    task = choose(problem)
-    out_bytes = shape[0] * len(rows) * len(cols) * shape[3] * problem.sizes[3]
-    if task is None or not (task.in_place or out_bytes <= MOST_SCRATCH):
-        return None
-    counts = shape[0], *shape[2:], *problem.listed, *problem.parts
-    return Plan(problem, task, (*counts, task.group, problem.exact))
-
-
-def _problem(
-    numbers: Numbers,
-    order: str,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    out_strides: tuple[int, ...],
-    rows: Cuts,
-    cols: Cuts,
-) -> Problem:
-    """The same in the terms of the kernels."""
     lane, width = numbers.accumulator.name, shape[2]
     down, across = (rows.starts, rows.stops), (cols.starts, cols.stops)
     parts = (1, 1) if order == "chain" else (rows.parts, cols.parts)
@@ -220,19 +202,15 @@ def _problem(
     one_part = parts[0] * parts[1] == 1
     quotient = "float32" if numbers.result == lane == "float32" and one_part else "float64"
     names = numbers.source, lane, quotient, numbers.result
-    out_shape = shape[0], len(rows), len(cols), shape[3]
-    return Problem(
-        names,
-        order,
-        shape,
-        _steps(shape, strides, SIZES[numbers.source]),
-        _steps(out_shape, out_strides, SIZES[numbers.result]),
-        down,
-        across,
-        (*_listed(*down), *_listed(*across)),
-        parts,
-        numbers.adds_equals_exactly or adds_equals_exactly(rows, cols, order),
-    )
+    out_shape, item = (shape[0], len(rows), len(cols), shape[3]), SIZES[numbers.result]
+    steps = _steps(shape, strides, SIZES[numbers.source]), _steps(out_shape, out_strides, item)
+    listed = *_listed(*down), *_listed(*across)
+    exact = numbers.adds_equals_exactly or adds_equals_exactly(rows, cols, order)
+    problem = Problem(names, order, shape, *steps, down, across, listed, parts, exact)
+    task = choose(problem)
+    if task is None or not (task.in_place or prod(out_shape) * item <= MOST_SCRATCH):
+        return None
+    return Plan(problem, task, (shape[0], *shape[2:], *listed, *parts, task.group, exact))
 
 
 def _listed(starts: Ints, stops: Ints) -> tuple[int, int, int]:
