@@ -24,8 +24,8 @@ from typing import Any
 
 import lucid
 from lucid.errors import ArgumentError, FileError, LucidError, MissingExtraError, NotFoundError
-from lucid.formats.base import Reading
-from lucid.formats.files import digest
+from lucid.formats.contract import Reading
+from lucid.formats.disk.files import digest
 from lucid.formats.registry import format_of_content, resolved, url_of
 from lucid.job import DEFAULT_MAX_MEMORY, FilePath, pair_of, pool_file
 from lucid.merge import merge_files

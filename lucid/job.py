@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError
-from lucid.formats.base import Making, Reading
 from lucid.formats.compression import parse_compression
-from lucid.formats.pipe import STREAM, Stream
+from lucid.formats.contract import Making, Reading
+from lucid.formats.stream import STREAM, Stream
 from lucid.naming import Size, size_name
 from lucid.nn.functional import NanRule, OutputSize, check_dimension, check_threads
 from lucid.parallel import available_cpus

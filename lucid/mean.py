@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lucid.formats.base import Array, Pooled, Region, Sink, fitted_chunks, shape_of, size_of
-from lucid.formats.journal import Journal
+from lucid.formats.contract import Array, Pooled, Region, Sink, fitted_chunks, shape_of, size_of
+from lucid.formats.disk.journal import Journal
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
 from lucid.pooling.stacks import stacks

@@ -20,7 +20,7 @@ import numpy as np
 
 import lucid
 from lucid.errors import ArgumentError, FileError, FormatError
-from lucid.formats.base import Making, Part, Reading, Source, named
+from lucid.formats.contract import Making, Part, Reading, Source, named
 from lucid.formats.registry import format_of_content
 from lucid.job import DEFAULT_MAX_MEMORY, FilePath
 from lucid.mean import Mean

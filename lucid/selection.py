@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from lucid.errors import DatasetError
-from lucid.formats.base import ArraySpec
+from lucid.formats.contract import ArraySpec
 
 
 def chosen(specs: tuple[ArraySpec, ...], patterns: Sequence[str]) -> list[ArraySpec]:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from lucid.errors import FormatError
-from lucid.formats.pipe import STREAM, NpyStreamSource, Spool, Stream
 from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
+from lucid.formats.stream import STREAM, NpyStreamSource, Spool, Stream
 from lucid.naming import Target
 from lucid.streaming.plan import share_blocks
 from lucid.work import Work

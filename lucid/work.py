@@ -11,7 +11,7 @@ from typing import Any
 
 import lucid
 from lucid.errors import DatasetError, ExistsError, FileError
-from lucid.formats.base import (
+from lucid.formats.contract import (
     Array,
     ArraySpec,
     Making,
@@ -22,10 +22,10 @@ from lucid.formats.base import (
     Source,
     shifted,
 )
-from lucid.formats.journal import Journal
-from lucid.formats.journal import paths as journal_paths
-from lucid.formats.pipe import STREAM, NpyStreamSink
+from lucid.formats.disk.journal import Journal
+from lucid.formats.disk.journal import paths as journal_paths
 from lucid.formats.registry import Format, format_of_content, resolved, url_of
+from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
 from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid.formats.files import remove_stale
+from lucid.formats.disk.files import remove_stale
 from lucid.formats.registry import NPY, format_of_content
 from lucid.job import pool_file
 from lucid.naming import Size, Target, default_output, targets_of

@@ -102,7 +102,7 @@ class BytesType(click.ParamType[int]):
 def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of the datasets in the files that were already typed."""
     from lucid.errors import LucidError
-    from lucid.formats.base import Reading
+    from lucid.formats.contract import Reading
     from lucid.formats.registry import format_of_content
 
     layout = ctx.params.get("layout") or "NCHW"

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lucid.formats.base import ArraySpec, Reading, Source
+from lucid.formats.contract import ArraySpec, Reading, Source
 from lucid.formats.registry import format_of_content
 from lucid.naming import Size, size_name
 from lucid.nn.functional import NanRule, adaptive_avg_pool2d

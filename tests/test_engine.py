@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lucid.formats.base import ArraySpec
+from lucid.formats.contract import ArraySpec
 from lucid.pooling.windows import make_grid
 from lucid.streaming.engine import Output, Seconds, run
 from lucid.streaming.plan import make_plan

@@ -1,4 +1,4 @@
-"""The contract of `lucid.formats.base`, once for every format; each inherits all of it."""
+"""The contract of `lucid.formats.contract`, once for every format; each inherits all of it."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ from lucid.errors import (
     LucidError,
     NotFoundError,
 )
-from lucid.formats.base import Making, Pooled, Reading, shape_of
-from lucid.formats.files import remove_stale, runs
+from lucid.formats.contract import Making, Pooled, Reading, shape_of
+from lucid.formats.disk.files import remove_stale, runs
 from lucid.formats.npy import NpySink, read_header
 from lucid.formats.registry import format_of_content, format_of_suffix
 
@@ -446,7 +446,7 @@ class TestZarr(Contract):
         assert not (tmp_path / "two.zarr").exists()
 
     def test_chunks_of_shards_are_moved_where_the_grids_agree(self, tmp_path, zarr, rng, monkeypatch):
-        from lucid.formats.zarr import ZarrSource
+        from lucid.formats.zarr.source import ZarrSource
 
         shards = (64, 8, 5, 6) if self.options else None
         made = zarr.create_array(
@@ -520,7 +520,7 @@ class TestZarr(Contract):
         assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
 
     def test_in_place_where_the_system_cannot_exchange_names(self, tmp_path, monkeypatch):
-        from lucid.formats import folders
+        from lucid.formats.disk import folders
 
         monkeypatch.setattr(folders, "_rename", lambda *_: False)
         self.make(tmp_path / "x.zarr", np.full((4, 3, 5, 6), 2.0))

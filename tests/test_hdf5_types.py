@@ -6,7 +6,7 @@ import pytest
 
 import lucid
 from lucid.errors import DatasetError
-from lucid.formats.hdf5_types import file_type
+from lucid.formats.hdf5.types import file_type
 from lucid.nn.functional import adaptive_avg_pool2d
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="the extra `bfloat16` is not installed")

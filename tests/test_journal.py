@@ -14,8 +14,8 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, FileError, FormatError
-from lucid.formats import journal
-from lucid.formats.journal import Journal, paths
+from lucid.formats.disk import journal
+from lucid.formats.disk.journal import Journal, paths
 from lucid.nn.functional import adaptive_avg_pool2d
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"

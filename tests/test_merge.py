@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FormatError, LucidError
-from lucid.formats.base import boxes_of, size_of
-from lucid.formats.hdf5_join import Joined
+from lucid.formats.contract import boxes_of, size_of
+from lucid.formats.hdf5.join import Joined
 
 FILTERS = {
     "contiguous": {},

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid.errors import MemoryLimitError
-from lucid.formats.base import ArraySpec, shape_of
+from lucid.formats.contract import ArraySpec, shape_of
 from lucid.pooling.windows import make_grid
 from lucid.streaming.plan import BLOCK_BYTES, make_plan
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as numpy_format
 
 from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError
-from lucid.formats.base import (
+from lucid.formats.contract import (
     Array,
     ArraySpec,
     Making,
@@ -30,7 +30,7 @@ from lucid.formats.base import (
     shape_of,
     size_of,
 )
-from lucid.formats.files import (
+from lucid.formats.disk.files import (
     Replacement,
     Watch,
     claim,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.base import Making, Reading, Sink, Source
-from lucid.formats.files import is_marked, open_regular, refuse_existing, refuse_existing_folder
+from lucid.formats.contract import Making, Reading, Sink, Source
+from lucid.formats.disk.files import is_marked, open_regular, refuse_existing, refuse_existing_folder
 
 
 class Format(NamedTuple):
@@ -81,8 +81,8 @@ FORMATS = (
         b"\x89HDF\r\n\x1a\n",
         after_user_block=True,
         holds_many=True,
-        source="lucid.formats.hdf5:Hdf5Source",
-        sink="lucid.formats.hdf5_sink:Hdf5Sink",
+        source="lucid.formats.hdf5.source:Hdf5Source",
+        sink="lucid.formats.hdf5.sink:Hdf5Sink",
         is_native=True,
     ),
     Format(
@@ -91,8 +91,8 @@ FORMATS = (
         b"PK\x03\x04",
         after_user_block=False,
         holds_many=True,
-        source="lucid.formats.zarr:ZarrSource",
-        sink="lucid.formats.zarr_sink:ZarrSink",
+        source="lucid.formats.zarr.source:ZarrSource",
+        sink="lucid.formats.zarr.sink:ZarrSink",
         is_native=True,
         extra="zarr",
         marks=("zarr.json", ".zgroup", ".zarray", ".zmetadata"),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lucid.formats.base import ArraySpec, Region, shape_of, size_of
+from lucid.formats.contract import ArraySpec, Region, shape_of, size_of
 from lucid.parallel import as_done, in_order
 from lucid.streaming.plan import Piece, Plan, share_blocks
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lucid.errors import MemoryLimitError
-from lucid.formats.base import ArraySpec, Region, size_of
+from lucid.formats.contract import ArraySpec, Region, size_of
 from lucid.pooling.windows import Axis, Grid
 
 Span = tuple[int, int]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from lucid.formats.base import Pooled
+from lucid.formats.contract import Pooled
 
 
 def described_again(

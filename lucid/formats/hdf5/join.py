@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError, LucidError
-from lucid.formats.base import Array, Part, Region, Resource, Source, shape_of, shifted, size_of
-from lucid.formats.hdf5 import Hdf5Source
-from lucid.formats.hdf5_tree import HDF5_ERRORS, encoded, reason
+from lucid.formats.contract import Array, Part, Region, Resource, Source, shape_of, shifted, size_of
+from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.hdf5.tree import HDF5_ERRORS, encoded, reason
 
 
 class Joined(Resource):

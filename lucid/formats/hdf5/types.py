@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import LucidError
-from lucid.formats.base import Array, Region, shape_of
+from lucid.formats.contract import Array, Region, shape_of
 from lucid.pooling.dtypes import name_of
 
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.

@@ -14,7 +14,7 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from lucid.errors import FileError, FormatError
-from lucid.formats.base import (
+from lucid.formats.contract import (
     Array,
     ArraySpec,
     Making,
@@ -25,7 +25,7 @@ from lucid.formats.base import (
     Source,
     shape_of,
 )
-from lucid.formats.files import read_region, runs, write_region
+from lucid.formats.disk.files import read_region, runs, write_region
 from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
 
 #: What stands for a stream where a path is expected.

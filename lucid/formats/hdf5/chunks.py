@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.base import Array, Region, overlaps, size_of
-from lucid.formats.files import read_at
-from lucid.formats.hdf5_filters import undo
+from lucid.formats.contract import Array, Region, overlaps, size_of
+from lucid.formats.disk.files import read_at
+from lucid.formats.hdf5.filters import undo
 
 #: Address of a chunk that was never written.
 MISSING = -1

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lucid.formats.base import PROVENANCE, Pooled, Source, fitted_chunks
 from lucid.formats.compression import Compression
-from lucid.formats.zarr import ZarrSource
-from lucid.formats.zarr_codecs import compressors
-from lucid.formats.zarr_ome import described_again
-from lucid.formats.zarr_tree import consolidated, refusals
+from lucid.formats.contract import PROVENANCE, Pooled, Source, fitted_chunks
+from lucid.formats.zarr.codecs import compressors
+from lucid.formats.zarr.ome import described_again
+from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.tree import consolidated, refusals
 
 #: Where arrays of version 2 say what their axes are called, as xarray has it.
 DIMENSIONS_2 = "_ARRAY_DIMENSIONS"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lucid.formats.files import Replacement, refuse_taken, sync
+from lucid.formats.disk.files import Replacement, refuse_taken, sync
 
 _AT_FDCWD = -100
 #: Flags of the system's own rename: take no name that is taken; let two names change places.

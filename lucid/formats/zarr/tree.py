@@ -12,8 +12,8 @@ from warnings import catch_warnings, simplefilter
 import zarr
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
-from lucid.formats.base import Reading, Resource
-from lucid.formats.files import Watch, open_regular
+from lucid.formats.contract import Reading, Resource
+from lucid.formats.disk.files import Watch, open_regular
 from lucid.formats.registry import url_of
 
 #: Metadata documents: of an array or a group in version 3, of an array in version 2.

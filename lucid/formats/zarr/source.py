@@ -15,7 +15,7 @@ import zarr
 from zarr.buffer.cpu import NDBuffer
 
 from lucid.errors import DatasetError, DTypeError, FormatError
-from lucid.formats.base import (
+from lucid.formats.contract import (
     PROVENANCE,
     Array,
     ArraySpec,
@@ -25,8 +25,8 @@ from lucid.formats.base import (
     shape_of,
     size_of,
 )
-from lucid.formats.files import digest
-from lucid.formats.zarr_tree import DOCUMENT_2, DOCUMENT_3, consolidated, quiet, refusals, tree_of
+from lucid.formats.disk.files import digest
+from lucid.formats.zarr.tree import DOCUMENT_2, DOCUMENT_3, consolidated, quiet, refusals, tree_of
 from lucid.pooling.dtypes import name_of
 
 

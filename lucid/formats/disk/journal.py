@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from lucid.errors import FileError
-from lucid.formats.base import Array, Region, Resource
-from lucid.formats.files import claim, read_region, write_region
+from lucid.formats.contract import Array, Region, Resource
+from lucid.formats.disk.files import claim, read_region, write_region
 
 #: Seconds of work that a kill may cost.
 SYNC_SECONDS = 1.0

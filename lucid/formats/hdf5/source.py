@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
-from lucid.formats.base import PROVENANCE, Array, ArraySpec, Reading, Region, Source, shape_of, size_of
-from lucid.formats.files import Watch, digest, open_regular, read_at, read_region
-from lucid.formats.hdf5_chunks import ChunkedArray, index_chunks
-from lucid.formats.hdf5_filters import can_undo
-from lucid.formats.hdf5_tree import HDF5_ERRORS, datasets, encoded, reason
-from lucid.formats.hdf5_types import fill_of, is_unnamed, numbers_of, read_through
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Reading, Region, Source, shape_of, size_of
+from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
+from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
+from lucid.formats.hdf5.filters import can_undo
+from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, reason
+from lucid.formats.hdf5.types import fill_of, is_unnamed, numbers_of, read_through
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
 #: at all: deflate shrinks to a thousandth at best.

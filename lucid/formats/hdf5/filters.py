@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.base import Array
+from lucid.formats.contract import Array
 
 _zlib: ModuleType
 try:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.errors import ExistsError, FileError, FormatError, NotFoundError
-from lucid.formats.base import Region
+from lucid.formats.contract import Region
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)

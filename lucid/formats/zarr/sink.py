@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import ExistsError, FileError
-from lucid.formats.base import (
+from lucid.formats.compression import parse_compression
+from lucid.formats.contract import (
     Array,
     Making,
     Part,
@@ -32,14 +33,13 @@ from lucid.formats.base import (
     shape_of,
     size_of,
 )
-from lucid.formats.compression import parse_compression
-from lucid.formats.files import Replacement, read_region, refuse_taken, write_region
-from lucid.formats.folders import FolderReplacement
+from lucid.formats.disk.files import Replacement, read_region, refuse_taken, write_region
+from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.registry import ARCHIVE, url_of
-from lucid.formats.zarr import ZarrSource
-from lucid.formats.zarr_build import Builder
-from lucid.formats.zarr_codecs import check_compression
-from lucid.formats.zarr_tree import quiet, refusals
+from lucid.formats.zarr.build import Builder
+from lucid.formats.zarr.codecs import check_compression
+from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.tree import quiet, refusals
 
 
 class ZarrSink(Sink):

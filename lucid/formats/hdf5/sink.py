@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 
 from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
-from lucid.formats.base import (
+from lucid.formats.compression import Compression, parse_compression
+from lucid.formats.contract import (
     PROVENANCE,
     Array,
     Making,
@@ -31,13 +32,12 @@ from lucid.formats.base import (
     fitted_chunks,
     shape_of,
 )
-from lucid.formats.compression import Compression, parse_compression
-from lucid.formats.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
-from lucid.formats.hdf5 import Hdf5Source
-from lucid.formats.hdf5_filters import can_do, do
-from lucid.formats.hdf5_join import Joined
-from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
-from lucid.formats.hdf5_types import file_type, fill_of, is_unnamed, write_through
+from lucid.formats.disk.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
+from lucid.formats.hdf5.filters import can_do, do
+from lucid.formats.hdf5.join import Joined
+from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
+from lucid.formats.hdf5.types import file_type, fill_of, is_unnamed, write_through
 from lucid.parallel import in_order
 
 

@@ -1,0 +1,1 @@
+"""Exact reads and writes, and outputs that appear whole."""

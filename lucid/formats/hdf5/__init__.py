@@ -1,0 +1,1 @@
+"""HDF5 files: h5py is imported in this folder and nowhere else."""

@@ -1,0 +1,1 @@
+"""Zarr stores: zarr is imported in this folder and nowhere else."""
