@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lucid.errors import FormatError
-from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
+from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Spool, Stream
 from lucid.naming import Target
 from lucid.streaming.plan import share_blocks
@@ -14,7 +14,7 @@ from lucid.work import Work
 
 def pool_stream(work: Work, stream: Stream, output: Any) -> None:
     """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
-    start = stream.peek(8)
+    start = stream.peek(MAGIC_BYTES)
     if start and format_of_start(start) not in (NPY, None):
         _pool_spooled(work, lambda spool: stream.copy_to(spool.file, None), output)
         return

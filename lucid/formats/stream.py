@@ -26,6 +26,7 @@ from lucid.formats.contract import (
     shape_of,
 )
 from lucid.formats.disk.files import read_region, runs, write_region
+from lucid.formats.foreign import START_BYTES, description
 from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
 
 #: What stands for a stream where a path is expected.
@@ -125,7 +126,8 @@ class NpyStreamSource(Source):
         #: Tells arrays of a stream apart; the first has the name that an only one has.
         self.name = f"[{index}]" if index else ""
         if stream.peek(len(MAGIC)) != MAGIC:
-            raise FormatError("is neither a .npy stream nor an HDF5 file")
+            known = description(stream.peek(START_BYTES))
+            raise FormatError(known or "is neither a .npy stream nor a file of another format that is read")
         self._text = b""
         self.header = read_header(self._header_bytes)
         self._position = 0
