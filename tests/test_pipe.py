@@ -120,7 +120,7 @@ def test_from_a_stream_to_files(tmp_path, rng):
     ("data", "error", "text"),
     [
         (b"", FormatError, "is empty"),
-        (b"no array", FormatError, "is neither a .npy stream nor an HDF5 file"),
+        (b"no array", FormatError, "is neither a .npy stream nor a file of another format"),
         (b"PK\x03\x04 no array", LucidError, "Zarr"),
         (npy(np.zeros((2, 2, 4, 4)))[:-1], FormatError, "ends before its data"),
         (npy(np.zeros((2, 2, 4, 4)))[:50], FormatError, "ends before its data"),
