@@ -164,6 +164,7 @@ X = json.dumps(tensor()).encode()
         ({"x": tensor()}, "has 4 bytes after its tensors"),
         ({"x": tensor(4, 0)}, "has data_offsets [4, 0]; expected start and end"),
         ({"x": tensor(-4, 0)}, "has data_offsets [-4, 0]"),
+        (b'{"x": {"dtype": "U8", "shape": [0], "data_offsets": [-0, 0]}}', "has data_offsets [-1, 0]"),
         ({"x": tensor(0, 4.0)}, "has data_offsets [0, 4.0]"),
         ({"x": tensor(0, True)}, "has data_offsets [0, True]"),
         ({"x": tensor(0, 2**64)}, "has data_offsets [0, 18446744073709551616]"),

@@ -556,7 +556,7 @@ def archive_directories(*, long: bool) -> Figures:
         data = mutate(files[i % len(files)], rng)
 
         def read(offset: int, count: int, data: bytes = data) -> bytes:
-            require(0 <= count <= 1 << 18, f"mutation {i}: {count} bytes were asked for")
+            require(0 <= count <= 1 << 18, f"{count} bytes were asked for at once")
             if not 0 <= offset <= offset + count <= len(data):
                 raise FormatError("ends before its data")
             return data[offset : offset + count]

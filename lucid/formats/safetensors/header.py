@@ -124,12 +124,17 @@ def _entries(text: bytes, pattern_of: Callable[[str], re.Pattern[bytes]]) -> Ite
 def _parsed(text: bytes) -> Any:
     """A piece of JSON; objects as lists of pairs, so that a key that stands twice is seen."""
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_Pairs)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_Pairs, parse_int=_integer)
         if isinstance(value, str):
             value.encode("utf-8")  # a lone surrogate is no text
     except (ValueError, RecursionError):
         raise FormatError(f"its header is no JSON at {text[:40]!r}") from None
     return value
+
+
+def _integer(text: str) -> int:
+    """An integer of JSON; -0 is none to the format's library, and no length here."""
+    return -1 if text == "-0" else int(text)
 
 
 class _Pairs(list[tuple[str, Any]]):
