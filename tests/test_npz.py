@@ -1,5 +1,6 @@
 """`.npz` archives: what is carried over, how members are compressed, and archives that lie."""
 
+import io
 import struct
 import time
 import zipfile
@@ -25,8 +26,6 @@ def array(rng):
 
 
 def npy_bytes(array):
-    import io
-
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -82,10 +81,10 @@ def test_what_is_not_pooled_is_carried_over_as_it_is_stored(tmp_path, array, sav
 
 
 def test_several_sizes_are_members_and_stand_where_the_source_did(tmp_path, array):
-    np.savez(tmp_path / "x.npz", a=array, labels=np.arange(3), b=array.astype("f8"))
+    np.savez(tmp_path / "x.npz", é=array, labels=np.arange(3), b=array.astype("f8"))
     target = lucid.pool_file(tmp_path / "x.npz", size=[1, (2, 3)], flatten=True).targets[0]
     with np.load(target) as pooled:
-        assert pooled.files == ["a_1x1", "a_2x3", "labels", "b_1x1", "b_2x3"]
+        assert pooled.files == ["é_1x1", "é_2x3", "labels", "b_1x1", "b_2x3"]
         assert pooled["b_2x3"].shape == (5, 18)
 
 
@@ -138,6 +137,44 @@ def test_slices_join_and_runs_go_on_to_the_same_bytes(tmp_path, array, save):
         lucid.pool_file(path, str(tmp_path / "three.npz"), size=[1, 2], resume=True).targets[0].read_bytes()
         == one
     )
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_deflated_members_are_read_in_any_order(tmp_path, rng, order):
+    x = np.asarray(rng.standard_normal((7, 6, 60, 80)), order=order)
+    np.savez_compressed(tmp_path / "x.npz", x=x, y=x + 1)
+    for _ in range(5):
+        with NpzSource(tmp_path / "x.npz", Reading()) as source:
+            for spec in source.arrays(4) * 2:
+                edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in x.shape]
+                region = tuple(slice(int(a), int(b)) for a, b in edges)
+                read = source.read(spec, region, np.empty(x.nbytes, np.uint8))
+                assert np.array_equal(read, x[region] + (spec.name == "/y"))
+
+
+def test_an_archive_written_to_a_pipe(tmp_path, array):
+    """Its members have their lengths behind them; those of the output have not."""
+
+    class Pipe(io.RawIOBase):
+        data = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.data += bytes(data)
+            return len(data)
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", DEFLATED) as archive:
+        archive.writestr("x.npy", npy_bytes(array))
+        archive.writestr("labels.npy", npy_bytes(np.arange(3)), STORED)
+    (tmp_path / "x.npz").write_bytes(pipe.data)
+    target = lucid.pool_file(tmp_path / "x.npz", size=2).targets[0]
+    with zipfile.ZipFile(tmp_path / "x.npz") as before, zipfile.ZipFile(target) as after:
+        assert all(info.flag_bits & 8 for info in before.infolist())
+        assert not any(info.flag_bits & 8 for info in after.infolist())
+    assert np.array_equal(np.load(target)["x"], adaptive_avg_pool2d(array, 2))
 
 
 def test_bfloat16_must_be_named(tmp_path):
@@ -240,6 +277,22 @@ class TestLies:
             assert "was it cut off" in self.refused(tmp_path / "x.npz")
         (tmp_path / "x.npz").write_bytes(data + b"\0")
         assert "does not fit the file" in self.refused(tmp_path / "x.npz")
+
+    def test_a_directory_elsewhere_than_said(self, tmp_path, array):
+        write(tmp_path / "x.npz", {"x.npy": npy_bytes(array)})
+        data = bytearray((tmp_path / "x.npz").read_bytes())
+        for at in (len(data) - 10, len(data) - 6):
+            changed = data.copy()
+            changed[at] ^= 2
+            (tmp_path / "x.npz").write_bytes(changed)
+            assert "does not lie where it says" in self.refused(tmp_path / "x.npz")
+
+    def test_a_header_that_pushes_its_member_into_the_directory(self, tmp_path, array):
+        write(tmp_path / "x.npz", {"x.npy": npy_bytes(array)})
+        data = bytearray((tmp_path / "x.npz").read_bytes())
+        data[28] = 9
+        (tmp_path / "x.npz").write_bytes(data)
+        assert "its header is not what the directory" in self.refused(tmp_path / "x.npz")
 
     def test_entries_that_are_more_or_fewer_than_said(self, tmp_path, array):
         write(tmp_path / "x.npz", {"x.npy": npy_bytes(array), "y.npy": npy_bytes(array)})
