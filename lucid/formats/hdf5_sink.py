@@ -34,6 +34,7 @@ from lucid.formats.base import (
 from lucid.formats.compression import Compression, parse_compression
 from lucid.formats.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
 from lucid.formats.hdf5 import Hdf5Source
+from lucid.formats.hdf5_check import check_copy
 from lucid.formats.hdf5_filters import can_do, do
 from lucid.formats.hdf5_join import Joined
 from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
@@ -63,6 +64,9 @@ class Hdf5Sink(Sink):
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
         self._parts: dict[str, Sequence[Part]] = {}
+        #: What the rest of the file is copied from; the paths that are not.
+        self._carried_from: h5py.File | None = None
+        self._pooled: frozenset[bytes] = frozenset()
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
@@ -71,6 +75,8 @@ class Hdf5Sink(Sink):
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
         carries = self.making.carry and not any(array.is_part for array in pooled)
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
+        self._carried_from = source.file if isinstance(source, Hdf5Source) and carries else None
+        self._pooled = frozenset(encoded(array.name) for array in pooled)
         options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
         with self._opened(descriptor, "w", userblock_size=len(block), **options) as file:
             try:
@@ -140,6 +146,8 @@ class Hdf5Sink(Sink):
             with self._opened(self._descriptors[0], "r+") as file:
                 for array in self._chunked:
                     self._fill(file[encoded(array.name)], array)
+        with self._opened(self._descriptors[0], "r") as file:
+            check_copy(file, self._carried_from, self._pooled)
         self._file.commit()
         self._spool.abort()
         self._close()
