@@ -38,7 +38,7 @@ from lucid.formats.hdf5_check import check_copy
 from lucid.formats.hdf5_filters import can_do, do
 from lucid.formats.hdf5_join import Joined
 from lucid.formats.hdf5_tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
-from lucid.formats.hdf5_types import file_type, fill_of, is_unnamed, write_through
+from lucid.formats.hdf5_types import file_type, is_unnamed, unwritten_of, write_through
 from lucid.parallel import in_order
 
 
@@ -173,7 +173,7 @@ class Hdf5Sink(Sink):
             if cells is None:
                 cells = self._spooled(array, region)
             if cells.shape != dataset.chunks:
-                edge = np.full(dataset.chunks, fill_of(dataset, array.dtype), array.dtype)
+                edge = np.full(dataset.chunks, unwritten_of(dataset, array.dtype), array.dtype)
                 edge[tuple(slice(0, n) for n in cells.shape)] = cells
                 cells = edge
             return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
@@ -236,7 +236,8 @@ def create_dataset(
     if origin is not None:
         limits = _limits(origin, pooled)
         creation.set_attr_creation_order(origin.id.get_create_plist().get_attr_creation_order())
-        if not is_unnamed(origin) and origin.fillvalue:
+        is_defined = origin.id.get_create_plist().fill_value_defined() != h5py.h5d.FILL_VALUE_UNDEFINED
+        if is_defined and not is_unnamed(origin) and origin.fillvalue:
             # Of bfloat16, h5py tells and takes the fill value as float32.
             kept_as = np.float32 if pooled.numbers == "bfloat16" else pooled.dtype
             creation.set_fill_value(np.asarray(origin.fillvalue).astype(kept_as))
