@@ -160,6 +160,7 @@ def pool_file(
         peak_memory_bytes(),
         dry_run,
         work.skipped,
+        tuple(dict.fromkeys(work.notes)),
     )
 
 

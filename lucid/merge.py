@@ -123,7 +123,7 @@ def merge_files(
         if not dry_run:
             begun = time.perf_counter()
             told = _told(every, first.source, on_progress)
-            _write(targets, told, source, work.making, min(COPY_BYTES, max_memory))
+            work.notes += _write(targets, told, source, work.making, min(COPY_BYTES, max_memory))
             seconds = time.perf_counter() - begun
     return Report(
         first.source,
@@ -137,6 +137,7 @@ def merge_files(
         max_memory,
         peak_memory_bytes(),
         dry_run,
+        notes=tuple(dict.fromkeys(work.notes)),
     )
 
 
@@ -146,17 +147,20 @@ def _write(
     source: Source,
     making: Making,
     buffer_bytes: int,
-) -> None:
-    """Make the outputs of a single run, with means that lie in shards."""
+) -> list[str]:
+    """Make the outputs of a single run, with means that lie in shards; what their sinks have to say."""
+    notes: list[str] = []
     buffer = np.empty(buffer_bytes, np.uint8)
     for target in targets:
         chosen = [(mean.pooled, parts) for mean, parts in every if mean.target == target.path]
         with target.format.create(target.path, making) as sink:
             sink.begin(source, [pooled for pooled, _ in chosen])
+            notes += sink.notes
             for pooled, parts in chosen:
                 sink.join(pooled, parts, buffer)
             source.check_unchanged()
             sink.commit()
+    return notes
 
 
 def read_shard(path: Path) -> Shard:

@@ -61,6 +61,7 @@ class Work:
     skipped: bool = False
     seconds: Seconds = field(default_factory=Seconds)
     done: list[DatasetReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def pool_path(self, path: Path, output: Any) -> None:
         """Pool a file that can be read anywhere."""
@@ -214,6 +215,7 @@ class Work:
         """Read, pool and write everything, and make the outputs appear."""
         for path, sink in sinks.items():
             sink.begin(source, [mean.pooled for means in arrays for mean in means if mean.target == path])
+            self.notes += sink.notes
 
         def output(mean: Mean) -> Output:
             return output_of(mean, partial(sinks[mean.target].write, mean.pooled))
@@ -255,6 +257,7 @@ class Work:
                 with target.format.create(target.path, making) as sink:
                     chosen = [mean for mean in every if mean.target == target.path]
                     sink.begin(source, [mean.pooled for mean in chosen])
+                    self.notes += sink.notes
                     for mean in chosen:
                         copy_from(journal, offsets[mean.target, mean.pooled.name], mean, sink)
                     sink.commit()

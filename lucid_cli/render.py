@@ -51,6 +51,10 @@ def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None
     to.print(table(chosen, with_files=len(reports) > 1, planned=planned))
     if len(chosen) < len(rows):
         to.print(Text(f"… and {len(rows) - len(chosen):,} more (-v lists all)"))
+    for report in reports:
+        for note in report.notes:
+            prefix = f"{name_of(report.source)}: " if len(reports) > 1 else ""
+            to.print(Text(prefix + shown(note)))
     to.print(timing(reports))
 
 

@@ -284,6 +284,8 @@ class Sink(Resource):
     def __init__(self, path: Path, making: Making) -> None:
         self.path = path
         self.making = making
+        #: What somebody should know of the output, a line each; complete once it was begun.
+        self.notes: list[str] = []
 
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
