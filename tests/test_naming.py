@@ -8,7 +8,7 @@ from lucid.errors import ArgumentError
 from lucid.formats.registry import FORMATS
 from lucid.naming import dataset_name, size_name, targets_of
 
-NPY, HDF5, ZARR = FORMATS
+NPY, HDF5, ZARR, *_ = FORMATS
 ONE, TWO = (1, 1), (4, None)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
+from lucid.errors import ArgumentError, DatasetError, FormatError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
