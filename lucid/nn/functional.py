@@ -111,16 +111,17 @@ def _pooled(x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, th
     size = resolve_size(output_size, plane)
     if nan not in ("propagate", "skip"):
         raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
-    workers = available_cpus() if threads is None else check_threads(threads)
+    workers = 0 if threads is None else check_threads(threads)
 
     result = result_of(name, reduce)
     out = np.empty((*array.shape[:-2], *size), storage(result))
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, nan == "skip"))
-    if workers == 1 or array.nbytes + out.nbytes <= SMALL_BYTES:
+    if array.nbytes + out.nbytes <= SMALL_BYTES or (workers or available_cpus()) == 1:
         for planes, results in stacks(cells, out, array.ndim - 2):
             pooling.means(planes, results, (0, size[0]), (0, size[1]))
     else:
+        workers = workers or available_cpus()
         todo = pieces(cells, out, array.ndim - 2, pooling.grid, workers * PIECES_PER_THREAD)
         every(lambda piece: pooling.means(*piece), todo, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out

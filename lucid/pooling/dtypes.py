@@ -40,6 +40,8 @@ ELEMENTS = {
     "int64": Element(11, "integer", "float64", "int64"),
 }
 NAMES = tuple(ELEMENTS)
+#: NumPy puts a name together anew each time, in 20 calls.
+_NAMES = {np.dtype(name): name for name in NAMES if name != "bfloat16"}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -52,10 +54,11 @@ def name_of(dtype: np.dtype[Any]) -> str:
         For complex, long double, structured, text, object, date and all other dtypes.
 
     """
-    name = dtype.name
-    if name in ELEMENTS and dtype.kind != "V":
-        return name
-    if name == "bfloat16":  # of ml_dtypes
+    known = _NAMES.get(dtype)
+    if known is not None:
+        return known
+    name = dtype.newbyteorder("=").name
+    if (name in ELEMENTS and dtype.kind != "V") or name == "bfloat16":  # of ml_dtypes, whose kind is "V"
         return name
     raise DTypeError(f"cannot pool dtype {dtype}; expected one of {', '.join(NAMES)}")
 
