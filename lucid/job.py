@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError
-from lucid.formats.compression import parse_compression
+from lucid.compression import parse_compression
 from lucid.formats.contract import Making, Reading
 from lucid.formats.stream import STREAM, Stream
 from lucid.naming import Size, size_name

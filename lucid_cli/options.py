@@ -120,7 +120,7 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
 def complete_compressions(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """What `--compression` takes."""
-    from lucid.formats.compression import CODECS, LEVELS
+    from lucid.compression import CODECS, LEVELS
 
     blosc = [f"{name}-{codec}" for name in ("blosc", "blosc2") for codec in CODECS]
     return [name for name in ("keep", "none", *LEVELS, *blosc) if name.startswith(incomplete)]

@@ -11,7 +11,7 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.compression import LEVELS
+from lucid.compression import LEVELS
 from lucid.formats.hdf5.filters import can_do
 from lucid.nn.functional import adaptive_avg_pool2d
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.contract import Making, Reading, Sink, Source
+from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import is_marked, open_regular, refuse_existing, refuse_existing_folder
+from lucid.options import Options
 
 
 class Format(NamedTuple):
@@ -33,14 +34,14 @@ class Format(NamedTuple):
     #: Files that a folder of this format holds one of.
     marks: tuple[str, ...] = ()
 
-    def open(self, path: Path, reading: Reading) -> Source:
+    def open(self, path: Path, options: Options) -> Source:
         """The source for a file of this format."""
-        source: Source = self._load(self.source)(path, reading)
+        source: Source = self._load(self.source)(path, options)
         return source
 
-    def create(self, path: Path, making: Making) -> Sink:
+    def create(self, path: Path, options: Options, *, joins: bool = False) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, making)
+        sink: Sink = self._load(self.sink)(path, options, joins=joins)
         return sink
 
     def refuse_existing(self, target: Path, *, overwrite: bool) -> None:

@@ -17,9 +17,7 @@ from lucid.errors import FileError, FormatError
 from lucid.formats.contract import (
     Array,
     ArraySpec,
-    Making,
     Pooled,
-    Reading,
     Region,
     Sink,
     Source,
@@ -27,6 +25,7 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import read_region, runs, write_region
 from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
+from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
 STREAM = Path("-")
@@ -119,8 +118,8 @@ class NpyStreamSource(Source):
 
     in_sequence = True
 
-    def __init__(self, stream: Stream, index: int, reading: Reading) -> None:
-        super().__init__(STREAM, reading)
+    def __init__(self, stream: Stream, index: int, options: Options) -> None:
+        super().__init__(STREAM, options)
         self._stream = stream
         #: Tells arrays of a stream apart; the first has the name that an only one has.
         self.name = f"[{index}]" if index else ""
@@ -139,7 +138,7 @@ class NpyStreamSource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        return (spec_of(self.header, self.reading.input_numbers, rank, self.name),)
+        return (spec_of(self.header, self.options.input_dtype, rank, self.name),)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
@@ -173,9 +172,9 @@ class NpyStreamSink(Sink):
     is complete only when the input is.
     """
 
-    def __init__(self, stream: BinaryIO, making: Making, *, in_sequence: bool) -> None:
-        super().__init__(STREAM, making)
-        refuse_compression(making)
+    def __init__(self, stream: BinaryIO, options: Options, *, in_sequence: bool) -> None:
+        super().__init__(STREAM, options)
+        refuse_compression(options)
         self.in_sequence = in_sequence
         self._stream = stream
         self._arrays: dict[str, tuple[Pooled, int]] = {}

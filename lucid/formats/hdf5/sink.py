@@ -19,14 +19,13 @@ import h5py
 import numpy as np
 
 from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
-from lucid.formats.compression import Compression, parse_compression
+from lucid.compression import Compression, parse_compression
 from lucid.formats.contract import (
     PROVENANCE,
     Array,
-    Making,
-    Part,
     Pooled,
     Region,
+    ShardArray,
     Sink,
     Source,
     fitted_chunks,
@@ -38,6 +37,7 @@ from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
 from lucid.formats.hdf5.types import file_type, fill_of, is_unnamed, write_through
+from lucid.options import Options
 from lucid.parallel import in_order
 
 
@@ -52,24 +52,24 @@ class _Chunk(NamedTuple):
 class Hdf5Sink(Sink):
     """An HDF5 file in the making."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        self._compression = parse_compression(making.compression)
-        self._file = Replacement(path, overwrite=making.overwrite)
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        self._compression = parse_compression(options.compression)
+        self._file = Replacement(path, overwrite=options.overwrite)
         self._spool = Replacement(path, overwrite=True, suffix=".spool")
         self._descriptors: list[int] = []
         #: Where each array is written: descriptor and offset of its first element.
         self._places: dict[str, tuple[int, int]] = {}
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
-        self._parts: dict[str, Sequence[Part]] = {}
+        self._shards: dict[str, Sequence[ShardArray]] = {}
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
         descriptor = self._file.create()
         self._descriptors.append(descriptor)
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
-        carries = self.making.carry and not any(array.is_part for array in pooled)
+        carries = self.options.carry and not any(array.is_shard for array in pooled)
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
         options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
         with self._opened(descriptor, "w", userblock_size=len(block), **options) as file:
@@ -89,7 +89,7 @@ class Hdf5Sink(Sink):
         write_at(descriptor, 0, memoryview(block))
         self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
         self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
-        if self._chunked and not self.making.joins:
+        if self._chunked and not self.joins:
             self._open_spool()
 
     @contextmanager
@@ -144,12 +144,12 @@ class Hdf5Sink(Sink):
         self._spool.abort()
         self._close()
 
-    def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
+    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
         """Copy contiguous means to their place; chunked ones are moved by `commit`."""
         if pooled.name in self._places:
-            super().join(pooled, parts, buffer)
+            super().join(pooled, shards, buffer)
         else:
-            self._parts[pooled.name] = parts
+            self._shards[pooled.name] = shards
 
     def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where the filters are known, workers compress."""
@@ -170,11 +170,11 @@ class Hdf5Sink(Sink):
                 cells = edge
             return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
 
-        workers = self.making.workers if encodes else 1
+        workers = self.options.workers if encodes else 1
         with ExitStack() as stack:
             chunks = (_Chunk(region) for region in dataset.iter_chunks())
-            if self.making.joins:
-                joined = stack.enter_context(Joined(dataset, self._parts[array.name], array.dtype))
+            if self.joins:
+                joined = stack.enter_context(Joined(dataset, self._shards[array.name], array.dtype))
                 chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
             for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
                 if mask is None:

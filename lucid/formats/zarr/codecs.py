@@ -10,7 +10,7 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from lucid.errors import ArgumentError
-from lucid.formats.compression import Compression
+from lucid.compression import Compression
 
 
 class TimelessGzip(numcodecs.GZip):  # type: ignore[misc]

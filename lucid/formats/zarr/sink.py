@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import ExistsError, FileError
-from lucid.formats.compression import parse_compression
+from lucid.compression import parse_compression
 from lucid.formats.contract import (
     Array,
-    Making,
-    Part,
     Pooled,
     Region,
+    ShardArray,
     Sink,
     Source,
     overlaps,
@@ -40,14 +39,15 @@ from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.codecs import check_compression
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.tree import quiet, refusals
+from lucid.options import Options
 
 
 class ZarrSink(Sink):
     """A Zarr store in the making."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        self._compression = parse_compression(making.compression)
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        self._compression = parse_compression(options.compression)
         self._url = url_of(path)
         check_compression(self._compression)
         self._stack = ExitStack()
@@ -61,16 +61,16 @@ class ZarrSink(Sink):
                 self._refuse_taken()
                 self._root = self._temporary()
             elif self.path.suffix == ARCHIVE:
-                refuse_taken(self.path, overwrite=self.making.overwrite)
-                self._file = Replacement(self.path, overwrite=self.making.overwrite)
+                refuse_taken(self.path, overwrite=self.options.overwrite)
+                self._file = Replacement(self.path, overwrite=self.options.overwrite)
                 self._stack.callback(self._file.abort)
                 self._root = self._beside(self.path)
             else:
-                self._folder = FolderReplacement(self.path, overwrite=self.making.overwrite)
+                self._folder = FolderReplacement(self.path, overwrite=self.options.overwrite)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-            carries = self.making.carry and not any(array.is_part for array in pooled)
+            carries = self.options.carry and not any(array.is_shard for array in pooled)
             self._builder = Builder(self._root, source, pooled, self._compression, carries=carries)
         with refusals("output cannot be built"), quiet():
             self._builder.build()
@@ -104,10 +104,10 @@ class ZarrSink(Sink):
         with refusals("output cannot be written"):
             self._filled[pooled.name].write(pooled.shape, region, values)
 
-    def move(self, pooled: Pooled, part: Part, shard: Source) -> int:
+    def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:
         """Copy the files of chunks that are the same in a shard."""
         with refusals("output cannot be written"):
-            return self._filled[pooled.name].move(shard, part, self._root)
+            return self._filled[pooled.name].move(shard, one, self._root)
 
     def commit(self) -> None:
         """Put the store in its place."""
@@ -141,7 +141,7 @@ class ZarrSink(Sink):
         if str(self._url).startswith("http"):
             raise FileError(f"output {self._url} is on a server that is only read; name another with -o")
         self._system, self._place = fsspec.core.url_to_fs(self._url)
-        if self._system.exists(self._place) and not self.making.overwrite:
+        if self._system.exists(self._place) and not self.options.overwrite:
             raise ExistsError(f"output {self._url} exists already; -f (overwrite=True) replaces it")
 
     def _upload(self) -> None:
@@ -194,24 +194,25 @@ class _Filled:
             write_region(self._descriptor, self._offset, self._shape, place, np.ascontiguousarray(part))
             self._count(index, part.size)
 
-    def move(self, shard: Source, part: Part, root: Path) -> int:
+    def move(self, shard: Source, one: ShardArray, root: Path) -> int:
         """Copy the files of a shard's chunks that are chunks of the whole; how many samples that were."""
-        unit, length = self._unit[0], self._shape[0]
-        if not isinstance(shard, ZarrSource) or part.start % unit:
+        unit, length, samples = self._unit[0], self._shape[0], one.region[0]
+        has_all = one.spec.shape[1:] == self._shape[1:]
+        if not isinstance(shard, ZarrSource) or not has_all or samples.start % unit:
             return 0
-        array = shard.array(part.spec.name.strip("/"))
+        array = shard.array(one.spec.name.strip("/"))
         if layout_of(array) != layout_of(self._array):
             return 0
-        stop = part.stop if part.stop == length else part.stop - part.stop % unit
+        stop = samples.stop if samples.stop == length else samples.stop - samples.stop % unit
         others = (range(-(-n // u)) for n, u in zip(self._shape[1:], self._unit[1:], strict=True))
-        for first, *rest in product(range(part.start // unit, -(-stop // unit)), *others):
-            there = array.metadata.encode_chunk_key((first - part.start // unit, *rest))
+        for first, *rest in product(range(samples.start // unit, -(-stop // unit)), *others):
+            there = array.metadata.encode_chunk_key((first - samples.start // unit, *rest))
             data = shard.tree.read(f"{array.path}/{there}".strip("/"))
             if data is not None:  # a chunk of nothing but fill values has no file
                 place = root / self._array.path / self._array.metadata.encode_chunk_key((first, *rest))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
-        return stop - part.start
+        return stop - samples.start
 
     def _region(self, index: tuple[int, ...]) -> Region:
         units = zip(index, self._unit, self._shape, strict=True)

@@ -1,0 +1,401 @@
+"""Every option once: name, type, default, help, check.
+
+From these declarations come the flags of the command, the keywords of `lucid.pool_file` with the lines of its
+docstring, and the JSON that provenance and shards carry. `Options` is one value, checked once, when it is made;
+whatever is below takes it as it is.
+
+An option is a field of `Options` and an `Option` in its annotation. Those of the group "work" say how the work is
+done; all others make a difference to the bytes of the result.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, fields
+from types import EllipsisType
+from typing import Annotated, Any, NamedTuple, Self, TypeAlias
+
+from lucid.errors import ArgumentError, SizeTypeError
+from lucid.compression import parse_compression
+
+Dimension: TypeAlias = int | None
+OutputSize: TypeAlias = Dimension | Sequence[Dimension]
+#: A size as rows and columns, None for those that are kept.
+Size: TypeAlias = tuple[Dimension, Dimension]
+#: Samples of the first axis; a field is called `slice` below.
+Samples: TypeAlias = slice
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+DEFAULT_MAX_MEMORY = 256 << 20
+WORK = "work"
+
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_BINARY_UNITS = {f"{unit}i": 1024**n for n, unit in enumerate("KMGT", 1)}
+
+
+class Option(NamedTuple):
+    """How an option is declared, but for what its field says."""
+
+    help: str
+    #: Where the command's help lists it.
+    group: str
+    #: Returns the value as it is kept, or raises an ArgumentError that speaks of the option by this name.
+    check: Callable[[str, Any], Any]
+    #: The flags of the command, the last one is the name; by default that of the field.
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    #: Makes a value of the shell's text; raises an ArgumentError.
+    parse: Callable[[str], Any] | None = None
+    #: The default as a person reads it, where the value does not tell.
+    default_text: str | None = None
+    #: Whether the command takes it several times.
+    is_repeatable: bool = False
+
+
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ArgumentError(f"`{name}` is {value!r}; expected True or False")
+    return value
+
+
+def _one_of(*values: str | None) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if value not in values:
+            listed = [repr(v) if len(values) <= 3 else v for v in values if v is not None]
+            expected = listed[0] if len(listed) == 1 else " or ".join(listed)
+            raise ArgumentError(
+                f"`{name}` is {value!r}; expected {expected if len(listed) < 3 else 'one of ' + ', '.join(listed)}"
+            )
+        return value
+
+    return check
+
+
+def _count(what: str) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        try:
+            number = -1 if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            number = -1
+        if number < 1:
+            raise ArgumentError(f"`{name}` is {value!r}; expected {what}")
+        return number
+
+    return check
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(one, str) for one in names):
+        raise ArgumentError(f"`{name}` is {value!r}; expected names of datasets")
+    return names
+
+
+def _layout(name: str, value: Any) -> str:
+    letters = value.upper().replace("YX", "HW") if isinstance(value, str) else ""
+    if "HW" not in letters or len({*letters}) != len(letters) or not (letters.isascii() and letters.isalpha()):
+        raise ArgumentError(f"`{name}` is {value!r}; expected different letters with HW in them, such as NCHW")
+    return letters
+
+
+def _sizes(name: str, value: Any) -> tuple[Size, ...]:
+    if not isinstance(value, list | tuple):
+        raise ArgumentError(f"`{name}` is {value!r}; expected a list of sizes")
+    pairs = tuple(pair_of(one) for one in value)
+    if len({*pairs}) < len(pairs):
+        raise ArgumentError(f"`{name}` is {', '.join(map(size_name, pairs))}; expected different sizes")
+    return pairs
+
+
+def _compression(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ArgumentError(f"`{name}` is {value!r}; expected text such as 'gzip:4'")
+    parse_compression(value)
+    return value
+
+
+def _slice(name: str, value: Any) -> slice | None:
+    if value is None:
+        return None
+    try:
+        start, stop = operator.index(value.start or 0), value.stop if value.stop is None else operator.index(value.stop)
+        is_range = value.step in (None, 1) and start >= 0 and (stop is None or stop > start)
+    except (AttributeError, TypeError):
+        is_range = False
+    if not is_range:
+        raise ArgumentError(f"`{name}` is {value}; expected A:B with 0 <= A < B")
+    return slice(start, stop)
+
+
+def pair_of(size: Any) -> Size:
+    """A size as rows and columns; one number is both."""
+    both = size if isinstance(size, tuple | list) else (size, size)
+    if len(both) != 2:
+        raise ArgumentError(f"`size` is {size!r}; expected one or two dimensions")
+    rows, cols = (None if n is None else _dimension(n) for n in both)
+    return rows, cols
+
+
+def _dimension(length: object) -> int:
+    try:
+        number = operator.index(None if isinstance(length, bool) else length)  # type: ignore[arg-type]
+    except TypeError:
+        raise SizeTypeError(f"`size` holds {length!r}; expected an integer of at least 1, or None") from None
+    if number < 1:
+        raise ArgumentError(f"`size` holds {number}; expected an integer of at least 1, or None")
+    return number
+
+
+def parse_size(text: str) -> Size:
+    """`4`, `4x5`, `4,5` or `4 5`; `keep` for a dimension keeps its length.
+
+    >>> parse_size("4xkeep")
+    (4, None)
+    """
+    words = re.split(r"[x,\s]", text.strip().lower())
+    if len(words) > 2 or not all(re.fullmatch(r"\d+|keep", word, re.ASCII) for word in words):
+        raise ArgumentError(f"{text!r} is no size; expected one such as 4, 4x5 or keepx1")
+    if any(word.isdigit() and int(word) < 1 for word in words):
+        raise ArgumentError(f"{text!r} holds a dimension below 1")
+    rows, cols = (None if word == "keep" else int(word) for word in (words * 2)[:2])
+    return (rows, cols) if len(words) == 2 else (rows, rows)
+
+
+def size_name(size: Size) -> str:
+    """A size as it stands in names: 4x5, keepx1."""
+    return "x".join("keep" if n is None else str(n) for n in size)
+
+
+def parse_slice(text: str) -> slice:
+    """`0:1000`, `5000:`, `:1000`: samples from the first number to before the second."""
+    match = re.fullmatch(r"(\d*):(\d*)", text.strip(), re.ASCII)
+    if match is None:
+        raise ArgumentError(f"{text!r} is no slice; expected one such as 0:1000 or 5000:")
+    start, stop = (int(number) if number else None for number in match.groups())
+    if stop is not None and stop <= (start or 0):
+        raise ArgumentError(f"{text!r} holds no sample")
+    return slice(start or 0, stop)
+
+
+def slice_name(samples: slice) -> str:
+    """Some samples as they stand in names: 0-1000, 5000-end."""
+    return f"{samples.start}-{'end' if samples.stop is None else samples.stop}"
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes: `1048576`, `256MiB`, `1.5GB`, `64M` (binary, as shells have it)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise ArgumentError(f"{text!r} is no number of bytes; expected one such as 256MiB or 1G")
+    number, unit, binary, byte = match.groups()
+    is_decimal = (byte and not binary) or not unit
+    total = int(float(number) * (_UNITS[unit.upper()] if is_decimal else _BINARY_UNITS[f"{unit.upper()}i"]))
+    if total < 1:
+        raise ArgumentError(f"{text!r} is below one byte")
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a call, checked. `Options()` has no size yet: enough to look into a file."""
+
+    size: InitVar[
+        Annotated[
+            OutputSize | EllipsisType,
+            Option(
+                "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`.", "output", lambda _, value: value
+            ),
+        ]
+    ] = ...
+    sizes: Annotated[
+        Sequence[OutputSize],
+        Option(
+            "Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Several are done in one pass.",
+            "output",
+            _sizes,
+            flags=("-s", "--size"),
+            metavar="H [W]",
+            parse=parse_size,
+            default_text="required",
+            is_repeatable=True,
+        ),
+    ] = ()
+    datasets: Annotated[
+        Sequence[str],
+        Option(
+            "Pool only these: paths in the file, or globs.",
+            "input",
+            _names,
+            flags=("-d", "--dataset"),
+            metavar="PATH",
+            default_text="all that fit the layout",
+            is_repeatable=True,
+        ),
+    ] = ()
+    layout: Annotated[
+        str,
+        Option(
+            "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …", "input", _layout, metavar="AXES"
+        ),
+    ] = "NCHW"
+    input_dtype: Annotated[
+        str | None,
+        Option(
+            "What two-byte elements without a type are.",
+            "input",
+            _one_of("bfloat16", None),
+            choices=("bfloat16",),
+        ),
+    ] = None
+    allow_external: Annotated[
+        bool,
+        Option("Read datasets that keep their elements in other files, and follow links out of a store.", "input", _truth),
+    ] = False
+    carry: Annotated[bool, Option("Carry over unchanged what is not pooled.", "output", _truth)] = True
+    compression: Annotated[
+        str,
+        Option(
+            "keep (as the source has it), none, gzip, lzf; with the extra `filters` zstd, lz4, bitshuffle, blosc, "
+            "blosc-zstd, …",
+            "output",
+            _compression,
+            metavar="NAME[:LEVEL]",
+        ),
+    ] = "keep"
+    flatten: Annotated[bool, Option("Write each pooled dataset as (N, everything else).", "output", _truth)] = False
+    dtype: Annotated[
+        str | None,
+        Option("dtype of the means.", "numbers", _one_of(*FLOATS, None), choices=FLOATS, default_text="as the input"),
+    ] = None
+    nan: Annotated[
+        str,
+        Option(
+            "NaN in a window gives NaN, or counts as nothing.",
+            "numbers",
+            _one_of("propagate", "skip"),
+            choices=("propagate", "skip"),
+        ),
+    ] = "propagate"
+    slice: Annotated[
+        Samples | None,
+        Option(
+            "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT.",
+            WORK,
+            _slice,
+            metavar="A:B",
+            parse=parse_slice,
+        ),
+    ] = None
+    max_memory: Annotated[
+        int,
+        Option(
+            "Bound of the buffers in bytes, whatever the shapes.",
+            WORK,
+            _count("a number of bytes"),
+            metavar="SIZE",
+            parse=parse_bytes,
+            default_text="256MiB",
+        ),
+    ] = DEFAULT_MAX_MEMORY
+    threads: Annotated[
+        int | None,
+        Option(
+            "Threads.",
+            WORK,
+            lambda name, value: None if value is None else _count("at least 1")(name, value),
+            flags=("-j", "--threads"),
+            metavar="N",
+            parse=lambda text: _number(text),
+            default_text="the CPUs this process may use",
+        ),
+    ] = None
+    overwrite: Annotated[bool, Option("Replace existing outputs.", WORK, _truth, flags=("-f", "--overwrite"))] = False
+    resume: Annotated[
+        bool,
+        Option(
+            "Go on with an interrupted run: keep its work beside the output, and skip outputs that are complete.",
+            WORK,
+            _truth,
+        ),
+    ] = False
+    dry_run: Annotated[
+        bool,
+        Option("Show the plan: shapes, bytes, memory; write nothing.", WORK, _truth, flags=("-n", "--dry-run")),
+    ] = False
+
+    def __post_init__(self, size: OutputSize | EllipsisType) -> None:
+        if size is not ...:
+            if self.sizes:
+                raise ArgumentError("`size` and `sizes` exclude each other")
+            object.__setattr__(self, "sizes", (pair_of(size),))
+        for name, option in declared().items():
+            object.__setattr__(self, name, option.check(name, getattr(self, name)))
+        if self.flatten and self.layout.startswith("H"):
+            raise ArgumentError(f"`flatten` keeps the first axis, which `layout` {self.layout!r} has pooled")
+        if self.slice is not None and self.layout.startswith("H"):
+            raise ArgumentError(f"`slice` takes samples of the first axis, which `layout` {self.layout!r} has pooled")
+
+    @property
+    def pairs(self) -> tuple[Size, ...]:
+        """`sizes` as they are kept."""
+        return self.sizes  # type: ignore[return-value]  # `_sizes` made them so
+
+    @property
+    def height_axis(self) -> int:
+        """The first of the two axes that are pooled."""
+        return self.layout.index("H")
+
+    @property
+    def workers(self) -> int:
+        """Threads to use."""
+        from lucid.parallel import available_cpus
+
+        return self.threads or available_cpus()
+
+    def result(self, *, only: str | None = None) -> dict[str, Any]:
+        """The options that make a difference to the result, as JSON has them; of one group or of all."""
+        return {
+            name: getattr(self, name)
+            for name, option in declared().items()
+            if option.group != WORK and only in (None, option.group)
+        }
+
+    @classmethod
+    def of_result(cls, facts: dict[str, Any], **others: Any) -> Self:
+        """Options that have this `result`.
+
+        Raises
+        ------
+        ArgumentError, TypeError
+            It is the result of none.
+
+        """
+        return cls(**facts, **others)
+
+
+def declared() -> dict[str, Option]:
+    """Every option by its name."""
+    return {field.name: field.type.__metadata__[0] for field in fields(Options)}  # type: ignore[union-attr]
+
+
+def flags_of(name: str) -> tuple[str, ...]:
+    """The flags of an option, the last one its name in the shell."""
+    return declared()[name].flags or (f"--{name.replace('_', '-')}",)
+
+
+def in_shell_words(text: str) -> str:
+    """A message with the names of options as the shell has them.
+
+    >>> in_shell_words("needs `max_memory` of at least 9")
+    'needs --max-memory of at least 9'
+    """
+    text = text.replace("-f (overwrite=True)", "-f")
+    names = {name: flags_of(name)[-1] for name in declared()} | {"size": "--size"}
+    return re.sub(r"`(\w+)`", lambda match: names.get(match[1], match[0]), text)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?\d+", text.strip(), re.ASCII):
+        raise ArgumentError(f"{text!r} is no number")
+    return int(text)
