@@ -336,6 +336,12 @@ class Options:
         if self.slice is not None and self.layout.startswith("H"):
             raise ArgumentError(f"`slice` takes samples of the first axis, which `layout` {self.layout!r} has pooled")
 
+    @classmethod
+    def helps(cls) -> dict[str, str]:
+        """What every keyword means."""
+        size: Any = cls.__dataclass_fields__["size"].type
+        return {"size": size.type.__metadata__[0].help} | {n: option.help for n, option in declared().items()}
+
     @property
     def pairs(self) -> tuple[Size, ...]:
         """`sizes` as they are kept."""

@@ -242,7 +242,7 @@ class ShardArray(NamedTuple):
         return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
 
     def open(self) -> Source:
-        """The shard; an error says which one it was."""
+        """The shard, open until another one is opened; an error says which one it was."""
         with named(f"shard {self.path}"):
             return self.opened()
 
@@ -276,12 +276,12 @@ class Sink(Resource):
         """Write an array whose means lie in shards, which make it up."""
         stored = pooled._replace(shape=pooled.stored_shape)
         for one in shards:
-            with one.open() as shard:
-                moved = (self.move(pooled, one, shard),)
-                rest = (one.spec.shape[0] - moved[0], *one.spec.shape[1:])
-                for box in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
-                    region = shifted(shifted(box, moved), one.offset)
-                    self.write(stored, region, one.read(shard, region, buffer))
+            shard = one.open()
+            moved = (self.move(pooled, one, shard),)
+            rest = (one.spec.shape[0] - moved[0], *one.spec.shape[1:])
+            for box in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
+                region = shifted(shifted(box, moved), one.offset)
+                self.write(stored, region, one.read(shard, region, buffer))
 
     def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:  # noqa: ARG002
         """Take over the first samples of a shard as they are stored; how many that were."""

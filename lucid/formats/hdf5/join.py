@@ -12,18 +12,17 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError, LucidError
-from lucid.formats.contract import Array, Region, Resource, ShardArray, Source, shape_of, shifted, size_of
+from lucid.formats.contract import Array, Region, ShardArray, shape_of, shifted, size_of
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, encoded, reason
 
 
-class Joined(Resource):
-    """The shards of one dataset, in the order of their boxes; one is open at a time."""
+class Joined:
+    """The shards of one dataset, in the order of their boxes."""
 
     def __init__(self, dataset: h5py.Dataset, shards: Sequence[ShardArray], dtype: np.dtype[Any]) -> None:
         self._dataset, self._shards, self._dtype = dataset, shards, dtype
         self._kind = _kind(dataset)
-        self._open: tuple[ShardArray, Source] | None = None
         self._next = 0
 
     def load(self, region: Region) -> tuple[bytes, int] | tuple[Array, None]:
@@ -45,7 +44,7 @@ class Joined(Resource):
 
     def _moved(self, one: ShardArray, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""
-        source = self._shard(one)
+        source = one.open()
         if not isinstance(source, Hdf5Source):
             return None
         stored = source.file[encoded(one.spec.name)]
@@ -69,20 +68,8 @@ class Joined(Resource):
         for one in shards:
             common = _common(one.region, region)
             buffer = np.empty(size_of(shape_of(common)) * self._dtype.itemsize, np.uint8)
-            values[shifted(common, [-s.start for s in region])] = one.read(self._shard(one), common, buffer)
+            values[shifted(common, [-s.start for s in region])] = one.read(one.open(), common, buffer)
         return values
-
-    def _shard(self, one: ShardArray) -> Source:
-        if self._open is None or self._open[0] is not one:
-            self.close()
-            self._open = one, one.open()
-        return self._open[1]
-
-    def close(self) -> None:
-        """Close the shard that is open."""
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
 
 
 def _common(one: Region, other: Region) -> Region:

@@ -9,7 +9,7 @@ the work was cut, and a failure of the disk shows in a plain system call.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -171,16 +171,15 @@ class Hdf5Sink(Sink):
             return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
 
         workers = self.options.workers if encodes else 1
-        with ExitStack() as stack:
-            chunks = (_Chunk(region) for region in dataset.iter_chunks())
-            if self.joins:
-                joined = stack.enter_context(Joined(dataset, self._shards[array.name], array.dtype))
-                chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
-            for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
-                if mask is None:
-                    write_through(dataset, region, self._spooled(array, region) if data is None else data)
-                else:
-                    dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
+        chunks = (_Chunk(region) for region in dataset.iter_chunks())
+        if self.joins:
+            joined = Joined(dataset, self._shards[array.name], array.dtype)
+            chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
+        for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
+            if mask is None:
+                write_through(dataset, region, self._spooled(array, region) if data is None else data)
+            else:
+                dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
     def _spooled(self, array: Pooled, region: Region) -> Array:
         """A region of a chunked array, from the spool."""

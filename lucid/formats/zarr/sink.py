@@ -196,23 +196,24 @@ class _Filled:
 
     def move(self, shard: Source, one: ShardArray, root: Path) -> int:
         """Copy the files of a shard's chunks that are chunks of the whole; how many samples that were."""
-        unit, length, samples = self._unit[0], self._shape[0], one.region[0]
+        unit, length = self._unit[0], self._shape[0]
+        start, end = one.offset[0], one.offset[0] + one.spec.shape[0]
         has_all = one.spec.shape[1:] == self._shape[1:]
-        if not isinstance(shard, ZarrSource) or not has_all or samples.start % unit:
+        if not isinstance(shard, ZarrSource) or not has_all or start % unit:
             return 0
         array = shard.array(one.spec.name.strip("/"))
         if layout_of(array) != layout_of(self._array):
             return 0
-        stop = samples.stop if samples.stop == length else samples.stop - samples.stop % unit
+        stop = end if end == length else end - end % unit
         others = (range(-(-n // u)) for n, u in zip(self._shape[1:], self._unit[1:], strict=True))
-        for first, *rest in product(range(samples.start // unit, -(-stop // unit)), *others):
-            there = array.metadata.encode_chunk_key((first - samples.start // unit, *rest))
+        for first, *rest in product(range(start // unit, -(-stop // unit)), *others):
+            there = array.metadata.encode_chunk_key((first - start // unit, *rest))
             data = shard.tree.read(f"{array.path}/{there}".strip("/"))
             if data is not None:  # a chunk of nothing but fill values has no file
                 place = root / self._array.path / self._array.metadata.encode_chunk_key((first, *rest))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
-        return stop - samples.start
+        return stop - start
 
     def _region(self, index: tuple[int, ...]) -> Region:
         units = zip(index, self._unit, self._shape, strict=True)
