@@ -23,6 +23,8 @@ class Watch:
     done_bytes: int = 0
     #: Of other processes that worked on it.
     peak_memory_bytes: int = 0
+    #: What somebody should know, a line each.
+    notes: list[str] = field(default_factory=list)
 
     def add(self, count: int) -> None:
         """Bytes of input were used up."""
@@ -49,6 +51,7 @@ def carry_out(
             sinks[target.path] = stack.enter_context(made)
         for target in job.targets:
             sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
+            watch.notes += sinks[target.path].notes
         _pool(job, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:

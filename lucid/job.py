@@ -95,28 +95,33 @@ def pool_file(
 
 
 def pool(
-    source: FilePath | BinaryIO,
+    source: FilePath | BinaryIO | Stream,
     target: FilePath | BinaryIO | None,
     options: Options,
     *,
     on_progress: OnProgress | None = None,
     executor: Executor | None = None,
+    has_prepared: bool = False,
 ) -> Report:
-    """The same with options that are checked already; errors do not name the source."""
+    """The same with options that are checked already; errors do not name the source.
+
+    `has_prepared` says that the caller has made the folder of the output, or will, and removed from it what killed runs
+    left there: a batch does so once for all its inputs.
+    """
     begun = time.perf_counter()
     if isinstance(source, str | os.PathLike):
-        job = _FileJob(Path(source), target, options, executor, Watch(Path(source), on_progress))
+        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress))
     else:
-        job = _FileJob(STREAM, target, options, executor, Watch(STREAM, on_progress))
+        job = _Job(STREAM, target, options, executor, Watch(STREAM, on_progress))
     is_file = job.path != STREAM and isinstance(target, str | os.PathLike | None)
     if not is_file and (options.resume or options.slice is not None or executor is not None):
         name = "resume" if options.resume else "slice" if options.slice is not None else "executor"
         raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
     try:
         if isinstance(source, str | os.PathLike):
-            job.pool_file()
+            job.pool_file(has_prepared=has_prepared)
         else:
-            job.pool_stream(Stream(source))
+            job.pool_stream(source if isinstance(source, Stream) else Stream(source))
     except (LucidError, BrokenPipeError):
         raise
     except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
@@ -135,11 +140,11 @@ def pool(
         peak_memory_bytes=max(peak_memory_bytes(), job.watch.peak_memory_bytes),
         dry_run=options.dry_run,
         skipped=job.is_skipped,
-        warnings=tuple(job.warnings),
+        notes=tuple(dict.fromkeys(job.watch.notes)),
     )
 
 
-class _FileJob:
+class _Job:
     """One input on its way to its outputs."""
 
     def __init__(
@@ -153,17 +158,20 @@ class _FileJob:
         self.path, self._output, self._options = path, output, options
         self._executor, self.watch = executor, watch
         self.reports: list[DatasetReport] = []
-        self.warnings: list[str] = []
         self.is_skipped = False
 
-    def pool_file(self) -> None:
+    def pool_file(self, *, has_prepared: bool) -> None:
         """Pool a file that can be read anywhere."""
         options = self._options
         format_ = format_of_content(self.path)
         targets = targets_of(self.path, format_, self._output, options)
         for target in targets:
             target.refuse_input(self.path)
-            target.refuse_existing(overwrite=options.overwrite or options.resume)
+            if not (options.dry_run and has_prepared and not target.path.parent.exists()):
+                target.refuse_existing(overwrite=options.overwrite or options.resume)
+        if not (has_prepared or options.dry_run):
+            for folder in {target.path.resolve().parent for target in targets}:
+                remove_stale(folder)
         with format_.open(self.path, options) as source:
             job = plan(source, options, targets)
             missing = _missing(job) if options.resume and not options.overwrite else targets
@@ -183,7 +191,9 @@ class _FileJob:
             pool_by_shards(job, spans, format_, source, executor, self.watch, missing)
             return
         if spans and job.input_bytes > 2 * SPAN_BYTES:
-            self.warnings.append("is one plane or chunk, which cannot be divided: an interrupted run keeps nothing")
+            self.watch.notes.append(
+                "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
+            )
         self._pool(job.only(missing), source)
 
     def _pool(self, job: JobPlan, source: Source, before_commit: Callable[[], None] | None = None) -> None:
@@ -272,7 +282,9 @@ def _missing(job: JobPlan) -> tuple[Target, ...]:
         try:
             stored(target, job.of(target))
         except FormatError as error:
-            raise ExistsError(f"output {error}: it is not this run's; -f (overwrite=True) replaces it") from error
+            raise ExistsError(
+                f"output {error}: it is not this run's; -f (overwrite=True) replaces it"
+            ) from error
     return tuple(missing)
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, fields
 from types import EllipsisType
-from typing import Annotated, Any, NamedTuple, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from lucid.errors import ArgumentError, SizeTypeError
 from lucid.compression import parse_compression
@@ -94,8 +94,14 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 
 def _layout(name: str, value: Any) -> str:
     letters = value.upper().replace("YX", "HW") if isinstance(value, str) else ""
-    if "HW" not in letters or len({*letters}) != len(letters) or not (letters.isascii() and letters.isalpha()):
-        raise ArgumentError(f"`{name}` is {value!r}; expected different letters with HW in them, such as NCHW")
+    if (
+        "HW" not in letters
+        or len({*letters}) != len(letters)
+        or not (letters.isascii() and letters.isalpha())
+    ):
+        raise ArgumentError(
+            f"`{name}` is {value!r}; expected different letters with HW in them, such as NCHW"
+        )
     return letters
 
 
@@ -119,7 +125,10 @@ def _slice(name: str, value: Any) -> slice | None:
     if value is None:
         return None
     try:
-        start, stop = operator.index(value.start or 0), value.stop if value.stop is None else operator.index(value.stop)
+        start, stop = (
+            operator.index(value.start or 0),
+            value.stop if value.stop is None else operator.index(value.stop),
+        )
         is_range = value.step in (None, 1) and start >= 0 and (stop is None or stop > start)
     except (AttributeError, TypeError):
         is_range = False
@@ -204,7 +213,9 @@ class Options:
         Annotated[
             OutputSize | EllipsisType,
             Option(
-                "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`.", "output", lambda _, value: value
+                "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`.",
+                "output",
+                lambda _, value: value,
             ),
         ]
     ] = ...
@@ -236,7 +247,10 @@ class Options:
     layout: Annotated[
         str,
         Option(
-            "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …", "input", _layout, metavar="AXES"
+            "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …",
+            "input",
+            _layout,
+            metavar="AXES",
         ),
     ] = "NCHW"
     input_dtype: Annotated[
@@ -250,7 +264,11 @@ class Options:
     ] = None
     allow_external: Annotated[
         bool,
-        Option("Read datasets that keep their elements in other files, and follow links out of a store.", "input", _truth),
+        Option(
+            "Read datasets that keep their elements in other files, and follow links out of a store.",
+            "input",
+            _truth,
+        ),
     ] = False
     carry: Annotated[bool, Option("Carry over unchanged what is not pooled.", "output", _truth)] = True
     compression: Annotated[
@@ -263,13 +281,21 @@ class Options:
             metavar="NAME[:LEVEL]",
         ),
     ] = "keep"
-    flatten: Annotated[bool, Option("Write each pooled dataset as (N, everything else).", "output", _truth)] = False
+    flatten: Annotated[
+        bool, Option("Write each pooled dataset as (N, everything else).", "output", _truth)
+    ] = False
     dtype: Annotated[
         str | None,
-        Option("dtype of the means.", "numbers", _one_of(*FLOATS, None), choices=FLOATS, default_text="as the input"),
+        Option(
+            "dtype of the means.",
+            "numbers",
+            _one_of(*FLOATS, None),
+            choices=FLOATS,
+            default_text="as the input",
+        ),
     ] = None
     nan: Annotated[
-        str,
+        Literal["propagate", "skip"],
         Option(
             "NaN in a window gives NaN, or counts as nothing.",
             "numbers",
@@ -310,7 +336,9 @@ class Options:
             default_text="the CPUs this process may use",
         ),
     ] = None
-    overwrite: Annotated[bool, Option("Replace existing outputs.", WORK, _truth, flags=("-f", "--overwrite"))] = False
+    overwrite: Annotated[
+        bool, Option("Replace existing outputs.", WORK, _truth, flags=("-f", "--overwrite"))
+    ] = False
     resume: Annotated[
         bool,
         Option(
@@ -321,7 +349,9 @@ class Options:
     ] = False
     dry_run: Annotated[
         bool,
-        Option("Show the plan: shapes, bytes, memory; write nothing.", WORK, _truth, flags=("-n", "--dry-run")),
+        Option(
+            "Show the plan: shapes, bytes, memory; write nothing.", WORK, _truth, flags=("-n", "--dry-run")
+        ),
     ] = False
 
     def __post_init__(self, size: OutputSize | EllipsisType) -> None:
@@ -334,7 +364,9 @@ class Options:
         if self.flatten and self.layout.startswith("H"):
             raise ArgumentError(f"`flatten` keeps the first axis, which `layout` {self.layout!r} has pooled")
         if self.slice is not None and self.layout.startswith("H"):
-            raise ArgumentError(f"`slice` takes samples of the first axis, which `layout` {self.layout!r} has pooled")
+            raise ArgumentError(
+                f"`slice` takes samples of the first axis, which `layout` {self.layout!r} has pooled"
+            )
 
     @classmethod
     def helps(cls) -> dict[str, str]:

@@ -42,10 +42,16 @@ class Target:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
         if self.stream is not None:
             return
-        is_same = source == self.path if url_of(self.path) else self.path.exists() and is_same_file(source, self.path)
+        is_same = (
+            source == self.path
+            if url_of(self.path)
+            else self.path.exists() and is_same_file(source, self.path)
+        )
         if is_same:
             raise FileError(f"output {self.path} is an input, which is never changed; name another with -o")
-        if (source.is_dir() and source.resolve() in self.path.resolve().parents) or source in self.path.parents:
+        if (
+            source.is_dir() and source.resolve() in self.path.resolve().parents
+        ) or source in self.path.parents:
             raise FileError(f"output {self.path} lies within the input, which is never changed")
         if url_of(source) is None and self.path.is_dir() and self.path.resolve() in source.resolve().parents:
             raise FileError(f"output {self.path} is a folder that holds the input, which is never changed")

@@ -58,8 +58,8 @@ class Report:
     dry_run: bool
     #: Whether the outputs were there already, complete, and `resume` was asked for.
     skipped: bool = False
-    #: What is probably a mistake, or worth knowing, a line each.
-    warnings: tuple[str, ...] = ()
+    #: What somebody should know of the outputs, a line each.
+    notes: tuple[str, ...] = ()
 
     @property
     def input_bytes(self) -> int:

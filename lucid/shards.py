@@ -124,7 +124,8 @@ class ShardFolder(Resource):
         """The outputs of a shard, without the number of its span."""
         count = len(targets)
         return tuple(
-            replace(t, path=self.path / f"{f'.{i}' if count > 1 else ''}{self._suffix}") for i, t in enumerate(targets)
+            replace(t, path=self.path / f"{f'.{i}' if count > 1 else ''}{self._suffix}")
+            for i, t in enumerate(targets)
         )
 
     def remove(self) -> None:
@@ -178,7 +179,7 @@ def pool_by_shards(
             watch.peak_memory_bytes = max(watch.peak_memory_bytes, done.peak_memory_bytes)
         with watch.seconds.clock("write"), Opened() as opened:
             shards = _shards_of(maker, job, spans, opened)
-            _join(job, missing_targets, source, shards, job.options.max_memory)
+            watch.notes += _join(job, missing_targets, source, shards, job.options.max_memory)
         folder.remove()
 
 
@@ -198,7 +199,9 @@ def _missing(
         done = {number for number, shard in shards.items() if is_done(shard)}
     except FormatError as error:
         if not job.options.overwrite:
-            raise FileError(f"cannot be resumed: {error}, in {folder.path}; -f (overwrite=True) begins anew") from error
+            raise FileError(
+                f"cannot be resumed: {error}, in {folder.path}; -f (overwrite=True) begins anew"
+            ) from error
         folder.remove()
         done = set()
     watch.add(sum(shards[number].input_bytes for number in done))
@@ -213,7 +216,9 @@ def _shards_of(
     shards: dict[Key, list[ShardArray]] = {Key(*key): [] for key in numbers}
     for span in spans:
         shard = maker.within(job, span)
-        specs = {id(array): spec for target in shard.targets for array, spec in stored(target, shard.of(target))}
+        specs = {
+            id(array): spec for target in shard.targets for array, spec in stored(target, shard.of(target))
+        }
         for sizes in shard.arrays:
             for i, array in enumerate(sizes):
                 key = Key(array.pooled.source.name, i)
@@ -239,18 +244,23 @@ def _join(
     source: Source,
     shards: dict["Key", list[ShardArray]],
     max_memory: int,
-) -> None:
-    """Make the outputs of a single run, with means that lie in shards."""
+) -> list[str]:
+    """Make the outputs of a single run, with means that lie in shards; what their sinks have to say."""
+    notes: list[str] = []
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
-    keys = {id(array): Key(array.pooled.source.name, i) for sizes in job.arrays for i, array in enumerate(sizes)}
+    keys = {
+        id(array): Key(array.pooled.source.name, i) for sizes in job.arrays for i, array in enumerate(sizes)
+    }
     for target in targets:
         with target.create(job.options, joins=True) as sink:
             arrays = job.of(target)
             sink.begin(source, [array.pooled for array in arrays])
+            notes += sink.notes
             for array in arrays:
                 sink.join(array.pooled, shards[keys[id(array)]] if array.pooled.nbytes else (), buffer)
             source.check_unchanged()
             sink.commit()
+    return notes
 
 
 class Opened(Resource):
@@ -320,7 +330,9 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
             raise FormatError(f"{target.path} has {kind}; expected {wanted}")
         # Of a whole output in a format without attributes, shape and type are all there is to compare.
         if text != pooled.provenance and (text or pooled.is_shard):
-            raise FormatError(f"{target.path} is of other {' and '.join(_differences(text, pooled.provenance))}")
+            raise FormatError(
+                f"{target.path} is of other {' and '.join(_differences(text, pooled.provenance))}"
+            )
         pairs.append((array, spec))
     return pairs
 
@@ -331,7 +343,9 @@ def _differences(text: str, expected: str) -> list[str]:
     if not old:
         return ["origin"]
     names = {"signature": "input", "source": "input", "version": "version", "source_shape": "input"}
-    names |= {name: f"`{'size' if name == 'sizes' else name}`" for name in declared()} | {"output_size": "`size`"}
+    names |= {name: f"`{'size' if name == 'sizes' else name}`" for name in declared()} | {
+        "output_size": "`size`"
+    }
     return list(dict.fromkeys(names.get(key, key) for key in new if old.get(key) != new[key])) or ["origin"]
 
 
@@ -419,6 +433,8 @@ def merge_files(
     with named(f"source {first.source}"):
         format_ = format_of_content(first.source)
     targets = targets_of(first.source, format_, target, options)
+    for folder in {one.path.resolve().parent for one in targets}:
+        remove_stale(folder)
     for one in targets:
         one.refuse_input(first.source)
         if any(is_same_file(one.path, shard.path) for shard in every):
@@ -441,7 +457,7 @@ def merge_files(
         }
         if not dry_run:
             with watch.seconds.clock("write"):
-                _join(job, targets, source, found, max_memory)
+                watch.notes += _join(job, targets, source, found, max_memory)
     return Report(
         source=first.source,
         targets=tuple(one.path for one in targets),
@@ -454,6 +470,7 @@ def merge_files(
         max_memory=max_memory,
         peak_memory_bytes=peak_memory_bytes(),
         dry_run=dry_run,
+        notes=tuple(dict.fromkeys(watch.notes)),
     )
 
 
@@ -472,7 +489,10 @@ def read_shard(path: Path) -> Shard:
         found = [(spec, facts) for spec, facts in said if facts]
         if not found:
             raise FormatError("is no shard; --slice makes them")
-        heads = [{name: facts[name] for name in ("version", "source", "signature", "options")} for _, facts in found]
+        heads = [
+            {name: facts[name] for name in ("version", "source", "signature", "options")}
+            for _, facts in found
+        ]
         if any(head != heads[0] for head in heads):
             raise FormatError("has arrays of different runs")
     head = heads[0]

@@ -5,6 +5,8 @@ from contextlib import suppress
 import click
 
 NAME = "lucid-pool"
+#: Exit status where at least one input failed.
+FAILED = 1
 
 
 def shown(text: object) -> str:
@@ -30,9 +32,15 @@ class ReaderGoneError(Exception):
     """Nobody reads standard output any more; Click would answer a BrokenPipeError with status 1."""
 
 
+class OutputError(Exception):
+    """Standard output takes no more, as on a full disk."""
+
+
 def emit(line: str) -> None:
     """One line on standard output."""
     try:
         click.echo(line)
     except BrokenPipeError as error:
         raise ReaderGoneError from error
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written: {error.strerror}") from error

@@ -263,6 +263,8 @@ class Sink(Resource):
         self.options = options
         #: Whether the means come from shards, by `join`, and not by `write`.
         self.joins = joins
+        #: What somebody should know of the output, a line each; complete once it was begun.
+        self.notes: list[str] = []
 
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:

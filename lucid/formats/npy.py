@@ -244,7 +244,9 @@ def header_of(pooled: Pooled) -> bytes:
 def refuse_compression(options: Options) -> None:
     """Raise for an option that this format could only ignore."""
     if options.compression not in ("keep", "none"):
-        raise ArgumentError(f"`compression` is {options.compression!r}; .npy files have none, HDF5 files have")
+        raise ArgumentError(
+            f"`compression` is {options.compression!r}; .npy files have none, HDF5 files have"
+        )
 
 
 class NpySink(Sink):

@@ -30,6 +30,10 @@ class Here:
     threads = None
 
     def run(
-        self, task: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /  # noqa: ARG002
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        wait: Callable[[], None],
+        /,  # noqa: ARG002
     ) -> Iterator[Result]:
         yield from map(task, items)

@@ -7,7 +7,6 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -248,7 +247,6 @@ class Replacement:
     def create(self) -> int:
         """A descriptor of what is new, locked; of a file for reading and writing."""
         self._refuse()
-        remove_stale(self.target.parent)
         try:
             descriptor = self._make()
         except OSError as error:
@@ -303,7 +301,6 @@ class Replacement:
                 os.unlink(self.path)
 
 
-@cache  # a batch looks at each folder once
 def remove_stale(folder: Path) -> None:
     """Remove temporary files and folders in a folder that no run has locked any more."""
     try:

@@ -40,7 +40,9 @@ class Joined:
 
     def _ahead(self, region: Region) -> Iterator[ShardArray]:
         """The shards of the samples of a region."""
-        return takewhile(lambda one: one.region[0].start < region[0].stop, islice(self._shards, self._next, None))
+        return takewhile(
+            lambda one: one.region[0].start < region[0].stop, islice(self._shards, self._next, None)
+        )
 
     def _moved(self, one: ShardArray, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""
