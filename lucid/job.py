@@ -21,7 +21,7 @@ from lucid.outputs import FilePath, Target, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
 from lucid.run.executor import Executor, Here
 from lucid.shards import ShardFolder, is_there, pool_by_shards, stored
-from lucid.spans import SPAN_BYTES, spans_of
+from lucid.spans import is_indivisible, spans_of
 from lucid.streaming.plan import share_blocks
 
 P = ParamSpec("P")
@@ -190,7 +190,7 @@ class _Job:
             executor = self._executor or Here()
             pool_by_shards(job, spans, format_, source, executor, self.watch, missing)
             return
-        if spans and job.input_bytes > 2 * SPAN_BYTES:
+        if is_indivisible(job, spans):
             self.watch.notes.append(
                 "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
             )

@@ -27,7 +27,7 @@ import numpy as np
 import lucid
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError
 from lucid.execution import Watch, carry_out
-from lucid.formats.contract import ArraySpec, Resource, ShardArray, Source, named, size_of
+from lucid.formats.contract import ArraySpec, Pooled, Resource, ShardArray, Source, named, size_of
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.registry import Format, format_of_content, resolved, url_of
 from lucid.job_plan import ArrayPlan, JobPlan, choose, facts_of, plan
@@ -199,9 +199,7 @@ def _missing(
         done = {number for number, shard in shards.items() if is_done(shard)}
     except FormatError as error:
         if not job.options.overwrite:
-            raise FileError(
-                f"cannot be resumed: {error}, in {folder.path}; -f (overwrite=True) begins anew"
-            ) from error
+            raise FileError(f"cannot be resumed: {error}; -f (overwrite=True) begins anew") from error
         folder.remove()
         done = set()
     watch.add(sum(shards[number].input_bytes for number in done))
@@ -324,29 +322,41 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
         pooled = array.pooled
         spec, text = found.get(pooled.name) or found.get("") or (None, "")
         if spec is None:
-            raise FormatError(f"{target.path} has no {pooled.name}")
+            others = next((text for _, text in found.values() if text), "")
+            different = _differences(others, pooled) if others else []
+            raise FormatError(
+                f"{target.path} " + (_of_other(different) if different else f"has no {pooled.name}")
+            )
+        # Of a whole output in a format without attributes, shape and type are all there is to compare.
+        if text != pooled.provenance and (text or pooled.is_shard):
+            raise FormatError(f"{target.path} {_of_other(_differences(text, pooled))}")
         kind, wanted = f"{spec.numbers} {spec.shape}", f"{pooled.numbers} {pooled.stored_shape}"
         if kind != wanted:
             raise FormatError(f"{target.path} has {kind}; expected {wanted}")
-        # Of a whole output in a format without attributes, shape and type are all there is to compare.
-        if text != pooled.provenance and (text or pooled.is_shard):
-            raise FormatError(
-                f"{target.path} is of other {' and '.join(_differences(text, pooled.provenance))}"
-            )
         pairs.append((array, spec))
     return pairs
 
 
-def _differences(text: str, expected: str) -> list[str]:
-    """What two provenances differ in, as a person has it."""
-    old, new = _facts(text), _facts(expected)
+def _of_other(different: list[str]) -> str:
+    return f"is of other {' and '.join(different or ['origin'])}"
+
+
+def _differences(text: str, pooled: Pooled) -> list[str]:
+    """What a provenance differs in from the one of this run, as a person has it."""
+    old, new = _facts(text), _facts(pooled.provenance)
     if not old:
         return ["origin"]
-    names = {"signature": "input", "source": "input", "version": "version", "source_shape": "input"}
-    names |= {name: f"`{'size' if name == 'sizes' else name}`" for name in declared()} | {
-        "output_size": "`size`"
+    names = {name: f"`{name}`" for name in declared()} | {
+        "sizes": "`size`",
+        "output_size": "`size`",
+        "signature": "input",
+        "source": "input",
+        "source_shape": "input",
+        "source_dtype": "input",
+        "dataset": "",
+        "size": "",
     }
-    return list(dict.fromkeys(names.get(key, key) for key in new if old.get(key) != new[key])) or ["origin"]
+    return list(dict.fromkeys(n for key in new if old.get(key) != new[key] and (n := names.get(key, key))))
 
 
 def _facts(text: str) -> dict[str, Any]:

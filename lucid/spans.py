@@ -49,6 +49,11 @@ def spans_of(job: JobPlan, most_bytes: int | None = None) -> list[Span]:
     return [*spans, Span(len(spans), regions)] if regions else spans
 
 
+def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
+    """Whether these spans are one, though there is work for several."""
+    return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
+
+
 def _boxes(array: ArrayPlan, most_bytes: int) -> Iterator[Region]:
     """The boxes of one array; counted, as its offset is, from the first cell of the whole array."""
     spec, lead = array.blocks.spec, array.blocks.lead_axes
