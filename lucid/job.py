@@ -20,8 +20,9 @@ from lucid.options import Options
 from lucid.outputs import FilePath, Target, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
 from lucid.run.executor import Executor, Here
-from lucid.shards import ShardFolder, is_there, pool_by_shards, stored
-from lucid.spans import is_indivisible, spans_of
+from lucid.shards.folder import ShardFolder, pool_by_shards
+from lucid.shards.spans import is_indivisible, spans_of
+from lucid.shards.stored import is_there, stored
 from lucid.streaming.plan import share_blocks
 
 P = ParamSpec("P")

@@ -38,6 +38,8 @@ class ArrayPlan(NamedTuple):
     blocks: Plan
     pooled: Pooled
     target: Target
+    #: The number of the size.
+    size: int
 
     def output(self, write: Callable[[Region, Array], None]) -> Output:
         """What the engine is to do, and where the means go."""
@@ -191,7 +193,9 @@ def _plans_of(
     )
     arrays = []
     for number, blocks in enumerate(plans):
-        target = next(target for target in targets if number in target.sizes)
+        target = next((target for target in targets if number in target.sizes), None)
+        if target is None:
+            continue
         provenance: dict[str, Any] = {
             "version": lucid.__version__,
             "source_shape": list(spec.shape),
@@ -217,7 +221,7 @@ def _plans_of(
         )
         kernels = for_file(box.nbytes) if blocks.is_whole else Kernels.NUMPYS
         pooling = Pooling(blocks.grid, kinds, options.nan == "skip", kernels=kernels)
-        arrays.append(ArrayPlan(pooling, blocks, pooled, target))
+        arrays.append(ArrayPlan(pooling, blocks, pooled, target, number))
     return arrays
 
 

@@ -7,7 +7,7 @@ import click
 from lucid.errors import ArgumentError, LucidError
 from lucid.options import in_shell_words
 from lucid.run.process import Process
-from lucid.shards import merge_files
+from lucid.shards.merge import merge_files
 from lucid_cli.batch import DASH, Outcomes, Task, bytes_of, display
 from lucid_cli.messages import FAILED, complain, name_of
 from lucid_cli.options import Request

@@ -14,13 +14,13 @@ import pytest
 
 import lucid
 import lucid.formats.registry
-from lucid import spans
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError
 from lucid.formats.contract import ArraySpec
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.outputs import Target
-from lucid.shards import ShardFolder
-from lucid.spans import box_steps
+from lucid.shards import spans
+from lucid.shards.folder import ShardFolder
+from lucid.shards.spans import box_steps
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
 
@@ -143,11 +143,11 @@ def test_a_slice_goes_on_too(x, tmp_path):
     ("change", "word"),
     [
         (lambda: os.utime("x.npy"), "input"),
-        (lambda: np.save("x.npy", np.zeros((40, 4, 12, 12), "f8")), "expected float64"),
+        (lambda: np.save("x.npy", np.zeros((40, 4, 12, 12), "f8")), "input"),
         ({"sizes": [(2, 3), (1, 2)]}, "`size`"),
         ({"nan": "skip"}, "`nan`"),
-        ({"dtype": "float64"}, "expected float64"),
-        ({"flatten": True}, "expected float32"),
+        ({"dtype": "float64"}, "`dtype`"),
+        ({"flatten": True}, "`flatten`"),
         ({"carry": False}, "`carry`"),
         ("version", "version"),
     ],
@@ -164,7 +164,7 @@ def test_only_the_same_work_is_continued(change, word, x, tmp_path, monkeypatch)
     before = shards_of("y.h5")
     with pytest.raises(FileError, match="cannot be resumed: ") as raised:
         lucid.pool_file("x.npy", "y.h5", **options)
-    assert word in str(raised.value) or "has no /data" in str(raised.value)
+    assert word in str(raised.value)
     assert "\n" not in str(raised.value)
     assert shards_of("y.h5") == before
     assert not Path("y.h5").exists()
