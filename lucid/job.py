@@ -13,7 +13,7 @@ from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, Luc
 from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.files import remove_stale
-from lucid.formats.registry import NPY, Format, format_of_content, format_of_start, url_of
+from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Spool, Stream
 from lucid.job_plan import JobPlan, plan
 from lucid.options import Options
@@ -70,10 +70,12 @@ def pool_file(
     Parameters
     ----------
     source
-        A file, told apart by content; or a binary stream of one, or of several `.npy` arrays one after another.
+        A file, told apart by content; or a binary stream of one, or of several `.npy` arrays, one after
+        another.
     target
         The output; its suffix picks the format, `{stem}`, `{parent}` and `{size}` are filled in. By default
-        `NAME.pooled.EXT` beside the source, in the source's format. Or a binary stream, which takes `.npy` arrays.
+        `NAME.pooled.EXT` beside the source, in the source's format. Or a binary stream, which takes
+        `.npy` arrays.
     on_progress
         Called from this thread as the work goes on.
     executor
@@ -106,8 +108,8 @@ def pool(
 ) -> Report:
     """The same with options that are checked already; errors do not name the source.
 
-    `has_prepared` says that the caller has made the folder of the output, or will, and removed from it what killed runs
-    left there: a batch does so once for all its inputs.
+    `has_prepared` says that the caller has seen to the folder of the output: that it is there, and that
+    nothing is in it which killed runs left. A batch does so once for all its inputs.
     """
     begun = time.perf_counter()
     if isinstance(source, str | os.PathLike):
@@ -242,7 +244,7 @@ class _Job:
         *,
         name: str | None = None,
     ) -> None:
-        """Pool from a temporary file; `name` is that of an array of a stream, which its file does not have."""
+        """Pool from a temporary file; `name` is that of an array of a stream, which the file lacks."""
         spool = Spool()
         try:
             fill(spool)

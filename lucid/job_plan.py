@@ -1,7 +1,7 @@
 """`plan`: options and an open source, to arrays, sizes, blocks and outputs.
 
-The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads shapes and nothing else,
-and all it says is arithmetic, so it answers at once whatever the sizes are.
+The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads shapes and
+nothing else, and all that it says is arithmetic, so it answers at once whatever the sizes are.
 """
 
 import json

@@ -1,11 +1,11 @@
 """Every option once: name, type, default, help, check.
 
-From these declarations come the flags of the command, the keywords of `lucid.pool_file` with the lines of its
-docstring, and the JSON that provenance and shards carry. `Options` is one value, checked once, when it is made;
-whatever is below takes it as it is.
+From these declarations come the flags of the command, the keywords of `lucid.pool_file` with the lines of
+its docstring, and the JSON that provenance and shards carry. `Options` is one value, checked when it comes
+to be; whatever is below takes it as it is.
 
-An option is a field of `Options` and an `Option` in its annotation. Those of the group "work" say how the work is
-done; all others make a difference to the bytes of the result.
+An option is a field of `Options` with an `Option` in its annotation. Those of the group "work" say how the
+work is done; all others make a difference to the bytes of the result.
 """
 
 import operator
@@ -15,8 +15,8 @@ from dataclasses import InitVar, dataclass, fields
 from types import EllipsisType
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
-from lucid.errors import ArgumentError, SizeTypeError
 from lucid.compression import parse_compression
+from lucid.errors import ArgumentError, SizeTypeError
 
 Dimension: TypeAlias = int | None
 OutputSize: TypeAlias = Dimension | Sequence[Dimension]
@@ -33,24 +33,44 @@ _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _BINARY_UNITS = {f"{unit}i": 1024**n for n, unit in enumerate("KMGT", 1)}
 
 
+class Shell:
+    """How the command takes an option: its flags, the last one its name, by default that of the field."""
+
+    def __init__(
+        self,
+        *flags: str,
+        metavar: str | None = None,
+        parse: Callable[[str], Any] = str,
+        default: str | None = None,
+        is_repeatable: bool = False,
+    ) -> None:
+        self.flags = flags
+        self.metavar = metavar
+        #: Makes a value of text; raises an ArgumentError.
+        self.parse = parse
+        #: The default as a person reads it, where the value does not tell.
+        self.default = default
+        self.is_repeatable = is_repeatable
+
+
 class Option(NamedTuple):
     """How an option is declared, but for what its field says."""
 
-    help: str
     #: Where the command's help lists it.
     group: str
     #: Returns the value as it is kept, or raises an ArgumentError that speaks of the option by this name.
     check: Callable[[str, Any], Any]
-    #: The flags of the command, the last one is the name; by default that of the field.
-    flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    choices: tuple[str, ...] = ()
-    #: Makes a value of the shell's text; raises an ArgumentError.
-    parse: Callable[[str], Any] | None = None
-    #: The default as a person reads it, where the value does not tell.
-    default_text: str | None = None
-    #: Whether the command takes it several times.
-    is_repeatable: bool = False
+    help: str
+    shell: Shell = Shell()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All values, where they are few."""
+        return getattr(self.check, "choices", ())
+
+
+def _any(_: str, value: Any) -> Any:
+    return value
 
 
 def _truth(name: str, value: Any) -> bool:
@@ -59,21 +79,25 @@ def _truth(name: str, value: Any) -> bool:
     return value
 
 
-def _one_of(*values: str | None) -> Callable[[str, Any], Any]:
-    def check(name: str, value: Any) -> Any:
-        if value not in values:
-            listed = [repr(v) if len(values) <= 3 else v for v in values if v is not None]
-            expected = listed[0] if len(listed) == 1 else " or ".join(listed)
-            raise ArgumentError(
-                f"`{name}` is {value!r}; expected {expected if len(listed) < 3 else 'one of ' + ', '.join(listed)}"
-            )
+class _one_of:  # noqa: N801  (it stands where functions do)
+    """One of a few values; None, if it is among them, is not for the shell."""
+
+    def __init__(self, *values: str | None) -> None:
+        self._values = values
+        self.choices = tuple(value for value in values if value is not None)
+
+    def __call__(self, name: str, value: Any) -> Any:
+        if value not in self._values:
+            quoted = [repr(choice) for choice in self.choices]
+            listed = f"one of {', '.join(self.choices)}" if len(quoted) > 2 else " or ".join(quoted)
+            raise ArgumentError(f"`{name}` is {value!r}; expected {listed}")
         return value
 
-    return check
 
-
-def _count(what: str) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
+def _count(what: str, *, or_none: bool = False) -> Callable[[str, Any], int | None]:
+    def check(name: str, value: Any) -> int | None:
+        if value is None and or_none:
+            return None
         try:
             number = -1 if isinstance(value, bool) else operator.index(value)
         except TypeError:
@@ -205,6 +229,12 @@ def parse_bytes(text: str) -> int:
     return total
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?\d+", text.strip(), re.ASCII):
+        raise ArgumentError(f"{text!r} is no number")
+    return int(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of a call, checked. `Options()` has no size yet: enough to look into a file."""
@@ -212,145 +242,110 @@ class Options:
     size: InitVar[
         Annotated[
             OutputSize | EllipsisType,
-            Option(
-                "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`.",
-                "output",
-                lambda _, value: value,
-            ),
+            Option("output", _any, "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`."),
         ]
     ] = ...
     sizes: Annotated[
         Sequence[OutputSize],
         Option(
-            "Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Several are done in one pass.",
             "output",
             _sizes,
-            flags=("-s", "--size"),
-            metavar="H [W]",
-            parse=parse_size,
-            default_text="required",
-            is_repeatable=True,
+            "Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Several are done in one pass.",
+            Shell("-s", "--size", metavar="H [W]", parse=parse_size, default="required", is_repeatable=True),
         ),
     ] = ()
     datasets: Annotated[
         Sequence[str],
         Option(
-            "Pool only these: paths in the file, or globs.",
             "input",
             _names,
-            flags=("-d", "--dataset"),
-            metavar="PATH",
-            default_text="all that fit the layout",
-            is_repeatable=True,
+            "Pool only these: paths in the file, or globs.",
+            Shell("-d", "--dataset", metavar="PATH", default="all that fit the layout", is_repeatable=True),
         ),
     ] = ()
     layout: Annotated[
         str,
         Option(
-            "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …",
             "input",
             _layout,
-            metavar="AXES",
+            "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …",
+            Shell(metavar="AXES"),
         ),
     ] = "NCHW"
     input_dtype: Annotated[
         str | None,
-        Option(
-            "What two-byte elements without a type are.",
-            "input",
-            _one_of("bfloat16", None),
-            choices=("bfloat16",),
-        ),
+        Option("input", _one_of("bfloat16", None), "What two-byte elements without a type are."),
     ] = None
     allow_external: Annotated[
         bool,
         Option(
-            "Read datasets that keep their elements in other files, and follow links out of a store.",
-            "input",
-            _truth,
+            "input", _truth, "Read what keeps its elements in other files, and follow links out of a store."
         ),
     ] = False
-    carry: Annotated[bool, Option("Carry over unchanged what is not pooled.", "output", _truth)] = True
+    carry: Annotated[bool, Option("output", _truth, "Carry over unchanged what is not pooled.")] = True
     compression: Annotated[
         str,
         Option(
-            "keep (as the source has it), none, gzip, lzf; with the extra `filters` zstd, lz4, bitshuffle, blosc, "
-            "blosc-zstd, …",
             "output",
             _compression,
-            metavar="NAME[:LEVEL]",
+            "keep (as the source has it), none, gzip, lzf; with the extra `filters` zstd, lz4, bitshuffle, "
+            "blosc, blosc-zstd, …",
+            Shell(metavar="NAME[:LEVEL]"),
         ),
     ] = "keep"
     flatten: Annotated[
-        bool, Option("Write each pooled dataset as (N, everything else).", "output", _truth)
+        bool, Option("output", _truth, "Write each pooled dataset as (N, everything else).")
     ] = False
     dtype: Annotated[
         str | None,
-        Option(
-            "dtype of the means.",
-            "numbers",
-            _one_of(*FLOATS, None),
-            choices=FLOATS,
-            default_text="as the input",
-        ),
+        Option("numbers", _one_of(*FLOATS, None), "dtype of the means.", Shell(default="as the input")),
     ] = None
     nan: Annotated[
         Literal["propagate", "skip"],
-        Option(
-            "NaN in a window gives NaN, or counts as nothing.",
-            "numbers",
-            _one_of("propagate", "skip"),
-            choices=("propagate", "skip"),
-        ),
+        Option("numbers", _one_of("propagate", "skip"), "NaN in a window gives NaN, or counts as nothing."),
     ] = "propagate"
     slice: Annotated[
         Samples | None,
         Option(
-            "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT.",
             WORK,
             _slice,
-            metavar="A:B",
-            parse=parse_slice,
+            "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT.",
+            Shell(metavar="A:B", parse=parse_slice),
         ),
     ] = None
     max_memory: Annotated[
         int,
         Option(
-            "Bound of the buffers in bytes, whatever the shapes.",
             WORK,
             _count("a number of bytes"),
-            metavar="SIZE",
-            parse=parse_bytes,
-            default_text="256MiB",
+            "Bound of the buffers in bytes, whatever the shapes.",
+            Shell(metavar="SIZE", parse=parse_bytes, default="256MiB"),
         ),
     ] = DEFAULT_MAX_MEMORY
     threads: Annotated[
         int | None,
         Option(
-            "Threads.",
             WORK,
-            lambda name, value: None if value is None else _count("at least 1")(name, value),
-            flags=("-j", "--threads"),
-            metavar="N",
-            parse=lambda text: _number(text),
-            default_text="the CPUs this process may use",
+            _count("at least 1", or_none=True),
+            "Threads.",
+            Shell("-j", "--threads", metavar="N", parse=_number, default="the CPUs this process may use"),
         ),
     ] = None
     overwrite: Annotated[
-        bool, Option("Replace existing outputs.", WORK, _truth, flags=("-f", "--overwrite"))
+        bool, Option(WORK, _truth, "Replace existing outputs.", Shell("-f", "--overwrite"))
     ] = False
     resume: Annotated[
         bool,
         Option(
-            "Go on with an interrupted run: keep its work beside the output, and skip outputs that are complete.",
             WORK,
             _truth,
+            "Go on with an interrupted run: keep its work beside the output, and skip complete outputs.",
         ),
     ] = False
     dry_run: Annotated[
         bool,
         Option(
-            "Show the plan: shapes, bytes, memory; write nothing.", WORK, _truth, flags=("-n", "--dry-run")
+            WORK, _truth, "Show the plan: shapes, bytes, memory; write nothing.", Shell("-n", "--dry-run")
         ),
     ] = False
 
@@ -377,7 +372,7 @@ class Options:
     @property
     def pairs(self) -> tuple[Size, ...]:
         """`sizes` as they are kept."""
-        return self.sizes  # type: ignore[return-value]  # `_sizes` made them so
+        return self.sizes  # type: ignore[return-value]  # as `_sizes` returns them
 
     @property
     def height_axis(self) -> int:
@@ -419,7 +414,7 @@ def declared() -> dict[str, Option]:
 
 def flags_of(name: str) -> tuple[str, ...]:
     """The flags of an option, the last one its name in the shell."""
-    return declared()[name].flags or (f"--{name.replace('_', '-')}",)
+    return declared()[name].shell.flags or (f"--{name.replace('_', '-')}",)
 
 
 def in_shell_words(text: str) -> str:
@@ -431,9 +426,3 @@ def in_shell_words(text: str) -> str:
     text = text.replace("-f (overwrite=True)", "-f")
     names = {name: flags_of(name)[-1] for name in declared()} | {"size": "--size"}
     return re.sub(r"`(\w+)`", lambda match: names.get(match[1], match[0]), text)
-
-
-def _number(text: str) -> int:
-    if not re.fullmatch(r"-?\d+", text.strip(), re.ASCII):
-        raise ArgumentError(f"{text!r} is no number")
-    return int(text)

@@ -1,4 +1,4 @@
-"""What comes out: which arrays of a file are pooled, and which file or stream, and in it which name, takes each."""
+"""What comes out: which arrays are pooled, and which file or stream, and in it which name, takes each."""
 
 import os
 from collections.abc import Sequence

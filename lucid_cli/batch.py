@@ -73,13 +73,13 @@ def run_batch(request: Request) -> int:
     tasks = list(_prepare(tasks, request, outcomes))
     with (
         _places(tasks, request) as places,
-        display(
-            tasks, quiet=request.quiet, wanted=not (request.no_progress or options.dry_run)
-        ) as on_progress,
+        display([(task.source, task.nbytes) for task in tasks], request) as progress_of,
     ):
         for task in tasks:
             try:
-                outcomes.add(places.pool(task, options, on_progress(task) if on_progress else None))
+                outcomes.add(
+                    places.pool(task, options, progress_of and progress_of(task.source, task.nbytes))
+                )
             except ArgumentError as error:
                 raise click.UsageError(in_shell_words(str(error))) from error
             except BrokenPipeError as error:
@@ -323,7 +323,7 @@ def _task_of(source: str, request: Request) -> Task:
 
 
 def _prepare(tasks: list[Task], request: Request, outcomes: Outcomes) -> Iterator[Task]:
-    """The tasks whose outputs may be written: what is wrong is found before any work, not after hours of it."""
+    """The tasks whose outputs may be written; others fail before any work, not after hours of it."""
     options = request.options
     if request.output_dir is not None and not options.dry_run:
         try:
@@ -360,14 +360,13 @@ def bytes_of(path: Path) -> int:
         return 0
 
 
-#: Gives each input's task the callback for its events.
-OfTask = Callable[[Task], OnProgress]
-
-
-def display(tasks: list[Task], *, quiet: bool, wanted: bool) -> AbstractContextManager[OfTask | None]:
-    """One progress line for all inputs, in bytes of their files."""
-    if quiet or not wanted or not tasks or not sys.stderr.isatty():
+def display(
+    inputs: list[tuple[str, int]], request: Request
+) -> AbstractContextManager[Callable[[str, int], OnProgress] | None]:
+    """One progress line for all inputs, by names and bytes; it gives each the callback for its events."""
+    is_wanted = not (request.quiet or request.no_progress or request.options.dry_run)
+    if not (is_wanted and inputs and sys.stderr.isatty()):
         return nullcontext()
     from lucid_cli import render
 
-    return render.progress_bar(render.console(), tasks)
+    return render.progress_bar(render.console(), inputs)

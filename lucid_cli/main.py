@@ -32,8 +32,8 @@ LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
 
 def callback(**values: Any) -> int:
     """Do what the command line says; the exit status."""
-    # Loading makes many objects and no garbage; nor will what was loaded become garbage, so that looking at it
-    # again, at exit above all, is lost time (benchmarks/decisions.md).
+    # Loading makes many objects and no garbage; nor will what was loaded become garbage, so that looking
+    # at it again, at exit above all, is lost time (benchmarks/decisions.md).
     gc.disable()
     from lucid_cli.batch import run_batch
 
@@ -60,8 +60,8 @@ command = Command(
             group="output",
             type=click.Path(),
             metavar="PATH",
-            help="Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size} are"
-            " filled in.  [default: NAME.pooled.EXT]",
+            help="Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size}"
+            " are filled in.  [default: NAME.pooled.EXT]",
         ),
         option(
             "--output-dir",

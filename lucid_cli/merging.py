@@ -8,7 +8,7 @@ from lucid.errors import ArgumentError, LucidError
 from lucid.options import in_shell_words
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
-from lucid_cli.batch import DASH, Outcomes, Task, bytes_of, display
+from lucid_cli.batch import DASH, Outcomes, bytes_of, display
 from lucid_cli.messages import FAILED, complain, name_of
 from lucid_cli.options import Request
 
@@ -24,21 +24,16 @@ def run_merge(request: Request) -> int:
     if not request.inputs or DASH in request.inputs or request.output == DASH:
         raise click.UsageError("--merge needs shards as files, and a file for its output")
     name = request.output or f"{len(request.inputs)} shards"
-    task = Task(name, name, (), sum(bytes_of(Path(path)) for path in request.inputs))
+    nbytes = sum(bytes_of(Path(path)) for path in request.inputs)
     outcomes = Outcomes(as_json=request.as_json)
     try:
-        with (
-            Process() as process,
-            display(
-                [task], quiet=request.quiet, wanted=not (request.no_progress or options.dry_run)
-            ) as on_progress,
-        ):
+        with Process() as process, display([(name, nbytes)], request) as progress_of:
             report = process.call(
                 merge_files,
                 request.inputs,
                 request.output,
                 options=options,
-                on_progress=on_progress(task) if on_progress else None,
+                on_progress=progress_of and progress_of(name, nbytes),
                 max_memory=options.max_memory,
                 threads=options.threads,
                 overwrite=options.overwrite,

@@ -111,7 +111,7 @@ def work_options() -> list[GroupedOption]:
 
 
 def _option_of(name: str, declared_: Option) -> GroupedOption:
-    default: Any = Options.__dataclass_fields__[name].default
+    shell, default = declared_.shell, Options.__dataclass_fields__[name].default
     flags, attributes = list(flags_of(name)), dict[str, Any]()
     if isinstance(default, bool):
         if default:
@@ -120,18 +120,18 @@ def _option_of(name: str, declared_: Option) -> GroupedOption:
     elif declared_.choices:
         attributes["type"] = click.Choice(declared_.choices)
     else:
-        attributes["type"] = TextType(name, declared_.parse or str)
-    text = declared_.default_text or (default if isinstance(default, str) else None)
+        attributes["type"] = TextType(name, shell.parse)
+    text = shell.default or (default if isinstance(default, str) else None)
     text = flags[-1].split("/")[0].strip("-") if default is True else text
     shown = "" if text is None else "  [required]" if text == "required" else f"  [default: {text}]"
-    repeatable = " Repeatable." if declared_.is_repeatable else ""
+    repeatable = " Repeatable." if shell.is_repeatable else ""
     return option(
         *flags,
         group=declared_.group,
         name=name,
         default=default,
-        multiple=declared_.is_repeatable,
-        metavar=declared_.metavar,
+        multiple=shell.is_repeatable,
+        metavar=shell.metavar,
         help=declared_.help + repeatable + shown,
         shell_complete=_COMPLETIONS.get(name),
         **attributes,

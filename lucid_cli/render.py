@@ -8,13 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lucid.report import DatasetReport, Progress, Report
+from lucid.report import DatasetReport, OnProgress, Progress, Report
 from lucid_cli.messages import name_of, shown
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
-
-    from lucid_cli.batch import Task
 
 #: Rows of the summary, unless all are asked for: what fits a screen.
 MOST_ROWS = 20
@@ -126,9 +124,9 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def progress_bar(
-    to: Console, tasks: Sequence["Task"]
-) -> Iterator[Callable[["Task"], Callable[[Progress], None]] | None]:
-    """One bar for all inputs, with bytes of their files, rate and time left."""
+    to: Console, inputs: Sequence[tuple[str, int]]
+) -> Iterator[Callable[[str, int], OnProgress] | None]:
+    """One bar for all inputs, each a name and its bytes, with rate and time left."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
@@ -139,27 +137,26 @@ def progress_bar(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    sizes = {task.source: task.nbytes for task in tasks}
-    total = sum(sizes.values())
+    total = sum(nbytes for _, nbytes in inputs)
     before, begun = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         line = bar.add_task("", total=total or None)
 
-        def of_task(task: "Task") -> Callable[[Progress], None]:
+        def of_input(source: str, nbytes: int) -> OnProgress:
             nonlocal before, begun
             begun, start = begun + 1, before
-            before += task.nbytes
-            count = f"{begun:,}/{len(tasks):,} " if len(tasks) > 1 else ""
-            name = name_of(task.source).rsplit("/", 1)[-1]
+            before += nbytes
+            count = f"{begun:,}/{len(inputs):,} " if len(inputs) > 1 else ""
+            name = name_of(source).rsplit("/", 1)[-1]
             bar.update(line, description=count + name, completed=start)
 
             def on_progress(progress: Progress) -> None:
-                if task.nbytes:
+                if nbytes:
                     share = progress.done_bytes / max(1, progress.total_bytes)
-                    bar.update(line, completed=start + share * task.nbytes)
+                    bar.update(line, completed=start + share * nbytes)
                 else:  # a stream says how much there is only as it comes
                     bar.update(line, completed=progress.done_bytes, total=progress.total_bytes)
 
             return on_progress
 
-        yield of_task
+        yield of_input

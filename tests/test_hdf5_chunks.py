@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lucid.errors import FormatError
-from lucid.options import Options
 from lucid.formats.hdf5 import filters as hdf5_filters
 from lucid.formats.hdf5.chunks import ChunkedArray
 from lucid.formats.hdf5.filters import do, inflate, unlzf, unshuffle, verify_fletcher32
 from lucid.formats.hdf5.source import Hdf5Source, place_of
+from lucid.options import Options
 
 FILTERS = [
     {},

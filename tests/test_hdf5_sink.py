@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.compression import LEVELS
+from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.hdf5.filters import can_do
 from lucid.nn.functional import adaptive_avg_pool2d
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lucid.errors import ArgumentError, DatasetError
-from lucid.formats.registry import FORMATS
 from lucid.formats.contract import ArraySpec
+from lucid.formats.registry import FORMATS
 from lucid.options import Options, size_name
 from lucid.outputs import Target, select, targets_of
 

@@ -80,7 +80,7 @@ def raising(kind):
 def test_what_nobody_foresaw_is_one_line(folder, capfd):
     with Process() as one:
         first = one.start() and one._process.pid
-        with pytest.raises(LucidError, match="^KeyError 'two.nlines'; nobody foresaw this"):
+        with pytest.raises(LucidError, match=r"^KeyError 'two.nlines'; nobody foresaw this"):
             one.call(raising, KeyError, options=Options())
         with pytest.raises(BrokenPipeError):  # of a function's own, such as standard output's
             one.call(raising, BrokenPipeError, options=Options())

@@ -223,7 +223,7 @@ def test_a_shard_that_was_cut_off_is_no_shard(x):
     interrupted("x.npy", "y.npy", 2, sizes=[2])
     shard = sorted(shards_of("y.npy"))[0]
     shard.write_bytes(shard.read_bytes()[:-3])
-    with pytest.raises(FileError, match="cannot be resumed: .* is cut off"):
+    with pytest.raises(FileError, match=r"cannot be resumed: .* is cut off"):
         lucid.pool_file("x.npy", "y.npy", size=2, resume=True)
 
 

@@ -164,7 +164,7 @@ def test_what_was_done_is_not_done_again(client, source, tmp_path, done):
     assert not two.exists()
     (folder,) = left_beside(source)
     before = len(list(folder.glob("[0-9]*")))
-    with pytest.raises(FileError, match="cannot be resumed: .* is of other `size`"):
+    with pytest.raises(FileError, match=r"cannot be resumed: .* is of other `size`"):
         pool_on(client, source, two, size=2)
     # Here or on a cluster, it is the same work.
     with pytest.raises(KeyboardInterrupt):

@@ -42,7 +42,7 @@ class ArraySpec(NamedTuple):
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `whole_chunks` says that a chunk can
     only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
-    Of a box of an array, `shape` is the box's, and `offset` its first cell; it says nothing of axes that are whole.
+    Of a box of an array, `shape` is the box's, and `offset` its first cell, but for axes that are whole.
     """
 
     name: str

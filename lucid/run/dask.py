@@ -1,4 +1,4 @@
-"""Tasks done by the workers of a Dask cluster, which find input and outputs under the paths that they have here.
+"""Tasks done by the workers of a Dask cluster, which find all files under the paths that they have here.
 
 Needs the extra `dask`.
 """

@@ -10,8 +10,8 @@ Result = TypeVar("Result")
 class Executor(Protocol):
     """Does a task for every item; the results come in any order.
 
-    A task that goes elsewhere is pickled, and so are its items and results. What the executor cannot do, and what a
-    task raises, comes as an exception, after which no task is left running.
+    A task that goes elsewhere is pickled, and so are its items and results. What the executor cannot do,
+    and what a task raises, comes as an exception, after which no task is left running.
     """
 
     def run(
@@ -33,7 +33,7 @@ class Here:
         self,
         task: Callable[[Item], Result],
         items: Sequence[Item],
-        wait: Callable[[], None],
-        /,  # noqa: ARG002
+        _wait: Callable[[], None],
+        /,
     ) -> Iterator[Result]:
         yield from map(task, items)

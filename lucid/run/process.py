@@ -89,8 +89,8 @@ class Process:
         self,
         task: Callable[[Item], Result],
         items: Sequence[Item],
-        wait: Callable[[], None],
-        /,  # noqa: ARG002
+        _wait: Callable[[], None],
+        /,
     ) -> Iterator[Result]:
         """Do a task for every item, as an `Executor`."""
         for item in items:

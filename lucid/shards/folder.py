@@ -1,4 +1,4 @@
-"""What is kept of an interrupted run: the folder of shards beside its output, and how they come to be there."""
+"""What is kept of an interrupted run: shards in a folder beside its output, and how they come to be."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.files import remove_stale
-from lucid.formats.registry import Format, url_of
+from lucid.formats.registry import Format, resolved, url_of
 from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
@@ -145,7 +145,7 @@ def pool_by_shards(
     facts = facts_of(source, job)
     with ShardFolder(job.targets[0]) as folder:
         maker = ShardMaker(
-            path=Path(os.path.abspath(job.path)) if url_of(job.path) is None else job.path,
+            path=resolved(job.path),
             format=format_,
             options=job.options,
             targets=folder.named(job.targets),

@@ -1,4 +1,4 @@
-"""Shards to the outputs of a single run: its sinks are prepared as it does, and the means moved or copied there."""
+"""Shards to the outputs of a single run: sinks are prepared as it does, and means moved or copied there."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial

@@ -30,7 +30,9 @@ def is_done(job: JobPlan) -> bool:
         One is there that is not.
 
     """
-    return all([is_there(target) and bool(stored(target, job.of(target))) for target in job.targets])
+    # All are looked at, so that a stranger among them is not overlooked.
+    done = [is_there(target) and bool(stored(target, job.of(target))) for target in job.targets]
+    return all(done)
 
 
 def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:

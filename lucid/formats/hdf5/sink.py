@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
 from lucid.compression import Compression, parse_compression
+from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
 from lucid.formats.contract import (
     PROVENANCE,
     Array,

@@ -9,8 +9,8 @@ import zarr
 from numcodecs.compat import ensure_contiguous_ndarray
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from lucid.errors import ArgumentError
 from lucid.compression import Compression
+from lucid.errors import ArgumentError
 
 
 class TimelessGzip(numcodecs.GZip):  # type: ignore[misc]

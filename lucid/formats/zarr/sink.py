@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from lucid.errors import ExistsError, FileError
 from lucid.compression import parse_compression
+from lucid.errors import ExistsError, FileError
 from lucid.formats.contract import (
     Array,
     Pooled,
