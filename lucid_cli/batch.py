@@ -20,7 +20,7 @@ from lucid.outputs import Target, default_output, is_same_file, stem_of, targets
 from lucid.report import OnProgress, Report
 from lucid.run.executor import Executor
 from lucid_cli import jsonlines
-from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of
+from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of, tell_notes
 from lucid_cli.options import Request
 
 DASH = str(STREAM)
@@ -109,9 +109,7 @@ def _show(outcomes: Outcomes, request: Request, places: "Places") -> None:
         for report in reports:
             if not report.skipped:
                 show_preview(report, render.console(), request.options, places.read)
-    for report in reports:
-        for note in report.notes:
-            complain(f"{name_of(report.source)}: {in_shell_words(note)}", 0)
+    tell_notes(reports)
 
 
 @dataclass

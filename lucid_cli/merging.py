@@ -9,7 +9,7 @@ from lucid.options import in_shell_words
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid_cli.batch import DASH, Outcomes, bytes_of, display
-from lucid_cli.messages import FAILED, complain, name_of
+from lucid_cli.messages import FAILED, complain, name_of, tell_notes
 from lucid_cli.options import Request
 
 #: What a merge takes; all else the shards know.
@@ -49,8 +49,7 @@ def run_merge(request: Request) -> int:
         from lucid_cli import render
 
         render.show([report], render.console(), every=request.verbose)
-        for note in report.notes:
-            complain(f"{name_of(name)}: {in_shell_words(note)}", 0)
+        tell_notes([report])
     return 0
 
 

@@ -1,8 +1,12 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import click
+
+from lucid.options import in_shell_words
+from lucid.report import Report
 
 NAME = "lucid-pool"
 #: Exit status where at least one input failed.
@@ -21,6 +25,13 @@ def complain(text: str, status: int) -> int:
     with suppress(OSError):  # Nobody reads standard error; the status still tells.
         click.echo(f"{NAME}: {shown(text)}", err=True)
     return status
+
+
+def tell_notes(reports: Iterable[Report]) -> None:
+    """What somebody should know of the outputs, a line each."""
+    for report in reports:
+        for note in report.notes:
+            complain(f"{name_of(report.source)}: {in_shell_words(note)}", 0)
 
 
 def name_of(path: object, stream: str = "standard input") -> str:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -14,6 +15,10 @@ from lucid.compression import LEVELS
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.hdf5.filters import can_do
 from lucid.nn.functional import adaptive_avg_pool2d
+
+with suppress(ImportError):
+    # Before netCDF4 is: its wheels bring some of the same filters, for another build of HDF5.
+    import hdf5plugin  # noqa: F401
 
 
 @pytest.fixture
@@ -297,13 +302,12 @@ def test_levels_that_zlib_does_not_know_are_left_to_the_library():
     assert not can_do([(1, ())])
 
 
-def test_a_filter_that_can_only_be_read_is_the_files_mistake_not_the_commands(path, out, x, monkeypatch):
+def test_a_filter_that_can_only_be_read_is_left_out(path, out, x, monkeypatch):
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=x, compression="gzip")
     monkeypatch.setattr(h5py.h5z, "get_filter_info", lambda code: h5py.h5z.FILTER_CONFIG_DECODE_ENABLED)
-    with pytest.raises(
-        FormatError, match="uses HDF5 filter 1, which can only be read; choose a --compression"
-    ):
-        lucid.pool_file(path, out, size=2)
-    lucid.pool_file(path, out, size=2, compression="none")
-    assert out.exists()
+    report = lucid.pool_file(path, out, size=2)
+    assert report.notes == ("gzip of /x is left out: it can only be read here",)
+    with h5py.File(out) as file:
+        assert file["x"].compression is None
+        assert np.array_equal(file["x"], adaptive_avg_pool2d(x, 2))

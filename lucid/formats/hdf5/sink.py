@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from lucid.compression import Compression, parse_compression
-from lucid.errors import FileError, FormatError, LucidError, MissingExtraError
+from lucid.errors import FileError, LucidError, MissingExtraError
 from lucid.formats.contract import (
     PROVENANCE,
     Array,
@@ -32,13 +32,18 @@ from lucid.formats.contract import (
     shape_of,
 )
 from lucid.formats.disk.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
+from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.filters import can_do, do
 from lucid.formats.hdf5.join import Joined
+from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
-from lucid.formats.hdf5.types import file_type, fill_of, is_unnamed, write_through
+from lucid.formats.hdf5.types import file_type, is_unnamed, unwritten_of, write_through
 from lucid.options import Options
 from lucid.parallel import in_order
+
+#: Names of datasets in a note before it only counts.
+MOST_NAMES = 5
 
 
 class _Chunk(NamedTuple):
@@ -63,6 +68,9 @@ class Hdf5Sink(Sink):
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
         self._shards: dict[str, Sequence[ShardArray]] = {}
+        #: What the rest of the file is copied from; the paths that are not.
+        self._carried_from: h5py.File | None = None
+        self._pooled: frozenset[bytes] = frozenset()
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
@@ -71,10 +79,14 @@ class Hdf5Sink(Sink):
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
         carries = self.options.carry and not any(array.is_shard for array in pooled)
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
+        self._carried_from = source.file if isinstance(source, Hdf5Source) and carries else None
+        self._pooled = frozenset(encoded(array.name) for array in pooled)
         options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
         with self._opened(descriptor, "w", userblock_size=len(block), **options) as file:
             try:
                 if isinstance(source, Hdf5Source):
+                    if self._compression is None:
+                        self.notes += notes_of_filters(source.file, pooled)
                     build = carry if carries else make_only
                     build(source.file, file, self._made(file, pooled))
                 else:
@@ -140,6 +152,8 @@ class Hdf5Sink(Sink):
             with self._opened(self._descriptors[0], "r+") as file:
                 for array in self._chunked:
                     self._fill(file[encoded(array.name)], array)
+        with self._opened(self._descriptors[0], "r") as file:
+            check_copy(file, self._carried_from, self._pooled)
         self._file.commit()
         self._spool.abort()
         self._close()
@@ -165,7 +179,7 @@ class Hdf5Sink(Sink):
             if cells is None:
                 cells = self._spooled(array, region)
             if cells.shape != dataset.chunks:
-                edge = np.full(dataset.chunks, fill_of(dataset, array.dtype), array.dtype)
+                edge = np.full(dataset.chunks, unwritten_of(dataset, array.dtype), array.dtype)
                 edge[tuple(slice(0, n) for n in cells.shape)] = cells
                 cells = edge
             return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
@@ -222,22 +236,28 @@ def create_dataset(
     shape = pooled.stored_shape
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
-    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    own = None if origin is None else origin.id.get_create_plist()
     limits: tuple[int | None, ...] = shape
-    if origin is not None:
+    if origin is not None and own is not None:
         limits = _limits(origin, pooled)
-        creation.set_attr_creation_order(origin.id.get_create_plist().get_attr_creation_order())
-        if not is_unnamed(origin) and origin.fillvalue:
+        creation.set_attr_creation_order(own.get_attr_creation_order())
+        is_defined = own.fill_value_defined() != h5py.h5d.FILL_VALUE_UNDEFINED
+        if is_defined and not is_unnamed(origin) and origin.fillvalue:
             # Of bfloat16, h5py tells and takes the fill value as float32.
             kept_as = np.float32 if pooled.numbers == "bfloat16" else pooled.dtype
             creation.set_fill_value(np.asarray(origin.fillvalue).astype(kept_as))
     if compression is not None:
         set_filters(creation, compression)
-    elif origin is not None:
-        _copy_filters(origin.id.get_create_plist(), creation)
+    elif own is not None:
+        for code, flags, values in kept_filters(own, fitted_chunks(pooled)):
+            creation.set_filter(code, flags, values)
     if limits != shape or creation.get_nfilters():
         creation.set_chunk(fitted_chunks(pooled))
+        # Whoever makes the dataset longer finds in the new cells what it would in the source's.
+        creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET if own is None else own.get_fill_time())
     else:
+        # Every cell is written, and none twice.
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
@@ -255,19 +275,19 @@ def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
     return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
 
 
-def _copy_filters(source: Any, target: Any) -> None:
-    for i in range(source.get_nfilters()):
-        code, flags, values, _ = source.get_filter(i)
-        if code == h5py.h5z.FILTER_SCALEOFFSET:
-            continue  # It rounds to a scale that fitted the source's numbers, not their means.
-        if not h5py.h5z.get_filter_info(code) & h5py.h5z.FILTER_CONFIG_ENCODE_ENABLED:
-            raise FormatError(f"uses HDF5 filter {code}, which can only be read; choose a --compression")
-        if code == h5py.h5z.FILTER_SHUFFLE:
-            target.set_shuffle()
-        elif code == h5py.h5z.FILTER_FLETCHER32:
-            target.set_fletcher32()
-        else:
-            target.set_filter(code, flags, values)
+def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
+    """A line for each filter that means do not keep."""
+    without: dict[LeftOut, list[str]] = {}
+    for name in dict.fromkeys(array.source.name for array in pooled):
+        for filter_ in left_out(source[encoded(name)].id.get_create_plist()):
+            without.setdefault(filter_, []).append(name)
+    return [f"{one.name} of {listed(names)} is left out: {one.reason}" for one, names in without.items()]
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few of the names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

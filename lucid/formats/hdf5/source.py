@@ -19,7 +19,7 @@ from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
 from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, reason
-from lucid.formats.hdf5.types import fill_of, is_unnamed, numbers_of, read_through
+from lucid.formats.hdf5.types import is_unnamed, numbers_of, read_through, unwritten_of
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -157,7 +157,7 @@ def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Pl
     if not can_undo(filters) or size_of(grid) > MOST_CHUNKS:
         return None
     index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
-    fill = fill_of(dataset, dtype)
+    fill = unwritten_of(dataset, dtype)
     return ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, fill, *index)
 
 

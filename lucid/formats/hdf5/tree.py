@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
+from lucid.formats.hdf5.copy import copy_attribute, group_properties, has_fill_in_heap, remake_dataset
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
@@ -118,9 +119,11 @@ def carry(source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made
         elif not first:
             copy.link(name, item)
         elif isinstance(item, h5py.Group):
-            # With the source's own properties, so that links keep the order in which they were made.
-            made_group = h5py.h5g.create(target.id, encoded(name), gcpl=item.id.get_create_plist())
+            made_group = h5py.h5g.create(target.id, encoded(name), gcpl=group_properties(item))
             copy.add(item, h5py.Group(made_group))
+        elif has_fill_in_heap(item):
+            refuse_more_than_there_is(name, item)
+            copy.add(item, remake_dataset(item, target, encoded(name)))
         else:
             refuse_more_than_there_is(name, item)
             h5py.h5o.copy(source.id, encoded(name), target.id, encoded(name))
@@ -187,15 +190,18 @@ class _Copy:
         """Copy attributes, and rewrite references that the library could only set to zero."""
         for item, copy, copied, made in self._pending:
             for name in item.attrs:
-                kind = item.attrs.get_id(name).dtype
-                if copied and not holds_references(kind):
+                attribute = item.attrs.get_id(name)
+                if made is None and not attribute.get_type().detect_class(h5py.h5t.REFERENCE):
+                    if not copied:
+                        copy_attribute(attribute, copy, encoded(name))
                     continue
+                kind = attribute.dtype
                 value = self._attribute(name, item.attrs[name], made)
                 if value is not None:
                     copy.attrs.create(name, value, dtype=kind)
                 elif copied:
                     del copy.attrs[name]
-            if copied and isinstance(item, h5py.Dataset) and holds_references(item.dtype):
+            if made is None and isinstance(item, h5py.Dataset) and holds_references(item.dtype):
                 self._rewrite(item, copy)
             if made is not None and made.axes is not None and self._with_scales:
                 for i, axis in enumerate(made.axes):

@@ -74,8 +74,32 @@ def fill_of(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Any:
     return np.frombuffer(fill.tobytes(), dtype)[0] if isinstance(fill, np.void) else fill
 
 
+def leaves_gaps(creation: Any) -> bool:
+    """Whether the library may leave a buffer as it is where storage was never written.
+
+    It does so where it was told never to fill, and where the fill value is undefined; what the datasets
+    behind a virtual one were told is not looked for.
+    """
+    return bool(
+        creation.get_layout() == h5py.h5d.VIRTUAL
+        or creation.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
+        or creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
+    )
+
+
+def unwritten_of(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Any:
+    """What is read where nothing was written: the fill value, or zero where the library never fills."""
+    return np.zeros((), dtype)[()] if leaves_gaps(dataset.id.get_create_plist()) else fill_of(dataset, dtype)
+
+
 def read_through(dataset: h5py.Dataset, region: Region, out: Array) -> None:
     """Read a region through the library, without conversion."""
+    creation = dataset.id.get_create_plist()
+    if leaves_gaps(creation):
+        out[...] = np.zeros((), out.dtype)
+        is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
+        if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+            return  # the library would refuse
     space = _selected(dataset, region)
     dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=_memory_type(dataset, out))
 

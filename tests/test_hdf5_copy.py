@@ -1,0 +1,294 @@
+"""Carried-over objects whose fill value or properties point into the source's heap."""
+
+import ctypes
+import itertools
+
+import h5py
+import numpy as np
+import pytest
+
+import lucid
+from lucid.errors import FileError
+from lucid.formats.hdf5 import check as hdf5_check
+
+STRING = h5py.string_dtype()
+TABLE = np.dtype({"names": ["a", "s"], "formats": ["i4", STRING], "offsets": [0, 8], "itemsize": 16})
+TEXT = ctypes.create_string_buffer(b"filled")
+NUMBERS = (ctypes.c_int32 * 3)(5, 6, 7)
+
+
+class Sequence(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_size_t), ("start", ctypes.c_void_p))
+
+
+class Row(ctypes.Structure):
+    _fields_ = (("a", ctypes.c_int32), ("s", ctypes.c_void_p))
+
+
+text, numbers = ctypes.addressof(TEXT), ctypes.addressof(NUMBERS)
+#: Types whose elements lie in the heap: a fill value as HDF5 wants it, and a value.
+KINDS = {
+    "string": (STRING, ctypes.c_void_p(text), "one"),
+    "ascii": (h5py.string_dtype("ascii"), ctypes.c_void_p(text), "one"),
+    "sequence": (h5py.vlen_dtype("i4"), Sequence(3, numbers), np.arange(4, dtype="i4")),
+    "table": (TABLE, Row(9, text), np.array((1, "one"), TABLE)),
+    "array": (np.dtype((STRING, (2,))), (ctypes.c_void_p * 2)(text, text), np.array(["a", "b"], object)),
+}
+LAYOUTS = {
+    "contiguous": ((7,), None),
+    "chunked": ((7,), (3,)),
+    "grid": ((5, 3), (2, 2)),
+    "compact": ((4,), None),
+    "scalar": ((), None),
+    "empty": ((0,), None),
+}
+
+
+def set_fill_value(creation, kind, value):
+    """h5py can set fill values of strings, and of nothing else that lies in the heap; HDF5 can."""
+    library = ctypes.CDLL(h5py.h5p.__file__)
+    library.H5Pset_fill_value.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+    assert library.H5Pset_fill_value(creation.id, kind.id, value and ctypes.addressof(value)) >= 0
+
+
+def add(group, name, kind, layout, *, deflate=False):
+    """A dataset with a fill value in the heap, nothing written."""
+    dtype, fill, _ = KINDS[kind]
+    shape, chunks = LAYOUTS[layout]
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    type_ = h5py.h5t.py_create(dtype, logical=True)
+    set_fill_value(creation, type_, fill)
+    if chunks:
+        creation.set_chunk(chunks)
+    if layout == "compact":
+        creation.set_layout(h5py.h5d.COMPACT)
+    if deflate:
+        creation.set_deflate(4)
+    limits = tuple(h5py.h5s.UNLIMITED for _ in shape) if chunks else None
+    space = h5py.h5s.create_simple(shape, limits) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), type_, space, creation))
+
+
+def write_some(dataset, kind):
+    """Write the first half, and leave chunks unwritten."""
+    value = KINDS[kind][2]
+    if dataset.ndim == 0:
+        if kind != "array":  # h5py cannot write these
+            dataset[()] = value
+    elif kind == "array":
+        dataset[:2] = np.broadcast_to(value, (*dataset[:2].shape[: dataset.ndim], 2))
+    else:
+        for at in np.ndindex(tuple(min(2, n) for n in dataset.shape)):
+            dataset[at] = value
+
+
+def values_of(path):
+    """Everything that can be read of every dataset; opened for writing, as unwritten chunks need it."""
+    found = {}
+    with h5py.File(path, "r+") as file:
+
+        def note(name, item):
+            if isinstance(item, h5py.Dataset) and not name.startswith("x"):
+                creation = item.id.get_create_plist()
+                found[name] = (
+                    item.dtype,
+                    item.maxshape,
+                    creation.get_layout(),
+                    item.chunks,
+                    item.compression,
+                    creation.fill_value_defined(),
+                    creation.get_fill_time(),
+                    # Of sequences, h5py crashes.
+                    item.fillvalue if h5py.check_string_dtype(item.dtype) else None,
+                    repr(item[()]),
+                    {key: repr(value) for key, value in item.attrs.items()},
+                )
+
+        file.visititems(note)
+    return found
+
+
+@pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"track_order": True}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_fill_values_in_the_heap_are_carried_over(tmp_path, kind, options):
+    path, out = tmp_path / "a.h5", tmp_path / "b.h5"
+    with h5py.File(path, "w", **options) as file:
+        file["x"] = np.ones((2, 2, 4, 4), "f4")
+        file["pad"] = np.arange(100_000)  # heaps of the two files lie at different places
+        for group, layout, written in itertools.product((file, file.create_group("g/h")), LAYOUTS, (0, 1)):
+            made = add(group, f"{layout}{written}", kind, layout)
+            made.attrs["units"] = "m"
+            made.attrs["names"] = np.array(["a", "bcd"], STRING)
+            made.attrs["fixed"] = np.bytes_("abc")
+            if written and made.size:
+                write_some(made, kind)
+        if kind in ("table", "array"):  # HDF5 refuses filters on the others
+            write_some(add(file, "deflated", kind, "chunked", deflate=True), kind)
+        del file["pad"]
+    lucid.pool_file(path, out, size=2)
+    assert lucid.pool_file(path, tmp_path / "c.h5", size=2)
+    assert out.read_bytes() == (tmp_path / "c.h5").read_bytes()
+    before, after = values_of(path), values_of(out)
+    assert len(after) >= 24
+    assert before == after
+
+
+def test_what_was_not_written_stays_unwritten(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 1, 4, 4), "f4")
+        huge = file.create_dataset("s", (1 << 40,), STRING, fillvalue="-", chunks=(10,), maxshape=(None,))
+        huge[1 << 30] = "here"
+        huge[-1] = "end"
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["s"].id.get_num_chunks() == 2
+        assert (file["s"][1 << 30], file["s"][-1]) == (b"here", b"end")
+        assert file["s"].fillvalue == b"-"
+
+
+def test_more_elements_than_are_copied_at_once(tmp_path, rng):
+    texts = np.array([str(n) for n in rng.integers(0, 99999, 40_000)], object).reshape(200, 200)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 1, 4, 4), "f4")
+        file.create_dataset("s", data=texts, dtype=STRING, fillvalue="none")
+        file.create_dataset("t", data=texts, dtype=STRING, fillvalue="none", chunks=(150, 170))
+        resized = file.create_dataset(
+            "u", data=texts, dtype=STRING, fillvalue="none", chunks=(30, 30), maxshape=(None, None)
+        )
+        resized.resize((50, 40))
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert np.array_equal(file["s"].asstr()[:], texts)
+        assert np.array_equal(file["t"].asstr()[:], texts)
+        assert np.array_equal(file["u"].asstr()[:], texts[:50, :40])
+
+
+def test_references_beside_strings_point_into_the_output(tmp_path):
+    dtype = np.dtype([("name", STRING), ("of", h5py.ref_dtype)])
+    row = np.dtype({"names": ["name", "of"], "formats": ["u8", "u8"], "itemsize": 16})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 1, 4, 4), "f4")
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        kind = h5py.h5t.py_create(dtype, logical=True)
+        fill = np.zeros((), row)
+        fill["name"] = text
+        set_fill_value(creation, kind, (ctypes.c_char * 16).from_buffer(fill))
+        made = h5py.Dataset(h5py.h5d.create(file.id, b"t", kind, h5py.h5s.create_simple((2,)), creation))
+        made[0], made[1] = ("a", file["x"].ref), ("b", file.ref)
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert [(n, file[r].name) for n, r in file["t"][:].tolist()] == [(b"a", "/x"), (b"b", "/")]
+        assert file[file["t"][0]["of"]].shape == (1, 1, 2, 2)
+
+
+def test_netcdf_strings_types_and_sequences(tmp_path):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        for name, length in ("b", 1), ("y", 4), ("x", 4), ("s", 3), ("u", None):
+            data.createDimension(name, length)
+        data.createVariable("v", "f4", ("b", "y", "x"))[:] = 1
+        sequence = data.createVLType(np.int32, "sequence")
+        for group in data, data.createGroup("g").createGroup("h"):
+            fixed = group.createVariable("fixed", str, ("s",))
+            fixed[0], fixed[2] = "one", "three"
+            growing = group.createVariable("growing", str, ("u",), fill_value="none")
+            growing[0], growing[5] = "one", "six"
+            group.createVariable("rows", sequence, ("s",))[1] = np.arange(3, dtype="i4")
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="CHW")
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        for group in data, data["g"]["h"]:
+            assert list(group["fixed"][:]) == ["one", "", "three"]
+            assert [group["growing"][i] for i in (0, 5)] == ["one", "six"]
+            assert list(group["rows"][1]) == [0, 1, 2]
+            assert group["rows"].datatype.name == "sequence"
+
+
+@pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}, {}], ids=str)
+@pytest.mark.parametrize("members", [7, 8, 9, 40])
+def test_groups_of_many_members(tmp_path, options, members):
+    path, out = tmp_path / "a.h5", tmp_path / "b.h5"
+    track = {"track_order": True} if "track_order" in options else {}
+    with h5py.File(path, "w", **options) as file:
+        file["pad"] = np.arange(100_000)
+        inner = file.create_group("g", **track).create_group("h", **track)
+        for i in range(members):
+            inner[f"{members - i}.jpg"] = np.full((1, 3, 4, 4), i, "f4")
+            inner.attrs[f"{members - i}"] = i
+            inner[f"{members - i}.txt"] = f"label {i}"
+    lucid.pool_file(path, out, size=2)
+    with h5py.File(path) as before, h5py.File(out) as after:
+        assert list(after["g/h"]) == list(before["g/h"])
+        assert list(after["g/h"].attrs.items()) == list(before["g/h"].attrs.items())
+        for i in range(members):
+            assert np.all(after[f"g/h/{members - i}.jpg"][:] == i)
+            assert after[f"g/h/{members - i}.txt"][()] == f"label {i}".encode()
+
+
+def test_attributes_keep_their_types(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 1, 4, 4), "f4")
+        group = file.create_group("g")
+        padded = h5py.h5t.C_S1.copy()
+        padded.set_size(8)
+        padded.set_strpad(h5py.h5t.STR_SPACEPAD)
+        for name, kind, data in (
+            (b"padded", padded, np.array(b"ab      ", "S8")),
+            (b"bits", h5py.h5t.STD_B16LE, np.array(5, "u2")),
+            (b"time", h5py.h5t.UNIX_D32LE, np.array(5, "u4")),
+        ):
+            made = h5py.h5a.create(group.id, name, kind, h5py.h5s.create(h5py.h5s.SCALAR))
+            made.write(data.view(f"V{data.itemsize}"), mtype=kind)
+        group.attrs["nothing"] = h5py.Empty("f4")
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "a.h5") as before, h5py.File(tmp_path / "b.h5") as after:
+        for name in ("padded", "bits", "time", "nothing"):
+            kinds = [h5py.h5a.open(file["g"].id, name.encode()).get_type() for file in (before, after)]
+            assert kinds[0].equal(kinds[1])
+        assert after["g"].attrs["padded"] == before["g"].attrs["padded"]
+
+
+class TestCheckOfTheFinishedFile:
+    @pytest.fixture(autouse=True)
+    def make(self, tmp_path):
+        self.path, self.out = tmp_path / "a.h5", tmp_path / "b.h5"
+        with h5py.File(self.path, "w") as file:
+            file["x"] = np.ones((2, 2, 4, 4), "f4")
+            file["pad"] = np.arange(100_000)
+            file.create_dataset("g/names", data=["a", "b"], dtype=STRING, fillvalue="none")
+            del file["pad"]
+
+    def test_an_output_that_cannot_be_read_does_not_appear(self, monkeypatch):
+        # As if the fill value had been overlooked.
+        monkeypatch.setattr("lucid.formats.hdf5.tree.has_fill_in_heap", lambda _: False)
+        with pytest.raises(FileError, match="/g/names cannot be read back from the output: "):
+            lucid.pool_file(self.path, self.out, size=2)
+        assert [p.name for p in self.out.parent.iterdir()] == ["a.h5"]
+
+    def test_what_the_source_cannot_read_either_is_no_fault(self):
+        with h5py.File(self.path, "r+") as file:
+            creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            creation.set_chunk((4,))
+            creation.set_filter(32999, h5py.h5z.FLAG_OPTIONAL)
+            space = h5py.h5s.create_simple((4,))
+            made = h5py.Dataset(h5py.h5d.create(file.id, b"exotic", h5py.h5t.STD_I32LE, space, creation))
+            made.id.write_direct_chunk((0,), b"nobody can read this")
+        lucid.pool_file(self.path, self.out, size=2)
+        with h5py.File(self.out) as file:
+            assert file["exotic"].id.read_direct_chunk((0,))[1] == b"nobody can read this"
+
+    def test_it_reads_little_and_leaves_nothing_open(self, monkeypatch):
+        with h5py.File(self.path, "r+") as file:
+            file["labels"] = np.arange(1_000_000)
+        read = []
+        cells = hdf5_check.read_cells
+        monkeypatch.setattr(hdf5_check, "read_cells", lambda d, r: read.append(cells(d, r)))
+        lucid.pool_file(self.path, self.out, size=2)
+        assert [(len(c), c.size) for c in read] == [(1, 1)] * 4
+        assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == 0
+
+
+def test_files_without_a_source_are_checked_too(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((2, 2, 4, 4), "f4"))
+    lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert np.all(file["data"][:] == 1)
