@@ -13,8 +13,9 @@ from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, Luc
 from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
-from lucid.formats.stream import STREAM, NpyStreamSource, Spool, Stream
+from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.job_plan import JobPlan, plan
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, targets_of
@@ -239,13 +240,13 @@ class _Job:
 
     def _pool_spooled(
         self,
-        fill: Callable[[Spool], None],
+        fill: Callable[[NamedSpool], None],
         before_commit: Callable[[], None] | None = None,
         *,
         name: str | None = None,
     ) -> None:
         """Pool from a temporary file; `name` is that of an array of a stream, which the file lacks."""
-        spool = Spool()
+        spool = NamedSpool()
         try:
             fill(spool)
             spool.file.flush()

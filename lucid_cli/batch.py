@@ -12,8 +12,9 @@ import click
 
 from lucid.errors import ArgumentError, FileError, LucidError, unexpected
 from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
-from lucid.formats.stream import STREAM, Spool, Stream
+from lucid.formats.stream import STREAM, Stream
 from lucid.job import pool
 from lucid.options import Options, in_shell_words
 from lucid.outputs import Target, default_output, is_same_file, stem_of, targets_of
@@ -141,7 +142,7 @@ class Places:
         if format_ is None or not (format_.is_native or task.is_native):
             target: Any = sys.stdout.buffer if task.output == DASH else task.output
             return pool(stream, target, options, on_progress=on_progress, has_prepared=True)
-        spool = Spool()
+        spool = NamedSpool()
         try:
             stream.copy_to(spool.file, None)
             spool.file.flush()

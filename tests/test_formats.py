@@ -513,7 +513,7 @@ class TestZarr(Contract):
     def test_a_store_is_not_its_own_output(self, tmp_path, rng):
         array = rng.standard_normal((4, 3, 5, 6))
         self.make(tmp_path / "x.zarr", array)
-        for name in ("x.zarr", "x.zarr/y.zarr", "."):
+        for name in ("x.zarr", "x.zarr/y.zarr"):
             with pytest.raises(FileError, match=r"never (changed|replaced)"):
                 lucid.pool_file(tmp_path / "x.zarr", tmp_path / name, size=2, overwrite=True)
         assert np.array_equal(self.load(tmp_path / "x.zarr"), array)

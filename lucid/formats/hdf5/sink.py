@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +28,9 @@ from lucid.formats.contract import (
     Sink,
     Source,
     fitted_chunks,
-    shape_of,
 )
-from lucid.formats.disk.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
+from lucid.formats.disk.files import CheckedFile, Replacement, claim, write_at, write_region
+from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.filters import can_do, do
 from lucid.formats.hdf5.join import Joined
@@ -61,7 +60,7 @@ class Hdf5Sink(Sink):
         super().__init__(path, options, joins=joins)
         self._compression = parse_compression(options.compression)
         self._file = Replacement(path, overwrite=options.overwrite)
-        self._spool = Replacement(path, overwrite=True, suffix=".spool")
+        self._spool: Spool | None = None
         self._descriptors: list[int] = []
         #: Where each array is written: descriptor and offset of its first element.
         self._places: dict[str, tuple[int, int]] = {}
@@ -102,7 +101,8 @@ class Hdf5Sink(Sink):
         self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
         self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
         if self._chunked and not self.joins:
-            self._open_spool()
+            self._spool = Spool(self._file.target.parent)
+            self._spool.hold(self._chunked)
 
     @contextmanager
     def _opened(self, descriptor: int, mode: str, **options: Any) -> Iterator[h5py.File]:
@@ -133,18 +133,13 @@ class Hdf5Sink(Sink):
             made.setdefault(array.source.name, []).append(Made(array.name, make, axes, array.coarsen))
         return made
 
-    def _open_spool(self) -> None:
-        spool = self._spool.create()
-        self._descriptors.append(spool)
-        *offsets, end = accumulate((array.nbytes for array in self._chunked), initial=0)
-        for array, offset in zip(self._chunked, offsets, strict=True):
-            self._places[array.name] = (spool, offset)
-        claim(spool, end)
-
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""
-        descriptor, offset = self._places[pooled.name]
-        write_region(descriptor, offset, pooled.shape, region, values)
+        place = self._places.get(pooled.name)
+        if place is not None:
+            write_region(*place, pooled.shape, region, values)
+        elif self._spool is not None:
+            self._spool.write(pooled, region, values)
 
     def commit(self) -> None:
         """Write the chunked datasets and put the file in its place."""
@@ -155,7 +150,6 @@ class Hdf5Sink(Sink):
         with self._opened(self._descriptors[0], "r") as file:
             check_copy(file, self._carried_from, self._pooled)
         self._file.commit()
-        self._spool.abort()
         self._close()
 
     def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
@@ -197,15 +191,11 @@ class Hdf5Sink(Sink):
 
     def _spooled(self, array: Pooled, region: Region) -> Array:
         """A region of a chunked array, from the spool."""
-        descriptor, offset = self._places[array.name]
-        cells = np.empty(shape_of(region), array.dtype)
-        flat = cells.reshape(-1).view(np.uint8)
-        read_region(descriptor, offset, array.stored_shape, region, array.dtype.itemsize, flat)
-        return cells
+        assert self._spool is not None
+        return self._spool.read(array, region)
 
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
-        self._spool.abort()
         self._file.abort()
         self._close()
 
@@ -213,6 +203,8 @@ class Hdf5Sink(Sink):
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()
+        if self._spool is not None:
+            self._spool.close()
 
 
 def file_options(source: h5py.File) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import accumulate, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from lucid.formats.contract import (
     shape_of,
     size_of,
 )
-from lucid.formats.disk.files import Replacement, read_region, refuse_taken, write_region
+from lucid.formats.disk.files import Replacement, refuse_taken
 from lucid.formats.disk.folders import FolderReplacement
+from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.codecs import check_compression
@@ -89,15 +90,11 @@ class ZarrSink(Sink):
         return folder.path
 
     def _open_spool(self, pooled: Sequence[Pooled]) -> None:
-        # It has no name, so that nothing is left of it; and no bytes where chunks come whole.
-        spool = tempfile.TemporaryFile(dir=self._root.parent)  # noqa: SIM115  (the stack closes it)
-        self._stack.enter_context(spool)
-        *offsets, end = accumulate((array.nbytes for array in pooled), initial=0)
-        os.ftruncate(spool.fileno(), end)
-        for array, offset in zip(pooled, offsets, strict=True):
-            self._filled[array.name] = _Filled(
-                array, self._builder.arrays[array.name], spool.fileno(), offset
-            )
+        spool = self._stack.enter_context(Spool(self._root.parent))
+        # It gets no bytes where chunks come whole.
+        spool.hold(pooled, claims=False)
+        for array in pooled:
+            self._filled[array.name] = _Filled(array, self._builder.arrays[array.name], spool)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
@@ -161,9 +158,9 @@ class ZarrSink(Sink):
 class _Filled:
     """One array, and how much is still missing of chunks that come in several regions."""
 
-    def __init__(self, pooled: Pooled, array: Any, descriptor: int, offset: int) -> None:
-        self._array, self._descriptor, self._offset = array, descriptor, offset
-        self._shape, self._dtype = pooled.stored_shape, pooled.dtype
+    def __init__(self, pooled: Pooled, array: Any, spool: Spool) -> None:
+        self._pooled, self._array, self._spool = pooled, array, spool
+        self._shape = pooled.stored_shape
         #: What is written at once: a shard where there are shards.
         self._unit = array.shards or array.chunks
         self._missing: dict[tuple[int, ...], int] = {}
@@ -176,7 +173,7 @@ class _Filled:
             samples = region[0]
             cells = size_of(shape_of(region)[1:])
             if not is_whole:
-                write_region(self._descriptor, self._offset, shape, region, values)
+                self._spool.write(self._pooled, region, values, shape)
                 for index, inside, _ in overlaps((samples,), self._unit[:1]):
                     self._count((*index, 0), shape_of(inside)[0] * cells)
                 return
@@ -184,15 +181,15 @@ class _Filled:
             values = values.reshape(shape_of(region))
         for index, _, outside in overlaps(region, self._unit):
             unit = self._region(index)
-            part = values[outside]
-            if part.shape == shape_of(unit):
-                self._store(unit, part)
+            held = values[outside]
+            if held.shape == shape_of(unit):
+                self._store(unit, held)
                 continue
             place = tuple(
                 slice(r.start + o.start, r.start + o.stop) for r, o in zip(region, outside, strict=True)
             )
-            write_region(self._descriptor, self._offset, self._shape, place, np.ascontiguousarray(part))
-            self._count(index, part.size)
+            self._spool.write(self._pooled, place, np.ascontiguousarray(held), self._shape)
+            self._count(index, held.size)
 
     def move(self, shard: Source, one: ShardArray, root: Path) -> int:
         """Copy the files of a shard's chunks that are chunks of the whole; how many samples that were."""
@@ -229,10 +226,7 @@ class _Filled:
             if missing == 0:
                 del self._missing[index]
         if missing == 0:
-            part = np.empty(shape, self._dtype)
-            flat = part.reshape(-1).view(np.uint8)
-            read_region(self._descriptor, self._offset, self._shape, region, self._dtype.itemsize, flat)
-            self._store(region, part)
+            self._store(region, self._spool.read(self._pooled, region))
 
     def _store(self, region: Region, values: Array) -> None:
         self._array[region] = np.ascontiguousarray(values).view(self._array.dtype)
