@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, fields
 from types import EllipsisType
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, SizeTypeError
@@ -53,15 +53,23 @@ class Shell:
         self.is_repeatable = is_repeatable
 
 
-class Option(NamedTuple):
+class Option:
     """How an option is declared, but for what its field says."""
 
-    #: Where the command's help lists it.
-    group: str
-    #: Returns the value as it is kept, or raises an ArgumentError that speaks of the option by this name.
-    check: Callable[[str, Any], Any]
-    help: str
-    shell: Shell = Shell()
+    def __init__(
+        self,
+        group: str,
+        check: Callable[[str, Any], Any],
+        meaning: str,
+        shell: Shell | None = None,
+    ) -> None:
+        #: Where the command's help lists it.
+        self.group = group
+        #: Returns the value as it is kept, or raises an ArgumentError that speaks of the option by a name.
+        self.check = check
+        #: As the help and the docstring say it.
+        self.meaning = meaning
+        self.shell = shell or Shell()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -367,7 +375,9 @@ class Options:
     def helps(cls) -> dict[str, str]:
         """What every keyword means."""
         size: Any = cls.__dataclass_fields__["size"].type
-        return {"size": size.type.__metadata__[0].help} | {n: option.help for n, option in declared().items()}
+        return {"size": size.type.__metadata__[0].meaning} | {
+            n: option.meaning for n, option in declared().items()
+        }
 
     @property
     def pairs(self) -> tuple[Size, ...]:

@@ -22,7 +22,7 @@ from lucid.report import OnProgress, Report
 from lucid.run.executor import Executor
 from lucid_cli import jsonlines
 from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of, tell_notes
-from lucid_cli.options import Request
+from lucid_cli.request import Request
 
 DASH = str(STREAM)
 

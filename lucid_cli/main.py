@@ -12,7 +12,7 @@ import click
 
 from lucid import __version__
 from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, complain
-from lucid_cli.options import Command, join_sizes, option, request_of, work_options
+from lucid_cli.options import Command, join_sizes, option, work_options
 
 #: Exit status for a mistake in the command line.
 USAGE = 2
@@ -36,6 +36,7 @@ def callback(**values: Any) -> int:
     # at it again, at exit above all, is lost time (benchmarks/decisions.md).
     gc.disable()
     from lucid_cli.batch import run_batch
+    from lucid_cli.request import request_of
 
     gc.freeze()
     gc.enable()

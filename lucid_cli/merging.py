@@ -10,7 +10,7 @@ from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid_cli.batch import DASH, Outcomes, bytes_of, display
 from lucid_cli.messages import FAILED, complain, name_of, tell_notes
-from lucid_cli.options import Request
+from lucid_cli.request import Request
 
 #: What a merge takes; all else the shards know.
 TAKEN = ("inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads")

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from lucid.options import in_shell_words
-from lucid.report import Report
+
+if TYPE_CHECKING:
+    from lucid.report import Report
 
 NAME = "lucid-pool"
 #: Exit status where at least one input failed.
@@ -27,7 +30,7 @@ def complain(text: str, status: int) -> int:
     return status
 
 
-def tell_notes(reports: Iterable[Report]) -> None:
+def tell_notes(reports: Iterable["Report"]) -> None:
     """What somebody should know of the outputs, a line each."""
     for report in reports:
         for note in report.notes:

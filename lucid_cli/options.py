@@ -2,47 +2,19 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lucid.errors import ArgumentError, LucidError
 from lucid.options import Option, Options, declared, flags_of, in_shell_words
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ENVIRONMENT = "LUCID_POOL"
 #: The groups of the help, in order.
 GROUPS = ("input", "output", "numbers", "work", "display")
-
-_DIMENSION = re.compile(r"\d+|keep")
-_SIZE_OPTION = re.compile(r"-s|--size|(--size=|-s)(\d+|keep)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A command line: the options of the work, and the command's own."""
-
-    options: Options
-    inputs: tuple[str, ...]
-    output: str | None
-    output_dir: str | None
-    merge: bool
-    dask: str | None
-    as_json: bool
-    preview: bool
-    quiet: bool
-    verbose: bool
-    no_progress: bool
-
-
-def request_of(values: dict[str, Any]) -> Request:
-    """What the shell gave, checked."""
-    try:
-        options = Options(**{name: values.pop(name) for name in declared()})
-    except ArgumentError as error:
-        raise click.UsageError(in_shell_words(str(error))) from error
-    return Request(options=options, **values)
 
 
 def join_sizes(args: Iterable[str]) -> list[str]:
@@ -51,20 +23,20 @@ def join_sizes(args: Iterable[str]) -> list[str]:
     Only bare numbers and `keep` are joined, so a file of that name is reached as `./4`.
     """
     joined: list[str] = []
-    rest = list(args)
+    rest, dimension = list(args), r"\d+|keep"
     while rest:
         word = rest.pop(0)
         joined.append(word)
         if word == "--":
             break
-        if not _SIZE_OPTION.fullmatch(word):
+        if not re.fullmatch(r"-s|--size|(--size=|-s)(\d+|keep)", word):
             continue
         if word in ("-s", "--size") and rest:
             joined.append(rest.pop(0))
         if (
-            _DIMENSION.fullmatch(re.sub(r"^(--size=|-s)", "", joined[-1]))
+            re.fullmatch(dimension, re.sub(r"^(--size=|-s)", "", joined[-1]))
             and rest
-            and _DIMENSION.fullmatch(rest[0])
+            and re.fullmatch(dimension, rest[0])
         ):
             joined[-1] += "x" + rest.pop(0)
     return joined + rest
@@ -132,7 +104,7 @@ def _option_of(name: str, declared_: Option) -> GroupedOption:
         default=default,
         multiple=shell.is_repeatable,
         metavar=shell.metavar,
-        help=declared_.help + repeatable + shown,
+        help=declared_.meaning + repeatable + shown,
         shell_complete=_COMPLETIONS.get(name),
         **attributes,
     )
@@ -161,6 +133,8 @@ class Command(click.Command):
 
 def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of the datasets in the files that were already typed, read where they can do no harm."""
+    from pathlib import Path
+
     from lucid.run.process import Process
 
     layout = ctx.params.get("layout") or "NCHW"
@@ -177,7 +151,7 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
     return [name[len(slash) :] for name in dict.fromkeys(names) if name.startswith(slash + incomplete)]
 
 
-def dataset_names(path: Path, options: Options) -> list[str]:
+def dataset_names(path: "Path", options: Options) -> list[str]:
     """Names of the datasets of a file that can be pooled."""
     from lucid.formats.registry import format_of_content
 
