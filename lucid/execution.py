@@ -47,8 +47,8 @@ def carry_out(
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
-            made = target.create(job.options, in_sequence=is_alone)
-            sinks[target.path] = stack.enter_context(made)
+            sink = target.create(job.options, in_sequence=is_alone)
+            sinks[target.path] = stack.enter_context(sink)
         for target in job.targets:
             sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
             watch.notes += sinks[target.path].notes

@@ -43,12 +43,12 @@ class PoolFile(Protocol[P]):
     ) -> Report: ...
 
 
-def takes_options(made: Callable[P, Options]) -> Callable[[Callable[..., Report]], PoolFile[P]]:
+def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Report]], PoolFile[P]]:
     """Give a function the keywords of `Options`, in its signature and its docstring."""
 
     def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        keywords = inspect.signature(made).parameters.values()
+        keywords = inspect.signature(options).parameters.values()
         function.__signature__ = inspect.Signature([*own, *keywords], return_annotation=Report)  # type: ignore[attr-defined]
         lines = [f"    {name}\n        {help_}" for name, help_ in Options.helps().items()]
         function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", "\n".join(lines))

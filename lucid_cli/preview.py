@@ -45,16 +45,18 @@ def show_preview(report: Report, to: Console, options: Options, read: Callable[.
     name = shown(dataset or path.name)
     width = picture(planes[0], planes[0], in_colour=in_colour).plain.find("\n")
     planes = planes[: max(1, (to.width - len(name)) // (max(width, len("channel 0")) + 2))]
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    made.add_column(name)
+    pictures = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+    pictures.add_column(name)
     for channel in range(len(planes)):
-        made.add_column(f"channel {channel}" if "C" in options.layout else "")
-    made.add_row("input", *(picture(plane, plane, in_colour=in_colour) for plane in planes))
+        pictures.add_column(f"channel {channel}" if "C" in options.layout else "")
+    pictures.add_row("input", *(picture(plane, plane, in_colour=in_colour) for plane in planes))
     for size in options.pairs:
         means = [adaptive_avg_pool2d(plane[None], size, nan=options.nan)[0] for plane in planes]
         pairs = zip(means, planes, strict=True)
-        made.add_row(size_name(size), *(picture(mean, plane, in_colour=in_colour) for mean, plane in pairs))
-    to.print(made)
+        pictures.add_row(
+            size_name(size), *(picture(mean, plane, in_colour=in_colour) for mean, plane in pairs)
+        )
+    to.print(pictures)
 
 
 def planes_of(path: Path, dataset: str, options: Options) -> list[Floats]:

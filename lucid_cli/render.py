@@ -27,8 +27,8 @@ class _Console(Console):
 
 def console() -> Console:
     """Standard error. Off a terminal nothing is wrapped, so that names stay whole."""
-    made = _Console(stderr=True, highlight=False)
-    return made if made.is_terminal else _Console(stderr=True, highlight=False, width=1000)
+    terminal = _Console(stderr=True, highlight=False)
+    return terminal if terminal.is_terminal else _Console(stderr=True, highlight=False, width=1000)
 
 
 def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
@@ -46,20 +46,20 @@ def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
     rows = [(report, d) for report in reports for d in report.datasets]
     chosen = rows if every else rows[:MOST_ROWS]
-    to.print(table(chosen, with_files=len(reports) > 1, planned=planned))
+    to.print(table_of(chosen, with_files=len(reports) > 1, planned=planned))
     if len(chosen) < len(rows):
         to.print(Text(f"… and {len(rows) - len(chosen):,} more (-v lists all)"))
     to.print(timing(reports))
 
 
-def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
+def table_of(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
     """One row for each pooled dataset."""
-    made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     right = ("bytes", "ratio", "blocks", "memory")
     names = ["file"] * with_files + ["dataset", "shape", "dtype", "bytes", "ratio"]
     for name in names + ["blocks", "memory"] * planned:
-        # Of plain strings rich looks for markup and emoji, whose names take 3 ms to load.
-        made.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
+        # In plain strings rich looks for markup and emoji, whose names it loads (benchmarks/decisions.md).
+        table.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
     for report, d in rows:
         shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
         same = d.input_dtype == d.output_dtype
@@ -71,8 +71,8 @@ def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pla
             Text(f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–"),
         ]
         plan = [Text(f"{d.blocks:,}"), Text(size(d.blocks_bytes))]
-        made.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
-    return made
+        table.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
+    return table
 
 
 def _label(report: Report, d: DatasetReport) -> str:

@@ -29,7 +29,7 @@ from lucid.options import Options
 Array = npt.NDArray[Any]
 Region = tuple[slice, ...]
 
-#: The attribute that says what an array of means is made of.
+#: The attribute that says what an array is the means of.
 PROVENANCE = "lucid_pool"
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
@@ -66,7 +66,7 @@ class ArraySpec(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """One array of means to be written: what it is made of, and its attribute `lucid_pool`."""
+    """One array of means to be written: what it is the means of, and its attribute `lucid_pool`."""
 
     source: ArraySpec
     name: str
@@ -140,7 +140,7 @@ def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
 
 
 def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
-    """Every chunk of a grid that a region touches: its index, its own part, the region's."""
+    """Every chunk of a grid that a region touches: its index, and the common cells as it and as the region has them."""
     if 0 in shape_of(region):
         return
     axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)]

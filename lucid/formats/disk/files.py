@@ -98,7 +98,7 @@ def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 
 def digest(*facts: object) -> str:
     """A short name for facts: equal for equal ones."""
-    import hashlib  # takes 2 ms to load
+    import hashlib  # seldom needed
 
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -187,12 +187,12 @@ def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
     base, length, step = 0, 1, 1
     outer: list[range] = []
-    goes_on = True  # the run takes in whole axes, and the first that is cut
-    for part, whole in zip(reversed(region), reversed(shape), strict=True):
-        count = part.stop - part.start
+    goes_on = True  # the run takes in whole axes, and the first that is not
+    for own, whole in zip(reversed(region), reversed(shape), strict=True):
+        count = own.stop - own.start
         if count == 0:
             return
-        base += part.start * step
+        base += own.start * step
         if goes_on:
             length, goes_on = length * count, count == whole
         else:
@@ -313,7 +313,7 @@ def remove_stale(folder: Path) -> None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    import shutil  # takes 3 ms to load
+                    import shutil  # seldom needed
 
                     shutil.rmtree(folder / name)
                 else:
