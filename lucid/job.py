@@ -180,14 +180,15 @@ class _Job:
             job = plan(source, options, targets)
             missing = _missing(job) if options.resume and not options.overwrite else targets
             self.is_skipped = not missing
-            if not missing:
-                _remove_shards(targets[0])
-            elif not options.dry_run:
+            if not options.dry_run:
                 self._carry_out(job, missing, format_, source)
             if missing:
                 self.reports += job.reports()
 
     def _carry_out(self, job: JobPlan, missing: tuple[Target, ...], format_: Format, source: Source) -> None:
+        if not missing:
+            _remove_shards(job.targets[0])
+            return
         spans = spans_of(job) if job.options.resume or self._executor else []
         self.watch.total_bytes = job.input_bytes
         if len(spans) > 1 or self._executor is not None:

@@ -49,7 +49,7 @@ class Outcomes:
 
     def fail(self, source: str, error: BaseException) -> None:
         """An input failed."""
-        reason = in_shell_words(str(error))
+        reason = in_shell_words(str(error) or "memory ran out")
         self.failures.append((source, reason))
         if self._as_json:
             emit(jsonlines.error(source, reason))
@@ -119,6 +119,8 @@ class Places:
 
     process: Any = None
     executor: Executor | None = None
+    #: Whether the cluster is one of processes with a thread each, made here.
+    is_local: bool = False
     #: Why the cluster cannot be reached.
     error: LucidError | None = None
 
@@ -155,6 +157,7 @@ class Places:
         self, source: str, task: Task, options: Options, on_progress: OnProgress | None, *, is_native: bool
     ) -> Report:
         keywords: dict[str, Any] = {"has_prepared": True, "executor": self.executor}
+        options = replace(options, threads=None) if self.is_local else options
         try:
             if is_native:
                 return self._started().call(  # type: ignore[no-any-return]
@@ -201,8 +204,8 @@ def _places(tasks: list[Task], request: Request) -> Iterator[Places]:
                 from lucid.run import dask
             except LucidError as error:
                 raise click.UsageError(str(error)) from error
-            # Here threads are processes of one each; elsewhere they are those of a task.
-            workers = options.threads if request.dask == dask.LOCAL else None
+            places.is_local = request.dask == dask.LOCAL
+            workers = options.threads if places.is_local else None
             try:
                 places.executor = stack.enter_context(dask.connect(request.dask, workers=workers))
             except LucidError as error:
