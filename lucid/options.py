@@ -57,11 +57,7 @@ class Option:
     """How an option is declared, but for what its field says."""
 
     def __init__(
-        self,
-        group: str,
-        check: Callable[[str, Any], Any],
-        meaning: str,
-        shell: Shell | None = None,
+        self, group: str, check: Callable[[str, Any], Any], meaning: str, shell: Shell | None = None
     ) -> None:
         #: Where the command's help lists it.
         self.group = group
@@ -281,8 +277,7 @@ class Options:
         ),
     ] = "NCHW"
     input_dtype: Annotated[
-        str | None,
-        Option("input", _one_of("bfloat16", None), "What two-byte elements without a type are."),
+        str | None, Option("input", _one_of("bfloat16", None), "What two-byte elements without a type are.")
     ] = None
     allow_external: Annotated[
         bool,

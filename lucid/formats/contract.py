@@ -140,7 +140,7 @@ def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
 
 
 def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
-    """Every chunk of a grid that a region touches: its index, and the common cells as it and as the region has them."""
+    """Every chunk of a grid that a region touches: its index, the common cells in it and in the region."""
     if 0 in shape_of(region):
         return
     axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)]

@@ -30,10 +30,6 @@ class Here:
     threads = None
 
     def run(
-        self,
-        task: Callable[[Item], Result],
-        items: Sequence[Item],
-        _wait: Callable[[], None],
-        /,
+        self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
     ) -> Iterator[Result]:
         yield from map(task, items)

@@ -86,11 +86,7 @@ class Process:
             raise
 
     def run(
-        self,
-        task: Callable[[Item], Result],
-        items: Sequence[Item],
-        _wait: Callable[[], None],
-        /,
+        self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
     ) -> Iterator[Result]:
         """Do a task for every item, as an `Executor`."""
         for item in items:
