@@ -142,9 +142,13 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """The arrays that are pooled, not yet planned."""
+    h = options.height_axis
     if not options.sizes:
         raise ArgumentError("`size` is missing; expected the output grid")
     specs = select(source.arrays(len(options.layout)), options.datasets)
+    if not options.datasets:
+        # Some formats oblige files to hold a dataset though there is nothing for it.
+        specs = [spec for spec in specs if 0 not in spec.shape[h : h + 2]] or specs
     return JobPlan(source.path, options, targets, specs, (), source.in_sequence)
 
 

@@ -20,6 +20,9 @@ from lucid.formats.contract import Region
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
 
+#: What a file system says to a call that it does not know.
+_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
 Array = npt.NDArray[Any]
 
 
@@ -225,6 +228,9 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:  # as of folders on CIFS, and of anything on some FUSE
+            raise
     finally:
         os.close(descriptor)
 
@@ -326,9 +332,9 @@ def _link(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in (errno.EPERM, errno.EACCES, *_UNKNOWN):
             raise
-        # A file system without hard links, such as FAT: nothing closes the gap there.
+        # A file system without hard links, such as FAT or SMB: nothing closes the gap there.
         if target.exists():
             raise FileExistsError from None
         os.rename(path, target)
