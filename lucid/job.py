@@ -14,7 +14,7 @@ from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
+from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.job_plan import JobPlan, plan
 from lucid.options import Options
@@ -207,7 +207,7 @@ class _Job:
 
     def pool_stream(self, stream: Stream) -> None:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
-        start = stream.peek(8)
+        start = stream.peek(MAGIC_BYTES)
         if start and format_of_start(start) not in (NPY, None):
             self._pool_spooled(lambda spool: stream.copy_to(spool.file, None))
             return

@@ -13,7 +13,7 @@ import click
 from lucid.errors import ArgumentError, FileError, LucidError, unexpected
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.registry import NPY, Format, format_of_content, format_of_start
+from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, Stream
 from lucid.job import pool
 from lucid.options import Options, in_shell_words
@@ -140,7 +140,7 @@ class Places:
 
     def _pool_standard_input(self, task: Task, options: Options, on_progress: OnProgress | None) -> Report:
         stream = Stream(sys.stdin.buffer)
-        format_ = format_of_start(stream.peek(8))
+        format_ = format_of_start(stream.peek(MAGIC_BYTES))
         if format_ is None or not (format_.is_native or task.is_native):
             target: Any = sys.stdout.buffer if task.output == DASH else task.output
             return pool(stream, target, options, on_progress=on_progress, has_prepared=True)

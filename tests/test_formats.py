@@ -653,15 +653,57 @@ class TestZarrArchive(Contract):
             self.open(tmp_path / "x.zarr.zip")
 
     def test_other_archives_are_refused(self, tmp_path):
-        np.savez(tmp_path / "x.npz", np.zeros((1, 1, 2, 2)))
-        with pytest.raises(FormatError, match="holds no Zarr store"):
-            self.open(tmp_path / "x.npz")
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            archive.writestr("a.png", "png")
+        with pytest.raises(FormatError, match="is a zip archive of other files; unpack it"):
+            self.open(tmp_path / "x.zip")
 
     def test_standard_input(self, tmp_path, command):
         self.make(tmp_path / "x.zarr.zip", np.ones((2, 3, 4, 4)))
         with (tmp_path / "x.zarr.zip").open("rb") as file:
             assert command("-", "-s", "2", "-o", "y.npy", stdin=file).returncode == 0
         assert (np.load(tmp_path / "y.npy") == 1).all()
+
+
+class TestNpz(Contract):
+    suffix = ".npz"
+    save = staticmethod(np.savez)
+
+    def make(self, path, array):
+        self.save(path, x=array)
+
+    def load(self, path):
+        with np.load(path) as archive:
+            (name,) = archive
+            return archive[name]
+
+
+class TestNpzDeflated(TestNpz):
+    save = staticmethod(np.savez_compressed)
+
+
+class TestSafetensors(Contract):
+    suffix = ".safetensors"
+
+    @pytest.fixture(autouse=True)
+    def safetensors(self):
+        return pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra test)")
+
+    def make(self, path, array):
+        import ml_dtypes
+        from safetensors.numpy import save_file
+
+        if array.dtype == "S3":  # there is no text; numbers of 8 bits are no more NumPy's
+            array = np.zeros(array.shape, ml_dtypes.float8_e5m2)
+            save_file({"x": array}, path)
+            return
+        save_file({"x": np.ascontiguousarray(array)}, path)
+
+    def load(self, path):
+        from safetensors.numpy import load_file
+
+        (array,) = load_file(path).values()
+        return array
 
 
 class TestHdf5(Contract):
@@ -706,7 +748,9 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
         with pytest.raises(error):
             format_of_content(tmp_path / name)
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(FormatError, match="is of no known format; expected npy, HDF5 or Zarr"):
+    with pytest.raises(
+        FormatError, match="is of no known format; expected npy, HDF5, Zarr, npz or safetensors"
+    ):
         format_of_content(tmp_path / "text")
 
 

@@ -11,7 +11,7 @@ from lucid.formats.registry import FORMATS
 from lucid.options import Options, size_name
 from lucid.outputs import Target, select, targets_of
 
-NPY, HDF5, ZARR = FORMATS
+NPY, HDF5, ZARR, *_ = FORMATS
 ONE, TWO = (1, 1), (4, None)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
+from lucid.errors import ArgumentError, DatasetError, FormatError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -120,8 +120,8 @@ def test_from_a_stream_to_files(tmp_path, rng):
     ("data", "error", "text"),
     [
         (b"", FormatError, "is empty"),
-        (b"no array", FormatError, "is neither a .npy stream nor an HDF5 file"),
-        (b"PK\x03\x04 no array", LucidError, "Zarr"),
+        (b"no array", FormatError, "is neither a .npy stream nor a file of another format"),
+        (b"PK\x03\x04 no array", FormatError, "is a zip archive without its directory; was it cut off?"),
         (npy(np.zeros((2, 2, 4, 4)))[:-1], FormatError, "ends before its data"),
         (npy(np.zeros((2, 2, 4, 4)))[:50], FormatError, "ends before its data"),
         (npy(np.asfortranarray(np.zeros((2, 2, 4, 4))))[:-1], FormatError, "ends before its data"),

@@ -156,6 +156,22 @@ def spec_of(header: Header, input_numbers: str | None, rank: int, name: str = ""
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
+def read_elements(
+    descriptor: int, offset: int, shape: tuple[int, ...], spec: ArraySpec, region: Region, buffer: Array
+) -> Array:
+    """Read a region of an array of `shape` that begins at an offset; `spec` may be a part of it.
+
+    Fortran order is C order with all axes reversed.
+    """
+    extent = shape_of(region)
+    target = buffer[: size_of(extent) * spec.dtype.itemsize]
+    if spec.order == "F":
+        read_region(descriptor, offset, shape[::-1], region[::-1], spec.dtype.itemsize, target)
+        return target.view(spec.dtype).reshape(extent[::-1]).T
+    read_region(descriptor, offset, shape, region, spec.dtype.itemsize, target)
+    return target.view(spec.dtype).reshape(extent)
+
+
 class NpySource(Source):
     """A `.npy` file: one array, named "" ."""
 
@@ -202,23 +218,8 @@ class NpySource(Source):
         yield spec_of(self._header, "bfloat16", len(self._header.shape)), self._header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-        """Read a region; Fortran order is C order with all axes reversed."""
-        shape = shape_of(region)
-        target = buffer[: size_of(shape) * spec.dtype.itemsize]
-        if spec.order == "F":
-            read_region(
-                self._descriptor,
-                self._header.offset,
-                self._header.shape[::-1],
-                region[::-1],
-                spec.dtype.itemsize,
-                target,
-            )
-            return target.view(spec.dtype).reshape(shape[::-1]).T
-        read_region(
-            self._descriptor, self._header.offset, self._header.shape, region, spec.dtype.itemsize, target
-        )
-        return target.view(spec.dtype).reshape(shape)
+        """Read a region from its place in the file."""
+        return read_elements(self._descriptor, self._header.offset, self._header.shape, spec, region, buffer)
 
     def close(self) -> None:
         """Close the file."""

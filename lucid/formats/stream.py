@@ -25,6 +25,7 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import runs
 from lucid.formats.disk.spool import NamedSpool, Spool
+from lucid.formats.foreign import START_BYTES, description
 from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
 from lucid.options import Options
 
@@ -104,7 +105,8 @@ class NpyStreamSource(Source):
         #: Tells arrays of a stream apart; the first has the name that an only one has.
         self.name = f"[{index}]" if index else ""
         if stream.peek(len(MAGIC)) != MAGIC:
-            raise FormatError("is neither a .npy stream nor an HDF5 file")
+            known = description(stream.peek(START_BYTES))
+            raise FormatError(known or "is neither a .npy stream nor a file of another format that is read")
         self._text = b""
         self.header = read_header(self._header_bytes)
         self._position = 0

@@ -31,8 +31,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import LucidError
+from lucid.errors import FormatError, LucidError
 from lucid.formats.npy import read_header
+from lucid.formats.npz.members import read_entries
+from lucid.formats.safetensors.header import parse_header
 from lucid.options import Options
 from lucid.report import peak_memory_bytes
 from lucid.run import process as native
@@ -370,6 +372,10 @@ def specimens(made: Path) -> list[tuple[str, bytes]]:
     x = np.random.default_rng(3).standard_normal((3, 2, 6, 6)).astype("f4")
     np.save(made / "a.npy", x)
     np.save(made / "b.npy", np.asfortranarray(x.astype(">f8")))
+    np.savez(made / "c.npz", x=x, y=x[:, :, ::2], labels=np.arange(3), notes=np.array([{}], object))
+    np.savez_compressed(made / "d.npz", x=x, labels=np.arange(3))
+    text = tensors_header({"x": [3, 2, 6, 6], "y": [1, 2, 3, 4], "labels": [3]})
+    (made / "e.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4 * 243))
     options: list[dict[str, Any]] = [
         {},
         {"chunks": (1, 2, 6, 6)},
@@ -501,6 +507,78 @@ def headers(*, long: bool) -> Figures:
     return {"headers": total, "of these valid": good}
 
 
+def tensors_header(shapes: dict[str, list[int]]) -> bytes:
+    """The header of a safetensors file of float32."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, shape in shapes.items():
+        stop = start + 4 * int(np.prod(shape))
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(entries).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def tensor_headers(*, long: bool) -> Figures:
+    """The parser of safetensors headers on changed ones; what it accepts, the format's library accepts."""
+    rng = random.Random(11)
+    total, good, compared = 1_000_000 if long else 5_000, 0, 0
+    texts = [tensors_header(shapes) for shapes in ({"x": [2, 3]}, {"x": [2], "y": [4], "z": []}, {})]
+    words = [
+        b'"', b"{", b"}", b"[", b"]", b",", b":", b"-", b"0", b"8", b"9" * 20, b"1e3", b"true", b"null", b"\\",
+        b"\\u0078", b"\\ud800", b"\xff", b"\0", b" ", b"BF16", b"F8_E4M3", b"U8", b'"x":', b"{}",
+        b'"__metadata__":', b'{"dtype":"U8","shape":[0],"data_offsets":[0,0]}',
+    ]  # fmt: skip
+    try:
+        from safetensors import deserialize
+    except ImportError:
+        deserialize = None
+    for i in range(total):
+        text = bytearray(texts[i % len(texts)])
+        data_bytes = 4 * (6, 7, 0)[i % len(texts)]
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            at = rng.randrange(len(text))
+            text[at : at + rng.randrange(3)] = rng.choice(words)
+        try:
+            header = parse_header(bytes(text), data_bytes)
+        except LucidError as error:
+            require("\n" not in str(error), f"not one line: {error!s}")
+            continue
+        good += 1
+        if deserialize is not None and all(t.dtype in ("F32", "BF16", "U8") for t in header.tensors):
+            file = len(text).to_bytes(8, "little") + bytes(text) + bytes(data_bytes)
+            theirs = {name: tuple(tensor["shape"]) for name, tensor in deserialize(file)}
+            require(theirs == {t.name: t.shape for t in header.tensors}, f"read otherwise: {text!r}")
+            compared += 1
+    return {"headers": total, "of these valid": good, "compared with the library": compared}
+
+
+def archive_directories(*, long: bool) -> Figures:
+    """The reader of `.npz` members and their headers on changed archives."""
+    rng = random.Random(13)
+    total, good = 1_000_000 if long else 5_000, 0
+    with folder() as made:
+        files = [data for suffix, data in specimens(made) if suffix == ".npz"]
+    for i in range(total):
+        data = mutate(files[i % len(files)], rng)
+
+        def read(offset: int, count: int, data: bytes = data) -> bytes:
+            require(0 <= count <= 1 << 18, f"{count} bytes were asked for at once")
+            if not 0 <= offset <= offset + count <= len(data):
+                raise FormatError("ends before its data")
+            return data[offset : offset + count]
+
+        try:
+            entries = read_entries(read, len(data))
+        except LucidError as error:
+            require("\n" not in str(error), f"not one line: {error!s}")
+            continue
+        good += 1
+        for member, offset, _ in entries:
+            require(offset + member.packed <= len(data), f"mutation {i}: a member reaches out of the file")
+    return {"archives": total, "of these valid": good}
+
+
 CAMPAIGNS: dict[str, Callable[..., Figures]] = {
     "system calls": system_calls,
     "order of syncs": order_of_syncs,
@@ -509,6 +587,8 @@ CAMPAIGNS: dict[str, Callable[..., Figures]] = {
     "little memory": little_memory,
     "races": races,
     "headers": headers,
+    "tensor headers": tensor_headers,
+    "archive directories": archive_directories,
     "mutations": mutations,
 }
 NEEDS_STRACE = ("system calls", "order of syncs")
