@@ -20,6 +20,7 @@ from lucid.options import Options, in_shell_words
 from lucid.outputs import Target, default_output, is_same_file, stem_of, targets_of
 from lucid.report import OnProgress, Report
 from lucid.run.executor import Executor
+from lucid.shards.folder import ShardFolder
 from lucid_cli import jsonlines
 from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of, tell_notes
 from lucid_cli.request import Request
@@ -171,7 +172,7 @@ class Places:
                 )
             return pool_to(source, task.output, options, on_progress=on_progress, **keywords)
         except BaseException as error:
-            if self.executor is not None or options.resume:
+            if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
                 error.add_note("shards that are done are kept, and the same command goes on with them")
             raise
 

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -119,6 +118,8 @@ class ShardFolder(Resource):
         for path in self.path.iterdir():
             if re.fullmatch(rf"\d{{6,}}(\.\d+)?{re.escape(self._suffix)}", path.name):
                 if path.is_dir() and not path.is_symlink():
+                    import shutil  # seldom needed
+
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
