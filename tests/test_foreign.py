@@ -52,7 +52,7 @@ def test_what_it_is_not(tmp_path, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FormatError) as raised:
         lucid.pool_file(tmp_path / name, tmp_path / "out.npy", size=1)
-    assert str(raised.value).startswith(text)
+    assert text in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -61,7 +61,7 @@ def test_a_stream_is_told_as_well(name):
     content, text = STARTS[name]
     with pytest.raises(FormatError) as raised:
         lucid.pool_file(io.BytesIO(content), io.BytesIO(), size=1)
-    assert str(raised.value).startswith(text)
+    assert text in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_archives_are_told_by_their_members(tmp_path, members, text):
             archive.writestr(name, b"")
     with pytest.raises(FormatError) as raised:
         lucid.pool_file(tmp_path / "x.pt", size=1)
-    assert str(raised.value).startswith(text)
+    assert text in str(raised.value)
     with pytest.raises(FormatError) as raised:
         lucid.pool_file(io.BytesIO((tmp_path / "x.pt").read_bytes()), io.BytesIO(), size=1)
-    assert str(raised.value).startswith(text)
+    assert text in str(raised.value)
 
 
 def test_a_zip_of_npy_files_is_an_npz(tmp_path):

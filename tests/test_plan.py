@@ -68,10 +68,10 @@ def test_blocks_follow_the_chunks():
     assert plan.costs.input_bytes <= BLOCK_BYTES
 
 
-def test_blocks_of_a_part_end_where_chunks_end():
+def test_blocks_of_a_box_end_where_chunks_end():
     shape = (50000, 8, 7, 7)
-    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True).part(
-        slice(1500, 42000)
+    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True).box(
+        (slice(1500, 42000),)
     )
     plan = make_plan(spec, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
     starts = [block.lead[0] for block in plan.blocks()]
@@ -82,11 +82,19 @@ def test_blocks_of_a_part_end_where_chunks_end():
     assert all(a[1] == b[0] for a, b in pairwise(starts))
 
 
-def test_a_part_that_fits_a_block_is_one():
+def test_a_box_that_fits_a_block_is_one():
     spec = ArraySpec("x", (5000, 8, 7, 7), np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True)
-    part = spec.part(slice(1500, 4200))
-    plan = make_plan(part, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
+    box = spec.box((slice(1500, 4200),))
+    plan = make_plan(box, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
     assert [block.lead[0] for block in plan.blocks()] == [(0, 2700)]
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, 0), (1, 2)])
+@pytest.mark.parametrize("shape", [(9, 5, 64, 64), (1, 1, 3000, 2000), (0, 4, 8, 8)])
+def test_blocks_are_counted_without_making_them(offset, shape):
+    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (2, 2, 64, 64), offset=offset)
+    plan = make_plan(spec, make_grid(shape[2:], (7, 3)), 2, 4, max_memory=1 << 18, workers=1)
+    assert plan.block_count == len(list(plan.blocks()))
 
 
 def test_a_chunk_that_does_not_fit_names_the_limit_it_needs():

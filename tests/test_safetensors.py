@@ -69,7 +69,7 @@ def test_the_bytes_are_those_that_the_library_would_write(tmp_path, array):
         f"{dtype}.x": (array * 9).astype(dtype) for dtype in ("u1", "f8", "f2", "i4", "u8", "i8", "?", "f4")
     }
     library.save_file(tensors | {'a\n"é': np.arange(3, dtype="i1")}, tmp_path / "x.safetensors")
-    target = lucid.pool_file(tmp_path / "x.safetensors", size=[1, (2, 3)]).targets[0]
+    target = lucid.pool_file(tmp_path / "x.safetensors", sizes=[1, (2, 3)]).targets[0]
     again = library.save(library.load_file(target), metadata_of(target))
     assert target.read_bytes() == again
     assert int.from_bytes(again[:8], "little") % 8 == 0
@@ -100,7 +100,7 @@ def test_provenance_of_what_is_carried_stays(tmp_path, array):
 def test_two_tensors_of_one_name_are_refused(tmp_path, array):
     library.save_file({"x": array, "x_1x1": np.arange(3)}, tmp_path / "x.safetensors")
     with pytest.raises(DatasetError, match="output would have two tensors 'x_1x1'"):
-        lucid.pool_file(tmp_path / "x.safetensors", size=[1, 2])
+        lucid.pool_file(tmp_path / "x.safetensors", sizes=[1, 2])
 
 
 def test_compression_is_refused(tmp_path, array):
@@ -113,13 +113,15 @@ def test_the_same_bytes_however_it_is_done(tmp_path, rng):
     path = tmp_path / "x.safetensors"
     library.save_file({"x": rng.standard_normal((40, 8, 24, 24)), "y": np.arange(3)}, path, {"a": "b"})
     made = [
-        lucid.pool_file(path, tmp_path / f"{i}.safetensors", size=[3, 24], max_memory=memory, threads=threads)
+        lucid.pool_file(
+            path, tmp_path / f"{i}.safetensors", sizes=[3, 24], max_memory=memory, threads=threads
+        )
         for i, (memory, threads) in enumerate([(1 << 28, 1), (1 << 17, 2), (5000, 3)])
     ]
-    made.append(lucid.pool_file(path, str(tmp_path / "resumed.safetensors"), size=[3, 24], resume=True))
+    made.append(lucid.pool_file(path, str(tmp_path / "resumed.safetensors"), sizes=[3, 24], resume=True))
     shards = [
         lucid.pool_file(
-            path, tmp_path / f"shard{start}.safetensors", size=[3, 24], slice=slice(start, stop)
+            path, tmp_path / f"shard{start}.safetensors", sizes=[3, 24], slice=slice(start, stop)
         ).targets[0]
         for start, stop in [(0, 7), (7, None)]
     ]

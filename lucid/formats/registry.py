@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.contract import Making, Reading, Sink, Source
+from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import (
     is_marked,
     open_regular,
@@ -19,6 +19,7 @@ from lucid.formats.disk.files import (
     refuse_existing_folder,
 )
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
+from lucid.options import Options
 
 #: Bytes by which every format that has a magic is known.
 MAGIC_BYTES = 16
@@ -46,14 +47,14 @@ class Format(NamedTuple):
     #: Of a zip archive, a regular expression for a name in it that tells it from other archives.
     member: str | None = None
 
-    def open(self, path: Path, reading: Reading) -> Source:
+    def open(self, path: Path, options: Options) -> Source:
         """The source for a file of this format."""
-        source: Source = self._load(self.source)(path, reading)
+        source: Source = self._load(self.source)(path, options)
         return source
 
-    def create(self, path: Path, making: Making) -> Sink:
+    def create(self, path: Path, options: Options, *, joins: bool = False) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, making)
+        sink: Sink = self._load(self.sink)(path, options, joins=joins)
         return sink
 
     def refuse_existing(self, target: Path, *, overwrite: bool) -> None:

@@ -159,14 +159,25 @@ class Plan(NamedTuple):
 
     def blocks(self) -> Iterator[Block]:
         """Everything to be written, in order."""
-        shape, h = self.spec.shape, self.lead_axes
-        lengths = (*shape[:h], self.grid.rows.n_out, self.grid.cols.n_out, *shape[h + 2 :])
-        steps = (*self.lead, self.rows, self.cols, *self.trail)
-        # The first sample of a part may lie within a chunk, with which the first block ends, if not with all.
-        first = self.spec.start % steps[0] if steps[0] < lengths[0] else 0
-        before = (first, *[0] * (len(steps) - 1))
-        for spans in _boxes(list(zip(lengths, steps, before, strict=True))):
+        h = self.lead_axes
+        for spans in _boxes(self._steps()):
             yield Block(spans[:h], spans[h], spans[h + 1], spans[h + 2 :])
+
+    @property
+    def block_count(self) -> int:
+        """How many blocks there are; of an array without cells none."""
+        count = 1
+        for length, step, before in self._steps():
+            count *= -(-(length + before) // step) if length else 0
+        return count
+
+    def _steps(self) -> list[tuple[int, int, int]]:
+        """The grid of blocks along every axis of the output: length, step, cells before the first one."""
+        steps = (*self.lead, self.rows, self.cols, *self.trail)
+        # The first cell of a box may lie within a chunk, with which the first block ends, if not with all.
+        offset = (*self.spec.offset, *[0] * len(steps))
+        grid = zip(self.output_shape, steps, offset, strict=False)
+        return [(length, step, first % step if step < length else 0) for length, step, first in grid]
 
     def _pieces_of(self, block: Block) -> Iterator[Piece]:
         rows, cols = self.grid.rows, self.grid.cols

@@ -35,14 +35,21 @@ from lucid.errors import FormatError, LucidError
 from lucid.formats.npy import read_header
 from lucid.formats.npz.members import read_entries
 from lucid.formats.safetensors.header import parse_header
+from lucid.options import Options
 from lucid.report import peak_memory_bytes
-from lucid_cli import worker
-from lucid_cli.worker import Worker
+from lucid.run import process as native
+from lucid.run.process import Process
+from lucid_cli.batch import pool_to
 
 ROOT = Path(__file__).parents[2]
 #: The figures of the last long run of each campaign.
 FIGURES = Path(__file__).with_name("figures.json")
 COMMAND = str(Path(sys.executable).parent / "lucid-pool")
+#: The command with spans of a few samples, so that a small input has several.
+IN_SPANS = (
+    "import sys; from lucid.shards import spans; spans.SPAN_BYTES = 1 << 16;"
+    "from lucid_cli.main import main; sys.argv[0] = 'lucid-pool'; main()"
+)
 #: System calls by which an output comes to be.
 CALLS = ("write", "pwrite64", "fsync", "rename", "link", "unlink", "ftruncate", "fallocate")
 Figures = dict[str, Any]
@@ -57,7 +64,8 @@ class Case:
 
     def __init__(self, folder: Path, source: str, target: str, *options: str) -> None:
         self.folder, self.source, self.target = folder, folder / source, folder / target
-        self.args = [COMMAND, source, "-s", "2", "-o", target, "-f", "-q", *options]
+        command = [sys.executable, "-c", IN_SPANS] if "--resume" in options else [COMMAND]
+        self.args = [*command, source, "-s", "2", "-o", target, "-f", "-q", *options]
         rng = np.random.default_rng(1)
         x = rng.standard_normal((60, 8, 12, 12)).astype("f4")
         if source.endswith(".npy"):
@@ -410,7 +418,7 @@ def kept(path: Path, number: int) -> Path:
 def mutations(*, long: bool) -> Figures:
     """Valid files with bytes changed, in a process that may crash, hang or run out of memory."""
     rng = random.Random(7)
-    worker.HANG_SECONDS = 3.0
+    native.HANG_SECONDS = 3.0
     total, counts = (
         20_000 if long else 250,
         {"refused": 0, "pooled": 0, "crashes of the library": 0, "hangs of it": 0},
@@ -420,16 +428,15 @@ def mutations(*, long: bool) -> Figures:
         out = made / "out"
         out.mkdir()
         before, peak = peak_memory_bytes(), 0
-        with Worker() as process:
+        options = Options(size=2, max_memory=1 << 22)
+        with Process() as process:
             for i in range(total):
                 suffix, data = files[i % len(files)]
                 path = made / f"m{suffix}"
                 path.write_bytes(mutate(data, rng))
                 target = out / f"y{suffix}"
                 try:
-                    report = process.pool_file(
-                        str(path), str(target), size=2, max_memory=1 << 22, on_progress=None
-                    )
+                    report = process.call(pool_to, str(path), str(target), options, options=options)
                 except (LucidError, MemoryError) as error:
                     require("\n" not in str(error), f"not one line: {error!s}")
                     crashed = "crashed the process" in str(error)
@@ -443,7 +450,7 @@ def mutations(*, long: bool) -> Figures:
                     peak = max(peak, report.peak_memory_bytes)
                 for left in out.iterdir():
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        # The forked worker begins with what this process has loaded.
+        # The forked process begins with what this process has loaded.
         require(peak < before + (400 << 20), f"a mutation took {peak} bytes, from {before}")
     return {"mutated files": total, **{f"of these {k}": v for k, v in counts.items()}, "peak MiB": peak >> 20}
 

@@ -7,7 +7,6 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ from lucid.formats.contract import Region
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
+
+#: What a file system says to a call that it does not know.
+_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 Array = npt.NDArray[Any]
 
@@ -99,7 +101,7 @@ def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 
 def digest(*facts: object) -> str:
     """A short name for facts: equal for equal ones."""
-    import hashlib  # takes 2 ms to load
+    import hashlib  # seldom needed
 
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -188,12 +190,12 @@ def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
     base, length, step = 0, 1, 1
     outer: list[range] = []
-    goes_on = True  # the run takes in whole axes, and the first that is cut
-    for part, whole in zip(reversed(region), reversed(shape), strict=True):
-        count = part.stop - part.start
+    goes_on = True  # the run takes in whole axes, and the first that is not
+    for own, whole in zip(reversed(region), reversed(shape), strict=True):
+        count = own.stop - own.start
         if count == 0:
             return
-        base += part.start * step
+        base += own.start * step
         if goes_on:
             length, goes_on = length * count, count == whole
         else:
@@ -226,6 +228,9 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:  # as of folders on CIFS, and of anything on some FUSE
+            raise
     finally:
         os.close(descriptor)
 
@@ -248,7 +253,6 @@ class Replacement:
     def create(self) -> int:
         """A descriptor of what is new, locked; of a file for reading and writing."""
         self._refuse()
-        remove_stale(self.target.parent)
         try:
             descriptor = self._make()
         except OSError as error:
@@ -303,7 +307,6 @@ class Replacement:
                 os.unlink(self.path)
 
 
-@cache  # a batch looks at each folder once
 def remove_stale(folder: Path) -> None:
     """Remove temporary files and folders in a folder that no run has locked any more."""
     try:
@@ -316,7 +319,7 @@ def remove_stale(folder: Path) -> None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    import shutil  # takes 3 ms to load
+                    import shutil  # seldom needed
 
                     shutil.rmtree(folder / name)
                 else:
@@ -329,9 +332,9 @@ def _link(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in (errno.EPERM, errno.EACCES, *_UNKNOWN):
             raise
-        # A file system without hard links, such as FAT: nothing closes the gap there.
+        # A file system without hard links, such as FAT or SMB: nothing closes the gap there.
         if target.exists():
             raise FileExistsError from None
         os.rename(path, target)

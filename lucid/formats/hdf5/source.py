@@ -14,12 +14,13 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Reading, Region, Source, shape_of, size_of
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
 from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, reason
 from lucid.formats.hdf5.types import is_unnamed, numbers_of, read_through, unwritten_of
+from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
 #: at all: deflate shrinks to a thousandth at best.
@@ -33,8 +34,8 @@ MOST_USER_BLOCK = 1 << 20
 class Hdf5Source(Source):
     """An HDF5 file; its arrays are named by their paths."""
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self._descriptor = open_regular(path)
         self._watch = Watch(self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
@@ -51,9 +52,9 @@ class Hdf5Source(Source):
         try:
             every = list(datasets(self.file))
             fitting = [(name, d) for name, d in every if rank_of(d) == rank]
-            kinds = [numbers_of(d, self.reading.input_numbers) for _, d in fitting]
+            kinds = [numbers_of(d, self.options.input_dtype) for _, d in fitting]
             found = [
-                spec_of(name, d, *kind, self.reading)
+                spec_of(name, d, *kind, self.options)
                 for (name, d), kind in zip(fitting, kinds, strict=True)
                 if kind is not None
             ]
@@ -84,13 +85,13 @@ class Hdf5Source(Source):
         ]
         return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The datasets with an attribute that says what they are made of."""
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The datasets with an attribute that says what they are means of."""
         try:
             for name, dataset in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
-                    yield spec_of(name, dataset, *kind, self.reading), str(dataset.attrs[PROVENANCE])
+                    yield spec_of(name, dataset, *kind, self.options), str(dataset.attrs[PROVENANCE])
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
 
@@ -120,7 +121,7 @@ class Hdf5Source(Source):
         with self._lock:
             if name not in self._places:
                 dataset = self.file[encoded(name)]
-                kind = numbers_of(dataset, self.reading.input_numbers)
+                kind = numbers_of(dataset, self.options.input_dtype)
                 self._places[name] = None if kind is None else place_of(self.file, dataset, kind[1])
             return self._places[name]
 
@@ -174,7 +175,7 @@ def rank_of(dataset: h5py.Dataset) -> int:
 
 
 def spec_of(
-    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], reading: Reading
+    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], options: Options
 ) -> ArraySpec:
     """Describe a dataset.
 
@@ -188,7 +189,7 @@ def spec_of(
     """
     creation = dataset.id.get_create_plist()
     is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
-    if is_elsewhere and not reading.allow_external:
+    if is_elsewhere and not options.allow_external:
         raise DatasetError(
             f"dataset {name} keeps its elements in other files, which only --allow-external reads"
         )

@@ -1,4 +1,4 @@
-"""A `.npz` archive in the making.
+"""A `.npz` archive in the options.
 
 Stored members have their place from the first moment on, so regions are written there, from any thread. Means
 that are to be deflated wait in a spool; they are deflated at the end and stand last in the file, though not
@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError, FormatError
-from lucid.formats.compression import parse_compression
-from lucid.formats.contract import Array, Making, Pooled, Region, Sink, Source
+from lucid.formats.contract import Array, Pooled, Region, Sink, Source
 from lucid.formats.disk.files import Replacement, claim, read_at, write_at, write_region
+from lucid.formats.disk.spool import Spool
 from lucid.formats.npy import header_of
 from lucid.formats.npz.directory import (
     DEFLATED,
@@ -31,6 +32,7 @@ from lucid.formats.npz.directory import (
 )
 from lucid.formats.npz.members import SUFFIX, Entry, name_of_array
 from lucid.formats.npz.source import NpzSource
+from lucid.options import Options
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20
@@ -50,18 +52,18 @@ class _Made(NamedTuple):
 
 
 class NpzSink(Sink):
-    """A `.npz` archive in the making."""
+    """A `.npz` archive in the options."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        self._compression = parse_compression(making.compression)
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        self._compression = parse_compression(options.compression)
         if self._compression is not None and self._compression.name not in ("none", "gzip"):
             raise ArgumentError(
-                f"`compression` is {making.compression!r}; .npz files have none, or gzip (deflate)"
+                f"`compression` is {options.compression!r}; .npz files have none, or gzip (deflate)"
             )
-        self._file = Replacement(path, overwrite=making.overwrite)
-        self._spool_file = Replacement(path, overwrite=True, suffix=".spool")
-        self._descriptor = self._spool = -1
+        self._file = Replacement(path, overwrite=options.overwrite)
+        self._spool: Spool | None = None
+        self._descriptor = -1
         self._members: list[_Made] = []
         self._places: dict[str, tuple[int, int]] = {}
 
@@ -87,19 +89,20 @@ class NpzSink(Sink):
                 self._end = start + made.member.packed
         claim(self._descriptor, self._end)
         if spooled:
-            self._spool = self._spool_file.create()
-            claim(self._spool, spooled)
+            self._spool = Spool(self._file.target.parent)
+            claim(self._spool.file.fileno(), spooled)
         for made in self._members:
             if made.pooled is None:
                 self._carry(made, source)
             elif made.member.method == DEFLATED:
-                self._places[made.pooled.name] = (self._spool, made.start)
+                assert self._spool is not None
+                self._places[made.pooled.name] = (self._spool.file.fileno(), made.start)
             else:
                 self._places[made.pooled.name] = (self._descriptor, made.start + len(made.header))
 
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_Made]:
         """What will be in the archive, in the order of the source."""
-        carries = self.making.carry and not any(array.is_part for array in pooled)
+        carries = self.options.carry and not any(array.is_shard for array in pooled)
         by_source: dict[str, list[Pooled]] = {}
         for array in pooled:
             by_source.setdefault(array.source.name, []).append(array)
@@ -176,12 +179,13 @@ class NpzSink(Sink):
     def _finish_deflated(self, made: _Made) -> Member:
         """Deflate a member from the spool to the end of the file."""
         assert made.pooled is not None
+        assert self._spool is not None
         offset, level = self._end, self._compression.level if self._compression else None
         self._end += len(local_header(made.member))
         start, crc = self._end, zlib.crc32(made.header)
         deflater = zlib.compressobj(-1 if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS)
         self._append(deflater.compress(made.header))
-        for _, block in _blocks(self._spool, made.start, made.pooled.nbytes):
+        for _, block in _blocks(self._spool.file.fileno(), made.start, made.pooled.nbytes):
             crc = zlib.crc32(block, crc)
             self._append(deflater.compress(block))
         self._append(deflater.flush())
@@ -196,11 +200,11 @@ class NpzSink(Sink):
     def close(self) -> None:
         """Remove the file unless it was committed, and the spool."""
         self._file.abort()
-        self._spool_file.abort()
-        for descriptor in (self._descriptor, self._spool):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._descriptor = self._spool = -1
+        if self._spool is not None:
+            self._spool.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def _blocks(descriptor: int, start: int, count: int) -> Iterator[tuple[int, bytearray]]:

@@ -10,15 +10,17 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from lucid.errors import DatasetError, DTypeError, FileError, FormatError
-from lucid.formats.contract import Array, ArraySpec, Reading, Region, Source, named
+from lucid.formats.contract import Array, ArraySpec, Region, Source, named
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, write_at
 from lucid.formats.npy import Header, read_elements, spec_of
 from lucid.formats.npz.directory import STORED
 from lucid.formats.npz.members import SUFFIX, Entry, name_of_array, read_entries
+from lucid.options import Options
 
 #: Bytes inflated at once.
 STEP_BYTES = 1 << 18
@@ -27,8 +29,8 @@ STEP_BYTES = 1 << 18
 class NpzSource(Source):
     """A `.npz` archive; its arrays are named by its members, without the suffix."""
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self.descriptor = open_regular(path)
         self._watch = Watch(self.descriptor)
         self._spool = _Spool(self.descriptor)
@@ -54,7 +56,7 @@ class NpzSource(Source):
                 refused += [f"{name[:80]!r} holds Python objects"] if member.name.endswith(SUFFIX) else []
                 continue
             try:
-                found.append(spec_of(header, self.reading.input_numbers, rank, name))
+                found.append(spec_of(header, self.options.input_dtype, rank, name))
             except (DatasetError, DTypeError) as error:
                 refused.append(f"{name[:80]!r} {error}")
         if not found:
@@ -72,14 +74,13 @@ class NpzSource(Source):
         """A digest of what the directory says of them."""
         return digest(self._watch.state, [self._arrays[spec.name].member for spec in specs])
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The arrays whose headers have a comment with what they are made of."""
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The arrays, with what a comment in their headers says; those of a whole output say nothing."""
         for name, entry in self._arrays.items():
-            if entry.header is not None and entry.header.comment:
-                yield (
-                    spec_of(entry.header, "bfloat16", len(entry.header.shape), name),
-                    entry.header.comment,
-                )
+            if entry.header is not None:
+                with suppress(DTypeError):
+                    spec = spec_of(entry.header, "bfloat16", len(entry.header.shape), name)
+                    yield spec, entry.header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""

@@ -1,4 +1,4 @@
-"""A safetensors file in the making.
+"""A safetensors file in the options.
 
 All shapes are known before the first mean is, so the header is written at once and the means go to their
 places from any thread: unlike by the format's library, a file larger than memory can be written.
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lucid.errors import ArgumentError
-from lucid.formats.contract import PROVENANCE, Array, Making, Pooled, Region, Sink, Source
+from lucid.formats.contract import PROVENANCE, Array, Pooled, Region, Sink, Source
 from lucid.formats.disk.files import Replacement, claim, read_at, write_at, write_region
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
 from lucid.formats.safetensors.source import SafetensorsSource, name_of_array, provenance_of
+from lucid.options import Options
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20
@@ -22,13 +23,13 @@ _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
 
 
 class SafetensorsSink(Sink):
-    """A safetensors file in the making."""
+    """A safetensors file in the options."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        if making.compression not in ("keep", "none"):
-            raise ArgumentError(f"`compression` is {making.compression!r}; safetensors files have none")
-        self._file = Replacement(path, overwrite=making.overwrite)
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        if options.compression not in ("keep", "none"):
+            raise ArgumentError(f"`compression` is {options.compression!r}; safetensors files have none")
+        self._file = Replacement(path, overwrite=options.overwrite)
         self._descriptor = -1
         self._offsets: dict[str, int] = {}
 
@@ -37,7 +38,7 @@ class SafetensorsSink(Sink):
         tensors = {array.name: _tensor(array) for array in pooled}
         carried: dict[str, Tensor] = {}
         metadata: dict[str, str] = {}
-        carries = self.making.carry and not any(array.is_part for array in pooled)
+        carries = self.options.carry and not any(array.is_shard for array in pooled)
         if carries and isinstance(source, SafetensorsSource):
             replaced = {array.source.name for array in pooled}
             carried = {t.name: t for t in source.header.tensors if name_of_array(t) not in replaced}

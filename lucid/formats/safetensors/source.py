@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from lucid.errors import DatasetError
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Reading, Region, Source, named
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at
 from lucid.formats.npy import read_elements
 from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
+from lucid.options import Options
 from lucid.pooling.dtypes import storage
 
 
 class SafetensorsSource(Source):
     """A safetensors file; its arrays are named by its tensors."""
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self.descriptor = open_regular(path)
         self._watch = Watch(self.descriptor)
         try:
@@ -59,8 +60,8 @@ class SafetensorsSource(Source):
         """A digest of what the header says of them."""
         return digest(self._watch.state, self.offset, [self._tensors[spec.name] for spec in specs])
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The tensors of which `__metadata__` says what they are made of."""
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The tensors of which `__metadata__` says what they are means of."""
         for name, facts in provenance_of(self.header.metadata).items():
             tensor = self._tensors.get(f"/{name}")
             if tensor is not None and tensor.dtype in NUMBERS:

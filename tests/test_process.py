@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
-from lucid.errors import DatasetError, FileError, FormatError
-from lucid_cli import worker
-from lucid_cli.worker import Worker
+from lucid.errors import DatasetError, FileError, FormatError, LucidError
+from lucid.options import Options
+from lucid.run import process
+from lucid.run.process import Process
+from lucid_cli.batch import pool_to
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
 
@@ -38,6 +40,11 @@ def make_big(path, samples=6000):
         h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, creation)
 
 
+def pool(process, source, target, on_progress=None, **options):
+    checked = Options(size=2, **options)
+    return process.call(pool_to, source, target, checked, options=checked, on_progress=on_progress)
+
+
 def workers_of(process):
     listed = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
@@ -53,27 +60,56 @@ def wait_for(folder, pattern, process):
 
 def test_calls_events_and_errors(folder):
     seen = []
-    with Worker() as one:
-        report = one.pool_file("a.h5", "y.h5", size=2, on_progress=seen.append)
+    with Process() as one:
+        report = pool(one, "a.h5", "y.h5", on_progress=seen.append)
         assert report.datasets[0].output_shape == (2, 2, 2, 2)
         assert seen[-1].done_bytes == seen[-1].total_bytes == 2 * 2 * 16 * 8
         with pytest.raises(DatasetError, match="has no dataset 'z'"):
-            one.pool_file("a.h5", "z.h5", size=2, datasets=["z"], on_progress=None)
+            pool(one, "a.h5", "z.h5", datasets=["z"])
         first = one._process.pid
-        one.pool_file("b.h5", "z.h5", size=2, on_progress=None)
+        pool(one, "b.h5", "z.h5")
         assert one._process.pid == first
         ended = one.stop()
     assert not one.has_crashed, ended
 
 
+def raising(kind):
+    raise kind("two\nlines")
+
+
+def test_what_nobody_foresaw_is_one_line(folder, capfd):
+    with Process() as one:
+        first = one.start() and one._process.pid
+        with pytest.raises(LucidError, match=r"^KeyError 'two.nlines'; nobody foresaw this"):
+            one.call(raising, KeyError, options=Options())
+        with pytest.raises(BrokenPipeError):  # of a function's own, such as standard output's
+            one.call(raising, BrokenPipeError, options=Options())
+        assert one._process.pid == first
+        assert list(one.run(abs, [1, -2], lambda: None)) == [1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_that_nobody_listens_to_any_more_ends_without_a_word(folder, capfd):
+    """As when a signal ends the command just before the result is sent."""
+    one = Process()
+    pipe = one.start()
+    pipe.send((time.sleep, (0.3,), {}, Options(), False))
+    time.sleep(0.1)
+    started = one._process
+    pipe.close()
+    started.join(5)
+    assert started.exitcode == 0
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_hang_is_given_up(folder, monkeypatch):
-    monkeypatch.setattr(worker, "HANG_SECONDS", 0.5)
-    with Worker() as one:
+    monkeypatch.setattr(process, "HANG_SECONDS", 0.5)
+    with Process() as one:
         one.start()
         os.kill(one._process.pid, signal.SIGSTOP)
         with pytest.raises(FileError, match="neither read nor wrote"):
-            one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
-        assert one.pool_file("a.h5", "y.h5", size=2, on_progress=None)
+            pool(one, "a.h5", "y.h5")
+        assert pool(one, "a.h5", "y.h5")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")
@@ -122,9 +158,9 @@ def test_a_chunk_that_grows_beyond_memory(folder, monkeypatch):
     next(p for p in Path("x.zarr", "c").rglob("*") if p.is_file()).write_bytes(
         part * 64
     )  # 4 GiB of zeros in 4 MB
-    monkeypatch.setattr(worker, "MARGIN_BYTES", 1 << 28)
-    with Worker() as one:
+    monkeypatch.setattr(process, "MARGIN_BYTES", 1 << 28)
+    with Process() as one:
         with pytest.raises(FormatError, match="a chunk grows beyond all memory when it is decoded"):
-            one.pool_file("x.zarr", "y.zarr", size=2, on_progress=None)
+            pool(one, "x.zarr", "y.zarr")
         # The same process does the next one.
-        assert one.pool_file("a.h5", "z.h5", size=2, on_progress=None).targets[0].exists()
+        assert pool(one, "a.h5", "z.h5").targets[0].exists()

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -14,19 +13,26 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, ExistsError, FileError, LucidError
-from lucid.report import DatasetReport, Report
+from lucid.shards import folder, spans
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra dask)")
-from lucid import cluster  # noqa: E402  (needs it)
-
-#: Small tasks, so that small inputs have many.
-TASK_BYTES = 1 << 16
+from lucid.run.dask import Dask, connect  # noqa: E402  (needs it)
 
 
 @pytest.fixture(scope="module")
 def client():
-    with cluster.connect("local", workers=2) as connected:
+    with connect("local", workers=2) as cluster, cluster._client() as connected:
         yield connected
+
+
+@pytest.fixture(autouse=True)
+def small_spans(monkeypatch):
+    """So that small inputs have many."""
+    monkeypatch.setattr(spans, "SPAN_BYTES", 1 << 16)
+
+
+def pool_on(client, source, target=None, **options):
+    return lucid.pool_file(source, target, executor=Dask(client), **options)
 
 
 @pytest.fixture
@@ -44,18 +50,18 @@ def source(tmp_path, rng):
 
 @pytest.fixture
 def done(monkeypatch):
-    """What tasks did, run by run."""
-    told = []
-    run = cluster._run
+    """The spans that were sent to the cluster, run by run."""
+    sent = []
+    run = Dask.run
 
-    def watched(*args):
-        told.append([])
-        for one in run(*args):
-            told[-1].append(one)
-            yield one
+    def watched(self, task, items, wait):
+        sent.append([])
+        for item, result in zip(items, run(self, task, items, wait), strict=True):
+            sent[-1].append(item)
+            yield result
 
-    monkeypatch.setattr(cluster, "_run", watched)
-    return told
+    monkeypatch.setattr(Dask, "run", watched)
+    return sent
 
 
 def shards_beside(path):
@@ -67,25 +73,23 @@ def left_beside(path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 3}, {"size": [1, (2, 3)], "flatten": True}], ids=["one", "flat"]
+    "options", [{"size": 3}, {"sizes": [1, (2, 3)], "flatten": True}], ids=["one", "flat"]
 )
 def test_hdf5(client, source, tmp_path, options, done):
     one = lucid.pool_file(source, tmp_path / "one.h5", **options)
-    two = cluster.pool_file_on(client, source, tmp_path / "two.h5", task_bytes=TASK_BYTES, **options)
+    two = pool_on(client, source, tmp_path / "two.h5", **options)
     assert one.targets[0].read_bytes() == two.targets[0].read_bytes()
     assert [d.output_shape for d in two.datasets] == [d.output_shape for d in one.datasets]
     assert two.input_bytes == one.input_bytes
     assert len(done[0]) > 10
-    assert not any(task.was_there for task in done[0])
+    assert two.threads == 2
     assert not left_beside(source)
 
 
 def test_npy_of_several_sizes(client, tmp_path, rng):
     np.save(tmp_path / "x.npy", np.asfortranarray(rng.standard_normal((90, 4, 9, 9))))
-    one = lucid.pool_file(tmp_path / "x.npy", tmp_path / "one-{size}.npy", size=[1, 2])
-    two = cluster.pool_file_on(
-        client, tmp_path / "x.npy", tmp_path / "two-{size}.npy", size=[1, 2], task_bytes=TASK_BYTES
-    )
+    one = lucid.pool_file(tmp_path / "x.npy", tmp_path / "one-{size}.npy", sizes=[1, 2])
+    two = pool_on(client, tmp_path / "x.npy", tmp_path / "two-{size}.npy", sizes=[1, 2])
     assert [p.read_bytes() for p in one.targets] == [p.read_bytes() for p in two.targets]
 
 
@@ -100,7 +104,7 @@ def test_zarr(client, tmp_path, rng, suffix):
     root.create_array("labels", data=np.arange(300))
     one = lucid.pool_file(tmp_path / "x.zarr", tmp_path / f"one{suffix}", size=2).targets[0]
     two = tmp_path / f"two{suffix}"
-    cluster.pool_file_on(client, tmp_path / "x.zarr", two, size=2, task_bytes=TASK_BYTES)
+    pool_on(client, tmp_path / "x.zarr", two, size=2)
     assert files_of(one) == files_of(two)
 
 
@@ -109,8 +113,8 @@ def test_an_input_behind_a_url(client, tmp_path, rng):
     zarr.save_array(tmp_path / "x.zarr", rng.standard_normal((300, 4, 9, 9)))
     url = (tmp_path / "x.zarr").as_uri()
     one = lucid.pool_file(url, tmp_path / "one.npy", size=2).targets[0]
-    (tmp_path / ".two.npy.x.0123456789ab.shards").mkdir()  # of another output, which stays
-    two = cluster.pool_file_on(client, url, tmp_path / "two.npy", size=2, task_bytes=TASK_BYTES).targets[0]
+    (tmp_path / ".two.npy.x.shards").mkdir()  # of another output, which stays
+    two = pool_on(client, url, tmp_path / "two.npy", size=2).targets[0]
     assert one.read_bytes() == two.read_bytes()
     assert len(left_beside(two)) == 1
 
@@ -130,20 +134,20 @@ def test_a_worker_killed_in_the_middle(client, source, tmp_path, done, monkeypat
             os.kill(killed[0], signal.SIGKILL)
             before.update(shards_beside(source))
 
-    def merge(*args, **options):
-        after.update(shards_beside(source))
-        return lucid.merge_files(*args, **options)
+    join = folder.join
 
-    monkeypatch.setattr(cluster, "merge_files", merge)
+    def watched(*args):
+        after.update(shards_beside(source))
+        return join(*args)
+
+    monkeypatch.setattr(folder, "join", watched)
     two = tmp_path / "two.h5"
-    cluster.pool_file_on(client, source, two, size=3, task_bytes=TASK_BYTES, on_progress=kill)
+    pool_on(client, source, two, size=3, on_progress=kill)
     assert killed
     assert one.read_bytes() == two.read_bytes()
-    (tasks,) = done
     assert len(before) > 2
     # Results that the worker had not told yet are asked for again, but their shards are not made again.
     assert all(after[shard] == inode for shard, inode in before.items())
-    assert sorted(task.span for task in tasks) == sorted({task.span for task in tasks})
     assert not left_beside(source)
 
 
@@ -156,17 +160,19 @@ def test_what_was_done_is_not_done_again(client, source, tmp_path, done):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cluster.pool_file_on(client, source, two, size=3, task_bytes=TASK_BYTES, on_progress=interrupt)
+        pool_on(client, source, two, size=3, on_progress=interrupt)
     assert not two.exists()
     (folder,) = left_beside(source)
-    # What starts with a dot was still being written when the run was interrupted.
-    before = sum(not path.name.startswith(".") for path in folder.iterdir())
-    # Other options are another run, and do not take up these shards.
-    cluster.pool_file_on(client, source, tmp_path / "other.h5", size=2, task_bytes=TASK_BYTES)
-    assert not any(task.was_there for task in done[1])
-    cluster.pool_file_on(client, source, two, size=3, task_bytes=TASK_BYTES)
+    before = len(list(folder.glob("[0-9]*")))
+    with pytest.raises(FileError, match=r"cannot be resumed: .* is of other `size`"):
+        pool_on(client, source, two, size=2)
+    # Here or on a cluster, it is the same work.
+    with pytest.raises(KeyboardInterrupt):
+        lucid.pool_file(source, two, size=3, resume=True, on_progress=interrupt)
+    assert len(list(folder.glob("[0-9]*"))) >= before
+    pool_on(client, source, two, size=3)
     assert before > 5
-    assert sum(task.was_there for task in done[2]) >= before
+    assert len(done[-1]) < 30
     assert one.read_bytes() == two.read_bytes()
     assert not left_beside(source)
 
@@ -175,11 +181,13 @@ def test_outputs_that_are_there(client, source, tmp_path, done):
     target = tmp_path / "y.h5"
     target.write_bytes(b"mine")
     with pytest.raises(ExistsError):
-        cluster.pool_file_on(client, source, target, size=3)
-    assert cluster.pool_file_on(client, source, target, size=3, resume=True).skipped
+        pool_on(client, source, target, size=3)
+    with pytest.raises(ExistsError, match="it is not this run's"):
+        pool_on(client, source, target, size=3, resume=True)
     assert target.read_bytes() == b"mine"
-    cluster.pool_file_on(client, source, target, size=3, overwrite=True)
+    pool_on(client, source, target, size=3, overwrite=True)
     assert h5py.is_hdf5(target)
+    assert pool_on(client, source, target, size=3, resume=True).skipped
     assert len(done) == 1
 
 
@@ -190,16 +198,10 @@ def test_a_failure_is_one_error_and_keeps_the_shards(client, source, tmp_path):
         file.seek(chunk.byte_offset)
         file.write(b"\xff" * 64)
     with pytest.raises(LucidError) as raised:
-        cluster.pool_file_on(client, source, tmp_path / "y.h5", size=3, task_bytes=TASK_BYTES)
+        pool_on(client, source, tmp_path / "y.h5", size=3)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "y.h5").exists()
     assert left_beside(source)
-
-
-def test_a_shard_that_changed_is_noticed(client, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "_checksum", lambda path: "other")
-    with pytest.raises(FileError, match="is not what its worker wrote"):
-        cluster.pool_file_on(client, source, tmp_path / "y.h5", size=3)
 
 
 def test_what_cannot_be_done(client, tmp_path):
@@ -208,30 +210,7 @@ def test_what_cannot_be_done(client, tmp_path):
 
     zarr.save_array(f"memory://{tmp_path.name}/x.zarr", np.ones((2, 1, 2, 2)))
     with pytest.raises(ArgumentError, match="is a URL"):
-        cluster.pool_file_on(client, f"memory://{tmp_path.name}/x.zarr", size=1)
-
-
-@pytest.mark.parametrize(
-    ("length", "chunk", "pooled_chunk", "samples"),
-    [
-        (1000, 1, 1, 10),
-        (1000, 7, 7, 14),
-        (1000, 300, 300, 300),
-        (1000, 1, 8, 16),
-        (1000, 5, 500, 10),
-        (3, 1, 9, 3),
-    ],
-)
-def test_spans_are_whole_chunks(length, chunk, pooled_chunk, samples):
-    shape = (length, 1, 10, 10)
-    dataset = DatasetReport(
-        "/x", shape, "uint8", Path("y"), "/x", shape, "uint8", 100 * length, 1, 1, 1, chunk, pooled_chunk
-    )
-    plan = Report(Path("x"), (Path("y"),), (dataset,), 0, 0, 0, 0, 1, 1, 1, dry_run=True)
-    spans = cluster.spans_of(plan, 1000)
-    assert spans[0] == (0, min(samples, length))
-    assert spans[-1][1] == length
-    assert all(a[1] == b[0] for a, b in pairwise(spans))
+        pool_on(client, f"memory://{tmp_path.name}/x.zarr", size=1)
 
 
 class TestCommand:
@@ -247,7 +226,7 @@ class TestCommand:
         [
             (["-", "--dask", "local"], "--dask needs files"),
             (["x.h5", "--dask", "local", "-o", "-"], "--dask needs files"),
-            (["x.h5", "--dask", "local", "--slice", "0:9"], "--dask cuts slices itself"),
+            (["x.h5", "--dask", "local", "--slice", "0:9"], "--dask divides the work itself"),
         ],
     )
     def test_mistakes(self, command, source, args, text):

@@ -1,8 +1,8 @@
 """A process of its own for native code that a hostile file can crash, or send round in circles.
 
-The parent sends calls of `pool_file` and gets events and a result through pipes. A crash, a
+The parent sends calls of functions and gets events and results through a pipe. A crash, a
 kill for want of memory or a hang of the HDF5 library then costs one input, and a signal to the command is
-answered at once, though the library listens to none. One worker serves all inputs of a
+answered at once, though the library listens to none. One process serves all inputs of a
 batch; forked on Linux, it takes a few milliseconds to start.
 """
 
@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from lucid.errors import FileError, LucidError
-from lucid.job import DEFAULT_MAX_MEMORY, pool_file
-from lucid.parallel import available_cpus
-from lucid.report import Progress, Report
+from lucid.errors import FileError, LucidError, unexpected
+from lucid.options import Options
+from lucid.report import Progress
+from lucid.run.executor import Item, Result
 
-#: Seconds without an event, a byte read or a byte written, after which a worker is taken to hang.
+#: Seconds without an event, a byte read or a byte written, after which a process is taken to hang.
 HANG_SECONDS = 60.0
 #: Memory that a call may take beyond `max_memory`, and for each thread: far more than any needs. Some of the
 #: codecs of HDF5 and Zarr know no limit, and a chunk of a megabyte may hold a hundred gigabytes of zeros.
@@ -33,12 +33,14 @@ MARGIN_BYTES, THREAD_BYTES = 8 << 30, 256 << 20
 _SET_LIMIT = resource.getrlimit(resource.RLIMIT_AS)[0]
 #: Seconds between events.
 PROGRESS_SECONDS = 0.1
-#: Seconds that a worker has to clean up.
+#: Seconds that a process has to clean up.
 STOP_SECONDS = 0.8
 
 
-class Worker:
+class Process:
     """The parent's end; the process is started when there is work and again after a crash."""
+
+    threads = None
 
     def __init__(self) -> None:
         #: Whether any process ended without cleaning up.
@@ -46,35 +48,49 @@ class Worker:
         self._process: BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
 
-    def pool_file(self, *args: Any, on_progress: Callable[[Progress], None] | None, **options: Any) -> Report:
-        """Call `lucid.pool_file` in the worker.
+    def call(
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        options: Options,
+        on_progress: Callable[[Progress], None] | None = None,
+        **keywords: Any,
+    ) -> Result:
+        """Call a function in the process, with the memory that these options may need.
 
         Raises
         ------
         LucidError
-            As `lucid.pool_file`; a FileError if the worker crashed or hung.
+            As the function; a FileError if the process crashed or hung.
 
         """
         pipe = self._pipe or self.start()
         try:
-            pipe.send((args, options, on_progress is not None))
+            pipe.send((function, args, keywords, options, on_progress is not None))
             while True:
                 self._wait(pipe)
                 kind, value = pipe.recv()
                 if kind == "progress":
                     if on_progress is not None:
                         on_progress(value)
-                elif kind == "report":
+                elif kind == "result":
                     return value  # type: ignore[no-any-return]
                 else:
-                    raise value
-        except LucidError:
-            raise
+                    raise _Raised(value)
+        except _Raised as raised:
+            raise raised.error from None
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise FileError(f"crashed the process that read it: {self.stop(has_ended=True)}") from None
         except BaseException:
             self.stop()
             raise
+
+    def run(
+        self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
+    ) -> Iterator[Result]:
+        """Do a task for every item, as an `Executor`."""
+        for item in items:
+            yield self.call(task, item, options=getattr(task, "options", Options()))
 
     def start(self) -> "Connection[Any, Any]":
         """Start the process, before there is work for it or after it crashed; its pipe."""
@@ -89,7 +105,7 @@ class Worker:
         return self._pipe
 
     def _wait(self, pipe: "Connection[Any, Any]") -> None:
-        """Wait for an answer, as long as the worker shows signs of life."""
+        """Wait for an answer, as long as the process shows signs of life."""
         life, since = "", time.monotonic()
         while not pipe.poll(min(1.0, HANG_SECONDS)):
             now = self._signs_of_life()
@@ -134,15 +150,23 @@ class Worker:
             return "killed, as the system does when memory runs out"
         return signal.Signals(-code).name if code < 0 else f"status {code}"
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> "Process":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
 
+class _Raised(Exception):  # noqa: N818  (a carrier, not an error)
+    """What a function raised, apart from what goes wrong on the way to it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None:
-    """The worker's end: do one call after the other until there are no more."""
+    """The process's end: do one call after the other until there are no more, or nobody listens."""
     parents.close()  # else the parent's end would stay open with the parent gone
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -153,18 +177,27 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     sys.unraisablehook = lambda _: None
     while True:
         try:
-            args, options, is_watched = pipe.recv()
-        except EOFError:
+            function, args, keywords, options, is_watched = pipe.recv()
+        except (EOFError, ConnectionResetError):
             return
         limit_memory(options)
         try:
-            report = pool_file(*args, on_progress=_sender(pipe) if is_watched else None, **options)
-        except (LucidError, MemoryError) as error:
-            pipe.send(("error", error))
-        except BrokenPipeError:
-            return  # the parent is gone
-        else:
-            pipe.send(("report", report))
+            watched = {"on_progress": _sender(pipe)} if is_watched else {}
+            answer: tuple[str, Any] = ("result", function(*args, **watched, **keywords))
+        except _ParentGoneError:
+            return
+        except (LucidError, MemoryError, BrokenPipeError) as error:
+            answer = ("error", error)
+        except Exception as error:
+            answer = ("error", unexpected(error))
+        try:
+            pipe.send(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it was told to stop meanwhile
+
+
+class _ParentGoneError(Exception):
+    """Nobody listens to events any more."""
 
 
 def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
@@ -176,18 +209,24 @@ def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
         now = time.monotonic()
         if now >= due or event.done_bytes == event.total_bytes:
             due = now + PROGRESS_SECONDS
-            pipe.send(("progress", event))
+            try:
+                pipe.send(("progress", event))
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise _ParentGoneError from error
 
     return send
 
 
-def limit_memory(options: dict[str, Any]) -> None:
+def limit_memory(options: Options) -> None:
     """Let this process have as much memory as a call can need, and no more, where the system can say so."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        threads = options.get("threads") or available_cpus()
-        wanted = pages * resource.getpagesize() + options.get("max_memory", DEFAULT_MAX_MEMORY)
-        wanted += MARGIN_BYTES + threads * THREAD_BYTES
+        wanted = (
+            pages * resource.getpagesize()
+            + options.max_memory
+            + MARGIN_BYTES
+            + options.workers * THREAD_BYTES
+        )
         limit = wanted if _SET_LIMIT == resource.RLIM_INFINITY else min(wanted, _SET_LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, ExistsError, FormatError, LucidError
+from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
 from lucid.formats.contract import boxes_of, size_of
 from lucid.formats.hdf5.join import Joined
 
@@ -57,7 +57,7 @@ def single_and_merged(source, folder, cuts, **options):
 
 @pytest.mark.parametrize("cuts", [[0], [0, 500], [0, 1, 7, 8, 333, 1000], range(0, 1001, 100)])
 @pytest.mark.parametrize(
-    "options", [{"size": 3}, {"size": [1, (2, 4)], "flatten": True}], ids=["one", "flat"]
+    "options", [{"size": 3}, {"sizes": [1, (2, 4)], "flatten": True}], ids=["one", "flat"]
 )
 def test_they_are_what_one_run_writes(source, tmp_path, cuts, options):
     single, merged = single_and_merged(source, tmp_path, list(cuts), **options)
@@ -120,7 +120,7 @@ def test_a_shard_is_a_file_of_its_samples(source, tmp_path):
         assert np.array_equal(part["few/more"], file["few/more"][80:200])
         assert "labels" not in part
         assert part["features"].attrs["layer"] == 4
-        assert json.loads(part["few/more"].attrs["lucid_pool"])["shard"]["slice"] == [80, 90]
+        assert json.loads(part["few/more"].attrs["lucid_pool"])["shard"]["region"] == [[80, 90]]
 
 
 def test_a_merge_needs_no_memory_for_chunks_of_the_source(tmp_path):
@@ -162,31 +162,40 @@ class TestWhatDoesNotBelongTogether:
         a, b = shards_of(source, [0, 10], tmp_path, size=2)
         target = tmp_path / "y.h5"
         other = lucid.pool_file(source, tmp_path / "o.h5", size=3, slice=slice(10, 30)).targets[0]
-        self.refused([a, other], target, f"shards {a} and {other} differ in options (sizes)")
+        self.refused([a, other], target, f"shard: {other} is of other `size`")
         copy = tmp_path / "copy.h5"
         shutil.copyfile(source, copy)
         other = lucid.pool_file(copy, tmp_path / "p.h5", size=2, slice=slice(10, 30)).targets[0]
-        self.refused([a, other], target, "differ in source")
+        self.refused([a, other], target, f"shard: {other} is of other source and input, or it changed")
         self.refused([source], target, f"shard {source}: is no shard; --slice makes them")
         self.refused([a, tmp_path / "gone"], target, f"shard {tmp_path / 'gone'}: no such file", LucidError)
-        self.refused([a, b], a, "exists already", ExistsError)
+        self.refused([a, b], a, "is one of the shards", FileError)
+        self.refused([a, b], source, "is an input, which is never changed", FileError)
+        (tmp_path / "z.h5").write_text("mine")
+        self.refused([a, b], tmp_path / "z.h5", "exists already", ExistsError)
         with pytest.raises(LucidError, match="is one of the shards"):
             lucid.merge_files([a, b], a, overwrite=True)
         monkeypatch.setattr(lucid, "__version__", "9.0")
-        self.refused([a, b], target, "made by version")
+        self.refused([a, b], target, f"shard: {a} is of other version")
 
     def test_a_source_that_changed_or_went(self, source, tmp_path):
         shards = list(shards_of(source, [0, 10], tmp_path, size=2))
         with h5py.File(source, "r+") as file:
             file["x"][3] = 0
         os.utime(source, ns=(1, 1))
-        self.refused(shards, tmp_path / "y.h5", f"source {source} changed since the shards were made")
+        self.refused(shards, tmp_path / "y.h5", f"{shards[0]} is of other input, or it changed")
         source.unlink()
         self.refused(shards, tmp_path / "y.h5", f"source {source}: no such file", LucidError)
 
     @pytest.mark.parametrize(
         "text",
-        ["", "[]", "{}", '{"version": 1, "shard": 5}', '{"version": "0.1.0", "shard": {"slice": [0, -1]}}'],
+        [
+            "",
+            "[]",
+            "{}",
+            '{"version": 1, "shard": 5}',
+            '{"version": "0.1.0", "shard": {"region": [[0, -1]]}}',
+        ],
     )
     def test_provenance_that_lies(self, source, tmp_path, text):
         with h5py.File(source, "r+") as file:
@@ -199,7 +208,7 @@ class TestWhatDoesNotBelongTogether:
         for wrong in (slice(3, 3), slice(-5, None), slice(0, 9, 2)):
             with pytest.raises(ArgumentError, match="`slice` is"):
                 lucid.pool_file(source, size=2, slice=wrong)
-        with pytest.raises(ArgumentError, match="cuts the first axis"):
+        with pytest.raises(ArgumentError, match="takes samples of the first axis"):
             lucid.pool_file(source, size=2, layout="HWC", slice=slice(0, 1))
 
 

@@ -1,0 +1,274 @@
+"""`plan`: options and an open source, to arrays, sizes, blocks and outputs.
+
+The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads shapes and
+nothing else, and all that it says is arithmetic, so it answers at once whatever the sizes are.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lucid
+from lucid.errors import ArgumentError, DatasetError
+from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Source, fitted_chunks, size_of
+from lucid.formats.registry import resolved
+from lucid.nn.functional import adaptive_avg_pool2d, resolve_size
+from lucid.options import Options, slice_name
+from lucid.outputs import Target, select
+from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
+from lucid.pooling.dtypes import numbers
+from lucid.pooling.jit import Kernels, for_file
+from lucid.pooling.stacks import stacks
+from lucid.pooling.windows import make_grid
+from lucid.report import DatasetReport
+from lucid.streaming.engine import Output
+from lucid.streaming.plan import Plan, make_plans, share_blocks
+
+#: What a shard holds: of arrays, by name, a box of their first axes.
+Regions = Mapping[str, Region]
+
+
+class ArrayPlan(NamedTuple):
+    """One array, or a box of it, pooled to one size: the arithmetic, the blocks, what comes out and where."""
+
+    pooling: Pooling
+    blocks: Plan
+    pooled: Pooled
+    target: Target
+    #: The number of the size.
+    size: int
+
+    def output(self, write: Callable[[Region, Array], None]) -> Output:
+        """What the engine is to do, and where the means go."""
+        return Output(self.blocks, Pool(self.pooling, self.blocks.lead_axes), write, self.pooled.dtype)
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """All that is to be done for one input."""
+
+    path: Path
+    options: Options
+    targets: tuple[Target, ...]
+    #: The arrays of the source that were chosen, whole.
+    specs: Sequence[ArraySpec]
+    #: What is pooled: every array, at every size.
+    arrays: Sequence[Sequence[ArrayPlan]]
+    #: Whether the source is a stream, which gives what it has once and in order.
+    in_sequence: bool = False
+
+    def every(self) -> Iterator[ArrayPlan]:
+        """All arrays of means."""
+        for sizes in self.arrays:
+            yield from sizes
+
+    def of(self, target: Target) -> list[ArrayPlan]:
+        """The arrays of means that go to one output."""
+        return [array for array in self.every() if array.target is target]
+
+    def passes(self) -> list[Sequence[ArrayPlan]]:
+        """All sizes of an array in one pass over it, or each in its own where planes exceed the memory."""
+        found: list[Sequence[ArrayPlan]] = []
+        for sizes in self.arrays:
+            shared = share_blocks([array.blocks for array in sizes])
+            found += [sizes] if shared else [[array] for array in sizes]
+        return [arrays for arrays in found if 0 not in arrays[0].pooled.shape]
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes to be read, over all passes."""
+        return sum(arrays[0].blocks.spec.nbytes for arrays in self.passes())
+
+    def within(self, regions: Regions, targets: tuple[Target, ...], facts: dict[str, Any]) -> "JobPlan":
+        """The plan of a shard: these boxes to these outputs. `facts` are those that all shards share."""
+        specs = [spec for spec in self.specs if spec.name in regions]
+        boxes = [spec.box(regions[spec.name]) for spec in specs]
+        arrays = [
+            _plans_of(self.options, spec, box, targets, facts, in_sequence=self.in_sequence)
+            for spec, box in zip(specs, boxes, strict=True)
+        ]
+        return replace(self, targets=targets, arrays=arrays)
+
+    def only(self, targets: Sequence[Target]) -> "JobPlan":
+        """The plan of some of the outputs."""
+        kept = [[array for array in sizes if array.target in targets] for sizes in self.arrays]
+        return replace(self, targets=tuple(targets), arrays=kept)
+
+    def reports(self) -> Iterator[DatasetReport]:
+        """What is done to every array, size by size."""
+        for sizes in self.arrays:
+            costs = [array.blocks.costs for array in sizes]
+            is_shared = share_blocks([array.blocks for array in sizes])
+            for array, own in zip(sizes, costs, strict=True):
+                spec, pooled, blocks = array.blocks.spec, array.pooled, array.blocks
+                others = sum(c.output_bytes for c in costs) - own.output_bytes if is_shared else 0
+                yield DatasetReport(
+                    name=spec.name,
+                    input_shape=spec.shape,
+                    input_dtype=spec.numbers,
+                    target=array.target.path,
+                    output_name=pooled.name,
+                    output_shape=pooled.stored_shape,
+                    output_dtype=pooled.numbers,
+                    input_bytes=spec.nbytes,
+                    output_bytes=pooled.nbytes,
+                    blocks_bytes=blocks.workers * (own.total_bytes + others),
+                    blocks=blocks.block_count,
+                    input_chunk=spec.chunks[0] if spec.chunks else 1,
+                    output_chunk=fitted_chunks(pooled)[0],
+                )
+
+
+def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
+    """What is to be done for an open source.
+
+    Raises
+    ------
+    DatasetError
+        An array that was named is not there; no array has any of the samples wanted.
+    MemoryLimitError
+        Not even the smallest block fits the memory.
+
+    """
+    job = choose(source, options, targets)
+    if options.slice is not None:
+        return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
+    every = [_plans_of(options, spec, spec, targets, None, in_sequence=job.in_sequence) for spec in job.specs]
+    return replace(job, arrays=every)
+
+
+def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
+    """The arrays that are pooled, not yet planned."""
+    h = options.height_axis
+    if not options.sizes:
+        raise ArgumentError("`size` is missing; expected the output grid")
+    specs = select(source.arrays(len(options.layout)), options.datasets)
+    if not options.datasets:
+        # Some formats oblige files to hold a dataset though there is nothing for it.
+        specs = [spec for spec in specs if 0 not in spec.shape[h : h + 2]] or specs
+    return JobPlan(source.path, options, targets, specs, (), source.in_sequence)
+
+
+def facts_of(source: Source, job: JobPlan) -> dict[str, Any]:
+    """What shards must have in common to be joined: the source as it is now, and the options."""
+    return {
+        "source": str(resolved(source.path)),
+        "signature": source.signature(job.specs),
+        "options": job.options.result(),
+    }
+
+
+def _regions_of(specs: Sequence[ArraySpec], samples: slice) -> Regions:
+    lengths = [spec.shape[0] for spec in specs]
+    regions = {}
+    for spec in specs:
+        start, stop, _ = samples.indices(spec.shape[0])
+        regions[spec.name] = (slice(start, max(start, stop)),)
+    if any(lengths) and not any(region[0].stop > region[0].start for region in regions.values()):
+        raise DatasetError(f"has {max(lengths)} samples; expected some in slice {slice_name(samples)}")
+    return regions
+
+
+def _plans_of(
+    options: Options,
+    spec: ArraySpec,
+    box: ArraySpec,
+    targets: tuple[Target, ...],
+    facts: dict[str, Any] | None,
+    *,
+    in_sequence: bool,
+) -> list[ArrayPlan]:
+    """An array, or a box of it, pooled to every size."""
+    h = options.height_axis
+    plane = spec.shape[h], spec.shape[h + 1]
+    output_sizes = [resolve_size(size, plane) for size in options.pairs]
+    kinds = numbers(spec.numbers, options.dtype)
+    plans = make_plans(
+        box,
+        [make_grid(plane, size) for size in output_sizes],
+        h,
+        kinds.result_dtype.itemsize,
+        max_memory=options.max_memory,
+        workers=options.workers + in_sequence,
+        whole_planes=in_sequence,
+    )
+    arrays = []
+    for number, blocks in enumerate(plans):
+        target = next((target for target in targets if number in target.sizes), None)
+        if target is None:
+            continue
+        provenance: dict[str, Any] = {
+            "version": lucid.__version__,
+            "source_shape": list(spec.shape),
+            "source_dtype": spec.numbers,
+            "layout": options.layout,
+            "output_size": list(output_sizes[number]),
+            **options.result(only="numbers"),
+        }
+        if facts is not None:
+            region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
+            provenance["shard"] = {"dataset": spec.name, "size": number, "region": region} | facts
+        pooled = Pooled(
+            source=spec,
+            name=target.name_of(spec.name, options.pairs[number]),
+            shape=blocks.output_shape,
+            dtype=kinds.result_dtype,
+            numbers=kinds.result,
+            provenance=json.dumps(provenance),
+            height_axis=h,
+            flat=options.flatten,
+            is_shard=facts is not None,
+            coarsen=partial(coarsen, output_sizes[number]),
+        )
+        kernels = for_file(box.nbytes) if blocks.is_whole else Kernels.NUMPYS
+        pooling = Pooling(blocks.grid, kinds, options.nan == "skip", kernels=kernels)
+        arrays.append(ArrayPlan(pooling, blocks, pooled, target, number))
+    return arrays
+
+
+def coarsen(output_size: tuple[int, int], coordinates: Array, axis: int) -> Array:
+    """Means of coordinates over the windows of an axis: where the output cells are."""
+    means: Array = adaptive_avg_pool2d(coordinates[None, None], (1, output_size[axis]))[0, 0]
+    return means
+
+
+class Pool:
+    """`Pooling` for arrays of any rank, as the engine wants it."""
+
+    def __init__(self, pooling: Pooling, height_axis: int) -> None:
+        self._pooling, self._height_axis = pooling, height_axis
+
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> None:
+        for planes, means in stacks(cells, out, self._height_axis):
+            self._pooling.means(planes, means, rows, cols)
+
+    def sums(self, cells: Array, row_slabs: Span, col_slabs: Span) -> list[SlabSums]:
+        return self._pooling.slab_sums(_four(cells, self._height_axis), row_slabs, col_slabs)
+
+    def total(self, shape: tuple[int, ...], rows: Span, cols: Span) -> "Total":
+        h = self._height_axis
+        sums = Accumulator(self._pooling, rows, cols, size_of(shape[:h]), size_of(shape[h + 2 :]))
+        return Total(sums, h)
+
+
+class Total:
+    """Sums over pieces, as the engine wants them."""
+
+    def __init__(self, sums: Accumulator, height_axis: int) -> None:
+        self._sums, self._height_axis = sums, height_axis
+
+    def add(self, slabs: list[SlabSums]) -> None:
+        self._sums.add(slabs)
+
+    def means(self, out: Array) -> None:
+        self._sums.means(_four(out, self._height_axis))
+
+
+def _four(array: Array, height_axis: int) -> Array:
+    """(planes, height, width, inner) in the array's own order of axes, so that pieces agree."""
+    lead, trail = array.shape[:height_axis], array.shape[height_axis + 2 :]
+    plane = array.shape[height_axis : height_axis + 2]
+    return array.reshape(size_of(lead), *plane, size_of(trail))
