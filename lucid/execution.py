@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lucid.formats.contract import Array, ArraySpec, Region, Sink, Source, shifted
+from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.report import OnProgress, Progress
-from lucid.streaming.engine import Output, Seconds, run
+from lucid.run.blocks import Output, Seconds, run
 
 
 @dataclass
@@ -66,6 +66,7 @@ def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -
         return array.output(partial(sinks[array.target.path].write, array.pooled))
 
     for arrays in job.passes():
+        overflows = 0
         steps = run(
             [output(array) for array in arrays],
             partial(_read, source),
@@ -76,6 +77,14 @@ def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -
         with closing(steps):
             for step in steps:
                 watch.add(step.input_bytes)
+                overflows += step.overflows
+        if overflows:
+            watch.notes.append(_overflow(arrays[0].pooled, overflows))
+
+
+def _overflow(pooled: Pooled, count: int) -> str:
+    what = f"{count} finite result{'s' * (count > 1)} of {pooled.source.name or 'the array'}"
+    return f"{what} exceed {pooled.numbers} and became infinite; --dtype float32 or float64 holds more"
 
 
 def _read(source: Source, spec: ArraySpec, region: Region, buffer: Array) -> Array:

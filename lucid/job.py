@@ -20,11 +20,11 @@ from lucid.job_plan import JobPlan, plan
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
+from lucid.run.blocking import share_blocks
 from lucid.run.executor import Executor, Here
 from lucid.shards.folder import ShardFolder, pool_by_shards
 from lucid.shards.spans import is_indivisible, spans_of
 from lucid.shards.stored import is_there, stored
-from lucid.streaming.plan import share_blocks
 
 P = ParamSpec("P")
 

@@ -5,7 +5,7 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,14 @@ from lucid.formats.registry import resolved
 from lucid.nn.functional import adaptive_avg_pool2d, resolve_size
 from lucid.options import Options, slice_name
 from lucid.outputs import Target, select
-from lucid.pooling.average import Accumulator, Pooling, SlabSums, Span
-from lucid.pooling.dtypes import numbers
-from lucid.pooling.jit import Kernels, for_file
+from lucid.pooling.dtypes import result_of, storage
+from lucid.pooling.means import Columns, Pooling, Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.pooling.windows import make_grid
+from lucid.pooling.sums import Rule
+from lucid.pooling.windows import Span, make_grid
 from lucid.report import DatasetReport
-from lucid.streaming.engine import Output
-from lucid.streaming.plan import Plan, make_plans, share_blocks
+from lucid.run.blocking import Plan, make_plans, share_blocks
+from lucid.run.blocks import Output
 
 #: What a shard holds: of arrays, by name, a box of their first axes.
 Regions = Mapping[str, Region]
@@ -185,12 +185,13 @@ def _plans_of(
     h = options.height_axis
     plane = spec.shape[h], spec.shape[h + 1]
     output_sizes = [resolve_size(size, plane) for size in options.pairs]
-    kinds = numbers(spec.numbers, options.dtype)
+    rule = rule_of(spec, options)
+    dtype = storage(rule.result)
     plans = make_plans(
         box,
         [make_grid(plane, size) for size in output_sizes],
         h,
-        kinds.result_dtype.itemsize,
+        dtype.itemsize,
         max_memory=options.max_memory,
         workers=options.workers + in_sequence,
         whole_planes=in_sequence,
@@ -215,18 +216,22 @@ def _plans_of(
             source=spec,
             name=target.name_of(spec.name, options.pairs[number]),
             shape=blocks.output_shape,
-            dtype=kinds.result_dtype,
-            numbers=kinds.result,
+            dtype=dtype,
+            numbers=rule.result,
             provenance=json.dumps(provenance),
             height_axis=h,
             flat=options.flatten,
             is_shard=facts is not None,
             coarsen=partial(coarsen, output_sizes[number]),
         )
-        kernels = for_file(box.nbytes) if blocks.is_whole else Kernels.NUMPYS
-        pooling = Pooling(blocks.grid, kinds, options.nan == "skip", kernels=kernels)
-        arrays.append(ArrayPlan(pooling, blocks, pooled, target, number))
+        arrays.append(ArrayPlan(Pooling(blocks.grid, rule), blocks, pooled, target, number))
     return arrays
+
+
+def rule_of(spec: ArraySpec, options: Options) -> Rule:
+    """What is done with the cells of an array."""
+    result = result_of(spec.numbers, options.reduce, options.dtype)
+    return Rule(spec.numbers, result, options.reduce, options.nan == "skip")
 
 
 def coarsen(output_size: tuple[int, int], coordinates: Array, axis: int) -> Array:
@@ -241,34 +246,30 @@ class Pool:
     def __init__(self, pooling: Pooling, height_axis: int) -> None:
         self._pooling, self._height_axis = pooling, height_axis
 
-    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> None:
-        for planes, means in stacks(cells, out, self._height_axis):
-            self._pooling.means(planes, means, rows, cols)
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+        every = stacks(cells, out, self._height_axis)
+        return sum(self._pooling.means(planes, results, rows, cols) for planes, results in every)
 
-    def sums(self, cells: Array, row_slabs: Span, col_slabs: Span) -> list[SlabSums]:
-        return self._pooling.slab_sums(_four(cells, self._height_axis), row_slabs, col_slabs)
+    def columns(self, cuts: Iterable[Array]) -> Columns:
+        return columns((self._four(cells) for cells in cuts), self._pooling.rule)
 
-    def total(self, shape: tuple[int, ...], rows: Span, cols: Span) -> "Total":
+    def total(self, rows: Span, cols: Span) -> "_Total":
+        return _Total(Total(self._pooling, rows, cols), self._four)
+
+    def _four(self, array: Array) -> Array:
+        """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
         h = self._height_axis
-        sums = Accumulator(self._pooling, rows, cols, size_of(shape[:h]), size_of(shape[h + 2 :]))
-        return Total(sums, h)
+        return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
 
-class Total:
-    """Sums over pieces, as the engine wants them."""
+class _Total(NamedTuple):
+    """`Total` for results of any rank."""
 
-    def __init__(self, sums: Accumulator, height_axis: int) -> None:
-        self._sums, self._height_axis = sums, height_axis
+    total: Total
+    four: Callable[[Array], Array]
 
-    def add(self, slabs: list[SlabSums]) -> None:
-        self._sums.add(slabs)
+    def add(self, columns: Columns, left: int) -> None:
+        self.total.add(columns, left)
 
-    def means(self, out: Array) -> None:
-        self._sums.means(_four(out, self._height_axis))
-
-
-def _four(array: Array, height_axis: int) -> Array:
-    """(planes, height, width, inner) in the array's own order of axes, so that pieces agree."""
-    lead, trail = array.shape[:height_axis], array.shape[height_axis + 2 :]
-    plane = array.shape[height_axis : height_axis + 2]
-    return array.reshape(size_of(lead), *plane, size_of(trail))
+    def finish(self, out: Array) -> int:
+        return self.total.finish(self.four(out))

@@ -301,8 +301,17 @@ class Options:
     ] = False
     dtype: Annotated[
         str | None,
-        Option("numbers", _one_of(*FLOATS, None), "dtype of the means.", Shell(default="as the input")),
+        Option(
+            "numbers",
+            _one_of(*FLOATS, "keep", None),
+            "dtype of the results; keep is the input's own, integers rounded to nearest.",
+            Shell(default="as the input"),
+        ),
     ] = None
+    reduce: Annotated[
+        Literal["mean", "max", "min", "sum"],
+        Option("numbers", _one_of("mean", "max", "min", "sum"), "What is made of the cells of a window."),
+    ] = "mean"
     nan: Annotated[
         Literal["propagate", "skip"],
         Option("numbers", _one_of("propagate", "skip"), "NaN in a window gives NaN, or counts as nothing."),
@@ -387,7 +396,7 @@ class Options:
     @property
     def workers(self) -> int:
         """Threads to use."""
-        from lucid.parallel import available_cpus
+        from lucid.threads import available_cpus
 
         return self.threads or available_cpus()
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from lucid.pooling.average import Pooling
 
 from lucid.pooling import jit, kernels, windows
-from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import NAMES, numbers
 from lucid.pooling.windows import make_grid
 

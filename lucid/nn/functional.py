@@ -1,18 +1,19 @@
 """Functions on arrays: shapes and dtypes checked once, then pooled by as many threads as pay."""
 
 import operator
+import sys
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid.errors import ArgumentError, DTypeError, ShapeError, SizeTypeError
-from lucid.parallel import available_cpus, every
 from lucid.pooling.dtypes import name_of, result_of, storage
 from lucid.pooling.means import Pooling
 from lucid.pooling.stacks import pieces, stacks
 from lucid.pooling.sums import Rule
 from lucid.pooling.windows import make_grid
+from lucid.threads import available_cpus, every
 
 Dimension: TypeAlias = int | None
 OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension] | list[Dimension]
@@ -102,7 +103,9 @@ def adaptive_max_pool2d(
     return _pooled(x, output_size, "max", nan, threads)
 
 
-def _pooled(x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None) -> npt.NDArray[Any]:
+def _pooled(
+    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None
+) -> npt.NDArray[Any]:
     array = as_array(x)
     name = name_of(array.dtype)
     if array.ndim not in (3, 4):
@@ -213,18 +216,13 @@ def _of_tensor(x: Any) -> npt.NDArray[Any]:
         tensor = x.detach()
         if str(tensor.dtype) != "torch.bfloat16":
             return np.asarray(tensor)
-        bits = np.asarray(tensor.view(dtype=_same_size_integer(tensor)))
+        bits = np.asarray(tensor.view(sys.modules["torch"].int16))
     except (TypeError, RuntimeError) as error:  # of another device, or sparse
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
     try:
         from ml_dtypes import bfloat16
     except ImportError:
-        raise DTypeError("`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes") from None
+        raise DTypeError(
+            "`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes"
+        ) from None
     return bits.view(bfloat16)
-
-
-def _same_size_integer(tensor: Any) -> Any:
-    """PyTorch's int16, without loading PyTorch by name."""
-    import sys
-
-    return sys.modules["torch"].int16

@@ -4,6 +4,7 @@ Arrays are (planes, height, width, inner); `inner` is what lies closer together 
 """
 
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +13,12 @@ import numpy.typing as npt
 from lucid.pooling import sums
 from lucid.pooling.dtypes import ELEMENTS, stored
 from lucid.pooling.sums import REDUCTIONS, SCALE, Accumulator, Rule
-from lucid.pooling.windows import Axis, Grid, Span
+from lucid.pooling.windows import Grid, Span
 
 kernel: Any
 try:
-    from lucid.pooling import _kernel as kernel
-except ImportError:  # it was built without a C compiler
+    kernel = import_module("lucid.pooling._kernel")
+except ImportError:  # it was installed without a C compiler
     kernel = None
 
 Array = npt.NDArray[Any]
@@ -132,16 +133,17 @@ def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Span, cols: Span
     rule, grid = pooling.rule, pooling.grid
     row_bounds, col_bounds = grid.rows.bounds(rows), grid.cols.bounds(cols)
     if cells.size > 2 * TILE and rows[1] - rows[0] == 1:
-        total = Total(pooling, out.shape, rows, cols)
+        total = Total(pooling, rows, cols)
         for left in range(0, cells.shape[2], STRIP):
             strip = cells[:, :, left : left + STRIP]
-            step = max(1, TILE // strip[:, 0].size)
-            total.add(columns((strip[:, top : top + step] for top in range(0, strip.shape[1], step)), rule), left)
+            total.add(columns([strip], rule), left)
         return total.finish(out)
     areas = np.subtract(*row_bounds[::-1])[:, None, None] * np.subtract(*col_bounds[::-1])[:, None]
 
     def total_of(scale: float) -> Accumulator:
-        return sums.along(sums.along(sums.lift(cells, rule, scale), 1, *row_bounds, rule), 2, *col_bounds, rule)
+        return sums.along(
+            sums.along(sums.lift(cells, rule, scale), 1, *row_bounds, rule), 2, *col_bounds, rule
+        )
 
     return sums.finish(total_of(1.0), areas.astype(np.float64), rule, out, lambda: total_of(SCALE))
 
@@ -154,17 +156,19 @@ def columns(cuts: Iterable[Array], rule: Rule) -> Columns:
     """The columns of a window's rows, which come in cuts from top to bottom, each (planes, rows, columns, inner)."""
     scales = (1.0, SCALE) if rule.kind == "double" and rule.reduce in ("mean", "sum") else (1.0,)
     bands: list[Accumulator | None] = [None] * len(scales)
-    for cells in cuts:
-        for i, scale in enumerate(scales):
-            bands[i] = sums.added_rows(bands[i], cells, rule, scale)
+    for cut in cuts:
+        step = max(1, TILE // max(1, cut[:, 0].size))
+        for top in range(0, cut.shape[1], step):
+            for i, scale in enumerate(scales):
+                bands[i] = sums.added_rows(bands[i], cut[:, top : top + step], rule, scale)
     return tuple(band for band in bands if band is not None)
 
 
 class Total:
     """Windows of one row of windows whose cells come in strips of columns, from left to right."""
 
-    def __init__(self, pooling: Pooling, shape: tuple[int, ...], rows: Span, cols: Span) -> None:
-        self._rule, self._shape = pooling.rule, shape
+    def __init__(self, pooling: Pooling, rows: Span, cols: Span) -> None:
+        self._rule = pooling.rule
         self._bounds = pooling.grid.cols.bounds(cols)
         top, bottom = pooling.grid.rows.cells(rows)
         self._areas = (bottom - top) * np.subtract(*self._bounds[::-1]).astype(np.float64)[:, None]

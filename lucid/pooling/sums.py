@@ -57,7 +57,7 @@ class Accumulator(NamedTuple):
 
     sum: Array
     low: Array | None = None
-    count: Array | None = None
+    valid: Array | None = None
 
     def each(self, function: Callable[..., Array], *others: "Accumulator") -> "Accumulator":
         """A function of the arrays, one by one."""
@@ -116,13 +116,13 @@ def added(a: Accumulator, b: Accumulator) -> Accumulator:
 def greatest(a: Accumulator, b: Accumulator) -> Accumulator:
     """The greater ones, NaN above all; the first of equal ones."""
     chosen = np.where((b.sum > a.sum) | (b.sum != b.sum), b.sum, a.sum)
-    return Accumulator(chosen, None, None if a.count is None or b.count is None else a.count + b.count)
+    return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
 
 
 def least(a: Accumulator, b: Accumulator) -> Accumulator:
     """The smaller ones, NaN below all; the first of equal ones."""
     chosen = np.where((b.sum < a.sum) | (b.sum != b.sum), b.sum, a.sum)
-    return Accumulator(chosen, None, None if a.count is None or b.count is None else a.count + b.count)
+    return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
 
 
 #: A reduction: how accumulators are joined. Its number is its place in the kernel's `enum reduction`.
@@ -138,7 +138,7 @@ def run_added(a: Accumulator, axis: int) -> Accumulator:
     """All places along an axis added in order: NumPy's `accumulate` does what a loop over them would."""
     sums = np.add.accumulate(a.sum, axis)
     last = _at(axis, -1, None)
-    count = None if a.count is None else a.count.sum(axis, keepdims=True)
+    count = None if a.valid is None else a.valid.sum(axis, keepdims=True)
     if a.low is None or a.low.dtype != np.float64:
         return Accumulator(sums[last], None if a.low is None else a.low.sum(axis, keepdims=True), count)
     before, after, more = sums[_at(axis, 0, -1)], sums[_at(axis, 1, None)], a.sum[_at(axis, 1, None)]
@@ -172,7 +172,8 @@ def along(cells: Accumulator, axis: int, starts: Ints, stops: Ints, rule: Rule) 
         joined = join(total.take(longer, axis), more)
         for array, values in zip(total, joined, strict=True):
             if array is not None:
-                array[(*(slice(None),) * axis, longer)] = values
+                at: Any = (*(slice(None),) * axis, longer)
+                array[at] = values
     return total
 
 
@@ -193,7 +194,9 @@ def divided(total: Floats, low: Floats, cells: Floats) -> Floats:
     product = quotient * cells
     upper, lower = _split(quotient)
     cells_upper, cells_lower = _split(cells)
-    error = ((upper * cells_upper - product) + upper * cells_lower + lower * cells_upper) + lower * cells_lower
+    error = (
+        (upper * cells_upper - product) + upper * cells_lower + lower * cells_upper
+    ) + lower * cells_lower
     rest = ((total - product) - error) + low
     return (quotient + rest / cells) / scale
 
@@ -205,20 +208,24 @@ def _split(x: Floats) -> tuple[Floats, Floats]:
 
 
 @np.errstate(all="ignore")
-def finish(total: Accumulator, cells: Floats, rule: Rule, out: Array, again: Callable[[], Accumulator]) -> int:
+def finish(
+    total: Accumulator, cells: Floats, rule: Rule, out: Array, again: Callable[[], Accumulator]
+) -> int:
     """Divide, and round once into `out`; how many finite results became infinite, or reached their type's limit.
 
     `again` adds all cells once more, scaled by `SCALE`: for windows whose float64 sums overflowed.
     """
     cells = np.broadcast_to(cells, total.sum.shape)
-    valid = cells if total.count is None else total.count
+    valid = cells if total.valid is None else total.valid
     is_mean, is_sum = rule.reduce == "mean", rule.reduce in ("mean", "sum")
-    enough = np.True_ if total.count is None else (valid > 0) & (valid >= rule.min_valid * cells)
+    enough = np.True_ if total.valid is None else (valid > 0) & (valid >= rule.min_valid * cells)
     if rule.kind == "integer":
         whole = _whole(total) if is_sum else total.sum.astype(object)
         divisor = np.maximum(valid, 1).astype(np.int64) if is_mean else np.ones(valid.shape, np.int64)
         if rule.result in FLOATS:
-            values = np.asarray(whole / (divisor.astype(object) if whole.dtype == object else divisor), np.float64)
+            values = np.asarray(
+                whole / (divisor.astype(object) if whole.dtype == object else divisor), np.float64
+            )
             return narrow(np.where(enough, values, np.nan), rule.result, out)
         return _store_integers(_nearest(whole, divisor), enough, rule, out)
     values = total.sum
@@ -237,7 +244,7 @@ def finish(total: Accumulator, cells: Floats, rule: Rule, out: Array, again: Cal
     return _store_integers(np.rint(values), enough, rule, out)
 
 
-def _whole(total: Accumulator) -> Array:
+def _whole(total: Accumulator) -> Any:
     """Sums of integers: as int64 where that is exact in float64, too, else as Python's integers."""
     assert total.low is not None
     high = total.sum + (total.low >> 32)
@@ -247,7 +254,7 @@ def _whole(total: Accumulator) -> Array:
     return high.astype(object) * (1 << 32) + low.astype(object)
 
 
-def _nearest(whole: Array, divisor: Array) -> Array:
+def _nearest(whole: Any, divisor: Any) -> Any:
     """The integers nearest to quotients, ties to even."""
     divisor = divisor.astype(whole.dtype)
     quotient = whole // divisor

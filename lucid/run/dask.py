@@ -13,8 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from lucid.errors import FileError, LucidError, MissingExtraError
-from lucid.parallel import available_cpus
 from lucid.run.executor import Item, Result
+from lucid.threads import available_cpus
 
 try:
     import distributed

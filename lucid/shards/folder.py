@@ -19,11 +19,11 @@ from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
 from lucid.report import OnProgress, peak_memory_bytes
+from lucid.run.blocks import Seconds
 from lucid.run.executor import Executor
 from lucid.shards.join import Opened, collect, join
 from lucid.shards.spans import Span
 from lucid.shards.stored import is_done
-from lucid.streaming.engine import Seconds
 
 
 class Done(NamedTuple):

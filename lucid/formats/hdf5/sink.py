@@ -39,7 +39,7 @@ from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
 from lucid.formats.hdf5.types import file_type, is_unnamed, unwritten_of, write_through
 from lucid.options import Options
-from lucid.parallel import in_order
+from lucid.threads import in_order
 
 #: Names of datasets in a note before it only counts.
 MOST_NAMES = 5

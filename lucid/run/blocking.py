@@ -1,16 +1,16 @@
 """Which blocks, in which order, at what peak of memory: pure arithmetic on shapes and bytes.
 
-An array has the axes (lead..., H, W, trail...). A block is a box of windows: ranges of the
-lead axes, of window rows and columns, and of the trail axes. What it costs in memory is
+An array has the axes (lead..., H, W, trail...). A block is a box of windows: ranges of the lead axes, of window rows
+and columns, and of the trail axes. What it costs in memory is
 
     input     its cells as they are in the file
-    output    its means
+    output    its results
     chunk     where the file is compressed, one chunk raw and one decoded
-    sums      where windows are longer than a slab, running sums of 4 float64 for each mean
+    band      where its rows of windows exceed the memory, accumulators of columns and of windows
 
-Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded
-twice unless a plane exceeds the limit. Windows that exceed it are read slab by slab
-(see `pooling.windows`): such a block has several pieces, and their order is the order of the sums.
+Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
+limit. A row of windows that exceeds it is read in strips of columns, from left to right, and each strip in cuts of
+rows, from top to bottom: the band of column sums is carried from read to read.
 """
 
 import operator
@@ -19,26 +19,26 @@ from typing import Any, NamedTuple
 
 from lucid.errors import MemoryLimitError
 from lucid.formats.contract import ArraySpec, Region, size_of
-from lucid.pooling.windows import Axis, Grid
+from lucid.pooling.windows import Axis, Grid, Span
 
-Span = tuple[int, int]
+#: Bytes of input that a block aims at: with its results it stays in a level-2 cache of 1 MiB between reading
+#: and pooling (benchmarks/decisions.md).
+BLOCK_BYTES = 768 << 10
+#: Bytes of input that a block of whole compressed chunks aims at: they are decoded to other memory in any case.
+CHUNKED_BYTES = 4 << 20
+#: Bytes of a band for each column, and of totals for each window: sum, error and count, also scaled, twice.
+BAND_BYTES = 96
+#: Bytes that should lie together in the file where a block is cut across columns.
+RUN_BYTES = 64 << 10
 
-#: Bytes of input that a block aims at: blocks of two threads stay in a level-3 cache of 32 MiB between
-#: reading and pooling. Each costs some calls of Python, a fifth of a millisecond: a file of 4 GB took 0.76 to
-#: 0.90 s with blocks of 4 MiB, 0.66 to 0.82 s with these.
-BLOCK_BYTES = 12 << 20
-#: Bytes for each mean of a window that is summed over several pieces.
-SUM_BYTES = 32
 
-
-class Piece(NamedTuple):
-    """What is read at once: slabs of the rows and columns of one block."""
+class Strip(NamedTuple):
+    """Columns of a block that are read from top to bottom: the first of them, and the region of each read."""
 
     block: "Block"
-    row_slabs: Span
-    col_slabs: Span
-    region: Region
-    last: bool
+    left: int
+    regions: tuple[Region, ...]
+    is_last: bool
 
 
 class Block(NamedTuple):
@@ -61,12 +61,12 @@ class Costs(NamedTuple):
     input_bytes: int
     output_bytes: int
     chunk_bytes: int
-    sums_bytes: int
+    band_bytes: int
 
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.input_bytes + self.output_bytes + self.chunk_bytes + self.sums_bytes
+        return self.input_bytes + self.output_bytes + self.chunk_bytes + self.band_bytes
 
 
 class Plan(NamedTuple):
@@ -84,30 +84,34 @@ class Plan(NamedTuple):
     #: Windows of a block along rows and columns.
     rows: int
     cols: int
-    #: Slabs of a piece along rows and columns; those of all windows where a block is one piece.
-    row_slabs: int
-    col_slabs: int
+    #: Cells of a read along rows and columns; those of all windows where a block is read at once.
+    row_cells: int
+    col_cells: int
 
     @property
     def costs(self) -> Costs:
         """What the largest block takes."""
-        rows = _longest_span(self.grid.rows, self.rows, self.row_slabs)
-        cols = _longest_span(self.grid.cols, self.cols, self.col_slabs)
+        rows, cols = self._read
         others = size_of(self.lead) * size_of(self.trail)
-        means = others * self.rows * self.cols
+        results = others * self.rows * self.cols
         chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.whole_chunks else 0
         return Costs(
             input_bytes=others * rows * cols * self.spec.dtype.itemsize,
-            output_bytes=means * self.output_itemsize,
+            output_bytes=results * self.output_itemsize,
             chunk_bytes=2 * chunk * self.spec.dtype.itemsize,
-            sums_bytes=0 if self.is_whole else 2 * means * SUM_BYTES,
+            band_bytes=0 if self.is_whole else (2 * others * cols + results) * BAND_BYTES,
         )
+
+    @property
+    def _read(self) -> tuple[int, int]:
+        """Most rows and columns of cells that are read at once."""
+        rows, cols = _longest_span(self.grid.rows, self.rows), _longest_span(self.grid.cols, self.cols)
+        return min(rows, self.row_cells), min(cols, self.col_cells)
 
     @property
     def run_bytes(self) -> int:
         """Bytes that lie together along the columns and trail axes, so are read at once."""
-        cols = _longest_span(self.grid.cols, self.cols, self.col_slabs)
-        return cols * size_of(self.trail) * self.spec.dtype.itemsize
+        return self._read[1] * size_of(self.trail) * self.spec.dtype.itemsize
 
     @property
     def peak_bytes(self) -> int:
@@ -116,9 +120,9 @@ class Plan(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every block is read in one piece."""
-        rows, cols = self.grid.rows, self.grid.cols
-        return self.row_slabs >= self.rows * rows.slabs and self.col_slabs >= self.cols * cols.slabs
+        """Whether every block is read at once."""
+        rows, cols = _longest_span(self.grid.rows, self.rows), _longest_span(self.grid.cols, self.cols)
+        return self.row_cells >= rows and self.col_cells >= cols
 
     @property
     def has_whole_planes(self) -> bool:
@@ -146,17 +150,6 @@ class Plan(NamedTuple):
         shape, h = self.spec.shape, self.lead_axes
         return (*shape[:h], self.grid.rows.n_out, self.grid.cols.n_out, *shape[h + 2 :])
 
-    def pieces(self) -> Iterator[Piece]:
-        """Everything to be read, in order."""
-        for _, piece in self.numbered_pieces():
-            yield piece
-
-    def numbered_pieces(self) -> Iterator[tuple[int, Piece]]:
-        """The same, each with the number of its block."""
-        for number, block in enumerate(self.blocks()):
-            for piece in self._pieces_of(block):
-                yield number, piece
-
     def blocks(self) -> Iterator[Block]:
         """Everything to be written, in order."""
         h = self.lead_axes
@@ -179,21 +172,27 @@ class Plan(NamedTuple):
         grid = zip(self.output_shape, steps, offset, strict=False)
         return [(length, step, first % step if step < length else 0) for length, step, first in grid]
 
-    def _pieces_of(self, block: Block) -> Iterator[Piece]:
-        rows, cols = self.grid.rows, self.grid.cols
-        row_range, col_range = rows.slabs_of(block.rows), cols.slabs_of(block.cols)
-        for top in range(row_range[0], row_range[1], self.row_slabs):
-            bottom = min(top + self.row_slabs, row_range[1])
-            for left in range(col_range[0], col_range[1], self.col_slabs):
-                right = min(left + self.col_slabs, col_range[1])
-                spans = (*block.lead, rows.cuts(top, bottom).span, cols.cuts(left, right).span, *block.trail)
-                yield Piece(
-                    block,
-                    (top, bottom),
-                    (left, right),
-                    tuple(slice(*span) for span in spans),
-                    last=bottom == row_range[1] and right == col_range[1],
-                )
+    def region(self, block: Block) -> Region:
+        """The cells that the windows of a block cover."""
+        rows, cols = self.grid.rows.cells(block.rows), self.grid.cols.cells(block.cols)
+        return tuple(slice(*span) for span in (*block.lead, rows, cols, *block.trail))
+
+    def strips(self) -> Iterator[Strip]:
+        """Everything to be read where blocks are not read at once, in order."""
+        for block in self.blocks():
+            rows, cols = self.grid.rows.cells(block.rows), self.grid.cols.cells(block.cols)
+            for left, right in _cuts(cols, self.col_cells):
+                regions = [
+                    tuple(slice(*span) for span in (*block.lead, cut, (left, right), *block.trail))
+                    for cut in _cuts(rows, self.row_cells)
+                ]
+                yield Strip(block, left - cols[0], tuple(regions), right == cols[1])
+
+
+def _cuts(span: Span, step: int) -> Iterator[Span]:
+    """A range cut at multiples of `step`, so that cuts fall together with those of chunks."""
+    for start in range(span[0] - span[0] % step, span[1], step):
+        yield max(start, span[0]), min(start + step, span[1])
 
 
 def _boxes(steps: list[tuple[int, int, int]]) -> Iterator[tuple[Span, ...]]:
@@ -210,13 +209,13 @@ def _boxes(steps: list[tuple[int, int, int]]) -> Iterator[tuple[Span, ...]]:
             yield ((max(0, start), min(start + step, length)), *box)
 
 
-def _longest_span(axis: Axis, windows: int, slabs: int) -> int:
-    """Most cells that so many consecutive slabs or windows cover; never less than they do."""
-    if windows == axis.n_out and slabs >= windows * axis.slabs:
+def _longest_span(axis: Axis, windows: int) -> int:
+    """Most cells that so many consecutive windows cover; never less than they do."""
+    if windows >= axis.n_out:
         return axis.n_in
-    if slabs >= windows * axis.slabs:
-        return min(axis.n_in, -(-windows * axis.n_in // axis.n_out) + 1)
-    return min(axis.n_in, slabs * -(-axis.longest // axis.slabs))
+    if windows == 1:
+        return axis.longest
+    return min(axis.n_in, -(-windows * axis.n_in // axis.n_out) + 1)
 
 
 def make_plan(
@@ -253,15 +252,16 @@ def make_plan(
         trail=tuple(max(1, n) for n in shape[h + 2 :]),
         rows=grid.rows.n_out,
         cols=grid.cols.n_out,
-        row_slabs=grid.rows.n_out * grid.rows.slabs,
-        col_slabs=grid.cols.n_out * grid.cols.slabs,
+        row_cells=grid.rows.n_in,
+        col_cells=grid.cols.n_in,
     )
     smallest = None
     for count in range(workers, 0, -1):
         budget = max_memory // count
         plan = _shrink(whole._replace(workers=count), budget)
         if plan.costs.total_bytes <= budget:
-            return _tune(plan, min(budget, BLOCK_BYTES), whole_planes=whole_planes)
+            aim = CHUNKED_BYTES if spec.whole_chunks else BLOCK_BYTES
+            return _tune(plan, min(budget, aim), whole_planes=whole_planes)
         smallest = plan
     assert smallest is not None
     needed = smallest.costs.total_bytes
@@ -313,9 +313,16 @@ def share_blocks(plans: Sequence[Plan]) -> bool:
 
 
 def _shrink(plan: Plan, budget: int) -> Plan:
-    """Cut a block until it fits: fewer samples, rows, trail, columns, then slabs."""
-    halves = (_fewer_samples, _fewer_rows, _less_trail, _fewer_cols, _fewer_row_slabs, _fewer_col_slabs)
-    for halve in halves:
+    """Cut a block until it fits: fewer samples, rows of windows, long runs of columns; then cuts, and strips."""
+    for halve in (
+        _fewer_samples,
+        _fewer_rows,
+        _shorter_runs,
+        _lower_cuts,
+        _less_trail,
+        _fewer_cols,
+        _fewer_col_cells,
+    ):
         while plan.costs.total_bytes > budget:
             smaller = halve(plan)
             if smaller == plan:
@@ -341,8 +348,20 @@ def _fewer_samples(plan: Plan) -> Plan:
 
 
 def _fewer_rows(plan: Plan) -> Plan:
-    rows = _half(plan.rows)
-    return plan._replace(rows=rows, row_slabs=rows * plan.grid.rows.slabs)
+    return plan._replace(rows=_half(plan.rows))
+
+
+def _shorter_runs(plan: Plan) -> Plan:
+    smaller = plan._replace(cols=_half(plan.cols))
+    return smaller if smaller.run_bytes >= RUN_BYTES else plan
+
+
+def _lower_cuts(plan: Plan) -> Plan:
+    rows = _half(min(plan.row_cells, _longest_span(plan.grid.rows, plan.rows)))
+    h = plan.lead_axes
+    if plan.spec.whole_chunks and plan.spec.chunks and rows >= plan.spec.chunks[h]:
+        rows -= rows % plan.spec.chunks[h]
+    return plan._replace(row_cells=rows)
 
 
 def _less_trail(plan: Plan) -> Plan:
@@ -352,27 +371,28 @@ def _less_trail(plan: Plan) -> Plan:
 
 
 def _fewer_cols(plan: Plan) -> Plan:
-    cols = _half(plan.cols)
-    return plan._replace(cols=cols, col_slabs=cols * plan.grid.cols.slabs)
+    return plan._replace(cols=_half(plan.cols))
 
 
-def _fewer_row_slabs(plan: Plan) -> Plan:
-    return plan._replace(row_slabs=_half(plan.row_slabs))
-
-
-def _fewer_col_slabs(plan: Plan) -> Plan:
-    return plan._replace(col_slabs=_half(plan.col_slabs))
+def _fewer_col_cells(plan: Plan) -> Plan:
+    return plan._replace(col_cells=_half(min(plan.col_cells, _longest_span(plan.grid.cols, plan.cols))))
 
 
 def _tune(plan: Plan, target: int, *, whole_planes: bool) -> Plan:
     """Bring a block that fits the memory near the size that fits the cache."""
-    if not (whole_planes and plan.is_whole) and (plan.spec.chunks is None or not plan.is_whole):
-        for halve in (_fewer_rows, _fewer_cols) if plan.is_whole else (_fewer_row_slabs, _fewer_col_slabs):
+    if plan.is_whole and not whole_planes and plan.spec.chunks is None:
+        for halve in (_fewer_rows, _shorter_runs):
             while plan.costs.input_bytes > target:
                 smaller = halve(plan)
-                if smaller == plan or smaller.run_bytes < min(plan.run_bytes, target // 2):
+                if smaller == plan:
                     break
                 plan = smaller
+    elif not plan.is_whole:
+        while plan.costs.input_bytes > target:
+            smaller = _lower_cuts(plan)
+            if smaller == plan:
+                break
+            plan = smaller
     return _grow(plan, target)
 
 

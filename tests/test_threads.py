@@ -10,8 +10,8 @@ from time import sleep
 
 import pytest
 
-from lucid import parallel
-from lucid.parallel import as_done, every, in_order
+from lucid import threads
+from lucid.threads import as_done, every, in_order
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -66,22 +66,22 @@ class TestHelpers:
                 together.wait(5)
                 here[threading.current_thread()] = os.sched_getaffinity(0)
 
-            callers = parallel._current_cpu()
+            callers = threads._current_cpu()
             every(work, range(2), workers=2)
             own = here.pop(threading.current_thread())
             (helpers,) = here.values()
             assert own == before
-            if parallel._current_cpu() == callers:  # else it was moved meanwhile
+            if threads._current_cpu() == callers:  # else it was moved meanwhile
                 assert helpers == before - {callers}
 
     def test_their_shares_do_not_overlap_while_there_are_enough(self, monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-        assert parallel._shares(1, 3) == [{0, 1, 2, 4, 5, 6, 7}]
-        assert parallel._shares(3, 0) == [{1, 4, 7}, {2, 5}, {3, 6}]
-        assert parallel._shares(8, 0) == [set(range(8))] * 8
+        assert threads._shares(1, 3) == [{0, 1, 2, 4, 5, 6, 7}]
+        assert threads._shares(3, 0) == [{1, 4, 7}, {2, 5}, {3, 6}]
+        assert threads._shares(8, 0) == [set(range(8))] * 8
 
     def test_one_that_comes_late_is_not_waited_for(self):
-        helper = parallel._Helper()
+        helper = threads._Helper()
         blocked, release = threading.Event(), threading.Event()
 
         def block():
@@ -90,7 +90,7 @@ class TestHelpers:
 
         helper.call(block)
         blocked.wait(10)
-        parallel._Helper.idle.append(helper)  # as if it was free
+        threads._Helper.idle.append(helper)  # as if it was free
         seen = []
         every(seen.append, range(3), workers=2)
         release.set()
@@ -109,8 +109,8 @@ class TestHelpers:
         def fail():
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(parallel._Helper, "idle", deque())
-        monkeypatch.setattr(parallel._Helper, "__init__", lambda self: fail())
+        monkeypatch.setattr(threads._Helper, "idle", deque())
+        monkeypatch.setattr(threads._Helper, "__init__", lambda self: fail())
         seen = []
         every(seen.append, range(3), workers=3)
         assert seen == [0, 1, 2]
@@ -119,7 +119,7 @@ class TestHelpers:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_has_threads_of_its_own():
     code = (
-        "import os; from lucid.parallel import every; every(print, range(2), workers=2); child = os.fork(); "
+        "import os; from lucid.threads import every; every(print, range(2), workers=2); child = os.fork(); "
         "every(print, range(2), workers=2); child or os._exit(0); print(os.waitpid(child, 0)[1])"
     )
     done = subprocess.run(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lucid.errors import MemoryLimitError
 from lucid.formats.contract import ArraySpec, shape_of
 from lucid.pooling.windows import make_grid
-from lucid.streaming.plan import BLOCK_BYTES, make_plan
+from lucid.run.blocking import CHUNKED_BYTES, make_plan
 
 
 def plan_of(
@@ -21,7 +21,31 @@ def plan_of(
     return make_plan(spec, grid, h, 4, max_memory=max_memory, workers=workers)
 
 
+def reads(plan):
+    """Every block, and the regions that are read for it."""
+    if plan.is_whole:
+        yield from ((block, [plan.region(block)]) for block in plan.blocks())
+        return
+    regions = []
+    for strip in plan.strips():
+        regions += strip.regions
+        if strip.is_last:
+            yield strip.block, regions
+            regions = []
+
+
 AXIS = st.integers(1, 9)
+
+
+def test_strips_and_cuts_cover_the_cells_of_a_block_in_order():
+    plan = plan_of((1, 1, 5000, 3000), (2, 1), max_memory=1 << 19)
+    for block, regions in reads(plan):
+        seen = np.zeros((5000, 3000), np.uint8)
+        for region in regions:
+            assert not seen[region[2].start :, region[3].start :][: region[2].stop - region[2].start].any()
+            seen[region[2:]] += 1
+        assert (seen[plan.region(block)[2:]] == 1).all()
+    assert not plan.is_whole
 
 
 @given(
@@ -38,12 +62,11 @@ def test_blocks_cover_every_window_once_within_the_limit(shape, size, h, bits, w
         return
     assert plan.peak_bytes <= 1 << bits
     written = np.zeros(plan.output_shape, np.uint8)
-    for piece in plan.pieces():
-        read = int(np.prod(shape_of(piece.region))) * 4
-        assert read <= plan.costs.input_bytes
-        assert all(0 <= s.start < s.stop <= n for s, n in zip(piece.region, shape, strict=True))
-        if piece.last:
-            written[piece.block.region] += 1
+    for block, regions in reads(plan):
+        for region in regions:
+            assert int(np.prod(shape_of(region))) * 4 <= plan.costs.input_bytes
+            assert all(0 <= s.start < s.stop <= n for s, n in zip(region, shape, strict=True))
+        written[block.region] += 1
     assert (written == 1).all()
 
 
@@ -65,7 +88,7 @@ def test_blocks_follow_the_chunks():
         (50_000, 2048, 7, 7), (1, 1), chunks=(1000, 1, 7, 7), whole_chunks=True, max_memory=256 << 20
     )
     assert plan.lead[0] % 1000 == 0
-    assert plan.costs.input_bytes <= BLOCK_BYTES
+    assert plan.costs.input_bytes <= CHUNKED_BYTES
 
 
 def test_blocks_of_a_box_end_where_chunks_end():
@@ -83,7 +106,7 @@ def test_blocks_of_a_box_end_where_chunks_end():
 
 
 def test_a_box_that_fits_a_block_is_one():
-    spec = ArraySpec("x", (5000, 8, 7, 7), np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True)
+    spec = ArraySpec("x", (5000, 2, 7, 7), np.dtype("f4"), "float32", (1000, 2, 7, 7), whole_chunks=True)
     box = spec.box((slice(1500, 4200),))
     plan = make_plan(box, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
     assert [block.lead[0] for block in plan.blocks()] == [(0, 2700)]
