@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from lucid import __version__
+from lucid.pooling import kernel_name
 from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, complain
 from lucid_cli.options import Command, join_sizes, option, work_options
 
@@ -115,7 +116,7 @@ command.examples = (
     "lucid-pool photos/*.npy --size 1 --size 2 --output-dir pooled",
     "cat features.npy | lucid-pool --size 1 --flatten > means.npy",
 )
-command = click.version_option(__version__, message="%(prog)s %(version)s")(command)
+command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)
 
 
 def run(args: list[str]) -> int:

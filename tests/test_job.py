@@ -28,7 +28,7 @@ from lucid.errors import (
 from lucid.formats.npy import NpySource
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import size_name
-from lucid.pooling import jit
+from lucid.pooling import means
 
 MIB = 1 << 20
 #: A dimension of an output size; None keeps it.
@@ -147,26 +147,44 @@ def test_bytes_do_not_depend_on_memory_and_threads(features, rng):
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_bytes_do_not_depend_on_who_compiled_the_kernels(folder, rng, monkeypatch, layout):
-    """Files are pooled by NumPy unless they are large; here either way."""
-    if not jit.is_there():
-        pytest.skip("Numba is not installed: the extra `fast`")
-    from lucid.pooling.compiled import machine
-
-    monkeypatch.setattr(machine, "PAYS", 0)
-    np.save("x.npy", rng.standard_normal((40, 12, 14, 40)).astype("f4"))
+@pytest.mark.parametrize("reduce", ["mean", "max", "sum"])
+def test_bytes_do_not_depend_on_the_kernel(folder, rng, monkeypatch, layout, reduce):
+    """NumPy's core and the compiled one, and windows that are read at once or in strips."""
+    np.save("x.npy", rng.standard_normal((20, 6, 70, 90)).astype("f4"))
     with h5py.File("x.h5", "w") as file:
-        file.create_dataset("x", data=np.load("x.npy"), chunks=(7, 12, 14, 40), compression="gzip")
+        file.create_dataset("x", data=np.load("x.npy"), chunks=(7, 6, 14, 40), compression="gzip")
     for suffix in (".npy", ".h5"):
         seen = set()
-        for kernels in (jit.Kernels.NUMPYS, jit.Kernels.COMPILED):
-            monkeypatch.setattr(job_plan, "for_file", lambda _, kernels=kernels: kernels)
-            for memory in (MIB, 64 * MIB):
-                options = {"layout": layout, "max_memory": memory, "overwrite": True}
+        for kernel in {means.kernel, None}:
+            monkeypatch.setattr(means, "kernel", kernel)
+            for memory in (MIB // 4, 64 * MIB):
+                options = {"layout": layout, "max_memory": memory, "overwrite": True, "reduce": reduce}
                 target = f"y{suffix}" if suffix == ".h5" else "y-{size}.npy"
                 lucid.pool_file(f"x{suffix}", target, sizes=[(4, 4), (2, 1)], **options)
                 seen.add(tuple(digest(path) for path in sorted(Path().glob(f"y*{suffix}"))))
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("reduce", "expected", "dtype"),
+    [("mean", 27.5, "f4"), ("max", 55, "i2"), ("min", 0, "i2"), ("sum", 56 * 27.5, "i8")],
+)
+def test_reductions(folder, reduce, expected, dtype):
+    np.save("x.npy", np.arange(56, dtype="i2").reshape(1, 1, 7, 8))
+    lucid.pool_file("x.npy", "y.h5", size=1, reduce=reduce)
+    with h5py.File("y.h5") as file:
+        assert file["data"].dtype == dtype
+        assert file["data"][0, 0, 0, 0] == expected
+        assert json.loads(file["data"].attrs["lucid_pool"])["reduce"] == reduce
+
+
+def test_finite_means_that_become_infinite_are_told(folder):
+    np.save("x.npy", np.full((1, 2, 8, 8), 1e6, "f4"))
+    report = lucid.pool_file("x.npy", "y.npy", size=2, dtype="float16")
+    assert report.notes == (
+        "8 finite results of the array exceed float16 and became infinite; --dtype float32 or float64 holds more",
+    )
+    assert lucid.pool_file("x.npy", "z.npy", size=2, dtype="float32").notes == ()
 
 
 def test_from_hdf5_and_npy_the_same_bits_come(features):
