@@ -10,9 +10,9 @@ work is done; all others make a difference to the bytes of the result.
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields
-from types import EllipsisType
+from types import EllipsisType, MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from lucid.compression import parse_compression
@@ -421,9 +421,14 @@ class Options:
         return cls(**facts, **others)
 
 
-def declared() -> dict[str, Option]:
+_DECLARED: Mapping[str, Option] = MappingProxyType(
+    {field.name: field.type.__metadata__[0] for field in fields(Options)}  # type: ignore[union-attr]
+)
+
+
+def declared() -> Mapping[str, Option]:
     """Every option by its name."""
-    return {field.name: field.type.__metadata__[0] for field in fields(Options)}  # type: ignore[union-attr]
+    return _DECLARED
 
 
 def flags_of(name: str) -> tuple[str, ...]:

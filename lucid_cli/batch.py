@@ -73,23 +73,22 @@ def run_batch(request: Request) -> int:
     tasks = list(settle(inputs, request, outcomes))
     _check_standard_output(tasks, request)
     tasks = list(_prepare(tasks, request, outcomes))
-    with (
-        _places(tasks, request) as places,
-        display([(task.source, task.nbytes) for task in tasks], request) as progress_of,
-    ):
-        for task in tasks:
-            try:
-                outcomes.add(
-                    places.pool(task, options, progress_of and progress_of(task.source, task.nbytes))
-                )
-            except ArgumentError as error:
-                raise click.UsageError(in_shell_words(str(error))) from error
-            except BrokenPipeError as error:
-                raise ReaderGoneError from error
-            except (LucidError, MemoryError) as error:
-                outcomes.fail(task.source, error)
-            except Exception as error:
-                outcomes.fail(task.source, unexpected(error))
+    with _places(tasks, request) as places:
+        with display([(task.source, task.nbytes) for task in tasks], request) as progress_of:
+            for task in tasks:
+                on_progress = progress_of and progress_of(task.source, task.nbytes)
+                try:
+                    report = places.pool(task, options, on_progress)
+                except ArgumentError as error:
+                    raise click.UsageError(in_shell_words(str(error))) from error
+                except BrokenPipeError as error:
+                    raise ReaderGoneError from error
+                except (LucidError, MemoryError) as error:
+                    outcomes.fail(task.source, error)
+                except Exception as error:
+                    outcomes.fail(task.source, unexpected(error))
+                else:
+                    outcomes.add(report)
         _show(outcomes, request, places)
     for source, reason in outcomes.failures:
         complain(f"{name_of(source)}: {reason}", FAILED)
@@ -110,7 +109,10 @@ def _show(outcomes: Outcomes, request: Request, places: "Places") -> None:
 
         for report in reports:
             if not report.skipped:
-                show_preview(report, render.console(), request.options, places.read)
+                try:
+                    show_preview(report, render.console(), request.options, places.read)
+                except (LucidError, MemoryError) as error:
+                    outcomes.fail(str(report.source), error)
     tell_notes(reports)
 
 
@@ -142,7 +144,8 @@ class Places:
     def _pool_standard_input(self, task: Task, options: Options, on_progress: OnProgress | None) -> Report:
         stream = Stream(sys.stdin.buffer)
         format_ = format_of_start(stream.peek(MAGIC_BYTES))
-        if format_ is None or not (format_.is_native or task.is_native):
+        if format_ is None or not format_.is_native:
+            # To a native format, too: what is written is our own, and a stream need not fit the disk.
             target: Any = sys.stdout.buffer if task.output == DASH else task.output
             return pool(stream, target, options, on_progress=on_progress, has_prepared=True)
         spool = NamedSpool()

@@ -28,6 +28,13 @@ def test_the_command_line_loads_what_it_needs():
     assert loaded_by("import lucid_cli.main") == ["click"]
 
 
+def test_the_package_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "lucid_cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"lucid-pool {lucid.__version__}\n"
+
+
 def test_public_names_exist():
     for name in lucid.__all__:
         assert getattr(lucid, name) is not None
