@@ -8,6 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,7 +81,9 @@ def _helpers(run: Callable[[], object], count: int) -> "list[Future[Any]]":
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="lucid")
-    helpers = [pool.submit(run) for _ in range(count)]
+    helpers: list[Future[Any]] = []
+    with suppress(RuntimeError):  # the system has no further threads: fewer do the work
+        helpers += (pool.submit(run) for _ in range(count))
     pool.shutdown(wait=False)
     return helpers
 

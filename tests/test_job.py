@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lucid
-from lucid import job_plan
 from lucid.errors import (
     ArgumentError,
     DatasetError,

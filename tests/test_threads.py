@@ -5,12 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from time import sleep
 
 import pytest
 
-from lucid import threads
 from lucid.threads import as_done, every, in_order
 
 
@@ -50,70 +48,20 @@ class TestEvery:
             every(lambda item: None, items(), workers=workers)
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
-    reason="needs two CPUs to choose from",
-)
-class TestHelpers:
-    """The threads beside the caller's."""
+def test_a_system_without_further_threads_does_with_fewer(monkeypatch):
+    def fail(self):
+        raise RuntimeError("can't start new thread")
 
-    def test_they_leave_the_callers_cpu_to_it_and_the_caller_where_it_was(self):
-        before, together = os.sched_getaffinity(0), threading.Barrier(2)
-        for _ in range(20):
-            here = {}
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    seen = []
+    every(seen.append, range(3), workers=3)
+    assert seen == [0, 1, 2]
 
-            def work(item, here=here):
-                together.wait(5)
-                here[threading.current_thread()] = os.sched_getaffinity(0)
 
-            callers = threads._current_cpu()
-            every(work, range(2), workers=2)
-            own = here.pop(threading.current_thread())
-            (helpers,) = here.values()
-            assert own == before
-            if threads._current_cpu() == callers:  # else it was moved meanwhile
-                assert helpers == before - {callers}
-
-    def test_their_shares_do_not_overlap_while_there_are_enough(self, monkeypatch):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-        assert threads._shares(1, 3) == [{0, 1, 2, 4, 5, 6, 7}]
-        assert threads._shares(3, 0) == [{1, 4, 7}, {2, 5}, {3, 6}]
-        assert threads._shares(8, 0) == [set(range(8))] * 8
-
-    def test_one_that_comes_late_is_not_waited_for(self):
-        helper = threads._Helper()
-        blocked, release = threading.Event(), threading.Event()
-
-        def block():
-            blocked.set()
-            release.wait(10)
-
-        helper.call(block)
-        blocked.wait(10)
-        threads._Helper.idle.append(helper)  # as if it was free
-        seen = []
-        every(seen.append, range(3), workers=2)
-        release.set()
-        assert seen == [0, 1, 2]
-
-    def test_they_are_used_again(self):
-        every(lambda item: None, range(9), workers=4)
-        sleep(0.05)
-        count = threading.active_count()
-        for _ in range(50):
-            every(lambda item: sleep(0.0001), range(9), workers=4)
-        sleep(0.05)
-        assert threading.active_count() <= count
-
-    def test_a_system_without_further_threads_does_with_fewer(self, monkeypatch):
-        def fail():
-            raise RuntimeError("can't start new thread")
-
-        monkeypatch.setattr(threads._Helper, "idle", deque())
-        monkeypatch.setattr(threads._Helper, "__init__", lambda self: fail())
-        seen = []
-        every(seen.append, range(3), workers=3)
-        assert seen == [0, 1, 2]
+def test_no_thread_is_left():
+    count = threading.active_count()
+    every(lambda item: sleep(0.001), range(20), workers=4)
+    assert threading.active_count() == count
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
