@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lucid.pooling import sums
 from lucid.pooling.dtypes import ELEMENTS, stored
-from lucid.pooling.sums import REDUCTIONS, SCALE, Accumulator, Rule
+from lucid.pooling.sums import SCALE, Accumulator, Rule
 from lucid.pooling.windows import Grid, Span
 
 kernel: Any
@@ -50,7 +50,7 @@ class Pooling(NamedTuple):
         """
         if 0 in out.shape:
             return 0
-        if kernel is None:
+        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS:
             return sum(_by_numpy(self, *tile) for tile in self._tiles(cells, out, rows, cols, TILE))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
             results = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
@@ -77,7 +77,7 @@ class Pooling(NamedTuple):
             (*self.grid.cols, cols[0], cols[1] - cols[0]),
             ELEMENTS[rule.source].code,
             ELEMENTS[rule.result].code,
-            _NUMBERS[rule.reduce],
+            KERNEL_NUMBERS[rule.reduce],
             rule.skip_nan,
             bool(rule.missing),
             0.0 if is_integer else float(missing),
@@ -109,8 +109,8 @@ class Pooling(NamedTuple):
                 )
 
 
-#: The kernel's number of each reduction.
-_NUMBERS = {name: number for number, name in enumerate(REDUCTIONS)}
+#: The kernel's number of each reduction that it knows.
+KERNEL_NUMBERS = {"mean": 0, "sum": 1, "max": 2, "min": 3}
 
 
 def _signed(value: int) -> int:

@@ -125,7 +125,7 @@ def least(a: Accumulator, b: Accumulator) -> Accumulator:
     return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
 
 
-#: A reduction: how accumulators are joined. Its number is its place in the kernel's `enum reduction`.
+#: A reduction: how accumulators are joined.
 REDUCTIONS: dict[str, Callable[[Accumulator, Accumulator], Accumulator]] = {
     "mean": added,
     "sum": added,
