@@ -82,6 +82,8 @@ typedef struct {
     const char *source, *end;
     char *out;
     Py_ssize_t planes, plane_stride, row_stride, inner, size;
+    Py_ssize_t out_strides[4];              /* of planes, rows, columns, inner */
+    bool scatters;                          /* whether results do not lie one after the other */
     axis rows, cols;
     enum type type, result;
     enum reduction reduction;
@@ -588,6 +590,24 @@ VERSIONS static int64_t finish(const job *j, band t, const double *counts, const
 
 /* ---------------------------------------------------------------- all of it */
 
+/* Results of windows' rows, from the row with number `first` on, to their places. */
+static void scatter(const job *j, const char *results, Py_ssize_t first, Py_ssize_t count) {
+    const Py_ssize_t *to = j->out_strides, cols = j->cols.count, inner = j->inner;
+    for (Py_ssize_t k = 0; k < count; k++) {
+        char *row = j->out + (first + k) / j->rows.count * to[0] + (first + k) % j->rows.count * to[1];
+        switch (TABLE[j->result].size) {
+#define CASE(size, ctype) \
+        case size: \
+            for (Py_ssize_t q = 0; q < inner; q++) \
+                for (Py_ssize_t i = 0; i < cols; i++) \
+                    *(ctype *)(row + i * to[2] + q * to[3]) = ((const ctype *)results)[(k * cols + i) * inner + q]; \
+            break;
+        CASE(1, uint8_t) CASE(2, uint16_t) CASE(4, uint32_t) CASE(8, uint64_t)
+#undef CASE
+        }
+    }
+}
+
 /* Pools every plane; `scratch` has the place that `scratch_words` says. How many finite results became infinite. */
 static int64_t pool(const job *j, word *scratch, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width, run *runs) {
     const Py_ssize_t inner = j->inner, each = j->cols.count * inner, windows = j->planes * j->rows.count;
@@ -630,7 +650,9 @@ static int64_t pool(const job *j, word *scratch, Py_ssize_t group, Py_ssize_t st
             for (Py_ssize_t i = 0; i < count * each && way == ADD_VALID; i++) has_nan |= numbers[i] != (here == ADD_VALID ? cells[i] : numbers[i]);
         } while (way == ADD_VALID && !looks && has_nan && (looks = true));
         const double *divisors = here == ADD ? cells : &valid->f;
-        overflows += finish(j, totals, divisors, cells, runs, count, j->out + done * each * TABLE[j->result].size);
+        char *const out = j->scatters ? (char *)(widths + each) : j->out + done * each * TABLE[j->result].size;
+        overflows += finish(j, totals, divisors, cells, runs, count, out);
+        if (j->scatters) scatter(j, out, done, count);
     }
     return overflows;
 }
@@ -653,45 +675,42 @@ static axis windows_of(int64_t n_in, int64_t n_out, int64_t first, int64_t count
     return a;
 }
 
-PyDoc_STRVAR(pool_doc, "pool(source, out, height_axis, rows, cols, code, result, reduction, skip, missing, min_valid, fill)\n\n"
-             "Reduce the windows `rows` x `cols`, each (n_in, n_out, first, count), of a C-contiguous `source`\n"
-             "whose planes and rows may lie apart, into a C-contiguous `out`; see lucid.pooling.reduce.\n"
-             "Returns how many finite results became infinite, or -1 where the source does not lie so.");
+PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, missing_integer, min_valid, fill)\n\n"
+             "Reduce the windows `rows` x `cols`, each (n_in, n_out, first, count), of `source` (planes, height, width, inner)\n"
+             "into `out`, any strides; see lucid.pooling.means. Returns how many finite results became infinite, or -1 where\n"
+             "the rows of `source` are not runs of its elements.");
 
 static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     Py_buffer in = {0}, out = {0};
     PyObject *source, *target, *answer = NULL;
     job j = {0};
-    int height_axis, type, result, reduction, skip;
+    int type, result, reduction, skip;
     long long r[4], c[4], missing_integer, fill;
     double missing;
     int has_missing;
-    if (!PyArg_ParseTuple(args, "OOi(LLLL)(LLLL)iiiipdLdL", &source, &target, &height_axis, &r[0], &r[1], &r[2], &r[3], &c[0],
+    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiiipdLdL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0],
                           &c[1], &c[2], &c[3], &type, &result, &reduction, &skip, &has_missing, &missing, &missing_integer,
                           &j.min_valid, &fill) ||
         PyObject_GetBuffer(source, &in, PyBUF_STRIDES) || PyObject_GetBuffer(target, &out, PyBUF_STRIDES | PyBUF_WRITABLE))
         goto done;
-    int h = height_axis, lies_so = 1;
-    Py_ssize_t after = in.itemsize, reach = in.itemsize;
-    j.inner = j.planes = 1;
-    for (int i = in.ndim - 1; i > h; i--) {
-        lies_so &= in.strides[i] == after || in.shape[i] == 1;
-        after *= in.shape[i];
-        if (i > h + 1) j.inner *= in.shape[i];
-    }
-    for (int i = h - 1; i >= 0; i--) {
-        if (j.planes == 1) j.plane_stride = in.strides[i];
-        lies_so &= in.strides[i] == j.plane_stride * j.planes || in.shape[i] == 1;
-        j.planes *= in.shape[i];
-    }
+    /* (planes, height, width, inner), where each row is a run. */
+    const bool lies_so = in.ndim == 4 && out.ndim == 4 && (in.strides[3] == in.itemsize || in.shape[3] == 1) &&
+                         (in.strides[2] == in.shape[3] * in.itemsize || in.shape[2] == 1);
     if (!lies_so || type < 0 || type >= TYPES || result < 0 || result >= TYPES || TABLE[type].size != in.itemsize) {
         answer = PyLong_FromLong(-1);
         goto done;
     }
+    Py_ssize_t reach = in.itemsize, behind = out.itemsize;
+    for (int i = 3; i >= 0; i--) {
+        j.out_strides[i] = out.strides[i];
+        j.scatters |= out.strides[i] != behind && out.shape[i] > 1;
+        behind *= out.shape[i];
+    }
     for (int i = 0; i < in.ndim; i++)
         if (in.strides[i] > 0) reach += (in.shape[i] - 1) * in.strides[i];
     j.source = in.buf, j.end = j.source + reach, j.out = out.buf;
-    j.row_stride = in.strides[h], j.size = in.itemsize;
+    j.planes = in.shape[0], j.inner = in.shape[3], j.size = in.itemsize;
+    j.plane_stride = in.strides[0], j.row_stride = in.strides[1];
     j.type = type, j.result = result, j.reduction = reduction;
     j.skips_nan = skip, j.has_missing = has_missing, j.skips = skip || has_missing;
     if (TABLE[type].kind == INTEGER) j.missing.i = missing_integer;
@@ -699,10 +718,10 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     j.missing_small = has_missing && fabs(missing) < 65536 ? (int32_t)missing : INT32_MIN;
     j.fill.i = fill;
     const Py_ssize_t strip = STRIP / j.inner > 1 ? STRIP / j.inner : 1, each = c[3] * j.inner;
-    const Py_ssize_t columns = after / in.itemsize / j.inner, across = columns < strip ? columns : strip;
+    const Py_ssize_t columns = in.shape[2], across = columns < strip ? columns : strip;
     const Py_ssize_t width = (across * j.inner + PAD - 1) / PAD * PAD;
     const Py_ssize_t widest = width > each ? width : each, group = widest < GROUP && columns <= strip ? GROUP / widest : 1;
-    const size_t words = 4 * group * width + 4 * group * each + each + 2 * (r[3] + c[3]) + 2 * group + PAD;
+    const size_t words = 4 * group * width + 5 * group * each + each + 2 * (r[3] + c[3]) + 2 * group + PAD;
     word *scratch = PyMem_Malloc(words * sizeof(word));
     if (scratch == NULL) {
         PyErr_NoMemory();

@@ -53,17 +53,12 @@ class Pooling(NamedTuple):
         if kernel is None or self.rule.reduce not in KERNEL_NUMBERS:
             return sum(_by_numpy(self, *tile) for tile in self._tiles(cells, out, rows, cols, TILE))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
-            results = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-            overflows = self._by_kernel(cells, results, rows, cols)
+            overflows = self._by_kernel(cells, out, rows, cols)
             if overflows >= 0:
-                if results is not out:
-                    out[...] = results
                 return overflows
         overflows = 0
         for tile, place, tile_rows, tile_cols in self._tiles(cells, out, rows, cols, COPIED):
-            results = np.empty(place.shape, place.dtype)
-            overflows += self._by_kernel(_laid_out(tile, self.rule), results, tile_rows, tile_cols)
-            place[...] = results
+            overflows += self._by_kernel(_laid_out(tile, self.rule), place, tile_rows, tile_cols)
         return overflows
 
     def _by_kernel(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
@@ -72,7 +67,6 @@ class Pooling(NamedTuple):
         overflows: int = kernel.pool(
             cells,
             out,
-            1,
             (*self.grid.rows, rows[0], rows[1] - rows[0]),
             (*self.grid.cols, cols[0], cols[1] - cols[0]),
             ELEMENTS[rule.source].code,
