@@ -38,6 +38,7 @@ enum {
     GROUP = 128,    /* Elements of bands that are folded at once, so that their latencies overlap. */
     SEGMENT = 64,   /* Elements of a long row between two words to the memory about what comes next, */
     AHEAD = 4096,   /* and how many bytes ahead that is. */
+    FEW = 16,       /* Columns up to which a window is added by itself. */
     PAD = 8,        /* Bands are whole multiples of so many elements, so that no loop has a rest. */
 };
 
@@ -354,12 +355,22 @@ ALWAYS void fold_columns(const job *j, const enum kind kind, const enum way way,
 }
 
 /* The same for whole bands of `count` windows' rows, where a column is one element. Each addition waits for the one before,
- * so four windows are added side by side. */
+ * so four windows are added side by side; of windows of a few columns, the processor has several under way by itself. */
 ALWAYS void fold_elements(const job *j, const enum kind kind, const enum way way, band b, Py_ssize_t width, Py_ssize_t count, band t) {
     const axis cols = j->cols;
     const word none = {0};
     const Py_ssize_t windows = count * cols.count;
     Py_ssize_t k = 0, i = 0;
+    if (kind == FLOAT && way == ADD && cols.longest <= FEW) {
+        for (Py_ssize_t done = 0; done < windows; done++) {
+            const word *more = b.sum + k * width + cols.starts[i];
+            double total = more[0].f;
+            for (int64_t o = 1; o < cols.stops[i] - cols.starts[i]; o++) total += more[o].f;
+            t.sum[done].f = total;
+            if (++i == cols.count) i = 0, k++;
+        }
+        return;
+    }
     for (Py_ssize_t done = 0; done < windows; done += 4) {
         const int together = windows - done < 4 ? (int)(windows - done) : 4;
         Py_ssize_t at[4] = {0};
