@@ -337,11 +337,22 @@ ALWAYS void join(const enum kind kind, const enum way way, const bool first, wor
     }
 }
 
+/* The first window that ends behind a place. */
+static Py_ssize_t window_at(axis a, int64_t place) {
+    Py_ssize_t low = 0, high = a.count;
+    while (low < high) {
+        Py_ssize_t middle = (low + high) / 2;
+        if (a.stops[middle] <= place) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
 /* Columns [left, right) of a band to the totals of the windows that have some of them. */
 ALWAYS void fold_columns(const job *j, const enum kind kind, const enum way way, band b, int64_t left, int64_t right, band t) {
     const Py_ssize_t inner = j->inner;
     const word none = {0};
-    for (Py_ssize_t i = 0; i < j->cols.count && j->cols.starts[i] < right; i++) {
+    for (Py_ssize_t i = window_at(j->cols, left); i < j->cols.count && j->cols.starts[i] < right; i++) {
         int64_t start = j->cols.starts[i], stop = j->cols.stops[i];
         word *restrict sum = t.sum + i * inner, *restrict low = t.low + i * inner;
         for (int64_t c = start > left ? start : left; c < stop && c < right; c++) {
