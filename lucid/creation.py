@@ -46,7 +46,7 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
 
 
 def _shape(given: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
-    lengths = given[0] if len(given) == 1 and not hasattr(given[0], "__index__") else given
+    lengths = given[0] if len(given) == 1 and hasattr(given[0], "__len__") else given
     try:
         return tuple(operator.index(length) for length in lengths)  # type: ignore[arg-type]
     except TypeError:

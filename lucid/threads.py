@@ -64,7 +64,7 @@ def as_done(
     helpers: list[Future[Any]] = []
     try:
         if workers > 1:
-            helpers += _helpers(lambda: deque(run(), 0), workers - 1)
+            _start(helpers, lambda: deque(run(), 0), workers - 1)
         for _ in run():
             while results:
                 yield results.popleft()
@@ -77,15 +77,15 @@ def as_done(
     yield from results
 
 
-def _helpers(run: Callable[[], object], count: int) -> "list[Future[Any]]":
+def _start(helpers: "list[Future[Any]]", run: Callable[[], object], count: int) -> None:
+    """Append `count` threads that run `run` to `helpers`, each when it is begun: none is left without being waited for."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="lucid")
-    helpers: list[Future[Any]] = []
     with suppress(RuntimeError):  # the system has no further threads: fewer do the work
-        helpers += (pool.submit(run) for _ in range(count))
+        for _ in range(count):
+            helpers.append(pool.submit(run))
     pool.shutdown(wait=False)
-    return helpers
 
 
 def _wait(helpers: "list[Future[Any]]", errors: list[BaseException]) -> None:

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import oracle
 import pytest
@@ -5,7 +7,7 @@ import pytest
 import lucid
 import lucid.nn as nn
 from lucid.errors import ArgumentError, DTypeError, LucidError, ShapeError, SizeTypeError
-from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 
 def test_the_module_is_the_function():
@@ -27,10 +29,82 @@ def test_module_without_forward_says_so():
         Nothing()(lucid.ones((1, 1, 1)))
 
 
+def test_layers_without_parameters_are_used_like_any(rng):
+    x = rng.standard_normal((2, 3, 9, 9)).astype(np.float32)
+    for module in (nn.AdaptiveAvgPool2d(2), nn.Sequential(nn.AdaptiveMaxPool2d(4), nn.AdaptiveAvgPool2d(2))):
+        before = module(x)
+        assert module.training
+        assert module.eval() is module
+        assert not module.training
+        assert module.train() is module
+        assert module.training
+        assert module.to("cpu") is module
+        assert module.to(device="cpu", dtype=np.float16) is module
+        assert module.state_dict() == {}
+        assert np.array_equal(module(x), before)
+
+
+def test_max_pooling(rng):
+    x = rng.standard_normal((2, 3, 9, 7)).astype(np.float32)
+    x[0, 0, 0, 0] = np.nan
+    pool = nn.AdaptiveMaxPool2d((4, None))
+    assert repr(pool) == "AdaptiveMaxPool2d(output_size=(4, None))"
+    largest = pool(x)
+    assert largest.dtype == np.float32
+    assert np.array_equal(largest, oracle.pool(x, (4, 7), "max").astype(np.float32), equal_nan=True)
+    skipping = nn.AdaptiveMaxPool2d((4, None), nan="skip")
+    assert repr(skipping) == "AdaptiveMaxPool2d(output_size=(4, None), nan='skip')"
+    assert skipping(x)[0, 0, 0, 0] == np.nanmax(x[0, 0, :3, 0])
+    for dtype in ("bool", "uint8", "int64", "float16"):
+        y = x[1:].astype(dtype)
+        assert adaptive_max_pool2d(y, 3).dtype == dtype
+        assert np.array_equal(adaptive_max_pool2d(y, 3), oracle.pool(y, (3, 3), "max").astype(dtype))
+    with pytest.raises(ArgumentError, match="`output_size` holds 0"):
+        nn.AdaptiveMaxPool2d(0)
+    with pytest.raises(ArgumentError, match="`nan` is 'drop'; expected 'propagate' or 'skip'"):
+        nn.AdaptiveMaxPool2d(1, nan="drop")
+
+
+def test_a_sequence_is_its_modules_one_after_the_other(rng):
+    x = rng.standard_normal((2, 3, 12, 12)).astype(np.float32)
+    first, second = nn.AdaptiveMaxPool2d(6), nn.AdaptiveAvgPool2d((2, 1))
+    both = nn.Sequential(first, second)
+    assert np.array_equal(both(x), second(first(x)))
+    assert list(both) == [first, second]
+    assert len(both) == 2
+    assert both[-1] is second
+    both.eval()
+    assert not first.training
+    assert not second.training
+    assert nn.Sequential()(x) is x
+    assert repr(nn.Sequential()) == "Sequential()"
+
+
+def test_a_sequence_in_a_sequence_is_shown_as_pytorch_does():
+    inner = "Sequential(\n    (0): AdaptiveMaxPool2d(output_size=2)\n  )"
+    nested = nn.Sequential(nn.Sequential(nn.AdaptiveMaxPool2d(2)), nn.AdaptiveAvgPool2d(1))
+    assert repr(nested) == f"Sequential(\n  (0): {inner}\n  (1): AdaptiveAvgPool2d(output_size=1)\n)"
+
+
 def test_tensor_is_ndarray():
-    assert isinstance(lucid.tensor([1]), np.ndarray)
+    assert lucid.Tensor is np.ndarray
     for made in (lucid.ones(3), lucid.zeros((2, 2)), lucid.full((1,), 7), lucid.tensor([[1, 2]])):
+        assert type(made) is lucid.Tensor
         assert made.dtype == np.float32
+    data = np.zeros(3, np.float32)
+    assert not np.shares_memory(lucid.tensor(data), data)
+
+
+@pytest.mark.parametrize("make", [lucid.ones, lucid.zeros])
+def test_a_shape_is_one_tuple_or_several_integers(make):
+    for shape in [(2, 3), ((2, 3),), ([2, 3],), (np.int64(2), np.uint8(3)), (np.array([2, 3]),)]:
+        assert make(*shape).shape == (2, 3)
+    assert make().shape == make(()).shape == ()
+    assert make(2).shape == make(np.int64(2)).shape == make((2,)).shape == (2,)
+    assert make(2, 3, dtype="int8").dtype == np.int8
+    for wrong in [(2.0,), ((2, 2.5),), ("2",), (2, None), ((1, 2), 3)]:
+        with pytest.raises(SizeTypeError, match="expected integers, or one tuple of them"):
+            make(*wrong)
 
 
 @pytest.mark.parametrize("size", [1, 3, (2, 5), (None, 2), None, np.int64(3), (np.uint8(2), None)])
@@ -86,6 +160,9 @@ def test_bad_options():
         adaptive_avg_pool2d(np.ones((1, 2, 2)), 1, nan="drop")
     with pytest.raises(ArgumentError, match="`threads` is 0; expected at least 1"):
         adaptive_avg_pool2d(np.ones((1, 2, 2)), 1, threads=0)
+    for threads in (2.5, "2"):
+        with pytest.raises(SizeTypeError, match=f"`threads` is {threads!r}; expected an integer"):
+            adaptive_avg_pool2d(np.ones((1, 2, 2)), 1, threads=threads)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (0, 4, 4)])
@@ -103,6 +180,8 @@ def views(x):
     yield "every second", np.repeat(np.repeat(x, 2, axis=1), 2, axis=3)[:, ::2, :, ::2]
     yield "big-endian", x.astype(x.dtype.newbyteorder(">"))
     yield "unaligned", np.frombuffer(b"\0" + x.tobytes(), x.dtype, offset=1).reshape(x.shape)
+    yield "part of a wider array", np.pad(x, ((0, 0), (0, 0), (1, 2), (3, 1)))[:, :, 1:-2, 3:-1]
+    yield "batch and channels inside", np.ascontiguousarray(x.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
     read_only = x.copy()
     read_only.flags.writeable = False
     yield "read-only", read_only
@@ -121,6 +200,14 @@ def test_memory_order_leaves_no_trace(dtype, shape, size, rng):
         assert np.array_equal(means, expected), name
         assert means.flags.c_contiguous
         assert means.dtype.isnative
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (3,), (0, 1), (1, 3), (2, 3), (0, 1, 2, 3)])
+def test_broadcast_arrays_are_read_as_they_are(axes, rng):
+    shape = (3, 4, 9, 8)
+    one = rng.standard_normal([1 if axis in axes else n for axis, n in enumerate(shape)])
+    x = np.broadcast_to(one, shape)
+    assert np.array_equal(adaptive_avg_pool2d(x, (2, 3)), adaptive_avg_pool2d(x.copy(), (2, 3)))
 
 
 @pytest.mark.parametrize("shape", [(100, 64, 28, 28), (3, 1, 1600, 1200), (2, 40, 60, 60, 16)])
@@ -148,7 +235,34 @@ def test_pytorch_tensors_and_values(rng):
     for size in [1, 4, (5, 7), (None, 3), 40]:
         expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy()
         assert np.allclose(adaptive_avg_pool2d(torch.from_numpy(x), size), expected, rtol=0, atol=1e-14)
-    assert adaptive_avg_pool2d(torch.ones((1, 2, 2), requires_grad=True), 1).tolist() == [[[1]]]
+    for tensor in (torch.ones((1, 2, 2), requires_grad=True), torch.nn.Parameter(torch.ones(1, 2, 2))):
+        assert adaptive_avg_pool2d(tensor, 1).tolist() == [[[1]]]
+        assert tensor.requires_grad
+    with pytest.raises(DTypeError, match="cannot be seen as an array"):
+        adaptive_avg_pool2d(torch.ones((1, 2, 2)).to_sparse(), 1)
+
+
+def test_pytorch_tensors_of_bfloat16(rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed; the extra bench has it")
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs the extra bfloat16")
+    x = rng.standard_normal((2, 3, 9, 9)).astype(ml_dtypes.bfloat16)
+    tensor = torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+    for given in (
+        tensor,
+        tensor.clone().requires_grad_(),
+        tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    ):
+        means = adaptive_avg_pool2d(given, 2)
+        assert means.dtype == ml_dtypes.bfloat16
+        assert means.tobytes() == adaptive_avg_pool2d(x, 2).tobytes()
+    assert adaptive_max_pool2d(tensor, 2).tobytes() == adaptive_max_pool2d(x, 2).tobytes()
+
+
+def test_a_tensor_of_bfloat16_without_ml_dtypes_says_what_is_missing(monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed; the extra bench has it")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(DTypeError, match="needs the extra 'bfloat16': pip install ml_dtypes"):
+        adaptive_avg_pool2d(torch.ones((1, 2, 2), dtype=torch.bfloat16), 1)
 
 
 def test_never_worse_than_pytorch(rng):

@@ -25,28 +25,21 @@ def array(entry):
     return values
 
 
-#: Sums of 64-bit integers are rounded to float64 on the way; this goes when they are exact.
-TOLERANCES = {"int64": 2.0**12, "uint64": 2.0**12}
-
-
-def check(result, entry, tolerance=0):
+def check(result, entry):
     """Type, shape and every number, a NaN being any NaN, a zero being of any sign."""
     right = array(entry)
     assert result.dtype.name == entry["dtype"]
     assert result.shape == right.shape
     same = (result == right) | (np.isnan(result) & np.isnan(right))
-    if tolerance:
-        same |= np.abs(result - right) <= tolerance
     assert same.all(), f"{result[~same]} instead of {right[~same]}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['name']}, {case['input']['dtype']}")
 def test_mean(case):
     pooled = lucid.nn.functional.adaptive_avg_pool2d(array(case["input"]), tuple(case["output_size"]))
-    check(pooled, case["mean"], TOLERANCES.get(case["input"]["dtype"], 0))
+    check(pooled, case["mean"])
 
 
-@pytest.mark.skipif(not hasattr(lucid.nn.functional, "adaptive_max_pool2d"), reason="there is no max yet")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['name']}, {case['input']['dtype']}")
 def test_max(case):
     pooled = lucid.nn.functional.adaptive_max_pool2d(array(case["input"]), tuple(case["output_size"]))

@@ -4,52 +4,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid.pooling.windows import PART, SLAB_CELLS, Axis, bounds, longest_window, make_grid, split
+from lucid.pooling.windows import Axis, make_grid
 
 LENGTH = st.integers(1, 300)
 
 
 @given(LENGTH, LENGTH)
-def test_bounds_are_the_definition(n_in, n_out):
-    starts, stops = bounds(n_in, n_out)
+def test_windows_are_the_definition(n_in, n_out):
+    axis = Axis(n_in, n_out)
     expected = [oracle.window(i, n_in, n_out) for i in range(n_out)]
+    starts, stops = axis.bounds((0, n_out))
     assert list(zip(starts, stops, strict=True)) == [(w.start, w.stop) for w in expected]
-    assert longest_window(n_in, n_out) == max(map(len, expected))
+    assert [(axis.start(i), axis.stop(i)) for i in range(n_out)] == [(w.start, w.stop) for w in expected]
+    assert axis.longest == max(map(len, expected))
 
 
-@pytest.mark.parametrize(("n_in", "n_out"), [(21, 19), (5873, 3527), (2**40 + 1, 3), (2**31, 2**31 - 1)])
-def test_bounds_where_floating_point_goes_wrong(n_in, n_out):
+@given(LENGTH, LENGTH, st.data())
+def test_some_windows_are_counted_from_the_first_cell_that_they_cover(n_in, n_out, data):
+    first = data.draw(st.integers(0, n_out - 1))
+    stop = data.draw(st.integers(first + 1, n_out))
+    axis = Axis(n_in, n_out)
+    expected = [oracle.window(i, n_in, n_out) for i in range(first, stop)]
+    assert axis.cells((first, stop)) == (expected[0].start, expected[-1].stop)
+    starts, stops = axis.bounds((first, stop))
+    origin = expected[0].start
+    assert list(zip(starts, stops, strict=True)) == [(w.start - origin, w.stop - origin) for w in expected]
+
+
+@pytest.mark.parametrize("n_in", [21, 5873, 2**31, 2**40 + 1])
+@pytest.mark.parametrize("n_out", [3, 19, 3527, 2**31 - 1])
+def test_bounds_where_floating_point_or_64_bits_go_wrong(n_in, n_out):
+    axis = Axis(n_in, n_out)
     for first in (0, n_out // 2, n_out - 3):
-        starts, stops = bounds(n_in, n_out, first, first + 3)
-        for i, start, stop in zip(range(first, first + 3), starts, stops, strict=True):
-            assert (start, stop) == (i * n_in // n_out, -(-(i + 1) * n_in // n_out))
+        starts, stops = axis.bounds((first, first + 3))
+        assert starts.dtype == stops.dtype == np.int64
+        for i, start, stop in zip(range(first, first + 3), starts.tolist(), stops.tolist(), strict=True):
+            window = oracle.window(i, n_in, n_out)
+            assert (start + axis.start(first), stop + axis.start(first)) == (window.start, window.stop)
 
 
-@given(LENGTH, LENGTH, st.integers(1, 5))
-def test_split_covers_each_interval_once(n_in, n_out, pieces):
-    starts, stops = bounds(n_in, n_out)
-    wide = stops - starts >= pieces
-    starts, stops = starts[wide], stops[wide]
-    cut_starts, cut_stops = split(starts, stops, pieces)
-    for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        own = slice(i * pieces, (i + 1) * pieces)
-        cells = [c for a, b in zip(cut_starts[own], cut_stops[own], strict=True) for c in range(a, b)]
-        assert cells == list(range(start, stop))
+@given(st.integers(1, 10**12), st.integers(1, 10**5))
+def test_no_window_is_longer_than_the_longest(n_in, n_out):
+    axis = Axis(n_in, n_out)
+    for i in {0, 1, n_out // 3, n_out // 2, n_out - 1}:
+        assert 1 <= axis.stop(i) - axis.start(i) <= axis.longest
 
 
-@given(st.integers(1, 10**7), st.integers(1, 10**7), st.integers(1, 50), st.integers(1, 50))
-def test_slabs_and_parts_stay_below_their_limits(height, width, rows, cols):
-    grid = make_grid((height, width), (rows, cols))
-    tall = max(grid.rows.cuts(s, s + 1).lengths[0] for s in range(min(grid.rows.slabs, 3)))
-    wide = max(grid.cols.cuts(s, s + 1).lengths[0] for s in range(min(grid.cols.slabs, 3)))
-    assert tall * wide <= SLAB_CELLS
-    assert -(-tall // grid.rows.parts) <= PART
-    assert -(-wide // grid.cols.parts) <= PART
-
-
-def test_cuts_of_an_axis_are_its_windows_in_slabs():
-    axis = Axis(n_in=100, n_out=3, slabs=4, parts=1)
-    cuts = axis.cuts(0, 12)
-    assert cuts.span == (0, 100)
-    assert np.array_equal(axis.cuts(5, 7).starts, cuts.starts[5:7])
-    assert axis.cuts(4, 8).relative.starts[0] == 0
+def test_a_grid_is_an_axis_of_rows_and_one_of_columns():
+    assert make_grid((5, 6), (2, 3)) == (Axis(5, 2), Axis(6, 3))

@@ -182,6 +182,10 @@ def check_dimension(wanted: object) -> int:
 
 def check_threads(threads: int) -> int:
     """A number of threads, at least 1."""
+    try:
+        threads = operator.index(threads)
+    except TypeError:
+        raise SizeTypeError(f"`threads` is {threads!r}; expected an integer of at least 1") from None
     if threads < 1:
         raise ArgumentError(f"`threads` is {threads}; expected at least 1")
     return threads
@@ -202,21 +206,22 @@ def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
         raise DTypeError(
             "`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'"
         )
-    if type(x).__module__ == "torch":
-        return _of_tensor(x)
+    torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
+    if torch is not None and isinstance(x, torch.Tensor):
+        return _of_tensor(x, torch)
     try:
         return np.asarray(x)
     except (TypeError, RuntimeError) as error:
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
 
 
-def _of_tensor(x: Any) -> npt.NDArray[Any]:
+def _of_tensor(x: Any, torch: Any) -> npt.NDArray[Any]:
     """A view of a PyTorch tensor, which NumPy refuses with a gradient and of bfloat16."""
     try:
         tensor = x.detach()
-        if str(tensor.dtype) != "torch.bfloat16":
+        if tensor.dtype != torch.bfloat16:
             return np.asarray(tensor)
-        bits = np.asarray(tensor.view(sys.modules["torch"].int16))
+        bits = np.asarray(tensor.view(dtype=torch.int16))
     except (TypeError, RuntimeError) as error:  # of another device, or sparse
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
     try:

@@ -152,5 +152,6 @@ class Sequential(Module):
         return self._modules[index]
 
     def __repr__(self) -> str:
-        lines = "".join(f"\n  ({i}): {module!r}" for i, module in enumerate(self._modules))
-        return f"{type(self).__name__}({lines}{lines and chr(10)})"
+        lines = "".join(f"\n({i}): {module!r}" for i, module in enumerate(self._modules))
+        inside = lines.replace("\n", "\n  ")  # of modules within modules, too
+        return f"{type(self).__name__}({inside}{lines and chr(10)})"

@@ -42,7 +42,9 @@ def rounded(value: Fraction | float, dtype: str) -> float:
     exponent -= Fraction(2) ** exponent > size
     step = Fraction(2) ** (max(exponent, least) - digits + 1)
     nearest = round(value / step) * step
-    return math.copysign(math.inf, value) if abs(nearest) >= Fraction(2) ** (most + 1) else float(nearest)
+    if abs(nearest) >= Fraction(2) ** (most + 1):
+        return math.inf if value > 0 else -math.inf
+    return float(nearest)
 
 
 def stored(values: np.ndarray, dtype: str) -> np.ndarray:
