@@ -12,8 +12,8 @@ TYPICAL = (
     *((24, 6), (28, 1), (28, 7), (28, 14), (32, 4), (35, 5), (35, 8), (56, 4), (56, 7), (64, 8)),
     *((112, 7), (112, 14), (128, 16), (224, 7), (224, 14), (256, 32), (512, 16), (512, 64), (1024, 256)),
 )
-#: Elements of an array, from 2 to 100 MB of float32: some fit a cache, most are larger.
-ELEMENTS = (500_000, 25_000_000)
+#: Elements of an array, from 3 to 100 MB of float32: some fit a cache, most are larger.
+ELEMENTS = (750_000, 25_000_000)
 
 
 class Case(NamedTuple):
