@@ -1,0 +1,79 @@
+"""Seconds of several things in turns, so that a busy machine slows all of them, and what is made of the seconds."""
+
+import gc
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+Work = Callable[[], object]
+
+#: Before a burst of calls: PyTorch's threads spin for a while after their work, on the cores that are timed next.
+PAUSE_SECONDS = 0.01
+#: Calls in a row, so that everybody's threads are awake but for the first; with single calls, PyTorch's wait for the
+#: system's scheduler, and 0.3 ms become 4.
+BURST = 4
+
+
+def in_turns(*works: Work, repeats: int, burst: int = 1) -> list[float]:
+    """Least seconds of each over so many rounds, in each of which each runs once, or a burst of times.
+
+    One round before is not counted. Results are made anew and freed within the time; garbage is collected before. Work
+    that returns a float has timed itself.
+    """
+    least = [math.inf] * len(works)
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(repeats + 1):
+            for i, work in enumerate(works):
+                time.sleep(PAUSE_SECONDS)
+                seconds = min(_seconds(work) for _ in range(burst))
+                least[i] = min(least[i], seconds if turn else math.inf)
+    finally:
+        gc.enable()
+    return least
+
+
+def _seconds(work: Work) -> float:
+    start = time.perf_counter()
+    told = work()
+    told = told if isinstance(told, float) else None
+    return time.perf_counter() - start if told is None else told
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    """What ratios are averaged by: twice and half as fast make equally fast."""
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
+def process(*command: object, environment: dict[str, str] | None = None) -> Work:
+    """A command from start to end, whose words are not looked at."""
+    words, variables = [str(word) for word in command], {**os.environ, **(environment or {})}
+    return lambda: subprocess.run(words, check=True, capture_output=True, env=variables)
+
+
+def told_seconds(*command: object) -> Callable[[], float]:
+    """A command that prints how long the part of it took that counts."""
+    words = [str(word) for word in command]
+    return lambda: float(subprocess.run(words, check=True, capture_output=True).stdout)
+
+
+def cat(path: Path) -> Work:
+    """Reading a file, as little as there can be of it."""
+    return process("sh", "-c", 'cat "$0" > /dev/null', path)
+
+
+def peak_bytes(*command: object) -> int:
+    """Largest resident memory of a command; a small process in between keeps ours out of the figure."""
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    words = [sys.executable, "-S", "-c", script, *map(str, command)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
