@@ -9,6 +9,7 @@ from typing import BinaryIO, TypeAlias
 from lucid.errors import ArgumentError, FileError, LucidError
 from lucid.formats.compression import parse_compression
 from lucid.formats.contract import Making, Reading
+from lucid.formats.meaning import parse_missing
 from lucid.formats.stream import STREAM, Stream
 from lucid.naming import Size, size_name
 from lucid.nn.functional import NanRule, OutputSize, check_dimension, check_threads
@@ -33,7 +34,8 @@ def pool_file(
     flatten: bool = False,
     dtype: str | None = None,
     input_dtype: str | None = None,
-    nan: NanRule = "propagate",
+    nan: NanRule | None = None,
+    missing: Sequence[str | int | float] = (),
     slice: slice | None = None,  # noqa: A002  (it takes a `slice`, and is the command's option)
     allow_external: bool = False,
     carry: bool = True,
@@ -71,7 +73,10 @@ def pool_file(
     input_dtype
         "bfloat16" if two-byte elements without a type, as ml_dtypes arrays are saved, are that.
     nan
-        As in `lucid.nn.functional.adaptive_avg_pool2d`.
+        As in `lucid.nn.functional.adaptive_avg_pool2d`; by default "propagate", but "skip" for arrays
+        whose file names NaN as a mark of missing cells.
+    missing
+        Values of cells that count as nothing, added to those that attributes name; "none" turns these off.
     slice
         Pool these samples only, such as `slice(0, 1000)` of the first axis, into a shard;
         `lucid.merge_files` joins shards that make up the whole.
@@ -121,7 +126,7 @@ def pool_file(
         layout=layout,
         flatten=flatten,
         dtype=dtype,
-        reading=Reading(input_dtype, allow_external),
+        reading=Reading(input_dtype, allow_external, parse_missing(missing), nan),
         nan=nan,
         max_memory=max_memory,
         workers=workers,
@@ -184,7 +189,13 @@ def _check_slice(part: slice | None, layout: str) -> None:
 
 
 def _check_options(
-    layout: str, dtype: str | None, input_dtype: str | None, nan: str, max_memory: int, *, flatten: bool
+    layout: str,
+    dtype: str | None,
+    input_dtype: str | None,
+    nan: str | None,
+    max_memory: int,
+    *,
+    flatten: bool,
 ) -> None:
     if (
         "HW" not in layout
@@ -201,7 +212,7 @@ def _check_options(
         raise ArgumentError(f"`dtype` is {dtype!r}; expected one of {', '.join(FLOATS)}")
     if input_dtype not in (None, "bfloat16"):
         raise ArgumentError(f"`input_dtype` is {input_dtype!r}; expected 'bfloat16'")
-    if nan not in ("propagate", "skip"):
+    if nan not in (None, "propagate", "skip"):
         raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
     if max_memory < 1:
         raise ArgumentError(f"`max_memory` is {max_memory}; expected a number of bytes")

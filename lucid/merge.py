@@ -21,6 +21,7 @@ import numpy as np
 import lucid
 from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.formats.contract import Making, Part, Reading, Source, named
+from lucid.formats.meaning import parse_missing
 from lucid.formats.registry import format_of_content
 from lucid.job import DEFAULT_MAX_MEMORY, FilePath
 from lucid.mean import Mean
@@ -239,7 +240,12 @@ def _work_of(shard: Shard, workers: int, *, overwrite: bool, dry_run: bool) -> W
             layout=options["layout"],
             flatten=options["flatten"],
             dtype=options["dtype"],
-            reading=Reading(options["input_dtype"], options["allow_external"]),
+            reading=Reading(
+                options["input_dtype"],
+                options["allow_external"],
+                parse_missing(options["missing"]),
+                options["nan"],
+            ),
             nan=options["nan"],
             max_memory=sys.maxsize,  # nothing is read by the plan
             workers=workers,

@@ -24,17 +24,16 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.journal import Journal
 from lucid.formats.disk.journal import paths as journal_paths
+from lucid.formats.meaning import texts_of
 from lucid.formats.registry import Format, format_of_content, resolved, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
-from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, reports_of
+from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, pooling_of, reports_of, rule_of
 from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
 from lucid.nn.functional import resolve_size
-from lucid.pooling.average import Pooling
 from lucid.pooling.dtypes import numbers
 from lucid.pooling.jit import Kernels, for_file
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport, OnProgress, Progress
-from lucid.selection import chosen
 from lucid.streaming.engine import Output, Seconds, run
 from lucid.streaming.plan import make_plans
 
@@ -49,7 +48,7 @@ class Work:
     flatten: bool
     dtype: str | None
     reading: Reading
-    nan: str
+    nan: str | None
     max_memory: int
     workers: int
     making: Making
@@ -121,7 +120,8 @@ class Work:
             No array has any of the samples wanted.
 
         """
-        specs = chosen(source.arrays(len(self.layout)), self.datasets)
+        specs = list(source.choose(len(self.layout), self.datasets, self.layout.index("H")))
+        self.notes += source.notes
         lengths = [spec.shape[0] for spec in specs]
         if self.part is not None and any(lengths) and not any(s.part(self.part).shape[0] for s in specs):
             raise DatasetError(f"has {max(lengths)} samples; expected some in slice {slice_name(self.part)}")
@@ -140,6 +140,7 @@ class Work:
             "dtype": self.dtype,
             "input_dtype": self.reading.input_numbers,
             "nan": self.nan,
+            "missing": texts_of(self.reading.missing),
             "allow_external": self.reading.allow_external,
             "carry": self.making.carry,
             "compression": self.making.compression,
@@ -183,8 +184,10 @@ class Work:
                 "source_dtype": spec.numbers,
                 "layout": self.layout,
                 "output_size": list(output_size),
-                "nan": self.nan,
+                "nan": rule_of(spec, kinds.result, nan=self.nan).nan,
             }
+            if spec.meaning is not None and spec.meaning.missing:
+                provenance["missing"] = list(spec.meaning.missing)
             if shard is not None:
                 stop = part.start + part.shape[0]
                 own = {"slice": [part.start, stop], "dataset": spec.name, "size": i}
@@ -199,10 +202,10 @@ class Work:
                 h,
                 self.flatten,
                 shard is not None,
-                partial(coarsen, output_size),
+                coarsen,
             )
             kernels = for_file(part.nbytes) if plan.is_whole else Kernels.NUMPYS
-            pooling = Pooling(plan.grid, kinds, self.nan == "skip", kernels=kernels)
+            pooling = pooling_of(spec, plan.grid, kinds, self.nan, kernels)
             yield Mean(pooling, plan, pooled, STREAM if holder is None else holder.path)
 
     def _write(

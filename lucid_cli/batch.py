@@ -114,7 +114,7 @@ def run_batch(
             from lucid_cli.preview import show_preview
 
             for report in (report for report in reports if not report.skipped):
-                show_preview(report, render.console(), options["layout"], size, options["nan"])
+                show_preview(report, render.console(), options["layout"], size, options["nan"] or "propagate")
     for source, reason in failures:
         complain(f"{name_of(source)}: {reason}", FAILED)
     return FAILED if failures else 0

@@ -88,9 +88,13 @@ USAGE = 2
 @click.option(
     "--nan",
     type=click.Choice(["propagate", "skip"]),
-    default="propagate",
-    show_default=True,
-    help="NaN in a window gives NaN, or counts as nothing.",
+    help="NaN in a window gives NaN, or counts as nothing.  [default: propagate, unless the file names NaN as missing]",
+)
+@click.option(
+    "--missing",
+    multiple=True,
+    metavar="VALUE",
+    help="Cells of this value count as nothing, as those of `_FillValue` do; repeatable; none turns all off.",
 )
 @click.option(
     "--slice",

@@ -66,6 +66,16 @@ def parse_missing(texts: Sequence[str | Number]) -> Missing:
     return Missing(tuple(values), by_attributes)
 
 
+def texts_of(missing: Missing) -> list[str]:
+    """What `parse_missing` makes the same value of, for JSON, which has no NaN.
+
+    >>> texts_of(Missing((-9, 1e20), by_attributes=False))
+    ['-9', '1e+20', 'none']
+
+    """
+    return [*map(str, missing.values), *([] if missing.by_attributes else ["none"])]
+
+
 def _number(text: str | Number) -> Number:
     if not isinstance(text, str):
         return text

@@ -17,6 +17,16 @@ from lucid.pooling.dtypes import name_of
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
 BFLOAT16 = ((15, 7, 8, 0, 7), 127)
 
+#: Types that NumPy may have no name for, by their class.
+_CLASSES = {
+    h5py.h5t.TIME: "of times",
+    h5py.h5t.FLOAT: "of floats of another size",
+    h5py.h5t.INTEGER: "of integers of another size",
+    h5py.h5t.BITFIELD: "of bit fields",
+    h5py.h5t.REFERENCE: "of references",
+    h5py.h5t.COMPOUND: "of compounds",
+}
+
 
 def numbers_of(dataset: h5py.Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
     """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
@@ -33,9 +43,35 @@ def numbers_of(dataset: h5py.Dataset, input_numbers: str | None) -> tuple[str, n
         return None
     if dtype == np.bool_:
         return name, dtype
-    if not kind.equal(h5py.h5t.py_create(dtype, logical=True)) or h5py.check_enum_dtype(dtype) is not None:
+    if h5py.check_enum_dtype(dtype) is not None:
+        return None
+    if not kind.equal(h5py.h5t.py_create(dtype, logical=True)) and not _is_plain_byte(kind):
         return None
     return name, dtype
+
+
+def _is_plain_byte(kind: Any) -> bool:
+    """Whether a type is an integer of one whole byte, of which files may say any order."""
+    return bool(
+        kind.get_class() == h5py.h5t.INTEGER
+        and kind.get_size() == 1
+        and (kind.get_precision(), kind.get_offset()) == (8, 0)
+    )
+
+
+def described_type(dataset: h5py.Dataset) -> str:
+    """A type as a person knows it, also where NumPy has no name for it."""
+    try:
+        return str(dataset.dtype)
+    except (TypeError, ValueError, NotImplementedError):
+        return _CLASSES.get(dataset.id.get_type().get_class(), "of a type that is not known")
+
+
+def reinterpreted(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
+    """The dtype of elements whose bits are read as integers of another type; of others, the same."""
+    if dtype.kind not in "iu" or numbers == "bfloat16":
+        return dtype
+    return np.dtype(numbers).newbyteorder(dtype.byteorder)
 
 
 def is_bfloat16(kind: Any) -> bool:
