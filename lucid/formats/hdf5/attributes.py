@@ -54,7 +54,7 @@ def write_change(origin: Any, target: Any, name: str, value: Any) -> None:
 
 
 def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[bytes]:
-    """Copy an object's attributes but for `changes`; the names of those with references, which are not copied."""
+    """Copy an object's attributes but for `changes`; the names of those with references, not copied."""
     left: list[bytes] = []
     changed = {encoded(name) for name in changes}
     count = h5py.h5a.get_num_attrs(origin.id)

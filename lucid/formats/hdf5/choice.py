@@ -234,7 +234,7 @@ class Choice:
 
 
 def shape_of(dataset: h5py.Dataset) -> tuple[int, ...] | None:
-    """The shape of a dataset, None if it has none; of a virtual one without opening the files it speaks of."""
+    """A dataset's shape, None if it has none; a virtual one's without opening the files it speaks of."""
     creation = dataset.id.get_create_plist()
     if creation.get_layout() == h5py.h5d.VIRTUAL and creation.get_virtual_count():
         shape: tuple[int, ...] = creation.get_virtual_vspace(0).get_simple_extent_dims()

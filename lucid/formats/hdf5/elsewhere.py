@@ -32,7 +32,7 @@ class Elsewhere:
     def moved(self, name: bytes) -> bytes:
         """A file's name; relative ones lead there from the other folder, too."""
         path = os.fsdecode(name)
-        if self.is_same or not self.is_known or os.path.isabs(path) or name == ITSELF or not path:
+        if self.is_same or not self.is_known or Path(path).is_absolute() or name == ITSELF or not path:
             return name
         return os.fsencode(os.path.relpath(self._from / path, self._to))
 
@@ -64,6 +64,9 @@ def remade_virtual(item: h5py.Dataset, target: h5py.File, name: bytes, where: El
     mappings = list(sources_of(creation))
     creation.set_layout(h5py.h5d.CONTIGUOUS)  # forgets the mappings
     for region, file, dataset, there in mappings:
+        if there.get_select_type() == h5py.h5s.SEL_ALL:
+            # Of a dataset that is shown whole, the file does not say the shape.
+            there = h5py.h5s.create_simple((region.get_select_npoints(),))
         creation.set_virtual(region, where.moved(file), dataset, there)
     return _made(item, target, name, creation)
 

@@ -1,8 +1,8 @@
 """What the numbers of HDF5 datasets mean: the shared rules, and those of MATLAB.
 
-The rules themselves are in `lucid.formats.meaning` and `lucid.formats.result`. Here their attributes are read, and
-what follows from MATLAB's: `MATLAB_class` names the type as which MATLAB reads a dataset, so it follows
-the result; text and objects are stored as integers, which nobody wants to have averaged.
+The rules themselves are in `lucid.formats.meaning` and `lucid.formats.result`. Here their attributes are
+read, and what follows from MATLAB's: `MATLAB_class` names the type as which MATLAB reads a dataset, so
+it follows the result; text and objects are stored as integers, which nobody wants to have averaged.
 """
 
 from collections.abc import Iterable

@@ -135,7 +135,7 @@ class Hdf5Source(Source):
         """Where the elements of a dataset are; found once."""
         with self._lock:
             if name not in self._places:
-                # Arrays are read one after another: of many datasets, the places of all would fill the memory.
+                # Arrays are read one after another, and the places of all would fill the memory.
                 while len(self._places) >= MOST_PLACES:
                     self._places.pop(next(iter(self._places)))
                 dataset = opened(self.file, encoded(name))
