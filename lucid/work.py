@@ -26,6 +26,7 @@ from lucid.formats.disk.journal import Journal
 from lucid.formats.disk.journal import paths as journal_paths
 from lucid.formats.meaning import texts_of
 from lucid.formats.registry import Format, format_of_content, resolved, url_of
+from lucid.formats.result import result_for
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.mean import Mean, coarsen, copy_from, output_of, passes_of, pooling_of, reports_of, rule_of
 from lucid.naming import Size, Target, dataset_name, slice_name, targets_of
@@ -106,6 +107,11 @@ class Work:
                     alone = len(arrays) == len(self.sizes) == 1 and first.is_sequential
                     sinks[STREAM] = stack.enter_context(NpyStreamSink(output, self.making, in_sequence=alone))
                 self._write(arrays, source, sinks, before_commit)
+        for target in targets if self.dry_run else ():
+            with target.format.create(target.path, self.making) as sink:
+                mine = [mean.pooled for means in arrays for mean in means if mean.target == target.path]
+                sink.refuse(source, mine)
+                self.notes += sink.notes
         for means in arrays:
             self.done += reports_of(means)
 
@@ -165,6 +171,10 @@ class Work:
         output_sizes = [resolve_size(size, plane) for size in self.sizes]
         grids = [make_grid(plane, size) for size in output_sizes]
         kinds = numbers(spec.numbers, self.dtype)
+        for target in targets:
+            result, note = result_for(kinds.result, target.path.suffix)
+            kinds = numbers(spec.numbers, result)
+            self.notes += [note] if note else []
         part = spec.part(self.part)
         plans = make_plans(
             part,

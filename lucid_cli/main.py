@@ -88,7 +88,7 @@ USAGE = 2
 @click.option(
     "--nan",
     type=click.Choice(["propagate", "skip"]),
-    help="NaN in a window gives NaN, or counts as nothing.  [default: propagate, unless the file names NaN as missing]",
+    help="NaN in a window gives NaN, or counts as nothing.  [default: propagate; skip where NaN marks gaps]",
 )
 @click.option(
     "--missing",

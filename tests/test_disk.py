@@ -28,7 +28,7 @@ def pooled(tmp_path):
     def pool(**options):
         lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.npy", size=1, **options)
         assert np.all(np.load(tmp_path / "b.npy") == 1)
-        assert sorted(os.listdir(tmp_path)) == ["a.npy", "b.npy"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]
 
     return pool
 
@@ -64,7 +64,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_replaced(tmp_path, monkeypatch, w
     file = Replacement(tmp_path / "x", overwrite=False)
     os.write(file.create(), b"work of hours")
     (tmp_path / "x").write_text("another's")
-    with pytest.raises(ExistsError, match="exists by now; .* the finished work is "):
+    with pytest.raises(ExistsError, match=r"exists by now; .* the finished work is "):
         file.commit()
     file.abort()
     assert (tmp_path / "x").read_text() == "another's"

@@ -336,6 +336,9 @@ class Sink(Resource):
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Prepare the arrays to be written, and whatever else the format carries over."""
 
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Raise for what `begin` would raise for, without making anything; note what it would note."""
+
     @abstractmethod
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region of means."""

@@ -24,6 +24,25 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 OF_ITS_TYPE = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
 
+#: Software whose files have no floats of 16 bits, by the suffixes of these.
+_WITHOUT_HALVES = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
+
+
+def result_for(result: str, suffix: str) -> tuple[str, str | None]:
+    """The type of results in a file with that suffix, and a line where it is not the wanted one.
+
+    netCDF's library dies of a signal where it finds a float16.
+
+    >>> result_for("float16", ".nc")
+    ('float32', 'means are float32, since netCDF has no float16')
+
+    """
+    software = _WITHOUT_HALVES.get(suffix.lower())
+    if software is None or result not in ("float16", "bfloat16"):
+        return result, None
+    return "float32", f"means are float32, since {software} has no {result}"
+
+
 def is_kept(meaning: Meaning, result: str) -> bool:
     """Whether results are of the type as which the cells were pooled."""
     return result == meaning.numbers

@@ -193,7 +193,7 @@ class Carry:
         creation = item.id.get_create_plist() if isinstance(item, h5py.Dataset) else None
         if creation is not None and is_virtual(creation):
             copy = self._virtual(name, item, creation)
-        elif creation is not None and creation.get_external_count():
+        elif creation is not None and creation.get_external_count() and not self._where.is_same:
             copy = remade_external(item, self._target, path, self._where)
         elif has_fill_in_heap(item):
             refuse_more_than_there_is(name, item)

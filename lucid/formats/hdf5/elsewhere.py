@@ -6,6 +6,7 @@ other names for the same files. Below, "." is the library's name for the file it
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import h5py
 
 from lucid.formats.contract import boxes_of
 from lucid.formats.hdf5.copy import read_cells, write_cells
-from lucid.formats.hdf5.tree import absolute, decoded, encoded
+from lucid.formats.hdf5.tree import HDF5_ERRORS, absolute, decoded, encoded
 
 #: Elements of a virtual dataset that are written out at once.
 MOST_ELEMENTS = 1 << 20
@@ -35,6 +36,12 @@ class Elsewhere:
         if self.is_same or not self.is_known or Path(path).is_absolute() or name == ITSELF or not path:
             return name
         return os.fsencode(os.path.relpath(self._from / path, self._to))
+
+    def stored(self, name: bytes) -> bytes:
+        """A file of external storage, which the library looks for in the current folder whatever that is."""
+        path = Path(os.fsdecode(name))
+        places = () if self.is_same or not self.is_known or path.is_absolute() else (self._from / path, path)
+        return next((os.fsencode(place.resolve()) for place in places if place.exists()), name)
 
 
 def sources_of(creation: Any) -> Iterator[tuple[Any, bytes, bytes, Any]]:
@@ -66,7 +73,8 @@ def remade_virtual(item: h5py.Dataset, target: h5py.File, name: bytes, where: El
     for region, file, dataset, there in mappings:
         if there.get_select_type() == h5py.h5s.SEL_ALL:
             # Of a dataset that is shown whole, the file does not say the shape.
-            there = h5py.h5s.create_simple((region.get_select_npoints(),))
+            with suppress(*HDF5_ERRORS):  # a region without end
+                there = h5py.h5s.create_simple((region.get_select_npoints(),))
         creation.set_virtual(region, where.moved(file), dataset, there)
     return _made(item, target, name, creation)
 
@@ -92,7 +100,7 @@ def remade_external(item: h5py.Dataset, target: h5py.File, name: bytes, where: E
     made.set_attr_creation_order(creation.get_attr_creation_order())
     for i in range(creation.get_external_count()):
         file, offset, size = creation.get_external(i)
-        made.set_external(where.moved(file), offset, size)
+        made.set_external(where.stored(file), offset, size)
     return _made(item, target, name, made)
 
 

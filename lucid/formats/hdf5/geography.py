@@ -70,6 +70,8 @@ class Geography:
         self._users: dict[str, list[tuple[str, int]]] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.
         self._last_number = -1
+        #: Paths of scales without one.
+        self._unnumbered: list[str] = []
 
     def concerns(self, item: h5py.Dataset) -> bool:
         """Whether the axes of a dataset have scales."""
@@ -86,6 +88,8 @@ class Geography:
         numbers = numbers_in(attributes_of(item, (NUMBER,)).get(NUMBER))
         if numbers:
             self._last_number = max(self._last_number, int(numbers[0]))
+        else:
+            self._unnumbered.append(path_of(item))
 
     def take_over(self, origin: h5py.Dataset, copy: h5py.Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
@@ -143,10 +147,7 @@ class Geography:
             new = self._target.create_dataset(encoded(path), data=values)
         label = base_of(path) if values is not None else f"{NO_VARIABLE}{after:10d}"
         h5py.h5ds.set_scale(new.id, encoded(label))
-        if self._last_number >= 0:
-            # Without numbers, netCDF takes those of other dimensions for them.
-            self._last_number += 1
-            write_numbers(new, NUMBER.encode(), np.int32(self._last_number))
+        self._unnumbered.append(path)
         self._describe(scale, new, [[path]], (after,))
 
     def _free(
@@ -265,7 +266,13 @@ class Geography:
         made.write(lists, mtype=h5py.h5t.py_create(_SCALES_OF_AXES))
 
     def finish(self) -> None:
-        """Name the users of all scales."""
+        """Name the users of all scales; number those that have no number in a file where others have one.
+
+        To them, netCDF would give the numbers of others, and take one dimension for another.
+        """
+        for number, path in enumerate(self._unnumbered, self._last_number + 1):
+            if self._last_number >= 0:
+                write_numbers(opened(self._target, encoded(path)), NUMBER.encode(), np.int32(number))
         for path, users in self._users.items():
             if users:
                 scale = opened(self._target, encoded(path))

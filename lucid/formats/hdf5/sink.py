@@ -35,7 +35,7 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
 from lucid.formats.hdf5.attributes import write_text
-from lucid.formats.hdf5.carry import Carry, Made
+from lucid.formats.hdf5.carry import Carry, Made, refuse_more_than_there_is
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import can_do, do
@@ -43,7 +43,7 @@ from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
 from lucid.formats.hdf5.meaning import fill_in, has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, encoded, opened, reason
+from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
 from lucid.formats.hdf5.types import file_type, reinterpreted, unwritten_of, write_through
 from lucid.formats.result import stored_as
 from lucid.parallel import in_order
@@ -101,6 +101,20 @@ class Hdf5Sink(Sink):
         write_at(descriptor, 0, memoryview(block))
         if self._chunked and not self.making.joins:
             self._open_spool()
+
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Raise for what cannot be carried over, and for filters that are not installed."""
+        if self._compression is not None:
+            set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
+        if not isinstance(source, Hdf5Source):
+            return
+        if self._compression is None:
+            self.notes += notes_of_filters(source.file, pooled)
+        if self.making.carry and not any(array.is_part for array in pooled):
+            names = {array.source.name for array in pooled}
+            for name, item in datasets(source.file):
+                if name not in names:
+                    refuse_more_than_there_is(name, item)
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""

@@ -20,6 +20,7 @@ from lucid.formats.hdf5.choice import Choice, Wanted, dims_of
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
 from lucid.formats.hdf5.meaning import meaning_in
+from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
 from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
 
@@ -64,19 +65,19 @@ class Hdf5Source(Source):
         choice = Choice(self.file, Wanted(rank, height_axis, dims, self.reading.input_numbers))
         try:
             paths = choice.of(patterns)
+            self.notes = choice.notes
             specs = tuple(self._spec(path) for path in paths)
         except LucidError:
             raise
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
-        self.notes = choice.notes
         return specs
 
     def _spec(self, path: str) -> ArraySpec:
         dataset = opened(self.file, encoded(path))
         kind = numbers_of(dataset, self.reading.input_numbers)
         assert kind is not None
-        spec = spec_of(path, dataset, *kind, self.reading)
+        spec = spec_of(path, dataset, *kind, self.reading, self.notes)
         meaning = meaning_in(dataset, spec.numbers, self.reading)
         return spec._replace(
             numbers=meaning.numbers,
@@ -104,7 +105,7 @@ class Hdf5Source(Source):
             for name, dataset in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
-                    yield spec_of(name, dataset, *kind, self.reading), str(dataset.attrs[PROVENANCE])
+                    yield spec_of(name, dataset, *kind, self.reading, []), str(dataset.attrs[PROVENANCE])
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
 
@@ -180,14 +181,14 @@ def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Pl
 
 
 def spec_of(
-    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], reading: Reading
+    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], reading: Reading, notes: list[str]
 ) -> ArraySpec:
     """Describe a dataset.
 
     Raises
     ------
     DatasetError
-        Its elements are in other files.
+        Its elements are in other files, which are not to be read, or not there.
     MissingExtraError
         It needs a filter that is not installed.
 
@@ -198,6 +199,8 @@ def spec_of(
         raise DatasetError(
             f"dataset {name} keeps its elements in other files, which only --allow-external reads"
         )
+    note = check_sources(name, dataset) if is_elsewhere else None
+    notes += [note] if note else []
     for i in range(creation.get_nfilters()):
         code, _, _, label = creation.get_filter(i)
         if not _filter_is_available(code):
