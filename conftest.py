@@ -50,6 +50,8 @@ def setup(namespace):
     ignored = shutil.ignore_patterns("*.pooled.*")
     shutil.copytree(ROOT / "sample_data", folder / "sample_data", ignore=ignored)
     namespace["folder"] = folder
+    # Under a name that no example takes for its own: `teardown` removes what it says.
+    namespace["__folder_of_examples__"] = folder
     namespace["before"] = Path.cwd()
     os.chdir(folder)
 
@@ -60,7 +62,7 @@ def teardown(namespace):
     import shutil
 
     os.chdir(namespace["before"])
-    shutil.rmtree(namespace["folder"])
+    shutil.rmtree(namespace["__folder_of_examples__"])
 
 
 pytest_collect_file = (

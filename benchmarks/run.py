@@ -29,12 +29,12 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import files
 import numpy as np
 import torch
+from lucid.pooling.jit import Kernels
 
 import lucid
 import lucid_cli
 from lucid.nn import functional
 from lucid.nn.functional import adaptive_avg_pool2d
-from lucid.pooling.jit import Kernels
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 COMMAND = Path(sys.executable).parent / "lucid-pool"

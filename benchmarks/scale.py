@@ -83,16 +83,20 @@ def merge_rate(folder: Path) -> float:
 
 def task_seconds(folder: Path) -> float:
     """What a task of the scheduler costs beyond its pooling, by many that have next to nothing to do."""
-    from lucid import cluster
+    import lucid
+    from lucid.run.dask import connect
+    from lucid.shards import spans
 
     path = folder / "small.npy"
     np.save(path, np.ones((2000, 1, 8, 8), np.float32))
-    with cluster.connect("local") as client:
+    with connect("local") as cluster:
+        spans.SPAN_BYTES = 256 * 4
         begun = time.perf_counter()
-        cluster.pool_file_on(client, path, folder / "a.npy", size=1, task_bytes=256 * 4)
+        lucid.pool_file(path, folder / "a.npy", size=1, executor=cluster)
         few = time.perf_counter() - begun
+        spans.SPAN_BYTES = 256
         begun = time.perf_counter()
-        cluster.pool_file_on(client, path, folder / "b.npy", size=1, task_bytes=256)
+        lucid.pool_file(path, folder / "b.npy", size=1, executor=cluster)
         return (time.perf_counter() - begun - few) / 1500
 
 

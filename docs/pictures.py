@@ -17,7 +17,7 @@ SAMPLE = HERE.parent / "sample_data" / "digits.h5"
 def main() -> None:
     """Record what a terminal would show, and write it as SVG."""
     with tempfile.TemporaryDirectory() as folder:
-        report = lucid.pool_file(SAMPLE, Path(folder) / "digits.pooled.h5", size=[(4, 4), (1, 1)])
+        report = lucid.pool_file(SAMPLE, Path(folder) / "digits.pooled.h5", sizes=[(4, 4), (1, 1)])
         summary, preview = (_console(width) for width in (106, 90))
         # The picture shows names as one would type them.
         named = type(report)(

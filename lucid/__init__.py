@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from lucid import errors, nn
     from lucid.creation import Tensor, full, ones, tensor, zeros
     from lucid.job import pool_file
-    from lucid.merge import merge_files
     from lucid.report import Report
+    from lucid.shards.merge import merge_files
 
 __version__ = "0.1.0"
 
@@ -21,7 +21,7 @@ _HOMES = {
     "Tensor": "lucid.creation",
     "errors": "lucid.errors",
     "full": "lucid.creation",
-    "merge_files": "lucid.merge",
+    "merge_files": "lucid.shards.merge",
     "nn": "lucid.nn",
     "ones": "lucid.creation",
     "pool_file": "lucid.job",

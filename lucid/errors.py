@@ -52,3 +52,9 @@ class MemoryLimitError(LucidError, MemoryError):
 
 class MissingExtraError(LucidError, ImportError):
     """An optional package that is not installed; the text says how to install it."""
+
+
+def unexpected(error: BaseException) -> LucidError:
+    """An error that nobody foresaw, in one line."""
+    words = " ".join(str(error).split())[:300]
+    return LucidError(f"{type(error).__name__} {words}".rstrip() + "; nobody foresaw this, please report it")

@@ -1,105 +1,87 @@
-"""`pool_file`: one input to its outputs, where all the parts meet."""
+"""`pool_file`: one input, a file or a stream, to its outputs."""
 
+import inspect
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import ArgumentError, FileError, LucidError
-from lucid.formats.compression import parse_compression
-from lucid.formats.contract import Making, Reading
-from lucid.formats.meaning import parse_missing
-from lucid.formats.stream import STREAM, Stream
-from lucid.naming import Size, size_name
-from lucid.nn.functional import NanRule, OutputSize, check_dimension, check_threads
-from lucid.parallel import available_cpus
-from lucid.pooling.dtypes import FLOATS
-from lucid.report import OnProgress, Report, peak_memory_bytes
-from lucid.streams import pool_stream
-from lucid.work import Work
+from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError
+from lucid.execution import Watch, carry_out
+from lucid.formats.contract import Source, named
+from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.spool import NamedSpool
+from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
+from lucid.formats.stream import STREAM, NpyStreamSource, Stream
+from lucid.job_plan import JobPlan, plan
+from lucid.options import Options
+from lucid.outputs import FilePath, Target, targets_of
+from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
+from lucid.run.blocking import share_blocks
+from lucid.run.executor import Executor, Here
+from lucid.shards.folder import ShardFolder, pool_by_shards
+from lucid.shards.spans import is_indivisible, spans_of
+from lucid.shards.stored import is_there, stored
 
-DEFAULT_MAX_MEMORY = 256 << 20
-
-FilePath: TypeAlias = str | os.PathLike[str]
+P = ParamSpec("P")
 
 
+class PoolFile(Protocol[P]):
+    """The signature of `pool_file`: its keywords are the fields of `Options`."""
+
+    def __call__(
+        self,
+        source: FilePath | BinaryIO,
+        target: FilePath | BinaryIO | None = None,
+        on_progress: OnProgress | None = None,
+        executor: Executor | None = None,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> Report: ...
+
+
+def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Report]], PoolFile[P]]:
+    """Give a function the keywords of `Options`, in its signature and its docstring."""
+
+    def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        keywords = inspect.signature(options).parameters.values()
+        function.__signature__ = inspect.Signature([*own, *keywords], return_annotation=Report)  # type: ignore[attr-defined]
+        lines = [f"    {name}\n        {help_}" for name, help_ in Options.helps().items()]
+        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", "\n".join(lines))
+        return function
+
+    return with_keywords
+
+
+@takes_options(Options)
 def pool_file(
     source: FilePath | BinaryIO,
     target: FilePath | BinaryIO | None = None,
     *,
-    size: OutputSize | list[OutputSize],
-    datasets: Sequence[str] = (),
-    layout: str = "NCHW",
-    flatten: bool = False,
-    dtype: str | None = None,
-    input_dtype: str | None = None,
-    nan: NanRule | None = None,
-    missing: Sequence[str | int | float] = (),
-    slice: slice | None = None,  # noqa: A002  (it takes a `slice`, and is the command's option)
-    allow_external: bool = False,
-    carry: bool = True,
-    compression: str = "keep",
-    max_memory: int = DEFAULT_MAX_MEMORY,
-    threads: int | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    dry_run: bool = False,
     on_progress: OnProgress | None = None,
+    executor: Executor | None = None,
+    **options: Any,
 ) -> Report:
     """Pool the spatial axes of the arrays in a file, and write them to another.
 
     Parameters
     ----------
     source
-        A `.npy` or HDF5 file, told apart by content; or a binary stream of one, or of several
-        `.npy` arrays one after another.
+        A file, told apart by content; or a binary stream of one, or of several `.npy` arrays, one after
+        another.
     target
-        The output; its suffix picks the format, `{stem}` and `{size}` are filled in. By default
-        `NAME.pooled.EXT` beside the source, in the source's format. Or a binary stream, which
-        takes `.npy` arrays.
-    size
-        As `output_size` of `lucid.nn.AdaptiveAvgPool2d`; or a list of several, for all of which the
-        input is read once. Each has a `.npy` file or an HDF5 dataset with the size in its name.
-    datasets
-        HDF5 paths or glob patterns of what to pool; by default all datasets of numbers with
-        as many axes as `layout`.
-    layout
-        One letter for each axis, with "HW" in them: "NCHW", "NHWC", "CHW", "NTCHW", …
-    flatten
-        Write each pooled dataset as (N, everything else).
-    dtype
-        dtype of the means: "float16", "bfloat16", "float32" or "float64".
-    input_dtype
-        "bfloat16" if two-byte elements without a type, as ml_dtypes arrays are saved, are that.
-    nan
-        As in `lucid.nn.functional.adaptive_avg_pool2d`; by default "propagate", but "skip" for arrays
-        whose file names NaN as a mark of missing cells.
-    missing
-        Values of cells that count as nothing, added to those that attributes name; "none" turns these off.
-    slice
-        Pool these samples only, such as `slice(0, 1000)` of the first axis, into a shard;
-        `lucid.merge_files` joins shards that make up the whole.
-    allow_external
-        HDF5: read datasets that keep their elements in other files.
-    carry
-        HDF5: carry over unchanged what is not pooled.
-    compression
-        HDF5: "keep" as the source has it, "none", "gzip", "lzf", "zstd", "blosc-lz4", …, with a
-        level after a colon.
-    max_memory
-        Bytes that the buffers may take, whatever the shapes.
-    threads
-        By default the CPUs that this process may use.
-    overwrite
-        Replace existing targets.
-    resume
-        Continue an interrupted call with `resume`; outputs that are there already are complete, and
-        left as they are. Until then the work done is kept beside the output.
-    dry_run
-        Plan and report, write nothing.
+        The output; its suffix picks the format, `{stem}`, `{parent}` and `{size}` are filled in. By default
+        `NAME.pooled.EXT` beside the source, in the source's format. Or a binary stream, which takes
+        `.npy` arrays.
     on_progress
         Called from this thread as the work goes on.
+    executor
+        Does the work span by span elsewhere, as `lucid.run.dask.Dask` on a cluster.
+    @OPTIONS@
 
     Returns
     -------
@@ -111,108 +93,220 @@ def pool_file(
         One of `lucid.errors`; its text is one line that says what is wrong. No output is left.
 
     """
-    start = time.perf_counter()
-    _check_options(layout, dtype, input_dtype, nan, max_memory, flatten=flatten)
-    _check_slice(slice, layout)
-    parse_compression(compression)
-    workers = available_cpus() if threads is None else check_threads(threads)
-    sizes = [pair_of(one) for one in (size if isinstance(size, list) else [size])]
-    names = [size_name(one) for one in sizes]
-    if len(set(names)) < len(names) or not names:
-        raise ArgumentError(f"`size` is {', '.join(names) or 'empty'}; expected different sizes")
-    work = Work(
-        sizes=sizes,
-        datasets=datasets,
-        layout=layout,
-        flatten=flatten,
-        dtype=dtype,
-        reading=Reading(input_dtype, allow_external, parse_missing(missing), nan),
-        nan=nan,
-        max_memory=max_memory,
-        workers=workers,
-        making=Making(overwrite=overwrite, carry=carry, compression=compression, workers=workers),
-        resume=resume,
-        dry_run=dry_run,
-        on_progress=on_progress,
-        part=slice,
-    )
-    if slice is not None and not isinstance(source, str | os.PathLike):
-        raise ArgumentError("`slice` needs a file; a stream has no samples to choose from")
-    if slice is not None and target is not None and hasattr(target, "write"):
-        raise ArgumentError("`slice` makes a shard, which needs a file")
-    if resume and not (isinstance(source, str | os.PathLike) and isinstance(target, FilePath | None)):
-        raise ArgumentError("`resume` needs files; a stream cannot be read or written again")
-    output = target if target is None or hasattr(target, "write") else os.fspath(target)
+    checked = Options(**options)
+    with named(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
+        return pool(source, target, checked, on_progress=on_progress, executor=executor)
+
+
+def pool(
+    source: FilePath | BinaryIO | Stream,
+    target: FilePath | BinaryIO | None,
+    options: Options,
+    *,
+    on_progress: OnProgress | None = None,
+    executor: Executor | None = None,
+    has_prepared: bool = False,
+) -> Report:
+    """The same with options that are checked already; errors do not name the source.
+
+    `has_prepared` says that the caller has seen to the folder of the output: that it is there, and that
+    nothing is in it which killed runs left. A batch does so once for all its inputs.
+    """
+    begun = time.perf_counter()
+    if isinstance(source, str | os.PathLike):
+        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress))
+    else:
+        job = _Job(STREAM, target, options, executor, Watch(STREAM, on_progress))
+    is_file = job.path != STREAM and isinstance(target, str | os.PathLike | None)
+    if not is_file and (options.resume or options.slice is not None or executor is not None):
+        name = "resume" if options.resume else "slice" if options.slice is not None else "executor"
+        raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
     try:
-        if not isinstance(source, str | os.PathLike):
-            pool_stream(work, Stream(source), output)
+        if isinstance(source, str | os.PathLike):
+            job.pool_file(has_prepared=has_prepared)
         else:
-            work.pool_path(Path(source), output)
+            job.pool_stream(source if isinstance(source, Stream) else Stream(source))
     except (LucidError, BrokenPipeError):
         raise
     except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
         raise FileError(f"cannot be read or written: {error.strerror or error}") from error
+    seconds = job.watch.seconds
     return Report(
-        Path(source) if isinstance(source, str | os.PathLike) else STREAM,
-        tuple(dict.fromkeys(d.target for d in work.done)),
-        tuple(work.done),
-        work.seconds.read,
-        work.seconds.pool,
-        work.seconds.write,
-        time.perf_counter() - start,
-        workers,
-        max_memory,
-        peak_memory_bytes(),
-        dry_run,
-        work.skipped,
-        tuple(dict.fromkeys(work.notes)),
+        source=job.path,
+        targets=tuple(dict.fromkeys(d.target for d in job.reports)),
+        datasets=tuple(job.reports),
+        read_seconds=seconds.read,
+        pool_seconds=seconds.pool,
+        write_seconds=seconds.write,
+        total_seconds=time.perf_counter() - begun,
+        threads=(executor and executor.threads) or options.workers,
+        max_memory=options.max_memory,
+        peak_memory_bytes=max(peak_memory_bytes(), job.watch.peak_memory_bytes),
+        dry_run=options.dry_run,
+        skipped=job.is_skipped,
+        notes=tuple(dict.fromkeys(job.watch.notes)),
     )
 
 
-def pair_of(size: OutputSize) -> Size:
-    """A size as rows and columns."""
-    both = size if isinstance(size, tuple | list) else (size, size)
-    if len(both) != 2:
-        raise ArgumentError(f"`size` is {size!r}; expected one or two dimensions")
-    rows, cols = (None if n is None else check_dimension(n) for n in both)
-    return rows, cols
+class _Job:
+    """One input on its way to its outputs."""
+
+    def __init__(
+        self,
+        path: Path,
+        output: FilePath | BinaryIO | None,
+        options: Options,
+        executor: Executor | None,
+        watch: Watch,
+    ) -> None:
+        self.path, self._output, self._options = path, output, options
+        self._executor, self.watch = executor, watch
+        self.reports: list[DatasetReport] = []
+        self.is_skipped = False
+
+    def pool_file(self, *, has_prepared: bool) -> None:
+        """Pool a file that can be read anywhere."""
+        options = self._options
+        format_ = format_of_content(self.path)
+        targets = targets_of(self.path, format_, self._output, options)
+        for target in targets:
+            target.refuse_input(self.path)
+            if not (options.dry_run and has_prepared and not target.path.parent.exists()):
+                target.refuse_existing(overwrite=options.overwrite or options.resume)
+        if not (has_prepared or options.dry_run):
+            for folder in {target.path.resolve().parent for target in targets}:
+                remove_stale(folder)
+        with format_.open(self.path, options) as source:
+            job = plan(source, options, targets)
+            self.watch.notes += source.notes
+            if options.dry_run:
+                self._refuse(job, source)
+            missing = _missing(job) if options.resume and not options.overwrite else targets
+            self.is_skipped = not missing
+            if not options.dry_run:
+                self._carry_out(job, missing, format_, source)
+            if missing:
+                self.reports += job.reports()
+
+    def _refuse(self, job: JobPlan, source: Source) -> None:
+        """Raise for what the run would raise for before it reads anything."""
+        for target in job.targets:
+            with target.create(job.options) as sink:
+                sink.refuse(source, [array.pooled for array in job.of(target)])
+                self.watch.notes += sink.notes
+
+    def _carry_out(self, job: JobPlan, missing: tuple[Target, ...], format_: Format, source: Source) -> None:
+        if not missing:
+            _remove_shards(job.targets[0])
+            return
+        spans = spans_of(job) if job.options.resume or self._executor else []
+        self.watch.total_bytes = job.input_bytes
+        if len(spans) > 1 or self._executor is not None:
+            executor = self._executor or Here()
+            pool_by_shards(job, spans, format_, source, executor, self.watch, missing)
+            return
+        if is_indivisible(job, spans):
+            self.watch.notes.append(
+                "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
+            )
+        self._pool(job.only(missing), source)
+
+    def _pool(self, job: JobPlan, source: Source, before_commit: Callable[[], None] | None = None) -> None:
+        self.watch.total_bytes, self.watch.done_bytes = job.input_bytes, 0
+        carry_out(job, source, self.watch, before_commit)
+
+    def pool_stream(self, stream: Stream) -> None:
+        """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
+        start = stream.peek(MAGIC_BYTES)
+        if start and format_of_start(start) not in (NPY, None):
+            self._pool_spooled(lambda spool: stream.copy_to(spool.file, None))
+            return
+        if not start:
+            raise FormatError("is empty; expected a .npy array or an HDF5 file")
+        index = 0
+        while stream.peek(1):
+            self._pool_next(stream, NpyStreamSource(stream, index, self._options))
+            if self._options.dry_run:
+                return
+            index += 1
+
+    def _pool_next(self, stream: Stream, source: NpyStreamSource) -> None:
+        """Pool one array of a stream as it comes, or from a spool if that cannot be."""
+        targets = self._stream_targets(NPY)
+
+        def check_end() -> None:
+            if targets[0].stream is None and stream.peek(1):
+                raise FormatError("holds several arrays; write them to standard output, -o -")
+
+        job = plan(source, self._options, targets)
+        blocks = [array.blocks for array in job.every()]
+        streams = share_blocks(blocks) and all(one.is_sequential for one in blocks) and blocks[0].workers > 1
+        if self._options.dry_run:
+            self.reports += job.reports()
+        elif streams:
+            self._pool(job, source, check_end)
+            self.reports += job.reports()
+        else:
+            self._pool_spooled(source.spool, check_end, name=source.name)
+
+    def _pool_spooled(
+        self,
+        fill: Callable[[NamedSpool], None],
+        before_commit: Callable[[], None] | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        """Pool from a temporary file; `name` is that of an array of a stream, which the file lacks."""
+        spool = NamedSpool()
+        try:
+            fill(spool)
+            spool.file.flush()
+            format_ = format_of_content(spool.path)
+            targets = self._stream_targets(format_)
+            with format_.open(spool.path, self._options) as source:
+                spool.forget()
+                job = plan(source, self._options, targets)
+                self.watch.notes += source.notes
+                if not self._options.dry_run:
+                    self._pool(job, source, before_commit)
+                self.reports += [d if name is None else replace(d, name=name) for d in job.reports()]
+        finally:
+            spool.close()
+
+    def _stream_targets(self, format_: Format) -> tuple[Target, ...]:
+        """Where each size goes, each of them free to be written."""
+        targets = targets_of(STREAM, format_, self._output, self._options)
+        for target in targets:
+            target.refuse_existing(overwrite=self._options.overwrite)
+        return targets
 
 
-def _check_slice(part: slice | None, layout: str) -> None:
-    if part is None:
-        return
-    start, stop = part.start or 0, part.stop
-    if part.step not in (None, 1) or start < 0 or (stop is not None and stop <= start):
-        raise ArgumentError(f"`slice` is {part}; expected A:B with 0 <= A < B")
-    if layout.startswith("H"):
-        raise ArgumentError(f"`slice` cuts the first axis, which `layout` {layout!r} has pooled")
+def _missing(job: JobPlan) -> tuple[Target, ...]:
+    """The outputs that are not there, complete and this run's own.
+
+    Raises
+    ------
+    ExistsError
+        One is there that is not this run's.
+
+    """
+    missing = []
+    for target in job.targets:
+        if not is_there(target):
+            missing.append(target)
+            continue
+        try:
+            stored(target, job.of(target))
+        except FormatError as error:
+            raise ExistsError(
+                f"output {error}: it is not this run's; -f (overwrite=True) replaces it"
+            ) from error
+    return tuple(missing)
 
 
-def _check_options(
-    layout: str,
-    dtype: str | None,
-    input_dtype: str | None,
-    nan: str | None,
-    max_memory: int,
-    *,
-    flatten: bool,
-) -> None:
-    if (
-        "HW" not in layout
-        or len(set(layout)) != len(layout)
-        or not layout.isalpha()
-        or layout != layout.upper()
-    ):
-        raise ArgumentError(
-            f"`layout` is {layout!r}; expected different capital letters with HW in them, such as NCHW"
-        )
-    if flatten and layout.startswith("H"):
-        raise ArgumentError(f"`flatten` keeps the first axis, which `layout` {layout!r} has pooled")
-    if dtype is not None and dtype not in FLOATS:
-        raise ArgumentError(f"`dtype` is {dtype!r}; expected one of {', '.join(FLOATS)}")
-    if input_dtype not in (None, "bfloat16"):
-        raise ArgumentError(f"`input_dtype` is {input_dtype!r}; expected 'bfloat16'")
-    if nan not in (None, "propagate", "skip"):
-        raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
-    if max_memory < 1:
-        raise ArgumentError(f"`max_memory` is {max_memory}; expected a number of bytes")
+def _remove_shards(target: Target) -> None:
+    """Remove what a run left that was interrupted when its outputs were in place."""
+    with suppress(OSError):
+        if ShardFolder.path_of(target).is_dir():
+            with ShardFolder(target) as folder:
+                folder.remove()

@@ -36,7 +36,7 @@ class DatasetReport:
     blocks_bytes: int
     #: Blocks that the input is read in.
     blocks: int
-    #: Samples in a chunk of the input and of the output: slices are best cut at multiples of both.
+    #: Samples in a chunk of the input and of the output: slices best begin at multiples of both.
     input_chunk: int = 1
     output_chunk: int = 1
 

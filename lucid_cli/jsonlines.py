@@ -14,6 +14,6 @@ def report(done: Report) -> str:
     return json.dumps({"schema": SCHEMA, **asdict(done)}, default=str)
 
 
-def error(source: str, reason: Exception) -> str:
+def error(source: str, reason: str) -> str:
     """The line for an input that failed."""
-    return json.dumps({"schema": SCHEMA, "source": source, "error": str(reason)})
+    return json.dumps({"schema": SCHEMA, "source": source, "error": reason})

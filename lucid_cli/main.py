@@ -4,181 +4,119 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from lucid import __version__
-from lucid_cli.messages import NAME, ReaderGoneError, complain
-from lucid_cli.options import (
-    BytesType,
-    SizeType,
-    SliceType,
-    complete_compressions,
-    complete_datasets,
-    join_sizes,
-)
+from lucid.pooling import kernel_name
+from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, complain
+from lucid_cli.options import Command, join_sizes, option, work_options
 
-#: Exit status for a mistake in the command line; see also `lucid_cli.batch.FAILED`.
+#: Exit status for a mistake in the command line.
 USAGE = 2
 
+DESCRIPTION = """Pool the spatial axes of arrays in .npy, HDF5 and Zarr files to a fixed grid.
 
-@click.command(
-    NAME,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "LUCID_POOL",
-        "max_content_width": 100,
-    },
-)
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=click.Path())
-@click.option(
-    "-s",
-    "--size",
-    multiple=True,
-    type=SizeType(),
-    metavar="H [W]",
-    help="Required. Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Repeatable: all in one pass.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    metavar="PATH",
-    help="Output, or - for standard output; its suffix picks the format; {stem} and {size} are"
-    " filled in.  [default: NAME.pooled.EXT]",
-)
-@click.option(
-    "--output-dir",
-    type=click.Path(file_okay=False),
-    metavar="DIR",
-    help="Folder for outputs with default names.",
-)
-@click.option(
-    "-d",
-    "--dataset",
-    multiple=True,
-    metavar="PATH",
-    shell_complete=complete_datasets,
-    help="HDF5: pool only these; repeatable, globs.  [default: all that fit the layout]",
-)
-@click.option(
-    "--carry/--no-carry",
-    default=True,
-    show_default=True,
-    help="HDF5: carry over unchanged what is not pooled.",
-)
-@click.option(
-    "--layout",
-    default="NCHW",
-    show_default=True,
-    metavar="AXES",
-    help="Axis letters with HW in them: NCHW, NHWC, CHW, NTCHW, …",
-)
-@click.option("--flatten", is_flag=True, help="Write each pooled dataset as (N, everything else).")
-@click.option(
-    "--dtype",
-    type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
-    help="dtype of the means.  [default: as the input]",
-)
-@click.option(
-    "--input-dtype", type=click.Choice(["bfloat16"]), help="What two-byte elements without a type are."
-)
-@click.option(
-    "--nan",
-    type=click.Choice(["propagate", "skip"]),
-    help="NaN in a window gives NaN, or counts as nothing.  [default: propagate; skip where NaN marks gaps]",
-)
-@click.option(
-    "--missing",
-    multiple=True,
-    metavar="VALUE",
-    help="Cells of this value count as nothing, as those of `_FillValue` do; repeatable; none turns all off.",
-)
-@click.option(
-    "--slice",
-    type=SliceType(),
-    metavar="A:B",
-    help="Pool only samples A to B, into a shard: NAME.pooled.A-B.EXT.",
-)
-@click.option(
-    "--merge",
-    is_flag=True,
-    help="The inputs are all shards of one file; join them to what one run would have written.",
-)
-@click.option(
-    "--allow-external",
-    is_flag=True,
-    help="HDF5: read virtual datasets and external storage, whose elements are in other files.",
-)
-@click.option(
-    "--compression",
-    default="keep",
-    show_default=True,
-    metavar="NAME[:LEVEL]",
-    shell_complete=complete_compressions,
-    help="HDF5: keep, none, gzip, lzf; with the extra `filters` zstd, lz4, bitshuffle, blosc, blosc-zstd, …",
-)
-@click.option(
-    "--max-memory",
-    type=BytesType(),
-    default="256MiB",
-    show_default=True,
-    metavar="SIZE",
-    help="Bound of the buffers, whatever the shapes.",
-)
-@click.option(
-    "-j",
-    "--threads",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Threads.  [default: the CPUs this process may use]",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
-)
-@click.option("-f", "--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Continue an interrupted run with --resume; outputs that are there are complete and skipped.",
-)
-@click.option("-n", "--dry-run", is_flag=True, help="Show the plan: shapes, bytes, memory; write nothing.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Report on standard output, one JSON object per input and line."
-)
-@click.option("--preview", is_flag=True, help="Show channels of one sample before and after, as heat maps.")
-@click.option("-q", "--quiet", is_flag=True, help="No summary and no progress; errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="The summary lists every file, and the plan.")
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
-@click.version_option(__version__, message="%(prog)s %(version)s")
-def command(**options: Any) -> int:
-    """Pool the spatial axes of arrays in .npy, HDF5 and Zarr files to a fixed grid.
+Each output cell is the mean of its window, as in adaptive average pooling:
+lucid-pool features.h5 --size 4 4 writes features.pooled.h5.
 
-    Each output cell is the mean of its window, as in adaptive average pooling:
-    lucid-pool features.h5 --size 4 4 writes features.pooled.h5.
+INPUT - is standard input: .npy arrays one after another, or an HDF5 file; without -o the
+means go to standard output as .npy.
 
-    INPUT - is standard input: .npy arrays one after another, or an HDF5 file; without -o the
-    means go to standard output as .npy.
+A file named like a number is given as ./4. Every option but --version and --help also reads
+LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
+"""
 
-    A file named like a number is given as ./4. Every option also reads LUCID_POOL_<NAME>
-    from the environment.
-    """
-    # Loading makes many objects and no garbage: a small file took 202 ms, so 188. Nor will what was loaded
-    # become garbage: looking at it again, at exit above all, took 8 ms more.
+
+def callback(**values: Any) -> int:
+    """Do what the command line says; the exit status."""
+    # Loading makes many objects and no garbage; nor will what was loaded become garbage, so that looking
+    # at it again, at exit above all, is lost time (benchmarks/decisions.md).
     gc.disable()
     from lucid_cli.batch import run_batch
+    from lucid_cli.request import request_of
 
     gc.freeze()
     gc.enable()
-    if options.pop("merge"):
-        from lucid_cli.merging import run_merge  # seldom wanted
+    request = request_of(values)
+    if request.merge:
+        from lucid_cli.merging import run_merge
 
-        return run_merge(**options)
-    return run_batch(**options)
+        return run_merge(request)
+    return run_batch(request)
+
+
+command = Command(
+    NAME,
+    callback=callback,
+    help=DESCRIPTION,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    params=[
+        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
+        option(
+            "-o",
+            "--output",
+            group="output",
+            type=click.Path(),
+            metavar="PATH",
+            help="Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size}"
+            " are filled in.  [default: NAME.pooled.EXT]",
+        ),
+        option(
+            "--output-dir",
+            group="output",
+            type=click.Path(file_okay=False),
+            metavar="DIR",
+            help="Folder for outputs with default names; it is made if it is not there.",
+        ),
+        *work_options(),
+        option(
+            "--merge",
+            group="work",
+            is_flag=True,
+            help="The inputs are all shards of one file; join them to what one run would have written.",
+        ),
+        option(
+            "--dask",
+            group="work",
+            metavar="ADDRESS",
+            help="Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
+        ),
+        option(
+            "--json",
+            group="display",
+            name="as_json",
+            is_flag=True,
+            help="Report on standard output, one JSON object per input and line.",
+        ),
+        option(
+            "--preview",
+            group="display",
+            is_flag=True,
+            help="Show channels of one sample before and after, as heat maps.",
+        ),
+        option(
+            "-q", "--quiet", group="display", is_flag=True, help="No summary and no progress; errors only."
+        ),
+        option(
+            "-v",
+            "--verbose",
+            group="display",
+            is_flag=True,
+            help="The summary lists every file, and the plan.",
+        ),
+        option("--no-progress", group="display", is_flag=True, help="No progress bar."),
+    ],
+)
+command.examples = (
+    "lucid-pool features.h5 --size 4 4",
+    "lucid-pool photos/*.npy --size 1 --size 2 --output-dir pooled",
+    "cat features.npy | lucid-pool --size 1 --flatten > means.npy",
+)
+command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)
 
 
 def run(args: list[str]) -> int:
@@ -188,13 +126,22 @@ def run(args: list[str]) -> int:
     except click.UsageError as error:
         return complain(f"{error.format_message()} ({NAME} --help lists the options)", USAGE)
     except Stopped as stopped:
-        told = [f"stopped by {stopped.signal.name}", *getattr(stopped, "__notes__", ())]
-        return complain("; ".join(told), 128 + stopped.signal)
+        words = [f"stopped by {stopped.signal.name}", *getattr(stopped, "__notes__", ())]
+        return complain("; ".join(words), 128 + stopped.signal)
     except ReaderGoneError:
-        # End as other filters do, without a word, also from the flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # End as other filters do, without a word.
+        _forget_standard_output()
         return 128 + signal.SIGPIPE
+    except OutputError as error:
+        _forget_standard_output()
+        return complain(str(error), FAILED)
     return int(status or 0)
+
+
+def _forget_standard_output() -> None:
+    """Let the flush at exit go nowhere."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Stopped(BaseException):

@@ -1,69 +1,63 @@
 """`--merge`: shards to the output of one run."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid_cli import jsonlines
-from lucid_cli.batch import FAILED, STREAM, Task, bytes_of, display
-from lucid_cli.messages import complain, emit, name_of
+from lucid.options import in_shell_words
+from lucid.run.process import Process
+from lucid.shards.merge import merge_files
+from lucid_cli.batch import DASH, Outcomes, bytes_of, display
+from lucid_cli.messages import FAILED, complain, name_of, tell_notes
+from lucid_cli.request import Request
+
+#: What a merge takes; all else the shards know.
+TAKEN = ("inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads")
+DISPLAY = ("as_json", "quiet", "verbose", "no_progress")
 
 
-def run_merge(
-    *,
-    inputs: tuple[str, ...],
-    output: str | None,
-    overwrite: bool,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    no_progress: bool,
-    max_memory: int,
-    threads: int | None,
-    **others: Any,
-) -> int:
+def run_merge(request: Request) -> int:
     """Join the shards; the exit status."""
-    from lucid.merge import merge_files  # takes 2 ms to load
-
-    _refuse(others)
-    if not inputs or STREAM in inputs or output == STREAM:
+    _refuse_others()
+    options = request.options
+    if not request.inputs or DASH in request.inputs or request.output == DASH:
         raise click.UsageError("--merge needs shards as files, and a file for its output")
-    shown = output or f"{len(inputs)} shards"
-    task = Task(shown, shown, (), sum(bytes_of(Path(path)) for path in inputs))
+    name = request.output or f"{len(request.inputs)} shards"
+    nbytes = sum(bytes_of(Path(path)) for path in request.inputs)
+    outcomes = Outcomes(as_json=request.as_json)
     try:
-        with display([task], quiet=quiet, wanted=not (no_progress or dry_run)) as on_progress:
-            report = merge_files(
-                inputs,
-                output,
-                max_memory=max_memory,
-                threads=threads,
-                overwrite=overwrite,
-                dry_run=dry_run,
-                on_progress=on_progress(task) if on_progress else None,
+        with Process() as process, display([(name, nbytes)], request) as progress_of:
+            report = process.call(
+                merge_files,
+                request.inputs,
+                request.output,
+                options=options,
+                on_progress=progress_of and progress_of(name, nbytes),
+                max_memory=options.max_memory,
+                threads=options.threads,
+                overwrite=options.overwrite,
+                dry_run=options.dry_run,
             )
+            outcomes.add(report)
     except ArgumentError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(in_shell_words(str(error))) from error
     except (LucidError, MemoryError) as error:
-        if as_json:
-            emit(jsonlines.error(shown, error))
-        return complain(f"{name_of(shown)}: {error}", FAILED)
-    if as_json:
-        emit(jsonlines.report(report))
-    if not quiet:
+        outcomes.fail(name, error)
+        return complain(f"{name_of(name)}: {in_shell_words(str(error))}", FAILED)
+    if not request.quiet:
         from lucid_cli import render
 
-        render.show([report], render.console(), every=verbose)
+        render.show([report], render.console(), every=request.verbose)
+        tell_notes([report])
     return 0
 
 
-def _refuse(options: dict[str, Any]) -> None:
+def _refuse_others() -> None:
     """Raise for an option on the command line that a merge could only ignore."""
     context = click.get_current_context()
-    given = [p for p in context.command.params if p.name in options]
-    for parameter in given:
-        source = context.get_parameter_source(str(parameter.name))
-        if source == click.core.ParameterSource.COMMANDLINE:
+    for parameter in context.command.params:
+        if parameter.name in TAKEN + DISPLAY:
+            continue
+        if context.get_parameter_source(str(parameter.name)) == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--merge takes no {parameter.opts[-1]}: the shards know it")

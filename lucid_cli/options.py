@@ -1,17 +1,20 @@
-"""What the shell gives, as values: sizes and numbers of bytes."""
+"""The command's options: those of `lucid.options`, and those that say how it behaves as a command."""
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-Size = tuple[int | None, int | None]
+from lucid.errors import ArgumentError, LucidError
+from lucid.options import Option, Options, declared, flags_of, in_shell_words
 
-_DIMENSION = re.compile(r"\d+|keep")
-_SIZE_OPTION = re.compile(r"-s|--size|(--size=|-s)(\d+|keep)")
-_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-_BINARY_UNITS = {f"{unit}i": 1024**n for n, unit in enumerate("KMGT", 1)}
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENVIRONMENT = "LUCID_POOL"
+#: The groups of the help, in order.
+GROUPS = ("input", "output", "numbers", "work", "display")
 
 
 def join_sizes(args: Iterable[str]) -> list[str]:
@@ -20,107 +23,151 @@ def join_sizes(args: Iterable[str]) -> list[str]:
     Only bare numbers and `keep` are joined, so a file of that name is reached as `./4`.
     """
     joined: list[str] = []
-    rest = list(args)
+    rest, dimension = list(args), r"\d+|keep"
     while rest:
         word = rest.pop(0)
         joined.append(word)
         if word == "--":
             break
-        if not _SIZE_OPTION.fullmatch(word):
+        if not re.fullmatch(r"-s|--size|(--size=|-s)(\d+|keep)", word):
             continue
         if word in ("-s", "--size") and rest:
             joined.append(rest.pop(0))
         if (
-            _DIMENSION.fullmatch(re.sub(r"^(--size=|-s)", "", joined[-1]))
+            re.fullmatch(dimension, re.sub(r"^(--size=|-s)", "", joined[-1]))
             and rest
-            and _DIMENSION.fullmatch(rest[0])
+            and re.fullmatch(dimension, rest[0])
         ):
             joined[-1] += "x" + rest.pop(0)
     return joined + rest
 
 
-class SizeType(click.ParamType[Size]):
-    """`4`, `4x5`, `4,5` or `4 5`; `keep` for a dimension keeps its length."""
+class TextType(click.ParamType[Any]):
+    """Text from the shell, as the library parses it."""
 
-    name = "size"
-    #: In the environment a blank may stand within a size, so several sizes need another separator.
+    #: In the environment a blank may stand within a value, so several need another separator.
     envvar_list_splitter = ";"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Size:
-        """(H_out, W_out), None where a dimension is kept."""
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value."""
         if not isinstance(value, str):
-            return value  # type: ignore[return-value]  # Click converts what it converted again
-        parts = re.split(r"[x,\s]", value.strip().lower())
-        if len(parts) > 2 or not all(map(_DIMENSION.fullmatch, parts)):
-            self.fail(f"{value!r} is no size; expected one such as 4, 4x5 or keepx1", param, ctx)
-        if any(part.isdigit() and int(part) < 1 for part in parts):
-            self.fail(f"{value!r} holds a dimension below 1", param, ctx)
-        rows, cols = (None if part == "keep" else int(part) for part in (parts * 2)[:2])
-        return (rows, cols) if len(parts) == 2 else (rows, rows)
+            return value  # Click converts what it converted again
+        try:
+            return self._parse(value)
+        except ArgumentError as error:
+            self.fail(in_shell_words(str(error)), param, ctx)
 
 
-class SliceType(click.ParamType[slice]):
-    """`0:1000`, `5000:`, `:1000`: samples from the first number to before the second."""
+class GroupedOption(click.Option):
+    """An option in a group of the help."""
 
-    name = "slice"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> slice:
-        """The samples, as Python takes them."""
-        if isinstance(value, slice):
-            return value
-        match = re.fullmatch(r"(\d*):(\d*)", str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is no slice; expected one such as 0:1000 or 5000:", param, ctx)
-        start, stop = (int(number) if number else None for number in match.groups())
-        if stop is not None and stop <= (start or 0):
-            self.fail(f"{value!r} holds no sample", param, ctx)
-        return slice(start, stop)
+    def __init__(self, *args: Any, group: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
 
 
-class BytesType(click.ParamType[int]):
-    """A number of bytes: `1048576`, `256MiB`, `1.5GB`, `64M` (binary, as shells have it)."""
+def option(*flags: str, group: str, name: str | None = None, **attributes: Any) -> GroupedOption:
+    """An option of the command, which the environment may give, too."""
+    variable = flags[-1].split("/")[0].strip("-").replace("-", "_").upper()
+    own = name or variable.lower()
+    return GroupedOption([*flags, own], group=group, envvar=f"{ENVIRONMENT}_{variable}", **attributes)
 
-    name = "bytes"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)(B?)", str(value).strip(), re.IGNORECASE)
-        if match is None:
-            self.fail(f"{value!r} is no number of bytes; expected one such as 256MiB or 1G", param, ctx)
-        number, unit, binary, byte = match.groups()
-        decimal = byte and not binary
-        unit = unit.upper()
-        factor = _UNITS[unit] if decimal or not unit else _BINARY_UNITS[f"{unit}i"]
-        total = int(float(number) * factor)
-        if total < 1:
-            self.fail(f"{value!r} is below one byte", param, ctx)
-        return total
+def work_options() -> list[GroupedOption]:
+    """Those of `lucid.options`."""
+    return [_option_of(name, one) for name, one in declared().items()]
+
+
+def _option_of(name: str, declared_: Option) -> GroupedOption:
+    shell, default = declared_.shell, Options.__dataclass_fields__[name].default
+    flags, attributes = list(flags_of(name)), dict[str, Any]()
+    if isinstance(default, bool):
+        if default:
+            flags[-1] += f"/--no-{flags[-1].strip('-')}"
+        attributes["is_flag"] = True
+    elif declared_.choices:
+        attributes["type"] = click.Choice(declared_.choices)
+    else:
+        attributes["type"] = TextType(name, shell.parse)
+    text = shell.default or (default if isinstance(default, str) else None)
+    text = flags[-1].split("/")[0].strip("-") if default is True else text
+    shown = "" if text is None else "  [required]" if text == "required" else f"  [default: {text}]"
+    repeatable = " Repeatable." if shell.is_repeatable else ""
+    return option(
+        *flags,
+        group=declared_.group,
+        name=name,
+        default=default,
+        multiple=shell.is_repeatable,
+        metavar=shell.metavar,
+        help=declared_.meaning + repeatable + shown,
+        shell_complete=_COMPLETIONS.get(name),
+        **attributes,
+    )
+
+
+class Command(click.Command):
+    """A command whose help lists options in groups, and shows examples."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        for group in GROUPS:
+            members = [p for p in self.get_params(ctx) if getattr(p, "group", "display") == group]
+            records = [record for member in members if (record := member.get_help_record(ctx))]
+            with formatter.section(f"{group.capitalize()} options"):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        del ctx
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
 def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the datasets in the files that were already typed."""
-    from lucid.errors import LucidError
-    from lucid.formats.contract import Reading
-    from lucid.formats.registry import format_of_content
+    """Names of the datasets in the files that were already typed, read where they can do no harm."""
+    from pathlib import Path
+
+    from lucid.run.process import Process
 
     layout = ctx.params.get("layout") or "NCHW"
     names: list[str] = []
-    # With the option's own value missing, Click leaves the arguments unparsed.
-    for path in (*(ctx.params.get("inputs") or ()), *ctx.args):
-        try:
-            with format_of_content(Path(path)).open(Path(path), Reading()) as source:
-                names += [spec.name for spec in source.arrays(len(layout)) if spec.name]
-        except LucidError:
-            continue
+    with Process() as process:
+        # With the option's own value missing, Click leaves the arguments unparsed.
+        for path in (*(ctx.params.get("inputs") or ()), *ctx.args):
+            try:
+                options = Options(layout=layout)
+                names += process.call(dataset_names, Path(path), options, options=options)
+            except LucidError:
+                continue
     slash = "" if incomplete.startswith("/") else "/"
     return [name[len(slash) :] for name in dict.fromkeys(names) if name.startswith(slash + incomplete)]
 
 
+def dataset_names(path: "Path", options: Options) -> list[str]:
+    """Names of the datasets of a file that can be pooled."""
+    from lucid.formats.registry import format_of_content
+
+    with format_of_content(path).open(path, options) as source:
+        return [spec.name for spec in source.arrays(len(options.layout)) if spec.name]
+
+
 def complete_compressions(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """What `--compression` takes."""
-    from lucid.formats.compression import CODECS, LEVELS
+    from lucid.compression import CODECS, LEVELS
 
     blosc = [f"{name}-{codec}" for name in ("blosc", "blosc2") for codec in CODECS]
     return [name for name in ("keep", "none", *LEVELS, *blosc) if name.startswith(incomplete)]
+
+
+_COMPLETIONS: dict[str, Callable[[click.Context, click.Parameter, str], list[str]]] = {
+    "datasets": complete_datasets,
+    "compression": complete_compressions,
+}

@@ -1,6 +1,7 @@
 """`--preview`: channels of one sample before and after, as heat maps of half blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lucid.formats.contract import ArraySpec, Reading, Source
+from lucid.formats.contract import ArraySpec, Source
 from lucid.formats.registry import format_of_content
-from lucid.naming import Size, size_name
-from lucid.nn.functional import NanRule, adaptive_avg_pool2d
+from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.options import Options, size_name
 from lucid.report import Report
 from lucid_cli.messages import shown
 
@@ -30,30 +31,42 @@ COLOURS = np.array(
 SHADES = " ░▒▓█"
 
 
-def show_preview(report: Report, to: Console, layout: str, sizes: Sequence[Size], nan: NanRule) -> None:
-    """Pictures of the first dataset: channels side by side, the input above its poolings."""
-    path = report.source
-    with format_of_content(path).open(path, Reading("bfloat16", allow_external=True)) as source:
-        spec = next(s for s in source.arrays(len(layout)) if s.name == report.datasets[0].name)
-        h = layout.index("H")
-        if 0 in spec.shape or spec.shape[h] * spec.shape[h + 1] * spec.dtype.itemsize > PLANE_BYTES:
-            to.print(Text("no preview: its planes are empty or too large", style="dim"))
-            return
-        planes = list(_planes(source, spec, layout))
+def show_preview(report: Report, to: Console, options: Options, read: Callable[..., list[Floats]]) -> None:
+    """Pictures of the first dataset: channels side by side, the input above its poolings.
+
+    `read` calls `planes_of` where the file can do no harm.
+    """
+    path, dataset = report.source, report.datasets[0].name
+    planes = read(planes_of, path, dataset, options, options=options)
+    if not planes:
+        to.print(Text("no preview: its planes are empty or too large", style="dim"))
+        return
     in_colour = to.color_system is not None and not to.no_color
-    name = shown(spec.name or path.name)
+    name = shown(dataset or path.name)
     width = picture(planes[0], planes[0], in_colour=in_colour).plain.find("\n")
     planes = planes[: max(1, (to.width - len(name)) // (max(width, len("channel 0")) + 2))]
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    made.add_column(name)
+    pictures = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+    pictures.add_column(name)
     for channel in range(len(planes)):
-        made.add_column(f"channel {channel}" if "C" in layout else "")
-    made.add_row("input", *(picture(plane, plane, in_colour=in_colour) for plane in planes))
-    for size in sizes:
-        means = [adaptive_avg_pool2d(plane[None], size, nan=nan)[0] for plane in planes]
+        pictures.add_column(f"channel {channel}" if "C" in options.layout else "")
+    pictures.add_row("input", *(picture(plane, plane, in_colour=in_colour) for plane in planes))
+    for size in options.pairs:
+        means = [adaptive_avg_pool2d(plane[None], size, nan=options.nan or "propagate")[0] for plane in planes]
         pairs = zip(means, planes, strict=True)
-        made.add_row(size_name(size), *(picture(mean, plane, in_colour=in_colour) for mean, plane in pairs))
-    to.print(made)
+        pictures.add_row(
+            size_name(size), *(picture(mean, plane, in_colour=in_colour) for mean, plane in pairs)
+        )
+    to.print(pictures)
+
+
+def planes_of(path: Path, dataset: str, options: Options) -> list[Floats]:
+    """The first channels of the first sample of a dataset; none where they are empty or too large."""
+    with format_of_content(path).open(path, options) as source:
+        spec = next(s for s in source.arrays(len(options.layout)) if s.name == dataset)
+        h = options.height_axis
+        if 0 in spec.shape or spec.shape[h] * spec.shape[h + 1] * spec.dtype.itemsize > PLANE_BYTES:
+            return []
+        return list(_planes(source, spec, options.layout))
 
 
 def _planes(source: Source, spec: ArraySpec, layout: str) -> Iterator[Floats]:

@@ -8,13 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lucid.report import DatasetReport, Progress, Report
+from lucid.report import DatasetReport, OnProgress, Progress, Report
 from lucid_cli.messages import name_of, shown
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
-
-    from lucid_cli.batch import Task
 
 #: Rows of the summary, unless all are asked for: what fits a screen.
 MOST_ROWS = 20
@@ -29,8 +27,8 @@ class _Console(Console):
 
 def console() -> Console:
     """Standard error. Off a terminal nothing is wrapped, so that names stay whole."""
-    made = _Console(stderr=True, highlight=False)
-    return made if made.is_terminal else _Console(stderr=True, highlight=False, width=1000)
+    terminal = _Console(stderr=True, highlight=False)
+    return terminal if terminal.is_terminal else _Console(stderr=True, highlight=False, width=1000)
 
 
 def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
@@ -48,24 +46,20 @@ def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
     rows = [(report, d) for report in reports for d in report.datasets]
     chosen = rows if every else rows[:MOST_ROWS]
-    to.print(table(chosen, with_files=len(reports) > 1, planned=planned))
+    to.print(table_of(chosen, with_files=len(reports) > 1, planned=planned))
     if len(chosen) < len(rows):
         to.print(Text(f"… and {len(rows) - len(chosen):,} more (-v lists all)"))
-    for report in reports:
-        for note in report.notes:
-            prefix = f"{name_of(report.source)}: " if len(reports) > 1 else ""
-            to.print(Text(prefix + shown(note)))
     to.print(timing(reports))
 
 
-def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
+def table_of(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
     """One row for each pooled dataset."""
-    made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     right = ("bytes", "ratio", "blocks", "memory")
     names = ["file"] * with_files + ["dataset", "shape", "dtype", "bytes", "ratio"]
     for name in names + ["blocks", "memory"] * planned:
-        # Of plain strings rich looks for markup and emoji, whose names take 3 ms to load.
-        made.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
+        # In plain strings rich looks for markup and emoji, whose names it loads (benchmarks/decisions.md).
+        table.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
     for report, d in rows:
         shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
         same = d.input_dtype == d.output_dtype
@@ -77,8 +71,8 @@ def table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pla
             Text(f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–"),
         ]
         plan = [Text(f"{d.blocks:,}"), Text(size(d.blocks_bytes))]
-        made.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
-    return made
+        table.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
+    return table
 
 
 def _label(report: Report, d: DatasetReport) -> str:
@@ -130,9 +124,9 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def progress_bar(
-    to: Console, tasks: Sequence["Task"]
-) -> Iterator[Callable[["Task"], Callable[[Progress], None]] | None]:
-    """One bar for all inputs, with bytes of their files, rate and time left."""
+    to: Console, inputs: Sequence[tuple[str, int]]
+) -> Iterator[Callable[[str, int], OnProgress] | None]:
+    """One bar for all inputs, each a name and its bytes, with rate and time left."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
@@ -143,27 +137,26 @@ def progress_bar(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    sizes = {task.source: task.nbytes for task in tasks}
-    total = sum(sizes.values())
+    total = sum(nbytes for _, nbytes in inputs)
     before, begun = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         line = bar.add_task("", total=total or None)
 
-        def of_task(task: "Task") -> Callable[[Progress], None]:
+        def of_input(source: str, nbytes: int) -> OnProgress:
             nonlocal before, begun
             begun, start = begun + 1, before
-            before += task.nbytes
-            count = f"{begun:,}/{len(tasks):,} " if len(tasks) > 1 else ""
-            name = name_of(task.source).rsplit("/", 1)[-1]
+            before += nbytes
+            count = f"{begun:,}/{len(inputs):,} " if len(inputs) > 1 else ""
+            name = name_of(source).rsplit("/", 1)[-1]
             bar.update(line, description=count + name, completed=start)
 
             def on_progress(progress: Progress) -> None:
-                if task.nbytes:
+                if nbytes:
                     share = progress.done_bytes / max(1, progress.total_bytes)
-                    bar.update(line, completed=start + share * task.nbytes)
+                    bar.update(line, completed=start + share * nbytes)
                 else:  # a stream says how much there is only as it comes
                     bar.update(line, completed=progress.done_bytes, total=progress.total_bytes)
 
             return on_progress
 
-        yield of_task
+        yield of_input

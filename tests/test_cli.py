@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -77,8 +78,8 @@ def test_joining_sizes_loses_no_word(args):
         (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5 or keepx1"),
         (["x.npy", "--size", "-4"], 2, "'-4' is no size"),
         (["x.npy", "--size", "4", "--max-memory", "lots"], 2, "'lots' is no number of bytes"),
-        (["x.npy", "--size", "4", "-j", "0"], 2, "0 is not in the range x>=1"),
-        (["x.npy", "--size", "4", "--layout", "ABC"], 2, "`layout` is 'ABC'"),
+        (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is 0; expected at least 1"),
+        (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
         (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
         (["x.npy", "x.npy", "--size", "4", "-o", "y.npy"], 2, "would both be written to y.npy"),
         (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
@@ -99,7 +100,7 @@ def test_joining_sizes_loses_no_word(args):
         (["--merge", "x.npy", "-o", "y.npy"], 1, "y.npy: shard x.npy: is no shard; --slice makes them"),
         (["x.npy", "--size", "4", "-d", "a"], 1, "lucid-pool: x.npy: has no dataset 'a'"),
         (["x.npy", "--size", "4", "-o", "no/y.npy"], 1, "there is no folder"),
-        (["x.npy", "--size", "4", "-o", "x.npy"], 1, "exists already; -f (overwrite=True) replaces it"),
+        (["x.npy", "--size", "4", "-o", "x.npy"], 1, "output x.npy is an input, which is never changed"),
     ],
 )
 def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x, tmp_path):
@@ -109,7 +110,7 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x
     before = sorted(tmp_path.iterdir())
     done = command(*args)
     assert done.returncode == status, done.stderr
-    assert text in done.stderr.replace("cannot average dtype |S3", "has elements of dtype")
+    assert text in done.stderr.replace("cannot pool dtype |S3", "has elements of dtype")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert sorted(tmp_path.iterdir()) == before
@@ -143,14 +144,61 @@ def test_one_input_fails_the_others_are_done(command, x, tmp_path):
     assert (tmp_path / "x.pooled.npy").exists()
 
 
-def test_existing_outputs_are_refused_before_any_work(command, x, tmp_path):
+def test_an_existing_output_fails_its_own_input(command, x, tmp_path):
     np.save(tmp_path / "a.npy", x)
     (tmp_path / "x.pooled.npy").write_bytes(b"mine")
-    done = command("a.npy", "x.npy", "-s", "2")
+    done = command("x.npy", "gone.npy", "a.npy", "-s", "2", "--json", "-q")
     assert done.returncode == 1
-    assert not (tmp_path / "a.pooled.npy").exists()
+    assert done.stderr.splitlines()[-1] == (
+        "lucid-pool: x.npy: output x.pooled.npy exists already; -f replaces it"
+    )
+    told = {line["source"]: "error" in line for line in map(json.loads, done.stdout.splitlines())}
+    assert told == {"x.npy": True, "gone.npy": True, "a.npy": False}
+    assert (tmp_path / "a.pooled.npy").exists()
     assert (tmp_path / "x.pooled.npy").read_bytes() == b"mine"
     assert command("a.npy", "x.npy", "-s", "2", "-f").returncode == 0
+
+
+def test_an_output_that_is_an_input_of_the_batch_is_refused(command, x, tmp_path):
+    np.save(tmp_path / "x.pooled.npy", x)
+    before = (tmp_path / "x.pooled.npy").read_bytes()
+    done = command("x.npy", "x.pooled.npy", "-s", "2", "-f")
+    assert done.returncode == 1
+    assert "x.npy: output x.pooled.npy is an input, which is never changed" in done.stderr
+    assert (tmp_path / "x.pooled.npy").read_bytes() == before
+    assert (tmp_path / "x.pooled.pooled.npy").exists()
+
+
+def test_inputs_of_one_name_need_names_of_their_own(command, x, tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", x)
+    done = command("a/x.npy", "b/x.npy", "-s", "2", "--output-dir", "out")
+    assert done.returncode == 2
+    assert (
+        "a/x.npy and b/x.npy would both be written to out/x.pooled.npy; use {stem} or {parent}" in done.stderr
+    )
+    assert not (tmp_path / "out").exists()
+    assert command("a/x.npy", "b/x.npy", "-s", "2", "-o", "{parent}/y.npy").returncode == 0
+    assert (tmp_path / "b" / "y.npy").exists()
+
+
+def test_a_folder_for_outputs_is_made(command, x, tmp_path):
+    assert command("x.npy", "-s", "2", "--output-dir", "new/folder", "-n").returncode == 0
+    assert not (tmp_path / "new").exists()
+    assert command("x.npy", "-s", "2", "--output-dir", "new/folder").returncode == 0
+    assert (tmp_path / "new" / "folder" / "x.pooled.npy").exists()
+    (tmp_path / "file").write_text("")
+    assert command("x.npy", "-s", "2", "--output-dir", "file/folder").returncode == 2
+
+
+def test_standard_output_that_takes_nothing(command, x):
+    with open("/dev/full", "w") as full:
+        done = command(
+            "x.npy", "-s", "2", "--json", "-q", capture_output=False, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr == "lucid-pool: standard output cannot be written: No space left on device\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -211,8 +259,18 @@ def test_environment(command, x, tmp_path):
     assert np.load(tmp_path / "x.pooled.2x3.npy").shape == (4, 18)
 
 
-def test_version_and_help(command):
-    assert command("--version").stdout == "lucid-pool 0.1.0\n"
+def test_a_plan_is_shown_at_once_whatever_the_size(command, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.ones((120, 8, 8, 8), "f4")
+    done = command("x.h5", "-s", "1000000", "-n", "--max-memory", "8G", timeout=20)
+    assert "120×8×8×8 → 120×8×1000000×1000000" in done.stderr
+
+
+def test_version_and_help(command, x):
+    assert command("x.npy", "-s", "2", "-q", env={**os.environ, "LUCID_POOL_VERSION": "1"}).stdout == ""
+    groups = [line for line in command("--help").stdout.splitlines() if line.endswith(" options:")]
+    assert groups == [f"{name} options:" for name in ("Input", "Output", "Numbers", "Work", "Display")]
+    assert re.fullmatch(r"lucid-pool 0\.1\.0 \((compiled|NumPy) kernel\)\n", command("--version").stdout)
     assert command("--help").stdout.startswith("Usage: lucid-pool [OPTIONS] [INPUT]...")
 
 
@@ -306,6 +364,7 @@ def test_progress_on_a_terminal(tmp_path):
     assert "\r" not in quiet.replace("\r\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss of children is comparable on Linux only")
 @pytest.mark.parametrize("limit", [1, 64])
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 import pytest
 from faults import run
 
-from lucid_cli import worker
+from lucid.run import process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", run.CAMPAIGNS)
 def test_campaign(name, monkeypatch):
-    monkeypatch.setattr(worker, "HANG_SECONDS", worker.HANG_SECONDS)  # a campaign shortens it
+    monkeypatch.setattr(process, "HANG_SECONDS", process.HANG_SECONDS)  # a campaign shortens it
     if name in run.NEEDS_STRACE and not run.can_trace():
         pytest.skip("strace is not there, or may not trace")
     figures = run.CAMPAIGNS[name](long=False)

@@ -148,8 +148,7 @@ def test_pytorch_tensors_and_values(rng):
     for size in [1, 4, (5, 7), (None, 3), 40]:
         expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy()
         assert np.allclose(adaptive_avg_pool2d(torch.from_numpy(x), size), expected, rtol=0, atol=1e-14)
-    with pytest.raises(DTypeError, match="cannot be seen as an array"):
-        adaptive_avg_pool2d(torch.ones((1, 2, 2), requires_grad=True), 1)
+    assert adaptive_avg_pool2d(torch.ones((1, 2, 2), requires_grad=True), 1).tolist() == [[[1]]]
 
 
 def test_never_worse_than_pytorch(rng):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Reading
 from lucid.formats.hdf5 import filters as hdf5_filters
 from lucid.formats.hdf5.chunks import ChunkedArray
 from lucid.formats.hdf5.filters import do, inflate, unlzf, unshuffle, verify_fletcher32
 from lucid.formats.hdf5.source import Hdf5Source, place_of
+from lucid.options import Options
 
 FILTERS = [
     {},
@@ -32,7 +32,7 @@ def path(tmp_path):
 
 
 def read_all(path, region=None):
-    with Hdf5Source(path, Reading()) as source:
+    with Hdf5Source(path, Options()) as source:
         (spec,) = source.arrays(4)
         region = region or tuple(slice(0, n) for n in spec.shape)
         return source.read(spec, region, np.empty(spec.nbytes, np.uint8)).copy()
@@ -121,6 +121,7 @@ def test_chunks_that_are_no_streams():
             inflate(np.frombuffer(raw, np.uint8), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("decoder")
 def test_a_bomb_is_not_unpacked():
     bomb = np.frombuffer(zlib.compress(bytes(1 << 28)), np.uint8)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid.compression import LEVELS
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.compression import LEVELS
 from lucid.formats.hdf5.filters import can_do
 from lucid.nn.functional import adaptive_avg_pool2d
 
@@ -76,7 +76,7 @@ class TestScales:
             file["other"].dims[0].attach_scale(file["h"])
 
     def test_pooled_axes_get_scales_of_their_own(self, path, out):
-        lucid.pool_file(path, out, size=[(2, 4), (2, 2)])
+        lucid.pool_file(path, out, sizes=[(2, 4), (2, 2)])
         with h5py.File(out) as file:
             for name, w in (("x_2x4", "w_4"), ("x_2x2", "w_2")):
                 assert [dim[0].name for dim in file[name].dims] == ["/n", "/c", "/h_2", f"/{w}"]
@@ -135,7 +135,7 @@ def test_a_dataset_with_two_names_is_pooled_once(path, out, x):
     lucid.pool_file(path, out, size=2)
     with h5py.File(out) as file:
         assert file["x"] == file["alias"]
-    lucid.pool_file(path, out, size=[1, 2], overwrite=True)
+    lucid.pool_file(path, out, sizes=[1, 2], overwrite=True)
     with h5py.File(out) as file:
         assert set(file) == {"alias_1x1", "alias_2x2", "x_1x1", "x_2x2"}
         assert file["x_2x2"] == file["alias_2x2"]

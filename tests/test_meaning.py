@@ -8,15 +8,13 @@ import pytest
 from lucid.errors import ArgumentError
 from lucid.formats.meaning import (
     Meaning,
-    Missing,
     cells_of_sums,
-    check_min_valid,
     check_sums,
     meaning_of,
-    parse_missing,
     reduction_of,
 )
 from lucid.formats.result import changes_of, fill_of, own_fill, stored_as
+from lucid.missing import Missing, check_min_valid, parse_missing
 from lucid.pooling.dtypes import NAMES
 
 INTEGERS = [name for name in NAMES if "int" in name]

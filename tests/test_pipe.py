@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
+from lucid.errors import ArgumentError, DatasetError, FormatError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -88,7 +88,7 @@ def test_streams_may_give_little_at_a_time(steps):
 def test_several_sizes_are_as_many_arrays(rng):
     x = ARRAYS["c"](rng)
     target = io.BytesIO()
-    lucid.pool_file(io.BytesIO(npy(x)), target, size=[1, (4, 5)], flatten=True)
+    lucid.pool_file(io.BytesIO(npy(x)), target, sizes=[1, (4, 5)], flatten=True)
     one, two = load_all(target.getvalue())
     assert np.array_equal(one, adaptive_avg_pool2d(x, 1).reshape(7, -1))
     assert np.array_equal(two, adaptive_avg_pool2d(x, (4, 5)).reshape(7, -1))
@@ -109,7 +109,7 @@ def test_hdf5_is_spooled(tmp_path, rng):
 
 def test_from_a_stream_to_files(tmp_path, rng):
     x = ARRAYS["c"](rng)
-    lucid.pool_file(io.BytesIO(npy(x)), tmp_path / "{stem}-{size}.npy", size=[1, 2])
+    lucid.pool_file(io.BytesIO(npy(x)), tmp_path / "{stem}-{size}.npy", sizes=[1, 2])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stdin-1x1.npy", "stdin-2x2.npy"]
     lucid.pool_file(io.BytesIO(npy(x)), tmp_path / "y.h5", size=2)
     with h5py.File(tmp_path / "y.h5") as file:
@@ -120,8 +120,8 @@ def test_from_a_stream_to_files(tmp_path, rng):
     ("data", "error", "text"),
     [
         (b"", FormatError, "is empty"),
-        (b"no array", FormatError, "is neither a .npy stream nor an HDF5 file"),
-        (b"PK\x03\x04 no array", LucidError, "Zarr"),
+        (b"no array", FormatError, "is neither a .npy stream nor a file of another format"),
+        (b"PK\x03\x04 no array", FormatError, "is a zip archive without its directory; was it cut off?"),
         (npy(np.zeros((2, 2, 4, 4)))[:-1], FormatError, "ends before its data"),
         (npy(np.zeros((2, 2, 4, 4)))[:50], FormatError, "ends before its data"),
         (npy(np.asfortranarray(np.zeros((2, 2, 4, 4))))[:-1], FormatError, "ends before its data"),
@@ -142,7 +142,7 @@ def test_what_a_stream_cannot_take(rng, tmp_path):
     with pytest.raises(FormatError, match="holds several arrays"):
         lucid.pool_file(io.BytesIO(data * 2), tmp_path / "y.npy", size=2)
     with pytest.raises(ArgumentError, match=r"put \{size\} in its name"):
-        lucid.pool_file(io.BytesIO(data), tmp_path / "y.npy", size=[1, 2])
+        lucid.pool_file(io.BytesIO(data), tmp_path / "y.npy", sizes=[1, 2])
     with pytest.raises(ArgumentError, match="`compression` is 'gzip'"):
         lucid.pool_file(io.BytesIO(data), io.BytesIO(), size=2, compression="gzip")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ of one into a buffer of the caller (`read`), from any thread.
 A `Sink` is one output file in the making. `begin` is told all that will be in it, `write`
 takes regions of means in any order and from any thread, unless it is `in_sequence`; `commit`
 makes the file appear under its name, complete and on disk; `close` without it leaves nothing
-behind. A file written is a function of its contents: neither the cut into regions nor their
+behind. A file written is a function of its contents: neither the division into regions nor their
 order shows in it.
 
 A region is a tuple of slices with start and stop, one for each axis.
@@ -25,12 +25,14 @@ import numpy.typing as npt
 
 from lucid.errors import DatasetError, LucidError
 from lucid.formats.choosing import absolute_name, matches, not_there
-from lucid.formats.meaning import Meaning, Missing
+from lucid.formats.meaning import Meaning
+from lucid.formats.result import stored_as
+from lucid.options import Options
 
 Array = npt.NDArray[Any]
 Region = tuple[slice, ...]
 
-#: The attribute that says what an array of means is made of.
+#: The attribute that says what an array is the means of.
 PROVENANCE = "lucid_pool"
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
@@ -43,7 +45,7 @@ class ArraySpec(NamedTuple):
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `whole_chunks` says that a chunk can
     only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
-    Of a part of an array, `shape` is the part's, and `start` its first sample.
+    Of a box of an array, `shape` is the box's, and `offset` its first cell, but for axes that are whole.
     """
 
     name: str
@@ -53,18 +55,16 @@ class ArraySpec(NamedTuple):
     chunks: tuple[int, ...] | None = None
     whole_chunks: bool = False
     order: str = "C"
-    start: int = 0
+    offset: tuple[int, ...] = ()
     #: What the numbers mean, where the file says more than that they are numbers.
     meaning: Meaning | None = None
     #: Names of the axes, "" for one that has none; () where no axis has a name.
     dims: tuple[str, ...] = ()
 
-    def part(self, samples: slice | None) -> "ArraySpec":
-        """Some samples of the array, as a Python slice of its first axis."""
-        if samples is None:
-            return self
-        start, stop, _ = samples.indices(self.shape[0])
-        return self._replace(shape=(max(0, stop - start), *self.shape[1:]), start=start)
+    def box(self, region: Region) -> "ArraySpec":
+        """A box of the array, by a region of its first axes."""
+        shape = (*shape_of(region), *self.shape[len(region) :])
+        return self._replace(shape=shape, offset=tuple(s.start for s in region))
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +73,7 @@ class ArraySpec(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """One array of means to be written: what it is made of, and its attribute `lucid_pool`."""
+    """One array of means to be written: what it is the means of, and its attribute `lucid_pool`."""
 
     source: ArraySpec
     name: str
@@ -85,8 +85,8 @@ class Pooled(NamedTuple):
     height_axis: int = 2
     #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
     flat: bool = False
-    #: Whether these are the means of some samples only, and `provenance` says what joins them.
-    is_part: bool = False
+    #: Whether these are the means of a box only, and `provenance` says what joins them.
+    is_shard: bool = False
     #: Pools coordinates: means of a plane at a size, NaN counting as nothing.
     coarsen: Callable[[Array, tuple[int, int]], Array] | None = None
     #: What was done: "mean", "max", "min" or "sum".
@@ -102,31 +102,11 @@ class Pooled(NamedTuple):
         """Bytes of the elements."""
         return size_of(self.shape) * self.dtype.itemsize
 
-
-class Reading(NamedTuple):
-    """How an input file is read, whatever its format."""
-
-    #: "bfloat16" if two-byte elements without a type are that.
-    input_numbers: str | None = None
-    #: HDF5: whether datasets may keep their elements in other files.
-    allow_external: bool = False
-    #: Which cells count as nothing: `--missing`, and `--nan` where it was given.
-    missing: Missing = Missing()
-    nan: str | None = None
-
-
-class Making(NamedTuple):
-    """How an output file is made, whatever its format."""
-
-    overwrite: bool = False
-    #: HDF5: whether all that is not pooled is carried over.
-    carry: bool = True
-    #: HDF5: "keep" as the source has it, "none", or a filter and its level.
-    compression: str = "keep"
-    #: Threads that may compress.
-    workers: int = 1
-    #: Whether the means come from shards, by `Sink.join`, and not by `Sink.write`.
-    joins: bool = False
+    @property
+    def stored_numbers(self) -> str:
+        """The type in the file, where `_Unsigned` may say how it is read."""
+        meaning = self.source.meaning
+        return self.numbers if meaning is None else stored_as(meaning, self.numbers)
 
 
 def size_of(shape: Sequence[int]) -> int:
@@ -145,7 +125,7 @@ def shape_of(region: Region) -> tuple[int, ...]:
 def fitted_chunks(pooled: Pooled) -> tuple[int, ...]:
     """A chunk shape for means: not below the source's, grown by whole ones from the last axis up.
 
-    An axis grows only when those after it are whole, so that chunks are runs of the array. A part of
+    An axis grows only when those after it are whole, so that chunks are runs of the array. A box of
     an array has the chunks of the whole, as far as they fit it.
     """
     shape = pooled.stored_shape
@@ -175,7 +155,7 @@ def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
 
 
 def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
-    """Every chunk of a grid that a region touches: its index, its own part, the region's."""
+    """Every chunk of a grid that a region touches: its index, the common cells in it and in the region."""
     if 0 in shape_of(region):
         return
     axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)]
@@ -188,10 +168,10 @@ def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int,
         yield index, tuple(inside), tuple(outside)
 
 
-def shifted(region: Region, by: int) -> Region:
-    """The same region, so many samples further on."""
-    first = region[0]
-    return (slice(first.start + by, first.stop + by), *region[1:])
+def shifted(region: Region, by: Sequence[int]) -> Region:
+    """The same region, so many cells further on along the first axes."""
+    moved = (slice(s.start + n, s.stop + n) for s, n in zip(region, by, strict=False))
+    return (*moved, *region[len(by) :])
 
 
 @contextmanager
@@ -228,9 +208,9 @@ class Source(Resource):
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
 
-    def __init__(self, path: Path, reading: Reading) -> None:
+    def __init__(self, path: Path, options: Options) -> None:
         self.path = path
-        self.reading = reading
+        self.options = options
         #: What somebody should know of the input, a line each; complete once arrays were chosen.
         self.notes: list[str] = []
 
@@ -278,15 +258,15 @@ class Source(Resource):
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where these arrays are; another one means another file."""
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The arrays that are means of some samples of others, each with its provenance."""
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The arrays that say what they are means of, each with what it says; "" where none can say it."""
         yield from ()
 
     @abstractmethod
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region into a buffer of bytes; the result is a view of it, in the region's shape.
 
-        It counts samples from the array's first one, also where `spec` is a part.
+        It counts cells from the array's first one, also where `spec` is a box.
 
         Raises
         ------
@@ -296,28 +276,29 @@ class Source(Resource):
         """
 
 
-class Part(NamedTuple):
-    """Means of some samples, in a shard: the array there, the number of its first sample, the shard."""
+class ShardArray(NamedTuple):
+    """Means of a box, in a shard: the array there, the place of its first cell in the output, the shard."""
 
     spec: ArraySpec
-    start: int
+    #: Along all axes of the output, as it is stored.
+    offset: tuple[int, ...]
     path: Path
     opened: Callable[[], Source]
 
+    @property
+    def region(self) -> Region:
+        """The box in the output."""
+        return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
+
     def open(self) -> Source:
-        """The shard; an error says which one it was."""
+        """The shard, open until another one is opened; an error says which one it was."""
         with named(f"shard {self.path}"):
             return self.opened()
 
     def read(self, shard: Source, region: Region, buffer: Array) -> Array:
-        """Read a region of it, counted from its own first sample; an error says where."""
+        """Read a region of the output; an error says where."""
         with named(f"shard {self.path}"):
-            return shard.read(self.spec, region, buffer)
-
-    @property
-    def stop(self) -> int:
-        """Number of the first sample behind it."""
-        return self.start + self.spec.shape[0]
+            return shard.read(self.spec, shifted(region, [-n for n in self.offset]), buffer)
 
 
 class Sink(Resource):
@@ -326,9 +307,11 @@ class Sink(Resource):
     #: Whether regions must be written in the order in which they lie, by one thread.
     in_sequence: bool = False
 
-    def __init__(self, path: Path, making: Making) -> None:
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         self.path = path
-        self.making = making
+        self.options = options
+        #: Whether the means come from shards, by `join`, and not by `write`.
+        self.joins = joins
         #: What somebody should know of the output, a line each; complete once it was begun.
         self.notes: list[str] = []
 
@@ -343,19 +326,19 @@ class Sink(Resource):
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region of means."""
 
-    def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
-        """Write an array whose means lie in shards, which follow one another without a gap."""
+    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
+        """Write an array whose means lie in shards, which make it up."""
         stored = pooled._replace(shape=pooled.stored_shape)
-        for part in parts:
-            with part.open() as shard:
-                moved = self.move(pooled, part, shard)
-                rest = (part.spec.shape[0] - moved, *part.spec.shape[1:])
-                for region in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
-                    values = part.read(shard, shifted(region, moved), buffer)
-                    self.write(stored, shifted(region, part.start + moved), values)
+        for one in shards:
+            shard = one.open()
+            moved = (self.move(pooled, one, shard),)
+            rest = (one.spec.shape[0] - moved[0], *one.spec.shape[1:])
+            for box in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
+                region = shifted(shifted(box, moved), one.offset)
+                self.write(stored, region, one.read(shard, region, buffer))
 
-    def move(self, pooled: Pooled, part: Part, shard: Source) -> int:  # noqa: ARG002
-        """Take over the first samples of a part as they are stored; how many that were."""
+    def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:  # noqa: ARG002
+        """Take over the first samples of a shard as they are stored; how many that were."""
         return 0
 
     @abstractmethod

@@ -21,9 +21,7 @@ from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError
 from lucid.formats.contract import (
     Array,
     ArraySpec,
-    Making,
     Pooled,
-    Reading,
     Region,
     Sink,
     Source,
@@ -41,6 +39,7 @@ from lucid.formats.disk.files import (
     write_at,
     write_region,
 )
+from lucid.options import Options
 from lucid.pooling.dtypes import name_of
 
 MAGIC = b"\x93NUMPY"
@@ -157,11 +156,27 @@ def spec_of(header: Header, input_numbers: str | None, rank: int, name: str = ""
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
+def read_elements(
+    descriptor: int, offset: int, shape: tuple[int, ...], spec: ArraySpec, region: Region, buffer: Array
+) -> Array:
+    """Read a region of an array of `shape` that begins at an offset; `spec` may be a part of it.
+
+    Fortran order is C order with all axes reversed.
+    """
+    extent = shape_of(region)
+    target = buffer[: size_of(extent) * spec.dtype.itemsize]
+    if spec.order == "F":
+        read_region(descriptor, offset, shape[::-1], region[::-1], spec.dtype.itemsize, target)
+        return target.view(spec.dtype).reshape(extent[::-1]).T
+    read_region(descriptor, offset, shape, region, spec.dtype.itemsize, target)
+    return target.view(spec.dtype).reshape(extent)
+
+
 class NpySource(Source):
     """A `.npy` file: one array, named "" ."""
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self._descriptor = open_regular(path)
         self._watch = Watch(self._descriptor)
         try:
@@ -186,7 +201,7 @@ class NpySource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        return (spec_of(self._header, self.reading.input_numbers, rank),)
+        return (spec_of(self._header, self.options.input_dtype, rank),)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
@@ -198,30 +213,13 @@ class NpySource(Source):
         header = self._header
         return digest(self._watch.state, header.offset, header.shape, header.dtype.str, header.fortran_order)
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The array, if its header has a comment with what it is made of."""
-        if self._header.comment:
-            spec = spec_of(self._header, "bfloat16", len(self._header.shape))
-            yield spec, self._header.comment
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The array, with what a comment in its header says; that of a whole output says nothing."""
+        yield spec_of(self._header, "bfloat16", len(self._header.shape)), self._header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-        """Read a region; Fortran order is C order with all axes reversed."""
-        shape = shape_of(region)
-        target = buffer[: size_of(shape) * spec.dtype.itemsize]
-        if spec.order == "F":
-            read_region(
-                self._descriptor,
-                self._header.offset,
-                self._header.shape[::-1],
-                region[::-1],
-                spec.dtype.itemsize,
-                target,
-            )
-            return target.view(spec.dtype).reshape(shape[::-1]).T
-        read_region(
-            self._descriptor, self._header.offset, self._header.shape, region, spec.dtype.itemsize, target
-        )
-        return target.view(spec.dtype).reshape(shape)
+        """Read a region from its place in the file."""
+        return read_elements(self._descriptor, self._header.offset, self._header.shape, spec, region, buffer)
 
     def close(self) -> None:
         """Close the file."""
@@ -235,7 +233,7 @@ def header_of(pooled: Pooled) -> bytes:
     fields = {"descr": descr, "fortran_order": False, "shape": pooled.stored_shape}
     numpy_format.write_array_header_1_0(header, fields)
     data = header.getvalue()
-    if not pooled.is_part:
+    if not pooled.is_shard:
         return data
     # A format without attributes: NumPy reads the header as Python, comments included.
     text = data[PREFIX_BYTES:].rstrip() + (COMMENT + pooled.provenance).encode("ascii")
@@ -244,19 +242,21 @@ def header_of(pooled: Pooled) -> bytes:
     return data[: PREFIX_BYTES - 2] + length + text + b" " * padding + b"\n"
 
 
-def refuse_compression(making: Making) -> None:
+def refuse_compression(options: Options) -> None:
     """Raise for an option that this format could only ignore."""
-    if making.compression not in ("keep", "none"):
-        raise ArgumentError(f"`compression` is {making.compression!r}; .npy files have none, HDF5 files have")
+    if options.compression not in ("keep", "none"):
+        raise ArgumentError(
+            f"`compression` is {options.compression!r}; .npy files have none, HDF5 files have"
+        )
 
 
 class NpySink(Sink):
     """A `.npy` file in the making."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        refuse_compression(making)
-        self._file = Replacement(path, overwrite=making.overwrite)
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        refuse_compression(options)
+        self._file = Replacement(path, overwrite=options.overwrite)
         self._descriptor = -1
         self._offset = 0
 

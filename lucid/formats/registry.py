@@ -10,8 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.contract import Making, Reading, Sink, Source
-from lucid.formats.disk.files import is_marked, open_regular, refuse_existing, refuse_existing_folder
+from lucid.formats.contract import Sink, Source
+from lucid.formats.disk.files import (
+    is_marked,
+    open_regular,
+    read_at,
+    refuse_existing,
+    refuse_existing_folder,
+)
+from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
+from lucid.options import Options
+
+#: Bytes by which every format that has a magic is known.
+MAGIC_BYTES = 16
 
 
 class Format(NamedTuple):
@@ -19,6 +30,7 @@ class Format(NamedTuple):
 
     name: str
     suffixes: tuple[str, ...]
+    #: A regular expression for its first bytes.
     magic: bytes
     #: Whether the magic may also stand behind a user block of 512 * 2**n bytes.
     after_user_block: bool
@@ -32,15 +44,17 @@ class Format(NamedTuple):
     extra: str | None = None
     #: Files that a folder of this format holds one of.
     marks: tuple[str, ...] = ()
+    #: Of a zip archive, a regular expression for a name in it that tells it from other archives.
+    member: str | None = None
 
-    def open(self, path: Path, reading: Reading) -> Source:
+    def open(self, path: Path, options: Options) -> Source:
         """The source for a file of this format."""
-        source: Source = self._load(self.source)(path, reading)
+        source: Source = self._load(self.source)(path, options)
         return source
 
-    def create(self, path: Path, making: Making) -> Sink:
+    def create(self, path: Path, options: Options, *, joins: bool = False) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, making)
+        sink: Sink = self._load(self.sink)(path, options, joins=joins)
         return sink
 
     def refuse_existing(self, target: Path, *, overwrite: bool) -> None:
@@ -67,7 +81,7 @@ class Format(NamedTuple):
 NPY = Format(
     "npy",
     (".npy",),
-    b"\x93NUMPY",
+    rb"\x93NUMPY",
     after_user_block=False,
     holds_many=False,
     source="lucid.formats.npy:NpySource",
@@ -78,7 +92,7 @@ FORMATS = (
     Format(
         "HDF5",
         (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"),
-        b"\x89HDF\r\n\x1a\n",
+        rb"\x89HDF\r\n\x1a\n",
         after_user_block=True,
         holds_many=True,
         source="lucid.formats.hdf5.source:Hdf5Source",
@@ -88,7 +102,7 @@ FORMATS = (
     Format(
         "Zarr",
         (".zarr", ".zarr.zip"),
-        b"PK\x03\x04",
+        ZIP,
         after_user_block=False,
         holds_many=True,
         source="lucid.formats.zarr.source:ZarrSource",
@@ -96,6 +110,27 @@ FORMATS = (
         is_native=True,
         extra="zarr",
         marks=("zarr.json", ".zgroup", ".zarray", ".zmetadata"),
+        member=r"(.*/)?(zarr\.json|\.zgroup|\.zarray|\.zmetadata)",
+    ),
+    Format(
+        "npz",
+        (".npz",),
+        ZIP,
+        after_user_block=False,
+        holds_many=True,
+        source="lucid.formats.npz.source:NpzSource",
+        sink="lucid.formats.npz.sink:NpzSink",
+        member=r".*\.npy",
+    ),
+    Format(
+        "safetensors",
+        (".safetensors",),
+        # The length of the header, at most 100 MB, and its first byte.
+        rb"...[\x00-\x05]\x00{4}\{",
+        after_user_block=False,
+        holds_many=True,
+        source="lucid.formats.safetensors.source:SafetensorsSource",
+        sink="lucid.formats.safetensors.sink:SafetensorsSink",
     ),
 )
 #: What a store in one file ends with.
@@ -118,8 +153,8 @@ def resolved(path: Path) -> Path:
 
 
 def format_of_start(start: bytes) -> Format | None:
-    """The format of what begins so, if any does."""
-    return next((f for f in FORMATS if start.startswith(f.magic)), None)
+    """The format of what begins so, if any does; which of the archives one is, only all of it tells."""
+    return next((f for f in FORMATS if re.match(f.magic, start, re.DOTALL)), None)
 
 
 def format_of_content(path: Path) -> Format:
@@ -144,15 +179,35 @@ def format_of_content(path: Path) -> Format:
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
+        start = os.pread(descriptor, START_BYTES, 0)
+        member = _telling_member(descriptor, size) if start.startswith(ZIP) else ""
         offsets = [0, *(512 << n for n in range(48) if 512 << n < size)]
         for format_ in FORMATS:
             for offset in offsets if format_.after_user_block else offsets[:1]:
-                if os.pread(descriptor, len(format_.magic), offset) == format_.magic:
+                begins_so = re.match(format_.magic, os.pread(descriptor, MAGIC_BYTES, offset), re.DOTALL)
+                if begins_so and (format_.member is None or re.fullmatch(format_.member, member)):
                     return format_
     finally:
         os.close(descriptor)
-    what = "is empty" if size == 0 else "is of no known format"
+    what = "is empty" if size == 0 else description(start, path.suffix, member)
+    if size and what is not None:
+        raise FormatError(what)
+    what = what or "is of no known format"
     raise FormatError(f"{what}; expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}")
+
+
+def _telling_member(descriptor: int, size: int) -> str:
+    """The first name in a zip archive that tells what the archive is; nothing where none does."""
+    from lucid.formats.npz.directory import find_directory, members  # only archives need it
+
+    def read(offset: int, count: int) -> bytes:
+        data = bytearray(count)
+        read_at(descriptor, offset, memoryview(data))
+        return bytes(data)
+
+    telling = "|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)])
+    names = (member.name for member in members(read, find_directory(read, size)))
+    return next((name for name in names if re.fullmatch(telling, name)), "")
 
 
 def format_of_suffix(path: Path) -> Format:

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning
-from lucid.formats.values import Number, in_type, numbers_in, reread, rounded, text_of
+from lucid.formats.values import in_type, numbers_in, reread, rounded, text_of
+from lucid.missing import Number
 from lucid.pooling.dtypes import FLOATS
 
 #: Attributes of a result that differ from the source's: their values, None for those that go.

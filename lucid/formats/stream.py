@@ -7,7 +7,6 @@ temporary file.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -17,16 +16,18 @@ from lucid.errors import FileError, FormatError
 from lucid.formats.contract import (
     Array,
     ArraySpec,
-    Making,
     Pooled,
-    Reading,
     Region,
     Sink,
     Source,
+    boxes_of,
     shape_of,
 )
-from lucid.formats.disk.files import read_region, runs, write_region
+from lucid.formats.disk.files import runs
+from lucid.formats.disk.spool import NamedSpool, Spool
+from lucid.formats.foreign import START_BYTES, description
 from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
+from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
 STREAM = Path("-")
@@ -93,53 +94,33 @@ def _refusals_as(text: str) -> Iterator[None]:
         raise FileError(f"{text}: {error.strerror}") from error
 
 
-class Spool:
-    """A temporary file that loses its name as soon as it is open for reading."""
-
-    def __init__(self) -> None:
-        import tempfile  # takes 5 ms to load
-
-        self.file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  (closed by `close`)
-            prefix="lucid-pool-", delete=False
-        )
-        self.path = Path(self.file.name)
-
-    def forget(self) -> None:
-        """Take its name away: the system removes it with the last that has it open."""
-        self.path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Let go of it."""
-        self.file.close()
-        self.forget()
-
-
 class NpyStreamSource(Source):
     """One array of a stream, read from its first element to its last."""
 
     in_sequence = True
 
-    def __init__(self, stream: Stream, index: int, reading: Reading) -> None:
-        super().__init__(STREAM, reading)
+    def __init__(self, stream: Stream, index: int, options: Options) -> None:
+        super().__init__(STREAM, options)
         self._stream = stream
         #: Tells arrays of a stream apart; the first has the name that an only one has.
         self.name = f"[{index}]" if index else ""
         if stream.peek(len(MAGIC)) != MAGIC:
-            raise FormatError("is neither a .npy stream nor an HDF5 file")
+            known = description(stream.peek(START_BYTES))
+            raise FormatError(known or "is neither a .npy stream nor a file of another format that is read")
         self._text = b""
         self.header = read_header(self._header_bytes)
         self._position = 0
 
     def _header_bytes(self, offset: int, count: int) -> bytes:
         assert offset == len(self._text), "a header is read from its first byte to its last"
-        part = bytearray(count)
-        self._stream.fill(memoryview(part))
-        self._text += part
-        return bytes(part)
+        text = bytearray(count)
+        self._stream.fill(memoryview(text))
+        self._text += text
+        return bytes(text)
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        return (spec_of(self.header, self.reading.input_numbers, rank, self.name),)
+        return (spec_of(self.header, self.options.input_dtype, rank, self.name),)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
@@ -157,7 +138,7 @@ class NpyStreamSource(Source):
         self._position += count
         return target.view(spec.dtype).reshape(shape_of(region))
 
-    def spool(self, spool: Spool) -> None:
+    def spool(self, spool: NamedSpool) -> None:
         """Copy the array, header and all, to a file."""
         spool.file.write(self._text)
         self._stream.copy_to(spool.file, self.header.nbytes)
@@ -173,12 +154,12 @@ class NpyStreamSink(Sink):
     is complete only when the input is.
     """
 
-    def __init__(self, stream: BinaryIO, making: Making, *, in_sequence: bool) -> None:
-        super().__init__(STREAM, making)
-        refuse_compression(making)
+    def __init__(self, stream: BinaryIO, options: Options, *, in_sequence: bool) -> None:
+        super().__init__(STREAM, options)
+        refuse_compression(options)
         self.in_sequence = in_sequence
         self._stream = stream
-        self._arrays: dict[str, tuple[Pooled, int]] = {}
+        self._arrays: Sequence[Pooled] = ()
         self._spool: Spool | None = None
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:  # noqa: ARG002
@@ -188,28 +169,23 @@ class NpyStreamSink(Sink):
             self._write(header_of(only))
             return
         self._spool = Spool()
-        self._spool.forget()
-        offsets = accumulate((array.nbytes for array in pooled), initial=0)
-        self._arrays = {array.name: (array, offset) for array, offset in zip(pooled, offsets, strict=False)}
+        self._spool.hold(pooled)
+        self._arrays = pooled
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
         if self._spool is None:
             self._write(values.reshape(-1).view(np.uint8).data)
             return
-        _, offset = self._arrays[pooled.name]
-        write_region(self._spool.file.fileno(), offset, pooled.shape, region, values)
+        self._spool.write(pooled, region, values)
 
     def commit(self) -> None:
         """Write what was spooled, and all that the stream holds back."""
         if self._spool is not None:
-            descriptor = self._spool.file.fileno()
-            for array, offset in self._arrays.values():
+            for array in self._arrays:
                 self._write(header_of(array))
-                for start in range(0, array.nbytes, COPY_BYTES):
-                    part = np.empty(min(COPY_BYTES, array.nbytes - start), np.uint8)
-                    read_region(descriptor, offset + start, part.shape, (slice(0, len(part)),), 1, part)
-                    self._write(part.data)
+                for region in boxes_of(array.stored_shape, COPY_BYTES // array.dtype.itemsize):
+                    self._write(self._spool.read(array, region).reshape(-1).view(np.uint8).data)
         with _refusals_as("output stream cannot be written"):
             self._stream.flush()
 

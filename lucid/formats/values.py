@@ -1,13 +1,12 @@
 """Values of attributes, and what they are in the type of a variable: texts, numbers, rounding."""
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from lucid.missing import Number
 from lucid.pooling.dtypes import FLOATS
-
-Number: TypeAlias = int | float
 
 
 def text_of(value: Any) -> str:

@@ -1,51 +1,46 @@
-"""Pooling of arrays in memory: arguments are validated here, once, and trusted below."""
+"""Functions on arrays: shapes and dtypes checked once, then pooled by as many threads as pay."""
 
 import operator
-from functools import lru_cache
+import sys
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid.creation import Tensor
 from lucid.errors import ArgumentError, DTypeError, ShapeError, SizeTypeError
-from lucid.parallel import available_cpus, every
-from lucid.pooling.average import Pooling
-from lucid.pooling.dtypes import name_of, numbers
-from lucid.pooling.jit import Kernels, for_array
-from lucid.pooling.memory import empty
-from lucid.pooling.program import Program
+from lucid.pooling.dtypes import name_of, result_of, storage
+from lucid.pooling.means import Pooling
+from lucid.pooling.stacks import pieces, stacks
+from lucid.pooling.sums import Rule
 from lucid.pooling.windows import make_grid
+from lucid.threads import available_cpus, every
 
 Dimension: TypeAlias = int | None
-OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension]
+OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension] | list[Dimension]
 NanRule: TypeAlias = Literal["propagate", "skip"]
 
-#: Elements read and written up to which a thread costs what it saves: 2 M float32 are pooled in a
-#: millisecond, and waking a thread, sharing the work and waiting for it takes a fifth of one.
-SMALL = 1 << 21
-#: The same for compiled kernels, which are the faster.
-SMALL_COMPILED = 3 << 20
-#: Pieces that each thread gets, so that a slow one does not keep the others waiting. Each further
-#: one costs: eight took 15 % longer than two at 56x56 -> 4x4. Compiled kernels get one: their calls
-#: are so short that waiting for each other's took a quarter of the time at 14x14 -> 1.
-PIECES_PER_THREAD = 2
+#: Bytes read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
+SMALL_BYTES = 2 << 20
+#: Pieces for each thread, so that a slow one does not keep the others waiting.
+PIECES_PER_THREAD = 4
 
 
 def adaptive_avg_pool2d(
     x: npt.ArrayLike,
+    /,
     output_size: OutputSize,
     *,
     nan: NanRule = "propagate",
     threads: int | None = None,
-) -> Tensor:
+) -> npt.NDArray[Any]:
     """Average over the windows [floor(i*H_in/H_out), ceil((i+1)*H_in/H_out)), likewise W.
 
     Parameters
     ----------
     x
         (N, C, H_in, W_in) or (C, H_in, W_in), anything `numpy.asarray` takes: bool, integers
-        of 8 to 64 bits, float16, bfloat16 (ml_dtypes), float32, float64; any strides and byte order.
+        of 8 to 64 bits, float16, bfloat16 (ml_dtypes), float32, float64; any strides and byte order;
+        PyTorch's CPU tensors, with a gradient or of bfloat16, too.
     output_size
         (H_out, W_out), one integer for both, or None in place of a dimension to keep its length.
     nan
@@ -80,27 +75,58 @@ def adaptive_avg_pool2d(
     array([[[2., 3.]]])
 
     """
-    array = _as_array(x)
+    return _pooled(x, output_size, "mean", nan, threads)
+
+
+def adaptive_max_pool2d(
+    x: npt.ArrayLike,
+    /,
+    output_size: OutputSize,
+    *,
+    nan: NanRule = "propagate",
+    threads: int | None = None,
+) -> npt.NDArray[Any]:
+    """Take the greatest of each window; shapes, windows and errors as of `adaptive_avg_pool2d`.
+
+    Returns
+    -------
+    A new C-contiguous array (N, C, H_out, W_out) or (C, H_out, W_out) of the input's dtype. With
+    nan="propagate", the windows that hold a NaN give NaN, as in PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> adaptive_max_pool2d(np.arange(6).reshape(1, 2, 3), (1, 2))
+    array([[[4, 5]]])
+
+    """
+    return _pooled(x, output_size, "max", nan, threads)
+
+
+def _pooled(
+    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None
+) -> npt.NDArray[Any]:
+    array = as_array(x)
     name = name_of(array.dtype)
     if array.ndim not in (3, 4):
         raise ShapeError(f"`x` has shape {array.shape}; expected (N, C, H, W) or (C, H, W)")
-    size = resolve_size(output_size, (array.shape[-2], array.shape[-1]))
+    plane = array.shape[-2:]
+    size = resolve_size(output_size, plane)
     if nan not in ("propagate", "skip"):
         raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
-    workers = available_cpus() if threads is None else check_threads(threads)
+    workers = 0 if threads is None else check_threads(threads)
 
-    kinds = numbers(name)
-    out = empty((*array.shape[:-2], *size), kinds.result_dtype)
-    source = array.view(np.uint16) if name == "bfloat16" else array
-    grid = _grid((array.shape[-2], array.shape[-1]), size)
-    pooling = Pooling(grid, kinds, nan == "skip", kernels=for_array(array.size))
-    if array.size:
-        is_compiled = pooling.kernels is not Kernels.NUMPYS
-        if array.size + out.size <= (SMALL_COMPILED if is_compiled else SMALL):
-            workers = 1
-        wanted = workers if workers == 1 or is_compiled else workers * PIECES_PER_THREAD
-        # Prepared here: what another thread does in Python, it does slowly, with cold caches.
-        every(operator.call, Program(pooling, wanted).steps(source, out), workers=workers)
+    result = result_of(name, reduce)
+    out = np.empty((*array.shape[:-2], *size), storage(result))
+    cells = array.view(np.uint16) if name == "bfloat16" else array
+    pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, nan == "skip"))
+    if array.nbytes + out.nbytes <= SMALL_BYTES or (workers or available_cpus()) == 1:
+        for planes, results in stacks(cells, out, array.ndim - 2):
+            pooling.means(planes, results, (0, size[0]), (0, size[1]))
+    else:
+        workers = workers or available_cpus()
+        todo = pieces(cells, out, array.ndim - 2, pooling.grid, workers * PIECES_PER_THREAD)
+        every(lambda piece: pooling.means(*piece), todo, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out
 
 
@@ -117,14 +143,24 @@ def resolve_size(output_size: OutputSize, plane: tuple[int, int]) -> tuple[int, 
     """
     if 0 in plane:
         raise ShapeError(f"planes of {plane[0]}x{plane[1]} have no cells to average")
+    rows, cols = check_size(output_size)
+    return plane[0] if rows is None else rows, plane[1] if cols is None else cols
+
+
+def check_size(output_size: OutputSize) -> tuple[int | None, int | None]:
+    """A size as rows and columns, None for those that are kept.
+
+    Raises
+    ------
+    ArgumentError, SizeTypeError
+        As `adaptive_avg_pool2d`.
+
+    """
     both = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
     if len(both) != 2:
         raise ArgumentError(f"`output_size` is {output_size!r}; expected one or two dimensions")
-    rows, cols = both
-    return (
-        plane[0] if rows is None else check_dimension(rows),
-        plane[1] if cols is None else check_dimension(cols),
-    )
+    rows, cols = (None if length is None else check_dimension(length) for length in both)
+    return rows, cols
 
 
 def check_dimension(wanted: object) -> int:
@@ -151,19 +187,42 @@ def check_threads(threads: int) -> int:
     return threads
 
 
-#: The same layer is called again and again.
-_grid = lru_cache(maxsize=64)(make_grid)
+def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """An array of what `numpy.asarray` takes without a copy, and of PyTorch's CPU tensors.
 
+    Raises
+    ------
+    DTypeError
+        It cannot be seen as an array, or is a masked one.
 
-def _as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """
     if type(x) is np.ndarray:
         return x
     if isinstance(x, np.ma.MaskedArray):
         raise DTypeError(
             "`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'"
         )
+    if type(x).__module__ == "torch":
+        return _of_tensor(x)
     try:
         return np.asarray(x)
     except (TypeError, RuntimeError) as error:
-        # What PyTorch raises for tensors of other devices, of bfloat16, or with a gradient.
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
+
+
+def _of_tensor(x: Any) -> npt.NDArray[Any]:
+    """A view of a PyTorch tensor, which NumPy refuses with a gradient and of bfloat16."""
+    try:
+        tensor = x.detach()
+        if str(tensor.dtype) != "torch.bfloat16":
+            return np.asarray(tensor)
+        bits = np.asarray(tensor.view(sys.modules["torch"].int16))
+    except (TypeError, RuntimeError) as error:  # of another device, or sparse
+        raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise DTypeError(
+            "`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes"
+        ) from None
+    return bits.view(bfloat16)

@@ -1,23 +1,43 @@
 """Modules store their arguments and call `lucid.nn.functional`."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy.typing as npt
 
-from lucid.creation import Tensor
+from lucid.errors import ArgumentError
 from lucid.nn import functional
-from lucid.nn.functional import NanRule, OutputSize
+from lucid.nn.functional import NanRule, OutputSize, check_size
 
 
 class Module:
-    """Something that is called with an array and returns one."""
+    """Something that is called with an array and returns one; it has no parameters, so training changes nothing."""
 
-    def forward(self, x: npt.ArrayLike, /) -> Tensor:
+    training: bool = True
+
+    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
         """Compute the result; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} has no `forward`")
 
-    def __call__(self, x: npt.ArrayLike, /) -> Tensor:
+    def __call__(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
         return self.forward(x)
+
+    def train(self, mode: bool = True) -> Self:
+        """Note whether the module is being trained; the result does not depend on it."""
+        self.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Note that the module is not being trained."""
+        return self.train(False)
+
+    def to(self, *_args: Any, **_options: Any) -> Self:
+        """Return the module: without parameters there is nothing to move or to convert."""
+        return self
+
+    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """The parameters by name: none."""
+        return {}
 
     def extra_repr(self) -> str:
         """The arguments as shown between the parentheses of `repr`."""
@@ -27,7 +47,28 @@ class Module:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-class AdaptiveAvgPool2d(Module):
+class _AdaptivePool2d(Module):
+    """What the adaptive layers have in common: an output size as given, and a rule for NaN."""
+
+    output_size: OutputSize
+    nan: NanRule
+
+    def __init__(self, output_size: OutputSize, *, nan: NanRule = "propagate") -> None:
+        check_size(output_size)
+        if nan not in ("propagate", "skip"):
+            raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
+        self.output_size = output_size
+        self.nan = nan
+
+    def extra_repr(self) -> str:
+        """`output_size` as given, and `nan` where it is not the default."""
+        options: dict[str, Any] = {"output_size": self.output_size}
+        if self.nan != "propagate":
+            options["nan"] = self.nan
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+class AdaptiveAvgPool2d(_AdaptivePool2d):
     """Average pooling to a fixed grid, whatever the input's height and width.
 
     Parameters
@@ -41,7 +82,7 @@ class AdaptiveAvgPool2d(Module):
     Raises
     ------
     ArgumentError, SizeTypeError
-        When called, if `output_size` or `nan` is not one of the above.
+        `output_size` or `nan` is not one of the above.
 
     Examples
     --------
@@ -54,20 +95,62 @@ class AdaptiveAvgPool2d(Module):
 
     """
 
-    output_size: OutputSize
-    nan: NanRule
-
-    def __init__(self, output_size: OutputSize, *, nan: NanRule = "propagate") -> None:
-        self.output_size = output_size
-        self.nan = nan
-
-    def forward(self, x: npt.ArrayLike, /) -> Tensor:
+    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
         """Pool (N, C, H_in, W_in) to (N, C, H_out, W_out), or the same without N."""
         return functional.adaptive_avg_pool2d(x, self.output_size, nan=self.nan)
 
-    def extra_repr(self) -> str:
-        """`output_size` as given, and `nan` where it is not the default."""
-        options: dict[str, Any] = {"output_size": self.output_size}
-        if self.nan != "propagate":
-            options["nan"] = self.nan
-        return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+class AdaptiveMaxPool2d(_AdaptivePool2d):
+    """Maximum pooling to a fixed grid; arguments, shapes and errors as of `AdaptiveAvgPool2d`.
+
+    Examples
+    --------
+    >>> import lucid, lucid.nn as nn
+    >>> nn.AdaptiveMaxPool2d(1)(lucid.ones((2, 3, 5, 5))).shape
+    (2, 3, 1, 1)
+
+    """
+
+    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
+        """Pool (N, C, H_in, W_in) to (N, C, H_out, W_out), or the same without N."""
+        return functional.adaptive_max_pool2d(x, self.output_size, nan=self.nan)
+
+
+class Sequential(Module):
+    """Modules applied one after the other.
+
+    Examples
+    --------
+    >>> import lucid, lucid.nn as nn
+    >>> nn.Sequential(nn.AdaptiveMaxPool2d(8), nn.AdaptiveAvgPool2d(1))(lucid.ones((2, 3, 16, 16))).shape
+    (2, 3, 1, 1)
+
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        self._modules = modules
+
+    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
+        """Apply every module to the result of the one before."""
+        for module in self._modules:
+            x = module(x)
+        return functional.as_array(x)
+
+    def train(self, mode: bool = True) -> Self:
+        """Note it for every module, too."""
+        for module in self._modules:
+            module.train(mode)
+        return super().train(mode)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __getitem__(self, index: int) -> Module:
+        return self._modules[index]
+
+    def __repr__(self) -> str:
+        lines = "".join(f"\n  ({i}): {module!r}" for i, module in enumerate(self._modules))
+        return f"{type(self).__name__}({lines}{lines and chr(10)})"

@@ -31,16 +31,25 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import LucidError
+from lucid.errors import FormatError, LucidError
 from lucid.formats.npy import read_header
+from lucid.formats.npz.members import read_entries
+from lucid.formats.safetensors.header import parse_header
+from lucid.options import Options
 from lucid.report import peak_memory_bytes
-from lucid_cli import worker
-from lucid_cli.worker import Worker
+from lucid.run import process as native
+from lucid.run.process import Process
+from lucid_cli.batch import pool_to
 
 ROOT = Path(__file__).parents[2]
 #: The figures of the last long run of each campaign.
 FIGURES = Path(__file__).with_name("figures.json")
 COMMAND = str(Path(sys.executable).parent / "lucid-pool")
+#: The command with spans of a few samples, so that a small input has several.
+IN_SPANS = (
+    "import sys; from lucid.shards import spans; spans.SPAN_BYTES = 1 << 16;"
+    "from lucid_cli.main import main; sys.argv[0] = 'lucid-pool'; main()"
+)
 #: System calls by which an output comes to be.
 CALLS = ("write", "pwrite64", "fsync", "rename", "link", "unlink", "ftruncate", "fallocate")
 Figures = dict[str, Any]
@@ -55,7 +64,8 @@ class Case:
 
     def __init__(self, folder: Path, source: str, target: str, *options: str) -> None:
         self.folder, self.source, self.target = folder, folder / source, folder / target
-        self.args = [COMMAND, source, "-s", "2", "-o", target, "-f", "-q", *options]
+        command = [sys.executable, "-c", IN_SPANS] if "--resume" in options else [COMMAND]
+        self.args = [*command, source, "-s", "2", "-o", target, "-f", "-q", *options]
         rng = np.random.default_rng(1)
         x = rng.standard_normal((60, 8, 12, 12)).astype("f4")
         if source.endswith(".npy"):
@@ -362,6 +372,10 @@ def specimens(made: Path) -> list[tuple[str, bytes]]:
     x = np.random.default_rng(3).standard_normal((3, 2, 6, 6)).astype("f4")
     np.save(made / "a.npy", x)
     np.save(made / "b.npy", np.asfortranarray(x.astype(">f8")))
+    np.savez(made / "c.npz", x=x, y=x[:, :, ::2], labels=np.arange(3), notes=np.array([{}], object))
+    np.savez_compressed(made / "d.npz", x=x, labels=np.arange(3))
+    text = tensors_header({"x": [3, 2, 6, 6], "y": [1, 2, 3, 4], "labels": [3]})
+    (made / "e.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4 * 243))
     options: list[dict[str, Any]] = [
         {},
         {"chunks": (1, 2, 6, 6)},
@@ -404,7 +418,7 @@ def kept(path: Path, number: int) -> Path:
 def mutations(*, long: bool) -> Figures:
     """Valid files with bytes changed, in a process that may crash, hang or run out of memory."""
     rng = random.Random(7)
-    worker.HANG_SECONDS = 3.0
+    native.HANG_SECONDS = 3.0
     total, counts = (
         20_000 if long else 250,
         {"refused": 0, "pooled": 0, "crashes of the library": 0, "hangs of it": 0},
@@ -414,16 +428,15 @@ def mutations(*, long: bool) -> Figures:
         out = made / "out"
         out.mkdir()
         before, peak = peak_memory_bytes(), 0
-        with Worker() as process:
+        options = Options(size=2, max_memory=1 << 22)
+        with Process() as process:
             for i in range(total):
                 suffix, data = files[i % len(files)]
                 path = made / f"m{suffix}"
                 path.write_bytes(mutate(data, rng))
                 target = out / f"y{suffix}"
                 try:
-                    report = process.pool_file(
-                        str(path), str(target), size=2, max_memory=1 << 22, on_progress=None
-                    )
+                    report = process.call(pool_to, str(path), str(target), options, options=options)
                 except (LucidError, MemoryError) as error:
                     require("\n" not in str(error), f"not one line: {error!s}")
                     crashed = "crashed the process" in str(error)
@@ -437,7 +450,7 @@ def mutations(*, long: bool) -> Figures:
                     peak = max(peak, report.peak_memory_bytes)
                 for left in out.iterdir():
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        # The forked worker begins with what this process has loaded.
+        # The forked process begins with what this process has loaded.
         require(peak < before + (400 << 20), f"a mutation took {peak} bytes, from {before}")
     return {"mutated files": total, **{f"of these {k}": v for k, v in counts.items()}, "peak MiB": peak >> 20}
 
@@ -494,6 +507,78 @@ def headers(*, long: bool) -> Figures:
     return {"headers": total, "of these valid": good}
 
 
+def tensors_header(shapes: dict[str, list[int]]) -> bytes:
+    """The header of a safetensors file of float32."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, shape in shapes.items():
+        stop = start + 4 * int(np.prod(shape))
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(entries).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def tensor_headers(*, long: bool) -> Figures:
+    """The parser of safetensors headers on changed ones; what it accepts, the format's library accepts."""
+    rng = random.Random(11)
+    total, good, compared = 1_000_000 if long else 5_000, 0, 0
+    texts = [tensors_header(shapes) for shapes in ({"x": [2, 3]}, {"x": [2], "y": [4], "z": []}, {})]
+    words = [
+        b'"', b"{", b"}", b"[", b"]", b",", b":", b"-", b"0", b"8", b"9" * 20, b"1e3", b"true", b"null", b"\\",
+        b"\\u0078", b"\\ud800", b"\xff", b"\0", b" ", b"BF16", b"F8_E4M3", b"U8", b'"x":', b"{}",
+        b'"__metadata__":', b'{"dtype":"U8","shape":[0],"data_offsets":[0,0]}',
+    ]  # fmt: skip
+    try:
+        from safetensors import deserialize
+    except ImportError:
+        deserialize = None
+    for i in range(total):
+        text = bytearray(texts[i % len(texts)])
+        data_bytes = 4 * (6, 7, 0)[i % len(texts)]
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            at = rng.randrange(len(text))
+            text[at : at + rng.randrange(3)] = rng.choice(words)
+        try:
+            header = parse_header(bytes(text), data_bytes)
+        except LucidError as error:
+            require("\n" not in str(error), f"not one line: {error!s}")
+            continue
+        good += 1
+        if deserialize is not None and all(t.dtype in ("F32", "BF16", "U8") for t in header.tensors):
+            file = len(text).to_bytes(8, "little") + bytes(text) + bytes(data_bytes)
+            theirs = {name: tuple(tensor["shape"]) for name, tensor in deserialize(file)}
+            require(theirs == {t.name: t.shape for t in header.tensors}, f"read otherwise: {text!r}")
+            compared += 1
+    return {"headers": total, "of these valid": good, "compared with the library": compared}
+
+
+def archive_directories(*, long: bool) -> Figures:
+    """The reader of `.npz` members and their headers on changed archives."""
+    rng = random.Random(13)
+    total, good = 1_000_000 if long else 5_000, 0
+    with folder() as made:
+        files = [data for suffix, data in specimens(made) if suffix == ".npz"]
+    for i in range(total):
+        data = mutate(files[i % len(files)], rng)
+
+        def read(offset: int, count: int, data: bytes = data) -> bytes:
+            require(0 <= count <= 1 << 18, f"{count} bytes were asked for at once")
+            if not 0 <= offset <= offset + count <= len(data):
+                raise FormatError("ends before its data")
+            return data[offset : offset + count]
+
+        try:
+            entries = read_entries(read, len(data))
+        except LucidError as error:
+            require("\n" not in str(error), f"not one line: {error!s}")
+            continue
+        good += 1
+        for member, offset, _ in entries:
+            require(offset + member.packed <= len(data), f"mutation {i}: a member reaches out of the file")
+    return {"archives": total, "of these valid": good}
+
+
 CAMPAIGNS: dict[str, Callable[..., Figures]] = {
     "system calls": system_calls,
     "order of syncs": order_of_syncs,
@@ -502,6 +587,8 @@ CAMPAIGNS: dict[str, Callable[..., Figures]] = {
     "little memory": little_memory,
     "races": races,
     "headers": headers,
+    "tensor headers": tensor_headers,
+    "archive directories": archive_directories,
     "mutations": mutations,
 }
 NEEDS_STRACE = ("system calls", "order of syncs")

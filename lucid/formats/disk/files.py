@@ -7,7 +7,6 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ from lucid.formats.disk.renames import link_new, rename_new
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
+
+#: What a file system says to a call that it does not know.
+_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 Array = npt.NDArray[Any]
 
@@ -100,7 +102,7 @@ def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 
 def digest(*facts: object) -> str:
     """A short name for facts: equal for equal ones."""
-    import hashlib  # takes 2 ms to load
+    import hashlib  # seldom needed
 
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -187,21 +189,28 @@ def claim(descriptor: int, size: int) -> None:
 
 def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
+    base, length, outer = _first_run(shape, region)
+    if not outer:
+        yield base, length
+    elif length:
+        for offsets in product(*outer):
+            yield base + sum(offsets), length
+
+
+def _first_run(shape: tuple[int, ...], region: Region) -> tuple[int, int, list[range]]:
+    """The first run of a region, and by how much further ones lie behind it."""
     base, length, step = 0, 1, 1
     outer: list[range] = []
-    goes_on = True  # the run takes in whole axes, and the first that is cut
-    for part, whole in zip(reversed(region), reversed(shape), strict=True):
-        count = part.stop - part.start
-        if count == 0:
-            return
-        base += part.start * step
+    goes_on = True  # the run takes in whole axes, and the first that is not
+    for own, whole in zip(reversed(region), reversed(shape), strict=True):
+        count = own.stop - own.start
+        base += own.start * step
         if goes_on:
             length, goes_on = length * count, count == whole
         else:
             outer.append(range(0, count * step, step))
         step *= whole
-    for offsets in product(*reversed(outer)):
-        yield base + sum(offsets), length
+    return base, length, outer[::-1]
 
 
 def read_region(
@@ -259,7 +268,6 @@ class Replacement:
     def create(self) -> int:
         """A descriptor of what is new, locked; of a file for reading and writing."""
         self._refuse()
-        remove_stale(self.target.parent)
         try:
             descriptor = self._make()
         except OSError as error:
@@ -336,7 +344,6 @@ class Replacement:
                 os.unlink(self.path)
 
 
-@cache  # a batch looks at each folder once
 def remove_stale(folder: Path) -> None:
     """Remove temporary files and folders in a folder that no run has locked any more."""
     try:
@@ -349,7 +356,7 @@ def remove_stale(folder: Path) -> None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    import shutil  # takes 3 ms to load
+                    import shutil  # seldom needed
 
                     shutil.rmtree(folder / name)
                 else:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import h5py
 
+from lucid.dims import has_both
 from lucid.errors import DatasetError
 from lucid.formats.choosing import MOST_NAMES, absolute_name, is_pattern, listed, matches, not_there
-from lucid.formats.dims import has_both
 from lucid.formats.grid import BOUNDS
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (

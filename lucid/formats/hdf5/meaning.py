@@ -11,13 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Pooled, Reading
+from lucid.formats.contract import Pooled
 from lucid.formats.grid import COORDINATES, OF_OLD_GRID, references_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, cells_of_sums, meaning_of
 from lucid.formats.result import OF_ITS_TYPE, Changes, changes_of, is_kept, own_fill
 from lucid.formats.values import text_of
+from lucid.missing import parse_missing
+from lucid.options import Options
 
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
@@ -48,9 +50,10 @@ def attributes_of(dataset: h5py.Dataset, names: Iterable[str]) -> dict[str, Any]
     return found
 
 
-def meaning_in(dataset: h5py.Dataset, numbers: str, reading: Reading) -> Meaning:
+def meaning_in(dataset: h5py.Dataset, numbers: str, options: Options) -> Meaning:
     """What the numbers of a dataset mean."""
-    return meaning_of(attributes_of(dataset, _MEANING), numbers, missing=reading.missing, nan=reading.nan)
+    missing = parse_missing(options.missing)
+    return meaning_of(attributes_of(dataset, _MEANING), numbers, missing=missing, nan=options.nan)
 
 
 def matlab_kind(dataset: h5py.Dataset) -> str | None:

@@ -9,31 +9,29 @@ the work was cut, and a failure of the disk shows in a plain system call.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from lucid.compression import Compression, parse_compression
 from lucid.errors import FileError, LucidError, MissingExtraError
 from lucid.formats.choosing import listed
-from lucid.formats.compression import Compression, parse_compression
 from lucid.formats.contract import (
     PROVENANCE,
     Array,
-    Making,
-    Part,
     Pooled,
     Region,
+    ShardArray,
     Sink,
     Source,
     fitted_chunks,
-    shape_of,
 )
-from lucid.formats.disk.files import CheckedFile, Replacement, claim, read_region, write_at, write_region
+from lucid.formats.disk.files import CheckedFile, Replacement, claim, write_at, write_region
+from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import write_text
 from lucid.formats.hdf5.carry import Carry, Made, refuse_more_than_there_is
 from lucid.formats.hdf5.check import check_copy
@@ -45,8 +43,8 @@ from lucid.formats.hdf5.meaning import fill_in, has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
 from lucid.formats.hdf5.types import file_type, reinterpreted, unwritten_of, write_through
-from lucid.formats.result import stored_as
-from lucid.parallel import in_order
+from lucid.options import Options
+from lucid.threads import in_order
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
 NEWER = ("v108", "latest")
@@ -63,17 +61,17 @@ class _Chunk(NamedTuple):
 class Hdf5Sink(Sink):
     """An HDF5 file in the making."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        self._compression = parse_compression(making.compression)
-        self._file = Replacement(path, overwrite=making.overwrite)
-        self._spool = Replacement(path, overwrite=True, suffix=".spool")
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        self._compression = parse_compression(options.compression)
+        self._file = Replacement(path, overwrite=options.overwrite)
+        self._spool: Spool | None = None
         self._descriptors: list[int] = []
         #: Where each array is written: descriptor and offset of its first element.
         self._places: dict[str, tuple[int, int]] = {}
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
-        self._parts: dict[str, Sequence[Part]] = {}
+        self._shards: dict[str, Sequence[ShardArray]] = {}
         #: What the rest of the file is copied from; the paths that are not.
         self._carried_from: h5py.File | None = None
         self._pooled: frozenset[bytes] = frozenset()
@@ -83,7 +81,7 @@ class Hdf5Sink(Sink):
         descriptor = self._file.create()
         self._descriptors.append(descriptor)
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
-        carries = self.making.carry and not any(array.is_part for array in pooled)
+        carries = self.options.carry and not any(array.is_shard for array in pooled)
         origin = source.file if isinstance(source, Hdf5Source) else None
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
         self._carried_from = origin if carries else None
@@ -99,8 +97,9 @@ class Hdf5Sink(Sink):
             self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(descriptor, os.fstat(descriptor).st_size)
         write_at(descriptor, 0, memoryview(block))
-        if self._chunked and not self.making.joins:
-            self._open_spool()
+        if self._chunked and not self.joins:
+            self._spool = Spool(self._file.target.parent)
+            self._spool.hold(self._chunked)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""
@@ -110,7 +109,7 @@ class Hdf5Sink(Sink):
             return
         if self._compression is None:
             self.notes += notes_of_filters(source.file, pooled)
-        if self.making.carry and not any(array.is_part for array in pooled):
+        if self.options.carry and not any(array.is_shard for array in pooled):
             names = {array.source.name for array in pooled}
             for name, item in datasets(source.file):
                 if name not in names:
@@ -175,18 +174,13 @@ class Hdf5Sink(Sink):
         if checked.error is not None:
             raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
 
-    def _open_spool(self) -> None:
-        spool = self._spool.create()
-        self._descriptors.append(spool)
-        *offsets, end = accumulate((array.nbytes for array in self._chunked), initial=0)
-        for array, offset in zip(self._chunked, offsets, strict=True):
-            self._places[array.name] = (spool, offset)
-        claim(spool, end)
-
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""
-        descriptor, offset = self._places[pooled.name]
-        write_region(descriptor, offset, pooled.shape, region, values)
+        place = self._places.get(pooled.name)
+        if place is not None:
+            write_region(*place, pooled.shape, region, values)
+        elif self._spool is not None:
+            self._spool.write(pooled, region, values)
 
     def commit(self) -> None:
         """Write the chunked datasets and put the file in its place."""
@@ -197,15 +191,14 @@ class Hdf5Sink(Sink):
         with self._opened(self._descriptors[0], "r") as file:
             check_copy(file, self._carried_from, self._pooled)
         self._file.commit()
-        self._spool.abort()
         self._close()
 
-    def join(self, pooled: Pooled, parts: Sequence[Part], buffer: Array) -> None:
+    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
         """Copy contiguous means to their place; chunked ones are moved by `commit`."""
         if pooled.name in self._places:
-            super().join(pooled, parts, buffer)
+            super().join(pooled, shards, buffer)
         else:
-            self._parts[pooled.name] = parts
+            self._shards[pooled.name] = shards
 
     def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where the filters are known, workers compress."""
@@ -226,29 +219,24 @@ class Hdf5Sink(Sink):
                 cells = edge
             return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
 
-        workers = self.making.workers if encodes else 1
-        with ExitStack() as stack:
-            chunks = (_Chunk(region) for region in dataset.iter_chunks())
-            if self.making.joins:
-                joined = stack.enter_context(Joined(dataset, self._parts[array.name], array.dtype))
-                chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
-            for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
-                if mask is None:
-                    write_through(dataset, region, self._spooled(array, region) if data is None else data)
-                else:
-                    dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
+        workers = self.options.workers if encodes else 1
+        chunks = (_Chunk(region) for region in dataset.iter_chunks())
+        if self.joins:
+            joined = Joined(dataset, self._shards[array.name], array.dtype)
+            chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
+        for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
+            if mask is None:
+                write_through(dataset, region, self._spooled(array, region) if data is None else data)
+            else:
+                dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
     def _spooled(self, array: Pooled, region: Region) -> Array:
         """A region of a chunked array, from the spool."""
-        descriptor, offset = self._places[array.name]
-        cells = np.empty(shape_of(region), array.dtype)
-        flat = cells.reshape(-1).view(np.uint8)
-        read_region(descriptor, offset, array.stored_shape, region, array.dtype.itemsize, flat)
-        return cells
+        assert self._spool is not None
+        return self._spool.read(array, region)
 
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
-        self._spool.abort()
         self._file.abort()
         self._close()
 
@@ -256,6 +244,8 @@ class Hdf5Sink(Sink):
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()
+        if self._spool is not None:
+            self._spool.close()
 
 
 def file_options(source: h5py.File) -> dict[str, Any]:
@@ -274,10 +264,7 @@ def file_options(source: h5py.File) -> dict[str, Any]:
 
 def in_file(pooled: Pooled) -> Pooled:
     """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
-    meaning = pooled.source.meaning
-    if meaning is None:
-        return pooled
-    numbers = stored_as(meaning, pooled.numbers)
+    numbers = pooled.stored_numbers
     return pooled._replace(numbers=numbers, dtype=reinterpreted(pooled.dtype, numbers))
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Reading, Region, Source, shape_of, size_of
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.choice import Choice, Wanted, dims_of
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
@@ -23,6 +23,7 @@ from lucid.formats.hdf5.meaning import meaning_in
 from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
 from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
+from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
 #: at all: deflate shrinks to a thousandth at best.
@@ -38,8 +39,8 @@ MOST_USER_BLOCK = 1 << 20
 class Hdf5Source(Source):
     """An HDF5 file; its arrays are named by their paths."""
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self._descriptor = open_regular(path)
         self._watch = Watch(self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
@@ -62,7 +63,7 @@ class Hdf5Source(Source):
 
         They fit by their rank, or where `dims` is given by having both dimensions.
         """
-        choice = Choice(self.file, Wanted(rank, height_axis, dims, self.reading.input_numbers))
+        choice = Choice(self.file, Wanted(rank, height_axis, dims, self.options.input_dtype))
         try:
             paths = choice.of(patterns)
             self.notes = choice.notes
@@ -75,10 +76,10 @@ class Hdf5Source(Source):
 
     def _spec(self, path: str) -> ArraySpec:
         dataset = opened(self.file, encoded(path))
-        kind = numbers_of(dataset, self.reading.input_numbers)
+        kind = numbers_of(dataset, self.options.input_dtype)
         assert kind is not None
-        spec = spec_of(path, dataset, *kind, self.reading, self.notes)
-        meaning = meaning_in(dataset, spec.numbers, self.reading)
+        spec = spec_of(path, dataset, *kind, self.options, self.notes)
+        meaning = meaning_in(dataset, spec.numbers, self.options)
         return spec._replace(
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
@@ -99,13 +100,13 @@ class Hdf5Source(Source):
         ]
         return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The datasets with an attribute that says what they are made of."""
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The datasets with an attribute that says what they are means of."""
         try:
             for name, dataset in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
-                    yield spec_of(name, dataset, *kind, self.reading, []), str(dataset.attrs[PROVENANCE])
+                    yield spec_of(name, dataset, *kind, self.options, []), str(dataset.attrs[PROVENANCE])
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
 
@@ -140,7 +141,7 @@ class Hdf5Source(Source):
                 while len(self._places) >= MOST_PLACES:
                     self._places.pop(next(iter(self._places)))
                 dataset = opened(self.file, encoded(name))
-                kind = numbers_of(dataset, self.reading.input_numbers)
+                kind = numbers_of(dataset, self.options.input_dtype)
                 self._places[name] = None if kind is None else place_of(self.file, dataset, kind[1])
             return self._places[name]
 
@@ -181,7 +182,7 @@ def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Pl
 
 
 def spec_of(
-    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], reading: Reading, notes: list[str]
+    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], options: Options, notes: list[str]
 ) -> ArraySpec:
     """Describe a dataset.
 
@@ -195,7 +196,7 @@ def spec_of(
     """
     creation = dataset.id.get_create_plist()
     is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
-    if is_elsewhere and not reading.allow_external:
+    if is_elsewhere and not options.allow_external:
         raise DatasetError(
             f"dataset {name} keeps its elements in other files, which only --allow-external reads"
         )

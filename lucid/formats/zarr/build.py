@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lucid.formats.compression import Compression
+from lucid.compression import Compression
 from lucid.formats.contract import PROVENANCE, Pooled, Source, fitted_chunks
 from lucid.formats.zarr.codecs import compressors
 from lucid.formats.zarr.ome import described_again

@@ -9,8 +9,8 @@ import zarr
 from numcodecs.compat import ensure_contiguous_ndarray
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
+from lucid.compression import Compression
 from lucid.errors import ArgumentError
-from lucid.formats.compression import Compression
 
 
 class TimelessGzip(numcodecs.GZip):  # type: ignore[misc]

@@ -13,41 +13,42 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import accumulate, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
-from lucid.formats.compression import parse_compression
 from lucid.formats.contract import (
     Array,
-    Making,
-    Part,
     Pooled,
     Region,
+    ShardArray,
     Sink,
     Source,
     overlaps,
     shape_of,
     size_of,
 )
-from lucid.formats.disk.files import Replacement, read_region, refuse_taken, write_region
+from lucid.formats.disk.files import Replacement, refuse_taken
 from lucid.formats.disk.folders import FolderReplacement
+from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.codecs import check_compression
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.tree import quiet, refusals
+from lucid.options import Options
 
 
 class ZarrSink(Sink):
     """A Zarr store in the making."""
 
-    def __init__(self, path: Path, making: Making) -> None:
-        super().__init__(path, making)
-        self._compression = parse_compression(making.compression)
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        self._compression = parse_compression(options.compression)
         self._url = url_of(path)
         check_compression(self._compression)
         self._stack = ExitStack()
@@ -61,16 +62,16 @@ class ZarrSink(Sink):
                 self._refuse_taken()
                 self._root = self._temporary()
             elif self.path.suffix == ARCHIVE:
-                refuse_taken(self.path, overwrite=self.making.overwrite)
-                self._file = Replacement(self.path, overwrite=self.making.overwrite)
+                refuse_taken(self.path, overwrite=self.options.overwrite)
+                self._file = Replacement(self.path, overwrite=self.options.overwrite)
                 self._stack.callback(self._file.abort)
                 self._root = self._beside(self.path)
             else:
-                self._folder = FolderReplacement(self.path, overwrite=self.making.overwrite)
+                self._folder = FolderReplacement(self.path, overwrite=self.options.overwrite)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-            carries = self.making.carry and not any(array.is_part for array in pooled)
+            carries = self.options.carry and not any(array.is_shard for array in pooled)
             self._builder = Builder(self._root, source, pooled, self._compression, carries=carries)
         with refusals("output cannot be built"), quiet():
             self._builder.build()
@@ -89,25 +90,21 @@ class ZarrSink(Sink):
         return folder.path
 
     def _open_spool(self, pooled: Sequence[Pooled]) -> None:
-        # It has no name, so that nothing is left of it; and no bytes where chunks come whole.
-        spool = tempfile.TemporaryFile(dir=self._root.parent)  # noqa: SIM115  (the stack closes it)
-        self._stack.enter_context(spool)
-        *offsets, end = accumulate((array.nbytes for array in pooled), initial=0)
-        os.ftruncate(spool.fileno(), end)
-        for array, offset in zip(pooled, offsets, strict=True):
-            self._filled[array.name] = _Filled(
-                array, self._builder.arrays[array.name], spool.fileno(), offset
-            )
+        spool = self._stack.enter_context(Spool(self._root.parent))
+        # It gets no bytes where chunks come whole.
+        spool.hold(pooled, claims=False)
+        for array in pooled:
+            self._filled[array.name] = _Filled(array, self._builder.arrays[array.name], spool)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
         with refusals("output cannot be written"):
             self._filled[pooled.name].write(pooled.shape, region, values)
 
-    def move(self, pooled: Pooled, part: Part, shard: Source) -> int:
+    def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:
         """Copy the files of chunks that are the same in a shard."""
         with refusals("output cannot be written"):
-            return self._filled[pooled.name].move(shard, part, self._root)
+            return self._filled[pooled.name].move(shard, one, self._root)
 
     def commit(self) -> None:
         """Put the store in its place."""
@@ -141,7 +138,7 @@ class ZarrSink(Sink):
         if str(self._url).startswith("http"):
             raise FileError(f"output {self._url} is on a server that is only read; name another with -o")
         self._system, self._place = fsspec.core.url_to_fs(self._url)
-        if self._system.exists(self._place) and not self.making.overwrite:
+        if self._system.exists(self._place) and not self.options.overwrite:
             raise ExistsError(f"output {self._url} exists already; -f (overwrite=True) replaces it")
 
     def _upload(self) -> None:
@@ -161,9 +158,9 @@ class ZarrSink(Sink):
 class _Filled:
     """One array, and how much is still missing of chunks that come in several regions."""
 
-    def __init__(self, pooled: Pooled, array: Any, descriptor: int, offset: int) -> None:
-        self._array, self._descriptor, self._offset = array, descriptor, offset
-        self._shape, self._dtype = pooled.stored_shape, pooled.dtype
+    def __init__(self, pooled: Pooled, array: Any, spool: Spool) -> None:
+        self._pooled, self._array, self._spool = pooled, array, spool
+        self._shape = pooled.stored_shape
         #: What is written at once: a shard where there are shards.
         self._unit = array.shards or array.chunks
         self._missing: dict[tuple[int, ...], int] = {}
@@ -176,7 +173,7 @@ class _Filled:
             samples = region[0]
             cells = size_of(shape_of(region)[1:])
             if not is_whole:
-                write_region(self._descriptor, self._offset, shape, region, values)
+                self._spool.write(self._pooled, region, values, shape)
                 for index, inside, _ in overlaps((samples,), self._unit[:1]):
                     self._count((*index, 0), shape_of(inside)[0] * cells)
                 return
@@ -184,34 +181,36 @@ class _Filled:
             values = values.reshape(shape_of(region))
         for index, _, outside in overlaps(region, self._unit):
             unit = self._region(index)
-            part = values[outside]
-            if part.shape == shape_of(unit):
-                self._store(unit, part)
+            held = values[outside]
+            if held.shape == shape_of(unit):
+                self._store(unit, held)
                 continue
             place = tuple(
                 slice(r.start + o.start, r.start + o.stop) for r, o in zip(region, outside, strict=True)
             )
-            write_region(self._descriptor, self._offset, self._shape, place, np.ascontiguousarray(part))
-            self._count(index, part.size)
+            self._spool.write(self._pooled, place, np.ascontiguousarray(held), self._shape)
+            self._count(index, held.size)
 
-    def move(self, shard: Source, part: Part, root: Path) -> int:
+    def move(self, shard: Source, one: ShardArray, root: Path) -> int:
         """Copy the files of a shard's chunks that are chunks of the whole; how many samples that were."""
         unit, length = self._unit[0], self._shape[0]
-        if not isinstance(shard, ZarrSource) or part.start % unit:
+        start, end = one.offset[0], one.offset[0] + one.spec.shape[0]
+        has_all = one.spec.shape[1:] == self._shape[1:]
+        if not isinstance(shard, ZarrSource) or not has_all or start % unit:
             return 0
-        array = shard.array(part.spec.name.strip("/"))
+        array = shard.array(one.spec.name.strip("/"))
         if layout_of(array) != layout_of(self._array):
             return 0
-        stop = part.stop if part.stop == length else part.stop - part.stop % unit
+        stop = end if end == length else end - end % unit
         others = (range(-(-n // u)) for n, u in zip(self._shape[1:], self._unit[1:], strict=True))
-        for first, *rest in product(range(part.start // unit, -(-stop // unit)), *others):
-            there = array.metadata.encode_chunk_key((first - part.start // unit, *rest))
+        for first, *rest in product(range(start // unit, -(-stop // unit)), *others):
+            there = array.metadata.encode_chunk_key((first - start // unit, *rest))
             data = shard.tree.read(f"{array.path}/{there}".strip("/"))
             if data is not None:  # a chunk of nothing but fill values has no file
                 place = root / self._array.path / self._array.metadata.encode_chunk_key((first, *rest))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
-        return stop - part.start
+        return stop - start
 
     def _region(self, index: tuple[int, ...]) -> Region:
         units = zip(index, self._unit, self._shape, strict=True)
@@ -227,10 +226,7 @@ class _Filled:
             if missing == 0:
                 del self._missing[index]
         if missing == 0:
-            part = np.empty(shape, self._dtype)
-            flat = part.reshape(-1).view(np.uint8)
-            read_region(self._descriptor, self._offset, self._shape, region, self._dtype.itemsize, flat)
-            self._store(region, part)
+            self._store(region, self._spool.read(self._pooled, region))
 
     def _store(self, region: Region, values: Array) -> None:
         self._array[region] = np.ascontiguousarray(values).view(self._array.dtype)

@@ -19,7 +19,6 @@ from lucid.formats.contract import (
     PROVENANCE,
     Array,
     ArraySpec,
-    Reading,
     Region,
     Source,
     shape_of,
@@ -27,16 +26,17 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import digest
 from lucid.formats.zarr.tree import DOCUMENT_2, DOCUMENT_3, consolidated, quiet, refusals, tree_of
+from lucid.options import Options
 from lucid.pooling.dtypes import name_of
 
 
 class ZarrSource(Source):
     """A Zarr store; its arrays are named by their paths, one that is the store's root by nothing."""
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        super().__init__(path, reading)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         with refusals("cannot be opened as Zarr"):
-            self.tree = tree_of(path, reading)
+            self.tree = tree_of(path, options)
             try:
                 self._state = self.tree.state()
                 #: Metadata of the arrays by path, "" for the root.
@@ -119,7 +119,7 @@ class ZarrSource(Source):
         array = self.array(path)
         dtype = array.dtype
         if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
-            if self.reading.input_numbers != "bfloat16":
+            if self.options.input_dtype != "bfloat16":
                 return None
             numbers, dtype = "bfloat16", np.dtype("<u2")
         else:
@@ -140,8 +140,8 @@ class ZarrSource(Source):
         """A digest of the metadata, and of times and sizes."""
         return digest(self._state, [(s.name, json.dumps(self.documents[_path(s.name)])) for s in specs])
 
-    def made(self) -> Iterator[tuple[ArraySpec, str]]:
-        """The arrays with an attribute that says what they are made of."""
+    def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
+        """The arrays with an attribute that says what they are means of."""
         for path in sorted(self.documents):
             with refusals(_called(_name(path))):
                 text = self.array(path).attrs.get(PROVENANCE)

@@ -12,9 +12,10 @@ from warnings import catch_warnings, simplefilter
 import zarr
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
-from lucid.formats.contract import Reading, Resource
+from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Watch, open_regular
 from lucid.formats.registry import url_of
+from lucid.options import Options
 
 #: Metadata documents: of an array or a group in version 3, of an array in version 2.
 DOCUMENT_3, DOCUMENT_2 = "zarr.json", ".zarray"
@@ -170,12 +171,12 @@ class UrlTree(Tree):
         return None
 
 
-def tree_of(path: Path, reading: Reading) -> Tree:
+def tree_of(path: Path, options: Options) -> Tree:
     """The files of the store at a path."""
     url = url_of(path)
     if url is not None:
         return UrlTree(url)
-    return FolderTree(path, allow_links=reading.allow_external) if path.is_dir() else ArchiveTree(path)
+    return FolderTree(path, allow_links=options.allow_external) if path.is_dir() else ArchiveTree(path)
 
 
 @contextmanager

@@ -1,0 +1,92 @@
+"""A plan carried out: its blocks read, pooled and written, its outputs put in place."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
+from lucid.job_plan import ArrayPlan, JobPlan
+from lucid.report import OnProgress, Progress
+from lucid.run.blocks import Output, Seconds, run
+
+
+@dataclass
+class Watch:
+    """Who is told how far an input is, and what the work took."""
+
+    path: Path
+    on_progress: OnProgress | None = None
+    seconds: Seconds = field(default_factory=Seconds)
+    total_bytes: int = 0
+    done_bytes: int = 0
+    #: Of other processes that worked on it.
+    peak_memory_bytes: int = 0
+    #: What somebody should know, a line each.
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, count: int) -> None:
+        """Bytes of input were used up."""
+        self.done_bytes = min(self.done_bytes + count, self.total_bytes)
+        self.tell()
+
+    def tell(self, more: int = 0) -> None:
+        """Say how far it is, and so many bytes further in what is being done."""
+        if self.on_progress is not None:
+            done = min(self.done_bytes + more, self.total_bytes)
+            self.on_progress(Progress(self.path, done, self.total_bytes))
+
+
+def carry_out(
+    job: JobPlan, source: Source, watch: Watch, before_commit: Callable[[], None] | None = None
+) -> None:
+    """Read, pool and write everything, and make the outputs appear."""
+    first = job.arrays[0][0].blocks if job.arrays else None
+    is_alone = first is not None and len(job.arrays) == len(job.arrays[0]) == 1 and first.is_sequential
+    with ExitStack() as stack:
+        sinks: dict[Path, Sink] = {}
+        for target in job.targets:
+            sink = target.create(job.options, in_sequence=is_alone)
+            sinks[target.path] = stack.enter_context(sink)
+        for target in job.targets:
+            sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
+            watch.notes += sinks[target.path].notes
+        _pool(job, source, sinks, watch)
+        source.check_unchanged()
+        if before_commit is not None:
+            before_commit()
+        with watch.seconds.clock("write"):
+            for sink in sinks.values():
+                sink.commit()
+
+
+def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -> None:
+    def output(array: ArrayPlan) -> Output:
+        return array.output(partial(sinks[array.target.path].write, array.pooled))
+
+    for arrays in job.passes():
+        overflows = 0
+        steps = run(
+            [output(array) for array in arrays],
+            partial(_read, source),
+            watch.seconds,
+            read_in_sequence=source.in_sequence,
+            write_in_sequence=any(sink.in_sequence for sink in sinks.values()),
+        )
+        with closing(steps):
+            for step in steps:
+                watch.add(step.input_bytes)
+                overflows += step.overflows
+        if overflows:
+            watch.notes.append(_overflow(arrays[0].pooled, overflows))
+
+
+def _overflow(pooled: Pooled, count: int) -> str:
+    what = f"{count} finite result{'s' * (count > 1)} of {pooled.source.name or 'the array'}"
+    return f"{what} exceed {pooled.numbers} and became infinite; --dtype float32 or float64 holds more"
+
+
+def _read(source: Source, spec: ArraySpec, region: Region, buffer: Array) -> Array:
+    """Read a region of a box, counted from the box's first cell."""
+    return source.read(spec, shifted(region, spec.offset) if spec.offset else region, buffer)

@@ -1,0 +1,68 @@
+"""The one kind of temporary file: for what comes in another order than it goes on."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from lucid.formats.contract import Array, Pooled, Region, Resource, shape_of
+from lucid.formats.disk.files import claim, read_region, write_region
+
+
+class Spool(Resource):
+    """A file without a name, so that nothing is left of it whatever happens; it may hold arrays of means."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.file: IO[bytes] = self._opened(folder)
+        self._offsets: dict[str, int] = {}
+
+    def _opened(self, folder: Path | None) -> IO[bytes]:
+        import tempfile  # most runs need none
+
+        return tempfile.TemporaryFile(dir=folder)
+
+    def hold(self, arrays: Sequence[Pooled], *, claims: bool = True) -> None:
+        """Make room for arrays; `claims` it on disk, so that a full one is found now."""
+        offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
+        self._offsets = {array.name: offset for array, offset in zip(arrays, offsets, strict=False)}
+        if claims:
+            claim(self.file.fileno(), offsets[-1])
+
+    def write(
+        self, pooled: Pooled, region: Region, values: Array, shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Write a region of an array, by default of the shape that its means come in."""
+        offset = self._offsets[pooled.name]
+        write_region(self.file.fileno(), offset, shape or pooled.shape, region, values)
+
+    def read(self, pooled: Pooled, region: Region) -> Array:
+        """Read a region of an array as it is stored."""
+        values = np.empty(shape_of(region), pooled.dtype)
+        flat, offset = values.reshape(-1).view(np.uint8), self._offsets[pooled.name]
+        read_region(self.file.fileno(), offset, pooled.stored_shape, region, pooled.dtype.itemsize, flat)
+        return values
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.file.close()
+
+
+class NamedSpool(Spool):
+    """One that has a name until somebody has opened it by that."""
+
+    def _opened(self, folder: Path | None) -> IO[bytes]:
+        import tempfile
+
+        file = tempfile.NamedTemporaryFile(prefix="lucid-pool-", dir=folder, delete=False)  # noqa: SIM115  (closed by `close`)
+        self.path = Path(file.name)
+        return file
+
+    def forget(self) -> None:
+        """Take its name away: the system removes it with the last that has it open."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.forget()
+        super().close()

@@ -1,0 +1,1 @@
+"""NumPy archives (`.npz`), which are zip archives of `.npy` files."""

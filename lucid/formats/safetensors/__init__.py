@@ -1,0 +1,1 @@
+"""safetensors files (the format of github.com/huggingface/safetensors), without its library."""

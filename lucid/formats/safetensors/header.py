@@ -1,0 +1,236 @@
+"""The header of safetensors files: read under limits and checked in full, and written.
+
+Eight bytes hold its length. It is JSON in UTF-8 that gives each tensor's dtype, shape and place; behind it
+lie the tensors, without a hole and without an overlap. It is text from a stranger of up to 100 MB, so it is
+taken apart entry by entry, each of bounded length, and no more is built of it than the tensors that it
+describes.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lucid.errors import DatasetError, FormatError
+from lucid.formats.contract import size_of
+from lucid.pooling.dtypes import storage
+
+#: Number types by the format's names for them.
+NUMBERS = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+}  # fmt: skip
+#: The order in which the format's library puts tensors: the widest first, so that each is aligned.
+_ORDER = (
+    "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16",
+    "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL",
+)  # fmt: skip
+#: Bytes before the header, which also is what its end is aligned to.
+PREFIX_BYTES = 8
+#: Longest header, as in the format's library, and longest description of one tensor.
+HEADER_LIMIT, TENSOR_LIMIT = 100_000_000, 4096
+#: Most tensors of a file, each of which takes half a kilobyte of memory, and most texts of `__metadata__`.
+ENTRIES_LIMIT, METADATA_LIMIT = 1 << 20, 1 << 16
+METADATA = "__metadata__"
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_TEXT = re.compile(_STRING, re.DOTALL)
+_KEY = re.compile(rb"[ \t\n\r]*+(%b)[ \t\n\r]*+:[ \t\n\r]*+" % _STRING, re.DOTALL)
+_TENSOR = re.compile(rb"\{[^{}]{0,%d}\}" % TENSOR_LIMIT)
+_STRINGS = re.compile(rb'\{(?:[^{}"]++|%b)*+\}' % _STRING, re.DOTALL)
+_NEXT = re.compile(rb"[ \t\n\r]*+([,}])")
+_EMPTY = re.compile(rb"\{[ \t\n\r]*+\}[ \t\n\r]*+")
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+
+
+class Tensor(NamedTuple):
+    """A tensor of a header: its bytes lie from `start` to `stop`, counted from the end of the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Header(NamedTuple):
+    """What a header says, checked; tensors in the order in which they lie."""
+
+    metadata: dict[str, str]
+    tensors: tuple[Tensor, ...]
+
+
+def header_length(prefix: bytes, file_size: int) -> int:
+    """The length of the header, held against the file's size."""
+    length = int.from_bytes(prefix, "little")
+    if length > HEADER_LIMIT:
+        raise FormatError(f"its header claims {length} bytes; expected at most {HEADER_LIMIT}")
+    if PREFIX_BYTES + length > file_size:
+        raise FormatError(f"is cut off: it has {file_size} bytes, its header alone {PREFIX_BYTES + length}")
+    return length
+
+
+def parse_header(text: bytes, data_bytes: int) -> Header:
+    """Parse a header, in front of so many bytes of data.
+
+    Raises
+    ------
+    FormatError
+        It does not follow the format.
+
+    """
+    if text[:1] != b"{":
+        raise FormatError("its header does not begin with {")
+    metadata: dict[str, str] = {}
+    tensors: list[Tensor] = []
+    seen: set[str] = set()
+    for name, value in _entries(text, lambda name: _STRINGS if name == METADATA else _TENSOR):
+        if name in seen:
+            raise FormatError(f"its header has {name[:80]!r} twice")
+        if len(seen) == ENTRIES_LIMIT:
+            raise FormatError(f"its header has more than {ENTRIES_LIMIT} entries")
+        seen.add(name)
+        if name == METADATA:
+            metadata = _metadata(value)
+        else:
+            tensors.append(_tensor(name, _parsed(value)))
+    ordered = tuple(sorted(tensors, key=lambda tensor: tensor[3:]))
+    _check_places(ordered, data_bytes)
+    return Header(metadata, ordered)
+
+
+def _entries(text: bytes, pattern_of: Callable[[str], re.Pattern[bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Keys and values of the JSON object that a text is; a key has the pattern that its value must match."""
+    if _EMPTY.fullmatch(text):
+        return
+    position, separator = 1, b","
+    while separator == b",":
+        following = value = None
+        key = _KEY.match(text, position)
+        if key is not None:
+            name = _parsed(key[1])
+            value = pattern_of(name).match(text, key.end())
+        if value is not None:
+            following = _NEXT.match(text, value.end())
+        if value is None or following is None:
+            raise FormatError(f"its header is no JSON object of tensors, at byte {position}")
+        yield name, value[0]
+        position, separator = following.end(), following[1]
+    if _SPACE.fullmatch(text, position) is None:
+        raise FormatError("its header goes on behind its end")
+
+
+def _parsed(text: bytes) -> Any:
+    """A piece of JSON; objects as lists of pairs, so that a key that stands twice is seen."""
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_Pairs, parse_int=_integer)
+        if isinstance(value, str):
+            value.encode("utf-8")  # a lone surrogate is no text
+    except (ValueError, RecursionError):
+        raise FormatError(f"its header is no JSON at {text[:40]!r}") from None
+    return value
+
+
+def _integer(text: str) -> int:
+    """An integer of JSON; -0 is none to the format's library, and no length here."""
+    return -1 if text == "-0" else int(text)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it stands there."""
+
+
+def _metadata(text: bytes) -> dict[str, str]:
+    """Names and texts, each name once."""
+    metadata: dict[str, str] = {}
+    for name, value in _entries(text, lambda _: _TEXT):
+        if name in metadata or len(metadata) >= METADATA_LIMIT:
+            raise FormatError(
+                f"its {METADATA} has {name[:80]!r} twice, or more than {METADATA_LIMIT} entries"
+            )
+        metadata[name] = _parsed(value)
+    return metadata
+
+
+def _tensor(name: str, pairs: _Pairs) -> Tensor:
+    """A tensor's entry, checked by itself."""
+    fields = dict(pairs)
+    if len(pairs) != 3 or set(fields) != {"dtype", "shape", "data_offsets"}:
+        raise FormatError(f"tensor {name[:80]!r} needs exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if type(dtype) is not str or not re.fullmatch(r"\w{1,32}", dtype, re.ASCII):
+        raise FormatError(f"tensor {name[:80]!r} has dtype {str(dtype)[:80]!r}; expected a name")
+    if not _are_lengths(shape):
+        raise FormatError(f"tensor {name[:80]!r} has shape {str(shape)[:80]}; expected lengths")
+    if not _are_lengths(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise FormatError(
+            f"tensor {name[:80]!r} has data_offsets {str(offsets)[:80]}; expected start and end"
+        )
+    tensor = Tensor(name, dtype, tuple(shape), *offsets)
+    if dtype in NUMBERS:
+        nbytes = size_of(shape) * storage(NUMBERS[dtype]).itemsize
+        if tensor.stop - tensor.start != nbytes:
+            raise FormatError(
+                f"tensor {name[:80]!r} has {tensor.stop - tensor.start} bytes, its shape needs {nbytes}"
+            )
+    return tensor
+
+
+def _are_lengths(numbers: object) -> bool:
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 2**63 for n in numbers)
+
+
+def _check_places(tensors: Sequence[Tensor], data_bytes: int) -> None:
+    """Hold the places of tensors against each other and the file."""
+    stop = 0
+    for tensor in tensors:
+        if tensor.start != stop:
+            what = "overlaps another" if tensor.start < stop else "lies behind a hole"
+            raise FormatError(
+                f"tensor {tensor.name[:80]!r} {what}: it begins at byte {tensor.start}, not {stop}"
+            )
+        stop = tensor.stop
+    if stop > data_bytes:
+        raise FormatError(f"is cut off: it has {data_bytes} bytes of data, its header promises {stop}")
+    if stop < data_bytes:
+        raise FormatError(f"has {data_bytes - stop} bytes after its tensors")
+
+
+def laid_out(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same tensors one after another, in the order of the format's library."""
+    ordered = sorted(
+        tensors, key=lambda t: (_ORDER.index(t.dtype) if t.dtype in _ORDER else len(_ORDER), t.name)
+    )
+    placed, start = [], 0
+    for tensor in ordered:
+        stop = start + tensor.stop - tensor.start
+        placed.append(tensor._replace(start=start, stop=stop))
+        start = stop
+    return placed
+
+
+def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
+    """A header with its length, padded so that the tensors are aligned.
+
+    Raises
+    ------
+    DatasetError
+        Two tensors have one name, a name is no text, or the header is longer than the format allows.
+
+    """
+    fields: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    for name, dtype, shape, start, stop in tensors:
+        if name in fields or name == METADATA:
+            raise DatasetError(f"output would have two tensors {name!r}")
+        fields[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+    try:
+        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise DatasetError("a safetensors file names tensors in UTF-8, which a name here is not") from None
+    text += b" " * (-len(text) % PREFIX_BYTES)
+    if len(text) > HEADER_LIMIT:
+        raise DatasetError(
+            f"output would have a header of {len(text)} bytes; expected at most {HEADER_LIMIT}"
+        )
+    return len(text).to_bytes(PREFIX_BYTES, "little") + text

@@ -1,0 +1,187 @@
+"""Windows of an array to their means: by the compiled kernel where there is one, else by NumPy, with the same bits.
+
+Arrays are (planes, height, width, inner); `inner` is what lies closer together than columns, such as channels.
+"""
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid.pooling import sums
+from lucid.pooling.dtypes import ELEMENTS, stored
+from lucid.pooling.sums import REDUCTIONS, SCALE, Accumulator, Rule
+from lucid.pooling.windows import Grid, Span
+
+kernel: Any
+try:
+    kernel = import_module("lucid.pooling._kernel")
+except ImportError:  # it was installed without a C compiler
+    kernel = None
+
+Array = npt.NDArray[Any]
+
+#: Elements that NumPy widens at once: as float64 pairs they stay in a level-2 cache of 1 MiB.
+TILE = 1 << 15
+#: Elements that are copied at once for the kernel where they do not lie as it wants them.
+COPIED = 1 << 18
+#: Columns of windows too large for a tile that are added at once.
+STRIP = 1 << 12
+
+
+class Pooling(NamedTuple):
+    """One way to pool planes."""
+
+    grid: Grid
+    rule: Rule
+
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+        """Reduce windows `rows` x `cols` into `out`; how many finite results became infinite.
+
+        Parameters
+        ----------
+        cells
+            (planes, height, width, inner): the cells that those windows cover, any strides and byte order.
+        out
+            (planes, rows, columns, inner), any strides.
+
+        """
+        if 0 in out.shape:
+            return 0
+        if kernel is None:
+            return sum(_by_numpy(self, *tile) for tile in self._tiles(cells, out, rows, cols, TILE))
+        if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
+            results = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+            overflows = self._by_kernel(cells, results, rows, cols)
+            if overflows >= 0:
+                if results is not out:
+                    out[...] = results
+                return overflows
+        overflows = 0
+        for tile, place, tile_rows, tile_cols in self._tiles(cells, out, rows, cols, COPIED):
+            results = np.empty(place.shape, place.dtype)
+            overflows += self._by_kernel(_laid_out(tile, self.rule), results, tile_rows, tile_cols)
+            place[...] = results
+        return overflows
+
+    def _by_kernel(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+        rule, missing = self.rule, self.rule.missing[0] if self.rule.missing else 0
+        is_integer = rule.kind == "integer"
+        overflows: int = kernel.pool(
+            cells,
+            out,
+            1,
+            (*self.grid.rows, rows[0], rows[1] - rows[0]),
+            (*self.grid.cols, cols[0], cols[1] - cols[0]),
+            ELEMENTS[rule.source].code,
+            ELEMENTS[rule.result].code,
+            _NUMBERS[rule.reduce],
+            rule.skip_nan,
+            bool(rule.missing),
+            0.0 if is_integer else float(missing),
+            _signed(int(missing)) if is_integer else 0,
+            rule.min_valid,
+            _signed(rule.fill),
+        )
+        return overflows
+
+    def _tiles(
+        self, cells: Array, out: Array, rows: Span, cols: Span, most: int
+    ) -> Iterator[tuple[Array, Array, Span, Span]]:
+        """Planes and rows of windows of about so many elements: their cells, their place, and which windows."""
+        planes, height, width, inner = cells.shape
+        first = self.grid.rows.start(rows[0])
+        each = width * inner
+        step = max(1, min(rows[1] - rows[0], most * (rows[1] - rows[0]) // max(1, height * each)))
+        count = max(1, most // (height * each)) if step == rows[1] - rows[0] else 1
+        for plane in range(0, planes, count):
+            for row in range(rows[0], rows[1], step):
+                some = row, min(row + step, rows[1])
+                top, bottom = self.grid.rows.cells(some)
+                here = slice(plane, plane + count)
+                yield (
+                    cells[here, top - first : bottom - first],
+                    out[here, some[0] - rows[0] : some[1] - rows[0]],
+                    some,
+                    cols,
+                )
+
+
+#: The kernel's number of each reduction.
+_NUMBERS = {name: number for number, name in enumerate(REDUCTIONS)}
+
+
+def _signed(value: int) -> int:
+    """The bits of a 64-bit integer as a signed one."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _laid_out(cells: Array, rule: Rule) -> Array:
+    """A copy as the kernel wants it: native, rows together, one missing value in place of several."""
+    copy = np.array(cells, cells.dtype.newbyteorder("="), order="C")
+    if len(rule.missing) > 1:
+        values = sums.values_of(copy, rule)
+        for value in rule.missing[1:]:
+            copy[values == value] = stored(rule.missing[0], rule.source)
+    return copy
+
+
+def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+    """The same without a kernel."""
+    rule, grid = pooling.rule, pooling.grid
+    row_bounds, col_bounds = grid.rows.bounds(rows), grid.cols.bounds(cols)
+    if cells.size > 2 * TILE and rows[1] - rows[0] == 1:
+        total = Total(pooling, rows, cols)
+        for left in range(0, cells.shape[2], STRIP):
+            strip = cells[:, :, left : left + STRIP]
+            total.add(columns([strip], rule), left)
+        return total.finish(out)
+    areas = np.subtract(*row_bounds[::-1])[:, None, None] * np.subtract(*col_bounds[::-1])[:, None]
+
+    def total_of(scale: float) -> Accumulator:
+        return sums.along(
+            sums.along(sums.lift(cells, rule, scale), 1, *row_bounds, rule), 2, *col_bounds, rule
+        )
+
+    return sums.finish(total_of(1.0), areas.astype(np.float64), rule, out, lambda: total_of(SCALE))
+
+
+#: The columns of a strip; for float64 also those of the scaled cells, since what overflows cannot be read again.
+Columns = tuple[Accumulator, ...]
+
+
+def columns(cuts: Iterable[Array], rule: Rule) -> Columns:
+    """The columns of a window's rows, which come in cuts from top to bottom, each (planes, rows, columns, inner)."""
+    scales = (1.0, SCALE) if rule.kind == "double" and rule.reduce in ("mean", "sum") else (1.0,)
+    bands: list[Accumulator | None] = [None] * len(scales)
+    for cut in cuts:
+        step = max(1, TILE // max(1, cut[:, 0].size))
+        for top in range(0, cut.shape[1], step):
+            for i, scale in enumerate(scales):
+                bands[i] = sums.added_rows(bands[i], cut[:, top : top + step], rule, scale)
+    return tuple(band for band in bands if band is not None)
+
+
+class Total:
+    """Windows of one row of windows whose cells come in strips of columns, from left to right."""
+
+    def __init__(self, pooling: Pooling, rows: Span, cols: Span) -> None:
+        self._rule = pooling.rule
+        self._bounds = pooling.grid.cols.bounds(cols)
+        top, bottom = pooling.grid.rows.cells(rows)
+        self._areas = (bottom - top) * np.subtract(*self._bounds[::-1]).astype(np.float64)[:, None]
+        self._totals: tuple[dict[int, Accumulator], ...] = ({}, {})
+
+    def add(self, strip: Columns, left: int) -> None:
+        """Add the columns that begin at column `left` of the windows' own."""
+        for totals, band in zip(self._totals, strip, strict=False):
+            sums.added_columns(totals, band, left, *self._bounds, self._rule)
+
+    def finish(self, out: Array) -> int:
+        """Write the results once every strip was added; how many finite ones became infinite."""
+        every = [
+            sums.concatenated([totals[i] for i in sorted(totals)], 2) for totals in self._totals if totals
+        ]
+        return sums.finish(every[0], self._areas, self._rule, out, lambda: every[-1])

@@ -1,0 +1,306 @@
+"""The arithmetic in NumPy: what a window's cells come to, for every dtype, layout and rule.
+
+    cells ──lift──▶ accumulators ──along rows──▶ columns ──along columns──▶ totals ──finish──▶ results
+
+The cells of each column of a window are added top to bottom, then the columns left to right. `_kernel.c` does the same
+in the same order, so that both give the same bits; this is what it is tested against, and what works without it.
+
+An accumulator is a float64; of float64 cells a pair, sum and rounding errors (two-sum); of 32- and 64-bit integers
+the sums of their upper and of their lower halves. Where cells can be missing, it counts those that are not.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, narrow, widened
+from lucid.pooling.windows import Ints
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+#: Finite cells whose sum overflows are added again, scaled by this.
+SCALE = 2.0**-64
+#: Accumulators up to which a window's cells are taken one window at a time, not one cell of all windows.
+FEW = 4096
+
+
+class Rule(NamedTuple):
+    """What is asked for: number types, reduction, and which cells count as nothing."""
+
+    source: str
+    result: str
+    reduce: str = "mean"
+    skip_nan: bool = False
+    #: Values, in the source's type, that count as nothing.
+    missing: tuple[float, ...] = ()
+    #: The least fraction of a window's cells that have to count.
+    min_valid: float = 0.0
+    #: What a window without valid cells gives where the result is an integer.
+    fill: int = 0
+
+    @property
+    def skips(self) -> bool:
+        """Whether any cell can count as nothing."""
+        return self.skip_nan or bool(self.missing)
+
+    @property
+    def kind(self) -> str:
+        """How sums are held."""
+        return ELEMENTS[self.source].kind
+
+
+class Accumulator(NamedTuple):
+    """Arrays of one shape: sums or extremes; their errors or lower halves; numbers of valid cells."""
+
+    sum: Array
+    low: Array | None = None
+    valid: Array | None = None
+
+    def each(self, function: Callable[..., Array], *others: "Accumulator") -> "Accumulator":
+        """A function of the arrays, one by one."""
+        rows = zip(self, *others, strict=True)
+        return Accumulator(*(None if row[0] is None else function(*row) for row in rows))  # type: ignore[arg-type]
+
+    def take(self, indices: Ints, axis: int) -> "Accumulator":
+        """Some places along an axis."""
+        return self.each(lambda array: array.take(indices, axis))
+
+
+def valid_cells(cells: Array, rule: Rule) -> Array:
+    """Which cells count; `cells` as they are added, floats in float64."""
+    valid = ~np.isnan(cells) if rule.skip_nan and cells.dtype.kind == "f" else np.ones(cells.shape, bool)
+    for value in rule.missing:
+        valid &= cells != value
+    return valid
+
+
+def values_of(cells: Array, rule: Rule) -> Array:
+    """Cells as they are compared and added: float64, or integers of 64 bits."""
+    if rule.kind == "integer":
+        return cells.astype(np.uint64 if rule.source == "uint64" else np.int64)
+    return widened(cells, rule.source)
+
+
+def lift(cells: Array, rule: Rule, scale: float = 1.0) -> Accumulator:
+    """Cells as accumulators of one cell each."""
+    values = values_of(cells, rule)
+    count = None
+    if rule.skips:
+        valid = valid_cells(values, rule)
+        limits: Any = (-np.inf, np.inf) if values.dtype.kind == "f" else _limits(rule.source)
+        nothing = {"max": limits[0], "min": limits[1]}.get(rule.reduce, 0)
+        values = np.where(valid, values, values.dtype.type(nothing))
+        count = valid.astype(np.float64)
+    if rule.reduce in ("max", "min"):
+        return Accumulator(values, None, count)
+    if rule.kind == "integer":
+        return Accumulator((values >> 32).astype(np.int64), (values & 0xFFFFFFFF).astype(np.int64), count)
+    if scale != 1.0:
+        values *= scale
+    return Accumulator(values, np.zeros(values.shape) if rule.kind == "double" else None, count)
+
+
+def added(a: Accumulator, b: Accumulator) -> Accumulator:
+    """The sum of accumulators; what float64 rounds away goes to the errors where they are kept."""
+    total = a.each(np.add, b)
+    if a.low is None or a.low.dtype != np.float64:
+        return total
+    part = total.sum - a.sum
+    error = (a.sum - (total.sum - part)) + (b.sum - part)
+    return total._replace(low=a.low + (error + b.low))
+
+
+def greatest(a: Accumulator, b: Accumulator) -> Accumulator:
+    """The greater ones, NaN above all; the first of equal ones."""
+    chosen = np.where((b.sum > a.sum) | (b.sum != b.sum), b.sum, a.sum)
+    return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
+
+
+def least(a: Accumulator, b: Accumulator) -> Accumulator:
+    """The smaller ones, NaN below all; the first of equal ones."""
+    chosen = np.where((b.sum < a.sum) | (b.sum != b.sum), b.sum, a.sum)
+    return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
+
+
+#: A reduction: how accumulators are joined. Its number is its place in the kernel's `enum reduction`.
+REDUCTIONS: dict[str, Callable[[Accumulator, Accumulator], Accumulator]] = {
+    "mean": added,
+    "sum": added,
+    "max": greatest,
+    "min": least,
+}
+
+
+def run_added(a: Accumulator, axis: int) -> Accumulator:
+    """All places along an axis added in order: NumPy's `accumulate` does what a loop over them would."""
+    sums = np.add.accumulate(a.sum, axis)
+    last = _at(axis, -1, None)
+    count = None if a.valid is None else a.valid.sum(axis, keepdims=True)
+    if a.low is None or a.low.dtype != np.float64:
+        return Accumulator(sums[last], None if a.low is None else a.low.sum(axis, keepdims=True), count)
+    before, after, more = sums[_at(axis, 0, -1)], sums[_at(axis, 1, None)], a.sum[_at(axis, 1, None)]
+    part = after - before
+    errors = ((before - (after - part)) + (more - part)) + a.low[_at(axis, 1, None)]
+    lows = np.concatenate([a.low[_at(axis, 0, 1)], errors], axis)
+    return Accumulator(sums[last], np.add.accumulate(lows, axis)[last], count)
+
+
+def _at(axis: int, start: int, stop: int | None) -> tuple[slice, ...]:
+    return (*(slice(None),) * axis, slice(start, stop))
+
+
+@np.errstate(all="ignore")
+def along(cells: Accumulator, axis: int, starts: Ints, stops: Ints, rule: Rule) -> Accumulator:
+    """Accumulators joined over windows [starts[i], stops[i]) of an axis, each in order."""
+    join = REDUCTIONS[rule.reduce]
+    lengths = stops - starts
+    total = cells.take(starts, axis)
+    longest = int(lengths.max())
+    if join is added and longest > 2 and total.sum.size <= FEW:
+        spans = [_at(axis, int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
+        windows = [cells.each(lambda array, span=span: array[span]) for span in spans]
+        return concatenated([run_added(window, axis) for window in windows], axis)
+    for k in range(1, longest):
+        longer = np.flatnonzero(lengths > k)
+        more = cells.take(starts[longer] + k, axis)
+        if len(longer) == len(starts):
+            total = join(total, more)
+            continue
+        joined = join(total.take(longer, axis), more)
+        for array, values in zip(total, joined, strict=True):
+            if array is not None:
+                at: Any = (*(slice(None),) * axis, longer)
+                array[at] = values
+    return total
+
+
+def concatenated(accumulators: Iterable[Accumulator], axis: int) -> Accumulator:
+    """Accumulators side by side along an axis."""
+    arrays = zip(*accumulators, strict=True)
+    return Accumulator(*(None if row[0] is None else np.concatenate(row, axis) for row in arrays))  # type: ignore[arg-type]
+
+
+def divided(total: Floats, low: Floats, cells: Floats) -> Floats:
+    """(total + low) / cells to within an ulp, and exactly where all cells are equal.
+
+    The remainder of a first quotient is divided, too; quotient times cells is exact by Veltkamp's and Dekker's splits.
+    """
+    scale = np.where(np.abs(total) > 2.0**960, SCALE, 1.0)
+    total, low = total * scale, low * scale
+    quotient = (total + low) / cells
+    product = quotient * cells
+    upper, lower = _split(quotient)
+    cells_upper, cells_lower = _split(cells)
+    error = (
+        (upper * cells_upper - product) + upper * cells_lower + lower * cells_upper
+    ) + lower * cells_lower
+    rest = ((total - product) - error) + low
+    return (quotient + rest / cells) / scale
+
+
+def _split(x: Floats) -> tuple[Floats, Floats]:
+    wide = x * 134217729.0
+    upper = wide - (wide - x)
+    return upper, x - upper
+
+
+@np.errstate(all="ignore")
+def finish(
+    total: Accumulator, cells: Floats, rule: Rule, out: Array, again: Callable[[], Accumulator]
+) -> int:
+    """Divide, and round once into `out`; how many finite results became infinite, or reached their type's limit.
+
+    `again` adds all cells once more, scaled by `SCALE`: for windows whose float64 sums overflowed.
+    """
+    cells = np.broadcast_to(cells, total.sum.shape)
+    valid = cells if total.valid is None else total.valid
+    is_mean, is_sum = rule.reduce == "mean", rule.reduce in ("mean", "sum")
+    enough = np.True_ if total.valid is None else (valid > 0) & (valid >= rule.min_valid * cells)
+    if rule.kind == "integer":
+        whole = _whole(total) if is_sum else total.sum.astype(object)
+        divisor = np.maximum(valid, 1).astype(np.int64) if is_mean else np.ones(valid.shape, np.int64)
+        if rule.result in FLOATS:
+            values = np.asarray(
+                whole / (divisor.astype(object) if whole.dtype == object else divisor), np.float64
+            )
+            return narrow(np.where(enough, values, np.nan), rule.result, out)
+        return _store_integers(_nearest(whole, divisor), enough, rule, out)
+    values = total.sum
+    if total.low is not None:
+        values = divided(total.sum, total.low, valid) if is_mean else total.sum + total.low
+        finite = np.isfinite(total.sum) & np.isfinite(total.low)
+        if not finite.all():
+            scaled = again()
+            assert scaled.low is not None
+            sums = divided(scaled.sum, scaled.low, valid) if is_mean else scaled.sum + scaled.low
+            values = np.where(finite, values, np.where(np.isfinite(scaled.sum), sums / SCALE, scaled.sum))
+    elif is_mean:
+        values = values / valid
+    if rule.result in FLOATS:
+        return narrow(np.where(enough & ~np.isnan(values), values, np.nan), rule.result, out)
+    return _store_integers(np.rint(values), enough, rule, out)
+
+
+def _whole(total: Accumulator) -> Any:
+    """Sums of integers: as int64 where that is exact in float64, too, else as Python's integers."""
+    assert total.low is not None
+    high = total.sum + (total.low >> 32)
+    low = total.low & 0xFFFFFFFF
+    if (np.abs(high) < 1 << 20).all():
+        return (high << 32) + low
+    return high.astype(object) * (1 << 32) + low.astype(object)
+
+
+def _nearest(whole: Any, divisor: Any) -> Any:
+    """The integers nearest to quotients, ties to even."""
+    divisor = divisor.astype(whole.dtype)
+    quotient = whole // divisor
+    twice = 2 * (whole - quotient * divisor)
+    return quotient + ((twice > divisor) | ((twice == divisor) & (quotient % 2 == 1)))
+
+
+def _store_integers(values: Array, enough: Any, rule: Rule, out: Array) -> int:
+    limits = _limits(rule.result)
+    if values.dtype == object:
+        kept = np.where(values < limits[0], limits[0], np.where(values > limits[1], limits[1], values))
+        exceeded = int(np.count_nonzero(np.broadcast_to(enough, values.shape) & (kept != values)))
+        np.copyto(out, np.where(enough, kept, rule.fill).astype(rule.result))
+        return exceeded
+    values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    kept = np.clip(values, *limits) if limits[1] < 1 << 53 else np.maximum(values, max(limits[0], -(1 << 63)))
+    np.copyto(out, np.where(enough, kept, rule.fill).astype(rule.result))
+    return int(np.count_nonzero(np.broadcast_to(enough, values.shape) & (kept != values)))
+
+
+def _limits(name: str) -> tuple[int, int]:
+    """The least and the greatest of an integer type."""
+    return (0, 1) if name == "bool" else (int(np.iinfo(name).min), int(np.iinfo(name).max))
+
+
+def added_rows(band: Accumulator | None, cells: Array, rule: Rule, scale: float = 1.0) -> Accumulator:
+    """The columns of a window so far, (planes, 1, columns, inner), with further rows below them."""
+    more = lift(cells, rule, scale)
+    if band is not None:
+        more = concatenated([band, more], 1)
+    return along(more, 1, *_all(more.sum.shape[1]), rule)
+
+
+def added_columns(
+    totals: dict[int, Accumulator], band: Accumulator, left: int, starts: Ints, stops: Ints, rule: Rule
+) -> None:
+    """Windows so far, (planes, 1, 1, inner) each, with the columns of a band that begins at column `left`."""
+    right = left + band.sum.shape[2]
+    for i in range(int(np.searchsorted(stops, left, "right")), int(np.searchsorted(starts, right, "left"))):
+        here = _at(2, max(int(starts[i]), left) - left, min(int(stops[i]), right) - left)
+        more = band.each(lambda array, here=here: array[here])
+        if i in totals:
+            more = concatenated([totals[i], more], 2)
+        totals[i] = along(more, 2, *_all(more.sum.shape[2]), rule)
+
+
+def _all(length: int) -> tuple[Ints, Ints]:
+    """One window over all of an axis."""
+    return np.array([0]), np.array([length])

@@ -1,0 +1,160 @@
+"""Tasks done by the workers of a Dask cluster, which find all files under the paths that they have here.
+
+Needs the extra `dask`.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from lucid.errors import FileError, LucidError, MissingExtraError
+from lucid.run.executor import Item, Result
+from lucid.threads import available_cpus
+
+try:
+    import distributed
+except ImportError as error:
+    raise MissingExtraError("--dask needs the extra 'dask': pip install 'lucid-pool[dask]'") from error
+
+#: How often a task is tried again on another worker.
+RETRIES = 3
+#: The address that stands for a cluster on this machine, of one process for each CPU.
+LOCAL = "local"
+#: Seconds between signs of life while nothing is done.
+WAIT_SECONDS = 5.0
+#: HDF5 lets one thread of a process in at a time: a task waits until the one before it is done.
+_ONE_TASK = threading.Lock()
+
+
+class Dask:
+    """A cluster: by its scheduler's address, or by a client that is connected."""
+
+    def __init__(self, cluster: "str | distributed.Client") -> None:
+        self._cluster = cluster
+        self.threads: int | None = None
+
+    def run(
+        self, task: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
+    ) -> Iterator[Result]:
+        with self._client() as client:
+            self.threads = sum(client.nthreads().values()) or None
+            yield from _run(client, task, items, wait)
+
+    @contextmanager
+    def _client(self) -> Iterator["distributed.Client"]:
+        if not isinstance(self._cluster, str):
+            yield self._cluster
+            return
+        try:
+            client = distributed.Client(self._cluster, timeout="10s", set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise FileError(f"no Dask scheduler answers at {self._cluster}") from error
+        with client:
+            yield client
+
+
+@contextmanager
+def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
+    """The cluster at an address, or one of processes made here for as long as it is used.
+
+    Raises
+    ------
+    FileError
+        There is no cluster to be reached.
+
+    """
+    if address != LOCAL:
+        cluster = Dask(address)
+        with cluster._client():
+            pass
+        yield cluster
+        return
+    with _deaf_to_interrupts():
+        local = distributed.LocalCluster(
+            n_workers=workers or available_cpus(),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of what HTTP server remains
+            memory_limit=None,  # the blocks of `max_memory` are all there is
+            silence_logs=100,
+        )
+    with local:
+        yield Dask(local.scheduler_address)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that are started now ignore Ctrl-C: it is for the one that started them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _run(
+    client: "distributed.Client",
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    wait: Callable[[], None],
+) -> Iterator[Result]:
+    """Have all tasks done; whatever ends this before leaves none of them running."""
+    run = os.urandom(8).hex()  # Keys are the scheduler's: what failed in another run is tried anew.
+    done: SimpleQueue[Any] = SimpleQueue()
+    left: dict[Any, int] = {}
+    try:
+        for i, item in enumerate(items):
+            future = client.submit(
+                _OnWorker(task), item, key=f"lucid-pool-{run}-{i}", retries=RETRIES, pure=False
+            )
+            left[future] = i
+            future.add_done_callback(done.put)
+        while left:
+            try:
+                future = done.get(timeout=WAIT_SECONDS)
+            except Empty:
+                wait()
+                continue
+            # Held on to, what a worker has told would be asked for again if that worker went away.
+            number = left.pop(future)
+            yield _result(future, number + 1, len(items))
+            future.release()
+    finally:
+        with suppress(Exception):  # the cluster itself may be gone
+            client.cancel(list(left), force=True)
+
+
+def _result(future: Any, number: int, count: int) -> Any:
+    try:
+        return future.result()
+    except LucidError:
+        raise
+    except distributed.KilledWorker as error:
+        raise FileError(f"span {number} of {count} ended every worker that tried it") from error
+    except Exception as error:  # such as a worker without this package, or a scheduler that ended
+        words = " ".join(f"{type(error).__name__} {error}".split())
+        raise FileError(f"the Dask cluster gave up span {number} of {count}: {words[:300]}") from error
+
+
+@dataclass(frozen=True)
+class _OnWorker:
+    """A task as a worker does it: one at a time, by default with the threads that the worker has."""
+
+    task: Any
+
+    def __call__(self, item: Any) -> Any:
+        task = self.task
+        if task.options.threads is None:
+            threads = distributed.get_worker().state.nthreads
+            task = replace(task, options=replace(task.options, threads=threads))
+        with _ONE_TASK:
+            return task(item)

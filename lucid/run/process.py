@@ -1,0 +1,235 @@
+"""A process of its own for native code that a hostile file can crash, or send round in circles.
+
+The parent sends calls of functions and gets events and results through a pipe. A crash, a
+kill for want of memory or a hang of the HDF5 library then costs one input, and a signal to the command is
+answered at once, though the library listens to none. One process serves all inputs of a
+batch; forked on Linux, it takes a few milliseconds to start.
+"""
+
+import multiprocessing
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from lucid.errors import FileError, LucidError, unexpected
+from lucid.options import Options
+from lucid.report import Progress
+from lucid.run.executor import Item, Result
+
+#: Seconds without an event, a byte read or a byte written, after which a process is taken to hang.
+HANG_SECONDS = 60.0
+#: Memory that a call may take beyond `max_memory`, and for each thread: far more than any needs. Some of the
+#: codecs of HDF5 and Zarr know no limit, and a chunk of a megabyte may hold a hundred gigabytes of zeros.
+MARGIN_BYTES, THREAD_BYTES = 8 << 30, 256 << 20
+#: What the user's shell has set, as by `ulimit -v`.
+_SET_LIMIT = resource.getrlimit(resource.RLIMIT_AS)[0]
+#: Seconds between events.
+PROGRESS_SECONDS = 0.1
+#: Seconds that a process has to clean up.
+STOP_SECONDS = 0.8
+
+
+class Process:
+    """The parent's end; the process is started when there is work and again after a crash."""
+
+    threads = None
+
+    def __init__(self) -> None:
+        #: Whether any process ended without cleaning up.
+        self.has_crashed = False
+        self._process: BaseProcess | None = None
+        self._pipe: Connection[Any, Any] | None = None
+
+    def call(
+        self,
+        function: Callable[..., Result],
+        *args: Any,
+        options: Options,
+        on_progress: Callable[[Progress], None] | None = None,
+        **keywords: Any,
+    ) -> Result:
+        """Call a function in the process, with the memory that these options may need.
+
+        Raises
+        ------
+        LucidError
+            As the function; a FileError if the process crashed or hung.
+
+        """
+        pipe = self._pipe or self.start()
+        try:
+            pipe.send((function, args, keywords, options, on_progress is not None))
+            while True:
+                self._wait(pipe)
+                kind, value = pipe.recv()
+                if kind == "progress":
+                    if on_progress is not None:
+                        on_progress(value)
+                elif kind == "result":
+                    return value  # type: ignore[no-any-return]
+                else:
+                    raise _Raised(value)
+        except _Raised as raised:
+            raise raised.error from None
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise FileError(f"crashed the process that read it: {self.stop(has_ended=True)}") from None
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(
+        self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
+    ) -> Iterator[Result]:
+        """Do a task for every item, as an `Executor`."""
+        for item in items:
+            yield self.call(task, item, options=getattr(task, "options", Options()))
+
+    def start(self) -> "Connection[Any, Any]":
+        """Start the process, before there is work for it or after it crashed; its pipe."""
+        # Spawned, a worker would load everything again, for a quarter of a second; but only Linux forks well.
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(theirs, self._pipe), name="lucid-pool", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        return self._pipe
+
+    def _wait(self, pipe: "Connection[Any, Any]") -> None:
+        """Wait for an answer, as long as the process shows signs of life."""
+        life, since = "", time.monotonic()
+        while not pipe.poll(min(1.0, HANG_SECONDS)):
+            now = self._signs_of_life()
+            if now != life:
+                life, since = now, time.monotonic()
+            elif time.monotonic() - since >= HANG_SECONDS:
+                self.stop()
+                raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
+
+    def _signs_of_life(self) -> str:
+        """What changes while a process reads, writes or waits for the disk; elsewhere than on Linux, time."""
+        assert self._process is not None
+        here = Path("/proc") / str(self._process.pid)
+        try:
+            state = (
+                (here / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+            )
+            # D is a wait for the disk, as in a long sync.
+            waiting = str(time.monotonic()) if state == "D" else ""
+            return (here / "io").read_text(encoding="ascii") + waiting
+        except (OSError, IndexError):
+            return str(time.monotonic() // (10 * HANG_SECONDS))
+
+    def stop(self, *, has_ended: bool = False) -> str:
+        """End the process, letting it clean up; how it ended."""
+        if self._process is None or self._pipe is None:
+            return "it was not running"
+        process, self._process = self._process, None
+        self._pipe.close()
+        self._pipe = None
+        # One that waits for work ends by itself now; one at work is told to.
+        process.join(STOP_SECONDS if has_ended else STOP_SECONDS / 8)
+        if process.is_alive():
+            process.terminate()
+            process.join(STOP_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        code = process.exitcode or 0
+        self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+        if code == -signal.SIGKILL:
+            return "killed, as the system does when memory runs out"
+        return signal.Signals(-code).name if code < 0 else f"status {code}"
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class _Raised(Exception):  # noqa: N818  (a carrier, not an error)
+    """What a function raised, apart from what goes wrong on the way to it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None:
+    """The process's end: do one call after the other until there are no more, or nobody listens."""
+    parents.close()  # else the parent's end would stay open with the parent gone
+    # The parent is interrupted too, and says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminate)
+    # h5py prints what goes wrong when objects are let go of; what matters of it comes as an error.
+    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda _: None
+    while True:
+        try:
+            function, args, keywords, options, is_watched = pipe.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        limit_memory(options)
+        try:
+            watched = {"on_progress": _sender(pipe)} if is_watched else {}
+            answer: tuple[str, Any] = ("result", function(*args, **watched, **keywords))
+        except _ParentGoneError:
+            return
+        except (LucidError, MemoryError, BrokenPipeError) as error:
+            answer = ("error", error)
+        except Exception as error:
+            answer = ("error", unexpected(error))
+        try:
+            pipe.send(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it was told to stop meanwhile
+
+
+class _ParentGoneError(Exception):
+    """Nobody listens to events any more."""
+
+
+def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
+    """Send events, not more than ten a second: each costs as much as the calls of Python for a block."""
+    due = 0.0
+
+    def send(event: Progress) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due or event.done_bytes == event.total_bytes:
+            due = now + PROGRESS_SECONDS
+            try:
+                pipe.send(("progress", event))
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise _ParentGoneError from error
+
+    return send
+
+
+def limit_memory(options: Options) -> None:
+    """Let this process have as much memory as a call can need, and no more, where the system can say so."""
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        wanted = (
+            pages * resource.getpagesize()
+            + options.max_memory
+            + MARGIN_BYTES
+            + options.workers * THREAD_BYTES
+        )
+        limit = wanted if _SET_LIMIT == resource.RLIM_INFINITY else min(wanted, _SET_LIMIT)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,105 @@
+"""Spans: the work on one input divided into what a shard holds.
+
+A span is a box of the leading axes of an array, or several small arrays. Spans follow from shapes, chunks
+and a number of bytes alone, so that another memory limit, machine or cluster finds the shards that were
+left. They begin and end with chunks of the input, so that none is decoded twice, and of the output where
+those are shorter, so that they can be moved as they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
+from math import prod
+from typing import NamedTuple
+
+from lucid.formats.contract import ArraySpec, Region, fitted_chunks
+from lucid.job_plan import ArrayPlan, JobPlan
+
+#: Bytes of input that a span aims at: a hundred times what it costs to begin one.
+SPAN_BYTES = 128 << 20
+#: Spans of an input at most; a scheduler takes some milliseconds for each.
+MOST_SPANS = 1 << 14
+#: Arrays of a span at most.
+MOST_ARRAYS = 1 << 10
+
+
+class Span(NamedTuple):
+    """What a shard holds: of each array, by name, a box of its leading axes."""
+
+    number: int
+    regions: dict[str, Region]
+
+
+def spans_of(job: JobPlan, most_bytes: int | None = None) -> list[Span]:
+    """All spans of an input, in order."""
+    every = [sizes[0] for sizes in job.arrays]
+    total = sum(array.blocks.spec.nbytes for array in every)
+    most_bytes = max(most_bytes or SPAN_BYTES, -(-total // MOST_SPANS))
+    spans: list[Span] = []
+    regions: dict[str, Region] = {}
+    used = 0
+    for array in every:
+        spec = array.blocks.spec
+        for region in _boxes(array, most_bytes):
+            count = spec.box(region).nbytes
+            if regions and (used + count > most_bytes or spec.name in regions or len(regions) == MOST_ARRAYS):
+                spans.append(Span(len(spans), regions))
+                regions, used = {}, 0
+            regions[spec.name] = region
+            used += count
+    return [*spans, Span(len(spans), regions)] if regions else spans
+
+
+def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
+    """Whether these spans are one, though there is work for several."""
+    return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
+
+
+def _boxes(array: ArrayPlan, most_bytes: int) -> Iterator[Region]:
+    """The boxes of one array; counted, as its offset is, from the first cell of the whole array."""
+    spec, lead = array.blocks.spec, array.blocks.lead_axes
+    if lead == 0:
+        yield ()
+        return
+    steps = box_steps(spec, lead, fitted_chunks(array.pooled), most_bytes, is_flat=array.pooled.flat)
+    offset = spec.offset or (0,) * lead
+    axes = [
+        [slice(a, b) for a, b in pairwise(_edges(start, start + length, step))] or [slice(start, start)]
+        for start, length, step in zip([*offset, *[0] * lead], spec.shape[:lead], steps, strict=False)
+    ]
+    yield from product(*axes)
+
+
+def box_steps(
+    spec: ArraySpec, lead_axes: int, output_chunks: Sequence[int], most_bytes: int, *, is_flat: bool
+) -> list[int]:
+    """Lengths of a box along the leading axes: whole inner axes, a range of one, a chunk of the outer ones.
+
+    >>> import numpy as np
+    >>> images = ArraySpec("x", (100, 64, 56, 56), np.dtype("f4"), "float32")
+    >>> box_steps(images, 2, (1, 1, 1, 1), 8 << 20, is_flat=False)
+    [10, 64]
+    >>> box_steps(images, 2, (1, 1, 1, 1), 1 << 18, is_flat=False)
+    [1, 20]
+    """
+    shape = [max(1, n) for n in spec.shape[:lead_axes]]
+    chunks = [min(c, n) for c, n in zip(spec.chunks or [1] * lead_axes, shape, strict=False)]
+    if is_flat:
+        # What is joined to one axis has to be one range of it.
+        chunks = [chunks[0], *[1] * (lead_axes - 1)]
+    plane_bytes = spec.dtype.itemsize * prod(spec.shape[lead_axes:])
+    steps = list(chunks)
+    for axis in reversed(range(lead_axes)):
+        each = max(1, plane_bytes * prod(shape[axis + 1 :]) * prod(chunks[:axis]))
+        step = max(1, most_bytes // each)
+        step = -(-step // chunks[axis]) * chunks[axis]
+        if not (is_flat and axis) and axis < len(output_chunks) and step >= output_chunks[axis]:
+            step = -(-step // output_chunks[axis]) * output_chunks[axis]
+        steps[axis] = min(shape[axis], step)
+        if steps[axis] < shape[axis]:
+            break
+    return steps
+
+
+def _edges(start: int, stop: int, step: int) -> list[int]:
+    """Where boxes begin, at whole steps from the first cell of all, and the end."""
+    return [start, *range((start // step + 1) * step, stop, step), stop] if stop > start else []

@@ -1,0 +1,99 @@
+"""What files of means say of themselves, held against what this run would write."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from lucid.errors import FormatError, LucidError
+from lucid.formats.contract import ArraySpec, Pooled
+from lucid.formats.registry import format_of_content
+from lucid.job_plan import ArrayPlan, JobPlan
+from lucid.options import Options, declared
+from lucid.outputs import Target
+
+#: How outputs are read back: two-byte elements without a type are bfloat16 in them.
+AS_STORED = Options(input_dtype="bfloat16")
+
+
+def is_there(target: Target) -> bool:
+    """Whether there is anything under the name of an output."""
+    return os.path.lexists(target.path)
+
+
+def is_done(job: JobPlan) -> bool:
+    """Whether all outputs of a plan are there, complete and its own.
+
+    Raises
+    ------
+    FormatError
+        One is there that is not.
+
+    """
+    # All are looked at, so that a stranger among them is not overlooked.
+    done = [is_there(target) and bool(stored(target, job.of(target))) for target in job.targets]
+    return all(done)
+
+
+def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
+    """The arrays of an output as they are stored, if it is the one that these plans make.
+
+    Raises
+    ------
+    FormatError
+        It is not; the text says in what.
+
+    """
+    try:
+        with format_of_content(target.path).open(target.path, AS_STORED) as source:
+            found = {spec.name: (spec, text) for spec, text in source.provenances()}
+    except LucidError as error:
+        raise FormatError(f"{target.path} {error}") from error
+    pairs = []
+    for array in arrays:
+        pooled = array.pooled
+        spec, text = found.get(pooled.name) or found.get("") or (None, "")
+        if spec is None:
+            others = next((text for _, text in found.values() if text), "")
+            different = _differences(others, pooled) if others else []
+            raise FormatError(
+                f"{target.path} {_of_other(different) if different else f'has no {pooled.name}'}"
+            )
+        # Of a whole output in a format without attributes, shape and type are all there is to compare.
+        if text != pooled.provenance and (text or pooled.is_shard):
+            raise FormatError(f"{target.path} {_of_other(_differences(text, pooled))}")
+        kind, wanted = f"{spec.numbers} {spec.shape}", f"{pooled.stored_numbers} {pooled.stored_shape}"
+        if kind != wanted:
+            raise FormatError(f"{target.path} has {kind}; expected {wanted}")
+        pairs.append((array, spec))
+    return pairs
+
+
+#: What a person calls the facts of a provenance; those without a name are of no interest.
+_NAMES = {
+    **{name: f"`{name}`" for name in declared()},
+    **dict.fromkeys(("sizes", "output_size"), "`size`"),
+    **dict.fromkeys(("signature", "source_shape", "source_dtype"), "input, or it changed"),
+    **dict.fromkeys(("dataset", "size"), ""),
+}
+
+
+def _of_other(different: list[str]) -> str:
+    return f"is of other {' and '.join(different or ['origin'])}"
+
+
+def _differences(text: str, pooled: Pooled) -> list[str]:
+    """What a provenance differs in from the one of this run, as a person has it."""
+    old, new = facts_in(text), facts_in(pooled.provenance)
+    different = [_NAMES.get(key, key) for key in new if old.get(key) != new[key]] if old else []
+    return [name for name in dict.fromkeys(different) if name]
+
+
+def facts_in(text: str) -> dict[str, Any]:
+    """All that a provenance says, on one level; empty if it says nothing."""
+    try:
+        provenance = json.loads(text)
+        shard = provenance.pop("shard", {})
+        return dict(provenance | shard | shard.get("options", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}

@@ -1,1 +1,0 @@
-"""Pooling larger than memory: a pure plan of blocks, and the engine that runs it."""

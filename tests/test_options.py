@@ -1,0 +1,125 @@
+"""Options are declared once: flags, keywords, docstrings and JSON follow from that, and mistakes are one line."""
+
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid.errors import ArgumentError, LucidError
+from lucid.options import FLOATS, WORK, Options, declared, flags_of, in_shell_words, parse_bytes
+from lucid.pooling.dtypes import FLOATS as POOLED_FLOATS
+from lucid_cli.main import command
+
+
+def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_the_help():
+    keywords = inspect.signature(lucid.pool_file).parameters
+    help_ = command.get_help(command.make_context("lucid-pool", ["x"]))
+    for name in declared():
+        assert flags_of(name)[-1] in help_
+        assert f"\n    {name}\n        " in lucid.pool_file.__doc__
+        assert keywords[name].kind is inspect.Parameter.KEYWORD_ONLY
+    assert [*keywords][:5] == ["source", "target", "on_progress", "executor", "size"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": 0}, "`size` holds 0; expected an integer of at least 1, or None"),
+        ({"size": True}, "`size` holds True; expected an integer of at least 1, or None"),
+        ({"size": 2.5}, "`size` holds 2.5; expected an integer of at least 1, or None"),
+        ({"size": np.bool_(True)}, "expected an integer of at least 1, or None"),
+        ({"size": (1, 2, 3)}, "`size` is (1, 2, 3); expected one or two dimensions"),
+        ({"size": 1, "sizes": [2]}, "`size` and `sizes` exclude each other"),
+        ({"sizes": 3}, "`sizes` is 3; expected a list of sizes"),
+        ({"sizes": [1, (1, 1)]}, "`sizes` is 1x1, 1x1; expected different sizes"),
+        ({"datasets": [3]}, "`datasets` is [3]; expected names of datasets"),
+        ({"layout": 5}, "`layout` is 5; expected different letters with HW in them, such as NCHW"),
+        ({"layout": "NCWH"}, "`layout` is 'NCWH'"),
+        ({"layout": "HWHW"}, "`layout` is 'HWHW'"),
+        ({"dtype": "int8"}, "`dtype` is 'int8'; expected one of float16, bfloat16, float32, float64"),
+        ({"nan": "drop"}, "`nan` is 'drop'; expected 'propagate' or 'skip'"),
+        ({"input_dtype": "f4"}, "`input_dtype` is 'f4'; expected 'bfloat16'"),
+        ({"max_memory": "1G"}, "`max_memory` is '1G'; expected a number of bytes"),
+        ({"threads": 0}, "`threads` is 0; expected at least 1"),
+        ({"overwrite": 1}, "`overwrite` is 1; expected True or False"),
+        ({"compression": 4}, "`compression` is 4; expected text such as 'gzip:4'"),
+        ({"slice": (0, 3)}, "`slice` is (0, 3); expected A:B with 0 <= A < B"),
+        ({"slice": slice(4, 4)}, "expected A:B with 0 <= A < B"),
+        ({"flatten": True, "layout": "HWC"}, "`flatten` keeps the first axis"),
+    ],
+)
+def test_mistakes_are_one_line_and_lucids(options, text):
+    with pytest.raises(LucidError) as raised:
+        Options(**options)
+    assert text in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_values_are_kept_in_one_form():
+    one = Options(size=[np.int64(4), None], datasets="a", layout="tyx", slice=slice(None, 9))
+    assert (one.sizes, one.datasets, one.layout, one.slice) == (((4, None),), ("a",), "THW", slice(0, 9))
+    assert Options(size=None).sizes == ((None, None),)
+    assert Options(sizes=[1, (2, 3)]).pairs == ((1, 1), (2, 3))
+    assert replace(one, dry_run=True).sizes == one.sizes
+    assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_the_result_goes_through_json_and_leaves_out_how_the_work_is_done():
+    one = Options(sizes=[1, (2, None)], nan="skip", dtype="float64", datasets=["a"], flatten=True, threads=3)
+    said = json.loads(json.dumps(one.result()))
+    assert Options.of_result(said) == replace(one, threads=None)
+    assert not {name for name, option in declared().items() if option.group == WORK} & {*said}
+    assert one.result(only="numbers") == {
+        "dtype": "float64", "min_valid": 0.0, "missing": (), "nan": "skip", "reduce": "mean",
+    }
+    with pytest.raises((ArgumentError, TypeError)):
+        Options.of_result({"layout": 4})
+
+
+def test_errors_speak_the_shells_words_in_the_shell():
+    assert (
+        in_shell_words("`max_memory` and `size` of `x`; -f (overwrite=True)")
+        == "--max-memory and --size of `x`; -f"
+    )
+
+
+def test_floats_are_those_of_the_arithmetic():
+    assert tuple(POOLED_FLOATS) == FLOATS
+
+
+@pytest.mark.parametrize(("text", "count"), [("1", 1), ("1K", 1024), ("1kB", 1000), ("1.5MiB", 3 << 19)])
+def test_numbers_of_bytes(text, count):
+    assert parse_bytes(text) == count
+
+
+def test_a_users_script_is_typed(tmp_path):
+    pytest.importorskip("mypy", reason="mypy is not installed (extra dev)")
+    script = """
+import lucid
+report = lucid.pool_file("x.npy", target="y.npy", size=(4, None), datasets="a", nan="skip", threads=2)
+print(report.input_bytes + 1)
+lucid.pool_file("x.npy", sizes=[1, (2, 3)], on_progress=lambda event: print(event.done_bytes))
+lucid.pool_file("x.npy", size=4, layot="NCHW")
+lucid.pool_file("x.npy", size=4, layout=5)
+lucid.pool_file("x.npy", size=4, nan="drop")
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "script.py"],
+        cwd=tmp_path,
+        env={"MYPYPATH": str(Path(lucid.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [
+        line for line in done.stdout.splitlines() if line.startswith("script.py") and ": error: " in line
+    ]
+    assert [line.split(":")[1] for line in lines] == ["6", "7", "8"], done.stdout

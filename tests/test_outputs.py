@@ -1,0 +1,60 @@
+"""Names of outputs follow from the input, the sizes and the template."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lucid.errors import ArgumentError, DatasetError
+from lucid.formats.contract import ArraySpec
+from lucid.formats.registry import FORMATS
+from lucid.options import Options, size_name
+from lucid.outputs import Target, select, targets_of
+
+NPY, HDF5, ZARR, *_ = FORMATS
+ONE, TWO = (1, 1), (4, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "format_", "output", "sizes", "expected"),
+    [
+        ("d/x.npy", NPY, None, [ONE], {"d/x.pooled.npy": (0,)}),
+        ("d/x.npy", NPY, None, [ONE, TWO], {"d/x.pooled.1x1.npy": (0,), "d/x.pooled.4xkeep.npy": (1,)}),
+        ("d/x.h5", HDF5, None, [ONE, TWO], {"d/x.pooled.h5": (0, 1)}),
+        ("d/x.features", HDF5, None, [ONE], {"d/x.pooled.features": (0,)}),
+        ("d/x", NPY, None, [ONE], {"d/x.pooled.npy": (0,)}),
+        ("d/x.npy", NPY, "{stem}_{size}.h5", [ONE, TWO], {"x_1x1.h5": (0,), "x_4xkeep.h5": (1,)}),
+        ("d/x.npy", NPY, "all.h5", [ONE, TWO], {"all.h5": (0, 1)}),
+        ("d/x.zarr", ZARR, None, [ONE, TWO], {"d/x.pooled.zarr": (0, 1)}),
+        ("d/x.zarr.zip", ZARR, None, [ONE], {"d/x.pooled.zarr.zip": (0,)}),
+        ("x.zarr.zip", ZARR, "{stem}.h5", [ONE], {"x.h5": (0,)}),
+        ("-", NPY, "{stem}.npy", [ONE], {"stdin.npy": (0,)}),
+        ("d/x.npy", NPY, "{parent}/y/{stem}.npy", [ONE], {"d/y/x.npy": (0,)}),
+    ],
+)
+def test_targets(source, format_, output, sizes, expected):
+    found = targets_of(Path(source), format_, output, Options(sizes=sizes))
+    assert {str(target.path): target.sizes for target in found} == expected
+
+
+def test_what_cannot_be_named():
+    with pytest.raises(ArgumentError, match=r"holds one array; put \{size\} in its name for 2 sizes"):
+        targets_of(Path("x.npy"), NPY, "y.npy", Options(sizes=[ONE, TWO]))
+    with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
+        targets_of(Path("x.npy"), NPY, "y.png", Options(sizes=[ONE]))
+
+
+def test_datasets():
+    one, two = (Target(Path("y.h5"), HDF5, sizes) for sizes in ((0,), (0, 1)))
+    assert size_name(TWO) == "4xkeep"
+    assert two.name_of("/a/b", TWO) == "/a/b_4xkeep"
+    assert one.name_of("/a/b", TWO) == "/a/b"
+    assert two.name_of("", ONE) == "/data_1x1"
+
+
+def test_a_name_is_that_name_before_it_is_a_glob():
+    specs = [ArraySpec(name, (1,), np.dtype("f4"), "float32") for name in ("/ch[0]", "/ch0", "/a/b", "/a/c")]
+    assert [spec.name for spec in select(specs, ["ch[0]"])] == ["/ch[0]"]
+    assert [spec.name for spec in select(specs, ["a/*", "/ch0"])] == ["/ch0", "/a/b", "/a/c"]
+    with pytest.raises(DatasetError, match="has no dataset 'a/d' that can be pooled; did you mean '/a/c'"):
+        select(specs, ["a/d"])

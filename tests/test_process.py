@@ -1,0 +1,167 @@
+"""One input's native crash, hang or failure costs that input only."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lucid.errors import DatasetError, FileError, FormatError, LucidError
+from lucid.options import Options
+from lucid.run import process
+from lucid.run.process import Process
+from lucid_cli.batch import pool_to
+
+COMMAND = Path(sys.executable).parent / "lucid-pool"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        with h5py.File(f"{name}.h5", "w") as file:
+            file["x"] = np.ones((2, 2, 4, 4))
+    return tmp_path
+
+
+def make_big(path, samples=6000):
+    """A sparse file that takes seconds to pool."""
+    with h5py.File(path, "w") as file:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((samples, 1, 512, 512))
+        h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, creation)
+
+
+def pool(process, source, target, on_progress=None, **options):
+    checked = Options(size=2, **options)
+    return process.call(pool_to, source, target, checked, options=checked, on_progress=on_progress)
+
+
+def workers_of(process):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def wait_for(folder, pattern, process):
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def test_calls_events_and_errors(folder):
+    seen = []
+    with Process() as one:
+        report = pool(one, "a.h5", "y.h5", on_progress=seen.append)
+        assert report.datasets[0].output_shape == (2, 2, 2, 2)
+        assert seen[-1].done_bytes == seen[-1].total_bytes == 2 * 2 * 16 * 8
+        with pytest.raises(DatasetError, match="has no dataset 'z'"):
+            pool(one, "a.h5", "z.h5", datasets=["z"])
+        first = one._process.pid
+        pool(one, "b.h5", "z.h5")
+        assert one._process.pid == first
+        ended = one.stop()
+    assert not one.has_crashed, ended
+
+
+def raising(kind):
+    raise kind("two\nlines")
+
+
+def test_what_nobody_foresaw_is_one_line(folder, capfd):
+    with Process() as one:
+        first = one.start() and one._process.pid
+        with pytest.raises(LucidError, match=r"^KeyError 'two.nlines'; nobody foresaw this"):
+            one.call(raising, KeyError, options=Options())
+        with pytest.raises(BrokenPipeError):  # of a function's own, such as standard output's
+            one.call(raising, BrokenPipeError, options=Options())
+        assert one._process.pid == first
+        assert list(one.run(abs, [1, -2], lambda: None)) == [1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_that_nobody_listens_to_any_more_ends_without_a_word(folder, capfd):
+    """As when a signal ends the command just before the result is sent."""
+    one = Process()
+    pipe = one.start()
+    pipe.send((time.sleep, (0.3,), {}, Options(), False))
+    time.sleep(0.1)
+    started = one._process
+    pipe.close()
+    started.join(5)
+    assert started.exitcode == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hang_is_given_up(folder, monkeypatch):
+    monkeypatch.setattr(process, "HANG_SECONDS", 0.5)
+    with Process() as one:
+        one.start()
+        os.kill(one._process.pid, signal.SIGSTOP)
+        with pytest.raises(FileError, match="neither read nor wrote"):
+            pool(one, "a.h5", "y.h5")
+        assert pool(one, "a.h5", "y.h5")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "killed")])
+def test_a_crash_costs_one_input(number, word, folder):
+    make_big("big.h5")
+    process = subprocess.Popen(
+        [COMMAND, "a.h5", "big.h5", "b.h5", "-s", "1", "-q"], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(folder, ".big.pooled.h5.*", process)
+    (pid,) = workers_of(process)
+    os.kill(pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.startswith("lucid-pool: big.h5: crashed the process that read it")
+    assert word in said
+    assert said.count("\n") == 1
+    names = sorted(p.name for p in folder.iterdir())
+    assert names == ["a.h5", "a.pooled.h5", "b.h5", "b.pooled.h5", "big.h5", "c.h5"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")
+def test_an_interrupt_ends_the_worker_too(folder):
+    make_big("big.h5")
+    process = subprocess.Popen(
+        [COMMAND, "a.h5", "big.h5", "-s", "1", "-q"], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(folder, ".big.pooled.h5.*", process)
+    (pid,) = workers_of(process)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 10
+    assert (process.returncode, said) == (130, "lucid-pool: stopped by SIGINT\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+def test_a_chunk_that_grows_beyond_memory(folder, monkeypatch):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+    made = zarr.create_array("x.zarr", shape=(2, 2, 4, 4), dtype="f4", compressors=zarr.codecs.GzipCodec())
+    made[:] = 1
+    part = gzip.compress(bytes(1 << 26))
+    next(p for p in Path("x.zarr", "c").rglob("*") if p.is_file()).write_bytes(
+        part * 64
+    )  # 4 GiB of zeros in 4 MB
+    monkeypatch.setattr(process, "MARGIN_BYTES", 1 << 28)
+    with Process() as one:
+        with pytest.raises(FormatError, match="a chunk grows beyond all memory when it is decoded"):
+            pool(one, "x.zarr", "y.zarr")
+        # The same process does the next one.
+        assert pool(one, "a.h5", "z.h5").targets[0].exists()

@@ -1,0 +1,220 @@
+"""Shards joined are what one run writes, byte for byte; what does not belong together is refused."""
+
+import json
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lucid
+from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
+from lucid.formats.contract import boxes_of, size_of
+from lucid.formats.hdf5.join import Joined
+
+FILTERS = {
+    "contiguous": {},
+    "chunked": {"chunks": (4, 8, 6, 5)},
+    "gzip": {"chunks": (4, 8, 6, 5), "compression": "gzip", "shuffle": True, "fletcher32": True},
+    "lzf": {"chunks": (3, 5, 6, 5), "compression": "lzf"},
+    "unlimited": {"chunks": (4, 8, 6, 5), "maxshape": (None, 8, 6, 5)},
+}
+
+
+@pytest.fixture(params=[*FILTERS, "npy", "fortran"])
+def source(request, tmp_path, rng):
+    array = rng.standard_normal((1001, 8, 6, 5)).astype(np.float32)
+    if request.param in FILTERS:
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            features = file.create_dataset("features", data=array, **FILTERS[request.param])
+            features.attrs["layer"] = 4
+            file.create_dataset("few/more", data=array[:90], **FILTERS[request.param])
+            file["labels"] = np.arange(1001)
+            file["first"] = features.ref
+    else:
+        path = tmp_path / "x.npy"
+        np.save(path, np.asfortranarray(array) if request.param == "fortran" else array)
+    return path
+
+
+def shards_of(source, cuts, folder, **options):
+    for start, stop in zip(cuts, [*cuts[1:], None], strict=True):
+        name = folder / f"shard-{{slice}}-{{size}}{source.suffix}"
+        yield from lucid.pool_file(source, name, slice=slice(start, stop), **options).targets
+
+
+def single_and_merged(source, folder, cuts, **options):
+    one, two = folder / f"one-{{size}}{source.suffix}", folder / f"two-{{size}}{source.suffix}"
+    single = lucid.pool_file(source, one, **options).targets
+    shards = list(shards_of(source, cuts, folder, **options))
+    merged = lucid.merge_files(shards[::-1], two).targets
+    return [path.read_bytes() for path in single], [path.read_bytes() for path in merged]
+
+
+@pytest.mark.parametrize("cuts", [[0], [0, 500], [0, 1, 7, 8, 333, 1000], range(0, 1001, 100)])
+@pytest.mark.parametrize(
+    "options", [{"size": 3}, {"sizes": [1, (2, 4)], "flatten": True}], ids=["one", "flat"]
+)
+def test_they_are_what_one_run_writes(source, tmp_path, cuts, options):
+    single, merged = single_and_merged(source, tmp_path, list(cuts), **options)
+    assert single == merged
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip:2", "lzf", "zstd", "blosc", "bitshuffle"])
+def test_with_any_compression(tmp_path, rng, compression):
+    if compression not in ("none", "gzip:2", "lzf"):
+        pytest.importorskip("hdf5plugin")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=rng.standard_normal((3000, 8, 6, 5)), chunks=(16, 8, 6, 5))
+    single, merged = single_and_merged(
+        tmp_path / "x.h5", tmp_path, [0, 1600, 2001], size=4, compression=compression
+    )
+    assert single == merged
+
+
+def test_chunks_are_moved_where_the_grids_agree(tmp_path, rng, monkeypatch):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        data = rng.standard_normal((4500, 8, 6, 5)).astype("f4")
+        file.create_dataset("x", data=data, chunks=(16, 8, 6, 5), compression="gzip")
+    single = lucid.pool_file(path, tmp_path / "one.h5", size=4).targets[0]
+    with h5py.File(single) as file:
+        unit = file["x"].chunks[0]
+    assert unit % 16 == 0
+    assert 1 < unit < 1000
+    shards = list(shards_of(path, [0, unit, 4 * unit], tmp_path, size=4))
+    monkeypatch.setattr(Joined, "_cells", None)
+    merged = lucid.merge_files(shards, tmp_path / "two.h5").targets[0]
+    assert single.read_bytes() == merged.read_bytes()
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_wherever_it_is_cut(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("cut")
+    n = data.draw(st.integers(0, 12))
+    cuts = [0, *sorted(data.draw(st.sets(st.integers(1, 12), max_size=4)))]
+    cuts = [cut for cut in cuts if cut < max(n, 1)]
+    chunks = data.draw(st.one_of(st.none(), st.tuples(*(st.integers(1, m) for m in (max(n, 1), 3, 4, 5)))))
+    with h5py.File(folder / "x.h5", "w") as file:
+        values = np.random.default_rng(n).standard_normal((n, 3, 4, 5))
+        file.create_dataset("x", data=values, chunks=chunks, compression=chunks and "gzip")
+    single, merged = single_and_merged(folder / "x.h5", folder, cuts, size=2)
+    assert single == merged
+
+
+def test_a_shard_is_a_file_of_its_samples(source, tmp_path):
+    whole = lucid.pool_file(source, tmp_path / f"whole{source.suffix}", size=2).targets[0]
+    shard = lucid.pool_file(source, size=2, slice=slice(80, 200)).targets[0]
+    assert shard.name == f"x.pooled.80-200{source.suffix}"
+    if source.suffix == ".npy":
+        assert np.array_equal(np.load(shard), np.load(whole)[80:200])
+        assert np.array_equal(np.load(shard, mmap_mode="r"), np.load(whole)[80:200])
+        return
+    with h5py.File(shard) as part, h5py.File(whole) as file:
+        assert np.array_equal(part["features"], file["features"][80:200])
+        assert np.array_equal(part["few/more"], file["few/more"][80:200])
+        assert "labels" not in part
+        assert part["features"].attrs["layer"] == 4
+        assert json.loads(part["few/more"].attrs["lucid_pool"])["shard"]["region"] == [[80, 90]]
+
+
+def test_a_merge_needs_no_memory_for_chunks_of_the_source(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((4, 8, 256, 256)), chunks=(4, 8, 256, 256), compression="gzip")
+    shards = list(shards_of(tmp_path / "x.h5", [0, 2], tmp_path, size=4))
+    merged = lucid.merge_files(shards, tmp_path / "y.h5", max_memory=1 << 20).targets[0]
+    single = lucid.pool_file(tmp_path / "x.h5", tmp_path / "z.h5", size=4).targets[0]
+    assert merged.read_bytes() == single.read_bytes()
+
+
+class TestWhatDoesNotBelongTogether:
+    @pytest.fixture
+    def source(self, tmp_path, rng):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["x"] = rng.standard_normal((30, 2, 4, 4))
+        return tmp_path / "x.h5"
+
+    def refused(self, shards, target, text, error=FormatError):
+        before = sorted(p.name for p in target.parent.iterdir())
+        with pytest.raises(error) as raised:
+            lucid.merge_files(shards, target)
+        assert text in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert sorted(p.name for p in target.parent.iterdir()) == before
+
+    def test_gaps_and_overlaps(self, source, tmp_path):
+        a, b, c = shards_of(source, [0, 10, 20], tmp_path, size=2)
+        lap = lucid.pool_file(source, tmp_path / "lap.h5", size=2, slice=slice(5, 20)).targets[0]
+        target = tmp_path / "y.h5"
+        self.refused([a, c], target, "no shard holds samples 10:20 of /x")
+        self.refused([b, c], target, "no shard holds samples 0:10 of /x")
+        self.refused([a, b], target, "no shard holds samples 20:30 of /x")
+        self.refused([a, lap, c], target, f"shards {a} and {lap} both hold sample 5 of /x")
+        self.refused([a, a, b, c], target, "both hold sample 0")
+        self.refused([], target, "`shards` is empty", ArgumentError)
+
+    def test_other_options_sources_and_versions(self, source, tmp_path, monkeypatch):
+        a, b = shards_of(source, [0, 10], tmp_path, size=2)
+        target = tmp_path / "y.h5"
+        other = lucid.pool_file(source, tmp_path / "o.h5", size=3, slice=slice(10, 30)).targets[0]
+        self.refused([a, other], target, f"shard: {other} is of other `size`")
+        copy = tmp_path / "copy.h5"
+        shutil.copyfile(source, copy)
+        other = lucid.pool_file(copy, tmp_path / "p.h5", size=2, slice=slice(10, 30)).targets[0]
+        self.refused([a, other], target, f"shard: {other} is of other source and input, or it changed")
+        self.refused([source], target, f"shard {source}: is no shard; --slice makes them")
+        self.refused([a, tmp_path / "gone"], target, f"shard {tmp_path / 'gone'}: no such file", LucidError)
+        self.refused([a, b], a, "is one of the shards", FileError)
+        self.refused([a, b], source, "is an input, which is never changed", FileError)
+        (tmp_path / "z.h5").write_text("mine")
+        self.refused([a, b], tmp_path / "z.h5", "exists already", ExistsError)
+        with pytest.raises(LucidError, match="is one of the shards"):
+            lucid.merge_files([a, b], a, overwrite=True)
+        monkeypatch.setattr(lucid, "__version__", "9.0")
+        self.refused([a, b], target, f"shard: {a} is of other version")
+
+    def test_a_source_that_changed_or_went(self, source, tmp_path):
+        shards = list(shards_of(source, [0, 10], tmp_path, size=2))
+        with h5py.File(source, "r+") as file:
+            file["x"][3] = 0
+        os.utime(source, ns=(1, 1))
+        self.refused(shards, tmp_path / "y.h5", f"{shards[0]} is of other input, or it changed")
+        source.unlink()
+        self.refused(shards, tmp_path / "y.h5", f"source {source}: no such file", LucidError)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "[]",
+            "{}",
+            '{"version": 1, "shard": 5}',
+            '{"version": "0.1.0", "shard": {"region": [[0, -1]]}}',
+        ],
+    )
+    def test_provenance_that_lies(self, source, tmp_path, text):
+        with h5py.File(source, "r+") as file:
+            file["x"].attrs["lucid_pool"] = text
+        self.refused([source], tmp_path / "y.h5", "is no shard")
+
+    def test_slices_without_samples(self, source, tmp_path):
+        with pytest.raises(DatasetError, match="has 30 samples; expected some in slice 40-end"):
+            lucid.pool_file(source, size=2, slice=slice(40, None))
+        for wrong in (slice(3, 3), slice(-5, None), slice(0, 9, 2)):
+            with pytest.raises(ArgumentError, match="`slice` is"):
+                lucid.pool_file(source, size=2, slice=wrong)
+        with pytest.raises(ArgumentError, match="takes samples of the first axis"):
+            lucid.pool_file(source, size=2, layout="HWC", slice=slice(0, 1))
+
+
+@given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), most=st.integers(0, 200))
+def test_boxes_are_runs_that_cover_all(shape, most):
+    cells = np.arange(size_of(shape)).reshape(shape)
+    runs = [cells[region].ravel().tolist() for region in boxes_of(tuple(shape), most)]
+    assert [cell for run in runs for cell in run] == cells.ravel().tolist()
+    assert all(len(run) <= max(1, most) for run in runs)

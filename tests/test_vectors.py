@@ -1,0 +1,81 @@
+"""The test vectors, as anybody's software would use them: our functions give these numbers, bit for bit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vectors import make
+
+import lucid
+
+FOLDER = Path(__file__).parent / "vectors"
+DATA = (FOLDER / "vectors.bin").read_bytes()
+CASES = json.loads((FOLDER / "vectors.json").read_text())["cases"]
+
+
+def array(entry):
+    """An array of the vectors."""
+    stored = np.dtype("<u2" if entry["dtype"] == "bfloat16" else entry["dtype"]).newbyteorder("<")
+    count = int(np.prod(entry["shape"]))
+    values = np.frombuffer(DATA, stored, count, entry["offset"]).reshape(entry["shape"])
+    if entry["dtype"] == "bfloat16":
+        ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed (extra bfloat16)")
+        return values.view(ml_dtypes.bfloat16)
+    return values
+
+
+#: Sums of 64-bit integers are rounded to float64 on the way; this goes when they are exact.
+TOLERANCES = {"int64": 2.0**12, "uint64": 2.0**12}
+
+
+def check(result, entry, tolerance=0):
+    """Type, shape and every number, a NaN being any NaN, a zero being of any sign."""
+    right = array(entry)
+    assert result.dtype.name == entry["dtype"]
+    assert result.shape == right.shape
+    same = (result == right) | (np.isnan(result) & np.isnan(right))
+    if tolerance:
+        same |= np.abs(result - right) <= tolerance
+    assert same.all(), f"{result[~same]} instead of {right[~same]}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['name']}, {case['input']['dtype']}")
+def test_mean(case):
+    pooled = lucid.nn.functional.adaptive_avg_pool2d(array(case["input"]), tuple(case["output_size"]))
+    check(pooled, case["mean"], TOLERANCES.get(case["input"]["dtype"], 0))
+
+
+@pytest.mark.skipif(not hasattr(lucid.nn.functional, "adaptive_max_pool2d"), reason="there is no max yet")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['name']}, {case['input']['dtype']}")
+def test_max(case):
+    pooled = lucid.nn.functional.adaptive_max_pool2d(array(case["input"]), tuple(case["output_size"]))
+    check(pooled, case["max"])
+
+
+def test_the_files_are_what_the_script_makes():
+    text, data = make.build()
+    assert (FOLDER / "vectors.json").read_text() == text
+    assert data == DATA
+    assert len(text) + len(data) < 300_000
+
+
+def test_every_kind_of_case_is_there():
+    dtypes = {case["input"]["dtype"] for case in CASES}
+    assert dtypes == {"bool", *make.INTEGERS, *make.FLOATS}
+    lengths = {case["input"]["shape"][-1] for case in CASES if case["group"] == "sizes"}
+    assert lengths == set(range(1, 17))
+    assert sum(case["group"] == "traps" for case in CASES) == 32
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "nearest"),
+    [
+        ("65519", "float16", 65504),
+        ("65520", "float16", np.inf),
+        ("1/3", "float64", 1 / 3),
+        ("-1/3", "float32", float(np.float32(-1 / 3))),
+    ],
+)
+def test_fractions_are_rounded_once(value, dtype, nearest):
+    assert make.rounded(make.Fraction(value), dtype) == nearest
