@@ -28,7 +28,8 @@ def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: 
     space = h5py.h5s.create(h5py.h5s.SCALAR)
     if kind.is_variable_str():
         made = h5py.h5a.create(target.id, name, kind, space)
-        made.write(np.array(data, h5py.string_dtype()), mtype=kind)
+        dtype = h5py.string_dtype("utf-8" if kind.get_cset() == h5py.h5t.CSET_UTF8 else "ascii")
+        made.write(np.array(data, dtype), mtype=h5py.h5t.py_create(dtype))
         return
     kind.set_size(max(1, len(data)))
     made = h5py.h5a.create(target.id, name, kind, space)
