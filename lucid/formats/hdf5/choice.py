@@ -16,6 +16,7 @@ from lucid.formats.contract import ArraySpec
 from lucid.formats.grid import BOUNDS
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
     Identity,
     Link,
     absolute,
@@ -184,7 +185,7 @@ class Choice:
             group = opened(self._file, encoded(parent))
             name = encoded(path.rpartition("/")[2])
             return link_of(group, name) if name else None
-        except (KeyError, AttributeError, OSError, ValueError):
+        except (AttributeError, *HDF5_ERRORS):
             return "nothing"
 
     def _checked(self, path: str, item: Any) -> ArraySpec:

@@ -134,7 +134,9 @@ class Hdf5Sink(Sink):
                 for array in pooled:
                     one = Made(array, partial(self._create, file, array))
                     made.setdefault(array.source.name, []).append(one)
-                carry = Carry(source.file, file, made, Elsewhere(source.path, self._file.target))
+                carry = Carry(
+                    source.file, file, made, Elsewhere(source.path, self._file.target), self.options.drop
+                )
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
