@@ -178,12 +178,22 @@ class _Job:
                 remove_stale(folder)
         with format_.open(self.path, options) as source:
             job = plan(source, options, targets)
+            self.watch.notes += source.notes
+            if options.dry_run:
+                self._refuse(job, source)
             missing = _missing(job) if options.resume and not options.overwrite else targets
             self.is_skipped = not missing
             if not options.dry_run:
                 self._carry_out(job, missing, format_, source)
             if missing:
                 self.reports += job.reports()
+
+    def _refuse(self, job: JobPlan, source: Source) -> None:
+        """Raise for what the run would raise for before it reads anything."""
+        for target in job.targets:
+            with target.create(job.options) as sink:
+                sink.refuse(source, [array.pooled for array in job.of(target)])
+                self.watch.notes += sink.notes
 
     def _carry_out(self, job: JobPlan, missing: tuple[Target, ...], format_: Format, source: Source) -> None:
         if not missing:
@@ -256,6 +266,7 @@ class _Job:
             with format_.open(spool.path, self._options) as source:
                 spool.forget()
                 job = plan(source, self._options, targets)
+                self.watch.notes += source.notes
                 if not self._options.dry_run:
                     self._pool(job, source, before_commit)
                 self.reports += [d if name is None else replace(d, name=name) for d in job.reports()]

@@ -7,18 +7,21 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lucid
+from lucid.dims import Plane, plane_of
 from lucid.errors import ArgumentError, DatasetError
-from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Source, fitted_chunks, size_of
+from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Source, fitted_chunks, named, size_of
+from lucid.formats.meaning import check_sums, meaning_of, reduction_of
 from lucid.formats.registry import resolved
+from lucid.formats.result import fill_of, result_for
+from lucid.missing import parse_missing
 from lucid.nn.functional import adaptive_avg_pool2d, resolve_size
 from lucid.options import Options, slice_name
-from lucid.outputs import Target, select
-from lucid.pooling.dtypes import result_of, storage
+from lucid.outputs import Target
+from lucid.pooling.dtypes import FLOATS, result_of, storage
 from lucid.pooling.means import Columns, Pooling, Total, columns
 from lucid.pooling.stacks import stacks
 from lucid.pooling.sums import Rule
@@ -134,6 +137,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
     """
     job = choose(source, options, targets)
+    source.notes += dict.fromkeys(_notes(job))
     if options.slice is not None:
         return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
     every = [_plans_of(options, spec, spec, targets, None, in_sequence=job.in_sequence) for spec in job.specs]
@@ -142,13 +146,16 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """The arrays that are pooled, not yet planned."""
-    h = options.height_axis
     if not options.sizes:
         raise ArgumentError("`size` is missing; expected the output grid")
-    specs = select(source.arrays(len(options.layout)), options.datasets)
+    specs = list(source.choose(len(options.layout), options.datasets, options.height_axis, options.names))
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
-        specs = [spec for spec in specs if 0 not in spec.shape[h : h + 2]] or specs
+        specs = [spec for spec in specs if 0 not in plane_in(spec, options)[1]] or specs
+    for spec in specs:
+        if (options.flatten or options.slice is not None) and plane_in(spec, options)[0].height_axis == 0:
+            name = "flatten" if options.flatten else "slice"
+            raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
     return JobPlan(source.path, options, targets, specs, (), source.in_sequence)
 
 
@@ -182,10 +189,13 @@ def _plans_of(
     in_sequence: bool,
 ) -> list[ArrayPlan]:
     """An array, or a box of it, pooled to every size."""
-    h = options.height_axis
-    plane = spec.shape[h], spec.shape[h + 1]
-    output_sizes = [resolve_size(size, plane) for size in options.pairs]
-    rule = rule_of(spec, options)
+    (h, is_swapped), plane = plane_in(spec, options)
+    sizes = [size[::-1] if is_swapped else size for size in options.pairs]
+    output_sizes = [resolve_size(size, plane) for size in sizes]
+    rule = rule_of(spec, options, targets)
+    if spec.meaning is not None and options.reduce == "sum":
+        for size in output_sizes:
+            check_sums(spec.meaning, plane, size)
     dtype = storage(rule.result)
     plans = make_plans(
         box,
@@ -210,6 +220,8 @@ def _plans_of(
             "layout": options.layout,
             "output_size": list(output_sizes[number]),
             **numbers,
+            "nan": "skip" if rule.skip_nan else "propagate",
+            "missing": list(rule.missing),
         }
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
@@ -224,21 +236,53 @@ def _plans_of(
             height_axis=h,
             flat=options.flatten,
             is_shard=facts is not None,
-            coarsen=partial(coarsen, output_sizes[number]),
+            coarsen=coarsen,
+            reduce=options.reduce,
         )
         arrays.append(ArrayPlan(Pooling(blocks.grid, rule), blocks, pooled, target, number))
     return arrays
 
 
-def rule_of(spec: ArraySpec, options: Options) -> Rule:
-    """What is done with the cells of an array."""
+def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]:
+    """Which two axes of an array are pooled, and their lengths."""
+    names = options.names
+    with named(f"dataset {spec.name}"):
+        plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
+    h = plane.height_axis
+    return plane, (spec.shape[h], spec.shape[h + 1])
+
+
+def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:
+    """What is done with the cells of an array, by the options and by what its file says of the numbers."""
+    missing = parse_missing(options.missing)
+    meaning = spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
     result = result_of(spec.numbers, options.reduce, options.dtype)
-    return Rule(spec.numbers, result, options.reduce, options.nan == "skip")
+    for target in targets:
+        result, _ = result_for(result, target.path.suffix)
+    return Rule(
+        source=meaning.numbers,
+        result=result,
+        reduce=reduction_of(meaning, options.reduce),
+        skip_nan=meaning.skip_nan,
+        missing=meaning.missing,
+        min_valid=options.min_valid,
+        fill=0 if result in FLOATS else int(fill_of(meaning, result)),
+    )
 
 
-def coarsen(output_size: tuple[int, int], coordinates: Array, axis: int) -> Array:
-    """Means of coordinates over the windows of an axis: where the output cells are."""
-    means: Array = adaptive_avg_pool2d(coordinates[None, None], (1, output_size[axis]))[0, 0]
+def _notes(job: JobPlan) -> Iterator[str]:
+    """A line where results are of another type than was wanted."""
+    for spec in job.specs:
+        wanted = result_of(spec.numbers, job.options.reduce, job.options.dtype)
+        for target in job.targets:
+            _, note = result_for(wanted, target.path.suffix)
+            if note is not None:
+                yield note
+
+
+def coarsen(plane: Array, size: tuple[int, int]) -> Array:
+    """Means of coordinates at a size: where the output cells are."""
+    means: Array = adaptive_avg_pool2d(plane[None, None], size, nan="skip")[0, 0]
     return means
 
 

@@ -16,7 +16,9 @@ from types import EllipsisType, MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from lucid.compression import parse_compression
+from lucid.dims import parse_dims
 from lucid.errors import ArgumentError, SizeTypeError
+from lucid.missing import check_min_valid, parse_missing, texts_of
 
 Dimension: TypeAlias = int | None
 OutputSize: TypeAlias = Dimension | Sequence[Dimension]
@@ -142,6 +144,20 @@ def _sizes(name: str, value: Any) -> tuple[Size, ...]:
     return pairs
 
 
+def _missing(_: str, value: Any) -> tuple[str, ...]:
+    return tuple(texts_of(parse_missing((value,) if isinstance(value, str | int | float) else tuple(value))))
+
+
+def _fraction(_: str, value: Any) -> float:
+    return check_min_valid(value)
+
+
+def _dims(_: str, value: Any) -> str | None:
+    return (
+        None if value is None else ",".join(parse_dims(value if isinstance(value, str) else " ".join(value)))
+    )
+
+
 def _compression(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ArgumentError(f"`{name}` is {value!r}; expected text such as 'gzip:4'")
@@ -233,6 +249,13 @@ def parse_bytes(text: str) -> int:
     return total
 
 
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentError(f"{text!r} is no number") from None
+
+
 def _number(text: str) -> int:
     if not re.fullmatch(r"-?\d+", text.strip(), re.ASCII):
         raise ArgumentError(f"{text!r} is no number")
@@ -276,6 +299,15 @@ class Options:
             Shell(metavar="AXES"),
         ),
     ] = "NCHW"
+    dims: Annotated[
+        str | None,
+        Option(
+            "input",
+            _dims,
+            "The two axes by the names of their dimensions, in arrays of any rank that have both.",
+            Shell(metavar="LAT,LON", default="by --layout"),
+        ),
+    ] = None
     input_dtype: Annotated[
         str | None, Option("input", _one_of("bfloat16", None), "What two-byte elements without a type are.")
     ] = None
@@ -286,6 +318,15 @@ class Options:
         ),
     ] = False
     carry: Annotated[bool, Option("output", _truth, "Carry over unchanged what is not pooled.")] = True
+    drop: Annotated[
+        Sequence[str],
+        Option(
+            "output",
+            _names,
+            "Leave these out of what is carried over: paths in the file, or globs.",
+            Shell(metavar="PATH", default="nothing", is_repeatable=True),
+        ),
+    ] = ()
     compression: Annotated[
         str,
         Option(
@@ -313,9 +354,33 @@ class Options:
         Option("numbers", _one_of("mean", "max", "min", "sum"), "What is made of the cells of a window."),
     ] = "mean"
     nan: Annotated[
-        Literal["propagate", "skip"],
-        Option("numbers", _one_of("propagate", "skip"), "NaN in a window gives NaN, or counts as nothing."),
-    ] = "propagate"
+        Literal["propagate", "skip"] | None,
+        Option(
+            "numbers",
+            _one_of("propagate", "skip", None),
+            "NaN in a window gives NaN, or counts as nothing.",
+            Shell(default="propagate; skip where the file names NaN as missing"),
+        ),
+    ] = None
+    missing: Annotated[
+        Sequence[str | float],
+        Option(
+            "numbers",
+            _missing,
+            "Cells of this value count as nothing, as those that attributes name (`_FillValue`, "
+            "`missing_value`) do; none turns these off.",
+            Shell(metavar="VALUE", default="what the file names", is_repeatable=True),
+        ),
+    ] = ()
+    min_valid: Annotated[
+        float,
+        Option(
+            "numbers",
+            _fraction,
+            "The least fraction of a window's cells that have to count; with fewer it is a gap.",
+            Shell(metavar="F", parse=_real),
+        ),
+    ] = 0.0
     slice: Annotated[
         Samples | None,
         Option(
@@ -392,6 +457,11 @@ class Options:
     def height_axis(self) -> int:
         """The first of the two axes that are pooled."""
         return self.layout.index("H")
+
+    @property
+    def names(self) -> tuple[str, str] | None:
+        """The names of these two axes, where they are chosen by name."""
+        return None if self.dims is None else parse_dims(self.dims)
 
     @property
     def workers(self) -> int:

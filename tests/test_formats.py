@@ -520,9 +520,9 @@ class TestZarr(Contract):
         assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
 
     def test_in_place_where_the_system_cannot_exchange_names(self, tmp_path, monkeypatch):
-        from lucid.formats.disk import folders
+        from lucid.formats.disk import renames
 
-        monkeypatch.setattr(folders, "_rename", lambda *_: False)
+        monkeypatch.setattr(renames, "_rename", lambda *_: False)
         self.make(tmp_path / "x.zarr", np.full((4, 3, 5, 6), 2.0))
         for overwrite in (False, True):
             lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, overwrite=overwrite)
@@ -538,7 +538,9 @@ class TestZarr(Contract):
         with pytest.raises(ExistsError, match="exists by now"):
             lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, on_progress=take)
         assert list((tmp_path / "y.zarr").iterdir()) == []
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.iterdir())) == 3
+        (finished,) = tmp_path.glob("y.zarr.*.finished")
+        assert (self.load(finished) == 1).all()
 
     def test_to_and_from_other_formats(self, tmp_path, rng):
         array = rng.standard_normal((4, 3, 5, 6)).astype("f4")

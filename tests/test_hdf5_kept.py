@@ -94,11 +94,11 @@ def test_lossy_filters_are_left_out_and_the_report_says_so(name, path, out, rng)
 def test_lossless_filters_after_a_lossy_one_are_kept(path, out, rng):
     x = rng.integers(0, 9, (2, 3, 32, 32)).astype("f4")
     with h5py.File(path, "w") as file:
-        for i in range(7):
+        for i in range(12):
             file.create_dataset(f"x{i}", data=x, scaleoffset=2, shuffle=True, compression="gzip")
     report = lucid.pool_file(path, out, size=4)
     assert len(report.notes) == 1
-    assert "/x4 and 2 more is left out" in report.notes[0]
+    assert "and 2 more is left out" in report.notes[0]
     with h5py.File(out) as file:
         assert filters_of(file["x0"]) == [(2, 1, (4,)), (1, 1, (4,))]
 

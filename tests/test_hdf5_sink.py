@@ -137,7 +137,8 @@ def test_a_dataset_with_two_names_is_pooled_once(path, out, x):
         assert file["x"] == file["alias"]
     lucid.pool_file(path, out, sizes=[1, 2], overwrite=True)
     with h5py.File(out) as file:
-        assert set(file) == {"alias_1x1", "alias_2x2"}
+        assert set(file) == {"alias_1x1", "alias_2x2", "x_1x1", "x_2x2"}
+        assert file["x_2x2"] == file["alias_2x2"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import LucidError
+from lucid.errors import DatasetError, LucidError
+from lucid.formats.choosing import absolute_name, matches, not_there
+from lucid.formats.meaning import Meaning
+from lucid.formats.result import stored_as
 from lucid.options import Options
 
 Array = npt.NDArray[Any]
@@ -53,6 +56,10 @@ class ArraySpec(NamedTuple):
     whole_chunks: bool = False
     order: str = "C"
     offset: tuple[int, ...] = ()
+    #: What the numbers mean, where the file says more than that they are numbers.
+    meaning: Meaning | None = None
+    #: Names of the axes, "" for one that has none; () where no axis has a name.
+    dims: tuple[str, ...] = ()
 
     def box(self, region: Region) -> "ArraySpec":
         """A box of the array, by a region of its first axes."""
@@ -80,8 +87,10 @@ class Pooled(NamedTuple):
     flat: bool = False
     #: Whether these are the means of a box only, and `provenance` says what joins them.
     is_shard: bool = False
-    #: Pools the coordinates of the rows (0) or columns (1).
-    coarsen: Callable[[Array, int], Array] | None = None
+    #: Pools coordinates: means of a plane at a size, NaN counting as nothing.
+    coarsen: Callable[[Array, tuple[int, int]], Array] | None = None
+    #: What was done: "mean", "max", "min" or "sum".
+    reduce: str = "mean"
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -92,6 +101,12 @@ class Pooled(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return size_of(self.shape) * self.dtype.itemsize
+
+    @property
+    def stored_numbers(self) -> str:
+        """The type in the file, where `_Unsigned` may say how it is read."""
+        meaning = self.source.meaning
+        return self.numbers if meaning is None else stored_as(meaning, self.numbers)
 
 
 def size_of(shape: Sequence[int]) -> int:
@@ -196,10 +211,44 @@ class Source(Resource):
     def __init__(self, path: Path, options: Options) -> None:
         self.path = path
         self.options = options
+        #: What somebody should know of the input, a line each; complete once arrays were chosen.
+        self.notes: list[str] = []
 
     @abstractmethod
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The arrays of that rank which can be averaged."""
+
+    def choose(
+        self,
+        rank: int,
+        patterns: Sequence[str],
+        height_axis: int = 2,  # noqa: ARG002  (by which a format leaves out what has no cells)
+        dims: tuple[str, str] | None = None,
+    ) -> tuple[ArraySpec, ...]:
+        """The arrays of that rank, or with both dimensions, that somebody names, all where nobody does.
+
+        A format overrides it where looking at all arrays costs more than looking at those.
+
+        Raises
+        ------
+        DatasetError
+            A pattern matches no array that can be averaged; the error says why.
+
+        """
+        if dims is not None:
+            raise DatasetError("has axes without names, so --dims names none of them; say --layout")
+        specs = self.arrays(rank)
+        if not patterns:
+            return specs
+        names = {spec.name for spec in specs}
+        wanted: set[str] = set()
+        for pattern in patterns:
+            exact = absolute_name(pattern)
+            found = {exact} if exact in names else {name for name in names if matches(name, pattern)}
+            if not found:
+                raise not_there(pattern, [spec.name for spec in specs])
+            wanted |= found
+        return tuple(spec for spec in specs if spec.name in wanted)
 
     @abstractmethod
     def check_unchanged(self) -> None:
@@ -269,6 +318,9 @@ class Sink(Resource):
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Prepare the arrays to be written, and whatever else the format carries over."""
+
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Raise for what `begin` would raise for, without making anything; note what it would note."""
 
     @abstractmethod
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lucid.errors import ExistsError, FileError, FormatError, NotFoundError
 from lucid.formats.contract import Region
+from lucid.formats.disk.renames import link_new, rename_new
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
@@ -230,16 +231,23 @@ def write_region(descriptor: int, offset: int, shape: tuple[int, ...], region: R
         done += length * values.itemsize
 
 
+#: What file systems answer that know no fsync of folders, as CIFS, or none at all, as some in user space.
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
+#: What they answer to whoever would open a folder for it.
+_NO_SYNC_OF_FOLDERS = (*_NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR)
+
+
 def sync(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Bring a file, or the entries of a folder, to disk, where its file system knows how."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        if error.errno not in _UNKNOWN:  # as of folders on CIFS, and of anything on some FUSE
+        if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
             raise
-    finally:
-        os.close(descriptor)
 
 
 class Replacement:
@@ -285,16 +293,39 @@ class Replacement:
         return descriptor
 
     def commit(self) -> None:
-        """Put it in its place, all of it on disk."""
+        """Put it in its place, all of it on disk.
+
+        Raises
+        ------
+        ExistsError, FileError
+            It could not be; what is finished is kept, and the error says where.
+
+        """
         try:
             self._place()
-            sync(self.target.parent)
         except FileExistsError:
             raise ExistsError(
-                f"output {self.target} exists by now; -f (overwrite=True) replaces it"
+                f"output {self.target} exists by now; -f (overwrite=True) replaces it; {self._keep()}"
             ) from None
         except OSError as error:
-            raise FileError(f"output {self.target} cannot be put in place: {error.strerror}") from error
+            why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
+            raise FileError(why) from error
+        try:
+            sync(self.target.parent)
+        except OSError as error:
+            raise FileError(
+                f"output {self.target} is complete, but its folder is not on disk: {error.strerror}"
+            ) from error
+
+    def _keep(self) -> str:
+        """Leave the finished work under a name that no run takes for stale; where it is."""
+        self._pending = False
+        kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
+        try:
+            rename_new(self.path, kept)
+        except OSError:
+            kept = self.path
+        return f"the finished work is {kept}"
 
     def _place(self) -> None:
         """Bring it to disk and give it its name."""
@@ -302,8 +333,7 @@ class Replacement:
         if self._overwrite:
             os.replace(self.path, self.target)
         else:
-            # A link fails if the name was taken meanwhile, where a rename would destroy it.
-            _link(self.path, self.target)
+            link_new(self.path, self.target)
         self._pending = False
 
     def abort(self) -> None:
@@ -333,21 +363,6 @@ def remove_stale(folder: Path) -> None:
                     os.unlink(folder / name)
             finally:
                 os.close(descriptor)
-
-
-def _link(path: Path, target: Path) -> None:
-    try:
-        os.link(path, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EACCES, *_UNKNOWN):
-            raise
-        # A file system without hard links, such as FAT or SMB: nothing closes the gap there.
-        if target.exists():
-            raise FileExistsError from None
-        os.rename(path, target)
-    else:
-        with suppress(OSError):  # as in `abort`
-            os.unlink(path)
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from lucid.compression import Compression, parse_compression
 from lucid.errors import FileError, LucidError, MissingExtraError
+from lucid.formats.choosing import listed
 from lucid.formats.contract import (
     PROVENANCE,
     Array,
@@ -31,18 +32,25 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import CheckedFile, Replacement, claim, write_at, write_region
 from lucid.formats.disk.spool import Spool
+from lucid.formats.hdf5.attributes import write_text
+from lucid.formats.hdf5.carry import Carry, Made, refuse_more_than_there_is
 from lucid.formats.hdf5.check import check_copy
+from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import can_do, do
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
+from lucid.formats.hdf5.meaning import fill_in, has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Made, carry, encoded, make_only, reason
-from lucid.formats.hdf5.types import file_type, is_unnamed, unwritten_of, write_through
+from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
+from lucid.formats.hdf5.types import file_type, reinterpreted, unwritten_of, write_through
 from lucid.options import Options
 from lucid.threads import in_order
 
-#: Names of datasets in a note before it only counts.
-MOST_NAMES = 5
+#: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
+NEWER = ("v108", "latest")
+#: Links are made with the groups that lead to them.
+_WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+_WITH_GROUPS.set_create_intermediate_group(True)
 
 
 class _Chunk(NamedTuple):
@@ -77,32 +85,79 @@ class Hdf5Sink(Sink):
         self._descriptors.append(descriptor)
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
         carries = self.options.carry and not any(array.is_shard for array in pooled)
+        origin = source.file if isinstance(source, Hdf5Source) else None
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
-        self._carried_from = source.file if isinstance(source, Hdf5Source) and carries else None
+        self._carried_from = origin if carries else None
         self._pooled = frozenset(encoded(array.name) for array in pooled)
-        options = file_options(source.file) if isinstance(source, Hdf5Source) else {}
-        with self._opened(descriptor, "w", userblock_size=len(block), **options) as file:
+        options = {} if origin is None else file_options(origin)
+        try:
+            self._build(source, pooled, userblock_size=len(block), **options)
+        except FileError as error:
+            # An attribute of more than 64 KiB, in an old file to which newer software added.
+            if "message is too large" not in str(error):
+                raise
+            os.ftruncate(descriptor, 0)
+            self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
+        claim(descriptor, os.fstat(descriptor).st_size)
+        write_at(descriptor, 0, memoryview(block))
+        if self._chunked and not self.joins:
+            self._spool = Spool(self._file.target.parent)
+            self._spool.hold(self._chunked)
+
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Raise for what cannot be carried over, and for filters that are not installed."""
+        if self._compression is not None:
+            set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
+        if not isinstance(source, Hdf5Source):
+            return
+        if self._compression is None:
+            self.notes += notes_of_filters(source.file, pooled)
+        if self.options.carry and not any(array.is_shard for array in pooled):
+            names = {array.source.name for array in pooled}
+            for name, item in datasets(source.file):
+                if name not in names:
+                    refuse_more_than_there_is(name, item)
+
+    def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
+        """Make groups, links, what is carried, and room for the means."""
+        descriptor = self._descriptors[0]
+        self._chunked, self._places, self.notes = [], {}, []
+        with self._opened(descriptor, "w", **options) as file:
             try:
-                if isinstance(source, Hdf5Source):
-                    if self._compression is None:
-                        self.notes += notes_of_filters(source.file, pooled)
-                    build = carry if carries else make_only
-                    build(source.file, file, self._made(file, pooled))
-                else:
+                if not isinstance(source, Hdf5Source):
                     for array in pooled:
-                        create_dataset(file, array, self._compression)
-                offsets = {p.name: file[encoded(p.name)].id.get_offset() for p in pooled}
+                        self._create(file, array, None)
+                    return
+                if self._compression is None:
+                    self.notes += notes_of_filters(source.file, pooled)
+                made: dict[str, list[Made]] = {}
+                for array in pooled:
+                    one = Made(array, partial(self._create, file, array))
+                    made.setdefault(array.source.name, []).append(one)
+                carry = Carry(
+                    source.file, file, made, Elsewhere(source.path, self._file.target), self.options.drop
+                )
+                if self._carried_from is None:
+                    carry.only_pooled()
+                else:
+                    carry.all()
+                self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
             except LucidError:
                 raise
             except HDF5_ERRORS as error:
                 raise FileError(f"cannot be carried over: {reason(error)}") from error
-        claim(descriptor, os.fstat(descriptor).st_size)
-        write_at(descriptor, 0, memoryview(block))
-        self._chunked = [p for p in pooled if offsets[p.name] is None and p.nbytes]
-        self._places = {p.name: (descriptor, offsets[p.name]) for p in pooled if offsets[p.name] is not None}
-        if self._chunked and not self.joins:
-            self._spool = Spool(self._file.target.parent)
-            self._spool.hold(self._chunked)
+
+    def _create(self, file: h5py.File, array: Pooled, origin: h5py.Dataset | None) -> h5py.Dataset:
+        """Make room for the means of an array, and note where it is."""
+        array = in_file(array)
+        is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
+        dataset = create_dataset(file, array, self._compression, origin, is_classic=is_classic)
+        offset = dataset.id.get_offset()
+        if offset is not None:
+            self._places[array.name] = (self._descriptors[0], offset)
+        elif array.nbytes:
+            self._chunked.append(array)
+        return dataset
 
     @contextmanager
     def _opened(self, descriptor: int, mode: str, **options: Any) -> Iterator[h5py.File]:
@@ -124,15 +179,6 @@ class Hdf5Sink(Sink):
         if checked.error is not None:
             raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
 
-    def _made(self, file: h5py.File, pooled: Sequence[Pooled]) -> dict[str, list[Made]]:
-        """What takes the place of each dataset that is pooled."""
-        made: dict[str, list[Made]] = {}
-        for array in pooled:
-            make = partial(create_dataset, file, array, self._compression)
-            axes = None if array.flat else (array.height_axis, array.height_axis + 1)
-            made.setdefault(array.source.name, []).append(Made(array.name, make, axes, array.coarsen))
-        return made
-
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""
         place = self._places.get(pooled.name)
@@ -146,7 +192,7 @@ class Hdf5Sink(Sink):
         if self._chunked:
             with self._opened(self._descriptors[0], "r+") as file:
                 for array in self._chunked:
-                    self._fill(file[encoded(array.name)], array)
+                    self._fill(opened(file, encoded(array.name)), array)
         with self._opened(self._descriptors[0], "r") as file:
             check_copy(file, self._carried_from, self._pooled)
         self._file.commit()
@@ -216,13 +262,24 @@ def file_options(source: h5py.File) -> dict[str, Any]:
     # The file's own properties do not say it, once it is closed; those of its first group do.
     root = h5py.h5g.open(source.id, b"/").get_create_plist()
     return {
-        "libver": ("v108", "latest") if superblock >= 2 else None,
+        "libver": NEWER if superblock >= 2 else None,
         "track_order": bool(root.get_link_creation_order()),
     }
 
 
+def in_file(pooled: Pooled) -> Pooled:
+    """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
+    numbers = pooled.stored_numbers
+    return pooled._replace(numbers=numbers, dtype=reinterpreted(pooled.dtype, numbers))
+
+
 def create_dataset(
-    file: h5py.File, pooled: Pooled, compression: Compression | None, origin: h5py.Dataset | None = None
+    file: h5py.File,
+    pooled: Pooled,
+    compression: Compression | None,
+    origin: h5py.Dataset | None = None,
+    *,
+    is_classic: bool = False,
 ) -> h5py.Dataset:
     """Create the dataset for means, with what can be kept of the one they are means of."""
     shape = pooled.stored_shape
@@ -233,11 +290,9 @@ def create_dataset(
     if origin is not None and own is not None:
         limits = _limits(origin, pooled)
         creation.set_attr_creation_order(own.get_attr_creation_order())
-        is_defined = own.fill_value_defined() != h5py.h5d.FILL_VALUE_UNDEFINED
-        if is_defined and not is_unnamed(origin) and origin.fillvalue:
-            # Of bfloat16, h5py tells and takes the fill value as float32.
-            kept_as = np.float32 if pooled.numbers == "bfloat16" else pooled.dtype
-            creation.set_fill_value(np.asarray(origin.fillvalue).astype(kept_as))
+        fill = fill_in(origin, own, pooled)
+        if fill is not None:
+            creation.set_fill_value(fill)
     if compression is not None:
         set_filters(creation, compression)
     elif own is not None:
@@ -251,12 +306,12 @@ def create_dataset(
         # Every cell is written, and none twice.
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     kind = file_type(pooled.numbers, pooled.dtype, origin)
-    dataset = h5py.Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, links))
-    dataset.attrs[PROVENANCE] = pooled.provenance
+    dataset = h5py.Dataset(
+        h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS)
+    )
+    write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
     return dataset
 
 
@@ -270,16 +325,10 @@ def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
 def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
     """A line for each filter that means do not keep."""
     without: dict[LeftOut, list[str]] = {}
-    for name in dict.fromkeys(array.source.name for array in pooled):
-        for filter_ in left_out(source[encoded(name)].id.get_create_plist()):
+    for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
+        for filter_ in left_out(opened(source, encoded(name)).id.get_create_plist()):
             without.setdefault(filter_, []).append(name)
     return [f"{one.name} of {listed(names)} is left out: {one.reason}" for one, names in without.items()]
-
-
-def listed(names: Sequence[str]) -> str:
-    """A few of the names, and how many more there are."""
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

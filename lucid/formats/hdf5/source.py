@@ -16,10 +16,13 @@ import numpy as np
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
+from lucid.formats.hdf5.choice import Choice, Wanted, dims_of
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
-from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, reason
-from lucid.formats.hdf5.types import is_unnamed, numbers_of, read_through, unwritten_of
+from lucid.formats.hdf5.meaning import meaning_in
+from lucid.formats.hdf5.sources import check_sources
+from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
+from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -27,6 +30,8 @@ from lucid.options import Options
 MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 2000
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
+#: Datasets whose places are remembered.
+MOST_PLACES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
 
@@ -49,28 +54,37 @@ class Hdf5Source(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """Datasets of that rank and of numbers, by their first path; a file with none is an error."""
+        return self.choose(rank, ())
+
+    def choose(
+        self, rank: int, patterns: Sequence[str], height_axis: int = 2, dims: tuple[str, str] | None = None
+    ) -> tuple[ArraySpec, ...]:
+        """The datasets that somebody names, all that fit where nobody does; only these are checked.
+
+        They fit by their rank, or where `dims` is given by having both dimensions.
+        """
+        wanted = Wanted(rank, height_axis, dims, self.options.input_dtype)
+        choice = Choice(self.file, wanted, self._spec)
         try:
-            every = list(datasets(self.file))
-            fitting = [(name, d) for name, d in every if rank_of(d) == rank]
-            kinds = [numbers_of(d, self.options.input_dtype) for _, d in fitting]
-            found = [
-                spec_of(name, d, *kind, self.options)
-                for (name, d), kind in zip(fitting, kinds, strict=True)
-                if kind is not None
-            ]
+            self.notes = choice.notes
+            specs = tuple(choice.of(patterns))
         except LucidError:
             raise
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
-        if not found:
-            seen = [f"{name} {d.dtype} {d.shape}" for name, d in every if not is_virtual(d)]
-            listed = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
-            hint = "; two-byte opaque elements may be bfloat16, say --input-dtype bfloat16"
-            raise DatasetError(
-                f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}"
-                + (hint if any(is_unnamed(d) for _, d in fitting) else "")
-            )
-        return tuple(found)
+        return specs
+
+    def _spec(self, path: str, dataset: h5py.Dataset) -> ArraySpec:
+        kind = numbers_of(dataset, self.options.input_dtype)
+        assert kind is not None
+        spec = spec_of(path, dataset, *kind, self.options, self.notes)
+        meaning = meaning_in(dataset, spec.numbers, self.options)
+        return spec._replace(
+            numbers=meaning.numbers,
+            dtype=reinterpreted(spec.dtype, meaning.numbers),
+            meaning=meaning,
+            dims=dims_of(dataset),
+        )
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
@@ -91,7 +105,7 @@ class Hdf5Source(Source):
             for name, dataset in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
-                    yield spec_of(name, dataset, *kind, self.options), str(dataset.attrs[PROVENANCE])
+                    yield spec_of(name, dataset, *kind, self.options, []), str(dataset.attrs[PROVENANCE])
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
 
@@ -99,7 +113,9 @@ class Hdf5Source(Source):
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
-        values = flat.view(spec.dtype).reshape(shape)
+        meaning = spec.meaning
+        stored = spec.dtype if meaning is None else reinterpreted(spec.dtype, meaning.stored)
+        values = flat.view(stored).reshape(shape)
         try:
             place = self._place(spec.name)
             if isinstance(place, int):
@@ -108,19 +124,22 @@ class Hdf5Source(Source):
                 place.read(self._descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                read_through(self.file[encoded(spec.name)], region, values)
+                read_through(opened(self.file, encoded(spec.name)), region, values)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
         if os.fstat(self._descriptor).st_size < self._size:
             raise FormatError("ends before its data; it shrank while it was read")
-        return values
+        return values.view(spec.dtype)
 
     def _place(self, name: str) -> "Place":
         """Where the elements of a dataset are; found once."""
         with self._lock:
             if name not in self._places:
-                dataset = self.file[encoded(name)]
+                # Arrays are read one after another, and the places of all would fill the memory.
+                while len(self._places) >= MOST_PLACES:
+                    self._places.pop(next(iter(self._places)))
+                dataset = opened(self.file, encoded(name))
                 kind = numbers_of(dataset, self.options.input_dtype)
                 self._places[name] = None if kind is None else place_of(self.file, dataset, kind[1])
             return self._places[name]
@@ -161,28 +180,15 @@ def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Pl
     return ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, fill, *index)
 
 
-def is_virtual(dataset: h5py.Dataset) -> bool:
-    """Whether the elements are those of other datasets."""
-    return bool(dataset.id.get_create_plist().get_layout() == h5py.h5d.VIRTUAL)
-
-
-def rank_of(dataset: h5py.Dataset) -> int:
-    """The number of axes; of a virtual dataset without opening the files it speaks of."""
-    creation = dataset.id.get_create_plist()
-    if creation.get_layout() == h5py.h5d.VIRTUAL and creation.get_virtual_count():
-        return int(creation.get_virtual_vspace(0).get_simple_extent_ndims())
-    return int(dataset.ndim)
-
-
 def spec_of(
-    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], options: Options
+    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], options: Options, notes: list[str]
 ) -> ArraySpec:
     """Describe a dataset.
 
     Raises
     ------
     DatasetError
-        Its elements are in other files.
+        Its elements are in other files, which are not to be read, or not there.
     MissingExtraError
         It needs a filter that is not installed.
 
@@ -193,6 +199,8 @@ def spec_of(
         raise DatasetError(
             f"dataset {name} keeps its elements in other files, which only --allow-external reads"
         )
+    note = check_sources(name, dataset) if is_elsewhere else None
+    notes += [note] if note else []
     for i in range(creation.get_nfilters()):
         code, _, _, label = creation.get_filter(i)
         if not _filter_is_available(code):

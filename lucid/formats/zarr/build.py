@@ -167,7 +167,7 @@ class Builder:
         length = pooled.source.shape[pooled.height_axis + which]
         if scale.shape != (length,) or scale.dtype.kind not in "fiu" or length > MOST_COORDINATES:
             return
-        means = pooled.coarsen(scale[:], which)
+        means = pooled.coarsen(scale[:][None], (1, pooled.shape[pooled.height_axis + which]))[0]
         attributes = dict(scale.attrs)
         options: dict[str, Any] = {"dimension_names": [new]} if self._format == 3 else {}
         if self._format == 2:

@@ -1,0 +1,54 @@
+"""Axes by their names: `--dims LAT,LON` is the two that are pooled, in arrays of any rank."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lucid.errors import ArgumentError, DatasetError
+
+
+class Plane(NamedTuple):
+    """The two axes that are pooled: the first of them, and whether it is the second one named."""
+
+    height_axis: int
+    is_swapped: bool = False
+
+
+def parse_dims(text: str) -> tuple[str, str]:
+    """The two names.
+
+    Raises
+    ------
+    ArgumentError
+        There are not two different ones.
+
+    >>> parse_dims("lat,lon"), parse_dims("y x")
+    (('lat', 'lon'), ('y', 'x'))
+
+    """
+    names = text.replace(",", " ").split()
+    if len(names) != 2 or names[0] == names[1]:
+        raise ArgumentError(f"`dims` is {text!r}; expected the names of two dimensions, such as lat,lon")
+    return names[0], names[1]
+
+
+def has_both(dims: Sequence[str], wanted: tuple[str, str]) -> bool:
+    """Whether an array has both axes; it is pooled if it has."""
+    return set(wanted) <= set(dims)
+
+
+def plane_of(dims: Sequence[str], wanted: tuple[str, str]) -> Plane:
+    """Where the two axes are in an array that has both.
+
+    Raises
+    ------
+    DatasetError
+        They are not side by side.
+
+    >>> plane_of(["time", "lat", "lon"], ("lat", "lon")), plane_of(["lon", "lat"], ("lat", "lon"))
+    (Plane(height_axis=1, is_swapped=False), Plane(height_axis=0, is_swapped=True))
+
+    """
+    first, second = (list(dims).index(name) for name in wanted)
+    if abs(first - second) != 1:
+        raise DatasetError(f"has axes {', '.join(dims)}; {wanted[0]} and {wanted[1]} are not side by side")
+    return Plane(min(first, second), first > second)

@@ -1,0 +1,125 @@
+"""Other files that an HDF5 file names: external links, external storage, sources of virtual datasets.
+
+The library looks for a relative name beside the file that has it. An output in another folder therefore gets
+other names for the same files. Below, "." is the library's name for the file itself.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from lucid.formats.contract import boxes_of, size_of
+from lucid.formats.hdf5.copy import read_cells, write_cells
+from lucid.formats.hdf5.tree import absolute, decoded, encoded
+
+#: Elements of a virtual dataset that are written out at once.
+MOST_ELEMENTS = 1 << 20
+ITSELF = b"."
+
+
+class Elsewhere:
+    """Names of other files, as a file in another folder has to say them."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self._from, self._to = Path(os.path.realpath(source)).parent, Path(os.path.realpath(target)).parent
+        #: A stream was spooled to a file that has no name any more, and nobody knows its folder.
+        self.is_known = source.exists()
+        self.is_same = self._from == self._to
+
+    def moved(self, name: bytes) -> bytes:
+        """A file's name; relative ones lead there from the other folder, too."""
+        path = os.fsdecode(name)
+        if self.is_same or not self.is_known or Path(path).is_absolute() or name == ITSELF or not path:
+            return name
+        return os.fsencode(os.path.relpath(self._from / path, self._to))
+
+    def stored(self, name: bytes) -> bytes:
+        """A file of external storage, which the library looks for in the current folder whatever that is."""
+        path = Path(os.fsdecode(name))
+        places = () if self.is_same or not self.is_known or path.is_absolute() else (self._from / path, path)
+        return next((os.fsencode(place.resolve()) for place in places if place.exists()), name)
+
+
+def sources_of(creation: Any) -> Iterator[tuple[Any, bytes, bytes, Any]]:
+    """The mappings of a virtual dataset: region of it, file, dataset, region of that."""
+    for i in range(creation.get_virtual_count()):
+        yield (
+            creation.get_virtual_vspace(i),
+            os.fsencode(creation.get_virtual_filename(i)),
+            encoded(creation.get_virtual_dsetname(i)),
+            creation.get_virtual_srcspace(i),
+        )
+
+
+def is_unlimited(space: Any) -> bool:
+    """Whether a selection has no end."""
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        return False
+    _, _, count, block = space.get_regular_hyperslab()
+    return h5py.h5s.UNLIMITED in (*count, *block)
+
+
+def _elements_of(region: Any) -> int:
+    """Elements of a region; of one without end, those of one of its blocks."""
+    if not is_unlimited(region):
+        return int(region.get_select_npoints())
+    _, _, count, block = region.get_regular_hyperslab()
+    return size_of([n for n in (*count, *block) if n != h5py.h5s.UNLIMITED])
+
+
+def is_virtual(creation: Any) -> bool:
+    """Whether elements are those of other datasets."""
+    return bool(creation.get_layout() == h5py.h5d.VIRTUAL)
+
+
+def shows_one_of(creation: Any, pooled: Collection[str]) -> bool:
+    """Whether a virtual dataset shows cells of a dataset of its own file that is pooled."""
+    return any(f == ITSELF and absolute("/", decoded(d)) in pooled for _, f, d, _ in sources_of(creation))
+
+
+def remade_virtual(item: h5py.Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> h5py.Dataset:
+    """Make a virtual dataset that shows the same cells of the same files."""
+    creation = item.id.get_create_plist()
+    mappings = list(sources_of(creation))
+    creation.set_layout(h5py.h5d.CONTIGUOUS)  # forgets the mappings
+    for region, file, dataset, there in mappings:
+        if there.get_select_type() == h5py.h5s.SEL_ALL:
+            # Of a dataset that is shown whole, the file does not say the shape.
+            there = h5py.h5s.create_simple((_elements_of(region),))
+        creation.set_virtual(region, where.moved(file), dataset, there)
+    return _made(item, target, name, creation)
+
+
+def written_out(item: h5py.Dataset, target: h5py.File, name: bytes) -> h5py.Dataset:
+    """Make a dataset of the cells that a virtual one shows."""
+    creation = item.id.get_create_plist()
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    shape = item.shape
+    if any(limit != n for limit, n in zip(item.maxshape, shape, strict=True)):
+        creation.set_chunk(tuple(max(1, min(n, 64)) for n in shape))
+    made = _made(item, target, name, creation)
+    for region in boxes_of(shape, MOST_ELEMENTS):
+        write_cells(made, region, read_cells(item, region))
+    return made
+
+
+def remade_external(item: h5py.Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> h5py.Dataset:
+    """Make a dataset whose elements lie in the same files."""
+    creation = item.id.get_create_plist()
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_fill_time(creation.get_fill_time())
+    made.set_attr_creation_order(creation.get_attr_creation_order())
+    for i in range(creation.get_external_count()):
+        file, offset, size = creation.get_external(i)
+        made.set_external(where.stored(file), offset, size)
+    return _made(item, target, name, made)
+
+
+def _made(item: h5py.Dataset, target: h5py.File, name: bytes, creation: Any) -> h5py.Dataset:
+    creation.set_obj_track_times(False)
+    return h5py.Dataset(
+        h5py.h5d.create(target.id, name, item.id.get_type().copy(), item.id.get_space(), creation)
+    )

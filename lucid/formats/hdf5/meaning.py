@@ -1,0 +1,129 @@
+"""What the numbers of HDF5 datasets mean: the shared rules, and those of MATLAB.
+
+The rules themselves are in `lucid.formats.meaning` and `lucid.formats.result`. Here their attributes are
+read, and what follows from MATLAB's: `MATLAB_class` names the type as which MATLAB reads a dataset, so
+it follows the result; text and objects are stored as integers, which nobody wants to have averaged.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lucid.formats.contract import Pooled
+from lucid.formats.grid import COORDINATES, OF_OLD_GRID, references_of
+from lucid.formats.hdf5.tree import HDF5_ERRORS
+from lucid.formats.hdf5.types import is_unnamed
+from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, cells_of_sums, meaning_of
+from lucid.formats.result import OF_ITS_TYPE, Changes, changes_of, is_kept, own_fill
+from lucid.formats.values import text_of
+from lucid.missing import parse_missing
+from lucid.options import Options
+
+#: Largest attribute that is looked into.
+MOST_BYTES = 1 << 20
+
+#: What says what numbers mean; and all that may be another in a result.
+_MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
+_RESULT = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
+
+MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
+#: Classes of MATLAB whose datasets hold numbers.
+_MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
+_MATLAB_FLOATS = {"float64": "double", "float32": "single"}
+#: Attributes of hdf5storage, which says with them what Python's array was.
+_PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
+_OTHERS = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)
+
+
+def attributes_of(dataset: h5py.Dataset, names: Iterable[str]) -> dict[str, Any]:
+    """Those attributes of a dataset that there are and that can be read."""
+    found: dict[str, Any] = {}
+    if h5py.h5a.get_num_attrs(dataset.id) == 0:
+        return found
+    for name in names:
+        if h5py.h5a.exists(dataset.id, name.encode()):
+            try:
+                if h5py.h5a.open(dataset.id, name.encode()).get_storage_size() > MOST_BYTES:
+                    continue
+                value = dataset.attrs[name]
+            except HDF5_ERRORS:
+                continue  # of a type that nobody here knows
+            if not isinstance(value, h5py.Empty):
+                found[name] = value
+    return found
+
+
+def meaning_in(dataset: h5py.Dataset, numbers: str, options: Options) -> Meaning:
+    """What the numbers of a dataset mean."""
+    missing = parse_missing(options.missing)
+    return meaning_of(attributes_of(dataset, _MEANING), numbers, missing=missing, nan=options.nan)
+
+
+def matlab_kind(dataset: h5py.Dataset) -> str | None:
+    """What a dataset of MATLAB is that is stored as integers and is none; None for numbers."""
+    if not h5py.h5a.exists(dataset.id, MATLAB_CLASS.encode()):
+        return None
+    kind = text_of(attributes_of(dataset, (MATLAB_CLASS,)).get(MATLAB_CLASS))
+    if h5py.h5a.exists(dataset.id, b"MATLAB_empty"):
+        return "the shape of an empty array of MATLAB"
+    return None if kind in _MATLAB_NUMBERS or not kind else {"char": "text"}.get(kind, kind) + " of MATLAB"
+
+
+def changes_in(origin: h5py.Dataset, pooled: Pooled) -> Changes:
+    """The attributes of a result that differ from those of the dataset that it is made of."""
+    meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
+    attributes = attributes_of(origin, (*_RESULT, *_OTHERS))
+    if not attributes and not meaning.missing:
+        return {}
+    h = pooled.height_axis
+    plane = (pooled.source.shape[h], pooled.source.shape[h + 1])
+    size = (pooled.shape[h], pooled.shape[h + 1])
+    cells = cells_of_sums(meaning, plane, size) if 0 not in size else None
+    changes = changes_of(attributes, meaning, pooled.numbers, reduce=pooled.reduce, cells=cells)
+    if not is_kept(meaning, pooled.numbers):
+        changes |= _other_software(attributes, pooled.numbers)
+    if _PYTHON_SHAPE in attributes:
+        changes[_PYTHON_SHAPE] = None
+    return changes
+
+
+def fill_in(origin: h5py.Dataset, creation: Any, pooled: Pooled) -> Any:
+    """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
+    if creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
+        return None
+    own = origin.fillvalue
+    # A result whose integers `_Unsigned` marks is of its source's type.
+    meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
+    kept = meaning._replace(numbers=meaning.stored) if pooled.numbers == meaning.stored else meaning
+    return own_fill(attributes_of(origin, (FILL,)), kept, own, pooled.numbers)
+
+
+def _other_software(attributes: Attributes, numbers: str) -> Changes:
+    """How MATLAB and hdf5storage call the type of a result."""
+    changes: Changes = {}
+    if MATLAB_CLASS in attributes:
+        changes[MATLAB_CLASS] = _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None)
+    if MATLAB_DECODE in attributes:
+        changes[MATLAB_DECODE] = None
+    if _PYTHON_TYPE in attributes:
+        changes[_PYTHON_TYPE] = np.dtype(numbers).name if numbers != "bfloat16" else None
+    return changes
+
+
+def coordinate_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
+    """What says what coordinates mean."""
+    return attributes_of(dataset, (*_MEANING, "units"))
+
+
+def coordinate_changes(origin: h5py.Dataset, numbers: str) -> Changes:
+    """The attributes of coarse coordinates that differ from those of the old ones."""
+    attributes = attributes_of(origin, _RESULT)
+    meaning = meaning_of(attributes, origin.dtype.name)
+    return changes_of(attributes, meaning, numbers) | references_of(attributes, {})
+
+
+def has_classic_model(file: h5py.File) -> bool:
+    """Whether netCDF holds a file to the types of its classic model, which has no strings of any length."""
+    return bool(h5py.h5a.exists(file.id, b"_nc3_strict"))

@@ -1,0 +1,86 @@
+"""References in values: each points into its own file, so in a copy it is made anew.
+
+It leads to the copy of what it pointed to, or to nothing where that is not there. Values are walked
+by their type, however references are nested in it: arrays, members, sequences of any length.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lucid.formats.contract import boxes_of
+from lucid.formats.hdf5.copy import read_cells, write_cells
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Identity, encoded, identity
+
+#: Elements of a dataset of references that are rewritten at once.
+REFERENCES = 1 << 16
+
+
+def hold_references(holder: Any) -> bool:
+    """Whether elements of a dataset or an attribute, by its identifier, are or hold references."""
+    return bool(holder.get_type().detect_class(h5py.h5t.REFERENCE))
+
+
+class References:
+    """Turns references of one file into those of another."""
+
+    def __init__(self, source: h5py.File, target: h5py.File, path: Callable[[Identity], str | None]) -> None:
+        self._source, self._target, self._path = source, target, path
+        #: Datasets whose regions are no longer there, since they were pooled.
+        self.pooled: set[Identity] = set()
+
+    def redirected(self, value: Any) -> Any:
+        """A value with its references replaced by those to the objects' copies."""
+        if isinstance(value, h5py.RegionReference):
+            return self._region(value)
+        if isinstance(value, h5py.Reference):
+            path = self.path(value)
+            return h5py.h5r.Reference() if path is None else self.to(path)
+        if isinstance(value, np.void) and value.dtype.hasobject:
+            return self.redirected(np.array(value))[()]
+        if isinstance(value, np.ndarray) and value.dtype.hasobject:
+            changed = value.copy()
+            for field in value.dtype.names or (Ellipsis,):
+                part = value[field]
+                if part.dtype.hasobject:
+                    cells = np.empty(part.shape, object)
+                    for at in np.ndindex(part.shape):
+                        cells[at] = self.redirected(part[at])
+                    changed[field] = cells
+            return changed
+        return value
+
+    def to(self, path: str) -> Any:
+        """A reference to an object of the copy."""
+        return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.OBJECT)
+
+    def path(self, reference: Any) -> str | None:
+        """The path of the first copy of what a reference points to."""
+        own = self.identity(reference)
+        return None if own is None else self._path(own)
+
+    def identity(self, reference: Any) -> Identity | None:
+        """What a reference points to; None where it dangles."""
+        if not reference:
+            return None
+        try:
+            return identity(self._source[reference])
+        except HDF5_ERRORS:
+            return None
+
+    def _region(self, value: Any) -> Any:
+        own = self.identity(value)
+        path = None if own is None else self._path(own)
+        if path is None or own in self.pooled:
+            return h5py.h5r.RegionReference()
+        space = h5py.h5r.get_region(value, self._source.id)
+        return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.DATASET_REGION, space)
+
+    def rewrite(self, item: h5py.Dataset, copy: h5py.Dataset) -> None:
+        """Write the references of a dataset anew; the library could only set them to zero."""
+        if item.shape is None:
+            return
+        for region in boxes_of(item.shape, REFERENCES):
+            write_cells(copy, region, self.redirected(read_cells(item, region)))

@@ -1,0 +1,132 @@
+"""What the numbers of a variable mean, by its attributes: one set of rules for HDF5, netCDF and Zarr.
+
+    attributes, type, options → `Meaning` → what counts as nothing, how to reduce (here)
+                                          → what the result says of itself (`result`)
+
+The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue` and `missing_value`, then
+`scale_factor` and `add_offset`. Nothing here knows a file: attributes are a mapping of names to NumPy values.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from lucid.errors import ArgumentError
+from lucid.formats.values import in_type, numbers_in, text_of
+from lucid.missing import Missing, Number
+from lucid.pooling.dtypes import FLOATS
+
+Attributes: TypeAlias = Mapping[str, Any]
+
+#: The attributes that name cells which hold nothing.
+FILL, MISSING = "_FillValue", "missing_value"
+_SWAPPED = {"max": "min", "min": "max"}
+
+
+class Meaning(NamedTuple):
+    """What the numbers of a variable mean."""
+
+    #: Their type in the file, and the one as which they are pooled: another one by `_Unsigned`.
+    stored: str
+    numbers: str
+    #: Cells of these values count as nothing; each is exact in the type `numbers`, and none is NaN.
+    missing: tuple[Number, ...] = ()
+    skip_nan: bool = False
+    #: A number stands for `scale * number + offset`.
+    scale: float = 1.0
+    offset: float = 0.0
+    #: Whether attributes name missing cells, which `--missing none` denies.
+    by_attributes: bool = True
+
+
+def meaning_of(
+    attributes: Attributes, stored: str, *, missing: Missing | None = None, nan: str | None = None
+) -> Meaning:
+    """What the numbers of a variable mean.
+
+    Parameters
+    ----------
+    attributes
+        The variable's own. In Zarr 2, the `fill_value` of an array of xarray's stands here as `_FillValue`.
+    stored
+        The name of the elements' type, as in `lucid.pooling.dtypes`.
+    missing
+        What `--missing` says.
+    nan
+        `--nan` where it was given. Otherwise NaN counts as nothing where it is named as missing.
+
+    >>> import numpy as np
+    >>> meaning_of({"_FillValue": np.int16([-1]), "_Unsigned": "true"}, "int16")[1:3]
+    ('uint16', (65535,))
+    >>> meaning_of({"_FillValue": np.float32("nan")}, "float32").skip_nan
+    True
+
+    """
+    option = missing or Missing()
+    numbers = pooled_as(attributes, stored)
+    named = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
+    named += option.values
+    exact = (in_type(value, stored, numbers) for value in named)
+    names_nan = numbers in FLOATS and any(value != value for value in named)
+    scale, offset = (numbers_in(attributes.get(key)) for key in ("scale_factor", "add_offset"))
+    return Meaning(
+        stored=stored,
+        numbers=numbers,
+        missing=tuple(dict.fromkeys(v for v in exact if v is not None and v == v)),
+        skip_nan=nan == "skip" or (nan is None and names_nan),
+        scale=float(scale[0]) if len(scale) == 1 else 1.0,
+        offset=float(offset[0]) if len(offset) == 1 else 0.0,
+        by_attributes=option.by_attributes,
+    )
+
+
+def pooled_as(attributes: Attributes, stored: str) -> str:
+    """The type as which elements are pooled: `_Unsigned` makes signed integers unsigned, or the reverse.
+
+    >>> pooled_as({"_Unsigned": b"true"}, "int8"), pooled_as({"_Unsigned": "false"}, "uint32")
+    ('uint8', 'int32')
+
+    """
+    said = text_of(attributes.get("_Unsigned")).lower()
+    if said == "true" and stored.startswith("int"):
+        return f"u{stored}"
+    if said == "false" and stored.startswith("uint"):
+        return stored[1:]
+    return stored
+
+
+def reduction_of(meaning: Meaning, reduce: str) -> str:
+    """The reduction of the stored numbers that is the wanted one of what they stand for.
+
+    >>> reduction_of(Meaning("int16", "int16", scale=-0.1), "max")
+    'min'
+
+    """
+    return _SWAPPED.get(reduce, reduce) if meaning.scale < 0 else reduce
+
+
+def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> int | None:
+    """How many cells every sum has, so that the sum of their offsets is one number; None where that varies.
+
+    >>> cells_of_sums(Meaning("int16", "int16", offset=250.0), (8, 6), (4, 2))
+    6
+
+    """
+    if meaning.missing or meaning.skip_nan or any(n % m for n, m in zip(plane, size, strict=True)):
+        return None
+    return plane[0] // size[0] * (plane[1] // size[1])
+
+
+def check_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise where sums of packed numbers cannot be packed by one scale and one offset.
+
+    Raises
+    ------
+    ArgumentError
+        There is an offset, and windows differ in the number of valid cells.
+
+    """
+    if meaning.offset and cells_of_sums(meaning, plane, size) is None:
+        raise ArgumentError(
+            f"`reduce` is 'sum'; sums of numbers with an add_offset of {meaning.offset} need windows with "
+            "as many valid cells each, for the sum of the offsets to be one; 'mean' has no such need"
+        )

@@ -1,0 +1,182 @@
+"""What a result says of itself: its attributes and its own fill value, by the meaning of its source.
+
+A result is "kept" where its type is the one as which the cells were pooled: then what stands in the
+attributes is right for it as it is. In all others, what stands there in the variable's type is converted.
+"""
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning
+from lucid.formats.values import in_type, numbers_in, reread, rounded, text_of
+from lucid.missing import Number
+from lucid.pooling.dtypes import FLOATS
+
+#: Attributes of a result that differ from the source's: their values, None for those that go.
+Changes: TypeAlias = dict[str, Any]
+
+#: The limits of valid numbers; no sum keeps to them.
+NUGS_LIMITS = ("valid_min", "valid_max", "valid_range")
+LIMITS = (*NUGS_LIMITS, "actual_range")
+_OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
+#: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
+OF_ITS_TYPE = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
+
+
+#: Software whose files have no floats of 16 bits, by the suffixes of these.
+_WITHOUT_HALVES = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
+
+
+def result_for(result: str, suffix: str) -> tuple[str, str | None]:
+    """The type of results in a file with that suffix, and a line where it is not the wanted one.
+
+    netCDF's library dies of a signal where it finds a float16.
+
+    >>> result_for("float16", ".nc")
+    ('float32', 'means are float32, since netCDF has no float16')
+
+    """
+    software = _WITHOUT_HALVES.get(suffix.lower())
+    if software is None or result not in ("float16", "bfloat16"):
+        return result, None
+    return "float32", f"means are float32, since {software} has no {result}"
+
+
+def is_kept(meaning: Meaning, result: str) -> bool:
+    """Whether results are of the type as which the cells were pooled."""
+    return result == meaning.numbers
+
+
+def stored_as(meaning: Meaning, result: str) -> str:
+    """The type of a result in the file: where `_Unsigned` stays, the one that needs it.
+
+    >>> stored_as(Meaning("int16", "uint16"), "uint16"), stored_as(Meaning("int16", "uint16"), "float32")
+    ('int16', 'float32')
+
+    """
+    return meaning.stored if is_kept(meaning, result) else result
+
+
+def fill_of(meaning: Meaning, result: str) -> Number:
+    """What a window without enough valid cells is in a result of a type, as which it is pooled.
+
+    Sums of integers have another type than their cells; no sum comes near the end of it.
+
+    >>> [fill_of(Meaning("int16", "int16", (-1,)), result) for result in ("int16", "float32")]
+    [-1, nan]
+
+    """
+    if result in FLOATS:
+        return math.nan
+    if is_kept(meaning, result):
+        return meaning.missing[0] if meaning.missing else 0
+    limits = np.iinfo(result)
+    return int(limits.min or limits.max)
+
+
+def changes_of(
+    attributes: Attributes, meaning: Meaning, result: str, *, reduce: str = "mean", cells: int | None = None
+) -> Changes:
+    """The attributes of a result that differ from its source's.
+
+    Parameters
+    ----------
+    attributes
+        Those of the source.
+    meaning
+        What they mean.
+    result
+        The name of the result's type.
+    reduce
+        What was done.
+    cells
+        Of sums: how many cells each has.
+
+    Returns
+    -------
+    Name and value, None where the result has none. Values are in its type, float32 for bfloat16.
+
+    >>> from lucid.formats.meaning import meaning_of
+    >>> a = {"_FillValue": np.int16([-9]), "valid_range": np.int16([0, 9]), "scale_factor": 0.1}
+    >>> changes_of(a, meaning_of(a, "int16"), "float32")
+    {'_FillValue': array([nan], dtype=float32), 'valid_range': array([0., 9.], dtype=float32)}
+
+    """
+    changes = _missing(attributes, meaning, result)
+    if not is_kept(meaning, result):
+        # With a negative scale, the least of what is meant is the greatest of what is stored.
+        for key in OF_ITS_TYPE:
+            if numbers_in(attributes.get(key)):
+                changes.setdefault(key, None)
+                changes |= _converted(attributes, key, meaning, result)
+        for key in ("_Unsigned", *(["dtype"] if text_of(attributes.get("dtype")) == "bool" else [])):
+            if key in attributes:
+                changes[key] = None
+    if reduce == "sum":
+        changes |= {key: None for key in LIMITS if key in attributes}
+        if meaning.offset and cells is not None:
+            changes["add_offset"] = np.float64(meaning.offset * cells)
+    return changes
+
+
+def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
+    """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
+    there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
+    if result in FLOATS or not is_kept(meaning, result):
+        mark = rounded(fill_of(meaning, result), result)
+        if result not in FLOATS and not meaning.missing:
+            return dict.fromkeys(there)
+        keys = there if result in FLOATS else there or [FILL]
+        return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
+    if not meaning.by_attributes:
+        there, gone = [], dict.fromkeys(there)
+    else:
+        gone = {}
+    if meaning.missing and not there:
+        whole = int(fill_of(meaning, result))
+        if meaning.stored != meaning.numbers:
+            whole = reread(whole, meaning.numbers, meaning.stored)
+        return gone | {FILL: np.array(whole, meaning.stored)}
+    return gone
+
+
+def _converted(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
+    """An attribute of the variable's type in the result's.
+
+    Limits in floating point beside packed integers are those of what these stand for; beside packed floats
+    they would be taken for packed, so they are packed.
+    """
+    value = np.asarray(attributes[key])
+    is_packed = (meaning.scale, meaning.offset) != (1, 0) and meaning.scale != 0
+    if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
+        packed = (value.astype(np.float64) - meaning.offset) / meaning.scale
+        name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
+        return {name: rounded(np.sort(packed, axis=None).reshape(packed.shape), result)}
+    if meaning.stored != meaning.numbers:
+        exact = [(v, in_type(v, meaning.stored, meaning.numbers)) for v in numbers_in(value)]
+        value = np.array([v if e is None else e for v, e in exact]).reshape(value.shape)
+    return {key: rounded(value, result)}
+
+
+def own_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) -> Any:
+    """A result's own fill value, which is read where nothing was written, for the source's.
+
+    It follows `_FillValue` where the source's two were equal.
+
+    >>> from lucid.formats.meaning import meaning_of
+    >>> a = {"_FillValue": np.int16(-1)}
+    >>> own_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
+    array(nan, dtype=float32)
+    >>> own_fill(a, meaning_of(a, "int16"), np.int16(7), "float32")
+    array(7., dtype=float32)
+
+    """
+    if is_kept(meaning, result) and result not in FLOATS:
+        return np.asarray(own)
+    value = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
+    named = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    if value and named and (value == named or all(v is not None and v != v for v in (*value, *named))):
+        return rounded(fill_of(meaning, result), result)
+    return rounded(value[0] if value and value[0] is not None else 0, result)

@@ -1,0 +1,93 @@
+"""Values of attributes, and what they are in the type of a variable: texts, numbers, rounding."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lucid.missing import Number
+from lucid.pooling.dtypes import FLOATS
+
+
+def text_of(value: Any) -> str:
+    """The text of an attribute, however it is stored; nothing where it is none.
+
+    >>> text_of(np.bytes_(b"lat lon")), text_of(np.array(["lat"], object)), text_of(np.int8(1))
+    ('lat lon', 'lat', '')
+
+    """
+    if isinstance(value, np.ndarray):
+        value = value.reshape(-1)[0] if value.size == 1 else ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    return value.rstrip("\0") if isinstance(value, str) else ""
+
+
+def numbers_in(value: Any) -> list[Number]:
+    """The numbers of an attribute; none where it is text, or anything else.
+
+    >>> numbers_in(np.array([1, 2], ">i2")), numbers_in("-9999"), numbers_in(None)
+    ([1, 2], [], [])
+
+    """
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
+        return []
+    numbers: list[Number] = array.reshape(-1).tolist()
+    return numbers
+
+
+def in_type(value: Number, stored: str, numbers: str) -> Number | None:
+    """A value as elements of a type have it, rounded as they are; None where no element can be it.
+
+    `stored` is the type in the file; where `numbers` reads its bits in another way, so it does the value's.
+
+    >>> in_type(-1, "int16", "uint16"), in_type(1e20, "float32", "float32"), in_type(-999, "uint8", "uint8")
+    (65535, 1.0000000200408773e+20, None)
+
+    """
+    if numbers in FLOATS:
+        return float(rounded(value, numbers))
+    if numbers == "bool":
+        return int(value) if value in (0, 1) else None
+    if not math.isfinite(value) or value != int(value):
+        return None
+    whole = int(value)
+    if numbers != stored and fits(whole, stored) and not fits(whole, numbers):
+        whole = reread(whole, stored, numbers)
+    return whole if fits(whole, numbers) else None
+
+
+def reread(whole: int, stored: str, numbers: str) -> int:
+    """The bits of an integer of one type, read as another one of the same size.
+
+    >>> reread(-1, "int16", "uint16"), reread(7, "uint8", "int8")
+    (65535, 7)
+
+    """
+    return int(np.array(whole, stored).view(numbers))
+
+
+def fits(whole: int, numbers: str) -> bool:
+    """Whether an integer type has a value."""
+    limits = np.iinfo(numbers)
+    return bool(limits.min <= whole <= limits.max)
+
+
+def rounded(values: Any, numbers: str) -> Any:
+    """Values in a type, as attributes have them: float32 holds those of bfloat16.
+
+    >>> rounded(1.01, "bfloat16"), rounded([1, 2], "float16")
+    (array(1.0078125, dtype=float32), array([1., 2.], dtype=float16))
+
+    """
+    array = np.asarray(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if numbers != "bfloat16":
+            return array.astype(numbers)
+        single = array.astype(np.float32)
+        bits = np.atleast_1d(single).view(np.uint32)
+        kept = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+        return np.where(np.isnan(single), np.float32("nan"), kept.reshape(single.shape))

@@ -1,0 +1,85 @@
+"""The last step on file systems of their own mind: hard links and fsync that are refused."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid.errors import ExistsError, FileError
+from lucid.formats.disk import renames
+from lucid.formats.disk.files import Replacement
+
+REFUSALS = [errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV]
+
+
+def refusing(number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.fixture
+def pooled(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((2, 3, 4, 4), "f4"))
+
+    def pool(**options):
+        lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.npy", size=1, **options)
+        assert np.all(np.load(tmp_path / "b.npy") == 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]
+
+    return pool
+
+
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("knows_flags", [True, False])
+def test_links_that_are_refused(pooled, monkeypatch, number, knows_flags):
+    monkeypatch.setattr(os, "link", refusing(number))
+    if not knows_flags:
+        monkeypatch.setattr(renames, "_rename", lambda *_: False)
+    pooled()
+    pooled(overwrite=True)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS], ids=errno.errorcode.get)
+def test_fsync_that_is_not_known(pooled, monkeypatch, number):
+    monkeypatch.setattr(os, "fsync", refusing(number))
+    pooled()
+
+
+def test_fsync_that_fails_is_told(pooled, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
+    with pytest.raises(FileError, match="cannot be put in place: Input/output error; the finished work is "):
+        pooled()
+    (kept,) = tmp_path.glob("b.npy.*.finished")
+    assert np.all(np.load(kept) == 1)
+
+
+@pytest.mark.parametrize("without_links", [False, True])
+def test_a_name_that_is_taken_meanwhile_is_not_replaced(tmp_path, monkeypatch, without_links):
+    if without_links:
+        monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    file = Replacement(tmp_path / "x", overwrite=False)
+    os.write(file.create(), b"work of hours")
+    (tmp_path / "x").write_text("another's")
+    with pytest.raises(ExistsError, match=r"exists by now; .* the finished work is "):
+        file.commit()
+    file.abort()
+    assert (tmp_path / "x").read_text() == "another's"
+    (kept,) = tmp_path.glob("x.*.finished")
+    assert kept.read_text() == "work of hours"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_rename_that_is_refused_for_good_keeps_the_work(tmp_path, monkeypatch, overwrite):
+    for name in ("link", "rename", "replace"):
+        monkeypatch.setattr(os, name, refusing(errno.EACCES))
+    monkeypatch.setattr(renames, "_rename", lambda *_: False)
+    file = Replacement(tmp_path / "x", overwrite=overwrite)
+    os.write(file.create(), b"work of hours")
+    with pytest.raises(FileError, match="cannot be put in place: Permission denied; the finished work is "):
+        file.commit()
+    file.abort()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["work of hours"]

@@ -1,0 +1,100 @@
+"""Coordinates and bounds of results, without any file."""
+
+import numpy as np
+import pytest
+
+from lucid.formats.grid import bounds_name, coarse_bounds, coarse_coordinates, references_of, windows
+from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.pooling.windows import make_grid
+
+
+def coarsen(plane, size):
+    return adaptive_avg_pool2d(plane[None, None], size, nan="skip")[0, 0]
+
+
+@pytest.mark.parametrize("n_in", [1, 2, 5, 7, 12])
+@pytest.mark.parametrize("n_out", [1, 2, 3, 5, 9])
+def test_windows_are_those_that_are_pooled(n_in, n_out):
+    axis = make_grid((n_in, 1), (n_out, 1)).rows
+    first, behind = windows(n_in, n_out)
+    assert list(zip(first, behind, strict=True)) == [axis.cells((i, i + 1)) for i in range(n_out)]
+
+
+class TestCoordinates:
+    @pytest.mark.parametrize("kind", ["f4", ">f8", "i2", "u1", "i8"])
+    def test_means_of_one_axis(self, kind):
+        made = coarse_coordinates(np.array([0, 1, 2, 3], kind), {}, (2,), coarsen)
+        assert made.tolist() == [0.5, 2.5]
+        assert made.dtype == {"i8": "f8", ">f8": "f8"}.get(kind, "f4")
+
+    def test_missing_ones_count_as_nothing(self):
+        made = coarse_coordinates(np.int16([4, -9, 2, 4]), {"_FillValue": np.int16(-9)}, (2,), coarsen)
+        assert made.tolist() == [4, 3]
+        assert made.dtype == "f4"
+        plane = np.array([[1, 3], [1e20, 5]])
+        assert coarse_coordinates(plane, {"missing_value": 1e20}, (2, 1), coarsen).tolist() == [[2], [5]]
+
+    def test_unsigned_ones(self):
+        assert coarse_coordinates(np.int8([-1, -3]), {"_Unsigned": "true"}, (1,), coarsen) == 254
+
+    @pytest.mark.parametrize("units", ["degrees_east", b"degreeE"])
+    @pytest.mark.parametrize(
+        ("values", "right"),
+        [
+            ([170, 190, 210, 230], [180, 220]),
+            ([350, 355, 0, 5], [352.5, 2.5]),
+            ([358, 0, 2, 4], [359, 3]),
+            ([179, -179], [180]),
+        ],
+    )
+    def test_longitudes_go_on_round_the_earth(self, units, values, right):
+        made = coarse_coordinates(np.array(values, "f4"), {"units": units}, (len(right),), coarsen)
+        assert np.allclose((made - right + 180) % 360, 180)
+        assert made.dtype == "f4"
+        assert made.min() >= min(values) - 180
+
+    def test_other_numbers_that_jump_do_not(self):
+        assert coarse_coordinates(np.array([358.0, 0]), {"units": "m"}, (1,), coarsen) == 179
+
+
+class TestBounds:
+    @pytest.mark.parametrize("order", [1, -1])
+    @pytest.mark.parametrize("direction", [1, -1])
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+    def test_outer_edges(self, order, direction, size):
+        edges = np.stack([np.arange(5.0), np.arange(1, 6.0)], 1)[::direction, ::order]
+        made = coarse_bounds(edges, (size,))
+        first, behind = windows(5, size)
+        for (low, high), a, b in zip(np.sort(made, 1), first, behind, strict=True):
+            assert (low, high) == (edges[a:b].min(), edges[a:b].max())
+        # Whichever of the two comes first in the source comes first here.
+        assert np.all((made[:, 1] > made[:, 0]) == (order == 1))
+
+    @pytest.mark.parametrize("start", range(4))
+    @pytest.mark.parametrize("step", [1, -1])
+    def test_corners_in_any_order(self, start, step, rng):
+        corners = rng.standard_normal((5, 7))
+        cells = np.stack([corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1]], 2)
+        order = [(start + step * k) % 4 for k in range(4)]
+        coarse = corners[::2, ::3]
+        right = np.stack([coarse[:-1, :-1], coarse[:-1, 1:], coarse[1:, 1:], coarse[1:, :-1]], 2)
+        assert np.array_equal(coarse_bounds(cells[..., order], (2, 2)), right[..., order])
+
+    def test_corners_that_do_not_meet_and_other_shapes(self, rng):
+        assert coarse_bounds(rng.standard_normal((4, 6, 4)), (2, 2)) is None
+        assert coarse_bounds(rng.standard_normal((4, 3)), (2,)) is None
+
+    def test_their_names(self):
+        assert bounds_name({"bounds": b"lat_bnds"}) == ("bounds", "lat_bnds")
+        assert bounds_name({"climatology": "c"}) == ("climatology", "c")
+        assert bounds_name({}) is None
+
+
+def test_texts_that_name_what_there_is_no_longer():
+    attributes = {"coordinates": "lat lon", "cell_methods": "lat: lon: mean time: max", "units": "K"}
+    assert references_of(attributes, {}) == {}
+    assert references_of(attributes, {"lat": "lat_2", "lon": "lon_3"}) == {
+        "coordinates": "lat_2 lon_3",
+        "cell_methods": "lat_2: lon_3: mean time: max",
+    }
+    assert references_of({"coordinates": "zone"}, {"zone": None}) == {"coordinates": None}
