@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
@@ -74,3 +76,10 @@ pytest_collect_file = (
     )
     + Sybil(parsers=[DocTestParser(optionflags=NUMBER)], patterns=["lucid/**/*.py", "lucid/*.py"])
 ).pytest()
+
+
+def pytest_collection_modifyitems(items):
+    """Run the examples of a document one after the other in one process, as a reader would: `--dist loadgroup`."""
+    for item in items:
+        if isinstance(item, SybilItem):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
