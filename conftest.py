@@ -78,6 +78,7 @@ pytest_collect_file = (
 ).pytest()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Run the examples of a document one after the other in one process, as a reader would: `--dist loadgroup`."""
     for item in items:
