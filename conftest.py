@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
-from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
@@ -76,11 +74,3 @@ pytest_collect_file = (
     )
     + Sybil(parsers=[DocTestParser(optionflags=NUMBER)], patterns=["lucid/**/*.py", "lucid/*.py"])
 ).pytest()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Run the examples of a document one after the other in one process, as a reader would: `--dist loadgroup`."""
-    for item in items:
-        if isinstance(item, SybilItem):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
