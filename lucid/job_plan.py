@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError
+from lucid.errors import DatasetError
 from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Source, fitted_chunks, size_of
 from lucid.formats.registry import resolved
 from lucid.nn.functional import adaptive_avg_pool2d, resolve_size
-from lucid.options import Options, slice_name
+from lucid.options import Options, Size, length_of, slice_name
 from lucid.outputs import Target, select
 from lucid.pooling.dtypes import result_of, storage
 from lucid.pooling.means import Columns, Pooling, Total, columns
@@ -143,8 +143,6 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """The arrays that are pooled, not yet planned."""
     h = options.height_axis
-    if not options.sizes:
-        raise ArgumentError("`size` is missing; expected the output grid")
     specs = select(source.arrays(len(options.layout)), options.datasets)
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
@@ -184,7 +182,7 @@ def _plans_of(
     """An array, or a box of it, pooled to every size."""
     h = options.height_axis
     plane = spec.shape[h], spec.shape[h + 1]
-    output_sizes = [resolve_size(size, plane) for size in options.pairs]
+    output_sizes = [output_size(size, plane) for size in options.pairs]
     rule = rule_of(spec, options)
     dtype = storage(rule.result)
     plans = make_plans(
@@ -226,6 +224,11 @@ def _plans_of(
         )
         arrays.append(ArrayPlan(Pooling(blocks.grid, rule), blocks, pooled, target, number))
     return arrays
+
+
+def output_size(size: Size, plane: tuple[int, int]) -> tuple[int, int]:
+    """The output's rows and columns for a plane of the input."""
+    return resolve_size((length_of(size[0], plane[0]), length_of(size[1], plane[1])), plane)
 
 
 def rule_of(spec: ArraySpec, options: Options) -> Rule:

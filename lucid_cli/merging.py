@@ -8,7 +8,8 @@ from lucid.errors import ArgumentError, LucidError
 from lucid.options import in_shell_words
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
-from lucid_cli.batch import DASH, Outcomes, bytes_of, display
+from lucid.tasks import bytes_of
+from lucid_cli.batch import DASH, Outcomes, display
 from lucid_cli.messages import FAILED, complain, name_of, tell_notes
 from lucid_cli.request import Request
 

@@ -75,7 +75,7 @@ def adaptive_avg_pool2d(
     array([[[2., 3.]]])
 
     """
-    return _pooled(x, output_size, "mean", nan, threads)
+    return pooled(x, output_size, "mean", nan, threads)
 
 
 def adaptive_max_pool2d(
@@ -100,12 +100,13 @@ def adaptive_max_pool2d(
     array([[[4, 5]]])
 
     """
-    return _pooled(x, output_size, "max", nan, threads)
+    return pooled(x, output_size, "max", nan, threads)
 
 
-def _pooled(
-    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None
+def pooled(
+    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None = None
 ) -> npt.NDArray[Any]:
+    """Pool as `adaptive_avg_pool2d` by any of the reductions."""
     array = as_array(x)
     name = name_of(array.dtype)
     if array.ndim not in (3, 4):

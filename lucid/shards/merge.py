@@ -137,7 +137,7 @@ def _claim_of(path: Path) -> Claim:
             said = [facts_in(text) for _, text in source.provenances()]
         found = [facts for facts in said if _is_sound(facts)]
         if not found:
-            raise FormatError("is no shard; --slice makes them")
+            raise FormatError("is no shard; `slice` makes them")
     return found[0], {Key(facts["dataset"], facts["size"]): facts["region"] for facts in found}
 
 
@@ -187,7 +187,7 @@ def _in_order(key: Key, array: ArrayPlan, shards: list[ShardArray]) -> list[Shar
     for one in ordered:
         samples = one.region[0]
         if one.spec.shape[1:] != array.pooled.stored_shape[1:]:
-            raise FormatError(f"shard {one.path} holds {name} in part; --slice makes shards of whole samples")
+            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
         if samples.start < done:
             raise FormatError(f"shards {before} and {one.path} both hold sample {samples.start} of {name}")
         _check_no_gap(done, samples.start, name)

@@ -65,7 +65,7 @@ class Hdf5Source(Source):
         if not found:
             seen = [f"{name} {d.dtype} {d.shape}" for name, d in every if not is_virtual(d)]
             listed = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
-            hint = "; two-byte opaque elements may be bfloat16, say --input-dtype bfloat16"
+            hint = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
             raise DatasetError(
                 f"has no dataset of numbers with {rank} axes; it has {listed or 'no dataset at all'}"
                 + (hint if any(is_unnamed(d) for _, d in fitting) else "")
@@ -191,7 +191,7 @@ def spec_of(
     is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
     if is_elsewhere and not options.allow_external:
         raise DatasetError(
-            f"dataset {name} keeps its elements in other files, which only --allow-external reads"
+            f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
         )
     for i in range(creation.get_nfilters()):
         code, _, _, label = creation.get_filter(i)
