@@ -13,7 +13,7 @@ from lucid.formats.registry import MAGIC_BYTES, format_of_content, format_of_sta
 from lucid.formats.stream import STREAM, Stream
 from lucid.job import pool
 from lucid.options import Options
-from lucid.outputs import Target
+from lucid.outputs import FilePath, Target
 from lucid.report import OnProgress, Report
 from lucid.run.executor import Executor
 from lucid.shards.folder import ShardFolder
@@ -91,7 +91,7 @@ class Places:
         return self.process
 
 
-def pool_to(source: str, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
+def pool_to(source: str, targets: FilePath | tuple[Target, ...], options: Options, **keywords: Any) -> Report:
     """Pool a file to its outputs; without any, to standard output of the process that does it."""
     return pool(source, targets or sys.stdout.buffer, options, **keywords)
 

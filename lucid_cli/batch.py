@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -201,7 +202,7 @@ def _check(request: Request, inputs: tuple[str, ...]) -> None:
             raise click.UsageError(text)
     if request.dask is not None:
         try:
-            pass
+            import_module("lucid.run.dask")
         except LucidError as error:
             raise click.UsageError(str(error)) from error
 
