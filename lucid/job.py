@@ -21,7 +21,7 @@ from lucid.inputs import EARLIER, is_pipe
 from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import probable_mistakes
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, targets_of
+from lucid.outputs import FilePath, Target, check_path, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
 from lucid.run.blocking import share_blocks
 from lucid.run.executor import Executor, Here
@@ -132,8 +132,8 @@ def _check_arguments(source: object, target: object, on_progress: object, execut
         if not is_right or isinstance(value, io.TextIOBase):
             raise SizeTypeError(f"`{name}` is {value!r:.80}; expected {wanted}")
     for path in (source, target):
-        if isinstance(path, str | os.PathLike) and "\0" in str(os.fspath(path)):
-            raise ArgumentError(f"the path {path!r:.80} holds a null byte")
+        if isinstance(path, str | os.PathLike):
+            check_path(path)
 
 
 def pool(

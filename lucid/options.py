@@ -10,7 +10,7 @@ work is done; all others make a difference to the bytes of the result.
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields
 from types import EllipsisType, MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -95,7 +95,7 @@ class _one_of:  # noqa: N801  (it stands where functions do)
         self.choices = tuple(value for value in values if value is not None)
 
     def __call__(self, name: str, value: Any) -> Any:
-        if value not in self._values:
+        if not isinstance(value, str | None) or value not in self._values:
             quoted = [repr(choice) for choice in self.choices]
             listed = f"one of {', '.join(self.choices)}" if len(quoted) > 2 else " or ".join(quoted)
             raise ArgumentError(f"`{name}` is {value!r}; expected {listed}")
@@ -118,7 +118,9 @@ def _count(what: str, *, or_none: bool = False) -> Callable[[str, Any], int | No
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Collection) else (value,)
+    )
     if not all(isinstance(one, str) for one in names):
         raise ArgumentError(f"`{name}` is {value!r}; expected names of datasets")
     return names

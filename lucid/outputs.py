@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from lucid.errors import ArgumentError, DatasetError, FileError
+from lucid.errors import ArgumentError, DatasetError, FileError, SizeTypeError
 from lucid.formats.contract import ArraySpec, Sink
 from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
@@ -65,6 +65,14 @@ class Target:
         """The name of an array of means: that of its source, with the size where there are several."""
         base = dataset or "/data"
         return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
+
+
+def check_path(path: object) -> None:
+    """Raise unless it is a path that a file may have."""
+    if not isinstance(path, str | os.PathLike):
+        raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
+    if "\0" in str(os.fspath(path)):
+        raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
 
 
 def is_same_file(one: Path, other: Path) -> bool:

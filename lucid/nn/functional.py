@@ -113,8 +113,7 @@ def pooled(
         raise ShapeError(f"`x` has shape {array.shape}; expected (N, C, H, W) or (C, H, W)")
     plane = array.shape[-2:]
     size = resolve_size(output_size, plane)
-    if nan not in ("propagate", "skip"):
-        raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
+    check_nan(nan)
     workers = 0 if threads is None else check_threads(threads)
 
     result = result_of(name, reduce)
@@ -181,11 +180,21 @@ def check_dimension(wanted: object) -> int:
     return length
 
 
-def check_threads(threads: int) -> int:
+def check_threads(threads: object) -> int:
     """A number of threads, at least 1."""
-    if threads < 1:
-        raise ArgumentError(f"`threads` is {threads}; expected at least 1")
-    return threads
+    try:
+        count = operator.index(threads)  # type: ignore[arg-type]
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ArgumentError(f"`threads` is {threads!r}; expected at least 1")
+    return count
+
+
+def check_nan(nan: object) -> None:
+    """Raise unless it is a rule for NaN."""
+    if not isinstance(nan, str) or nan not in ("propagate", "skip"):
+        raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
 
 
 def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -207,7 +216,7 @@ def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
         return _of_tensor(x)
     try:
         return np.asarray(x)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # ValueError: of nested lists of unequal lengths
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
 
 
