@@ -56,7 +56,7 @@ def find_inputs(names: Iterable[str]) -> Iterator[Found]:
 
 def _inputs_of(name: str) -> Iterator[Found]:
     folder = Path(name)
-    if url_of(folder) is not None or not folder.is_dir() or _is_store(folder):
+    if url_of(folder) is not None or not os.path.isdir(name) or _is_store(folder):  # noqa: PTH112  (it never raises)
         yield Found(name)
         return
     is_empty = True

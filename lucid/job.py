@@ -51,13 +51,22 @@ def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Repo
 
     def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        keywords = inspect.signature(options).parameters.values()
+        keywords = [_readable(one) for one in inspect.signature(options).parameters.values()]
         function.__signature__ = inspect.Signature([*own, *keywords], return_annotation=Report)  # type: ignore[attr-defined]
         lines = [f"    {name}\n        {help_}" for name, help_ in Options.helps().items()]
         function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", "\n".join(lines))
         return function
 
     return with_keywords
+
+
+def _readable(keyword: inspect.Parameter) -> inspect.Parameter:
+    """A keyword with its type alone, as `help` shows it."""
+    annotation = getattr(keyword.annotation, "type", keyword.annotation)  # of an InitVar
+    annotation = (
+        getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
+    )
+    return keyword.replace(annotation=annotation)
 
 
 @takes_options(Options)

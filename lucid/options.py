@@ -274,7 +274,12 @@ class Options:
     size: InitVar[
         Annotated[
             OutputSize | EllipsisType,
-            Option("output", _any, "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`."),
+            Option(
+                "output",
+                _any,
+                "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`; '/2' or '50%' is that share "
+                "of the input's.",
+            ),
         ]
     ] = ...
     sizes: Annotated[

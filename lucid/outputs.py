@@ -155,7 +155,7 @@ def is_folder(output: str) -> bool:
     What has the suffix of a format is an output, as `a.zarr/` is.
     """
     has_suffix = output.rstrip(os.sep).lower().endswith(tuple(s for f in FORMATS for s in f.suffixes))
-    return not has_suffix and (output.endswith(os.sep) or Path(output).is_dir())
+    return not has_suffix and (output.endswith(os.sep) or os.path.isdir(output))  # noqa: PTH112  (it never raises)
 
 
 def stem_of(source: Path) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid.errors import ArgumentError, LucidError, NotFoundError
+from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.registry import NPY, format_of_content, format_of_suffix
 from lucid.formats.stream import STREAM
@@ -103,6 +103,8 @@ def settle(
             on_failure(found.source, _as_output(error, found.source, names, naming))
         except LucidError as error:
             on_failure(found.source, error)
+        except OSError as error:  # from a look at a path, as of a name too long
+            on_failure(found.source, FileError(f"cannot be opened: {error.strerror}"))
     makers = _by_output(tasks)
     kept = []
     for task in tasks:
@@ -212,6 +214,8 @@ def _conflict(task: Task, options: Options, naming: Naming, sources: Mapping[str
                 target.refuse_existing(overwrite=options.overwrite or options.resume)
     except LucidError as error:
         return str(error)
+    except OSError as error:  # from a look at a path, as of a name too long
+        return f"output {error.filename} cannot be written: {error.strerror}"
     return ""
 
 

@@ -88,7 +88,8 @@ def run_batch(request: Request) -> int:
                 _pool_one(task, options, places, outcomes, on_progress)
         _show(outcomes, request, places)
     if outcomes.left_out and not outcomes.reports and not outcomes.failures:
-        outcomes.fail(" ".join(inputs), FormatError("holds no file that can be pooled"))
+        for name in inputs:
+            outcomes.fail(name, FormatError("holds no file that can be pooled"))
     for source, reason in outcomes.failures:
         complain(f"{name_of(source)}: {reason}", FAILED)
     return FAILED if outcomes.failures else 0

@@ -12,7 +12,7 @@ import click
 
 from lucid import __version__
 from lucid.pooling import kernel_name
-from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, complain
+from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, as_output, complain
 from lucid_cli.options import Command, join_sizes, option, work_options
 
 #: Exit status for a mistake in the command line.
@@ -124,7 +124,8 @@ command = click.version_option(__version__, message=f"%(prog)s %(version)s ({ker
 def run(args: list[str]) -> int:
     """Run the command and return its exit status."""
     try:
-        status = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
+        with as_output():
+            status = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
     except click.UsageError as error:
         return complain(f"{error.format_message()} ({NAME} --help lists the options)", USAGE)
     except Stopped as stopped:
@@ -134,10 +135,9 @@ def run(args: list[str]) -> int:
         # End as other filters do, without a word.
         _forget_standard_output()
         return 128 + signal.SIGPIPE
-    except (OutputError, OSError) as error:  # Click writes the help and the version itself
+    except OutputError as error:
         _forget_standard_output()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return complain(f"standard output cannot be written: {reason}", FAILED)
+        return complain(f"standard output cannot be written: {error}", FAILED)
     return int(status or 0)
 
 

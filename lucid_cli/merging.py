@@ -29,7 +29,7 @@ def run_merge(request: Request) -> int:
     outcomes = Outcomes(as_json=request.as_json)
     try:
         with Process() as process, display([(name, nbytes)], request) as progress_of:
-            report = process.call(
+            done = process.call(
                 merge_files,
                 request.inputs,
                 request.output,
@@ -40,7 +40,7 @@ def run_merge(request: Request) -> int:
                 overwrite=options.overwrite,
                 dry_run=options.dry_run,
             )
-            outcomes.add(report)
+            outcomes.add(done)
     except ArgumentError as error:
         raise click.UsageError(in_shell_words(str(error))) from error
     except (LucidError, MemoryError) as error:
@@ -49,8 +49,8 @@ def run_merge(request: Request) -> int:
     if not request.quiet:
         from lucid_cli import render
 
-        render.show([report], render.console(), every=request.verbose)
-        tell_notes([report])
+        render.show(outcomes.reports, render.console(), every=request.verbose)
+        tell_notes(outcomes.reports)
     return 0
 
 

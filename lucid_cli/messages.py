@@ -1,7 +1,7 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -62,9 +62,18 @@ class OutputError(Exception):
 
 def emit(line: str) -> None:
     """One line on standard output."""
-    try:
+    with as_output():
         click.echo(line)
+
+
+@contextmanager
+def as_output() -> Iterator[None]:
+    """What the system refuses as errors of standard output, which Click writes help and version to, too."""
+    try:
+        yield
     except BrokenPipeError as error:
         raise ReaderGoneError from error
     except OSError as error:
+        if error.filename is not None:
+            raise
         raise OutputError(error.strerror) from error
