@@ -199,13 +199,15 @@ def _plans_of(
         target = next((target for target in targets if number in target.sizes), None)
         if target is None:
             continue
+        numbers = options.result(only="numbers")
         provenance: dict[str, Any] = {
             "version": lucid.__version__,
+            "operation": numbers.pop("reduce"),
             "source_shape": list(spec.shape),
             "source_dtype": spec.numbers,
             "layout": options.layout,
             "output_size": list(output_sizes[number]),
-            **options.result(only="numbers"),
+            **numbers,
         }
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]

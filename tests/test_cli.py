@@ -549,6 +549,7 @@ def test_progress_on_a_terminal(tmp_path):
     assert "\r" not in quiet.replace("\r\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss of children is comparable on Linux only")
 @pytest.mark.parametrize("limit", [1, 64])
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from faults import run
 from lucid.run import process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", run.CAMPAIGNS)
 def test_campaign(name, monkeypatch):
     monkeypatch.setattr(process, "HANG_SECONDS", process.HANG_SECONDS)  # a campaign shortens it

@@ -121,6 +121,7 @@ def test_chunks_that_are_no_streams():
             inflate(np.frombuffer(raw, np.uint8), 64)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("decoder")
 def test_a_bomb_is_not_unpacked():
     bomb = np.frombuffer(zlib.compress(bytes(1 << 28)), np.uint8)

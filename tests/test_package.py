@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid.pooling import kernel_name
 
 HEAVY = ("h5py", "click", "rich", "numpy.testing", "hdf5plugin", "torch", "dask", "zarr")
 
@@ -32,7 +33,7 @@ def test_the_package_is_the_command():
     done = subprocess.run(
         [sys.executable, "-m", "lucid_cli", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith(f"lucid-pool {lucid.__version__} (")
+    assert done.stdout == f"lucid-pool {lucid.__version__} ({kernel_name()} kernel)\n"
 
 
 def test_public_names_exist():

@@ -149,6 +149,7 @@ def test_an_interrupt_ends_the_worker_too(folder):
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
 def test_a_chunk_that_grows_beyond_memory(folder, monkeypatch):
     zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")

@@ -296,6 +296,7 @@ def test_spans_are_whole_chunks(shape, chunks, output_chunks, steps):
     assert box_steps(spec, 2, output_chunks, 4000, is_flat=False) == steps
 
 
+@pytest.mark.slow
 def test_killed_and_continued(tmp_path):
     shape = (3000, 1, 512, 512)
     with (tmp_path / "big.npy").open("wb") as file:

@@ -213,6 +213,7 @@ def test_what_cannot_be_done(client, tmp_path):
         pool_on(client, f"memory://{tmp_path.name}/x.zarr", size=1)
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_a_cluster_of_its_own(self, command, source, tmp_path):
         assert command("x.h5", "-s", "3", "-o", "one.h5").returncode == 0

@@ -15,6 +15,7 @@ rows, from top to bottom: the band of column sums is carried from read to read.
 
 import operator
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 from lucid.errors import MemoryLimitError
@@ -23,11 +24,13 @@ from lucid.pooling.windows import Axis, Grid, Span
 
 #: Bytes of input that a block aims at: with its results it stays in a level-2 cache of 1 MiB between reading
 #: and pooling (benchmarks/decisions.md).
-BLOCK_BYTES = 768 << 10
+BLOCK_BYTES = 1 << 20
 #: Bytes of input that a block of whole compressed chunks aims at: they are decoded to other memory in any case.
 CHUNKED_BYTES = 4 << 20
 #: Bytes of a band for each column, and of totals for each window: sum, error and count, also scaled, twice.
 BAND_BYTES = 96
+#: Boxes of inner axes that are made once, and not for each place along the axes before them.
+MOST_BOXES = 1 << 12
 #: Bytes that should lie together in the file where a block is cut across columns.
 RUN_BYTES = 64 << 10
 
@@ -198,15 +201,18 @@ def _cuts(span: Span, step: int) -> Iterator[Span]:
 def _boxes(steps: list[tuple[int, int, int]]) -> Iterator[tuple[Span, ...]]:
     """All boxes of a grid (length, step, cells of the first step that lie before), last axis fastest.
 
-    `product` would store every span.
+    `product` would store every span; here only those of inner axes are, where they are few.
     """
     if not steps:
         yield ()
         return
     (length, step, before), others = steps[0], steps[1:]
+    few = prod(-(-n // s) + 1 for n, s, _ in others) <= MOST_BOXES
+    inner = list(_boxes(others)) if few else None
     for start in range(-before, length, step):
-        for box in _boxes(others):
-            yield ((max(0, start), min(start + step, length)), *box)
+        span = max(0, start), min(start + step, length)
+        for box in inner if inner is not None else _boxes(others):
+            yield (span, *box)
 
 
 def _longest_span(axis: Axis, windows: int) -> int:

@@ -188,21 +188,28 @@ def claim(descriptor: int, size: int) -> None:
 
 def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
+    base, length, outer = _first_run(shape, region)
+    if not outer:
+        yield base, length
+    elif length:
+        for offsets in product(*outer):
+            yield base + sum(offsets), length
+
+
+def _first_run(shape: tuple[int, ...], region: Region) -> tuple[int, int, list[range]]:
+    """The first run of a region, and by how much further ones lie behind it."""
     base, length, step = 0, 1, 1
     outer: list[range] = []
     goes_on = True  # the run takes in whole axes, and the first that is not
     for own, whole in zip(reversed(region), reversed(shape), strict=True):
         count = own.stop - own.start
-        if count == 0:
-            return
         base += own.start * step
         if goes_on:
             length, goes_on = length * count, count == whole
         else:
             outer.append(range(0, count * step, step))
         step *= whole
-    for offsets in product(*reversed(outer)):
-        yield base + sum(offsets), length
+    return base, length, outer[::-1]
 
 
 def read_region(
