@@ -47,10 +47,11 @@ def find_inputs(names: Iterable[str]) -> Iterator[Found]:
     seen: set[str] = set()
     for name in names:
         for found in _inputs_of(name):
-            real = found.source if is_stream(found.source) else os.path.realpath(found.source)
-            if real in seen:
+            # Links are inputs of their own, with outputs of their own.
+            path = found.source if is_stream(found.source) else os.path.abspath(found.source)  # noqa: PTH100
+            if path in seen:
                 continue
-            seen.add(real)
+            seen.add(path)
             yield found
 
 

@@ -13,7 +13,7 @@ from lucid.formats.registry import NPY, format_of_content, format_of_suffix
 from lucid.formats.stream import STREAM
 from lucid.inputs import Found, find_inputs, is_stream
 from lucid.options import Options
-from lucid.outputs import PARENT, STEM, Target, is_folder, stem_of, suffix_of, targets_of
+from lucid.outputs import PARENT, SIZE, STEM, Target, is_folder, stem_of, suffix_of, targets_of
 
 #: Hears of an input that fails, and why.
 OnFailure = Callable[[str, LucidError], None]
@@ -66,15 +66,16 @@ class Naming(NamedTuple):
         """Whether every input would be written to one output."""
         return self.output is not None and not (STEM in self.output or PARENT in self.output)
 
-    def remedy(self, target: Path, one: Path, other: Path) -> str:
-        """What keeps two inputs from having one output."""
+    def remedy(self, target: Target, one: Path, other: Path, *, count: int) -> str:
+        """What keeps two inputs from having one output, where each has so many of them."""
         alone = "pool one of them alone, with another -o"
         field = STEM if stem_of(one) != stem_of(other) else PARENT if one.parent != other.parent else None
         if field is None:
             return alone
         if self.output is not None:
             return alone if field in self.output else f"put {field} in its name"
-        return f"say -o '{(self.folder or Path()) / PARENT / STEM}{suffix_of(target)}'"
+        name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
+        return f"say -o '{name}{suffix_of(target.path)}'"
 
 
 def settle(
@@ -169,7 +170,7 @@ def _with_clashes(tasks: Sequence[Task], naming: Naming) -> Iterator[Task]:
             if not others:
                 continue
             other = others[0].source
-            remedy = naming.remedy(target.path, task.path, others[0].path)
+            remedy = naming.remedy(target, task.path, others[0].path, count=len(task.targets))
             if naming.is_one_name:
                 raise ArgumentError(
                     f"{task.source} and {other} would both be written to {target.path}; {remedy}"

@@ -254,6 +254,18 @@ def test_what_a_run_writes_is_no_input_of_it(command, folder):
     assert not list(folder.rglob("*_small_small.h5"))
 
 
+def test_an_input_is_pooled_once_and_a_link_is_another(command, folder):
+    (folder / "f" / "link.npy").symlink_to("b.npy")
+    (folder / "f" / "gone.npy").symlink_to("nothing")
+    (folder / "f" / "again").symlink_to("sub")
+    done = command("f", "f/sub/a.npy", "./f/b.npy", "-s", "2", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    pooled = [line["source"] for line in lines if not line.get("skipped")]
+    assert pooled == ["f/b.npy", "f/c.h5", "f/link.npy", "f/sub/a.npy"]
+    assert {"f/again", "f/gone.npy"} <= {line["source"] for line in lines if line.get("skipped")}
+
+
 def test_folders_with_nothing_to_pool(command, tmp_path):
     (tmp_path / "empty").mkdir()
     done = command("empty", "-s", "2")
