@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
 ROOT = Path(__file__).parent
@@ -42,6 +42,7 @@ class ShellParser(CodeBlockParser):
 
 def setup(namespace):
     """Give every document an empty folder with the sample data in it."""
+    import importlib.util
     import os
     import shutil
     import tempfile
@@ -50,6 +51,7 @@ def setup(namespace):
     ignored = shutil.ignore_patterns("*.pooled.*")
     shutil.copytree(ROOT / "sample_data", folder / "sample_data", ignore=ignored)
     namespace["folder"] = folder
+    namespace["lacks"] = lambda package: importlib.util.find_spec(package) is None
     # Under a name that no example takes for its own: `teardown` removes what it says.
     namespace["__folder_of_examples__"] = folder
     namespace["before"] = Path.cwd()
@@ -67,7 +69,7 @@ def teardown(namespace):
 
 pytest_collect_file = (
     Sybil(
-        parsers=[PythonCodeBlockParser(doctest_optionflags=NUMBER), ShellParser()],
+        parsers=[PythonCodeBlockParser(doctest_optionflags=NUMBER), ShellParser(), SkipParser()],
         patterns=["README.md", "docs/*.md"],
         setup=setup,
         teardown=teardown,

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +22,8 @@ EXIT_STATUS = (
 
 def context() -> click.Context:
     """As the command would be called, at a fixed width."""
-    return click.Context(command, info_name=NAME, terminal_width=100, max_content_width=100)
+    settings: dict[str, Any] = command.context_settings
+    return click.Context(command, info_name=NAME, terminal_width=100, **settings)
 
 
 def command_page() -> str:
@@ -35,7 +37,7 @@ def command_page() -> str:
 def man_page() -> str:
     """`docs/lucid-pool.1`: the same for `man`."""
     with context() as made:
-        options = [p.get_help_record(made) for p in command.params if isinstance(p, click.Option)]
+        options = [p.get_help_record(made) for p in command.get_params(made) if isinstance(p, click.Option)]
     summary = str(command.help).split("\n")[0]
     lines = [
         f'.TH LUCID-POOL 1 "" "{NAME} {lucid.__version__}" "User Commands"',
@@ -51,6 +53,9 @@ def man_page() -> str:
     lines.append(".SH OPTIONS")
     for record in filter(None, options):
         lines += [".TP", f"\\fB{_roff(record[0])}\\fR", _roff(record[1])]
+    lines.append(".SH EXAMPLES")
+    for example in command.examples:
+        lines += [".PP", _roff(example)]
     lines.append(".SH EXIT STATUS")
     for status, meaning in EXIT_STATUS:
         lines += [".TP", status, _roff(meaning)]

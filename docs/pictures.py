@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 import lucid
+from lucid.options import Options
 from lucid_cli.preview import show_preview
 from lucid_cli.render import show
 
@@ -27,7 +28,8 @@ def main() -> None:
         show([named], summary)
         summary.save_svg(str(HERE / "summary.svg"), title="lucid-pool")
         preview.print("$ lucid-pool digits.h5 --size 4 --size 1 --preview", style="dim")
-        show_preview(report, preview, "NCHW", [(4, 4), (1, 1)], "propagate")
+        options = Options(sizes=[(4, 4), (1, 1)])
+        show_preview(report, preview, options, lambda function, *args, **_: function(*args))
         preview.save_svg(str(HERE / "preview.svg"), title="lucid-pool --preview")
 
 

@@ -1,13 +1,14 @@
 """`Tensor` is `numpy.ndarray` itself; these make one, in float32 unless told otherwise."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import SizeTypeError
+from lucid.errors import ArgumentError, LucidError, SizeTypeError
 
 Tensor = np.ndarray
 
@@ -20,19 +21,22 @@ def ones(*shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.
     >>> ones((1, 2)).shape
     (1, 2)
     """
-    return np.ones(_shape(shape), dtype)
+    with _refusals():
+        return np.ones(_shape(shape), dtype)
 
 
 def zeros(*shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """An array of zeros; the shape as one tuple or as several integers."""
-    return np.zeros(_shape(shape), dtype)
+    with _refusals():
+        return np.zeros(_shape(shape), dtype)
 
 
 def full(
     shape: int | Sequence[int], fill_value: float, *, dtype: npt.DTypeLike = np.float32
 ) -> npt.NDArray[Any]:
     """An array of one value."""
-    return np.full(shape, fill_value, dtype)
+    with _refusals():
+        return np.full(_shape((shape,)), fill_value, dtype)
 
 
 def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -42,12 +46,28 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    return np.array(data, dtype)
+    with _refusals():
+        return np.array(data, dtype)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What NumPy refuses as a lucid error."""
+    try:
+        yield
+    except LucidError:
+        raise
+    except (TypeError, SyntaxError) as error:
+        raise SizeTypeError(str(error)) from error
+    except (ValueError, OverflowError) as error:
+        raise ArgumentError(str(error)) from error
 
 
 def _shape(given: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
     lengths: Any = given[0] if len(given) == 1 and hasattr(given[0], "__len__") else given
     try:
+        if not isinstance(lengths, tuple | list | np.ndarray):
+            raise TypeError
         return tuple(operator.index(length) for length in lengths)
     except TypeError:
         raise SizeTypeError(f"shape is {given}; expected integers, or one tuple of them") from None

@@ -84,7 +84,7 @@ def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -
 
 def _overflow(pooled: Pooled, count: int) -> str:
     what = f"{count} finite result{'s' * (count > 1)} of {pooled.source.name or 'the array'}"
-    return f"{what} exceed {pooled.numbers} and became infinite; --dtype float32 or float64 holds more"
+    return f"{what} exceed {pooled.numbers} and became infinite; `dtype` float32 or float64 holds more"
 
 
 def _read(source: Source, spec: ArraySpec, region: Region, buffer: Array) -> Array:

@@ -1,24 +1,27 @@
 """`pool_file`: one input, a file or a stream, to its outputs."""
 
 import inspect
+import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError
+from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError
 from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
+from lucid.inputs import EARLIER, is_pipe
 from lucid.job_plan import JobPlan, plan
+from lucid.mistakes import probable_mistakes
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, targets_of
+from lucid.outputs import FilePath, Target, check_path, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
 from lucid.run.blocking import share_blocks
 from lucid.run.executor import Executor, Here
@@ -48,13 +51,22 @@ def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Repo
 
     def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        keywords = inspect.signature(options).parameters.values()
+        keywords = [_readable(one) for one in inspect.signature(options).parameters.values()]
         function.__signature__ = inspect.Signature([*own, *keywords], return_annotation=Report)  # type: ignore[attr-defined]
         lines = [f"    {name}\n        {help_}" for name, help_ in Options.helps().items()]
         function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", "\n".join(lines))
         return function
 
     return with_keywords
+
+
+def _readable(keyword: inspect.Parameter) -> inspect.Parameter:
+    """A keyword with its type alone, as `help` shows it."""
+    annotation = getattr(keyword.annotation, "type", keyword.annotation)  # of an InitVar
+    annotation = (
+        getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
+    )
+    return keyword.replace(annotation=annotation)
 
 
 @takes_options(Options)
@@ -93,37 +105,81 @@ def pool_file(
         One of `lucid.errors`; its text is one line that says what is wrong. No output is left.
 
     """
-    checked = Options(**options)
+    checked = options_of(options)
+    _check_arguments(source, target, on_progress, executor)
     with named(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
         return pool(source, target, checked, on_progress=on_progress, executor=executor)
 
 
+def options_of(keywords: Mapping[str, Any]) -> Options:
+    """Options of keywords; one that there is not is a lucid error, too."""
+    known = Options.helps()
+    for name in keywords:
+        if name not in known:
+            from difflib import get_close_matches  # seldom needed, and slow to load
+
+            close = get_close_matches(name, known, 1)
+            raise SizeTypeError(f"`{name}` is no option" + (f"; did you mean `{close[0]}`?" if close else ""))
+    return Options(**keywords)
+
+
+def _check_arguments(source: object, target: object, on_progress: object, executor: object) -> None:
+    """Raise for arguments of other types than `pool_file` takes."""
+    is_path = isinstance(source, str | os.PathLike)
+    expected = (
+        ("source", source, "a path or a binary stream", is_path or hasattr(source, "read")),
+        (
+            "target",
+            target,
+            "a path or a binary stream",
+            isinstance(target, str | os.PathLike | None) or hasattr(target, "write"),
+        ),
+        ("on_progress", on_progress, "a function", on_progress is None or callable(on_progress)),
+        ("executor", executor, "an object with `run`", executor is None or hasattr(executor, "run")),
+    )
+    for name, value, wanted, is_right in expected:
+        if not is_right or isinstance(value, io.TextIOBase):
+            raise SizeTypeError(f"`{name}` is {value!r:.80}; expected {wanted}")
+    for path in (source, target):
+        if isinstance(path, str | os.PathLike):
+            check_path(path)
+
+
 def pool(
     source: FilePath | BinaryIO | Stream,
-    target: FilePath | BinaryIO | None,
+    target: FilePath | BinaryIO | tuple[Target, ...] | None,
     options: Options,
     *,
     on_progress: OnProgress | None = None,
     executor: Executor | None = None,
-    has_prepared: bool = False,
+    is_found: bool = False,
 ) -> Report:
     """The same with options that are checked already; errors do not name the source.
 
-    `has_prepared` says that the caller has seen to the folder of the output: that it is there, and that
-    nothing is in it which killed runs left. A batch does so once for all its inputs.
+    Outputs that are settled are given as `target`: the caller has seen to their folders, that they are there,
+    and that nothing is in them which killed runs left. A batch does so once for all its inputs. `is_found` says that
+    the source was found in a folder, where what this software made is passed over.
     """
     begun = time.perf_counter()
+    if not options.sizes:
+        raise ArgumentError("`size` is missing; expected the output grid")
+    if isinstance(source, str | os.PathLike) and is_pipe(source):
+        with open(source, "rb") as pipe:
+            report = pool(pipe, target, options, on_progress=on_progress, executor=executor)
+        return replace(report, source=Path(source))
     if isinstance(source, str | os.PathLike):
         job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress))
     else:
         job = _Job(STREAM, target, options, executor, Watch(STREAM, on_progress))
-    is_file = job.path != STREAM and isinstance(target, str | os.PathLike | None)
+    if job.path == STREAM and target is None:
+        raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
+    is_file = job.path != STREAM and isinstance(target, str | os.PathLike | tuple | None)
     if not is_file and (options.resume or options.slice is not None or executor is not None):
         name = "resume" if options.resume else "slice" if options.slice is not None else "executor"
         raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
     try:
         if isinstance(source, str | os.PathLike):
-            job.pool_file(has_prepared=has_prepared)
+            job.pool_file(is_found=is_found)
         else:
             job.pool_stream(source if isinstance(source, Stream) else Stream(source))
     except (LucidError, BrokenPipeError):
@@ -133,7 +189,7 @@ def pool(
     seconds = job.watch.seconds
     return Report(
         source=job.path,
-        targets=tuple(dict.fromkeys(d.target for d in job.reports)),
+        targets=tuple(target.path for target in job.targets),
         datasets=tuple(job.reports),
         read_seconds=seconds.read,
         pool_seconds=seconds.pool,
@@ -154,31 +210,30 @@ class _Job:
     def __init__(
         self,
         path: Path,
-        output: FilePath | BinaryIO | None,
+        output: FilePath | BinaryIO | tuple[Target, ...] | None,
         options: Options,
         executor: Executor | None,
         watch: Watch,
     ) -> None:
         self.path, self._output, self._options = path, output, options
         self._executor, self.watch = executor, watch
+        self.targets: tuple[Target, ...] = ()
         self.reports: list[DatasetReport] = []
         self.is_skipped = False
 
-    def pool_file(self, *, has_prepared: bool) -> None:
+    def pool_file(self, *, is_found: bool) -> None:
         """Pool a file that can be read anywhere."""
         options = self._options
         format_ = format_of_content(self.path)
-        targets = targets_of(self.path, format_, self._output, options)
-        for target in targets:
-            target.refuse_input(self.path)
-            if not (options.dry_run and has_prepared and not target.path.parent.exists()):
-                target.refuse_existing(overwrite=options.overwrite or options.resume)
-        if not (has_prepared or options.dry_run):
-            for folder in {target.path.resolve().parent for target in targets}:
-                remove_stale(folder)
+        targets = self._settle(format_)
         with format_.open(self.path, options) as source:
+            if is_found and any(text for _, text in source.provenances()):
+                self.is_skipped, self.targets = True, ()
+                self.watch.notes.append(EARLIER)
+                return
             job = plan(source, options, targets)
             self.watch.notes += source.notes
+            self.watch.notes += probable_mistakes(job, source)
             if options.dry_run:
                 self._refuse(job, source)
             missing = _missing(job) if options.resume and not options.overwrite else targets
@@ -232,13 +287,14 @@ class _Job:
 
     def _pool_next(self, stream: Stream, source: NpyStreamSource) -> None:
         """Pool one array of a stream as it comes, or from a spool if that cannot be."""
-        targets = self._stream_targets(NPY)
+        targets = self._settle(NPY)
 
         def check_end() -> None:
             if targets[0].stream is None and stream.peek(1):
-                raise FormatError("holds several arrays; write them to standard output, -o -")
+                raise FormatError("holds several arrays; only a stream takes them, such as standard output")
 
         job = plan(source, self._options, targets)
+        self.watch.notes += probable_mistakes(job, source)
         blocks = [array.blocks for array in job.every()]
         streams = share_blocks(blocks) and all(one.is_sequential for one in blocks) and blocks[0].workers > 1
         if self._options.dry_run:
@@ -262,7 +318,7 @@ class _Job:
             fill(spool)
             spool.file.flush()
             format_ = format_of_content(spool.path)
-            targets = self._stream_targets(format_)
+            targets = self._settle(format_)
             with format_.open(spool.path, self._options) as source:
                 spool.forget()
                 job = plan(source, self._options, targets)
@@ -273,12 +329,25 @@ class _Job:
         finally:
             spool.close()
 
-    def _stream_targets(self, format_: Format) -> tuple[Target, ...]:
-        """Where each size goes, each of them free to be written."""
-        targets = targets_of(STREAM, format_, self._output, self._options)
-        for target in targets:
-            target.refuse_existing(overwrite=self._options.overwrite)
-        return targets
+    def _settle(self, format_: Format) -> tuple[Target, ...]:
+        """The outputs, each of them free to be written; a dry run only says which are not."""
+        options = self._options
+        if isinstance(self._output, tuple):
+            self.targets = self._output
+            return self.targets
+        self.targets = targets_of(self.path, format_, self._output, options)
+        for target in self.targets:
+            try:
+                target.refuse_input(self.path)
+                target.refuse_existing(overwrite=options.overwrite or options.resume)
+            except LucidError as error:
+                if not options.dry_run:
+                    raise
+                self.watch.notes.append(f"the run would fail: {error}")
+        if not options.dry_run:
+            for folder in {t.path.resolve().parent for t in self.targets if t.stream is None}:
+                remove_stale(folder)
+        return self.targets
 
 
 def _missing(job: JobPlan) -> tuple[Target, ...]:
@@ -299,7 +368,7 @@ def _missing(job: JobPlan) -> tuple[Target, ...]:
             stored(target, job.of(target))
         except FormatError as error:
             raise ExistsError(
-                f"output {error}: it is not this run's; -f (overwrite=True) replaces it"
+                f"output {error}: it is not this run's; `overwrite=True` replaces it"
             ) from error
     return tuple(missing)
 

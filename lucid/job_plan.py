@@ -19,7 +19,7 @@ from lucid.formats.registry import resolved
 from lucid.formats.result import fill_of, result_for
 from lucid.missing import parse_missing
 from lucid.nn.functional import adaptive_avg_pool2d, resolve_size
-from lucid.options import Options, slice_name
+from lucid.options import Options, Size, length_of, slice_name
 from lucid.outputs import Target
 from lucid.pooling.dtypes import FLOATS, result_of, storage
 from lucid.pooling.means import Columns, Pooling, Total, columns
@@ -146,8 +146,6 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """The arrays that are pooled, not yet planned."""
-    if not options.sizes:
-        raise ArgumentError("`size` is missing; expected the output grid")
     specs = list(source.choose(len(options.layout), options.datasets, options.height_axis, options.names))
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
@@ -191,7 +189,7 @@ def _plans_of(
     """An array, or a box of it, pooled to every size."""
     (h, is_swapped), plane = plane_in(spec, options)
     sizes = [size[::-1] if is_swapped else size for size in options.pairs]
-    output_sizes = [resolve_size(size, plane) for size in sizes]
+    output_sizes = [output_size(size, plane) for size in sizes]
     rule = rule_of(spec, options, targets)
     if spec.meaning is not None and options.reduce == "sum":
         for size in output_sizes:
@@ -250,6 +248,11 @@ def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]
         plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
     h = plane.height_axis
     return plane, (spec.shape[h], spec.shape[h + 1])
+
+
+def output_size(size: Size, plane: tuple[int, int]) -> tuple[int, int]:
+    """The output's rows and columns for a plane of the input."""
+    return resolve_size((length_of(size[0], plane[0]), length_of(size[1], plane[1])), plane)
 
 
 def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:

@@ -10,7 +10,7 @@ work is done; all others make a difference to the bytes of the result.
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields
 from types import EllipsisType, MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -20,9 +20,10 @@ from lucid.dims import parse_dims
 from lucid.errors import ArgumentError, SizeTypeError
 from lucid.missing import check_min_valid, parse_missing, texts_of
 
-Dimension: TypeAlias = int | None
+#: A length, a share of the input's ("/2", "50%"), or None for the input's own.
+Dimension: TypeAlias = int | str | None
 OutputSize: TypeAlias = Dimension | Sequence[Dimension]
-#: A size as rows and columns, None for those that are kept.
+#: A size as rows and columns.
 Size: TypeAlias = tuple[Dimension, Dimension]
 #: Samples of the first axis; a field is called `slice` below.
 Samples: TypeAlias = slice
@@ -31,6 +32,9 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 DEFAULT_MAX_MEMORY = 256 << 20
 WORK = "work"
 
+#: A dimension in the shell.
+DIMENSION = r"(\d+|keep|/\d+|\d+(\.\d+)?%)"
+_SHARE = re.compile(r"/0*[1-9]\d*|(?=[\d.]*[1-9])\d+(\.\d+)?%", re.ASCII)
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _BINARY_UNITS = {f"{unit}i": 1024**n for n, unit in enumerate("KMGT", 1)}
 
@@ -93,7 +97,7 @@ class _one_of:  # noqa: N801  (it stands where functions do)
         self.choices = tuple(value for value in values if value is not None)
 
     def __call__(self, name: str, value: Any) -> Any:
-        if value not in self._values:
+        if not isinstance(value, str | None) or value not in self._values:
             quoted = [repr(choice) for choice in self.choices]
             listed = f"one of {', '.join(self.choices)}" if len(quoted) > 2 else " or ".join(quoted)
             raise ArgumentError(f"`{name}` is {value!r}; expected {listed}")
@@ -116,7 +120,9 @@ def _count(what: str, *, or_none: bool = False) -> Callable[[str, Any], int | No
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Collection) else (value,)
+    )
     if not all(isinstance(one, str) for one in names):
         raise ArgumentError(f"`{name}` is {value!r}; expected names of datasets")
     return names
@@ -130,7 +136,7 @@ def _layout(name: str, value: Any) -> str:
         or not (letters.isascii() and letters.isalpha())
     ):
         raise ArgumentError(
-            f"`{name}` is {value!r}; expected different letters with HW in them, such as NCHW"
+            f"`{name}` is {value!r}; expected different letters with HW or YX in them, such as NCHW"
         )
     return letters
 
@@ -182,7 +188,7 @@ def _slice(name: str, value: Any) -> slice | None:
 
 
 def pair_of(size: Any) -> Size:
-    """A size as rows and columns; one number is both."""
+    """A size as rows and columns; one dimension is both."""
     both = size if isinstance(size, tuple | list) else (size, size)
     if len(both) != 2:
         raise ArgumentError(f"`size` is {size!r}; expected one or two dimensions")
@@ -190,34 +196,56 @@ def pair_of(size: Any) -> Size:
     return rows, cols
 
 
-def _dimension(length: object) -> int:
+def _dimension(length: object) -> int | str:
+    expected = "an integer of at least 1, None, or a share such as '/2' or '50%'"
+    if isinstance(length, str):
+        if _SHARE.fullmatch(length) is None:
+            raise ArgumentError(f"`size` holds {length!r}; expected {expected}")
+        return length
     try:
         number = operator.index(None if isinstance(length, bool) else length)  # type: ignore[arg-type]
     except TypeError:
-        raise SizeTypeError(f"`size` holds {length!r}; expected an integer of at least 1, or None") from None
+        raise SizeTypeError(f"`size` holds {length!r}; expected {expected}") from None
     if number < 1:
-        raise ArgumentError(f"`size` holds {number}; expected an integer of at least 1, or None")
+        raise ArgumentError(f"`size` holds {number}; expected {expected}")
     return number
 
 
-def parse_size(text: str) -> Size:
-    """`4`, `4x5`, `4,5` or `4 5`; `keep` for a dimension keeps its length.
+def length_of(dimension: Dimension, length: int) -> int:
+    """The length of a pooled axis; of a share, what is left after division is dropped, but one cell stays.
 
-    >>> parse_size("4xkeep")
-    (4, None)
+    >>> length_of("/2", 7), length_of("50%", 7), length_of("/9", 4), length_of(None, 5)
+    (3, 3, 1, 5)
+    """
+    if dimension is None:
+        return length
+    if isinstance(dimension, int):
+        return dimension
+    if dimension.startswith("/"):
+        return max(1, length // int(dimension[1:]))
+    whole, _, decimals = dimension[:-1].partition(".")
+    return max(1, length * int(whole + decimals) // int(10 ** (2 + len(decimals))))
+
+
+def parse_size(text: str) -> Size:
+    """`4`, `4x5`, `4,5` or `4 5`; `keep` keeps a dimension, `/2` and `50%` are shares of the input's.
+
+    >>> parse_size("4xkeep"), parse_size("/2")
+    ((4, None), ('/2', '/2'))
     """
     words = re.split(r"[x,\s]", text.strip().lower())
-    if len(words) > 2 or not all(re.fullmatch(r"\d+|keep", word, re.ASCII) for word in words):
-        raise ArgumentError(f"{text!r} is no size; expected one such as 4, 4x5 or keepx1")
-    if any(word.isdigit() and int(word) < 1 for word in words):
+    if len(words) > 2 or not all(re.fullmatch(DIMENSION, word, re.ASCII) for word in words):
+        raise ArgumentError(f"{text!r} is no size; expected one such as 4, 4x5, keepx1, /2 or 50%")
+    if not all(re.search(r"[1-9]|keep", word) for word in words):
         raise ArgumentError(f"{text!r} holds a dimension below 1")
-    rows, cols = (None if word == "keep" else int(word) for word in (words * 2)[:2])
-    return (rows, cols) if len(words) == 2 else (rows, rows)
+    rows, cols = (None if w == "keep" else int(w) if w.isdigit() else w for w in (words * 2)[:2])
+    return rows, cols
 
 
 def size_name(size: Size) -> str:
-    """A size as it stands in names: 4x5, keepx1."""
-    return "x".join("keep" if n is None else str(n) for n in size)
+    """A size as it stands in names: 4x5, keepx1; of shares by2xby2, 50pctx50pct."""
+    names = ("keep" if n is None else str(n).replace("/", "by").replace("%", "pct") for n in size)
+    return "x".join(names)
 
 
 def parse_slice(text: str) -> slice:
@@ -269,7 +297,12 @@ class Options:
     size: InitVar[
         Annotated[
             OutputSize | EllipsisType,
-            Option("output", _any, "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`."),
+            Option(
+                "output",
+                _any,
+                "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`; '/2' or '50%' is that share "
+                "of the input's.",
+            ),
         ]
     ] = ...
     sizes: Annotated[
@@ -277,7 +310,8 @@ class Options:
         Option(
             "output",
             _sizes,
-            "Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension. Several are done in one pass.",
+            "Output grid: 4, 4 5, 4x5 or 4,5; `keep` keeps a dimension, /2 or 50% is that share of it. Several are "
+            "done in one pass.",
             Shell("-s", "--size", metavar="H [W]", parse=parse_size, default="required", is_repeatable=True),
         ),
     ] = ()
@@ -509,9 +543,17 @@ def flags_of(name: str) -> tuple[str, ...]:
 def in_shell_words(text: str) -> str:
     """A message with the names of options as the shell has them.
 
-    >>> in_shell_words("needs `max_memory` of at least 9")
-    'needs --max-memory of at least 9'
+    >>> in_shell_words("needs `max_memory` of 9; `overwrite=True` replaces it, or `layout='NHWC'`")
+    'needs --max-memory of 9; -f replaces it, or --layout NHWC'
     """
-    text = text.replace("-f (overwrite=True)", "-f")
-    names = {name: flags_of(name)[-1] for name in declared()} | {"size": "--size"}
-    return re.sub(r"`(\w+)`", lambda match: names.get(match[1], match[0]), text)
+    names = {name: flags_of(name) for name in declared()} | {"size": ("--size",), "target": ("-o",)}
+
+    def in_shell(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in names:
+            return match[0]
+        if value == "True":
+            return names[name][0]
+        return names[name][-1] if value is None else f"{names[name][-1]} {value.strip(chr(39))}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)

@@ -1,19 +1,22 @@
 """What comes out: which arrays are pooled, and which file or stream, and in it which name, takes each."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from lucid.errors import ArgumentError, FileError
+from lucid.errors import ArgumentError, FileError, SizeTypeError
 from lucid.formats.contract import Sink
-from lucid.formats.registry import ARCHIVE, NPY, Format, format_of_suffix, url_of
+from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.options import Options, Size, size_name, slice_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
 SIZE, STEM, SLICE, PARENT = "{size}", "{stem}", "{slice}", "{parent}"
+#: What default names have in them, and folders as inputs are searched without.
+MARK = ".pooled"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Target:
             else self.path.exists() and is_same_file(source, self.path)
         )
         if is_same:
-            raise FileError(f"output {self.path} is an input, which is never changed; name another with -o")
+            raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
         if (
             source.is_dir() and source.resolve() in self.path.resolve().parents
         ) or source in self.path.parents:
@@ -60,6 +63,14 @@ class Target:
         return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
 
 
+def check_path(path: object) -> None:
+    """Raise unless it is a path that a file may have."""
+    if not isinstance(path, str | os.PathLike):
+        raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
+    if "\0" in str(os.fspath(path)):
+        raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
+
+
 def is_same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file."""
     try:
@@ -69,40 +80,78 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 
 def targets_of(
-    source: Path, source_format: Format, output: FilePath | BinaryIO | None, options: Options
+    source: Path,
+    source_format: Format,
+    output: FilePath | BinaryIO | None,
+    options: Options,
+    folder: Path | None = None,
 ) -> tuple[Target, ...]:
     """The outputs of a source; `{stem}`, `{parent}`, `{size}` and `{slice}` in `output` are filled in.
+
+    Without `output` they have default names, in the folder of the source or in this one; `output` may be a folder.
 
     Raises
     ------
     ArgumentError
-        The suffix names no format, or several sizes would go to a file that holds one array.
+        The suffix names no format, several sizes would go to a file that holds one array, or something
+        else is to be filled in.
 
     """
-    sizes, every = options.pairs, tuple(range(len(options.pairs)))
+    every = tuple(range(len(options.pairs)))
     if not isinstance(output, str | os.PathLike | None):
         return (Target(STREAM, NPY, every, output),)
+    if output is not None and is_folder(os.fspath(output)):
+        folder, output = Path(output), None
+    if output is None:
+        suffix = suffix_of(source) or source_format.suffixes[0]
+        stems = _filled(_default_stem(source_format, options), source, options)
+        names = [os.path.join(folder or source.parent, stem + suffix) for stem in stems]
+    else:
+        names = _filled(os.fspath(output), source, options)
     # A default name keeps the source's suffix, which need not name the format it has.
-    text = default_output(source, source_format, options) if output is None else os.fspath(output)
-    text = text.replace(PARENT, str(source.parent)).replace(STEM, stem_of(source))
-    if options.slice is not None:
-        text = text.replace(SLICE, slice_name(options.slice))
-    keeps = output is None or (source.suffix != "" and Path(text).suffix == source.suffix)
-    format_ = source_format if keeps else format_of_suffix(Path(text))
-    if SIZE in text:
-        names = [text.replace(SIZE, size_name(size)) for size in sizes]
+    keeps = output is None or (source.suffix != "" and Path(names[0]).suffix == source.suffix)
+    format_ = source_format if keeps else format_of_suffix(Path(names[0]))
+    if len(names) > 1:
         return tuple(Target(Path(name), format_, (i,)) for i, name in enumerate(names))
-    if len(sizes) > 1 and not format_.holds_many:
-        raise ArgumentError(f"output {text} holds one array; put {SIZE} in its name for {len(sizes)} sizes")
-    return (Target(Path(text), format_, every),)
+    if len(every) > 1 and not format_.holds_many:
+        raise ArgumentError(
+            f"output {names[0]} holds one array; put {SIZE} in its name for {len(every)} sizes"
+        )
+    return (Target(Path(names[0]), format_, every),)
 
 
-def default_output(source: Path, format_: Format, options: Options, folder: Path | None = None) -> str:
-    """`NAME.pooled.EXT` beside the source or in a folder; one for each size where a file holds one array."""
-    suffix = suffix_of(source) or format_.suffixes[0]
+def _filled(text: str, source: Path, options: Options) -> list[str]:
+    """The names that a template stands for: one for each size if it says `{size}`."""
+    fields = {STEM: stem_of(source), PARENT: str(source.parent)}
+    if options.slice is not None:
+        fields[SLICE] = slice_name(options.slice)
+
+    def field(match: re.Match[str]) -> str:
+        if match[0] not in fields:
+            known = f"{STEM}, {PARENT}, {SIZE}" + (f", {SLICE}" if options.slice else "")
+            raise ArgumentError(f"output {text} holds {match[0]}; expected {known}, or no braces")
+        return fields[match[0]]
+
+    names = []
+    for size in options.pairs if SIZE in text else options.pairs[:1]:
+        fields[SIZE] = size_name(size)
+        names.append(re.sub(r"\{[^{}]*\}", field, text))
+    return names
+
+
+def _default_stem(format_: Format, options: Options) -> str:
+    """`NAME.pooled` as a template; one for each size where a file holds one array."""
     each = f".{SIZE}" if len(options.pairs) > 1 and not format_.holds_many else ""
-    each += "" if options.slice is None else f".{SLICE}"
-    return str((folder or source.parent) / f"{stem_of(source)}.pooled{each}{suffix}")
+    return STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
+
+
+def is_folder(output: str) -> bool:
+    """Whether an output is a folder for outputs: one that is there, or a name with a slash at the end.
+
+    What has the suffix of a format is an output, as `a.zarr/` is.
+    """
+    has_suffix = output.rstrip(os.sep).lower().endswith(tuple(s for f in FORMATS for s in f.suffixes))
+    return not has_suffix and (output.endswith(os.sep) or os.path.isdir(output))  # noqa: PTH112  (it never raises)
 
 
 def stem_of(source: Path) -> str:
@@ -111,5 +160,6 @@ def stem_of(source: Path) -> str:
 
 
 def suffix_of(source: Path) -> str:
-    """`.h5`; of a store in an archive both, `.zarr.zip`."""
-    return "".join(source.suffixes[-2:]) if source.suffixes[-2:] == [".zarr", ARCHIVE] else source.suffix
+    """`.h5`; of a store all that tells readers what it is, `.ome.zarr` or `.zarr.zip`."""
+    match = re.search(r"(\.ome)?\.zarr(\.zip)?$", source.name)
+    return source.suffix if match is None else match[0]

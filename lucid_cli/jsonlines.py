@@ -17,3 +17,8 @@ def report(done: Report) -> str:
 def error(source: str, reason: str) -> str:
     """The line for an input that failed."""
     return json.dumps({"schema": SCHEMA, "source": source, "error": reason})
+
+
+def left_out(source: str, reason: str) -> str:
+    """The line for a file of a folder that is not pooled."""
+    return json.dumps({"schema": SCHEMA, "source": source, "skipped": True, "notes": [reason]})

@@ -12,19 +12,20 @@ import click
 
 from lucid import __version__
 from lucid.pooling import kernel_name
-from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, complain
+from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, as_output, complain
 from lucid_cli.options import Command, join_sizes, option, work_options
 
 #: Exit status for a mistake in the command line.
 USAGE = 2
 
-DESCRIPTION = """Pool the spatial axes of arrays in .npy, HDF5 and Zarr files to a fixed grid.
+DESCRIPTION = """Pool the spatial axes of arrays in .npy, .npz, HDF5, Zarr and safetensors files to a fixed grid.
 
 Each output cell is the mean of its window, as in adaptive average pooling:
 lucid-pool features.h5 --size 4 4 writes features.pooled.h5.
 
-INPUT - is standard input: .npy arrays one after another, or an HDF5 file; without -o the
-means go to standard output as .npy.
+An INPUT that is a folder stands for all files in it that can be read, at any depth. INPUT - is standard
+input: .npy arrays one after another, or a file; without -o the means go to standard output as .npy, and so
+they do for pipes, <(...).
 
 A file named like a number is given as ./4. Every option but --version and --help also reads
 LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
@@ -63,14 +64,15 @@ command = Command(
             type=click.Path(),
             metavar="PATH",
             help="Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size}"
-            " are filled in.  [default: NAME.pooled.EXT]",
+            " are filled in; DIR/ is --output-dir DIR.  [default: NAME.pooled.EXT]",
         ),
         option(
             "--output-dir",
             group="output",
             type=click.Path(file_okay=False),
             metavar="DIR",
-            help="Folder for outputs with default names; it is made if it is not there.",
+            help="Folder for outputs with default names; it is made if it is not there, and inputs from a folder"
+            " keep their place below it.",
         ),
         *work_options(),
         option(
@@ -113,7 +115,7 @@ command = Command(
 )
 command.examples = (
     "lucid-pool features.h5 --size 4 4",
-    "lucid-pool photos/*.npy --size 1 --size 2 --output-dir pooled",
+    "lucid-pool features/ --size 1 --size 2 --output-dir pooled",
     "cat features.npy | lucid-pool --size 1 --flatten > means.npy",
 )
 command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)
@@ -122,7 +124,8 @@ command = click.version_option(__version__, message=f"%(prog)s %(version)s ({ker
 def run(args: list[str]) -> int:
     """Run the command and return its exit status."""
     try:
-        status = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
+        with as_output():
+            status = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
     except click.UsageError as error:
         return complain(f"{error.format_message()} ({NAME} --help lists the options)", USAGE)
     except Stopped as stopped:
@@ -134,7 +137,7 @@ def run(args: list[str]) -> int:
         return 128 + signal.SIGPIPE
     except OutputError as error:
         _forget_standard_output()
-        return complain(str(error), FAILED)
+        return complain(f"standard output cannot be written: {error}", FAILED)
     return int(status or 0)
 
 

@@ -8,7 +8,8 @@ from lucid.errors import ArgumentError, LucidError
 from lucid.options import in_shell_words
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
-from lucid_cli.batch import DASH, Outcomes, bytes_of, display
+from lucid.tasks import bytes_of
+from lucid_cli.batch import DASH, Outcomes, display
 from lucid_cli.messages import FAILED, complain, name_of, tell_notes
 from lucid_cli.request import Request
 
@@ -28,7 +29,7 @@ def run_merge(request: Request) -> int:
     outcomes = Outcomes(as_json=request.as_json)
     try:
         with Process() as process, display([(name, nbytes)], request) as progress_of:
-            report = process.call(
+            done = process.call(
                 merge_files,
                 request.inputs,
                 request.output,
@@ -39,7 +40,7 @@ def run_merge(request: Request) -> int:
                 overwrite=options.overwrite,
                 dry_run=options.dry_run,
             )
-            outcomes.add(report)
+            outcomes.add(done)
     except ArgumentError as error:
         raise click.UsageError(in_shell_words(str(error))) from error
     except (LucidError, MemoryError) as error:
@@ -48,8 +49,8 @@ def run_merge(request: Request) -> int:
     if not request.quiet:
         from lucid_cli import render
 
-        render.show([report], render.console(), every=request.verbose)
-        tell_notes([report])
+        render.show(outcomes.reports, render.console(), every=request.verbose)
+        tell_notes(outcomes.reports)
     return 0
 
 

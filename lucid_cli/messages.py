@@ -1,12 +1,10 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
-
-from lucid.options import in_shell_words
 
 if TYPE_CHECKING:
     from lucid.report import Report
@@ -14,6 +12,8 @@ if TYPE_CHECKING:
 NAME = "lucid-pool"
 #: Exit status where at least one input failed.
 FAILED = 1
+#: What a line holds.
+MOST_LETTERS = 300
 
 
 def shown(text: object) -> str:
@@ -24,17 +24,27 @@ def shown(text: object) -> str:
 
 
 def complain(text: str, status: int) -> int:
-    """Say what is wrong and return the exit status."""
+    """Say what is wrong and return the exit status; of a long text what is in the middle is left out."""
+    line = shown(text)
+    if len(line) > MOST_LETTERS:
+        line = f"{line[: MOST_LETTERS * 2 // 3]} … {line[-MOST_LETTERS // 3 :]}"
     with suppress(OSError):  # Nobody reads standard error; the status still tells.
-        click.echo(f"{NAME}: {shown(text)}", err=True)
+        click.echo(f"{NAME}: {line}", err=True)
     return status
+
+
+def tell_left_out(files: Mapping[str, Sequence[str]]) -> None:
+    """What was found in folders and is not pooled, a line for each reason."""
+    for reason, names in files.items():
+        more = f" and {len(names) - 1:,} more files" if len(names) > 1 else ""
+        complain(f"left out {name_of(names[0])}{more}: {reason}", 0)
 
 
 def tell_notes(reports: Iterable["Report"]) -> None:
     """What somebody should know of the outputs, a line each."""
     for report in reports:
         for note in report.notes:
-            complain(f"{name_of(report.source)}: {in_shell_words(note)}", 0)
+            complain(f"{name_of(report.source)}: {note}", 0)
 
 
 def name_of(path: object, stream: str = "standard input") -> str:
@@ -52,9 +62,18 @@ class OutputError(Exception):
 
 def emit(line: str) -> None:
     """One line on standard output."""
-    try:
+    with as_output():
         click.echo(line)
+
+
+@contextmanager
+def as_output() -> Iterator[None]:
+    """What the system refuses as errors of standard output, which Click writes help and version to, too."""
+    try:
+        yield
     except BrokenPipeError as error:
         raise ReaderGoneError from error
     except OSError as error:
-        raise OutputError(f"standard output cannot be written: {error.strerror}") from error
+        if error.filename is not None:
+            raise
+        raise OutputError(error.strerror) from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid.options import Option, Options, declared, flags_of, in_shell_words
+from lucid.options import DIMENSION, Option, Options, declared, flags_of, in_shell_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,25 +20,35 @@ GROUPS = ("input", "output", "numbers", "work", "display")
 def join_sizes(args: Iterable[str]) -> list[str]:
     """Join `--size 4 5` to `--size 4x5`, as Click has no option of one or two values.
 
-    Only bare numbers and `keep` are joined, so a file of that name is reached as `./4`.
+    Only bare dimensions are joined, so a file of such a name is reached as `./4`.
+
+    Raises
+    ------
+    click.UsageError
+        More dimensions follow, or signs between them, which would be taken for inputs.
+
     """
     joined: list[str] = []
-    rest, dimension = list(args), r"\d+|keep"
+    rest = list(args)
     while rest:
         word = rest.pop(0)
         joined.append(word)
         if word == "--":
             break
-        if not re.fullmatch(r"-s|--size|(--size=|-s)(\d+|keep)", word):
+        if not re.fullmatch(rf"-s|--size|(--size=|-s){DIMENSION}", word):
             continue
         if word in ("-s", "--size") and rest:
             joined.append(rest.pop(0))
-        if (
-            re.fullmatch(dimension, re.sub(r"^(--size=|-s)", "", joined[-1]))
-            and rest
-            and re.fullmatch(dimension, rest[0])
-        ):
+        size = re.sub(r"^(--size=|-s)", "", joined[-1])
+        if rest and re.fullmatch(DIMENSION, size) and re.fullmatch(DIMENSION, rest[0]):
             joined[-1] += "x" + rest.pop(0)
+        elif rest and rest[0] in ("x", "X", "×", "*", ","):
+            raise click.UsageError(f"{size} {' '.join(rest[:2])} is no size; expected 4x5, 4,5 or 4 5")
+        if rest and re.fullmatch(rf"{DIMENSION}([x,]{DIMENSION})?", rest[0]):
+            raise click.UsageError(
+                f"{rest[0]} follows the size {joined[-1]}; for several sizes repeat --size, "
+                f"a file of that name is ./{rest[0]}"
+            )
     return joined + rest
 
 

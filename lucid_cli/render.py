@@ -1,8 +1,10 @@
 """Reports as a table, progress as a bar, through rich on standard error."""
 
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,11 +13,12 @@ from rich.text import Text
 from lucid.report import DatasetReport, OnProgress, Progress, Report
 from lucid_cli.messages import name_of, shown
 
-if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
-
 #: Rows of the summary, unless all are asked for: what fits a screen.
 MOST_ROWS = 20
+
+
+#: Signs of the summary where there is ASCII only.
+_SPELT = str.maketrans({"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"})
 
 
 class _Console(Console):
@@ -25,10 +28,27 @@ class _Console(Console):
         self.quiet = True
 
 
+class _Ascii(io.TextIOBase):
+    """Standard error where it does not take all of Unicode: signs are spelt in ASCII."""
+
+    encoding = "ascii"
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text.translate(_SPELT))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def console() -> Console:
     """Standard error. Off a terminal nothing is wrapped, so that names stay whole."""
-    terminal = _Console(stderr=True, highlight=False)
-    return terminal if terminal.is_terminal else _Console(stderr=True, highlight=False, width=1000)
+    takes_all = sys.stderr.encoding.lower().startswith("utf")
+    where: dict[str, Any] = {"stderr": True} if takes_all else {"file": _Ascii()}
+    terminal = _Console(highlight=False, **where)
+    return terminal if terminal.is_terminal else _Console(highlight=False, width=1000, **where)
 
 
 def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
@@ -127,15 +147,22 @@ def progress_bar(
     to: Console, inputs: Sequence[tuple[str, int]]
 ) -> Iterator[Callable[[str, int], OnProgress] | None]:
     """One bar for all inputs, each a name and its bytes, with rate and time left."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns: tuple[ProgressColumn, ...] = (
+    class Amount(ProgressColumn):
+        """Bytes done, of how many, and how many a second, in the units of the summary."""
+
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            total = f" of {size(task.total)}" if task.total else ""
+            return Text(size(task.completed) + total + (f", {size(rate)}/s" if rate else ""))
+
+    columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=None if to.width < 80 else 40),
+        Amount(),
+        TimeRemainingColumn(compact=True),
     )
     total = sum(nbytes for _, nbytes in inputs)
     before, begun = 0, 0

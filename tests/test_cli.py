@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -65,7 +66,11 @@ def test_two_sizes_keep_and_files_named_like_numbers(command, x, tmp_path):
     st.lists(st.sampled_from(["--size", "-s", "4", "keep", "--size=4", "-s2", "a.npy", "--", "-f", "4x4"]))
 )
 def test_joining_sizes_loses_no_word(args):
-    joined = " ".join(join_sizes(args)).replace("x", " ")
+    try:
+        joined = " ".join(join_sizes(args)).replace("x", " ")
+    except click.UsageError as error:
+        assert "follows the size" in str(error)
+        return
     assert joined.split() == " ".join(args).replace("x", " ").split()
 
 
@@ -75,13 +80,24 @@ def test_joining_sizes_loses_no_word(args):
         (["x.npy"], 2, "Missing option '-s' / '--size'"),
         (["--size", "4"], 1, "lucid-pool: standard input: is empty; expected a .npy array or an HDF5 file"),
         (["x.npy", "--size", "0"], 2, "'0' holds a dimension below 1"),
-        (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5 or keepx1"),
+        (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5, keepx1, /2 or 50%"),
+        (["x.npy", "--size", "/0"], 2, "'/0' holds a dimension below 1"),
+        (["x.npy", "--size", "0.0%"], 2, "'0.0%' holds a dimension below 1"),
+        (["x.npy", "--size", "4", "x", "4"], 2, "4 x 4 is no size; expected 4x5, 4,5 or 4 5"),
+        (["-s", "1", "2", "4", "x.npy"], 2, "4 follows the size 1x2; for several sizes repeat --size"),
+        (["x.npy", "--size=2", "4x4"], 2, "4x4 follows the size --size=2"),
+        (["x.npy", "--size", "4", "-o", "{name}.npy"], 2, "holds {name}; expected {stem}, {parent}, {size}"),
+        (
+            ["x.npy", "--size", "4", "-o", "{slice}.npy"],
+            2,
+            "holds {slice}; expected {stem}, {parent}, {size}",
+        ),
         (["x.npy", "--size", "-4"], 2, "'-4' is no size"),
         (["x.npy", "--size", "4", "--max-memory", "lots"], 2, "'lots' is no number of bytes"),
         (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is 0; expected at least 1"),
         (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
         (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
-        (["x.npy", "x.npy", "--size", "4", "-o", "y.npy"], 2, "would both be written to y.npy"),
+        (["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"], 2, "would both be written to y.npy"),
         (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
         (["x.npy", "--sise", "4"], 2, "No such option"),
         (["gone.npy", "--size", "4"], 1, "lucid-pool: gone.npy: no such file"),
@@ -173,14 +189,187 @@ def test_inputs_of_one_name_need_names_of_their_own(command, x, tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "x.npy", x)
-    done = command("a/x.npy", "b/x.npy", "-s", "2", "--output-dir", "out")
-    assert done.returncode == 2
+    done = command("a/x.npy", "x.npy", "b/../b/x.npy", "-s", "2", "--output-dir", "b", "-f")
+    assert done.returncode == 1
+    assert not (tmp_path / "b" / "x.pooled.npy").exists()
+    np.save(tmp_path / "z.npy", x)
+    done = command("a/x.npy", "z.npy", "b/x.npy", "-s", "2", "--output-dir", "out")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "lucid-pool: a/x.npy: would be written to out/x.pooled.npy, as b/x.npy would; "
+        "say -o 'out/{parent}/{stem}.npy'",
+        "lucid-pool: b/x.npy: would be written to out/x.pooled.npy, as a/x.npy would; "
+        "say -o 'out/{parent}/{stem}.npy'",
+    ]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["z.pooled.npy"]
+    assert command("a/x.npy", "b/x.npy", "-s", "2", "-o", "out/{parent}/{stem}.npy").returncode == 0
+    assert (tmp_path / "out" / "b" / "x.npy").exists()
+    assert "put {parent} in its name" in command("a/x.npy", "b/x.npy", "-s", "2", "-o", "{stem}.npy").stderr
+
+
+@pytest.fixture
+def folder(tmp_path, x):
+    """A folder as people have them: features at several depths, and other files."""
+    (tmp_path / "f" / "sub" / ".hidden").mkdir(parents=True)
+    for name in ("f/b.npy", "f/sub/a.npy", "f/sub/.hidden/c.npy"):
+        np.save(tmp_path / name, x)
+    with h5py.File(tmp_path / "f" / "c.h5", "w") as file:
+        file["x"] = x
+    np.save(tmp_path / "f" / "labels.npy", np.arange(4))
+    (tmp_path / "f" / "README").write_text("features")
+    return tmp_path
+
+
+def test_a_folder_is_all_its_files_that_can_be_read(command, folder):
+    done = command("f", "-s", "2", "--output-dir", "new/deep", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["source"] for line in lines if not line.get("skipped")] == [
+        "f/b.npy",
+        "f/c.h5",
+        "f/sub/a.npy",
+    ]
+    left_out = {line["source"]: line["notes"][0] for line in lines if line.get("skipped")}
+    assert left_out["f/labels.npy"] == "it has shape (4,); expected 4 axes (--layout names them)"
+    assert "it is of no known format" in left_out["f/README"]
+    assert "lucid-pool: left out f/README: it is of no known format" in done.stderr
+    made = sorted(str(p.relative_to(folder / "new/deep")) for p in (folder / "new/deep").rglob("*.*"))
+    assert made == ["b.pooled.npy", "c.pooled.h5", "sub/a.pooled.npy"]
+
+
+def test_what_earlier_runs_made_is_left_out_of_folders(command, folder):
+    assert command("f", "-s", "2").returncode == 0
+    # By its attribute, too, where it has another name.
+    (folder / "f" / "c.pooled.h5").rename(folder / "f" / "small.h5")
+    done = command("f", "-s", "2", "-f", "--json", "-q")
+    left_out = {o["source"] for o in map(json.loads, done.stdout.splitlines()) if o.get("skipped")}
+    assert {"f/b.pooled.npy", "f/sub/a.pooled.npy", "f/small.h5"} <= left_out
+    assert not list(folder.rglob("*.pooled.pooled.*"))
+    assert command("f/b.pooled.npy", "-s", "1").returncode == 0
+
+
+def test_what_a_run_writes_is_no_input_of_it(command, folder):
+    for _ in range(2):
+        assert command("f", "-s", "2", "-f", "-o", "{parent}/{stem}_small.h5").returncode == 0
+    assert not list(folder.rglob("*_small_small.h5"))
+
+
+def test_an_input_is_pooled_once_and_a_link_is_another(command, folder):
+    (folder / "f" / "link.npy").symlink_to("b.npy")
+    (folder / "f" / "gone.npy").symlink_to("nothing")
+    (folder / "f" / "again").symlink_to("sub")
+    done = command("f", "f/sub/a.npy", "./f/b.npy", "-s", "2", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    pooled = [line["source"] for line in lines if not line.get("skipped")]
+    assert pooled == ["f/b.npy", "f/c.h5", "f/link.npy", "f/sub/a.npy"]
+    assert {"f/again", "f/gone.npy"} <= {line["source"] for line in lines if line.get("skipped")}
+
+
+def test_folders_with_nothing_to_pool(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = command("empty", "-s", "2")
+    assert (done.returncode, done.stderr) == (1, "lucid-pool: empty: holds no file that can be pooled\n")
+    np.save(tmp_path / "empty" / "labels.npy", np.arange(4))
+    done = command("empty", "-s", "2")
+    assert done.returncode == 1
+    assert done.stderr.endswith("lucid-pool: empty: holds no file that can be pooled\n")
+    (tmp_path / "empty" / "broken.npy").write_bytes(b"no numbers")
+    assert "empty/broken.npy: has no header of a .npy file" in command("empty", "-s", "2").stderr
+
+
+def test_a_folder_as_output(command, x, tmp_path):
+    assert command("x.npy", "-s", "2", "-o", "d/").returncode == 0
+    assert command("x.npy", "-s", "2", "-o", "d").returncode == 1  # it is there by now, and so is its file
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["x.pooled.npy"]
+
+
+def test_the_last_input_may_be_meant_as_the_output(command, x, tmp_path):
+    done = command("x.npy", "y.npy", "-s", "2")
+    assert done.returncode == 1
+    assert "y.npy: no such file; if it is to be the output, say -o y.npy" in done.stderr
+    assert "say" not in command("x.npy", "y.npy", "-s", "2", "-o", "{stem}.npy", "-f").stderr
+
+
+def test_pipes_stream_like_standard_input(tmp_path, x):
+    np.save(tmp_path / "y.npy", x + 1)
+    script = f"{COMMAND} <(cat x.npy) <(cat y.npy) -s 1 --flatten > both.npy; {COMMAND} <(cat x.npy) -s 1 -o z.h5 --json"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    with open(tmp_path / "both.npy", "rb") as file:
+        one, two = np.load(file), np.load(file)
+    assert np.allclose(two - one, 1, atol=1e-5)
+    assert json.loads(done.stdout)["source"].startswith("/dev/fd/")
+
+
+def test_a_dry_run_shows_conflicts(command, x, tmp_path):
+    (tmp_path / "x.pooled.npy").write_bytes(b"mine")
+    done = command("x.npy", "-s", "2", "-n")
+    assert done.returncode == 0
+    assert "4×3×20×16 → 4×3×2×2" in done.stderr
     assert (
-        "a/x.npy and b/x.npy would both be written to out/x.pooled.npy; use {stem} or {parent}" in done.stderr
+        "lucid-pool: x.npy: the run would fail: output x.pooled.npy exists already; -f replaces it"
+        in done.stderr
     )
-    assert not (tmp_path / "out").exists()
-    assert command("a/x.npy", "b/x.npy", "-s", "2", "-o", "{parent}/y.npy").returncode == 0
-    assert (tmp_path / "b" / "y.npy").exists()
+    assert (tmp_path / "x.pooled.npy").read_bytes() == b"mine"
+
+
+def test_shares_of_the_input(command, x, tmp_path):
+    assert command("x.npy", "-s", "/2", "-o", "a.npy").returncode == 0
+    assert command("x.npy", "-s", "50%", "-o", "b.npy").returncode == 0
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    assert np.load(tmp_path / "a.npy").shape == (4, 3, 10, 8)
+    assert command("x.npy", "-s", "12.5%", "keep", "-s", "/3", "/100").returncode == 0
+    assert np.load(tmp_path / "x.pooled.12.5pctxkeep.npy").shape == (4, 3, 2, 16)
+    assert np.load(tmp_path / "x.pooled.by3xby100.npy").shape == (4, 3, 6, 1)
+
+
+def test_probable_mistakes_are_a_line_each(command, tmp_path):
+    np.save(tmp_path / "rgb.npy", np.ones((2, 8, 8, 3), "f4"))
+    np.save(tmp_path / "small.npy", np.ones((2, 8, 4, 4), "f4"))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["x"], file["mask"], file["labels"] = (
+            np.ones((2, 3, 8, 8)),
+            np.ones((2, 8, 8)),
+            np.ones((2, 5, 5)),
+        )
+    done = command("rgb.npy", "small.npy", "f.h5", "-s", "8", "2", "-n")
+    assert [line for line in done.stderr.splitlines() if line.startswith("lucid-pool: ")] == [
+        "lucid-pool: rgb.npy: the last axis of (2, 8, 8, 3) is taken for the width; if it holds channels, "
+        "say --layout NHWC",
+        "lucid-pool: small.npy: planes grow, from 4x4 to 8x2",
+        "lucid-pool: f.h5: /mask: left out for having 3 axes, though of the same planes; a --layout of 3 letters "
+        "pools it",
+    ]
+    assert "lucid-pool:" not in command("rgb.npy", "-s", "2", "--layout", "NHWC").stderr
+
+
+def test_long_errors_are_cut_and_names_escaped(command, tmp_path):
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for i in range(3000):
+            file[f"layer_{i:04}"] = np.zeros((1, 1, 2, 2))
+    done = command("many.h5", "-s", "1", "-d", "y" * 300 + "\x1b[31m")
+    assert done.returncode == 1
+    assert len(done.stderr) < 400
+    assert "\x1b" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_and_version_that_nobody_takes(command):
+    for flag in ("--help", "-h", "--version"):
+        with open("/dev/full", "w") as full:
+            done = command(flag, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 1
+        assert done.stderr == "lucid-pool: standard output cannot be written: No space left on device\n"
+
+
+def test_another_package_called_lucid_is_named_in_one_line(tmp_path):
+    (tmp_path / "lucid").mkdir()
+    (tmp_path / "lucid" / "__init__.py").write_text("__version__ = '0.3.10'")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lucid_cli.main"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the package `lucid` is not the one that lucid-pool came with" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_folder_for_outputs_is_made(command, x, tmp_path):
@@ -239,7 +428,11 @@ def test_json_is_all_of_standard_output(command, x):
     bad, good = map(json.loads, done.stdout.splitlines())
     assert good["schema"] == bad["schema"] == 1
     assert good["datasets"][0]["output_shape"] == [4, 3, 2, 2]
-    assert bad == {"schema": 1, "source": "gone.npy", "error": "no such file"}
+    assert bad == {
+        "schema": 1,
+        "source": "gone.npy",
+        "error": "no such file; if it is to be the output, say -o gone.npy",
+    }
 
 
 def test_dry_run(command, x, tmp_path):
@@ -254,6 +447,9 @@ def test_environment(command, x, tmp_path):
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "x.pooled.npy").dtype == "f8"
     assert np.load(tmp_path / "x.pooled.npy").shape[2:] == (2, 3)
+    env = {**os.environ, "LUCID_POOL_SIZE": "1", "LUCID_POOL_CARRY": "0", "LUCID_POOL_OUTPUT_DIR": "a;b"}
+    assert command("x.npy", env=env).returncode == 0
+    assert (tmp_path / "a;b" / "x.pooled.npy").exists()
     several = command("x.npy", env={**os.environ, "LUCID_POOL_SIZE": "1;2x3", "LUCID_POOL_FLATTEN": "1"})
     assert several.returncode == 0, several.stderr
     assert np.load(tmp_path / "x.pooled.2x3.npy").shape == (4, 18)
@@ -359,7 +555,8 @@ def test_progress_on_a_terminal(tmp_path):
     assert status == 0
     assert "\x1b[" in seen
     assert "big.npy" in seen
-    assert "MiB/s" in seen or "GiB" in seen
+    assert re.search(r"[KMG]iB of 1\.5 GiB, [\d.]+ [MG]iB/s", seen)
+    assert not re.search(r"\d [KMG]B", seen.split("read ")[0])  # the summary has GB/s
     quiet, _ = on_a_terminal(["big.npy", "-s", "1", "-f", "--no-progress"], tmp_path, {"NO_COLOR": "1"})
     assert "\r" not in quiet.replace("\r\n", "")
 
@@ -431,19 +628,45 @@ def test_a_misspelt_dataset_gets_a_suggestion(command):
 def test_preview_off_a_terminal_is_plain(command):
     done = command(SAMPLES / "digits.h5", "-s", "2", "--preview", "-o", "y.h5")
     assert done.returncode == 0, done.stderr
+    assert "/layers/first, from lowest to highest: ' ' to '█'" in done.stderr
     assert "channel 0" in done.stderr
-    assert "█" in done.stderr
+    assert "0 to 1.07" in done.stderr
     assert "\x1b" not in done.stderr
+    plain = command(
+        SAMPLES / "digits.h5",
+        "-s",
+        "2",
+        "--preview",
+        "-o",
+        "z.h5",
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert plain.stderr.isascii()
+    assert "\\u" not in plain.stderr
+    assert "120x8x24x24 -> 120x8x2x2" in plain.stderr
 
 
-def test_preview_on_a_terminal(tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "in_colour"),
+    [
+        ({"COLORTERM": "truecolor"}, True),
+        ({"COLORTERM": "truecolor", "NO_COLOR": "1"}, False),
+        ({"COLORTERM": "truecolor", "PYTHONIOENCODING": "ascii"}, False),
+        ({"COLORTERM": "", "TERM": "xterm-256color"}, False),
+        ({"COLORTERM": "", "TERM": "xterm"}, False),
+    ],
+)
+@pytest.mark.parametrize("columns", [60, 80])
+def test_preview_on_a_terminal(tmp_path, environment, in_colour, columns):
     args = [str(SAMPLES / "digits.h5"), "-s", "2", "--preview", "-o", "y.h5", "-f", "--no-progress"]
-    seen, status = on_a_terminal(args, tmp_path, {"COLORTERM": "truecolor", "COLUMNS": "80"})
+    seen, status = on_a_terminal(args, tmp_path, {"COLUMNS": str(columns), **environment})
     assert status == 0
-    assert "▀" in seen
-    assert "38;2;68;1;84" in seen  # the lowest value's colour
-    plain, _ = on_a_terminal(args, tmp_path, {"NO_COLOR": "1"})
-    assert "▀" not in plain
+    assert ("▀" in seen) == in_colour
+    assert ("38;2;68;1;84" in seen) == in_colour  # the lowest value's colour
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", seen).splitlines()
+    pictures = lines[next(i for i, line in enumerate(lines) if "from lowest to highest" in line) :]
+    assert max(map(len, pictures)) <= columns
+    assert any("channel 0" in line for line in pictures)
 
 
 def test_arrays_do_not_go_to_a_terminal(tmp_path, x):

@@ -275,7 +275,7 @@ class TestNpy(Contract):
         np.save(tmp_path / "x.npy", np.full((1, 1, 2, 2), 0x3F80, np.uint16).view("V2"))
         with (
             self.open(tmp_path / "x.npy") as source,
-            pytest.raises(DTypeError, match="--input-dtype bfloat16"),
+            pytest.raises(DTypeError, match="say `input_dtype='bfloat16'`"),
         ):
             source.arrays(4)
 
@@ -476,7 +476,9 @@ class TestZarr(Contract):
         self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
         (tmp_path / "secret").write_text("secret")
         (tmp_path / "x.zarr" / "notes").symlink_to(tmp_path / "secret")
-        with pytest.raises(DatasetError, match="link to another place, notes, which only --allow-external"):
+        with pytest.raises(
+            DatasetError, match="link to another place, notes, which only `allow_external=True`"
+        ):
             lucid.pool_file(tmp_path / "x.zarr", size=1)
         assert lucid.pool_file(tmp_path / "x.zarr", size=1, allow_external=True).targets[0].exists()
 
@@ -586,7 +588,7 @@ class TestZarr(Contract):
         ]
         single = lucid.pool_file(f"{url}/x.zarr", tmp_path / "single.zarr", size=2).targets[0]
         assert digest(merged) == digest(single)
-        with pytest.raises(FileError, match="is only read; name another with -o"):
+        with pytest.raises(FileError, match="is only read; name another `target`"):
             lucid.pool_file(f"{url}/x.zarr", "http://127.0.0.1:9/y.zarr", size=2)
         assert not list(Path.cwd().glob("memory:*"))
 

@@ -68,7 +68,7 @@ def test_the_float_type(order, gzip, userblock, folder, x):
 def test_opaque_elements_must_be_named_and_stay_opaque(folder, x):
     with h5py.File("x.h5", "w") as file:
         file["x"] = x
-    with pytest.raises(DatasetError, match="may be bfloat16, say --input-dtype bfloat16"):
+    with pytest.raises(DatasetError, match="may be bfloat16, say `input_dtype='bfloat16'`"):
         lucid.pool_file("x.h5", "y.h5", size=2)
     lucid.pool_file("x.h5", "y.h5", size=2, input_dtype="bfloat16")
     with h5py.File("y.h5") as file:
@@ -107,7 +107,7 @@ class TestElsewhere:
         x.tofile("raw.bin")
         with h5py.File("x.h5", "w") as file:
             file.create_dataset("x", x.shape, "f8", external=[("raw.bin", 0, x.nbytes)])
-        with pytest.raises(DatasetError, match="only --allow-external reads"):
+        with pytest.raises(DatasetError, match="only `allow_external=True` reads"):
             lucid.pool_file("x.h5", "y.h5", size=2)
         lucid.pool_file("x.h5", "y.h5", size=2, allow_external=True)
         with h5py.File("y.h5") as file:
@@ -121,7 +121,7 @@ class TestElsewhere:
         layout[:] = h5py.VirtualSource("part.h5", "x", x.shape)
         with h5py.File("x.h5", "w") as file:
             file.create_virtual_dataset("x", layout)
-        with pytest.raises(DatasetError, match="only --allow-external reads"):
+        with pytest.raises(DatasetError, match="only `allow_external=True` reads"):
             lucid.pool_file("x.h5", "y.h5", size=2)
         lucid.pool_file("x.h5", "y.h5", size=2, allow_external=True)
         with h5py.File("y.h5") as file:
@@ -137,5 +137,5 @@ class TestElsewhere:
             h5py.h5d.create(
                 file.id, b"x", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple(shape, limits), creation
             )
-        with pytest.raises(DatasetError, match="only --allow-external reads"):
+        with pytest.raises(DatasetError, match="only `allow_external=True` reads"):
             lucid.pool_file("x.h5", "y.h5", size=2)

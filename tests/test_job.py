@@ -181,7 +181,7 @@ def test_finite_means_that_become_infinite_are_told(folder):
     np.save("x.npy", np.full((1, 2, 8, 8), 1e6, "f4"))
     report = lucid.pool_file("x.npy", "y.npy", size=2, dtype="float16")
     assert report.notes == (
-        "8 finite results of the array exceed float16 and became infinite; --dtype float32 or float64 holds more",
+        "8 finite results of the array exceed float16 and became infinite; `dtype` float32 or float64 holds more",
     )
     assert lucid.pool_file("x.npy", "z.npy", size=2, dtype="float32").notes == ()
 
@@ -297,7 +297,7 @@ def test_the_input_is_safe_whatever_the_names(features):
     features.with_name("hard.h5").hardlink_to(features)
     features.with_name("soft.h5").symlink_to(features)
     for name, overwrite in itertools.product(("f.h5", "hard.h5", "soft.h5"), (False, True)):
-        with pytest.raises(FileError, match="is an input, which is never changed; name another with -o"):
+        with pytest.raises(FileError, match="is an input, which is never changed; name another `target`"):
             lucid.pool_file(features, name, size=2, overwrite=overwrite)
     assert features.read_bytes() == before
 
@@ -306,13 +306,13 @@ def test_the_input_is_safe_whatever_the_names(features):
     ("options", "error", "text"),
     [
         ({"datasets": ["feature"]}, DatasetError, "has no dataset 'feature' that can be pooled; it has /layers/one, /layers/two"),
-        ({"layout": "NCWH"}, ArgumentError, "`layout` is 'NCWH'; expected different letters with HW in them, such as NCHW"),
+        ({"layout": "NCWH"}, ArgumentError, "`layout` is 'NCWH'; expected different letters with HW or YX in them, such as NCHW"),
         ({"layout": "NCHWT"}, DatasetError, "has no dataset of numbers with 5 axes"),
         ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected one of float16, bfloat16, float32, float64"),
         ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected 'propagate' or 'skip'"),
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
         ({"max_memory": 1000}, MemoryLimitError, "needs `max_memory` of at least"),
-        ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with --dataset: /layers/one, /layers/two"),
+        ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with `datasets`: /layers/one, /layers/two"),
         ({"target": "x.jpg"}, ArgumentError, "suffix '.jpg' of the output names no format"),
         ({"target": "no/x.h5"}, LucidError, "output no/x.h5 cannot be written: there is no folder"),
     ],

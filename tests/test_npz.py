@@ -179,7 +179,7 @@ def test_an_archive_written_to_a_pipe(tmp_path, array):
 
 def test_bfloat16_must_be_named(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.full((1, 1, 2, 2), 0x3F80, np.uint16).view("V2"))
-    with pytest.raises(DatasetError, match="--input-dtype bfloat16"):
+    with pytest.raises(DatasetError, match="say `input_dtype='bfloat16'`"):
         lucid.pool_file(tmp_path / "x.npz", size=1)
     target = lucid.pool_file(tmp_path / "x.npz", size=1, input_dtype="bfloat16").targets[0]
     assert np.load(target)["x"].view("u2").tolist() == [[[[0x3F80]]]]

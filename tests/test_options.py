@@ -31,16 +31,16 @@ def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"size": 0}, "`size` holds 0; expected an integer of at least 1, or None"),
-        ({"size": True}, "`size` holds True; expected an integer of at least 1, or None"),
-        ({"size": 2.5}, "`size` holds 2.5; expected an integer of at least 1, or None"),
-        ({"size": np.bool_(True)}, "expected an integer of at least 1, or None"),
+        ({"size": 0}, "`size` holds 0; expected an integer of at least 1, None, or a share"),
+        ({"size": True}, "`size` holds True; expected an integer of at least 1, None, or a share"),
+        ({"size": 2.5}, "`size` holds 2.5; expected an integer of at least 1, None, or a share"),
+        ({"size": np.bool_(True)}, "expected an integer of at least 1, None, or a share"),
         ({"size": (1, 2, 3)}, "`size` is (1, 2, 3); expected one or two dimensions"),
         ({"size": 1, "sizes": [2]}, "`size` and `sizes` exclude each other"),
         ({"sizes": 3}, "`sizes` is 3; expected a list of sizes"),
         ({"sizes": [1, (1, 1)]}, "`sizes` is 1x1, 1x1; expected different sizes"),
         ({"datasets": [3]}, "`datasets` is [3]; expected names of datasets"),
-        ({"layout": 5}, "`layout` is 5; expected different letters with HW in them, such as NCHW"),
+        ({"layout": 5}, "`layout` is 5; expected different letters with HW or YX in them, such as NCHW"),
         ({"layout": "NCWH"}, "`layout` is 'NCWH'"),
         ({"layout": "HWHW"}, "`layout` is 'HWHW'"),
         ({"dtype": "int8"}, "`dtype` is 'int8'; expected one of float16, bfloat16, float32, float64"),
@@ -88,10 +88,8 @@ def test_the_result_goes_through_json_and_leaves_out_how_the_work_is_done():
 
 
 def test_errors_speak_the_shells_words_in_the_shell():
-    assert (
-        in_shell_words("`max_memory` and `size` of `x`; -f (overwrite=True)")
-        == "--max-memory and --size of `x`; -f"
-    )
+    said = "`max_memory` and `size` of `x`; `overwrite=True`, `layout='CHW'`, `target`"
+    assert in_shell_words(said) == "--max-memory and --size of `x`; -f, --layout CHW, -o"
 
 
 def test_floats_are_those_of_the_arithmetic():

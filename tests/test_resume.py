@@ -182,7 +182,7 @@ def test_outputs_of_other_options_and_trash_are_no_outputs_of_this_run(suffix, x
         target.write_bytes(content)
         for _ in range(2):
             with pytest.raises(
-                ExistsError, match=rf"output y\{suffix} .*it is not this run's; -f .* replaces it"
+                ExistsError, match=rf"output y\{suffix} .*it is not this run's; `overwrite=True` replaces it"
             ):
                 lucid.pool_file(source, target, size=1, datasets=datasets, resume=True)
         assert target.read_bytes() == content

@@ -156,7 +156,7 @@ class TestWhatDoesNotBelongTogether:
         self.refused([a, b], target, "no shard holds samples 20:30 of /x")
         self.refused([a, lap, c], target, f"shards {a} and {lap} both hold sample 5 of /x")
         self.refused([a, a, b, c], target, "both hold sample 0")
-        self.refused([], target, "`shards` is empty", ArgumentError)
+        self.refused([], target, "`shards` is []; expected files", ArgumentError)
 
     def test_other_options_sources_and_versions(self, source, tmp_path, monkeypatch):
         a, b = shards_of(source, [0, 10], tmp_path, size=2)
@@ -167,7 +167,7 @@ class TestWhatDoesNotBelongTogether:
         shutil.copyfile(source, copy)
         other = lucid.pool_file(copy, tmp_path / "p.h5", size=2, slice=slice(10, 30)).targets[0]
         self.refused([a, other], target, f"shard: {other} is of other source and input, or it changed")
-        self.refused([source], target, f"shard {source}: is no shard; --slice makes them")
+        self.refused([source], target, f"shard {source}: is no shard; `slice` makes them")
         self.refused([a, tmp_path / "gone"], target, f"shard {tmp_path / 'gone'}: no such file", LucidError)
         self.refused([a, b], a, "is one of the shards", FileError)
         self.refused([a, b], source, "is an input, which is never changed", FileError)

@@ -146,13 +146,13 @@ def spec_of(header: Header, input_numbers: str | None, rank: int, name: str = ""
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         if input_numbers != "bfloat16":
             raise DTypeError(
-                "has elements of two bytes without a type; if they are bfloat16, say --input-dtype bfloat16"
+                "has elements of two bytes without a type; if they are bfloat16, say `input_dtype='bfloat16'`"
             )
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
     if len(header.shape) != rank:
-        raise DatasetError(f"has shape {header.shape}; expected {rank} axes (--layout names them)")
+        raise DatasetError(f"has shape {header.shape}; expected {rank} axes (`layout` names them)")
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
@@ -266,7 +266,7 @@ class NpySink(Sink):
             names = ", ".join(p.source.name for p in pooled)
             raise DatasetError(
                 f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
-                f"choose with --dataset: {names}"
+                f"choose with `datasets`: {names}"
             )
         (only,) = pooled
         header = header_of(only)

@@ -75,7 +75,7 @@ def adaptive_avg_pool2d(
     array([[[2., 3.]]])
 
     """
-    return _pooled(x, output_size, "mean", nan, threads)
+    return pooled(x, output_size, "mean", nan, threads)
 
 
 def adaptive_max_pool2d(
@@ -100,20 +100,20 @@ def adaptive_max_pool2d(
     array([[[4, 5]]])
 
     """
-    return _pooled(x, output_size, "max", nan, threads)
+    return pooled(x, output_size, "max", nan, threads)
 
 
-def _pooled(
-    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None
+def pooled(
+    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None = None
 ) -> npt.NDArray[Any]:
+    """Pool as `adaptive_avg_pool2d` by any of the reductions."""
     array = as_array(x)
     name = name_of(array.dtype)
     if array.ndim not in (3, 4):
         raise ShapeError(f"`x` has shape {array.shape}; expected (N, C, H, W) or (C, H, W)")
     plane = array.shape[-2:]
     size = resolve_size(output_size, plane)
-    if nan not in ("propagate", "skip"):
-        raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
+    check_nan(nan)
     workers = 0 if threads is None else check_threads(threads)
 
     result = result_of(name, reduce)
@@ -180,15 +180,21 @@ def check_dimension(wanted: object) -> int:
     return length
 
 
-def check_threads(threads: int) -> int:
+def check_threads(threads: object) -> int:
     """A number of threads, at least 1."""
     try:
-        threads = operator.index(threads)
+        count = operator.index(threads)  # type: ignore[arg-type]
     except TypeError:
         raise SizeTypeError(f"`threads` is {threads!r}; expected an integer of at least 1") from None
-    if threads < 1:
-        raise ArgumentError(f"`threads` is {threads}; expected at least 1")
-    return threads
+    if count < 1:
+        raise ArgumentError(f"`threads` is {count}; expected at least 1")
+    return count
+
+
+def check_nan(nan: object) -> None:
+    """Raise unless it is a rule for NaN."""
+    if not isinstance(nan, str) or nan not in ("propagate", "skip"):
+        raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
 
 
 def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -211,7 +217,7 @@ def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
         return _of_tensor(x, torch)
     try:
         return np.asarray(x)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # ValueError: of nested lists of unequal lengths
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
 
 

@@ -5,9 +5,9 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from lucid.errors import ArgumentError
+from lucid.errors import SizeTypeError
 from lucid.nn import functional
-from lucid.nn.functional import NanRule, OutputSize, check_size
+from lucid.nn.functional import NanRule, OutputSize, check_nan, check_size
 
 
 class Module:
@@ -55,8 +55,7 @@ class _AdaptivePool2d(Module):
 
     def __init__(self, output_size: OutputSize, *, nan: NanRule = "propagate") -> None:
         check_size(output_size)
-        if nan not in ("propagate", "skip"):
-            raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
+        check_nan(nan)
         self.output_size = output_size
         self.nan = nan
 
@@ -128,6 +127,9 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module) -> None:
+        for module in modules:
+            if not isinstance(module, Module):
+                raise SizeTypeError(f"a module is {module!r}; expected one of `lucid.nn`, each an argument")
         self._modules = modules
 
     def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:

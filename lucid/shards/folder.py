@@ -185,7 +185,7 @@ def _missing(
         done = {number for number, shard in shards.items() if is_done(shard)}
     except FormatError as error:
         if not job.options.overwrite:
-            raise FileError(f"cannot be resumed: {error}; -f (overwrite=True) begins anew") from error
+            raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
         folder.remove()
         done = set()
     watch.add(sum(shards[number].input_bytes for number in done))

@@ -1,5 +1,6 @@
 """`merge_files`: shards that somebody made with `slice`, to the file that one run would have made."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from lucid.formats.disk.files import remove_stale
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
 from lucid.options import DEFAULT_MAX_MEMORY, Options
-from lucid.outputs import FilePath, Target, is_same_file, targets_of
+from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
 from lucid.report import OnProgress, Report, peak_memory_bytes
 from lucid.shards.join import COPY_BYTES, Key, Opened, collect, join, keys_of
 from lucid.shards.stored import AS_STORED, facts_in
@@ -60,8 +61,12 @@ def merge_files(
 
     """
     begun = time.perf_counter()
-    if not shards:
-        raise ArgumentError("`shards` is empty; expected files")
+    if isinstance(shards, str | os.PathLike):
+        shards = [shards]
+    if not isinstance(shards, Sequence) or not shards:
+        raise ArgumentError(f"`shards` is {shards!r:.80}; expected files")
+    for path in (*shards, *([] if target is None else [target])):
+        check_path(path)
     claims = [_claim_of(Path(path)) for path in shards]
     path = Path(claims[0][0]["source"])
     options = _options_of(claims[0][0], threads=threads, overwrite=overwrite, dry_run=dry_run)
@@ -137,7 +142,7 @@ def _claim_of(path: Path) -> Claim:
             said = [facts_in(text) for _, text in source.provenances()]
         found = [facts for facts in said if _is_sound(facts)]
         if not found:
-            raise FormatError("is no shard; --slice makes them")
+            raise FormatError("is no shard; `slice` makes them")
     return found[0], {Key(facts["dataset"], facts["size"]): facts["region"] for facts in found}
 
 
@@ -187,7 +192,7 @@ def _in_order(key: Key, array: ArrayPlan, shards: list[ShardArray]) -> list[Shar
     for one in ordered:
         samples = one.region[0]
         if one.spec.shape[1:] != array.pooled.stored_shape[1:]:
-            raise FormatError(f"shard {one.path} holds {name} in part; --slice makes shards of whole samples")
+            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
         if samples.start < done:
             raise FormatError(f"shards {before} and {one.path} both hold sample {samples.start} of {name}")
         _check_no_gap(done, samples.start, name)

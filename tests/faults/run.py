@@ -36,10 +36,10 @@ from lucid.formats.npy import read_header
 from lucid.formats.npz.members import read_entries
 from lucid.formats.safetensors.header import parse_header
 from lucid.options import Options
+from lucid.places import pool_to
 from lucid.report import peak_memory_bytes
 from lucid.run import process as native
 from lucid.run.process import Process
-from lucid_cli.batch import pool_to
 
 ROOT = Path(__file__).parents[2]
 #: The figures of the last long run of each campaign.

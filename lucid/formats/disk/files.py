@@ -305,7 +305,7 @@ class Replacement:
             self._place()
         except FileExistsError:
             raise ExistsError(
-                f"output {self.target} exists by now; -f (overwrite=True) replaces it; {self._keep()}"
+                f"output {self.target} exists by now; `overwrite=True` replaces it; {self._keep()}"
             ) from None
         except OSError as error:
             why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
@@ -375,7 +375,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 
     """
     if target.is_dir():
-        raise FileError(f"output {target} is a folder; expected a file name")
+        raise FileError(f"output {target} is a folder; expected a file name, or {target}/ for files in it")
     if target.exists() and not target.is_file():
         raise FileError(f"output {target} is a pipe or a device; expected a regular file")
     refuse_taken(target, overwrite=overwrite)
@@ -385,7 +385,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 def refuse_taken(target: Path, *, overwrite: bool) -> None:
     """Raise if there is something under the name of an output that may not be replaced."""
     if os.path.lexists(target) and not overwrite:
-        raise ExistsError(f"output {target} exists already; -f (overwrite=True) replaces it")
+        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
 
 
 def refuse_missing_folder(target: Path) -> None:

@@ -197,7 +197,7 @@ def spec_of(
     is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
     if is_elsewhere and not options.allow_external:
         raise DatasetError(
-            f"dataset {name} keeps its elements in other files, which only --allow-external reads"
+            f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
         )
     note = check_sources(name, dataset) if is_elsewhere else None
     notes += [note] if note else []

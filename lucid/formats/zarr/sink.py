@@ -136,10 +136,10 @@ class ZarrSink(Sink):
         import fsspec
 
         if str(self._url).startswith("http"):
-            raise FileError(f"output {self._url} is on a server that is only read; name another with -o")
+            raise FileError(f"output {self._url} is on a server that is only read; name another `target`")
         self._system, self._place = fsspec.core.url_to_fs(self._url)
         if self._system.exists(self._place) and not self.options.overwrite:
-            raise ExistsError(f"output {self._url} exists already; -f (overwrite=True) replaces it")
+            raise ExistsError(f"output {self._url} exists already; `overwrite=True` replaces it")
 
     def _upload(self) -> None:
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""

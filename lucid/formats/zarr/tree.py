@@ -76,7 +76,7 @@ class FolderTree(Tree):
                     if entry.is_symlink() and not self._allow_links:
                         raise DatasetError(
                             f"has a link to another place, {os.path.relpath(entry.path, self._path)}, "
-                            "which only --allow-external follows"
+                            "which only `allow_external=True` follows"
                         )
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
