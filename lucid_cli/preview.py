@@ -51,7 +51,9 @@ def show_preview(report: Report, to: Console, options: Options, read: Callable[.
         pictures.add_column(f"channel {channel}" if "C" in options.layout else "")
     pictures.add_row("input", *(picture(plane, plane, in_colour=in_colour) for plane in planes))
     for size in options.pairs:
-        means = [adaptive_avg_pool2d(plane[None], size, nan=options.nan or "propagate")[0] for plane in planes]
+        means = [
+            adaptive_avg_pool2d(plane[None], size, nan=options.nan or "propagate")[0] for plane in planes
+        ]
         pairs = zip(means, planes, strict=True)
         pictures.add_row(
             size_name(size), *(picture(mean, plane, in_colour=in_colour) for mean, plane in pairs)

@@ -77,7 +77,11 @@ def test_the_result_goes_through_json_and_leaves_out_how_the_work_is_done():
     assert Options.of_result(said) == replace(one, threads=None)
     assert not {name for name, option in declared().items() if option.group == WORK} & {*said}
     assert one.result(only="numbers") == {
-        "dtype": "float64", "min_valid": 0.0, "missing": (), "nan": "skip", "reduce": "mean",
+        "dtype": "float64",
+        "min_valid": 0.0,
+        "missing": (),
+        "nan": "skip",
+        "reduce": "mean",
     }
     with pytest.raises((ArgumentError, TypeError)):
         Options.of_result({"layout": 4})
