@@ -11,7 +11,7 @@ import zarr
 from lucid.compression import Compression
 from lucid.formats.choosing import listed
 from lucid.formats.contract import PROVENANCE, Pooled, Source, fitted_chunks
-from lucid.formats.zarr.carry import carry
+from lucid.formats.zarr.carry import carry, dropped
 from lucid.formats.zarr.codecs import codecs_of
 from lucid.formats.zarr.geography import Geography, Placed, Variable
 from lucid.formats.zarr.meaning import Described, described, with_dims
@@ -46,6 +46,7 @@ class Builder:
             versions = [node.version for node in self._source.nodes.values() if node.document is not None]
             self._format = versions[0]
         if self._source is not None and self._carries:
+            self._gone = dropped(self._source.nodes.values(), self._source.options.drop)
             self._leave_out_levels(self._source)
 
     def _leave_out_levels(self, source: ZarrSource) -> None:
@@ -93,14 +94,15 @@ class Builder:
         """Make the summaries of metadata that the source has anew."""
         if self._source is not None and self._carries and self._root is not None:
             for group, name in with_summary(self._source.tree, self._source.nodes.values()):
-                write_summary(self._root, group, name)
+                if group not in self._gone:
+                    write_summary(self._root, group, name)
 
     def _describe_images(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now."""
         made: dict[str, list[Pooled]] = {}
         for pooled in self._pooled:
             made.setdefault(pooled.source.name.strip("/"), []).append(pooled)
-        shapes = {p: n.shape for p, n in source.nodes.items() if n.document is not None and not n.damage}
+        shapes = {p: n.shape for p, n in source.nodes.items() if n.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
             attributes, notes = described_again(source.nodes[group], shapes, made)
             self.notes += notes
@@ -199,7 +201,7 @@ class Builder:
         numbers = np.dtype(dtype)
         codecs = codecs_of(self._compression, origin, self._format, numbers)
         for codec in codecs.left_out:
-            self._lossy.setdefault(codec, []).append(node.name if node is not None else path)
+            self._lossy.setdefault(codec, []).append((node.name if node is not None else path) or "the array")
         options: dict[str, Any] = {}
         attributes = says.attributes if node is None else with_dims(node, says.attributes, dims)
         if self._format == 3 and any(dims):

@@ -3,27 +3,38 @@
 So it does not matter which codecs and types arrays have. Only summaries are left behind, which are made anew.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from lucid.errors import FileError
+from lucid.formats.choosing import matches
 from lucid.formats.zarr.nodes import DOCUMENT_3, SUMMARY_2, Node, joined
 from lucid.formats.zarr.summary import without_summary
 from lucid.formats.zarr.tree import Tree
 
 
-def carry(tree: Tree, nodes: Collection[Node], root: Path, left_out: Collection[str]) -> int:
-    """Copy every file but those of the arrays at some paths; how many bytes that were."""
-    total = 0
+def carry(tree: Tree, nodes: Iterable[Node], root: Path, left_out: Collection[str]) -> None:
+    """Copy every file but those of the groups and arrays at some paths."""
     for node in nodes:
-        if node.document is None and not node.damage:
-            total += _copy(tree, node.path, node.files, root)
-        elif node.path not in left_out:
-            total += _copy_all(tree, node.path, root)
-    return total
+        if node.path in left_out:
+            continue
+        if node.is_group:
+            _copy(tree, node.path, node.files, root)
+        else:
+            _copy_all(tree, node.path, root)
 
 
-def _copy_all(tree: Tree, folder: str, root: Path) -> int:
+def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
+    """Paths of what somebody leaves out, groups with all that is in them."""
+    found: set[str] = set()
+    for node in nodes:  # parents come first
+        is_named = any(matches(node.name, pattern.rstrip("/")) for pattern in patterns)
+        if node.path and (is_named or node.folder in found):
+            found.add(node.path)
+    return found
+
+
+def _copy_all(tree: Tree, folder: str, root: Path) -> None:
     try:
         folders, files = tree.list(folder)
     except (OSError, NotImplementedError) as error:
@@ -31,18 +42,15 @@ def _copy_all(tree: Tree, folder: str, root: Path) -> int:
             f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
             "--no-carry leaves it out"
         ) from error
-    return _copy(tree, folder, files, root) + sum(_copy_all(tree, joined(folder, n), root) for n in folders)
+    _copy(tree, folder, files, root)
+    for name in folders:
+        _copy_all(tree, joined(folder, name), root)
 
 
-def _copy(tree: Tree, folder: str, names: Collection[str], root: Path) -> int:
-    total = 0
+def _copy(tree: Tree, folder: str, names: Iterable[str], root: Path) -> None:
     (root / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         data = tree.read(joined(folder, name))
         if data is None or name == SUMMARY_2:
             continue
-        if name == DOCUMENT_3:
-            data = without_summary(data)
-        (root / folder / name).write_bytes(data)
-        total += len(data)
-    return total
+        (root / folder / name).write_bytes(without_summary(data) if name == DOCUMENT_3 else data)

@@ -41,7 +41,7 @@ class Choice:
 
     def __init__(self, nodes: Mapping[str, Node], images: Sequence[Image], wanted: Wanted) -> None:
         self._nodes, self._wanted = nodes, wanted
-        self._arrays = [node for node in nodes.values() if node.document is not None or node.damage]
+        self._arrays = [node for node in nodes.values() if not node.is_group]
         #: Arrays that are pooled only where somebody names them, and what they are.
         self._aside = {path: "a label image" for image in images if image.is_label for path in image.paths}
         self._aside |= {
@@ -86,7 +86,7 @@ class Choice:
 
     def _why_not(self, node: Node) -> str | None:
         """Why an array cannot be pooled; None where it can."""
-        if node.damage or node.document is None:
+        if node.document is None:
             return node.damage
         plane = self._wanted.plane(node)
         if plane is None:
@@ -105,7 +105,7 @@ class Choice:
 
     def _checked(self, node: Node) -> Node:
         """A node that was named and can be pooled."""
-        if node.document is None and not node.damage:
+        if node.is_group:
             raise DatasetError(
                 f"{node.name or 'the root'} is a group; name an array in it, or {node.name}/* for all"
             )
@@ -139,7 +139,7 @@ class Choice:
         untyped = any(
             self._wanted.plane(n) and n.numbers() != n.numbers("bfloat16")
             for n in self._arrays
-            if not n.damage
+            if n.document is not None
         )
         hint = "; two bytes without a type may be bfloat16, say --input-dtype bfloat16" * untyped
         return DatasetError(
@@ -158,7 +158,7 @@ class Choice:
         others: dict[tuple[int, ...], list[str]] = {}
         for node in self._arrays:
             is_one = (
-                not node.damage
+                node.document is not None
                 and node.numbers(self._wanted.untyped) is not None
                 and node.path not in self._aside
             )

@@ -106,7 +106,7 @@ class Geography:
         while True:
             node = self._source.nodes.get(joined(folder, name).lstrip("/"))
             if node is not None and node.document is not None:
-                return None if node.damage else node
+                return node
             if not folder:
                 return None
             folder = folder.rpartition("/")[0]
@@ -116,9 +116,7 @@ class Geography:
         key = (folder, old, before, after)
         if key not in self._names:
             node = self._source.nodes.get(joined(folder, old)) if self._carries else None
-            is_one = (
-                node is not None and not node.damage and node.document is not None and node.shape == (before,)
-            )
+            is_one = node is not None and node.document is not None and node.shape == (before,)
             values = self._coarse_values(node, (after,), pooled) if is_one and node is not None else None
             name, is_there = self._free(folder, old, [after], values, (after,))
             self._names[key] = name
@@ -145,12 +143,7 @@ class Geography:
 
     def _has(self, there: Node, values: Array) -> bool:
         """Whether a variable of the source has these values."""
-        if (
-            there.damage
-            or there.document is None
-            or there.path in self._pooled
-            or there.shape != values.shape
-        ):
+        if there.document is None or there.path in self._pooled or there.shape != values.shape:
             return False
         return there.numbers() == values.dtype.name and np.array_equal(
             self._source.values(there.path), values, equal_nan=True

@@ -29,7 +29,7 @@ class Node(NamedTuple):
     """A group or an array: its path, "" for the root, and what its documents say."""
 
     path: str
-    #: The metadata of an array; None for a group, or a folder that is nothing.
+    #: The metadata of an array; None for a group, a folder that is nothing, or where they are damaged.
     document: dict[str, Any] | None
     attributes: dict[str, Any]
     #: A digest of the documents as they are written, since NaN is not equal to itself.
@@ -43,6 +43,11 @@ class Node(NamedTuple):
     def name(self) -> str:
         """The path as names of datasets are written; nothing for the root."""
         return f"/{self.path}" if self.path else ""
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it is a group, or a folder in one."""
+        return self.document is None and not self.damage
 
     @property
     def folder(self) -> str:
@@ -61,7 +66,7 @@ class Node(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of an array; it is checked, so it is one unless there is damage."""
+        """The shape of an array."""
         return tuple(map(int, self.document["shape"])) if self.document else ()
 
     @property
@@ -131,13 +136,14 @@ def array_at(tree: Tree, folder: str) -> Node | None:
     text = tree.read(joined(folder, DOCUMENT_3))
     if text is not None:
         document, damage = parsed(text)
+        damage = damage or _damage_of(document)
         attributes = document.get("attributes")
         return Node(
             path=folder,
             document=document if not damage and document.get("node_type", "array") == "array" else None,
             attributes=attributes if isinstance(attributes, dict) else {},
             digest=_digest(text),
-            damage=damage or _damage_of(document),
+            damage=damage,
         )
     text = tree.read(joined(folder, DOCUMENT_2))
     if text is None:
@@ -145,12 +151,13 @@ def array_at(tree: Tree, folder: str) -> Node | None:
     document, damage = parsed(text)
     said = tree.read(joined(folder, ATTRIBUTES_2))
     attributes, more = parsed(said) if said is not None else ({}, "")
+    damage = damage or more or _damage_of(document | {"node_type": "array"})
     return Node(
         path=folder,
         document=None if damage else document | {"zarr_format": 2},
         attributes=attributes,
         digest=_digest(text, said or b""),
-        damage=damage or more or _damage_of(document | {"node_type": "array"}),
+        damage=damage,
     )
 
 

@@ -15,7 +15,7 @@ import zarr
 from zarr.buffer.cpu import NDBuffer
 
 from lucid.errors import FormatError
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named, shape_of, size_of
 from lucid.formats.disk.files import digest
 from lucid.formats.zarr.choice import Choice, Wanted
 from lucid.formats.zarr.chunks import boxes, check_names
@@ -63,7 +63,7 @@ class ZarrSource(Source):
         self.notes = choice.notes
         specs = []
         for node in nodes:
-            with refusals(called(node.name)):
+            with refusals(called(node.name)), named(called(node.name)):
                 check_names(self.tree, self.array(node.path))
                 specs.append(self._spec(node))
         return tuple(specs)
@@ -125,7 +125,7 @@ class ZarrSource(Source):
         for path in sorted(self.nodes):
             node = self.nodes[path]
             text = node.attributes.get(PROVENANCE)
-            if node.document is None or node.damage or not isinstance(text, str):
+            if node.document is None or not isinstance(text, str):
                 continue
             if node.numbers(self.options.input_dtype) is not None:
                 with refusals(called(node.name)):

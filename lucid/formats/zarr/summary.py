@@ -20,7 +20,7 @@ def with_summary(tree: Tree, nodes: Iterable[Node]) -> list[tuple[str, str]]:
     """The groups that have a summary: path and name of the document that holds it."""
     found = []
     for node in nodes:
-        if node.document is None and not node.damage:
+        if node.is_group:
             if SUMMARY_2 in node.files:
                 found.append((node.path, SUMMARY_2))
             if DOCUMENT_3 in node.files:
