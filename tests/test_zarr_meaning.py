@@ -250,6 +250,18 @@ class TestGeography:
         target = decoded(pooled(source, tmp_path / "o.zarr", layout="THW", size=(None, 2)))
         assert target.v.dims == ("t", "lat", "lon_2")
 
+    @VERSIONS
+    def test_coordinates_of_a_group_around(self, tmp_path, version):
+        root = xarray.Dataset(coords={"lat": np.arange(4.0), "lon": np.arange(4.0)})
+        child = xarray.Dataset({"v": (("t", "lat", "lon"), np.ones((1, 4, 4)))})
+        tree = xarray.DataTree.from_dict({"/": root, "/child": child})
+        with warnings.catch_warnings(action="ignore"):
+            tree.to_zarr(tmp_path / "a.zarr", zarr_format=version)
+            pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="THW")
+            target = xarray.open_datatree(tmp_path / "o.zarr", engine="zarr", chunks=None)
+            assert target["child/v"].dims == ("t", "lat_2", "lon_2")
+            assert target["child/v"].lat_2.values.tolist() == [0.5, 2.5]
+
     def test_by_the_names_of_dimensions(self, tmp_path):
         fields = {"v": (("y", "x", "t"), np.ones((4, 4, 3))), "w": (("t", "y", "x"), np.ones((3, 4, 4)))}
         source = write(tmp_path / "a.zarr", xarray.Dataset(fields), 3)
@@ -359,6 +371,36 @@ class TestWhatIsThere:
         shutil.make_archive(str(tmp_path / "x.zarr"), "zip", tmp_path / "in", "x.zarr")
         target = pooled(tmp_path / "x.zarr.zip", tmp_path / "o.zarr", layout="CHW")
         assert zarr.open_array(target / "a" / "b", mode="r")[...].tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
+
+    @VERSIONS
+    def test_a_server_that_lists_nothing(self, tmp_path, version):
+        import fsspec
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        class Blind(MemoryFileSystem):
+            protocol = "blind"
+
+            @classmethod
+            def _strip_protocol(cls, path):
+                return super()._strip_protocol(path.replace("blind://", "memory://"))
+
+            def ls(self, path, detail=True, **_):
+                raise NotImplementedError("ls")
+
+        fsspec.register_implementation("blind", Blind, clobber=True)
+        url = f"memory://blind{version}.zarr"
+        group = zarr.open_group(url, mode="w", zarr_format=version)
+        group.create_array("g/v", data=np.ones((1, 4, 4), "f4"))
+        group.create_array("g/w", data=np.ones(3))
+        group.create_array("gone", data=np.ones((1, 4, 4), "f4"))
+        consolidate(url)
+        zarr.open_group(url, mode="a", use_consolidated=False)["g/v"].resize((2, 4, 4))
+        fsspec.filesystem("memory").rm(f"/blind{version}.zarr/gone", recursive=True)
+        blind = f"blind://blind{version}.zarr"
+        report = lucid.pool_file(blind, tmp_path / "o.zarr", size=2, layout="CHW", carry=False)
+        assert [(one.name, one.input_shape) for one in report.datasets] == [("/g/v", (2, 4, 4))]
+        with pytest.raises(LucidError, match="array /g/w is behind a server that lists no files"):
+            lucid.pool_file(blind, tmp_path / "p.zarr", size=2, layout="CHW")
 
     def test_the_configuration_of_zarr_is_the_users(self, tmp_path):
         zarr.create_array(tmp_path / "a.zarr", data=np.ones((2, 4, 4), "f4"), chunks=(1, 4, 4))

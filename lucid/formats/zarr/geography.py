@@ -72,8 +72,9 @@ class Geography:
                 self._taken.add(node.path)
                 for name, length in zip(node.dims, node.shape, strict=False):
                     self._lengths[node.folder, name] = length
-        #: New names by group, old name, old and new length; None where what was to be made could not be.
+        #: New names of dimensions by group, old name, old and new length.
         self._names: dict[tuple[str, str, int, int], str] = {}
+        #: Names of coordinates by what they are made of and their shape; None where they could not be made.
         self._made: dict[tuple[str, tuple[int, ...]], str | None] = {}
 
     def place(self, node: Node, pooled: Pooled) -> Placed:
@@ -112,12 +113,14 @@ class Geography:
             folder = folder.rpartition("/")[0]
 
     def _dimension(self, folder: str, old: str, before: int, after: int, pooled: Pooled) -> str:
-        """The new name of a dimension, with coordinates if the old one has some."""
+        """The new name of a dimension, with coordinates if the old one has some, in its group or one around."""
+        node = self._found(folder, old) if self._carries else None
+        if node is not None and node.shape != (before,):
+            node = None
+        folder = folder if node is None else node.folder
         key = (folder, old, before, after)
         if key not in self._names:
-            node = self._source.nodes.get(joined(folder, old)) if self._carries else None
-            is_one = node is not None and node.document is not None and node.shape == (before,)
-            values = self._coarse_values(node, (after,), pooled) if is_one and node is not None else None
+            values = None if node is None else self._coarse_values(node, (after,), pooled)
             name, is_there = self._free(folder, old, [after], values, (after,))
             self._names[key] = name
             self._lengths[folder, name] = after
@@ -164,14 +167,14 @@ class Geography:
             self._made[key] = None
             if values is not None:
                 name, is_there = self._free(item.folder, item.base, after, values, size)
-                dims = [self._name(item.folder, d, sizes) for d in item.dims]
+                dims = [
+                    self._dimension(item.folder, d, *sizes[d], pooled) if d in sizes else d or None
+                    for d in item.dims
+                ]
                 if not is_there:
                     self._variable(item, joined(item.folder, name), values, dims)
                 self._made[key] = name
         return self._made[key]
-
-    def _name(self, folder: str, old: str, sizes: Mapping[str, tuple[int, int]]) -> str | None:
-        return self._names.get((folder, old, *sizes[old]), old) if old in sizes else old or None
 
     def _coarse_values(self, item: Node, size: tuple[int, ...], pooled: Pooled) -> Array | None:
         """The coordinates of the new cells; None where the old ones are no numbers, or too many."""
