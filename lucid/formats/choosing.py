@@ -38,6 +38,16 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, absolute_name(pattern))
 
 
+def is_meant(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a path is named by any of these, exactly or as a pattern; `--drop` leaves it out if it is.
+
+    >>> is_meant("/ch[0]", ["ch[0]"]), is_meant("/a", ["b*"])
+    (True, False)
+
+    """
+    return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
+
+
 def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
     """Names, cut where they are many.
 

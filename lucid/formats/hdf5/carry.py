@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from lucid.errors import FormatError
+from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Pooled
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import copy_attributes, write_references
@@ -63,7 +64,12 @@ class Carry:
     """One file on its way into another."""
 
     def __init__(
-        self, source: h5py.File, target: h5py.File, made: Mapping[str, Sequence[Made]], where: Elsewhere
+        self,
+        source: h5py.File,
+        target: h5py.File,
+        made: Mapping[str, Sequence[Made]],
+        where: Elsewhere,
+        drop: Sequence[str] = (),
     ) -> None:
         self._source, self._target, self._made, self._where = source, target, made, where
         #: Paths of the copies of each object; of a pooled dataset there may be several.
@@ -71,6 +77,7 @@ class Carry:
         self._references = References(source, target, self._path)
         self._geography = Geography(source, target, self._references, self._kept)
         self._late: list[_Late] = []
+        self._drop = drop
         #: Pooled datasets that have several names, by address.
         self._named: dict[Identity, str] | None = None
         #: What somebody should know, by kind: names.
@@ -79,7 +86,7 @@ class Carry:
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         self._attributes(self._source, self._target, b"/")
-        for name, item, first in walk(self._source):
+        for name, item, first in walk(self._source, self._drops):
             if isinstance(item, Link):
                 self._link(name, item)
                 continue
@@ -98,7 +105,15 @@ class Carry:
             else:
                 self._paths[own] = [name]
                 self._object(name, item)
+        for name in self._made if self._drop else ():  # what is in a group that is dropped
+            item = opened(self._source, encoded(name))
+            if identity(item) not in self._paths:
+                self._pool(name, item, identity(item), name)
         self._finish()
+
+    def _drops(self, name: str) -> bool:
+        """Whether somebody does not want an object in the output; what is pooled is always wanted."""
+        return is_meant(name, self._drop) and name not in self._made
 
     def only_pooled(self) -> None:
         """Make what is pooled, with its provenance, and nothing else."""

@@ -4,17 +4,19 @@ A name is looked up; only patterns need a walk through the file. What is not cho
 need a filter that nobody has, or lie in files that are away.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import h5py
 
 from lucid.dims import has_both
 from lucid.errors import DatasetError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, is_pattern, listed, matches, not_there
+from lucid.formats.choosing import MOST_NAMES, absolute_name, listed, matches, not_there
+from lucid.formats.contract import ArraySpec
 from lucid.formats.grid import BOUNDS
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
     Identity,
     Link,
     absolute,
@@ -49,8 +51,10 @@ class Wanted(NamedTuple):
 class Choice:
     """The datasets of a file that fit, chosen by names and patterns."""
 
-    def __init__(self, file: h5py.File, wanted: Wanted) -> None:
-        self._file, self._wanted = file, wanted
+    def __init__(
+        self, file: h5py.File, wanted: Wanted, spec: Callable[[str, h5py.Dataset], ArraySpec]
+    ) -> None:
+        self._file, self._wanted, self._spec = file, wanted, spec
         self._bounds: set[str] = set()
         #: By shape: some datasets that have other axes than wanted, and how many there are.
         self._others: dict[tuple[int, ...], tuple[list[str], int]] = {}
@@ -59,8 +63,8 @@ class Choice:
         #: What somebody should know, a line each.
         self.notes: list[str] = []
 
-    def of(self, patterns: Sequence[str]) -> list[str]:
-        """Paths of what is pooled, each dataset once.
+    def of(self, patterns: Sequence[str]) -> list[ArraySpec]:
+        """What is pooled, each dataset once.
 
         Raises
         ------
@@ -70,30 +74,36 @@ class Choice:
         """
         exact = [self._resolved(p) for p in patterns]
         if patterns and None not in exact:
-            return self._once([self._checked(path) for path in exact if path is not None])
-        fitting, planes = [], set()
+            return self._once([path for path in exact if path is not None])
+        # Without patterns, all that fits is pooled, and described while it is open.
+        fitting: list[str] = []
+        specs: list[ArraySpec] = []
+        planes = set()
         names = {path for path in exact if path is not None}
         globs = [p for p, path in zip(patterns, exact, strict=True) if path is None]
         unfit: dict[str, str] = {}
         for path, dataset in self._walked():
             plane, why = self._judged(path, dataset)
-            if why is None:
+            if why is None and patterns:
                 fitting.append(path)
+            elif why is None:
+                specs.append(self._spec(path, dataset))
                 planes.add(plane)
             elif globs and not unfit and any(matches(path, glob) for glob in globs):
                 unfit[path] = why
-        # Edges of cells are no field of their own.
+        if not patterns:
+            # Edges of cells are no field of their own.
+            specs = [spec for spec in specs if spec.name not in self._bounds]
+            if not specs:
+                raise self._nothing()
+            self._note_others(planes)
+            return specs
         fitting = [path for path in fitting if path not in self._bounds or path in names]
         for glob in globs:
             if not any(matches(path, glob) for path in fitting):
                 raise self._no_match(glob, fitting, unfit)
-        if not patterns:
-            if not fitting:
-                raise self._nothing()
-            self._note_others(planes)
-            return fitting
-        checked = {self._checked(path) for path in names}
-        return [p for p in fitting if p in checked or any(matches(p, glob) for glob in globs)]
+        chosen = [p for p in fitting if p in names or any(matches(p, glob) for glob in globs)]
+        return self._once([*chosen, *(path for path in sorted(names) if path not in chosen)])
 
     def _walked(self) -> Iterator[tuple[str, h5py.Dataset]]:
         for path, item, first in walk(self._file):
@@ -175,12 +185,11 @@ class Choice:
             group = opened(self._file, encoded(parent))
             name = encoded(path.rpartition("/")[2])
             return link_of(group, name) if name else None
-        except (KeyError, AttributeError, OSError, ValueError):
+        except (AttributeError, *HDF5_ERRORS):
             return "nothing"
 
-    def _checked(self, path: str) -> str:
-        """The path of a dataset that was named and can be pooled."""
-        item = opened(self._file, encoded(path))
+    def _checked(self, path: str, item: Any) -> ArraySpec:
+        """A dataset that was named, if it can be pooled."""
         if isinstance(item, h5py.Group):
             raise DatasetError(f"{path} is a group; name a dataset in it, or {path.rstrip('/')}/* for all")
         if not isinstance(item, h5py.Dataset):
@@ -192,20 +201,20 @@ class Choice:
             why = self._unfit(item, plane) or ""
         if why:
             raise DatasetError(f"dataset {path} {why}")
-        return path
+        return self._spec(path, item)
 
-    def _once(self, paths: Sequence[str]) -> list[str]:
-        """Paths of different datasets, by whichever name comes first."""
-        own: dict[Identity, str] = {}
+    def _once(self, paths: Sequence[str]) -> list[ArraySpec]:
+        """Different datasets, by whichever name comes first."""
+        own: dict[Identity, ArraySpec] = {}
         for path in paths:
-            own.setdefault(identity(opened(self._file, encoded(path))), path)
+            item = opened(self._file, encoded(path))
+            if identity(item) not in own:
+                own[identity(item)] = self._checked(path, item)
         return list(own.values())
 
     def _no_match(self, pattern: str, fitting: list[str], unfit: dict[str, str]) -> DatasetError:
         for path, why in unfit.items():
             return DatasetError(f"has no dataset {pattern!r} that can be pooled: {path} {why}")
-        if not is_pattern(pattern):
-            return not_there(pattern, fitting)
         return not_there(pattern, fitting)
 
     def _nothing(self) -> DatasetError:

@@ -6,15 +6,14 @@ other names for the same files. Below, "." is the library's name for the file it
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from lucid.formats.contract import boxes_of
+from lucid.formats.contract import boxes_of, size_of
 from lucid.formats.hdf5.copy import read_cells, write_cells
-from lucid.formats.hdf5.tree import HDF5_ERRORS, absolute, decoded, encoded
+from lucid.formats.hdf5.tree import absolute, decoded, encoded
 
 #: Elements of a virtual dataset that are written out at once.
 MOST_ELEMENTS = 1 << 20
@@ -55,6 +54,22 @@ def sources_of(creation: Any) -> Iterator[tuple[Any, bytes, bytes, Any]]:
         )
 
 
+def is_unlimited(space: Any) -> bool:
+    """Whether a selection has no end."""
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        return False
+    _, _, count, block = space.get_regular_hyperslab()
+    return h5py.h5s.UNLIMITED in (*count, *block)
+
+
+def _elements_of(region: Any) -> int:
+    """Elements of a region; of one without end, those of one of its blocks."""
+    if not is_unlimited(region):
+        return int(region.get_select_npoints())
+    _, _, count, block = region.get_regular_hyperslab()
+    return size_of([n for n in (*count, *block) if n != h5py.h5s.UNLIMITED])
+
+
 def is_virtual(creation: Any) -> bool:
     """Whether elements are those of other datasets."""
     return bool(creation.get_layout() == h5py.h5d.VIRTUAL)
@@ -73,8 +88,7 @@ def remade_virtual(item: h5py.Dataset, target: h5py.File, name: bytes, where: El
     for region, file, dataset, there in mappings:
         if there.get_select_type() == h5py.h5s.SEL_ALL:
             # Of a dataset that is shown whole, the file does not say the shape.
-            with suppress(*HDF5_ERRORS):  # a region without end
-                there = h5py.h5s.create_simple((region.get_select_npoints(),))
+            there = h5py.h5s.create_simple((_elements_of(region),))
         creation.set_virtual(region, where.moved(file), dataset, there)
     return _made(item, target, name, creation)
 

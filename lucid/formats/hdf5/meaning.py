@@ -70,6 +70,8 @@ def changes_in(origin: h5py.Dataset, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of."""
     meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
     attributes = attributes_of(origin, (*_RESULT, *_OTHERS))
+    if not attributes and not meaning.missing:
+        return {}
     h = pooled.height_axis
     plane = (pooled.source.shape[h], pooled.source.shape[h + 1])
     size = (pooled.shape[h], pooled.shape[h + 1])
@@ -82,9 +84,8 @@ def changes_in(origin: h5py.Dataset, pooled: Pooled) -> Changes:
     return changes
 
 
-def fill_in(origin: h5py.Dataset, pooled: Pooled) -> Any:
-    """The own fill value of a result; None where it is HDF5's, which is zero."""
-    creation = origin.id.get_create_plist()
+def fill_in(origin: h5py.Dataset, creation: Any, pooled: Pooled) -> Any:
+    """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
     own = origin.fillvalue

@@ -48,6 +48,9 @@ from lucid.threads import in_order
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
 NEWER = ("v108", "latest")
+#: Links are made with the groups that lead to them.
+_WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+_WITH_GROUPS.set_create_intermediate_group(True)
 
 
 class _Chunk(NamedTuple):
@@ -131,7 +134,9 @@ class Hdf5Sink(Sink):
                 for array in pooled:
                     one = Made(array, partial(self._create, file, array))
                     made.setdefault(array.source.name, []).append(one)
-                carry = Carry(source.file, file, made, Elsewhere(source.path, self._file.target))
+                carry = Carry(
+                    source.file, file, made, Elsewhere(source.path, self._file.target), self.options.drop
+                )
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
@@ -285,7 +290,7 @@ def create_dataset(
     if origin is not None and own is not None:
         limits = _limits(origin, pooled)
         creation.set_attr_creation_order(own.get_attr_creation_order())
-        fill = fill_in(origin, pooled)
+        fill = fill_in(origin, own, pooled)
         if fill is not None:
             creation.set_fill_value(fill)
     if compression is not None:
@@ -301,11 +306,11 @@ def create_dataset(
         # Every cell is written, and none twice.
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     kind = file_type(pooled.numbers, pooled.dtype, origin)
-    dataset = h5py.Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, links))
+    dataset = h5py.Dataset(
+        h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS)
+    )
     write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
     return dataset
 
@@ -320,7 +325,7 @@ def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
 def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
     """A line for each filter that means do not keep."""
     without: dict[LeftOut, list[str]] = {}
-    for name in dict.fromkeys(array.source.name for array in pooled):
+    for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
         for filter_ in left_out(opened(source, encoded(name)).id.get_create_plist()):
             without.setdefault(filter_, []).append(name)
     return [f"{one.name} of {listed(names)} is left out: {one.reason}" for one, names in without.items()]

@@ -63,19 +63,18 @@ class Hdf5Source(Source):
 
         They fit by their rank, or where `dims` is given by having both dimensions.
         """
-        choice = Choice(self.file, Wanted(rank, height_axis, dims, self.options.input_dtype))
+        wanted = Wanted(rank, height_axis, dims, self.options.input_dtype)
+        choice = Choice(self.file, wanted, self._spec)
         try:
-            paths = choice.of(patterns)
             self.notes = choice.notes
-            specs = tuple(self._spec(path) for path in paths)
+            specs = tuple(choice.of(patterns))
         except LucidError:
             raise
         except HDF5_ERRORS as error:
             raise FormatError(f"is damaged: {reason(error)}") from error
         return specs
 
-    def _spec(self, path: str) -> ArraySpec:
-        dataset = opened(self.file, encoded(path))
+    def _spec(self, path: str, dataset: h5py.Dataset) -> ArraySpec:
         kind = numbers_of(dataset, self.options.input_dtype)
         assert kind is not None
         spec = spec_of(path, dataset, *kind, self.options, self.notes)

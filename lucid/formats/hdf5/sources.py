@@ -7,7 +7,7 @@ missing is an error, or a line where the fill value is NaN and shows. A series (
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -15,13 +15,20 @@ import numpy as np
 from lucid.errors import DatasetError
 from lucid.formats.choosing import listed
 from lucid.formats.contract import size_of
-from lucid.formats.hdf5.elsewhere import ITSELF, is_virtual, sources_of
+from lucid.formats.hdf5.elsewhere import ITSELF, is_unlimited, is_virtual, sources_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, decoded
 
 #: Virtual datasets of virtual datasets are followed so far.
 MOST_LEVELS = 8
 #: Files of a series that are looked for.
 MOST_FILES = 100_000
+
+
+class _Missing(NamedTuple):
+    """What is not there, and whether the library shows the fill value for it, where it does not fail."""
+
+    what: str
+    is_away: bool = True
 
 
 def check_sources(name: str, dataset: h5py.Dataset) -> str | None:
@@ -37,13 +44,14 @@ def check_sources(name: str, dataset: h5py.Dataset) -> str | None:
     missing = list(dict.fromkeys(_missing(dataset, 0)))
     if not missing:
         return None
-    what = f"dataset {name} shows {listed(missing)}"
-    if is_virtual(creation) and dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
+    what = f"dataset {name} shows {listed([one.what for one in missing])}"
+    is_away = is_virtual(creation) and all(one.is_away for one in missing)
+    if is_away and dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
         return f"{what}; its cells are NaN"
-    raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
+    raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}" if is_away else what)
 
 
-def _missing(dataset: h5py.Dataset, level: int) -> Iterator[str]:
+def _missing(dataset: h5py.Dataset, level: int) -> Iterator[_Missing]:
     """What of a dataset's sources is not there, and why."""
     creation = dataset.id.get_create_plist()
     if creation.get_external_count():
@@ -58,41 +66,41 @@ def _missing(dataset: h5py.Dataset, level: int) -> Iterator[str]:
     for file, parts in by_file.items():
         found = dataset.file.filename if file == ITSELF else _found(folder, os.fsdecode(file))
         if found is None:
-            yield f"{os.fsdecode(file)}, which is not there"
+            yield _Missing(f"{os.fsdecode(file)}, which is not there")
             continue
         try:
             with h5py.File(found, "r") as other:
                 for path, region, there in parts:
                     yield from _missing_of(other, os.fsdecode(file), path, region, there, level)
         except OSError:
-            yield f"{os.fsdecode(file)}, which cannot be opened"
+            yield _Missing(f"{os.fsdecode(file)}, which cannot be opened", is_away=False)
 
 
 def _missing_of(
     file: h5py.File, name: str, path: bytes, region: Any, there: Any, level: int
-) -> Iterator[str]:
+) -> Iterator[_Missing]:
     """What one mapping shows that is not there."""
     shown = f"{decoded(path)} in {name}"
     try:
         source = file[path]
     except HDF5_ERRORS:
-        yield f"{shown}, which is not there"
+        yield _Missing(f"{shown}, which is not there")
         return
     if not isinstance(source, h5py.Dataset):
-        yield f"{shown}, which is no dataset"
+        yield _Missing(f"{shown}, which is no dataset", is_away=False)
         return
     if there.get_select_type() == h5py.h5s.SEL_ALL:
-        is_short = not _is_unlimited(region) and region.get_select_npoints() > size_of(source.shape)
+        is_short = not is_unlimited(region) and region.get_select_npoints() > size_of(source.shape)
     else:
         # Of a selection without end, the library shows what there is.
-        ends = () if _is_unlimited(there) else there.get_select_bounds()[1]
+        ends = () if is_unlimited(there) else there.get_select_bounds()[1]
         is_short = any(end >= n for end, n in zip(ends, source.shape, strict=False))
     if is_short:
-        yield f"more of {shown} than it holds, {source.shape}"
+        yield _Missing(f"more of {shown} than it holds, {source.shape}", is_away=False)
     yield from _missing(source, level + 1)
 
 
-def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[str]:
+def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[_Missing]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
     left = dataset.size * dataset.id.get_type().get_size()
     for i in range(creation.get_external_count()):
@@ -101,9 +109,10 @@ def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[str]:
         held = min(left, size)
         left -= held
         if not path.is_file():
-            yield f"{path}, which is not there"
+            yield _Missing(f"{path}, which is not there", is_away=False)
         elif path.stat().st_size < offset + held:
-            yield f"{path}, which has {path.stat().st_size} of {offset + held} bytes"
+            have = path.stat().st_size
+            yield _Missing(f"{path}, which has {have} of {offset + held} bytes", is_away=False)
 
 
 def _series(dataset: h5py.Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -124,11 +133,3 @@ def _found(folder: Path, name: str) -> Path | None:
     """Where the library finds a file: beside the one that names it, or in the current folder."""
     places = (folder / name, Path(name))
     return next((place for place in places if place.is_file()), None)
-
-
-def _is_unlimited(space: Any) -> bool:
-    """Whether a selection has no end."""
-    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
-        return False
-    _, _, count, block = space.get_regular_hyperslab()
-    return h5py.h5s.UNLIMITED in (*count, *block)

@@ -3,7 +3,7 @@
 Objects are opened one at a time and let go of: each that is open costs the library some 20 KB.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import h5py
@@ -70,21 +70,24 @@ def wrapped(own: Any) -> Any:
     return h5py.Group(own) if isinstance(own, h5py.h5g.GroupID) else h5py.Datatype(own)
 
 
-def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
+def walk(file: h5py.File, skips: Callable[[str], bool] = lambda _: False) -> Iterator[tuple[str, Any, bool]]:
     """Every link as (path, object, whether it is the first to that object).
 
-    Links of other kinds come as a `Link` and are not followed.
+    Links of other kinds come as a `Link` and are not followed. What `skips` says to skip by its path does not
+    come, nor what is in it.
     """
     seen = {identity(file)}
-    pending: list[tuple[str, Iterator[str | bytes], h5py.Group]] = [("", iter(file), file)]
+    root = h5py.Group(h5py.h5g.open(file.id, b"/"))
+    pending: list[tuple[str, Iterator[bytes], h5py.Group]] = [("", iter(root.id), root)]
     while pending:
         path, names, group = pending[-1]
-        name = next(names, None)
-        if name is None:
+        raw = next(names, None)
+        if raw is None:
             pending.pop()
             continue
-        raw = encoded(name) if isinstance(name, str) else name
         full = f"{path}/{decoded(raw)}"
+        if skips(full):
+            continue
         link = link_of(group, raw)
         if link is not None:
             yield full, link, True
@@ -97,7 +100,7 @@ def walk(file: h5py.File) -> Iterator[tuple[str, Any, bool]]:
             seen.add((info.fileno, info.addr))
         yield full, item, first
         if first and isinstance(item, h5py.Group):
-            pending.append((full, iter(item), item))
+            pending.append((full, iter(item.id), item))
 
 
 def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:

@@ -10,9 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import LucidError
 from lucid.formats.contract import Array, Region, shape_of
-from lucid.pooling.dtypes import name_of
 
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
 BFLOAT16 = ((15, 7, 8, 0, 7), 127)
@@ -28,26 +26,42 @@ _CLASSES = {
 }
 
 
+def _key(kind: Any) -> tuple[int, ...]:
+    """What tells the plain number types apart; of one byte, no order."""
+    group, size = kind.get_class(), kind.get_size()
+    order = h5py.h5t.ORDER_LE if size == 1 else kind.get_order()
+    return group, size, order, kind.get_sign() if group == h5py.h5t.INTEGER else 0
+
+
+#: Plain number types: NumPy's name, dtype, and the library's type.
+_PLAIN = {
+    _key(kind): (dtype.name, dtype, kind)
+    for dtype in (
+        np.dtype(f"{o}{n}")
+        for o in "<>"
+        for n in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+    )
+    for kind in (h5py.h5t.py_create(dtype),)
+}
+
+
 def numbers_of(dataset: h5py.Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
     """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
     kind = dataset.id.get_type()
-    if is_bfloat16(kind):
-        order = ">" if kind.get_order() == h5py.h5t.ORDER_BE else "<"
-        return "bfloat16", np.dtype(f"{order}u2")
-    if kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == 2 and input_numbers == "bfloat16":
+    group = kind.get_class()
+    if group in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+        name, dtype, plain = _PLAIN.get(_key(kind), (None, None, None))
+        if name is not None and dtype is not None and (kind.equal(plain) or _is_plain_byte(kind)):
+            return name, dtype
+        if is_bfloat16(kind):
+            order = ">" if kind.get_order() == h5py.h5t.ORDER_BE else "<"
+            return "bfloat16", np.dtype(f"{order}u2")
+        return None
+    if group == h5py.h5t.OPAQUE and kind.get_size() == 2 and input_numbers == "bfloat16":
         return "bfloat16", np.dtype("<u2")
-    try:
-        dtype = dataset.dtype
-        name = name_of(dtype)
-    except (TypeError, LucidError):
-        return None
-    if dtype == np.bool_:
-        return name, dtype
-    if h5py.check_enum_dtype(dtype) is not None:
-        return None
-    if not kind.equal(h5py.h5t.py_create(dtype, logical=True)) and not _is_plain_byte(kind):
-        return None
-    return name, dtype
+    if group == h5py.h5t.ENUM and dataset.dtype == np.bool_:
+        return "bool", dataset.dtype
+    return None
 
 
 def _is_plain_byte(kind: Any) -> bool:

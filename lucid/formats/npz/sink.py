@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError, FormatError
+from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Array, Pooled, Region, Sink, Source
 from lucid.formats.disk.files import Replacement, claim, read_at, write_at, write_region
 from lucid.formats.disk.spool import Spool
@@ -115,7 +116,11 @@ class NpzSink(Sink):
             arrays = by_source.get(name_of_array(member), []) if entry.header is not None else []
             for array in arrays:
                 yield self._made(array, member.method)
-            if not arrays and carries:
+            if (
+                not arrays
+                and carries
+                and not is_meant(f"/{member.name.removesuffix(SUFFIX)}", self.options.drop)
+            ):
                 # The lengths stand before the bytes in any case.
                 yield _Made(member._replace(flags=member.flags & ~LENGTHS_BEHIND), None, b"", entry)
 

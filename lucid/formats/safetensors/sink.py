@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lucid.errors import ArgumentError
+from lucid.formats.choosing import is_meant
 from lucid.formats.contract import PROVENANCE, Array, Pooled, Region, Sink, Source
 from lucid.formats.disk.files import Replacement, claim, read_at, write_at, write_region
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
@@ -41,7 +42,12 @@ class SafetensorsSink(Sink):
         carries = self.options.carry and not any(array.is_shard for array in pooled)
         if carries and isinstance(source, SafetensorsSource):
             replaced = {array.source.name for array in pooled}
-            carried = {t.name: t for t in source.header.tensors if name_of_array(t) not in replaced}
+            carried = {
+                tensor.name: tensor
+                for tensor in source.header.tensors
+                if name_of_array(tensor) not in replaced
+                and not is_meant(f"/{tensor.name}", self.options.drop)
+            }
             metadata = dict(source.header.metadata)
         old = {name: facts for name, facts in provenance_of(metadata).items() if name in carried}
         new = {tensors[array.name].name: json.loads(array.provenance) for array in pooled}
