@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from lucid.errors import FileError
-from lucid.formats.choosing import matches
+from lucid.formats.choosing import is_meant
 from lucid.formats.zarr.nodes import DOCUMENT_3, SUMMARY_2, Node, joined
 from lucid.formats.zarr.summary import without_summary
 from lucid.formats.zarr.tree import Tree
@@ -28,8 +28,7 @@ def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     """Paths of what somebody leaves out, groups with all that is in them."""
     found: set[str] = set()
     for node in nodes:  # parents come first
-        is_named = any(matches(node.name, pattern.rstrip("/")) for pattern in patterns)
-        if node.path and (is_named or node.folder in found):
+        if node.path and (node.folder in found or is_meant(node.name, patterns)):
             found.add(node.path)
     return found
 
