@@ -422,6 +422,32 @@ class TestWhatIsThere:
         assert sorted(path.name for path in target.iterdir()) == ["v", "zarr.json"]
 
 
+@pytest.mark.parametrize("name", [".zarray", "zarr.json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        '{"zarr_format": 9, "node_type": "group"}',
+        '{"zarr_format": 3, "node_type": "group", "consolidated_metadata": [3]}',
+        '{"zarr_format": "x", "shape": [1, 2, 2], "dtype": "<f4", "chunks": [1, 2, 2]}',
+        '{"zarr_format": 3, "node_type": "array", "shape": [1, 2, 2], "data_type": "float32"}',
+        '{"zarr_format": 2, "shape": [1, 2], "chunks": [1, 2], "dtype": [["a", 3]]}',
+        '{"zarr_format": 2, "shape": [9223372036854775807, 9, 9], "chunks": [1, 1, 1], "dtype": "<f4"}',
+        '{"zarr_format": 2, "shape": [2, 4, 4], "chunks": [0, 4, 4], "dtype": "<f4", "compressor": null, '
+        '"fill_value": 0, "order": "C", "filters": null}',
+    ],
+)
+def test_a_hostile_document_is_one_line(tmp_path, name, text):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / name).write_text(text)
+    with pytest.raises(LucidError) as raised:
+        lucid.pool_file(tmp_path / "a.zarr", size=2, layout="CHW")
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
 class TestChoosing:
     def test_reasons(self, tmp_path):
         group = zarr.open_group(tmp_path / "a.zarr", mode="w")

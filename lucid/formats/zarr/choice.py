@@ -135,7 +135,10 @@ class Choice:
         if aside:
             names = listed([f"{node.name} ({self._aside[node.path]})" for node in aside])
             return DatasetError(f"has no array but {names}; name with --dataset what is to be pooled")
-        seen = [f"{n.name} {n.damage or n.shape}".strip() for n in self._arrays]
+        seen = [
+            f"{n.name or 'a root'} that {n.damage}" if n.damage else f"{n.name} {n.shape}".strip()
+            for n in self._arrays
+        ]
         untyped = any(
             self._wanted.plane(n) and n.numbers() != n.numbers("bfloat16")
             for n in self._arrays

@@ -62,7 +62,7 @@ class Node(NamedTuple):
     @property
     def version(self) -> int:
         """The version of the format."""
-        return 2 if self.document is None else int(self.document.get("zarr_format", 3))
+        return 2 if self.document is None or self.document.get("zarr_format") == 2 else 3
 
     @property
     def shape(self) -> tuple[int, ...]:

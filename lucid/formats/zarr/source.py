@@ -91,6 +91,8 @@ class ZarrSource(Source):
     def _spec(self, node: Node) -> ArraySpec:
         """The description of an array of numbers."""
         array = self.array(node.path)
+        if 0 in array.chunks:
+            raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
         dtype = np.dtype("<u2") if stored == "bfloat16" else array.dtype
