@@ -3,7 +3,7 @@
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, ParamSpec, Protocol
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError
 from lucid.execution import Watch, carry_out
+from lucid.formats.choosing import listed
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.disk.spool import NamedSpool
@@ -178,7 +179,7 @@ class _Job:
                 remove_stale(folder)
         with format_.open(self.path, options) as source:
             job = plan(source, options, targets)
-            self.watch.notes += source.notes
+            self.watch.notes += [*source.notes, *_packed(job, format_)]
             if options.dry_run:
                 self._refuse(job, source)
             missing = _missing(job) if options.resume and not options.overwrite else targets
@@ -279,6 +280,17 @@ class _Job:
         for target in targets:
             target.refuse_existing(overwrite=self._options.overwrite)
         return targets
+
+
+def _packed(job: JobPlan, format_: Format) -> Iterator[str]:
+    """A line where numbers go to another format, without the attributes that say what they stand for."""
+    packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
+    for target in job.targets if packed else ():
+        if target.format is not format_:
+            yield (
+                f"{listed(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
+                f"they stand for, do not go from {format_.name} to {target.format.name}"
+            )
 
 
 def _missing(job: JobPlan) -> tuple[Target, ...]:

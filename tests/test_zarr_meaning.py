@@ -192,6 +192,15 @@ class TestMissing:
             assert np.isnan(target["v"].attrs["note"])
             assert target.attrs["valid_max"] == math.inf
 
+    def test_packed_numbers_that_go_to_another_format_are_told(self, tmp_path):
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+        group.create_array("v", data=np.ones((1, 2, 2), "i2"), attributes={"scale_factor": 0.5})
+        report = lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.npy", size=1, layout="CHW")
+        assert report.notes == (
+            "/v: numbers stay packed, and scale_factor and add_offset, which say what they stand for, "
+            "do not go from Zarr to npy",
+        )
+
 
 class TestGeography:
     @VERSIONS
@@ -420,6 +429,34 @@ class TestWhatIsThere:
             group.create_array(name, data=np.ones((1, 2, 2)) if name == "v" else np.ones(3))
         target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW", size=1, drop=["g", "/k*"])
         assert sorted(path.name for path in target.iterdir()) == ["v", "zarr.json"]
+
+
+@pytest.mark.parametrize("mode", ["nczarr", "zarr"])
+@pytest.mark.parametrize("options", [{}, {"dtype": "keep"}, {"size": 1}])
+def test_netcdf_reads_what_is_made_of_its_own_stores(tmp_path, mode, options):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is not installed")
+    place, target = (f"file://{tmp_path / name}.zarr#mode={mode},file" for name in ("a", "o"))
+    try:
+        file = netcdf.Dataset(place, "w")
+    except OSError:
+        pytest.skip("this netCDF library has no NCZarr")
+    for name, length in (("t", 2), ("lat", 4), ("lon", 4)):
+        file.createDimension(name, length)
+    file.createVariable("lat", "f8", ("lat",))[:] = np.arange(4)
+    field = file.createVariable("v", "i2", ("t", "lat", "lon"), fill_value=-9)
+    field.setncatts({"scale_factor": 0.5, "valid_range": np.array([0, 99], "i2"), "units": "K"})
+    field[:] = np.ma.masked_equal(np.arange(32.0).reshape(2, 4, 4) / 2, 0)
+    file.close()
+    options = {"size": 2} | options
+    lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="TYX", **options)
+    n = options["size"]
+    with netcdf.Dataset(place) as old, netcdf.Dataset(target) as new:
+        right = means(np.ma.filled(old["v"][:].astype(float), NAN), n, n)
+        tolerance = 0.26 if options.get("dtype") else 1e-6
+        assert np.allclose(np.ma.filled(new["v"][:].astype(float), NAN), right, atol=tolerance)
+        assert new["v"].dimensions == ("t", f"lat_{n}", f"lon_{n}")
+        assert new[f"lat_{n}"][:].tolist() == [[1.5], [0.5, 2.5]][n - 1]
+        assert new["v"].units == "K"
 
 
 @pytest.mark.parametrize("name", [".zarray", "zarr.json"])

@@ -15,6 +15,7 @@ from lucid.formats.zarr.carry import carry, dropped
 from lucid.formats.zarr.codecs import codecs_of
 from lucid.formats.zarr.geography import Geography, Placed, Variable
 from lucid.formats.zarr.meaning import Described, described, with_dims
+from lucid.formats.zarr.nczarr import array_again, group_again, references_of
 from lucid.formats.zarr.nodes import ATTRIBUTES_2, DOCUMENT_3, Node, parsed
 from lucid.formats.zarr.ome import described_again, left_out
 from lucid.formats.zarr.refusals import refusals
@@ -40,6 +41,9 @@ class Builder:
         self.notes: list[str] = []
         #: Arrays of a source that are neither pooled nor carried over.
         self._gone: set[str] = set()
+        #: Paths of the arrays that are made, and lengths of their dimensions by group, where NCZarr wants them.
+        self._made: list[str] = []
+        self._lengths: dict[str, dict[str, int]] = {}
         self._lossy: dict[str, list[str]] = {}
         self._format: Any = 3
         if self._source is not None:
@@ -86,6 +90,7 @@ class Builder:
         ]
         if self._carries and self._source is not None and not is_root:
             self._describe_images(self._source)
+            self._describe_groups(self._source, pooled)
 
     def _open_group(self, path: str) -> None:
         zarr.open_group(self._store, path=path, mode="a", zarr_format=self._format, use_consolidated=False)
@@ -108,6 +113,20 @@ class Builder:
             self.notes += notes
             if attributes is not None and self._root is not None:
                 self._write_attributes(self._root / group, attributes)
+
+    def _describe_groups(self, source: ZarrSource, pooled: set[str]) -> None:
+        """Say of NCZarr's groups what is in them now."""
+        arrays = [n.path for n in source.nodes.values() if n.document is not None and n.path not in pooled]
+        arrays = sorted({*arrays, *self._made} - self._gone)
+        for node in source.nodes.values():
+            inside = [path.rpartition("/")[2] for path in arrays if path.rpartition("/")[0] == node.path]
+            again = (
+                group_again(node.attributes, self._lengths.get(node.path, {}), inside)
+                if node.is_group
+                else None
+            )
+            if again is not None and self._root is not None and node.path not in self._gone:
+                self._write_attributes(self._root / node.path, again)
 
     def _write_attributes(self, folder: Path, attributes: dict[str, Any]) -> None:
         """Write the attributes of a group that was carried over; all else in its document stays."""
@@ -203,7 +222,14 @@ class Builder:
         for codec in codecs.left_out:
             self._lossy.setdefault(codec, []).append((node.name if node is not None else path) or "the array")
         options: dict[str, Any] = {}
-        attributes = says.attributes if node is None else with_dims(node, says.attributes, dims)
+        attributes = says.attributes
+        if node is not None:
+            references = references_of(node.attributes, dims)
+            attributes = array_again(with_dims(node, attributes, dims), node.attributes, references)
+            for reference, length in zip(references, shape, strict=False):
+                group, _, name = reference.strip("/").rpartition("/")
+                self._lengths.setdefault(group, {})[name] = length
+        self._made.append(path)
         if self._format == 3 and any(dims):
             options["dimension_names"] = dims
         return zarr.create_array(
