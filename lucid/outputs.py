@@ -1,14 +1,12 @@
 """What comes out: which arrays are pooled, and which file or stream, and in it which name, takes each."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from lucid.errors import ArgumentError, DatasetError, FileError
-from lucid.formats.contract import ArraySpec, Sink
+from lucid.errors import ArgumentError, FileError
+from lucid.formats.contract import Sink
 from lucid.formats.registry import ARCHIVE, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.options import Options, Size, size_name, slice_name
@@ -115,33 +113,3 @@ def stem_of(source: Path) -> str:
 def suffix_of(source: Path) -> str:
     """`.h5`; of a store in an archive both, `.zarr.zip`."""
     return "".join(source.suffixes[-2:]) if source.suffixes[-2:] == [".zarr", ARCHIVE] else source.suffix
-
-
-def select(specs: Sequence[ArraySpec], patterns: Sequence[str]) -> list[ArraySpec]:
-    """The arrays that any pattern names, all if there is none; a name is that name before it is a glob.
-
-    Raises
-    ------
-    DatasetError
-        A pattern names no array.
-
-    """
-    if not patterns:
-        return list(specs)
-    names = [spec.name for spec in specs]
-    wanted: set[str] = set()
-    for pattern in patterns:
-        path = pattern if pattern.startswith("/") else f"/{pattern}"
-        matches = {path} & {*names} or {name for name in names if fnmatchcase(name, path)}
-        if not matches:
-            raise DatasetError(f"has no dataset {pattern!r} that can be pooled; {_hint(path, names)}")
-        wanted |= matches
-    return [spec for spec in specs if spec.name in wanted]
-
-
-def _hint(path: str, names: list[str]) -> str:
-    from difflib import get_close_matches  # seldom needed, and slow to load
-
-    close = get_close_matches(path, names, 1)
-    listed = ", ".join(names) if names != [""] else "one array without a name"
-    return (f"did you mean {close[0]!r}? it has: " if close else "it has ") + listed

@@ -346,6 +346,18 @@ class TestGeography:
 
 
 class TestCarrying:
+    def test_scales_that_went_and_classes_of_other_conventions(self):
+        with h5py.File("a.h5", "w") as file:
+            file["v"], file["image"], file["s"] = np.ones((1, 4, 4)), np.ones((2, 2)), np.arange(4.0)
+            file["s"].make_scale("s")
+            file["v"].dims[1].attach_scale(file["s"])
+            file["image"].attrs["CLASS"] = np.bytes_("IMAGE")
+            file["image"].attrs["REFERENCE_LIST"] = np.array([file["v"].ref], h5py.ref_dtype)
+            del file["s"]
+        for options in ({}, {"carry": False}):
+            pool("a.h5", "b.h5", size=2, **options)
+            assert read("b.h5")[0].shape == (1, 2, 2)
+
     def test_types_without_a_name(self):
         quad = h5py.h5t.IEEE_F64LE.copy()
         quad.set_size(16)

@@ -38,6 +38,28 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, absolute_name(pattern))
 
 
+def chosen(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    """The paths that any of these names.
+
+    Raises
+    ------
+    DatasetError
+        One names no path.
+
+    >>> sorted(chosen(["/ch[0]", "/ch0", "/a/b"], ["ch[0]", "a/*"]))
+    ['/a/b', '/ch[0]']
+
+    """
+    known, wanted = set(names), set[str]()
+    for pattern in patterns:
+        exact = absolute_name(pattern)
+        found = {exact} if exact in known else {name for name in names if matches(name, pattern)}
+        if not found:
+            raise not_there(pattern, names)
+        wanted |= found
+    return wanted
+
+
 def is_meant(name: str, patterns: Sequence[str]) -> bool:
     """Whether a path is named by any of these, exactly or as a pattern; `--drop` leaves it out if it is.
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.errors import DatasetError, LucidError
-from lucid.formats.choosing import absolute_name, matches, not_there
+from lucid.formats.choosing import chosen
 from lucid.formats.meaning import Meaning
 from lucid.formats.result import stored_as
 from lucid.options import Options
@@ -240,14 +240,7 @@ class Source(Resource):
         specs = self.arrays(rank)
         if not patterns:
             return specs
-        names = {spec.name for spec in specs}
-        wanted: set[str] = set()
-        for pattern in patterns:
-            exact = absolute_name(pattern)
-            found = {exact} if exact in names else {name for name in names if matches(name, pattern)}
-            if not found:
-                raise not_there(pattern, [spec.name for spec in specs])
-            wanted |= found
+        wanted = chosen([spec.name for spec in specs], patterns)
         return tuple(spec for spec in specs if spec.name in wanted)
 
     @abstractmethod

@@ -257,7 +257,10 @@ def dims_of(dataset: h5py.Dataset) -> tuple[str, ...]:
     if not h5py.h5a.exists(dataset.id, b"DIMENSION_LIST"):
         return ()
     names = []
-    for refs in dataset.attrs["DIMENSION_LIST"]:
-        paths = [h5py.h5r.get_name(ref, dataset.file.id) for ref in refs[:1] if ref]
-        names.append(decoded(paths[0]).rpartition("/")[2] if paths else "")
+    try:
+        for refs in dataset.attrs["DIMENSION_LIST"]:
+            paths = [h5py.h5r.get_name(ref, dataset.file.id) or b"" for ref in refs[:1] if ref]
+            names.append(decoded(paths[0]).rpartition("/")[2] if paths else "")
+    except HDF5_ERRORS:
+        return ()  # what it refers to is not there
     return tuple(names) if any(names) else ()

@@ -7,6 +7,9 @@ names and that lie along its pooled axes are pooled with it, and so are the boun
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import h5py
 import numpy as np
@@ -83,7 +86,8 @@ class Geography:
 
     def note(self, item: h5py.Dataset) -> None:
         """Note the number of a dimension that is carried over."""
-        if h5py.h5a.get_num_attrs(item.id) == 0 or not h5py.h5ds.is_scale(item.id):
+        # The library's own question fails where another convention has a `CLASS`.
+        if text_of(attributes_of(item, ("CLASS",)).get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(attributes_of(item, (NUMBER,)).get(NUMBER))
         if numbers:
@@ -94,8 +98,12 @@ class Geography:
     def take_over(self, origin: h5py.Dataset, copy: h5py.Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
         users = self._users.setdefault(path_of(copy), [])
-        for entry in origin.attrs[USERS]:
-            own, axis = self._references.identity(entry[0]), int(entry[1])
+        try:
+            entries = [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]
+        except (*HDF5_ERRORS, IndexError):
+            entries = []  # it is no list of references and axes
+        for reference, axis in entries:
+            own = self._references.identity(reference)
             if own is not None and own not in self._references.pooled:
                 users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
@@ -298,9 +306,21 @@ def coarse_values(item: h5py.Dataset, size: tuple[int, ...], pooled: Pooled) -> 
 
 def scales_of(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
     """The dimension scales of each axis."""
-    if not h5py.h5a.exists(dataset.id, SCALES.encode()):
-        return [[] for _ in dataset.shape]
-    return [[dataset.file[ref] for ref in refs if ref] for refs in dataset.attrs[SCALES]]
+    scales: list[list[h5py.Dataset]] = [[] for _ in dataset.shape]
+    if h5py.h5a.exists(dataset.id, SCALES.encode()):
+        with suppress(*HDF5_ERRORS):  # it is no list of references
+            for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
+                own += [scale for scale in map(partial(_behind, dataset), references) if scale is not None]
+    return scales
+
+
+def _behind(dataset: h5py.Dataset, reference: Any) -> h5py.Dataset | None:
+    """The scale that a reference points to; None where it dangles."""
+    try:
+        item = dataset.file[reference] if reference else None
+    except HDF5_ERRORS:
+        return None
+    return item if isinstance(item, h5py.Dataset) else None
 
 
 def base_of(path: str) -> str:

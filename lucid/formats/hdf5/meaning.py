@@ -21,6 +21,9 @@ from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
 
+#: Largest attribute that is looked into.
+MOST_BYTES = 1 << 20
+
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
 _RESULT = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
@@ -42,6 +45,8 @@ def attributes_of(dataset: h5py.Dataset, names: Iterable[str]) -> dict[str, Any]
     for name in names:
         if h5py.h5a.exists(dataset.id, name.encode()):
             try:
+                if h5py.h5a.open(dataset.id, name.encode()).get_storage_size() > MOST_BYTES:
+                    continue
                 value = dataset.attrs[name]
             except HDF5_ERRORS:
                 continue  # of a type that nobody here knows
