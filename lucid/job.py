@@ -4,7 +4,7 @@ import inspect
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, ParamSpec, Protocol
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError
 from lucid.execution import Watch, carry_out
+from lucid.formats.choosing import listed
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.disk.spool import NamedSpool
@@ -232,8 +233,7 @@ class _Job:
                 self.watch.notes.append(EARLIER)
                 return
             job = plan(source, options, targets)
-            self.watch.notes += source.notes
-            self.watch.notes += probable_mistakes(job, source)
+            self.watch.notes += [*source.notes, *probable_mistakes(job, source), *_packed(job, format_)]
             if options.dry_run:
                 self._refuse(job, source)
             missing = _missing(job) if options.resume and not options.overwrite else targets
@@ -348,6 +348,17 @@ class _Job:
             for folder in {t.path.resolve().parent for t in self.targets if t.stream is None}:
                 remove_stale(folder)
         return self.targets
+
+
+def _packed(job: JobPlan, format_: Format) -> Iterator[str]:
+    """A line where numbers go to another format, without the attributes that say what they stand for."""
+    packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
+    for target in job.targets if packed else ():
+        if target.format is not format_:
+            yield (
+                f"{listed(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
+                f"they stand for, do not go from {format_.name} to {target.format.name}"
+            )
 
 
 def _missing(job: JobPlan) -> tuple[Target, ...]:

@@ -9,186 +9,245 @@ import numpy as np
 import zarr
 
 from lucid.compression import Compression
+from lucid.formats.choosing import listed
 from lucid.formats.contract import PROVENANCE, Pooled, Source, fitted_chunks
-from lucid.formats.zarr.codecs import compressors
-from lucid.formats.zarr.ome import described_again
-from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.tree import consolidated, refusals
+from lucid.formats.zarr.carry import carry, dropped
+from lucid.formats.zarr.codecs import codecs_of
+from lucid.formats.zarr.geography import Geography, Placed, Variable
+from lucid.formats.zarr.meaning import Described, described, with_dims
+from lucid.formats.zarr.nczarr import array_again, group_again, references_of
+from lucid.formats.zarr.nodes import ATTRIBUTES_2, DOCUMENT_3, Node, parsed
+from lucid.formats.zarr.ome import described_again, left_out
+from lucid.formats.zarr.refusals import refusals
+from lucid.formats.zarr.source import ZarrSource, reinterpreted
+from lucid.formats.zarr.summary import with_summary, write_summary
 
-#: Where arrays of version 2 say what their axes are called, as xarray has it.
-DIMENSIONS_2 = "_ARRAY_DIMENSIONS"
-#: Longest coordinates that are pooled.
-MOST_COORDINATES = 1 << 24
+#: How arrays are made, whatever the user's configuration of zarr is.
+_CONFIG: Any = {"order": "C", "write_empty_chunks": False}
 
 
 class Builder:
     """A store's groups and arrays, before there are means in them."""
 
     def __init__(
-        self,
-        root: Path,
-        source: Source,
-        pooled: Sequence[Pooled],
-        compression: Compression | None,
-        *,
-        carries: bool,
+        self, source: Source, pooled: Sequence[Pooled], compression: Compression | None, *, carries: bool
     ) -> None:
-        self._root, self._pooled, self._compression = root, pooled, compression
+        self._pooled, self._compression = pooled, compression
         self._source = source if isinstance(source, ZarrSource) else None
         self._carries = carries and self._source is not None
-        self._store = zarr.storage.LocalStore(root)
         #: Arrays for means, by name.
         self.arrays: dict[str, Any] = {}
+        #: What somebody should know, a line each.
+        self.notes: list[str] = []
+        #: Arrays of a source that are neither pooled nor carried over.
+        self._gone: set[str] = set()
+        #: Paths of the arrays that are made, and lengths of their dimensions by group, where NCZarr wants them.
+        self._made: list[str] = []
+        self._lengths: dict[str, dict[str, int]] = {}
+        self._lossy: dict[str, list[str]] = {}
         self._format: Any = 3
         if self._source is not None:
-            document = next(iter(self._source.documents.values()))
-            self._format = int(document.get("zarr_format", 3))
+            versions = [node.version for node in self._source.nodes.values() if node.document is not None]
+            self._format = versions[0]
+        if self._source is not None and self._carries:
+            self._gone = dropped(self._source.nodes.values(), self._source.options.drop)
+            self._leave_out_levels(self._source)
 
-    def build(self) -> None:
-        """Copy what is carried over, and create the arrays."""
+    def _leave_out_levels(self, source: ZarrSource) -> None:
+        pooled = [array.source.name.strip("/") for array in self._pooled]
+        for group, paths in left_out(source.images, pooled).items():
+            there = [f"/{path}" for path in paths if path in source.nodes]
+            self._gone |= {*paths}
+            if there:
+                self.notes.append(
+                    f"levels {listed(there)} of image /{group} are left out: its levels come from the first"
+                )
+
+    def build(self, store: Any, root: Path | None) -> None:
+        """Create the arrays in a store, and copy what is carried over to its folder, if it has one."""
+        self._store, self._root = store, root
         # The only array of a source that names none is the store itself.
         is_root = len(self._pooled) == 1 and not self._pooled[0].source.name
-        if self._carries and self._source is not None:
+        pooled = {array.source.name.strip("/") for array in self._pooled}
+        if self._carries and self._source is not None and root is not None:
             with refusals("cannot be carried over"):
-                self._carry(self._source)
+                carry(self._source.tree, self._source.nodes.values(), root, pooled | self._gone)
         if not is_root:
-            zarr.open_group(self._store, mode="a", zarr_format=self._format)
-        for pooled in self._pooled:
-            path = "" if is_root else pooled.name.strip("/")
+            self._open_group("")
+        if self._source is not None:
+            self._geography = Geography(
+                self._source, self._pooled, self._gone, self._put, carries=self._carries
+            )
+        for array in self._pooled:
+            path = "" if is_root else array.name.strip("/")
             parent = path.rpartition("/")[0]
             if parent:
-                zarr.open_group(self._store, path=parent, mode="a", zarr_format=self._format)
-            self.arrays[pooled.name] = self._create(pooled, path)
-        if self._carries and not is_root:
-            self._describe_images()
+                self._open_group(parent)
+            self.arrays[array.name] = self._create(array, path)
+        self.notes += [
+            f"{codec} of {listed(names)} is left out: its parameters were chosen for other numbers"
+            for codec, names in self._lossy.items()
+        ]
+        if self._carries and self._source is not None and not is_root:
+            self._describe_images(self._source)
+            self._describe_groups(self._source, pooled)
 
-    def _describe_images(self) -> None:
-        """Say of OME-Zarr images where their cells are now."""
-        made: dict[str, dict[str, list[Pooled]]] = {}
-        for pooled in self._pooled:
-            # A pyramid's group may be any of those above its arrays.
-            names = pooled.source.name.strip("/").split("/")
-            for depth in range(len(names)):
-                above, below = "/".join(names[:depth]), "/".join(names[depth:])
-                made.setdefault(above, {}).setdefault(below, []).append(pooled)
-        for path, arrays in made.items():
-            group = zarr.open_group(self._store, path=path, mode="a", zarr_format=self._format)
-            attributes = described_again(dict(group.attrs), arrays)
-            if attributes is not None:
-                group.attrs.put(attributes)
+    def _open_group(self, path: str) -> None:
+        zarr.open_group(self._store, path=path, mode="a", zarr_format=self._format, use_consolidated=False)
 
     def finish(self) -> None:
-        """Bring the store's list of its own metadata up to date, if it has one."""
-        if self._source is not None and self._carries and consolidated(self._source.tree) is not None:
-            zarr.consolidate_metadata(self._store, zarr_format=self._format)
+        """Make the summaries of metadata that the source has anew."""
+        if self._source is not None and self._carries and self._root is not None:
+            for group, name in with_summary(self._source.tree, self._source.nodes.values()):
+                if group not in self._gone:
+                    write_summary(self._root, group, name)
 
-    def _carry(self, source: ZarrSource) -> None:
-        """Copy every file that is not one of a pooled array."""
-        pooled = {array.source.name.strip("/") for array in self._pooled}
-        for folder, document in source.walk():
-            if document is None:
-                self._copy(source, folder, source.tree.list(folder)[1])
-            elif folder not in pooled:
-                self._copy_all(source, folder)
+    def _describe_images(self, source: ZarrSource) -> None:
+        """Say of OME-Zarr images where their cells are now."""
+        made: dict[str, list[Pooled]] = {}
+        for pooled in self._pooled:
+            made.setdefault(pooled.source.name.strip("/"), []).append(pooled)
+        shapes = {p: n.shape for p, n in source.nodes.items() if n.document is not None}
+        for group in dict.fromkeys(image.group for image in source.images):
+            attributes, notes = described_again(source.nodes[group], shapes, made)
+            self.notes += notes
+            if attributes is not None and self._root is not None:
+                self._write_attributes(self._root / group, attributes)
 
-    def _copy_all(self, source: ZarrSource, folder: str) -> None:
-        folders, files = source.tree.list(folder)
-        self._copy(source, folder, files)
-        for name in folders:
-            self._copy_all(source, f"{folder}/{name}")
+    def _describe_groups(self, source: ZarrSource, pooled: set[str]) -> None:
+        """Say of NCZarr's groups what is in them now."""
+        arrays = [n.path for n in source.nodes.values() if n.document is not None and n.path not in pooled]
+        arrays = sorted({*arrays, *self._made} - self._gone)
+        for node in source.nodes.values():
+            inside = [path.rpartition("/")[2] for path in arrays if path.rpartition("/")[0] == node.path]
+            again = (
+                group_again(node.attributes, self._lengths.get(node.path, {}), inside)
+                if node.is_group
+                else None
+            )
+            if again is not None and self._root is not None and node.path not in self._gone:
+                self._write_attributes(self._root / node.path, again)
 
-    def _copy(self, source: ZarrSource, folder: str, names: Sequence[str]) -> None:
-        (self._root / folder).mkdir(parents=True, exist_ok=True)
-        for name in names:
-            data = source.tree.read(f"{folder}/{name}" if folder else name)
-            if data is None or name == ".zmetadata":
-                continue
-            if name == "zarr.json" and b"consolidated_metadata" in data:
-                document = json.loads(data)
-                document.pop("consolidated_metadata", None)
-                data = json.dumps(document, indent=2).encode()
-            (self._root / folder / name).write_bytes(data)
+    def _write_attributes(self, folder: Path, attributes: dict[str, Any]) -> None:
+        """Write the attributes of a group that was carried over; all else in its document stays."""
+        if self._format == 2:
+            (folder / ATTRIBUTES_2).write_text(json.dumps(attributes, indent=4))
+            return
+        document, _ = parsed((folder / DOCUMENT_3).read_bytes())
+        (folder / DOCUMENT_3).write_text(json.dumps(document | {"attributes": attributes}, indent=2))
 
     def _create(self, pooled: Pooled, path: str) -> Any:
         """An array for means, with what can be kept of the one they are means of."""
-        origin = None if self._source is None else self._source.array(pooled.source.name.strip("/"))
-        attributes = {} if origin is None else dict(origin.attrs)
-        fill = 0 if origin is None or origin.fill_value is None else origin.fill_value
-        names = None if origin is None else dimension_names(origin)
-        if names is not None:
-            names = self._pooled_names(pooled, names)
-        options: dict[str, Any] = {}
-        if self._format == 2:
-            attributes.pop(DIMENSIONS_2, None)
-            attributes |= {} if names is None else {DIMENSIONS_2: names}
-        elif names is not None:
-            options["dimension_names"] = names
+        provenance = {PROVENANCE: pooled.provenance}
+        node = None if self._source is None else self._source.nodes[pooled.source.name.strip("/")]
+        dtype: Any = pooled.dtype
+        dtype = reinterpreted(dtype, pooled.numbers, pooled.stored_numbers)
+        if self._source is None or node is None:
+            return self._array(path, pooled, dtype, None, Described(provenance, 0), [], node)
+        origin = self._source.array(node.path)
+        is_image = node.path in self._source.of_images
+        own = None if origin.fill_value is None and node.version == 2 else origin.fill_value
+        if pooled.source.numbers == "bfloat16":
+            own = None
+        says = described(node, own, pooled, is_image=is_image)
+        # Levels of an image have its axes, in version 0.5 by their very names.
+        is_placed = not is_image or pooled.flat
+        dims = list(node.dims)
+        placed = self._geography.place(node, pooled) if is_placed else Placed([d or None for d in dims], {})
+        attributes = {k: v for k, v in says.attributes.items() if k not in placed.changes}
+        attributes |= {key: value for key, value in placed.changes.items() if value is not None}
+        says = Described(attributes | provenance, says.fill)
+        return self._array(path, pooled, dtype, origin, says, placed.dims, node)
+
+    def _array(
+        self,
+        path: str,
+        pooled: Pooled,
+        dtype: Any,
+        origin: Any,
+        says: Described,
+        dims: list[str | None],
+        node: Node | None,
+    ) -> Any:
         chunks = fitted_chunks(pooled)
         is_bfloat16 = pooled.numbers == "bfloat16"
+        # zarr 3.1 fails to compare what is missing of shards of untyped elements.
+        shards = None if origin is None or is_bfloat16 else _shards(origin, chunks, pooled)
+        fill = None if is_bfloat16 or says.fill is None else np.asarray(says.fill).astype(dtype)[()]
+        return self._make(
+            path,
+            pooled.stored_shape,
+            dtype if not is_bfloat16 else "V2",
+            chunks,
+            shards,
+            origin,
+            Described(says.attributes, fill),
+            dims,
+            node,
+        )
+
+    def _put(self, variable: Variable) -> None:
+        """Make a coordinate of the new grid."""
+        assert self._source is not None
+        values, says = variable.values, variable.described
+        fill = None if says.fill is None else np.asarray(says.fill).astype(values.dtype)[()]
+        made = self._make(
+            variable.path,
+            values.shape,
+            values.dtype,
+            values.shape,
+            None,
+            self._source.array(variable.origin.path),
+            Described(says.attributes, fill),
+            variable.dims,
+            variable.origin,
+        )
+        made[...] = values
+
+    def _make(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        chunks: tuple[int, ...],
+        shards: tuple[int, ...] | None,
+        origin: Any,
+        says: Described,
+        dims: list[str | None],
+        node: Node | None,
+    ) -> Any:
+        """An array of the store."""
+        numbers = np.dtype(dtype)
+        codecs = codecs_of(self._compression, origin, self._format, numbers)
+        for codec in codecs.left_out:
+            self._lossy.setdefault(codec, []).append((node.name if node is not None else path) or "the array")
+        options: dict[str, Any] = {}
+        attributes = says.attributes
+        if node is not None:
+            references = references_of(node.attributes, dims)
+            attributes = array_again(with_dims(node, attributes, dims), node.attributes, references)
+            for reference, length in zip(references, shape, strict=False):
+                group, _, name = reference.strip("/").rpartition("/")
+                self._lengths.setdefault(group, {})[name] = length
+        self._made.append(path)
+        if self._format == 3 and any(dims):
+            options["dimension_names"] = dims
         return zarr.create_array(
             self._store,
             name=path or None,
-            shape=pooled.stored_shape,
-            dtype="V2" if is_bfloat16 else pooled.dtype,
+            shape=shape,
+            dtype=dtype,
             chunks=chunks,
-            # zarr 3.1 fails to compare what is missing of shards of untyped elements.
-            shards=None if origin is None or is_bfloat16 else _shards(origin, chunks, pooled),
-            compressors=compressors(self._compression, origin, self._format),
-            filters=None,
-            fill_value=None if is_bfloat16 else np.asarray(fill).astype(pooled.dtype)[()],
+            shards=shards,
+            filters=codecs.filters,
+            compressors=codecs.compressors,
+            fill_value=says.fill,
             zarr_format=self._format,
             chunk_key_encoding=None if origin is None else chunk_keys(origin),
-            attributes=attributes | {PROVENANCE: pooled.provenance},
-            **options,
-        )
-
-    def _pooled_names(self, pooled: Pooled, names: list[str | None]) -> list[str | None]:
-        """Names of axes; a pooled one is called after its new length, and gets coarser coordinates."""
-        if pooled.flat:
-            return [names[0], f"{pooled.name.rpartition('/')[2]}_features"]
-        named = list(names)
-        for which in (0, 1):
-            axis = pooled.height_axis + which
-            name, before, after = names[axis], pooled.source.shape[axis], pooled.shape[axis]
-            if name and before != after:
-                named[axis] = f"{name}_{after}"
-                if self._carries:
-                    self._coarsen(pooled, name, str(named[axis]), which)
-        return named
-
-    def _coarsen(self, pooled: Pooled, name: str, new: str, which: int) -> None:
-        """Means of the coordinates of an axis, beside them under its new name."""
-        assert self._source is not None
-        folder = pooled.source.name.strip("/").rpartition("/")[0]
-        path, target = (f"{folder}/{n}" if folder else n for n in (name, new))
-        if path not in self._source.documents or (self._root / target).exists() or pooled.coarsen is None:
-            return
-        scale = self._source.array(path)
-        length = pooled.source.shape[pooled.height_axis + which]
-        if scale.shape != (length,) or scale.dtype.kind not in "fiu" or length > MOST_COORDINATES:
-            return
-        means = pooled.coarsen(scale[:][None], (1, pooled.shape[pooled.height_axis + which]))[0]
-        attributes = dict(scale.attrs)
-        options: dict[str, Any] = {"dimension_names": [new]} if self._format == 3 else {}
-        if self._format == 2:
-            attributes[DIMENSIONS_2] = [new]
-        made = zarr.create_array(
-            self._store,
-            name=target,
-            shape=means.shape,
-            dtype=means.dtype,
-            chunks=means.shape,
-            zarr_format=self._format,
             attributes=attributes,
+            config=_CONFIG,
             **options,
         )
-        made[:] = means
-
-
-def dimension_names(array: Any) -> list[str | None] | None:
-    """What the axes of an array are called, in version 3 and as xarray has it in version 2."""
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(DIMENSIONS_2)
-    return list(names) if isinstance(names, list | tuple) and len(names) == array.ndim else None
 
 
 def chunk_keys(array: Any) -> Any:

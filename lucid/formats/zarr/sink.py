@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
@@ -38,8 +39,8 @@ from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.codecs import check_compression
+from lucid.formats.zarr.refusals import quiet, refusals
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.tree import quiet, refusals
 from lucid.options import Options
 
 
@@ -71,11 +72,24 @@ class ZarrSink(Sink):
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-            carries = self.options.carry and not any(array.is_shard for array in pooled)
-            self._builder = Builder(self._root, source, pooled, self._compression, carries=carries)
+        self._builder = self._planned(source, pooled)
         with refusals("output cannot be built"), quiet():
-            self._builder.build()
+            self._builder.build(zarr.storage.LocalStore(self._root), self._root)
+        self.notes += self._builder.notes
         self._open_spool(pooled)
+
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Build the store in memory, without what is carried over."""
+        if self._url is not None:
+            self._refuse_taken()
+        builder = self._planned(source, pooled)
+        with refusals("output cannot be built"), quiet():
+            builder.build(zarr.storage.MemoryStore(), None)
+        self.notes += builder.notes
+
+    def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
+        carries = self.options.carry and not any(array.is_shard for array in pooled)
+        return Builder(source, pooled, self._compression, carries=carries)
 
     def _temporary(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="lucid-pool-"))

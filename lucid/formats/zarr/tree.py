@@ -1,34 +1,35 @@
 """The files of a Zarr store, wherever it is: a folder, an archive, or what fsspec reaches."""
 
-import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, simplefilter
 
 import zarr
 
-from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
+from lucid.errors import DatasetError, FormatError
 from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Watch, open_regular
 from lucid.formats.registry import url_of
+from lucid.formats.zarr.refusals import quiet
 from lucid.options import Options
 
-#: Metadata documents: of an array or a group in version 3, of an array in version 2.
-DOCUMENT_3, DOCUMENT_2 = "zarr.json", ".zarray"
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
+#: Files by which a folder is told to be a store.
+MARKS = {"zarr.json", ".zgroup", ".zarray", ".zmetadata"}
 
 
 class Tree(Resource):
     """The files of a store, by keys such as `group/array/zarr.json`."""
 
+    #: What stands before every key where zarr looks for it.
+    prefix: str = ""
+
     @abstractmethod
     def store(self) -> Any:
-        """The store as zarr knows it."""
+        """The store as zarr knows it, but for the prefix."""
 
     @abstractmethod
     def list(self, folder: str) -> tuple[list[str], list[str]]:
@@ -37,6 +38,10 @@ class Tree(Resource):
     @abstractmethod
     def read(self, key: str) -> bytes | None:
         """A file, None if there is none."""
+
+    def has(self, key: str) -> bool:
+        """Whether there is a file."""
+        return self.read(key) is not None
 
     @abstractmethod
     def state(self) -> object:
@@ -65,6 +70,9 @@ class FolderTree(Tree):
             return (self._path / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+    def has(self, key: str) -> bool:
+        return (self._path / key).is_file()
 
     def state(self) -> object:
         """Sizes and times of all files; that there are no links is seen on the way."""
@@ -108,6 +116,16 @@ class ArchiveTree(Tree):
             if not member.is_dir():
                 check_key(member.filename)
                 self._note(member.filename)
+        self.prefix = self._outer_folder()
+
+    def _outer_folder(self) -> str:
+        """The folder that holds the store: `zip -r x.zarr.zip x.zarr` puts it before every name."""
+        prefix, (folders, files) = "", self._folders[""]
+        while not files and len(folders) == 1:
+            (only,) = folders
+            prefix += f"{only}/"
+            folders, files = self._folders[prefix[:-1]]
+        return prefix if files & MARKS else ""
 
     def _note(self, key: str) -> None:
         folder, _, name = key.rpartition("/")
@@ -126,12 +144,15 @@ class ArchiveTree(Tree):
         return store
 
     def list(self, folder: str) -> tuple[list[str], list[str]]:
-        folders, files = self._folders.get(folder, ((), ()))
+        folders, files = self._folders.get(f"{self.prefix}{folder}".rstrip("/"), ((), ()))
         return sorted(folders), sorted(files)
 
     def read(self, key: str) -> bytes | None:
-        folder, _, name = key.rpartition("/")
-        return self._zip.read(key) if name in self._folders.get(folder, ((), ()))[1] else None
+        return self._zip.read(f"{self.prefix}{key}") if self.has(key) else None
+
+    def has(self, key: str) -> bool:
+        folder, _, name = f"{self.prefix}{key}".rpartition("/")
+        return name in self._folders.get(folder, ((), ()))[1]
 
     def state(self) -> object:
         self._watch.check()
@@ -166,6 +187,9 @@ class UrlTree(Tree):
             return None
         return data
 
+    def has(self, key: str) -> bool:
+        return bool(self._system.isfile(f"{self._root}/{key}"))
+
     def state(self) -> object:
         """Nothing that is known without a look at every chunk; `ZarrSource` compares the documents."""
         return None
@@ -179,65 +203,7 @@ def tree_of(path: Path, options: Options) -> Tree:
     return FolderTree(path, allow_links=options.allow_external) if path.is_dir() else ArchiveTree(path)
 
 
-@contextmanager
-def refusals(what: str) -> Iterator[None]:
-    """Whatever zarr, its codecs or fsspec raise, as an error of ours: they raise anything."""
-    try:
-        yield
-    except LucidError:
-        raise
-    except MemoryError as error:
-        raise FormatError(f"{what}: a chunk grows beyond all memory when it is decoded") from error
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{what}: no such file {error.filename or ''}".rstrip()) from error
-    except ImportError as error:
-        raise FileError(f"{what}: needs a package that is not installed: {_line(error)}") from error
-    except Exception as error:
-        kind = FileError if isinstance(error, OSError) and error.errno else FormatError
-        raise kind(f"{what}: {_line(error)}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings, as of types and codecs that the specification has not yet; not for workers' threads."""
-    with catch_warnings():
-        simplefilter("ignore")
-        yield
-
-
-def _line(error: Exception) -> str:
-    """An exception's words in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 def check_key(key: str) -> None:
     """Raise for a key that would lead out of the store."""
     if key.startswith("/") or {"..", "."} & {*key.split("/")}:
         raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
-
-
-def consolidated(tree: Tree) -> dict[str, dict[str, Any]] | None:
-    """The metadata of all arrays in one document, if the store has that."""
-    text = tree.read(DOCUMENT_3)
-    found = _consolidated_2(tree) if text is None else _consolidated_3(text)
-    for path in found or ():
-        check_key(path)
-    return found
-
-
-def _consolidated_3(text: bytes) -> dict[str, dict[str, Any]] | None:
-    listed = (json.loads(text).get("consolidated_metadata") or {}).get("metadata")
-    return None if listed is None else {p: d for p, d in listed.items() if d.get("node_type") == "array"}
-
-
-def _consolidated_2(tree: Tree) -> dict[str, dict[str, Any]] | None:
-    text = tree.read(".zmetadata")
-    if text is None:
-        return None
-    return {
-        key.removesuffix(DOCUMENT_2).rstrip("/"): document
-        for key, document in json.loads(text)["metadata"].items()
-        if key.rpartition("/")[2] == DOCUMENT_2
-    }

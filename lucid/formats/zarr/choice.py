@@ -1,0 +1,185 @@
+"""Which arrays of a store are pooled, and why one that somebody named is not.
+
+It is told by the documents alone; only what is chosen is opened, so it does not matter which codecs others need.
+Of an OME-Zarr image the first level is pooled, since the others are made of it, and labels are carried over,
+since means of numbers of objects are numbers of no object. A level or a label that is named is pooled all the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lucid.dims import has_both
+from lucid.errors import DatasetError
+from lucid.formats.choosing import MOST_NAMES, absolute_name, listed, matches, not_there
+from lucid.formats.grid import COORDINATES, bounds_name, words_of
+from lucid.formats.zarr.nodes import Node, joined
+from lucid.formats.zarr.ome import Image
+
+
+class Wanted(NamedTuple):
+    """What fits: so many axes, `height_axis` being the first that is pooled; or both dimensions of `dims`."""
+
+    rank: int
+    height_axis: int
+    dims: tuple[str, str] | None = None
+    untyped: str | None = None
+
+    def plane(self, node: Node) -> tuple[int, ...] | None:
+        """Lengths of the axes that would be pooled; None where it does not have them."""
+        if self.dims is None:
+            fits = len(node.shape) == self.rank
+            return node.shape[self.height_axis : self.height_axis + 2] if fits else None
+        return (
+            tuple(node.shape[node.dims.index(d)] for d in self.dims)
+            if has_both(node.dims, self.dims)
+            else None
+        )
+
+
+class Choice:
+    """The arrays of a store that fit, chosen by names and patterns."""
+
+    def __init__(self, nodes: Mapping[str, Node], images: Sequence[Image], wanted: Wanted) -> None:
+        self._nodes, self._wanted = nodes, wanted
+        self._arrays = [node for node in nodes.values() if not node.is_group]
+        #: Arrays that are pooled only where somebody names them, and what they are.
+        self._aside = {path: "a label image" for image in images if image.is_label for path in image.paths}
+        self._aside |= {
+            path: "a lower level" for image in images if not image.is_label for path in image.paths[1:]
+        }
+        for node in self._arrays:
+            bounds = bounds_name(node.attributes)
+            if bounds is not None:
+                self._aside[joined(node.folder, bounds[1])] = "the bounds of cells"
+        #: What somebody should know, a line each.
+        self.notes: list[str] = []
+
+    def of(self, patterns: Sequence[str]) -> list[Node]:
+        """What is pooled, in the order of paths.
+
+        Raises
+        ------
+        DatasetError
+            Something named is not there, or cannot be pooled; or nothing can.
+
+        """
+        fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
+        if not patterns:
+            if not fitting:
+                raise self._nothing()
+            self._note_others(fitting)
+            return self._sorted(fitting)
+        wanted: dict[str, Node] = {}
+        for pattern in patterns:
+            exact = self._nodes.get(absolute_name(pattern)[1:].rstrip("/"))
+            if exact is not None:
+                wanted[exact.path] = self._checked(exact)
+                continue
+            found = {path: node for path, node in fitting.items() if matches(node.name, pattern)}
+            if not found:
+                raise self._no_match(pattern, fitting)
+            wanted |= found
+        return self._sorted(wanted)
+
+    def _sorted(self, nodes: Mapping[str, Node]) -> list[Node]:
+        return [nodes[path] for path in sorted(nodes)]
+
+    def _why_not(self, node: Node) -> str | None:
+        """Why an array cannot be pooled; None where it can."""
+        if node.document is None:
+            return node.damage
+        plane = self._wanted.plane(node)
+        if plane is None:
+            if self._wanted.dims is not None:
+                return f"has no dimensions {' and '.join(self._wanted.dims)}"
+            rank, shape = len(node.shape), node.shape
+            return f"has {rank} axes, {shape}; expected {self._wanted.rank}, one for each letter of --layout"
+        if node.numbers(self._wanted.untyped) is None:
+            hint = "; two bytes without a type may be bfloat16, say --input-dtype bfloat16"
+            return f"is of {_type_of(node)}, which has no mean here" + hint * (
+                node.numbers("bfloat16") is not None
+            )
+        if 0 in plane:
+            return f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
+        return None
+
+    def _checked(self, node: Node) -> Node:
+        """A node that was named and can be pooled."""
+        if node.is_group:
+            raise DatasetError(
+                f"{node.name or 'the root'} is a group; name an array in it, or {node.name}/* for all"
+            )
+        why = self._why_not(node)
+        if why is not None:
+            raise DatasetError(f"dataset {node.name} {why}")
+        if self._aside.get(node.path) == "a label image":
+            self.notes.append(
+                f"{node.name} is a label image: means of numbers of objects are no numbers of objects; "
+                "--reduce max keeps to some that are there"
+            )
+        return node
+
+    def _no_match(self, pattern: str, fitting: Mapping[str, Node]) -> DatasetError:
+        for node in self._arrays:
+            if matches(node.name, pattern):
+                why = (
+                    self._why_not(node)
+                    or f"is {self._aside.get(node.path)}, which is only pooled by its full name"
+                )
+                return DatasetError(f"has no dataset {pattern!r} that can be pooled: {node.name} {why}")
+        return not_there(pattern, [node.name for node in self._sorted(fitting)])
+
+    def _nothing(self) -> DatasetError:
+        what = "with the dimensions " + " and ".join(self._wanted.dims) if self._wanted.dims else ""
+        aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
+        if aside:
+            names = listed([f"{node.name} ({self._aside[node.path]})" for node in aside])
+            return DatasetError(f"has no array but {names}; name with --dataset what is to be pooled")
+        seen = [
+            f"{n.name or 'a root'} that {n.damage}" if n.damage else f"{n.name} {n.shape}".strip()
+            for n in self._arrays
+        ]
+        untyped = any(
+            self._wanted.plane(n) and n.numbers() != n.numbers("bfloat16")
+            for n in self._arrays
+            if n.document is not None
+        )
+        hint = "; two bytes without a type may be bfloat16, say --input-dtype bfloat16" * untyped
+        return DatasetError(
+            f"has no array of numbers {what or f'with {self._wanted.rank} axes'}; "
+            f"it has {listed(seen) or 'no array at all'}{hint}"
+        )
+
+    def _note_others(self, fitting: Mapping[str, Node]) -> None:
+        """A line about arrays of the same plane that have other axes before it, but for coordinates."""
+        planes = {self._wanted.plane(node) for node in fitting.values()}
+        coordinates = {
+            joined(node.folder, word)
+            for node in self._nodes.values()
+            for word in words_of(node.attributes, COORDINATES)
+        }
+        others: dict[tuple[int, ...], list[str]] = {}
+        for node in self._arrays:
+            is_one = (
+                node.document is not None
+                and node.numbers(self._wanted.untyped) is not None
+                and node.path not in self._aside
+            )
+            if (
+                is_one
+                and node.path not in fitting
+                and node.path not in coordinates
+                and node.shape[-2:] in planes
+            ):
+                others.setdefault(node.shape, []).append(node.name)
+        for shape, names in others.items():
+            verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
+            self.notes.append(
+                f"{listed(names, MOST_NAMES)} {verb} {len(shape)} axes, {shape}, and {was} left out; "
+                "--layout with as many letters pools it"
+            )
+
+
+def _type_of(node: Node) -> str:
+    kind = (node.document or {}).get("dtype" if node.version == 2 else "data_type")
+    return f"type {kind['name'] if isinstance(kind, dict) and 'name' in kind else kind}"
