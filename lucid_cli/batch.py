@@ -26,7 +26,7 @@ from lucid.places import Places, places_for
 from lucid.report import OnProgress, Report
 from lucid.tasks import Naming, Task, prepare, settle
 from lucid_cli import jsonlines
-from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of, tell_left_out, tell_notes
+from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of, tell
 from lucid_cli.request import Request
 
 DASH = str(STREAM)
@@ -39,8 +39,8 @@ class Outcomes:
         self._as_json = as_json
         self.reports: list[Report] = []
         self.failures: list[tuple[str, str]] = []
-        #: Files of folders that are not pooled, by the reason.
-        self.left_out: dict[str, list[str]] = {}
+        #: Files of folders that are not pooled, and why.
+        self.left_out: list[tuple[str, str]] = []
 
     def fail(self, source: str, error: BaseException) -> None:
         """An input failed."""
@@ -52,7 +52,7 @@ class Outcomes:
     def leave_out(self, source: str, reason: str) -> None:
         """A file of a folder is not pooled."""
         reason = in_shell_words(reason)
-        self.left_out.setdefault(reason, []).append(source)
+        self.left_out.append((source, f"left out: {reason}"))
         if self._as_json:
             emit(jsonlines.left_out(source, reason))
 
@@ -62,6 +62,10 @@ class Outcomes:
         self.reports.append(report)
         if self._as_json:
             emit(jsonlines.report(report))
+
+    def notes(self) -> Iterator[tuple[Path, str]]:
+        """What somebody should know, by the input."""
+        return ((report.source, note) for report in self.reports for note in report.notes)
 
 
 def run_batch(request: Request) -> int:
@@ -137,7 +141,7 @@ def _show(outcomes: Outcomes, request: Request, places: Places) -> None:
     reports = outcomes.reports
     if request.quiet:
         return
-    tell_left_out(outcomes.left_out)
+    tell(outcomes.left_out)
     if not reports:
         return
     # rich takes as long to load as NumPy; without a summary it is not needed.
@@ -153,7 +157,7 @@ def _show(outcomes: Outcomes, request: Request, places: Places) -> None:
                     show_preview(report, render.console(), request.options, places.read)
                 except (LucidError, MemoryError) as error:
                     outcomes.fail(str(report.source), error)
-    tell_notes(reports)
+    tell(outcomes.notes())
 
 
 def _standard_input() -> tuple[str, ...]:

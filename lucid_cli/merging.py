@@ -10,7 +10,7 @@ from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid.tasks import bytes_of
 from lucid_cli.batch import DASH, Outcomes, display
-from lucid_cli.messages import FAILED, complain, name_of, tell_notes
+from lucid_cli.messages import FAILED, complain, name_of, tell
 from lucid_cli.request import Request
 
 #: What a merge takes; all else the shards know.
@@ -50,7 +50,7 @@ def run_merge(request: Request) -> int:
         from lucid_cli import render
 
         render.show(outcomes.reports, render.console(), every=request.verbose)
-        tell_notes(outcomes.reports)
+        tell(outcomes.notes())
     return 0
 
 

@@ -1,19 +1,17 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from lucid.report import Report
 
 NAME = "lucid-pool"
 #: Exit status where at least one input failed.
 FAILED = 1
 #: What a line holds.
 MOST_LETTERS = 300
+#: Notes that are told.
+MOST_LINES = 20
 
 
 def shown(text: object) -> str:
@@ -27,24 +25,22 @@ def complain(text: str, status: int) -> int:
     """Say what is wrong and return the exit status; of a long text what is in the middle is left out."""
     line = shown(text)
     if len(line) > MOST_LETTERS:
-        line = f"{line[: MOST_LETTERS * 2 // 3]} … {line[-MOST_LETTERS // 3 :]}"
+        line = f"{line[: MOST_LETTERS * 2 // 3]} ... {line[-MOST_LETTERS // 3 :]}"
     with suppress(OSError):  # Nobody reads standard error; the status still tells.
         click.echo(f"{NAME}: {line}", err=True)
     return status
 
 
-def tell_left_out(files: Mapping[str, Sequence[str]]) -> None:
-    """What was found in folders and is not pooled, a line for each reason."""
-    for reason, names in files.items():
-        more = f" and {len(names) - 1:,} more files" if len(names) > 1 else ""
-        complain(f"left out {name_of(names[0])}{more}: {reason}", 0)
-
-
-def tell_notes(reports: Iterable["Report"]) -> None:
-    """What somebody should know of the outputs, a line each."""
-    for report in reports:
-        for note in report.notes:
-            complain(f"{name_of(report.source)}: {note}", 0)
+def tell(notes: Iterable[tuple[object, str]]) -> None:
+    """What somebody should know of files, a line for each note, which may be of many files."""
+    files: dict[str, list[object]] = {}
+    for path, note in notes:
+        files.setdefault(note, []).append(path)
+    for note, paths in list(files.items())[:MOST_LINES]:
+        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        complain(f"{name_of(paths[0])}{more}: {note}", 0)
+    if len(files) > MOST_LINES:
+        complain(f"{len(files) - MOST_LINES:,} more notes, which --json has", 0)
 
 
 def name_of(path: object, stream: str = "standard input") -> str:

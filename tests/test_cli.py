@@ -232,7 +232,7 @@ def test_a_folder_is_all_its_files_that_can_be_read(command, folder):
     left_out = {line["source"]: line["notes"][0] for line in lines if line.get("skipped")}
     assert left_out["f/labels.npy"] == "it has shape (4,); expected 4 axes (--layout names them)"
     assert "it is of no known format" in left_out["f/README"]
-    assert "lucid-pool: left out f/README: it is of no known format" in done.stderr
+    assert "lucid-pool: f/README: left out: it is of no known format" in done.stderr
     made = sorted(str(p.relative_to(folder / "new/deep")) for p in (folder / "new/deep").rglob("*.*"))
     assert made == ["b.pooled.npy", "c.pooled.h5", "sub/a.pooled.npy"]
 
@@ -341,6 +341,25 @@ def test_probable_mistakes_are_a_line_each(command, tmp_path):
         "pools it",
     ]
     assert "lucid-pool:" not in command("rgb.npy", "-s", "2", "--layout", "NHWC").stderr
+
+
+def test_notes_of_many_files_are_few_lines(command, tmp_path):
+    for i in range(30):
+        np.save(tmp_path / f"{i:02}.npy", np.ones((1, 1, 2, 2 + i % 15), "f4"))
+        np.save(tmp_path / f"labels-{i:02}.npy", np.arange(4))
+    done = command(".", "-s", "20", "--output-dir", "out", "-n")
+    notes = [line for line in done.stderr.splitlines() if line.startswith("lucid-pool: ")]
+    assert notes[:2] == [
+        "lucid-pool: labels-00.npy and 29 more: left out: it has shape (4,); expected 4 axes (--layout names them)",
+        "lucid-pool: 00.npy and 1 more: planes grow, from 2x2 to 20x20",
+    ]
+    assert len(notes) <= 20
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 2, 2), "f4"))
+    for i in range(25):
+        (tmp_path / f"x-{i}.npy").symlink_to("x.npy")
+        (tmp_path / f"x-{i}.pooled.npy").write_bytes(b"mine")
+    done = command(*(f"x-{i}.npy" for i in range(25)), "-s", "1", "-n")
+    assert done.stderr.splitlines()[-1] == "lucid-pool: 5 more notes, which --json has"
 
 
 def test_long_errors_are_cut_and_names_escaped(command, tmp_path):
