@@ -233,7 +233,7 @@ class _Job:
                 self.watch.notes.append(EARLIER)
                 return
             job = plan(source, options, targets)
-            self.watch.notes += [*source.notes, *probable_mistakes(job, source), *_packed(job, format_)]
+            self.watch.notes += [*source.notes, *probable_mistakes(job), *_packed(job, format_)]
             if options.dry_run:
                 self._refuse(job, source)
             missing = _missing(job) if options.resume and not options.overwrite else targets
@@ -294,7 +294,7 @@ class _Job:
                 raise FormatError("holds several arrays; only a stream takes them, such as standard output")
 
         job = plan(source, self._options, targets)
-        self.watch.notes += probable_mistakes(job, source)
+        self.watch.notes += probable_mistakes(job)
         blocks = [array.blocks for array in job.every()]
         streams = share_blocks(blocks) and all(one.is_sequential for one in blocks) and blocks[0].workers > 1
         if self._options.dry_run:

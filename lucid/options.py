@@ -123,7 +123,7 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     names = (
         (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Collection) else (value,)
     )
-    if not all(isinstance(one, str) for one in names):
+    if not all(isinstance(one, str) and "\0" not in one for one in names):
         raise ArgumentError(f"`{name}` is {value!r}; expected names of datasets")
     return names
 
@@ -150,18 +150,24 @@ def _sizes(name: str, value: Any) -> tuple[Size, ...]:
     return pairs
 
 
-def _missing(_: str, value: Any) -> tuple[str, ...]:
-    return tuple(texts_of(parse_missing((value,) if isinstance(value, str | int | float) else tuple(value))))
+def _missing(name: str, value: Any) -> tuple[str, ...]:
+    values = [value] if isinstance(value, str | int | float) else value
+    if not isinstance(values, list | tuple):
+        raise ArgumentError(f"`{name}` is {value!r}; expected numbers, nan or none")
+    return tuple(texts_of(parse_missing(values)))
 
 
 def _fraction(_: str, value: Any) -> float:
     return check_min_valid(value)
 
 
-def _dims(_: str, value: Any) -> str | None:
-    return (
-        None if value is None else ",".join(parse_dims(value if isinstance(value, str) else " ".join(value)))
-    )
+def _dims(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise ArgumentError(f"`{name}` is {value!r}; expected the names of two dimensions, such as 'lat,lon'")
+    return ",".join(parse_dims(" ".join(names)))
 
 
 def _compression(name: str, value: Any) -> str:

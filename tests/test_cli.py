@@ -337,8 +337,7 @@ def test_probable_mistakes_are_a_line_each(command, tmp_path):
         "lucid-pool: rgb.npy: the last axis of (2, 8, 8, 3) is taken for the width; if it holds channels, "
         "say --layout NHWC",
         "lucid-pool: small.npy: planes grow, from 4x4 to 8x2",
-        "lucid-pool: f.h5: /mask: left out for having 3 axes, though of the same planes; a --layout of 3 letters "
-        "pools it",
+        "lucid-pool: f.h5: /mask has 3 axes, (2, 8, 8), and was left out; a --layout of as many letters pools it",
     ]
     assert "lucid-pool:" not in command("rgb.npy", "-s", "2", "--layout", "NHWC").stderr
 

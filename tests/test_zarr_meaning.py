@@ -514,7 +514,7 @@ class TestChoosing:
         )
         report = lucid.pool_file(source, tmp_path / "o.zarr", size=2, layout="THW")
         assert report.notes == (
-            "/w has 2 axes, (4, 4), and was left out; --layout with as many letters pools it",
+            "/w has 2 axes, (4, 4), and was left out; a `layout` of as many letters pools it",
         )
 
     @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ class Source(Resource):
 
         """
         if dims is not None:
-            raise DatasetError("has axes without names, so --dims names none of them; say --layout")
+            raise DatasetError("has axes without names, so `dims` names none of them; say `layout`")
         specs = self.arrays(rank)
         if not patterns:
             return specs

@@ -135,7 +135,7 @@ class Choice:
             return f"is {kind}, which has no mean"
         if numbers_of(dataset, self._wanted.input_numbers) is None:
             self._may_be_bfloat16 |= is_unnamed(dataset)
-            hint = "; two-byte opaque elements may be bfloat16, say --input-dtype bfloat16"
+            hint = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
             return f"is {described_type(dataset)}, which has no mean here" + hint * is_unnamed(dataset)
         if 0 in plane:
             return f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
@@ -145,7 +145,7 @@ class Choice:
         if self._wanted.dims is not None:
             return f"has no dimensions {' and '.join(self._wanted.dims)}"
         return (
-            f"has {len(shape)} axes, {shape}; expected {self._wanted.rank}, one for each letter of --layout"
+            f"has {len(shape)} axes, {shape}; expected {self._wanted.rank}, one for each letter of `layout`"
         )
 
     def _resolved(self, pattern: str) -> str | None:
@@ -220,7 +220,7 @@ class Choice:
     def _nothing(self) -> DatasetError:
         seen = listed(self._seen[:MOST_NAMES]) + (" …" if len(self._seen) > MOST_NAMES else "")
         what = "with the dimensions " + " and ".join(self._wanted.dims) if self._wanted.dims else ""
-        hint = "; two-byte opaque elements may be bfloat16, say --input-dtype bfloat16"
+        hint = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
         return DatasetError(
             f"has no dataset of numbers {what or f'with {self._wanted.rank} axes'}; "
             f"it has {seen or 'no dataset at all'}" + hint * self._may_be_bfloat16
@@ -238,7 +238,7 @@ class Choice:
                     else f"has {len(shape)} axes, {shape}, and was"
                 )
                 self.notes.append(
-                    f"{listed(left)}{more} {are} left out; --layout with as many letters pools it"
+                    f"{listed(left)}{more} {are} left out; a `layout` of as many letters pools it"
                 )
 
 

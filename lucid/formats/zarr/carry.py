@@ -39,7 +39,7 @@ def _copy_all(tree: Tree, folder: str, root: Path) -> None:
     except (OSError, NotImplementedError) as error:
         raise FileError(
             f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
-            "--no-carry leaves it out"
+            "`carry=False` leaves it out"
         ) from error
     _copy(tree, folder, files, root)
     for name in folders:

@@ -93,9 +93,9 @@ class Choice:
             if self._wanted.dims is not None:
                 return f"has no dimensions {' and '.join(self._wanted.dims)}"
             rank, shape = len(node.shape), node.shape
-            return f"has {rank} axes, {shape}; expected {self._wanted.rank}, one for each letter of --layout"
+            return f"has {rank} axes, {shape}; expected {self._wanted.rank}, one for each letter of `layout`"
         if node.numbers(self._wanted.untyped) is None:
-            hint = "; two bytes without a type may be bfloat16, say --input-dtype bfloat16"
+            hint = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
             return f"is of {_type_of(node)}, which has no mean here" + hint * (
                 node.numbers("bfloat16") is not None
             )
@@ -115,7 +115,7 @@ class Choice:
         if self._aside.get(node.path) == "a label image":
             self.notes.append(
                 f"{node.name} is a label image: means of numbers of objects are no numbers of objects; "
-                "--reduce max keeps to some that are there"
+                "`reduce='max'` keeps to some that are there"
             )
         return node
 
@@ -134,7 +134,7 @@ class Choice:
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
         if aside:
             names = listed([f"{node.name} ({self._aside[node.path]})" for node in aside])
-            return DatasetError(f"has no array but {names}; name with --dataset what is to be pooled")
+            return DatasetError(f"has no array but {names}; name in `datasets` what is to be pooled")
         seen = [
             f"{n.name or 'a root'} that {n.damage}" if n.damage else f"{n.name} {n.shape}".strip()
             for n in self._arrays
@@ -144,7 +144,7 @@ class Choice:
             for n in self._arrays
             if n.document is not None
         )
-        hint = "; two bytes without a type may be bfloat16, say --input-dtype bfloat16" * untyped
+        hint = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`" * untyped
         return DatasetError(
             f"has no array of numbers {what or f'with {self._wanted.rank} axes'}; "
             f"it has {listed(seen) or 'no array at all'}{hint}"
@@ -176,7 +176,7 @@ class Choice:
             verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
             self.notes.append(
                 f"{listed(names, MOST_NAMES)} {verb} {len(shape)} axes, {shape}, and {was} left out; "
-                "--layout with as many letters pools it"
+                "a `layout` of as many letters pools it"
             )
 
 
