@@ -48,6 +48,6 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
 def _shape(given: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
     lengths = given[0] if len(given) == 1 and hasattr(given[0], "__len__") else given
     try:
-        return tuple(operator.index(length) for length in lengths)  # type: ignore[arg-type]
+        return tuple(operator.index(length) for length in lengths)  # type: ignore[arg-type, union-attr]
     except TypeError:
         raise SizeTypeError(f"shape is {given}; expected integers, or one tuple of them") from None
