@@ -78,7 +78,7 @@ def as_done(
 
 
 def _start(helpers: "list[Future[Any]]", run: Callable[[], object], count: int) -> None:
-    """Append `count` threads that run `run` to `helpers`, each when it is begun, so that all are waited for."""
+    """Append `count` threads that run `run` to `helpers`, each when it is begun, so that none goes unwaited for."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="lucid")

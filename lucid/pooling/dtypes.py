@@ -26,18 +26,18 @@ class Element(NamedTuple):
 
 ELEMENTS = {
     "bool": Element(0, "float", "float32", "int64"),
-    "uint8": Element(0, "float", "float32", "uint64"),
-    "int8": Element(1, "float", "float32", "int64"),
-    "uint16": Element(2, "float", "float32", "uint64"),
-    "int16": Element(3, "float", "float32", "int64"),
-    "float16": Element(4, "float", "float16", "float16"),
-    "bfloat16": Element(5, "float", "bfloat16", "bfloat16"),
-    "float32": Element(6, "float", "float32", "float32"),
-    "float64": Element(7, "double", "float64", "float64"),
-    "uint32": Element(8, "integer", "float64", "uint64"),
-    "int32": Element(9, "integer", "float64", "int64"),
-    "uint64": Element(10, "integer", "float64", "uint64"),
-    "int64": Element(11, "integer", "float64", "int64"),
+    "uint8": Element(1, "float", "float32", "uint64"),
+    "int8": Element(2, "float", "float32", "int64"),
+    "uint16": Element(3, "float", "float32", "uint64"),
+    "int16": Element(4, "float", "float32", "int64"),
+    "float16": Element(5, "float", "float16", "float16"),
+    "bfloat16": Element(6, "float", "bfloat16", "bfloat16"),
+    "float32": Element(7, "float", "float32", "float32"),
+    "float64": Element(8, "double", "float64", "float64"),
+    "uint32": Element(9, "integer", "float64", "uint64"),
+    "int32": Element(10, "integer", "float64", "int64"),
+    "uint64": Element(11, "integer", "float64", "uint64"),
+    "int64": Element(12, "integer", "float64", "int64"),
 }
 NAMES = tuple(ELEMENTS)
 #: NumPy puts a name together anew each time, in 20 calls.
@@ -81,6 +81,7 @@ def storage(name: str) -> np.dtype[Any]:
     return np.dtype("uint16" if name == "bfloat16" else name)
 
 
+@np.errstate(invalid="ignore")  # of a signalling NaN
 def widened(cells: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
     """Elements of up to 64 bits of float, or 16 of integer, as float64; exact."""
     if name == "bfloat16":

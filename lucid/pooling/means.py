@@ -29,6 +29,8 @@ TILE = 1 << 15
 COPIED = 1 << 18
 #: Columns of windows too large for a tile that are added at once.
 STRIP = 1 << 12
+#: Rows from which on the kernel's counts of 32 bits would overflow.
+MOST_ROWS = 1 << 31
 
 
 class Pooling(NamedTuple):
@@ -45,12 +47,12 @@ class Pooling(NamedTuple):
         cells
             (planes, height, width, inner): the cells that those windows cover, any strides and byte order.
         out
-            (planes, rows, columns, inner), any strides.
+            (planes, rows, columns, inner) of the rule's result, native, any strides.
 
         """
         if 0 in out.shape:
             return 0
-        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS:
+        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS or cells.shape[1] >= MOST_ROWS:
             return sum(_by_numpy(self, *tile) for tile in self._tiles(cells, out, rows, cols, TILE))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
             overflows = self._by_kernel(cells, out, rows, cols)

@@ -34,7 +34,7 @@ class Rule(NamedTuple):
     result: str
     reduce: str = "mean"
     skip_nan: bool = False
-    #: Values, in the source's type, that count as nothing.
+    #: Values of the source's type that count as nothing; NaN is not among them but in `skip_nan`.
     missing: tuple[float, ...] = ()
     #: The least fraction of a window's cells that have to count.
     min_valid: float = 0.0
@@ -228,7 +228,7 @@ def finish(
             )
             return narrow(np.where(enough, values, np.nan), rule.result, out)
         return _store_integers(_nearest(whole, divisor), enough, rule, out)
-    values = total.sum
+    values, exceeded = total.sum, 0
     if total.low is not None:
         values = divided(total.sum, total.low, valid) if is_mean else total.sum + total.low
         finite = np.isfinite(total.sum) & np.isfinite(total.low)
@@ -237,18 +237,18 @@ def finish(
             assert scaled.low is not None
             sums = divided(scaled.sum, scaled.low, valid) if is_mean else scaled.sum + scaled.low
             values = np.where(finite, values, np.where(np.isfinite(scaled.sum), sums / SCALE, scaled.sum))
+            exceeded = int(np.count_nonzero(enough & np.isinf(values) & np.isfinite(scaled.sum)))
     elif is_mean:
         values = values / valid
     if rule.result in FLOATS:
-        return narrow(np.where(enough & ~np.isnan(values), values, np.nan), rule.result, out)
+        return exceeded + narrow(np.where(enough & ~np.isnan(values), values, np.nan), rule.result, out)
     return _store_integers(np.rint(values), enough, rule, out)
 
 
 def _whole(total: Accumulator) -> Any:
     """Sums of integers: as int64 where that is exact in float64, too, else as Python's integers."""
-    assert total.low is not None
-    high = total.sum + (total.low >> 32)
-    low = total.low & 0xFFFFFFFF
+    high, low, _ = carried(total)
+    assert low is not None
     if (np.abs(high) < 1 << 20).all():
         return (high << 32) + low
     return high.astype(object) * (1 << 32) + low.astype(object)
@@ -267,12 +267,18 @@ def _store_integers(values: Array, enough: Any, rule: Rule, out: Array) -> int:
     if values.dtype == object:
         kept = np.where(values < limits[0], limits[0], np.where(values > limits[1], limits[1], values))
         exceeded = int(np.count_nonzero(np.broadcast_to(enough, values.shape) & (kept != values)))
-        np.copyto(out, np.where(enough, kept, rule.fill).astype(rule.result))
+        _store_kept(kept, enough, rule, out)
         return exceeded
     values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
     kept = np.clip(values, *limits) if limits[1] < 1 << 53 else np.maximum(values, max(limits[0], -(1 << 63)))
-    np.copyto(out, np.where(enough, kept, rule.fill).astype(rule.result))
+    _store_kept(kept, enough, rule, out)
     return int(np.count_nonzero(np.broadcast_to(enough, values.shape) & (kept != values)))
+
+
+def _store_kept(kept: Array, enough: Any, rule: Rule, out: Array) -> None:
+    """Store what the result's type can hold; the fill apart from it, since float64 and int64 hold fewer values."""
+    np.copyto(out, kept.astype(rule.result))
+    np.copyto(out, np.array(rule.fill, rule.result), where=~np.broadcast_to(enough, out.shape))
 
 
 def _limits(name: str) -> tuple[int, int]:
@@ -285,7 +291,7 @@ def added_rows(band: Accumulator | None, cells: Array, rule: Rule, scale: float 
     more = lift(cells, rule, scale)
     if band is not None:
         more = concatenated([band, more], 1)
-    return along(more, 1, *_all(more.sum.shape[1]), rule)
+    return carried(along(more, 1, *_all(more.sum.shape[1]), rule))
 
 
 def added_columns(
@@ -298,7 +304,14 @@ def added_columns(
         more = band.each(lambda array, here=here: array[here])
         if i in totals:
             more = concatenated([totals[i], more], 2)
-        totals[i] = along(more, 2, *_all(more.sum.shape[2]), rule)
+        totals[i] = carried(along(more, 2, *_all(more.sum.shape[2]), rule))
+
+
+def carried(total: Accumulator) -> Accumulator:
+    """What the lower halves of integers carry goes to the upper ones: alone they overflow after 2**31 cells."""
+    if total.low is None or total.low.dtype != np.int64:
+        return total
+    return total._replace(sum=total.sum + (total.low >> 32), low=total.low & 0xFFFFFFFF)
 
 
 def _all(length: int) -> tuple[Ints, Ints]:
