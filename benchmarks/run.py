@@ -1,7 +1,7 @@
 """Measure lucid-pool beside its peers: `python benchmarks/run.py`, after `pip install '.[bench]'`.
 
-All of it takes an hour and 45 GB of disk; `--part memory`, or `--gigabytes 0.5 --shapes 3`, some minutes. With
-`--write`, the parts that were measured take their places in docs/benchmarks.md.
+All of it takes an hour and 12 GB of disk; `--gigabytes 0.5 --shapes 1 --repeats 2` three minutes, in which Python's start
+weighs more than it should. On a machine that does other things, two threads mean little. With `--write`, the parts that were measured take their places in docs/benchmarks.md.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def circumstances(chosen: argparse.Namespace) -> str:
     return (
         f"{datetime.date.today()}, {models[0] if models else platform.processor()}, {os.cpu_count()} CPUs, {platform.system()}, "
         f"Python {platform.python_version()}, {', '.join(packages)}; lucid-pool {lucid.__version__}, pooling {kernel_name()}; "
-        f"the least of {chosen.repeats} rounds."
+        f"the least of {chosen.repeats} rounds; {os.getloadavg()[0]:.1f} processes wanted a CPU at the beginning."
     )
 
 
