@@ -1,7 +1,7 @@
 """The only threads: a function over many items, a bounded number in flight.
 
 NumPy, the kernel and the decoders release the GIL, so threads are enough. With one worker everything runs on the
-caller's thread. `concurrent.futures` is loaded on use: it takes as long as pooling a small file.
+caller's thread. `concurrent.futures` is loaded on use: that takes as long as pooling a small file.
 """
 
 import os
@@ -61,10 +61,12 @@ def as_done(
         except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
 
-    helpers: list[Future[Any]] = []
+    # Known before they are begun, so that all are waited for: a signal may raise while one begins.
+    helpers = [threading.Thread(target=lambda: deque(run(), 0), daemon=True) for _ in range(workers - 1)]
     try:
-        if workers > 1:
-            _start(helpers, lambda: deque(run(), 0), workers - 1)
+        with suppress(RuntimeError):  # the system has no further threads: fewer do the work
+            for helper in helpers:
+                helper.start()
         for _ in run():
             while results:
                 yield results.popleft()
@@ -77,23 +79,16 @@ def as_done(
     yield from results
 
 
-def _start(helpers: "list[Future[Any]]", run: Callable[[], object], count: int) -> None:
-    """Append `count` threads that run `run` to `helpers`, each when it is begun, so that none goes unwaited for."""
-    from concurrent.futures import ThreadPoolExecutor
+def _wait(helpers: list[threading.Thread], errors: list[BaseException]) -> None:
+    """Wait until no helper is at work, whatever a signal raises meanwhile: what they use is closed next.
 
-    pool = ThreadPoolExecutor(count, thread_name_prefix="lucid")
-    with suppress(RuntimeError):  # the system has no further threads: fewer do the work
-        for _ in range(count):
-            helpers.append(pool.submit(run))
-    pool.shutdown(wait=False)
-
-
-def _wait(helpers: "list[Future[Any]]", errors: list[BaseException]) -> None:
-    """Wait until no helper is at work, whatever a signal raises meanwhile: what they use is closed next."""
-    while not all(helper.done() for helper in helpers):
+    One that a signal kept from being begun in time sees the error, and does nothing.
+    """
+    while any(helper.is_alive() for helper in helpers):
         try:
             for helper in helpers:
-                helper.exception()
+                if helper.is_alive():
+                    helper.join()
         except BaseException as error:
             errors.append(error)
 
