@@ -6,7 +6,7 @@ and columns, and of the trail axes. What it costs in memory is
     input     its cells as they are in the file
     output    its results
     chunk     where the file is compressed, one chunk raw and one decoded
-    band      where its rows of windows exceed the memory, accumulators of columns and of windows
+    band      accumulators of one row of windows; where it exceeds the memory, of columns and of all windows
 
 Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
 limit. A row of windows that exceeds it is read in strips of columns, from left to right, and each strip in cuts of
@@ -29,6 +29,8 @@ BLOCK_BYTES = 1 << 20
 CHUNKED_BYTES = 4 << 20
 #: Bytes of a band for each column, and of totals for each window: sum, error and count, also scaled, twice.
 BAND_BYTES = 96
+#: Bytes of what the kernel keeps of each window of one row: the same, and numbers of cells.
+TOTAL_BYTES = 48
 #: Boxes of inner axes that are made once, and not for each place along the axes before them.
 MOST_BOXES = 1 << 12
 #: Bytes that should lie together in the file where a block is cut across columns.
@@ -102,7 +104,9 @@ class Plan(NamedTuple):
             input_bytes=others * rows * cols * self.spec.dtype.itemsize,
             output_bytes=results * self.output_itemsize,
             chunk_bytes=2 * chunk * self.spec.dtype.itemsize,
-            band_bytes=0 if self.is_whole else (2 * others * cols + results) * BAND_BYTES,
+            band_bytes=self.cols * size_of(self.trail) * TOTAL_BYTES
+            if self.is_whole
+            else (2 * others * cols + results) * BAND_BYTES,
         )
 
     @property
