@@ -104,6 +104,10 @@ class Case:
         done = self.run()
         require(done.returncode == 0, f"the next run failed: {done.stderr}")
         require(digest(self.target) == self.golden, "the next run gave other bytes")
+        for kept in self.folder.glob(f"{self.target.name}.*.finished"):
+            # What could not be put in place was not thrown away.
+            require(digest(kept) == self.golden, "what was kept is not the output")
+            kept.unlink()
         names = sorted(p.name for p in self.folder.iterdir())
         require(names == sorted([self.source.name, self.target.name]), f"litter: {names}")
         self.reset()
