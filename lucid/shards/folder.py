@@ -116,7 +116,8 @@ class ShardFolder(Resource):
         """Remove the shards; what else is there stays, and the folder with it."""
         remove_stale(self.path)
         for path in self.path.iterdir():
-            if re.fullmatch(rf"\d{{6,}}(\.\d+)?{re.escape(self._suffix)}", path.name):
+            # A shard may also have been finished, and not put in its place.
+            if re.fullmatch(rf"\d{{6,}}(\.\d+)?{re.escape(self._suffix)}(\.\w+\.finished)?", path.name):
                 if path.is_dir() and not path.is_symlink():
                     import shutil  # seldom needed
 
