@@ -567,6 +567,7 @@ def on_a_terminal(args, cwd, environment=None):
     return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(tmp_path):
     big_file(tmp_path / "big.npy", 1500)
     seen, status = on_a_terminal(["big.npy", "-s", "1"], tmp_path)

@@ -107,6 +107,7 @@ def test_compression(tmp_path, array, compression, method):
         lucid.pool_file(tmp_path / "x.npz", size=2, compression="lzf", overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_the_same_bytes_whatever_the_memory_the_threads_and_the_time(tmp_path, rng, save, monkeypatch):
     save(

@@ -102,6 +102,7 @@ def test_a_process_that_nobody_listens_to_any_more_ends_without_a_word(folder, c
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_hang_is_given_up(folder, monkeypatch):
     monkeypatch.setattr(process, "HANG_SECONDS", 0.5)
     with Process() as one:

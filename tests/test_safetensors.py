@@ -109,6 +109,7 @@ def test_compression_is_refused(tmp_path, array):
         lucid.pool_file(tmp_path / "x.safetensors", size=1, compression="gzip")
 
 
+@pytest.mark.slow
 def test_the_same_bytes_however_it_is_done(tmp_path, rng):
     path = tmp_path / "x.safetensors"
     library.save_file({"x": rng.standard_normal((40, 8, 24, 24)), "y": np.arange(3)}, path, {"a": "b"})
