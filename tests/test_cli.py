@@ -665,6 +665,7 @@ def test_preview_off_a_terminal_is_plain(command):
     assert "120x8x24x24 -> 120x8x2x2" in plain.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "in_colour"),
     [

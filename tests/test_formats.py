@@ -620,6 +620,10 @@ class TestZarrShards(TestZarr):
     def test_bfloat16(self):
         pytest.skip("zarr 3.1 cannot write shards of untyped elements")
 
+    @pytest.mark.slow
+    def test_a_file_that_shrinks_while_it_is_read_is_an_error(self, tmp_path, rng):
+        super().test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path, rng)
+
 
 class TestZarrArchive(Contract):
     suffix = ".zarr.zip"

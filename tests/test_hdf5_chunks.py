@@ -38,6 +38,7 @@ def read_all(path, region=None):
         return source.read(spec, region, np.empty(spec.nbytes, np.uint8)).copy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">f4", "<f8", "f2", "?"])
 @pytest.mark.parametrize("chunks", [(3, 2, 5, 4), (7, 1, 6, 9), (1, 1, 1, 1), (7, 4, 6, 9)])

@@ -108,6 +108,7 @@ def values_of(path):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"track_order": True}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_fill_values_in_the_heap_are_carried_over(tmp_path, kind, options):

@@ -53,6 +53,7 @@ def out(tmp_path):
     return tmp_path / "y.h5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSLESS)
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u2", "i1", "f2"])
 @pytest.mark.parametrize("size", [1, (3, 5)])

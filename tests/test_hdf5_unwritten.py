@@ -35,6 +35,7 @@ def made_by_hand(file, name, dtype, shape, chunks, *, fill, time, filters=(), la
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["f4", ">i2", "u1", "?", "f8"])
 @pytest.mark.parametrize(
     "options", [{}, {"userblock_size": 512}], ids=["read past the library", "read through it"]

@@ -55,6 +55,7 @@ def single_and_merged(source, folder, cuts, **options):
     return [path.read_bytes() for path in single], [path.read_bytes() for path in merged]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [[0], [0, 500], [0, 1, 7, 8, 333, 1000], range(0, 1001, 100)])
 @pytest.mark.parametrize(
     "options", [{"size": 3}, {"sizes": [1, (2, 4)], "flatten": True}], ids=["one", "flat"]
