@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lucid.errors import MemoryLimitError
 from lucid.formats.contract import ArraySpec, shape_of
 from lucid.pooling.windows import make_grid
-from lucid.run.blocking import CHUNKED_BYTES, make_plan
+from lucid.run.blocking import BLOCK_BYTES, make_plan
 
 
 def plan_of(
@@ -88,7 +88,7 @@ def test_blocks_follow_the_chunks():
         (50_000, 2048, 7, 7), (1, 1), chunks=(1000, 1, 7, 7), whole_chunks=True, max_memory=256 << 20
     )
     assert plan.lead[0] % 1000 == 0
-    assert plan.costs.input_bytes <= CHUNKED_BYTES
+    assert plan.costs.input_bytes <= BLOCK_BYTES
 
 
 def test_blocks_of_a_box_end_where_chunks_end():

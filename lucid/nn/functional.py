@@ -20,7 +20,7 @@ OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension] | list[Dimension
 NanRule: TypeAlias = Literal["propagate", "skip"]
 
 #: Bytes read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
-SMALL_BYTES = 4 << 20
+SMALL_BYTES = 8 << 20
 #: Pieces for each thread, so that a slow one does not keep the others waiting.
 PIECES_PER_THREAD = 4
 

@@ -22,11 +22,9 @@ from lucid.errors import MemoryLimitError
 from lucid.formats.contract import ArraySpec, Region, size_of
 from lucid.pooling.windows import Axis, Grid, Span
 
-#: Bytes of input that a block aims at: with its results it stays in a level-2 cache of 1 MiB between reading
-#: and pooling (benchmarks/decisions.md).
-BLOCK_BYTES = 1 << 20
-#: Bytes of input that a block of whole compressed chunks aims at: they are decoded to other memory in any case.
-CHUNKED_BYTES = 4 << 20
+#: Bytes of input that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and
+#: smaller ones cost more Python than they save (benchmarks/decisions.md).
+BLOCK_BYTES = 4 << 20
 #: Bytes of a band for each column, and of totals for each window: sum, error and count, also scaled, twice.
 BAND_BYTES = 96
 #: Bytes of what the kernel keeps of each window of one row: the same, and numbers of cells.
@@ -270,8 +268,7 @@ def make_plan(
         budget = max_memory // count
         plan = _shrink(whole._replace(workers=count), budget)
         if plan.costs.total_bytes <= budget:
-            aim = CHUNKED_BYTES if spec.whole_chunks else BLOCK_BYTES
-            return _tune(plan, min(budget, aim), whole_planes=whole_planes)
+            return _tune(plan, min(budget, BLOCK_BYTES), whole_planes=whole_planes)
         smallest = plan
     assert smallest is not None
     needed = smallest.costs.total_bytes
