@@ -23,11 +23,6 @@ def absolute_name(pattern: str) -> str:
     return pattern if pattern.startswith("/") else f"/{pattern}"
 
 
-def is_pattern(name: str) -> bool:
-    """Whether a name may stand for several."""
-    return any(sign in name for sign in "*?[")
-
-
 def matches(name: str, pattern: str) -> bool:
     """Whether a path is meant by a pattern.
 

@@ -4,7 +4,7 @@
  *     bands  ──fold─────▶  totals  the columns of each window, left to right
  *     totals ──finish───▶  means   divided and rounded once
  *
- * The source is (lead..., H, W, inner): `inner` is 1 for NCHW and C for NHWC, where a column is a run of C
+ * The source is (planes, H, W, inner): `inner` is 1 for NCHW and C for NHWC, where a column is a run of C
  * elements. The rows of a window are a run of W * inner elements each, so both layouts are the same loops.
  *
  * Every function that is marked ALWAYS takes constants for element type and kind, so the compiler makes a loop

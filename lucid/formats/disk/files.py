@@ -268,6 +268,8 @@ class Replacement:
     def create(self) -> int:
         """A descriptor of what is new, locked; of a file for reading and writing."""
         self._refuse()
+        # A signal may end the call when the file is there, and before anything that follows.
+        self._pending = True
         try:
             descriptor = self._make()
         except OSError as error:
@@ -286,8 +288,6 @@ class Replacement:
 
     def _make(self) -> int:
         """Make what is new under its temporary name; a file with the mode of what it replaces."""
-        # A signal may end the call when the file is there, and before anything that follows.
-        self._pending = True
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         if self._overwrite and self.target.exists():
             os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))

@@ -25,7 +25,6 @@ class FolderReplacement(Replacement):
 
     def _make(self) -> int:
         self.path.mkdir()
-        self._pending = True
         return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _place(self) -> None:
