@@ -253,6 +253,8 @@ def refuse_compression(options: Options) -> None:
 class NpySink(Sink):
     """A `.npy` file in the making."""
 
+    by_offset = True
+
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
         refuse_compression(options)

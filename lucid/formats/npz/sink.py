@@ -55,6 +55,8 @@ class _Made(NamedTuple):
 class NpzSink(Sink):
     """A `.npz` archive in the options."""
 
+    by_offset = True
+
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
         self._compression = parse_compression(options.compression)

@@ -26,6 +26,8 @@ _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
 class SafetensorsSink(Sink):
     """A safetensors file in the options."""
 
+    by_offset = True
+
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
         if options.compression not in ("keep", "none"):
