@@ -29,6 +29,7 @@ from lucid.formats.contract import (
     Sink,
     Source,
     fitted_chunks,
+    size_of,
 )
 from lucid.formats.disk.files import CheckedFile, Replacement, claim, write_at, write_region
 from lucid.formats.disk.spool import Spool
@@ -209,7 +210,9 @@ class Hdf5Sink(Sink):
                 chunk = joined.load(region)
                 return encoder.encode(chunk[0]) if chunk[1] is None else chunk
 
-            workers = self.options.workers
+            # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
+            chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
+            workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
             chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
             if joined is None and forks.are_worth(array.nbytes, workers):
                 chunks = forks.in_order(
