@@ -31,6 +31,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lucid import forks
 from lucid.errors import FormatError, LucidError
 from lucid.formats.npy import read_header
 from lucid.formats.npz.members import read_entries
@@ -45,9 +46,10 @@ ROOT = Path(__file__).parents[2]
 #: The figures of the last long run of each campaign.
 FIGURES = Path(__file__).with_name("figures.json")
 COMMAND = str(Path(sys.executable).parent / "lucid-pool")
-#: The command with spans of a few samples, so that a small input has several.
+#: The command with spans of a few samples, and processes for a small input.
 IN_SPANS = (
-    "import sys; from lucid.shards import spans; spans.SPAN_BYTES = 1 << 16;"
+    "import sys; from lucid import forks; from lucid.shards import spans;"
+    "forks.WORTH_BYTES = 0; spans.SPAN_BYTES = 1 << 16;"
     "from lucid_cli.main import main; sys.argv[0] = 'lucid-pool'; main()"
 )
 #: System calls by which an output comes to be.
@@ -64,7 +66,8 @@ class Case:
 
     def __init__(self, folder: Path, source: str, target: str, *options: str) -> None:
         self.folder, self.source, self.target = folder, folder / source, folder / target
-        command = [sys.executable, "-c", IN_SPANS] if "--resume" in options else [COMMAND]
+        is_small = "--resume" in options or "--compression" in options
+        command = [sys.executable, "-c", IN_SPANS] if is_small else [COMMAND]
         self.args = [*command, source, "-s", "2", "-o", target, "-f", "-q", *options]
         rng = np.random.default_rng(1)
         x = rng.standard_normal((60, 8, 12, 12)).astype("f4")
@@ -72,7 +75,8 @@ class Case:
             np.save(self.source, x)
         else:
             with h5py.File(self.source, "w") as file:
-                file.create_dataset("x", data=x, chunks=(4, 8, 12, 12), compression="gzip", shuffle=True)
+                compression = "lzf" if "--compression" in options else "gzip"
+                file.create_dataset("x", data=x, chunks=(4, 8, 12, 12), compression=compression, shuffle=True)
                 file["labels"], file["y"] = np.arange(60), x[:5]
                 file["ref"] = np.array([file["labels"].ref], h5py.ref_dtype)
         self.input_digest = digest(self.source)
@@ -142,6 +146,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "HDF5": ("x.h5", "y.h5"),
     ".npy, --resume": ("x.npy", "y.npy", "--resume"),
     "HDF5, --resume": ("x.h5", "y.h5", "--resume"),
+    "HDF5 by two processes": ("x.h5", "y.h5", "--compression", "keep", "-j", "2"),
 }
 
 
@@ -179,7 +184,7 @@ def chosen(count: int, most: int | None) -> list[int]:
 def system_calls(*, long: bool) -> Figures:
     """A kill at, and an error from, every system call that makes an output."""
     kills = errors = 0
-    for kind in KINDS.values() if long else list(KINDS.values())[::3]:
+    for kind in KINDS.values() if long else list(KINDS.values())[::2]:
         with folder() as made:
             case = Case(made, *kind)
             log = made.parent / f"{made.name}.log"
@@ -387,6 +392,16 @@ def specimens(made: Path) -> list[tuple[str, bytes]]:
         {"chunks": (1, 1, 6, 6), "compression": "lzf", "maxshape": (None, 2, 6, 6)},
         {"chunks": (3, 2, 6, 6), "compression": "gzip", "scaleoffset": None},
     ]
+    with suppress(ImportError):  # the extra filters
+        import hdf5plugin
+
+        made_by = (
+            hdf5plugin.Blosc(cname="zstd"),
+            hdf5plugin.Zstd(),
+            hdf5plugin.LZ4(),
+            hdf5plugin.Bitshuffle(),
+        )
+        options += [{"chunks": (1, 2, 6, 6), **one} for one in (*made_by, hdf5plugin.Blosc2())]
     for i, option in enumerate(options):
         with h5py.File(made / f"{i}.h5", "w", libver="latest" if i % 2 else None) as file:
             file.create_dataset("g/x", data=x, **{k: v for k, v in option.items() if v is not None})
@@ -422,7 +437,7 @@ def kept(path: Path, number: int) -> Path:
 def mutations(*, long: bool) -> Figures:
     """Valid files with bytes changed, in a process that may crash, hang or run out of memory."""
     rng = random.Random(7)
-    native.HANG_SECONDS = 3.0
+    native.HANG_SECONDS, forks.WORTH_BYTES = 3.0, 0
     total, counts = (
         20_000 if long else 250,
         {"refused": 0, "pooled": 0, "crashes of the library": 0, "hangs of it": 0},
@@ -432,7 +447,7 @@ def mutations(*, long: bool) -> Figures:
         out = made / "out"
         out.mkdir()
         before, peak = peak_memory_bytes(), 0
-        options = Options(size=2, max_memory=1 << 22)
+        options = Options(size=2, max_memory=1 << 22, threads=2)
         with Process() as process:
             for i in range(total):
                 suffix, data = files[i % len(files)]
