@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import MissingExtraError, ShapeError
+from lucid.kinds import NanRule
 from lucid.nn import functional
-from lucid.nn.functional import NanRule, OutputSize
+from lucid.nn.functional import OutputSize
 
 try:
     import dask.array

@@ -1,9 +1,10 @@
 """Axes by their names: `--dims LAT,LON` is the two that are pooled, in arrays of any rank."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, DatasetError
+from lucid.errors import DatasetError
+from lucid.kinds import Kind
 
 
 class Plane(NamedTuple):
@@ -13,22 +14,19 @@ class Plane(NamedTuple):
     is_swapped: bool = False
 
 
-def parse_dims(text: str) -> tuple[str, str]:
-    """The two names.
+def read_dims(value: Any) -> tuple[str, str]:
+    """Two names.
 
-    Raises
-    ------
-    ArgumentError
-        There are not two different ones.
-
-    >>> parse_dims("lat,lon"), parse_dims("y x")
+    >>> read_dims("lat,lon"), read_dims(["y", "x"])
     (('lat', 'lon'), ('y', 'x'))
-
     """
-    names = text.replace(",", " ").split()
-    if len(names) != 2 or names[0] == names[1]:
-        raise ArgumentError(f"`dims` is {text!r}; expected the names of two dimensions, such as lat,lon")
-    return names[0], names[1]
+    first, second = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not (isinstance(first, str) and isinstance(second, str)) or first == second:
+        raise ValueError
+    return first, second
+
+
+DIMS = Kind(read_dims, "the names of two dimensions, such as lat,lon", "LAT,LON")
 
 
 def has_both(dims: Sequence[str], wanted: tuple[str, str]) -> bool:

@@ -10,7 +10,9 @@ from lucid.errors import ArgumentError, FileError, SizeTypeError
 from lucid.formats.contract import Sink
 from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
-from lucid.options import Options, Size, size_name, slice_name
+from lucid.kinds import slice_name
+from lucid.options import Options
+from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
 

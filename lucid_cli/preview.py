@@ -13,10 +13,10 @@ from rich.text import Text
 
 from lucid.formats.contract import ArraySpec, Source
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import output_size
 from lucid.nn.functional import adaptive_avg_pool2d, pooled
-from lucid.options import Options, size_name
+from lucid.options import Options
 from lucid.report import Report
+from lucid.sizes import resolve, size_name
 from lucid_cli.messages import shown
 
 Floats = npt.NDArray[Any]
@@ -59,7 +59,7 @@ def show_preview(report: Report, to: Console, options: Options, read: Callable[.
         to.print(Text("no preview: its planes are empty or too large", style="dim"))
         return
     ink = Ink.of(to)
-    sizes = [output_size(size, planes[0].shape) for size in options.pairs]
+    sizes = [resolve(size, planes[0].shape) for size in options.pairs]
     labels = ["input", *map(size_name, sizes)]
     heads = [_head(plane, f"channel {i}" if "C" in options.layout else "") for i, plane in enumerate(planes)]
     width = max(picture(planes[0], planes[0], ink).plain.find("\n"), *map(len, "\n".join(heads).split("\n")))
