@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -12,7 +11,15 @@ import click
 
 from lucid import __version__
 from lucid.pooling import kernel_name
-from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, as_output, complain
+from lucid_cli.messages import (
+    FAILED,
+    NAME,
+    OutputError,
+    ReaderGoneError,
+    as_output,
+    complain,
+    open_closed_streams,
+)
 from lucid_cli.options import Command, join_sizes, option, work_options
 
 #: Exit status for a mistake in the command line.
@@ -133,18 +140,10 @@ def run(args: list[str]) -> int:
         return complain("; ".join(words), 128 + stopped.signal)
     except ReaderGoneError:
         # End as other filters do, without a word.
-        _forget_standard_output()
         return 128 + signal.SIGPIPE
     except OutputError as error:
-        _forget_standard_output()
         return complain(f"standard output cannot be written: {error}", FAILED)
     return int(status or 0)
-
-
-def _forget_standard_output() -> None:
-    """Let the flush at exit go nowhere."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Stopped(BaseException):
@@ -163,10 +162,17 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Entry point of the command."""
+    open_closed_streams()
     # Blocks are pooled on threads of our own, to whose products BLAS adds none.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What is ignored stays so, as under nohup or in the background of a shell.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # it was told, or cannot be; the flush at exit goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)

@@ -1,5 +1,7 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -60,6 +62,17 @@ def emit(line: str) -> None:
     """One line on standard output."""
     with as_output():
         click.echo(line)
+
+
+def open_closed_streams() -> None:
+    """Open what the shell has closed, so that no file takes the number of a standard stream.
+
+    It is opened the wrong way round: whoever uses it gets an error.
+    """
+    modes = {"stdin": (os.O_WRONLY, "r"), "stdout": (os.O_RDONLY, "w"), "stderr": (os.O_RDONLY, "w")}
+    for name, (flags, mode) in modes.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
 
 
 @contextmanager

@@ -424,6 +424,31 @@ def test_standard_output_that_takes_nothing(command, x):
     assert done.stderr == "lucid-pool: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("redirections", "status", "text"),
+    [
+        ("-o - >&-", 1, "lucid-pool: x.npy: output stream cannot be written: Bad file descriptor\n"),
+        ("--json -q >&-", 1, "lucid-pool: standard output cannot be written: Bad file descriptor\n"),
+        ("<&- >&-", 0, None),
+        ("2>&-", 0, ""),
+        ("2> /dev/full", 0, ""),
+        ("--preview <&- >&- 2>&-", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.npy", "x.h5"])
+def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = x
+    script = f"{COMMAND} {name} -s 2 -o y.h5 {redirections}; echo $? > status"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int((tmp_path / "status").read_text()) == status
+    if text is not None:
+        assert done.stderr == text.replace("x.npy", name)
+    if status == 0:
+        with h5py.File(tmp_path / "y.h5") as file:
+            assert [d.shape for d in file.values()] == [(4, 3, 2, 2)]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_folder(command, x, tmp_path):
     locked = tmp_path / "locked"
@@ -667,18 +692,12 @@ def test_preview_off_a_terminal_is_plain(command):
     assert "channel 0" in done.stderr
     assert "0 to 1.07" in done.stderr
     assert "\x1b" not in done.stderr
-    plain = command(
-        SAMPLES / "digits.h5",
-        "-s",
-        "2",
-        "--preview",
-        "-o",
-        "z.h5",
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-    )
-    assert plain.stderr.isascii()
-    assert "\\u" not in plain.stderr
-    assert "120x8x24x24 -> 120x8x2x2" in plain.stderr
+    for variable in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}):
+        args = [SAMPLES / "digits.h5", "-s", "2", "--preview", "-o", "z.h5", "-f"]
+        plain = command(*args, env={**os.environ, **variable})
+        assert plain.stderr.isascii()
+        assert "\\u" not in plain.stderr
+        assert "120x8x24x24 -> 120x8x2x2" in plain.stderr
 
 
 @pytest.mark.slow
