@@ -21,7 +21,7 @@ from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import EARLIER, is_pipe
 from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import probable_mistakes
-from lucid.options import Options, keywords
+from lucid.options import Options, documentation, keywords
 from lucid.outputs import FilePath, Target, check_path, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
 from lucid.run.blocking import share_blocks
@@ -51,13 +51,12 @@ def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Repo
     """Give a function the keywords of `Options`, in its signature and its docstring."""
 
     def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
-        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        fields = inspect.signature(options).parameters.values()
-        # Of an InitVar, the type that it has.
-        readable = [one.replace(annotation=getattr(one.annotation, "type", one.annotation)) for one in fields]
-        function.__signature__ = inspect.Signature([*own, *readable], return_annotation=Report)  # type: ignore[attr-defined]
-        lines = [f"    {name}\n        {row.help}" for name, row in keywords().items()]
-        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", "\n".join(lines))
+        *own, _ = inspect.signature(function).parameters.values()
+        every = (*own, *inspect.signature(options).parameters.values())
+        # Without their types, which the docstring tells in words, `help` shows the keywords on a few lines.
+        readable = [one.replace(annotation=one.empty) for one in every]
+        function.__signature__ = inspect.Signature(readable, return_annotation=Report)  # type: ignore[attr-defined]
+        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", documentation())
         return function
 
     return with_keywords

@@ -8,6 +8,7 @@ comes to be; whatever is below takes it as it is.
 import re
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields
+from textwrap import fill, indent
 from types import EllipsisType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -86,7 +87,7 @@ class Options:
         None,
         DIMS,
         "The two axes by the names of their dimensions, in arrays of any rank that have both.",
-        shown="by --layout",
+        shown="by the layout",
     )
     input_dtype: str | None = option(
         "input", None, one_of("bfloat16"), "What two-byte elements without a type are."
@@ -215,6 +216,19 @@ def keywords() -> dict[str, Option]:
 def declared() -> dict[str, Option]:
     """Every option by its name."""
     return {one.name: one.metadata["option"] for one in fields(Options)}
+
+
+def documentation() -> str:
+    """What a docstring says of every keyword."""
+    lines = []
+    for name, row in keywords().items():
+        default = row.shown or row.default
+        lines.append(
+            f"    {name} : {row.kind.expected}"
+            + f"; by default {default}" * (default not in (..., "required"))
+        )
+        lines.append(indent(fill(row.help, 100, break_on_hyphens=False), " " * 8))
+    return "\n".join(lines)
 
 
 def flags_of(name: str) -> tuple[str, ...]:

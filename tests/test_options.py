@@ -21,11 +21,13 @@ from lucid_cli.main import command
 def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_the_help():
     keywords = inspect.signature(lucid.pool_file).parameters
     help_ = command.get_help(command.make_context("lucid-pool", ["x"]))
-    for name in declared():
+    for name, row in declared().items():
         assert flags_of(name)[-1] in help_
-        assert f"\n    {name}\n        " in lucid.pool_file.__doc__
+        assert f"\n    {name} : {row.kind.expected}" in lucid.pool_file.__doc__
+        assert " ".join(row.help.split()) in " ".join(lucid.pool_file.__doc__.split())
         assert keywords[name].kind is inspect.Parameter.KEYWORD_ONLY
     assert [*keywords][:5] == ["source", "target", "on_progress", "executor", "size"]
+    assert max(map(len, lucid.pool_file.__doc__.splitlines())) < 150
 
 
 @pytest.mark.parametrize(
