@@ -5,9 +5,8 @@ variables of the environment, and the JSON that provenance and shards carry. `Op
 comes to be; whatever is below takes it as it is.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields, replace
 from textwrap import fill, indent
 from types import EllipsisType
 from typing import Any, Literal, TypeAlias, get_args
@@ -36,7 +35,7 @@ class Option:
     default: Any
     kind: Kind
     help: str
-    #: The command's flags, the last one its name in the shell; by default that of the field.
+    #: The command's flags, the last one its name in the shell; by default the name of the field.
     flags: tuple[str, ...] = ()
     #: The default as a person reads it, where the value does not tell.
     shown: str = ""
@@ -214,8 +213,11 @@ def keywords() -> dict[str, Option]:
 
 
 def declared() -> dict[str, Option]:
-    """Every option by its name."""
-    return {one.name: one.metadata["option"] for one in fields(Options)}
+    """Every option by its name, with its flags."""
+    rows = {one.name: one.metadata["option"] for one in fields(Options)}
+    return {
+        name: replace(row, flags=row.flags or (f"--{name.replace('_', '-')}",)) for name, row in rows.items()
+    }
 
 
 def documentation() -> str:
@@ -229,27 +231,3 @@ def documentation() -> str:
         )
         lines.append(indent(fill(row.help, 100, break_on_hyphens=False), " " * 8))
     return "\n".join(lines)
-
-
-def flags_of(name: str) -> tuple[str, ...]:
-    """The flags of an option, the last one its name in the shell."""
-    return declared()[name].flags or (f"--{name.replace('_', '-')}",)
-
-
-def in_shell_words(text: str) -> str:
-    """A message with the names of options as the shell has them.
-
-    >>> in_shell_words("needs `max_memory` of 9; `overwrite=True` replaces it, or `layout='NHWC'`")
-    'needs --max-memory of 9; -f replaces it, or --layout NHWC'
-    """
-    flags = {name: flags_of(name) for name in declared()} | {"size": ("--size",), "target": ("-o",)}
-
-    def in_shell(match: re.Match[str]) -> str:
-        name, value = match.groups()
-        if name not in flags:
-            return match[0]
-        if value == "True":
-            return flags[name][0]
-        return flags[name][-1] if value is None else f"{flags[name][-1]} {value.strip(chr(39))}"
-
-    return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)

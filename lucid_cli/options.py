@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lucid.errors import LucidError
-from lucid.options import Option, Options, declared, flags_of
+from lucid.options import Option, Options, declared
 from lucid.sizes import DIMENSION
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def work_options() -> list[GroupedOption]:
 
 
 def _option_of(name: str, row: Option) -> GroupedOption:
-    *others, flag = flags_of(name)
+    *others, flag = row.flags
     is_flag = isinstance(row.default, bool)
     default = flag.strip("-") if row.default is True else row.shown or row.default
     shown = f"  [default: {default}]" if isinstance(default, str) else ""

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from lucid.errors import LucidError
-from lucid.options import Options, declared, in_shell_words
+from lucid.options import Options, declared
+from lucid_cli.messages import in_shell_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,17 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, LucidError
-from lucid.options import WORK, Options, declared, flags_of, in_shell_words
+from lucid.options import WORK, Options, declared
 from lucid.pooling.dtypes import FLOATS
 from lucid_cli.main import command
+from lucid_cli.messages import in_shell_words
 
 
 def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_the_help():
     keywords = inspect.signature(lucid.pool_file).parameters
     help_ = command.get_help(command.make_context("lucid-pool", ["x"]))
     for name, row in declared().items():
-        assert flags_of(name)[-1] in help_
+        assert row.flags[-1] in help_
         assert f"\n    {name} : {row.kind.expected}" in lucid.pool_file.__doc__
         assert " ".join(row.help.split()) in " ".join(lucid.pool_file.__doc__.split())
         assert keywords[name].kind is inspect.Parameter.KEYWORD_ONLY
