@@ -189,8 +189,8 @@ def divided(total: Floats, low: Floats, cells: Floats) -> Floats:
     The remainder of a first quotient is divided, too; quotient times cells is exact by Veltkamp's and Dekker's splits.
     """
     scale = np.where(np.abs(total) > 2.0**960, SCALE, 1.0)
-    total, low = total * scale, low * scale
-    quotient = (total + low) / cells
+    total, low, inverse = total * scale, low * scale, 1 / cells
+    quotient = (total + low) * inverse
     product = quotient * cells
     upper, lower = _split(quotient)
     cells_upper, cells_lower = _split(cells)
@@ -198,7 +198,7 @@ def divided(total: Floats, low: Floats, cells: Floats) -> Floats:
         (upper * cells_upper - product) + upper * cells_lower + lower * cells_upper
     ) + lower * cells_lower
     rest = ((total - product) - error) + low
-    return (quotient + rest / cells) / scale
+    return (quotient + rest * inverse) / scale
 
 
 def _split(x: Floats) -> tuple[Floats, Floats]:
