@@ -29,12 +29,12 @@ def read_dims(value: Any) -> tuple[str, str]:
 DIMS = Kind(read_dims, "the names of two dimensions, such as lat,lon", "LAT,LON")
 
 
-def has_both(dims: Sequence[str], wanted: tuple[str, str]) -> bool:
+def has_both(dims: Sequence[str], names: tuple[str, str]) -> bool:
     """Whether an array has both axes; it is pooled if it has."""
-    return set(wanted) <= set(dims)
+    return set(names) <= set(dims)
 
 
-def plane_of(dims: Sequence[str], wanted: tuple[str, str]) -> Plane:
+def plane_of(dims: Sequence[str], names: tuple[str, str]) -> Plane:
     """Where the two axes are in an array that has both.
 
     Raises
@@ -46,7 +46,7 @@ def plane_of(dims: Sequence[str], wanted: tuple[str, str]) -> Plane:
     (Plane(height_axis=1, is_swapped=False), Plane(height_axis=0, is_swapped=True))
 
     """
-    first, second = (list(dims).index(name) for name in wanted)
+    first, second = (list(dims).index(name) for name in names)
     if abs(first - second) != 1:
-        raise DatasetError(f"has axes {', '.join(dims)}; {wanted[0]} and {wanted[1]} are not side by side")
+        raise DatasetError(f"has axes {', '.join(dims)}; {names[0]} and {names[1]} are not side by side")
     return Plane(min(first, second), first > second)

@@ -104,16 +104,16 @@ def pool_file(
         return pool(source, target, checked, on_progress=on_progress, executor=executor)
 
 
-def options_of(given: Mapping[str, Any]) -> Options:
+def options_of(values: Mapping[str, Any]) -> Options:
     """Options of keywords; one that there is not is a lucid error, too."""
     known = keywords()
-    for name in given:
+    for name in values:
         if name not in known:
             from difflib import get_close_matches  # seldom needed, and slow to load
 
             close = get_close_matches(name, known, 1)
             raise SizeTypeError(f"`{name}` is no option" + (f"; did you mean `{close[0]}`?" if close else ""))
-    return Options(**given)
+    return Options(**values)
 
 
 def _check_arguments(source: object, target: object, on_progress: object, executor: object) -> None:

@@ -21,8 +21,8 @@ OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] |
 THREADS = Kind(count, "an integer of at least 1")
 #: Bytes read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
 SMALL_BYTES = 8 << 20
-#: Pieces for each thread, so that a slow one does not keep the others waiting.
-PIECES_PER_THREAD = 4
+#: Shares of the work for each thread, so that a slow one does not keep the others waiting.
+SHARES_PER_THREAD = 4
 
 
 def adaptive_avg_pool2d(
@@ -125,8 +125,8 @@ def pooled(
             pooling.means(planes, results, (0, size[0]), (0, size[1]))
     else:
         workers = workers or available_cpus()
-        todo = pieces(cells, out, array.ndim - 2, pooling.grid, workers * PIECES_PER_THREAD)
-        every(lambda piece: pooling.means(*piece), todo, workers=workers)
+        shares = pieces(cells, out, array.ndim - 2, pooling.grid, workers * SHARES_PER_THREAD)
+        every(lambda share: pooling.means(*share), shares, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out
 
 
