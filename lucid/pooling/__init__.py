@@ -7,7 +7,7 @@ from importlib import import_module
 
 
 def kernel_name() -> str:
-    """Which of the twins is used: "compiled", or "NumPy" where the kernel was not compiled at installation or cannot be loaded."""
+    """Which of the twins is used: "compiled", or "NumPy" where the kernel was not compiled or cannot be loaded."""
     try:
         import_module("lucid.pooling._kernel")
     except ImportError:
