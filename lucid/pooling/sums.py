@@ -108,8 +108,8 @@ def added(a: Accumulator, b: Accumulator) -> Accumulator:
     total = a.each(np.add, b)
     if a.low is None or a.low.dtype != np.float64:
         return total
-    part = total.sum - a.sum
-    error = (a.sum - (total.sum - part)) + (b.sum - part)
+    step = total.sum - a.sum
+    error = (a.sum - (total.sum - step)) + (b.sum - step)
     return total._replace(low=a.low + (error + b.low))
 
 
@@ -142,8 +142,8 @@ def run_added(a: Accumulator, axis: int) -> Accumulator:
     if a.low is None or a.low.dtype != np.float64:
         return Accumulator(sums[last], None if a.low is None else a.low.sum(axis, keepdims=True), count)
     before, after, more = sums[_at(axis, 0, -1)], sums[_at(axis, 1, None)], a.sum[_at(axis, 1, None)]
-    part = after - before
-    errors = ((before - (after - part)) + (more - part)) + a.low[_at(axis, 1, None)]
+    step = after - before
+    errors = ((before - (after - step)) + (more - step)) + a.low[_at(axis, 1, None)]
     lows = np.concatenate([a.low[_at(axis, 0, 1)], errors], axis)
     return Accumulator(sums[last], np.add.accumulate(lows, axis)[last], count)
 
