@@ -7,7 +7,6 @@ comes to be; whatever is below takes it as it is.
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
-from textwrap import fill, indent
 from types import EllipsisType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -17,7 +16,6 @@ from lucid.errors import ArgumentError
 from lucid.kinds import BYTES, COUNT, FRACTION, LAYOUT, NAMES, NAN, SAMPLES, TRUTH, Kind, NanRule, one_of
 from lucid.missing import MISSING
 from lucid.sizes import SIZE, SIZES, OutputSize, Size, size_name
-from lucid.threads import available_cpus
 
 Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 #: Samples of the first axis; a field is called `slice` below.
@@ -196,6 +194,8 @@ class Options:
     @property
     def workers(self) -> int:
         """Threads to use."""
+        from lucid.threads import available_cpus  # `--help` does without
+
         return self.threads or available_cpus()
 
     def result(self, *, only: str | None = None) -> dict[str, Any]:
@@ -222,6 +222,8 @@ def declared() -> dict[str, Option]:
 
 def documentation() -> str:
     """What a docstring says of every keyword."""
+    from textwrap import fill, indent  # the command does without
+
     lines = []
     for name, row in keywords().items():
         default = row.shown or row.default

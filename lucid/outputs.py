@@ -69,6 +69,8 @@ def check_path(path: object) -> None:
     """Raise unless it is a path that a file may have."""
     if not isinstance(path, str | os.PathLike):
         raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
+    if not os.fspath(path):
+        raise ArgumentError("a path is empty")
     if "\0" in str(os.fspath(path)):
         raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
 

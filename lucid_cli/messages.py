@@ -67,4 +67,4 @@ def tell(notes: Iterable[tuple[object, str]]) -> None:
 
 def name_of(path: object, stream: str = "standard input") -> str:
     """A path as it is told to a person; `-` by what it stands for."""
-    return stream if str(path) == "-" else shown(path)
+    return stream if str(path) == "-" else shown(path) or "''"

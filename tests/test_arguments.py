@@ -69,6 +69,12 @@ class TestWrongArguments:
         assert "\n" not in str(raised.value)
 
 
+def test_an_empty_path_is_no_folder(source):
+    for arguments in (("", "y.npy"), (source, "")):
+        with pytest.raises(ArgumentError, match="a path is empty"):
+            lucid.pool_file(*arguments, size=2)
+
+
 def test_a_keyword_that_is_misspelt_gets_a_suggestion(source):
     with pytest.raises(SizeTypeError, match="`layot` is no option; did you mean `layout`"):
         lucid.pool_file(source, size=2, layot="NCHW")

@@ -113,6 +113,7 @@ def test_joining_sizes_loses_no_word(args):
         (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
         (["x.npy", "--sise", "4"], 2, "No such option"),
         (["gone.npy", "--size", "4"], 1, "lucid-pool: gone.npy: no such file"),
+        (["", "--size", "4"], 1, "lucid-pool: '': is no path"),
         (["flat.npy", "--size", "4"], 1, "lucid-pool: flat.npy: has shape (3, 4); expected 4 axes"),
         (["text.npy", "--size", "4"], 1, "lucid-pool: text.npy: has elements of dtype"),
         (["cut.npy", "--size", "4"], 1, "lucid-pool: cut.npy: is cut off: it has 200 bytes"),
