@@ -20,19 +20,17 @@ from lucid.formats.contract import (
     Region,
     Sink,
     Source,
-    boxes_of,
     shape_of,
 )
-from lucid.formats.disk.files import runs
+from lucid.formats.disk.files import COPY_BYTES, blocks_at, runs
 from lucid.formats.disk.spool import NamedSpool, Spool
+from lucid.formats.flat import refuse_compression
 from lucid.formats.foreign import START_BYTES, description
-from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
+from lucid.formats.npy import MAGIC, header_of, read_header, spec_of
 from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
 STREAM = Path("-")
-#: Bytes copied at once.
-COPY_BYTES = 1 << 20
 
 
 class Stream:
@@ -156,7 +154,7 @@ class NpyStreamSink(Sink):
 
     def __init__(self, stream: BinaryIO, options: Options, *, in_sequence: bool) -> None:
         super().__init__(STREAM, options)
-        refuse_compression(options)
+        refuse_compression(options, ".npy files")
         self.in_sequence = in_sequence
         self._stream = stream
         self._arrays: Sequence[Pooled] = ()
@@ -184,8 +182,8 @@ class NpyStreamSink(Sink):
         if self._spool is not None:
             for array in self._arrays:
                 self._write(header_of(array))
-                for region in boxes_of(array.stored_shape, COPY_BYTES // array.dtype.itemsize):
-                    self._write(self._spool.read(array, region).reshape(-1).view(np.uint8).data)
+                for block in blocks_at(*self._spool.place(array), array.nbytes):
+                    self._write(block)
         with _refusals_as("output stream cannot be written"):
             self._stream.flush()
 

@@ -8,13 +8,11 @@ differently is refused.
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lucid.errors import FormatError
-
-#: `read(offset, count)` returns so many bytes of the file, or raises a FormatError.
-Read = Callable[[int, int], bytes]
+from lucid.formats.npy import Read
 
 STORED, DEFLATED = 0, 8
 #: Flags of a member: encrypted, by any of three ways; lengths that stand behind the data; a name in UTF-8.

@@ -1,43 +1,27 @@
 """safetensors files to read: each tensor lies in one run, and is read there by any thread."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from lucid.errors import DatasetError
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named
-from lucid.formats.disk.files import Watch, digest, open_regular, read_at
-from lucid.formats.npy import read_elements
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, named
+from lucid.formats.flat import FlatSource
 from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
-from lucid.options import Options
 from lucid.pooling.dtypes import storage
 
 
-class SafetensorsSource(Source):
+class SafetensorsSource(FlatSource):
     """A safetensors file; its arrays are named by its tensors."""
 
-    def __init__(self, path: Path, options: Options) -> None:
-        super().__init__(path, options)
-        self.descriptor = open_regular(path)
-        self._watch = Watch(self.descriptor)
-        try:
-            size = os.fstat(self.descriptor).st_size
-            length = header_length(self._bytes(0, PREFIX_BYTES), size)
-            #: Where the tensors begin.
-            self.offset = PREFIX_BYTES + length
-            self.header = parse_header(self._bytes(PREFIX_BYTES, length), size - self.offset)
-        except BaseException:
-            self.close()
-            raise
-        self._tensors = {name_of_array(tensor): tensor for tensor in self.header.tensors}
-
-    def _bytes(self, offset: int, count: int) -> bytes:
-        buffer = bytearray(count)
-        read_at(self.descriptor, offset, memoryview(buffer))
-        return bytes(buffer)
+    def parse(self, size: int) -> None:
+        """Read the header."""
+        length = header_length(self.bytes_at(0, PREFIX_BYTES), size)
+        #: Where the tensors begin.
+        self.offset = PREFIX_BYTES + length
+        self.header = parse_header(self.bytes_at(PREFIX_BYTES, length), size - self.offset)
+        self.runs = {name_of_array(t): (self.offset + t.start, t.shape) for t in self.header.tensors}
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """Tensors of that rank and of numbers that can be pooled; a file with none is an error."""
@@ -52,31 +36,17 @@ class SafetensorsSource(Source):
             )
         return tuple(map(_spec, tensors))
 
-    def check_unchanged(self) -> None:
-        """Raise if the file was written to."""
-        self._watch.check()
-
-    def signature(self, specs: Sequence[ArraySpec]) -> str:
-        """A digest of what the header says of them."""
-        return digest(self._watch.state, self.offset, [self._tensors[spec.name] for spec in specs])
-
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The tensors of which `__metadata__` says what they are means of."""
-        for name, facts in provenance_of(self.header.metadata).items():
-            tensor = self._tensors.get(f"/{name}")
-            if tensor is not None and tensor.dtype in NUMBERS:
-                yield _spec(tensor), json.dumps(facts)
+        facts = provenance_of(self.header.metadata)
+        for tensor in self.header.tensors:
+            if tensor.name in facts and tensor.dtype in NUMBERS:
+                yield _spec(tensor), json.dumps(facts[tensor.name])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
-        tensor = self._tensors[spec.name]
-        with named(f"tensor {tensor.name[:80]!r}"):
-            start = self.offset + tensor.start
-            return read_elements(self.descriptor, start, tensor.shape, spec, region, buffer)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
+        with named(f"tensor {spec.name[1:][:80]!r}"):
+            return super().read(spec, region, buffer)
 
 
 def name_of_array(tensor: Tensor) -> str:
