@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lucid.errors import ArgumentError
+from lucid.compression import Compression, parse_compression
+from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.disk.files import (
     Place,
@@ -51,8 +52,12 @@ class FlatSource(Source):
         super().__init__(path, options)
         self.descriptor = open_regular(path)
         self._watch = Watch(self.descriptor)
-        #: The offset of each array, and its shape.
+        #: Where each array begins, and its shape.
         self.runs: dict[str, tuple[int, tuple[int, ...]]] = {}
+        #: Those that can be pooled.
+        self.specs: dict[str, ArraySpec] = {}
+        #: Why others cannot be pooled, by their names.
+        self.others: dict[str, str] = {}
         try:
             self.parse(self._watch.state[0])
         except BaseException:
@@ -74,16 +79,25 @@ class FlatSource(Source):
         """So many bytes of the file."""
         return bytes_at(self.descriptor, offset, count)
 
+    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
+        """Arrays of that rank; a file with none is an error."""
+        specs = tuple(spec for spec in self.specs.values() if len(spec.shape) == rank)
+        if not specs:
+            shapes = {name: f"has shape {str(spec.shape)[:80]}" for name, spec in self.specs.items()}
+            others = [f"{name[:80]!r} {why}" for name, why in (shapes | self.others).items()]
+            listed = "; ".join(others[:3]) + ("; …" if len(others) > 3 else "")
+            raise DatasetError(
+                f"has no array of numbers with {rank} axes: {listed or 'it has no array at all'}"
+            )
+        return specs
+
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
         self._watch.check()
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where the arrays are."""
-        return digest(
-            self._watch.state,
-            [(spec.name, spec.dtype.str, spec.order, *self.runs[spec.name]) for spec in specs],
-        )
+        return digest(self._watch.state, [(self.runs[spec.name], spec) for spec in specs])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
@@ -111,8 +125,13 @@ class Layout:
 class FlatSink(Sink):
     """A file of such a format in the making."""
 
+    #: What such files are called, and what they may be compressed with.
+    files = ""
+    compressions: tuple[str, ...] = ()
+
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
+        self.compression = compression_of(options, self.files, self.compressions)
         self.file = Replacement(path, overwrite=options.overwrite)
         self.descriptor = -1
         self.places: dict[str, Place] = {}
@@ -168,9 +187,10 @@ class FlatSink(Sink):
             self.descriptor = -1
 
 
-def refuse_compression(options: Options, files: str) -> None:
-    """Raise for an option that a format without compression could only ignore."""
-    if options.compression not in ("keep", "none"):
-        raise ArgumentError(
-            f"`compression` is {options.compression!r}; {files} have none, HDF5 and .npz files have"
-        )
+def compression_of(options: Options, files: str, known: Sequence[str] = ()) -> Compression | None:
+    """The compression that is asked for; an error for one that these files have not, which would do nothing."""
+    compression = parse_compression(options.compression)
+    if compression is not None and compression.name not in ("none", *known):
+        others = f", or {', '.join(known)}" if known else "; HDF5 files have"
+        raise ArgumentError(f"`compression` is {options.compression!r}; {files} files have none{others}")
+    return compression

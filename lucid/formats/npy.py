@@ -8,7 +8,6 @@ import io
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.lib import format as numpy_format
 
 from lucid.errors import DatasetError, DTypeError, FormatError
 from lucid.formats.contract import ArraySpec, Pooled, Source, size_of
-from lucid.formats.flat import FlatSink, FlatSource, Layout, refuse_compression
+from lucid.formats.flat import FlatSink, FlatSource, Layout
 from lucid.options import Options
 from lucid.pooling.dtypes import name_of
 
@@ -104,8 +103,8 @@ def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool
         ) from None
 
 
-def spec_of(header: Header, input_numbers: str | None, rank: int, name: str = "") -> ArraySpec:
-    """The array that a header describes, if its rank fits; `input_numbers` says what two-byte voids are."""
+def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArraySpec:
+    """The array that a header describes; `input_numbers` says what two-byte voids are."""
     dtype = header.dtype
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         if input_numbers != "bfloat16":
@@ -115,9 +114,15 @@ def spec_of(header: Header, input_numbers: str | None, rank: int, name: str = ""
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    if len(header.shape) != rank:
-        raise DatasetError(f"has shape {header.shape}; expected {rank} axes (`layout` names them)")
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
+
+
+def only_array(header: Header, options: Options, rank: int, name: str = "") -> tuple[ArraySpec]:
+    """The one array that there is, if it has that rank."""
+    spec = spec_of(header, options.input_dtype, name)
+    if len(spec.shape) != rank:
+        raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (`layout` names them)")
+    return (spec,)
 
 
 class NpySource(FlatSource):
@@ -135,11 +140,11 @@ class NpySource(FlatSource):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        return (spec_of(self._header, self.options.input_dtype, rank),)
+        return only_array(self._header, self.options, rank)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""
-        yield spec_of(self._header, "bfloat16", len(self._header.shape)), self._header.comment
+        yield spec_of(self._header, "bfloat16"), self._header.comment
 
 
 def header_of(pooled: Pooled) -> bytes:
@@ -161,9 +166,7 @@ def header_of(pooled: Pooled) -> bytes:
 class NpySink(FlatSink):
     """A `.npy` file in the making."""
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
-        refuse_compression(options, ".npy files")
+    files = ".npy"
 
     def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
         """The header, and the elements behind it."""

@@ -24,9 +24,9 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import COPY_BYTES, blocks_at, runs
 from lucid.formats.disk.spool import NamedSpool, Spool
-from lucid.formats.flat import refuse_compression
+from lucid.formats.flat import compression_of
 from lucid.formats.foreign import START_BYTES, description
-from lucid.formats.npy import MAGIC, header_of, read_header, spec_of
+from lucid.formats.npy import MAGIC, header_of, only_array, read_header
 from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
@@ -118,7 +118,7 @@ class NpyStreamSource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        return (spec_of(self.header, self.options.input_dtype, rank, self.name),)
+        return only_array(self.header, self.options, rank, self.name)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
@@ -154,7 +154,7 @@ class NpyStreamSink(Sink):
 
     def __init__(self, stream: BinaryIO, options: Options, *, in_sequence: bool) -> None:
         super().__init__(STREAM, options)
-        refuse_compression(options, ".npy files")
+        compression_of(options, ".npy")
         self.in_sequence = in_sequence
         self._stream = stream
         self._arrays: Sequence[Pooled] = ()

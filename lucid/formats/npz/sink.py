@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid.compression import parse_compression
-from lucid.errors import ArgumentError, DatasetError, FormatError
+from lucid.errors import DatasetError, FormatError
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Pooled, Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
@@ -59,13 +58,11 @@ class _Made(NamedTuple):
 class NpzSink(FlatSink):
     """A `.npz` archive in the making."""
 
+    files = ".npz"
+    compressions = ("gzip",)
+
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
-        self._compression = parse_compression(options.compression)
-        if self._compression is not None and self._compression.name not in ("none", "gzip"):
-            raise ArgumentError(
-                f"`compression` is {options.compression!r}; .npz files have none, or gzip (deflate)"
-            )
         self._spool: Spool | None = None
         self._members: list[_Made] = []
 
@@ -119,8 +116,8 @@ class NpzSink(FlatSink):
 
     def _made(self, pooled: Pooled, method: int) -> _Made:
         """A member of means, compressed as its source was unless told otherwise."""
-        if self._compression is not None:
-            method = STORED if self._compression.name == "none" else DEFLATED
+        if self.compression is not None:
+            method = STORED if self.compression.name == "none" else DEFLATED
         name = pooled.name.removeprefix("/") + SUFFIX
         try:
             check_name(name)
@@ -170,7 +167,7 @@ class NpzSink(FlatSink):
         As pigz has it, threads deflate a block each, which refers to the end of the one before and ends at a full
         byte. So the stream is the same for any number of them.
         """
-        level = self._compression.level if self._compression else None
+        level = self.compression.level if self.compression else None
 
         def deflated(at: int) -> tuple[bytes, bytes]:
             before = min(at, WINDOW_BYTES)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid.errors import DatasetError, DTypeError, FileError
+from lucid.errors import DTypeError, FileError
 from lucid.formats.contract import Array, ArraySpec, Region, named, shape_of
 from lucid.formats.disk.files import blocks_at, runs, write_at
 from lucid.formats.disk.spool import Spool
@@ -44,36 +44,25 @@ class NpzSource(FlatSource):
     def parse(self, size: int) -> None:
         """Read the directory, and the header of every array."""
         self.entries = read_entries(self.bytes_at, size)
-        self._arrays = {name_of_array(e.member): e for e in self.entries if e.header is not None}
-        for name, (_, offset, header) in self._arrays.items():
-            assert header is not None
-            self.runs[name] = offset + header.offset, header.shape
-
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """Arrays of that rank and of numbers; an archive with none is an error."""
-        found, refused = [], []
-        for member, _, header in self.entries:
-            name = name_of_array(member)
-            if header is None:
-                refused += [f"{name[:80]!r} holds Python objects"] if member.name.endswith(SUFFIX) else []
-                continue
-            try:
-                found.append(spec_of(header, self.options.input_dtype, rank, name))
-            except (DatasetError, DTypeError) as error:
-                refused.append(f"{name[:80]!r} {error}")
-        if not found:
-            listed = "; ".join(refused[:3]) + ("; …" if len(refused) > 3 else "")
-            raise DatasetError(
-                f"has no array of numbers with {rank} axes: {listed or 'it has no array at all'}"
-            )
-        return tuple(found)
+        self._arrays: dict[str, Entry] = {}
+        for entry in self.entries:
+            name = name_of_array(entry.member)
+            if entry.header is not None:
+                self._arrays[name] = entry
+                self.runs[name] = entry.offset + entry.header.offset, entry.header.shape
+                try:
+                    self.specs[name] = spec_of(entry.header, self.options.input_dtype, name)
+                except DTypeError as error:
+                    self.others[name] = str(error)
+            elif entry.member.name.endswith(SUFFIX):
+                self.others[name] = "holds Python objects"
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays, with what a comment in their headers says; those of a whole output say nothing."""
         for name, (_, _, header) in self._arrays.items():
             assert header is not None
             with suppress(DTypeError):
-                yield spec_of(header, "bfloat16", len(header.shape), name), header.comment
+                yield spec_of(header, "bfloat16", name), header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""

@@ -6,14 +6,12 @@ places from any thread: unlike by the format's library, a file larger than memor
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import PROVENANCE, Array, Pooled, Region, Source
-from lucid.formats.flat import FlatSink, Layout, refuse_compression
+from lucid.formats.flat import FlatSink, Layout
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
 from lucid.formats.safetensors.source import SafetensorsSource, name_of_array, provenance_of
-from lucid.options import Options
 
 #: The format's names of number types.
 _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
@@ -22,9 +20,7 @@ _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
 class SafetensorsSink(FlatSink):
     """A safetensors file in the making."""
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
-        refuse_compression(options, "safetensors files")
+    files = "safetensors"
 
     def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
         """The header, and behind it the tensors in the order of the format's library."""

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lucid.errors import DatasetError
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, named
 from lucid.formats.flat import FlatSource
 from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
@@ -21,27 +20,22 @@ class SafetensorsSource(FlatSource):
         #: Where the tensors begin.
         self.offset = PREFIX_BYTES + length
         self.header = parse_header(self.bytes_at(PREFIX_BYTES, length), size - self.offset)
-        self.runs = {name_of_array(t): (self.offset + t.start, t.shape) for t in self.header.tensors}
-
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """Tensors of that rank and of numbers that can be pooled; a file with none is an error."""
-        tensors = [t for t in self.header.tensors if len(t.shape) == rank and t.dtype in NUMBERS]
-        if not tensors:
-            seen = [
-                f"{name_of_array(t)[:80]!r} {t.dtype} {str(t.shape)[:80]}" for t in self.header.tensors[:5]
-            ]
-            listed = ", ".join(seen) + (", …" if len(self.header.tensors) > 5 else "")
-            raise DatasetError(
-                f"has no tensor of numbers with {rank} axes; it has {listed or 'no tensor at all'}"
-            )
-        return tuple(map(_spec, tensors))
+        for tensor in self.header.tensors:
+            name = name_of_array(tensor)
+            self.runs[name] = self.offset + tensor.start, tensor.shape
+            if tensor.dtype in NUMBERS:
+                numbers = NUMBERS[tensor.dtype]
+                dtype = np.dtype(storage(numbers).newbyteorder("<"))
+                self.specs[name] = ArraySpec(name, tensor.shape, dtype, numbers)
+            else:
+                self.others[name] = f"is of {tensor.dtype}"
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The tensors of which `__metadata__` says what they are means of."""
         facts = provenance_of(self.header.metadata)
-        for tensor in self.header.tensors:
-            if tensor.name in facts and tensor.dtype in NUMBERS:
-                yield _spec(tensor), json.dumps(facts[tensor.name])
+        for name, spec in self.specs.items():
+            if name[1:] in facts:
+                yield spec, json.dumps(facts[name[1:]])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
@@ -61,10 +55,3 @@ def provenance_of(metadata: dict[str, str]) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _spec(tensor: Tensor) -> ArraySpec:
-    numbers = NUMBERS[tensor.dtype]
-    return ArraySpec(
-        name_of_array(tensor), tensor.shape, np.dtype(storage(numbers).newbyteorder("<")), numbers
-    )
