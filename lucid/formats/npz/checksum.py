@@ -1,14 +1,19 @@
 """CRC-32 of bytes that come in any order: the sums of two runs give the sum of both together.
 
 A CRC is the remainder of a polynomial over two elements; a run that follows multiplies the sum before it by x to
-the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.)
+the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.) With the extra `fast` a run
+is summed by isal, which takes a tenth of zlib's time.
 """
 
 import threading
-import zlib
 from bisect import bisect
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 #: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
@@ -30,7 +35,7 @@ def power(length: int) -> int:
 def joined(first: int, second: int, power_of_second: int) -> int:
     """The sum of two runs.
 
-    >>> joined(zlib.crc32(b"pooled "), zlib.crc32(b"means"), power(5)) == zlib.crc32(b"pooled means")
+    >>> joined(crc32(b"pooled "), crc32(b"means"), power(5)) == crc32(b"pooled means")
     True
 
     """
@@ -67,7 +72,7 @@ class Checksum:
 
     def add(self, start: int, data: memoryview) -> None:
         """Add a run, unless something of it was added before."""
-        stop, crc = start + len(data), zlib.crc32(data)
+        stop, crc = start + len(data), crc32(data)
         with self._lock:
             at = bisect(self._runs, (start, stop, crc))
             before, after = self._runs[at - 1 : at], self._runs[at : at + 1]
@@ -92,6 +97,6 @@ class Checksum:
             runs = [*self._runs, (self._size, self._size, 0)]
         for start, stop, own in runs:
             for block in blocks(done, start - done):
-                crc = zlib.crc32(block, crc)
+                crc = crc32(block, crc)
             crc, done = joined(crc, own, power(stop - start)), stop
         return crc
