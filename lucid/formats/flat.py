@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lucid.compression import Compression, parse_compression
+from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shape_of, size_of
 from lucid.formats.disk.files import (
@@ -26,6 +26,7 @@ from lucid.formats.disk.files import (
     write_region,
 )
 from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.spool import Spool
 from lucid.options import Options
 
 
@@ -131,9 +132,16 @@ class FlatSink(Sink):
 
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
-        self.compression = compression_of(options, self.files, self.compressions)
+        self.compression = parse_compression(options.compression)
+        if self.compression is not None and self.compression.name not in ("none", *self.compressions):
+            known = f", or {', '.join(self.compressions)}" if self.compressions else "; HDF5 files have"
+            raise ArgumentError(
+                f"`compression` is {options.compression!r}; {self.files} files have none{known}"
+            )
         self.file = Replacement(path, overwrite=options.overwrite)
         self.descriptor = -1
+        #: What waits until all of it is known.
+        self.spool: Spool | None = None
         self.places: dict[str, Place] = {}
 
     @abstractmethod
@@ -163,6 +171,11 @@ class FlatSink(Sink):
         for offset, text in layout.texts:
             write_at(descriptor, offset, text)
 
+    def prepare_spool(self, layout: Layout, folder: Path | None = None) -> None:
+        """Write the texts of what waits to a spool, and make room for its means."""
+        self.spool = Spool(folder)
+        self.prepare(self.spool.file.fileno(), layout)
+
     def _note(self, layout: Layout) -> None:
         self.carried = Carried(len(layout.copies), sum(count for *_, count in layout.copies))
 
@@ -180,17 +193,10 @@ class FlatSink(Sink):
         self.close()
 
     def close(self) -> None:
-        """Remove the file unless it was committed."""
+        """Remove the file unless it was committed, and the spool."""
         self.file.abort()
+        if self.spool is not None:
+            self.spool.close()
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-
-
-def compression_of(options: Options, files: str, known: Sequence[str] = ()) -> Compression | None:
-    """The compression that is asked for; an error for one that these files have not, which would do nothing."""
-    compression = parse_compression(options.compression)
-    if compression is not None and compression.name not in ("none", *known):
-        others = f", or {', '.join(known)}" if known else "; HDF5 files have"
-        raise ArgumentError(f"`compression` is {options.compression!r}; {files} files have none{others}")
-    return compression

@@ -176,6 +176,15 @@ class NpySink(FlatSink):
                 f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
                 f"choose with `datasets`: {names}"
             )
-        (only,) = pooled
-        header = header_of(only)
-        return Layout(len(header) + only.nbytes, texts=[(0, header)], offsets={only.name: len(header)})
+        return one_after_another(pooled)
+
+
+def one_after_another(pooled: Sequence[Pooled]) -> Layout:
+    """Arrays of means, each behind its header."""
+    layout = Layout()
+    for array in pooled:
+        header = header_of(array)
+        layout.texts.append((layout.size, header))
+        layout.offsets[array.name] = layout.size + len(header)
+        layout.size += len(header) + array.nbytes
+    return layout

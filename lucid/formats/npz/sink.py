@@ -7,14 +7,12 @@ in its directory, which has the order of the source.
 
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, FormatError
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Pooled, Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
-from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSink, Layout
 from lucid.formats.npy import header_of
 from lucid.formats.npz.directory import (
@@ -32,7 +30,6 @@ from lucid.formats.npz.directory import (
 )
 from lucid.formats.npz.members import SUFFIX, Entry, name_of_array
 from lucid.formats.npz.source import NpzSource
-from lucid.options import Options
 from lucid.threads import in_order
 
 #: Bytes that one thread deflates at once, and bytes before them to which deflate may refer.
@@ -61,15 +58,10 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
-        self._spool: Spool | None = None
-        self._members: list[_Made] = []
-
     def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
         """Every member at its place, which is in the spool for those that wait."""
-        layout, self._waiting, self._members = Layout(), Layout(), []
-        names: set[str] = set()
+        layout, names = Layout(), set[str]()
+        self._waiting, self._members = Layout(), list[_Made]()
         for made in self._planned(source, pooled):
             member = made.member._replace(offset=layout.size)
             if member.name in names:
@@ -92,8 +84,7 @@ class NpzSink(FlatSink):
         """Write all but the means, and make room for those that wait."""
         super().begin(source, pooled)
         if self._waiting.size:
-            self._spool = Spool(self.file.target.parent)
-            self.prepare(self._spool.file.fileno(), self._waiting)
+            self.prepare_spool(self._waiting, self.file.target.parent)
 
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_Made]:
         """What will be in the archive, in the order of the source."""
@@ -185,9 +176,3 @@ class NpzSink(FlatSink):
     def _append(self, data: bytes) -> None:
         write_at(self.descriptor, self._end, data)
         self._end += len(data)
-
-    def close(self) -> None:
-        """Remove the file unless it was committed, and the spool."""
-        super().close()
-        if self._spool is not None:
-            self._spool.close()
