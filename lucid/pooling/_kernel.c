@@ -624,9 +624,12 @@ static void scatter(const job *j, const char *results, Py_ssize_t first, Py_ssiz
         switch (TABLE[j->result].size) {
 #define CASE(size) \
         case size: \
-            for (Py_ssize_t q = 0; q < inner; q++) \
-                for (Py_ssize_t i = 0; i < cols; i++) \
-                    memcpy(row + i * to[2] + q * to[3], results + ((k * cols + i) * inner + q) * size, size); \
+            for (Py_ssize_t q = 0; q < inner; q++) { \
+                const char *restrict from = results + (k * cols * inner + q) * size; \
+                char *restrict place = row + q * to[3]; \
+                _Pragma("GCC unroll 4") \
+                for (Py_ssize_t i = 0; i < cols; i++, from += inner * size, place += to[2]) memcpy(place, from, size); \
+            } \
             break;
         CASE(1) CASE(2) CASE(4) CASE(8)
 #undef CASE
