@@ -301,12 +301,12 @@ class TestChecksums:
         edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
         all_runs = list(pairwise(edges))
         random.shuffle(all_runs)
-        checksum = Checksum(len(data))
+        checksum = Checksum(zlib.crc32(b"head"), len(data))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checksums, "_RUNS_LIMIT", few)
+            patch.setattr(checksums, "_AHEAD_LIMIT", few)
             for start, stop in [*all_runs[few:], *all_runs[few + 1 :], (0, 1)]:
                 checksum.add(start, memoryview(data)[start:stop])
-        total = checksum.total(zlib.crc32(b"head"), lambda at, count: [data[at : at + count]])
+        total = checksum.total(lambda at, count: [data[at : at + count]])
         assert total == zlib.crc32(b"head" + data)
 
     def damaged(self, path, array, at=-1):

@@ -6,7 +6,6 @@ is summed by isal, which takes a tenth of zlib's time.
 """
 
 import threading
-from bisect import bisect
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -17,8 +16,8 @@ except ImportError:
 
 #: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
-#: Runs that do not touch are kept up to this number; what lies in others is read again in the end.
-_RUNS_LIMIT = 256
+#: Runs that wait for those before them; of more, the bytes are read again in the end.
+_AHEAD_LIMIT = 256
 
 
 def power(length: int) -> int:
@@ -54,12 +53,13 @@ def _product(one: int, other: int) -> int:
 
 
 class Checksum:
-    """The sum of an array's bytes, which are added run by run, by any thread."""
+    """The sum of an array's bytes, which come run by run, by any thread; `crc` is that of what stands before them."""
 
-    def __init__(self, size: int) -> None:
-        self._size = self._left = size
-        #: Where runs start and stop, and their sums, in order; none touches another.
-        self._runs: list[tuple[int, int, int]] = []
+    def __init__(self, crc: int, size: int) -> None:
+        self._crc, self._size, self._left = crc, size, size
+        #: So many bytes are in the sum; runs further on, by their starts, wait for those between.
+        self._done = 0
+        self._ahead: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
         #: Most runs have one length, and its power takes longer than the sum.
         self._power = lru_cache(64)(power)
@@ -71,32 +71,18 @@ class Checksum:
             return were_left and self._left <= 0
 
     def add(self, start: int, data: memoryview) -> None:
-        """Add a run, unless something of it was added before."""
-        stop, crc = start + len(data), crc32(data)
+        """Add a run; what is in the sum already is passed over."""
+        crc = crc32(data)
         with self._lock:
-            at = bisect(self._runs, (start, stop, crc))
-            before, after = self._runs[at - 1 : at], self._runs[at : at + 1]
-            if (before and before[0][1] > start) or (after and after[0][0] < stop) or not data:
-                return
-            if before and before[0][1] == start:
-                start, crc = before[0][0], joined(before[0][2], crc, self._power(stop - start))
-                at -= 1
-            if after and after[0][0] == stop:
-                stop, crc = after[0][1], joined(crc, after[0][2], self._power(after[0][1] - stop))
-            replaced = sum(start <= run[0] < stop for run in (*before, *after))
-            if replaced or len(self._runs) < _RUNS_LIMIT:
-                self._runs[at : at + replaced] = [(start, stop, crc)]
+            if start == self._done or (start > self._done and len(self._ahead) < _AHEAD_LIMIT):
+                self._ahead[start] = len(data), crc
+            while (run := self._ahead.pop(self._done, None)) is not None:
+                self._crc = joined(self._crc, run[1], self._power(run[0]))
+                self._done += run[0]
 
-    def total(self, crc: int, blocks: Callable[[int, int], Iterable[bytes]]) -> int:
-        """The sum of all bytes, and of what stands before them, whose sum is `crc`.
-
-        `blocks(offset, count)` reads those that were not added.
-        """
-        done = 0
-        with self._lock:
-            runs = [*self._runs, (self._size, self._size, 0)]
-        for start, stop, own in runs:
-            for block in blocks(done, start - done):
-                crc = crc32(block, crc)
-            crc, done = joined(crc, own, power(stop - start)), stop
+    def total(self, blocks: Callable[[int, int], Iterable[bytes]]) -> int:
+        """The sum of all bytes; `blocks(offset, count)` reads those that are not in it yet."""
+        crc = self._crc
+        for block in blocks(self._done, self._size - self._done):
+            crc = crc32(block, crc)
         return crc

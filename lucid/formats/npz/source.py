@@ -84,9 +84,11 @@ class NpzSource(FlatSource):
         A region of one run is summed as it is; what was read otherwise is read once more, in order.
         """
         member, offset, _ = entry
+        start = offset + header.offset
         with self._lock:
             if member.name not in self._sums:
-                self._sums[member.name] = Checksum(header.nbytes)
+                crc = zlib.crc32(self.bytes_at(offset, header.offset))
+                self._sums[member.name] = Checksum(crc, header.nbytes)
             checksum = self._sums[member.name]
         if checksum is None:
             return
@@ -95,11 +97,7 @@ class NpzSource(FlatSource):
         if not others:
             checksum.add(first * header.dtype.itemsize, data)
         if checksum.count(len(data)):
-            start = offset + header.offset
-            crc = checksum.total(
-                zlib.crc32(self.bytes_at(offset, header.offset)),
-                lambda at, count: blocks_at(self.descriptor, start + at, count),
-            )
+            crc = checksum.total(lambda at, count: blocks_at(self.descriptor, start + at, count))
             check_sum(member, crc)
             self._sums[member.name] = None
 
