@@ -132,7 +132,7 @@ def system_calls(*, long: bool) -> Figures:
             case = Case(made, *kind)
             log = made.parent / f"{made.name}.log"
             for name, count in calls_of(case).items():
-                for when in chosen(count, 8 if long else 1):
+                for when in chosen(count, 3 if long else 1):
                     done = trace(case, "-e", f"inject={name}:signal=KILL:when={when}")
                     case.check(done)
                     case.check_recovery()
@@ -163,7 +163,7 @@ def random_kills(*, long: bool) -> Figures:
         span = time.monotonic() - started
         cases[0].reset()
         i = -1
-        while counts["killed"] < (500 if long else 5):
+        while counts["killed"] < (250 if long else 5):
             i += 1
             case = cases[i % 2]
             process = subprocess.Popen(case.args, cwd=case.folder, stderr=subprocess.PIPE, text=True)
