@@ -21,6 +21,8 @@ from typing import NamedTuple
 # Before NumPy loads: the pooling divides its work over threads itself.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+from timing import gain_of_cpus
+
 import lucid
 import lucid_cli
 from lucid.pooling import kernel_name
@@ -137,7 +139,7 @@ def circumstances() -> str:
     return (
         f"{datetime.date.today()}, {models[0] if models else platform.processor()}, {os.cpu_count()} CPUs, {platform.system()}, "
         f"Python {platform.python_version()}, {', '.join(packages)}; lucid-pool {lucid.__version__}, pooling {kernel_name()}; "
-        f"the least of several rounds; {os.getloadavg()[0]:.1f} processes wanted a CPU at the beginning."
+        f"the least of several rounds; at the beginning the CPUs together did {gain_of_cpus():.1f} times the work of one."
     )
 
 
