@@ -209,7 +209,7 @@ class TestWhatDoesNotBelongTogether:
         for wrong in (slice(3, 3), slice(-5, None), slice(0, 9, 2)):
             with pytest.raises(ArgumentError, match="`slice` is"):
                 lucid.pool_file(source, size=2, slice=wrong)
-        with pytest.raises(ArgumentError, match="takes samples of the first axis"):
+        with pytest.raises(ArgumentError, match="`slice` needs the first axis, which is pooled in `layout`"):
             lucid.pool_file(source, size=2, layout="HWC", slice=slice(0, 1))
 
 
