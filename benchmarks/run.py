@@ -1,6 +1,6 @@
 """Measure lucid-pool beside its peers: `python benchmarks/run.py`, after `pip install '.[bench]'`.
 
-All of it takes about @MINUTES@ minutes and 11 GB of disk, `--quick` a few minutes, in which Python's start weighs more than it
+All of it takes about half an hour and 11 GB of disk, `--quick` a few minutes, in which Python's start weighs more than it
 should; a part by itself is named with `--part`. On a machine that does other things, two threads mean little.
 With `--write`, the parts that were measured take their places in docs/benchmarks.md and docs/scale.md.
 """
