@@ -256,11 +256,15 @@ class TestNpy(Contract):
             ("-" * 9000 + "1", "expected descr, fortran_order and shape"),
             ("[" * 9000, "expected descr, fortran_order and shape"),
             ("{'a': 1", "expected descr, fortran_order and shape"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 2, 2)}\xa0",  # NumPy refuses it, too
+                "expected descr, fortran_order and shape",
+            ),
         ],
     )
     def test_headers_that_lie(self, tmp_path, header, text):
         path = tmp_path / "x.npy"
-        encoded = header.encode()
+        encoded = header.encode("latin-1")
         path.write_bytes(b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + bytes(16))
         with pytest.raises(LucidError) as raised:
             self.open(path).close()
@@ -279,6 +283,20 @@ class TestNpy(Contract):
     def test_prefixes_that_lie(self, tmp_path, start, text):
         (tmp_path / "x.npy").write_bytes(start)
         with pytest.raises(FormatError, match=text):
+            self.open(tmp_path / "x.npy").close()
+
+    @pytest.mark.parametrize(("version", "text"), [(1, "1L"), (3, "1L"), (3, "1 #\xff")])
+    def test_headers_that_are_right_in_some_versions(self, tmp_path, version, text):
+        """Of Python 2, or in Latin-1: as NumPy has it."""
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 2, {text}\n)}}".encode("latin-1")
+        width = 2 if version == 1 else 4
+        length = len(header).to_bytes(width, "little")
+        (tmp_path / "x.npy").write_bytes(b"\x93NUMPY" + bytes([version, 0]) + length + header + bytes(8))
+        if version == 1:
+            with self.open(tmp_path / "x.npy") as source:
+                assert source.arrays(4)[0].shape == (1, 1, 2, 1)
+            return
+        with pytest.raises(FormatError, match="expected descr, fortran_order and shape"):
             self.open(tmp_path / "x.npy").close()
 
     def test_bfloat16_is_two_byte_void_that_must_be_named(self, tmp_path):

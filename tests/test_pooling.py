@@ -682,7 +682,7 @@ class TestTwins:
             self.compare(*draw_case(rng, longest), monkeypatch)
 
     def test_random(self, monkeypatch):
-        self.campaign(20240229, 1200, monkeypatch)
+        self.campaign(20240229, 600, monkeypatch)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(10))

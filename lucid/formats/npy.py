@@ -95,6 +95,10 @@ def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool
         with warnings.catch_warnings():
             # Python has its say on `1if` and the like, NumPy on headers of Python 2, which is nobody's business here.
             warnings.simplefilter("ignore")
+            if version == (3, 0):
+                text[4:].decode("utf-8")
+                # Long integers of Python 2, of which NumPy warns, are an error in this version.
+                warnings.simplefilter("error", UserWarning)
             return reader(io.BytesIO(text), max_header_size=HEADER_LIMIT)
     except Exception:  # whatever a stranger's text makes Python's parser raise
         start = text[2 if version == (1, 0) else 4 :].strip()[:120].decode("latin-1")
