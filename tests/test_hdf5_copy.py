@@ -279,7 +279,7 @@ class TestCheckOfTheFinishedFile:
 
     def test_it_reads_little_and_leaves_nothing_open(self, monkeypatch):
         with h5py.File(self.path, "r+") as file:
-            file["labels"] = np.arange(1_000_000)
+            file.create_dataset("labels", data=np.arange(1_000_000), chunks=(1000,))
         read = []
         cells = hdf5_check.read_cells
         monkeypatch.setattr(hdf5_check, "read_cells", lambda d, r: read.append(cells(d, r)))

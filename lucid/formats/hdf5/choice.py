@@ -4,7 +4,7 @@ A name is looked up; only patterns need a walk through the file. What is not cho
 need a filter that nobody has, or lie in files that are away.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import h5py
@@ -17,16 +17,17 @@ from lucid.formats.grid import BOUNDS
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
+    Dataset,
     Identity,
     Link,
     absolute,
+    datasets,
     decoded,
     encoded,
     identity,
     link_of,
     opened,
     parent_of,
-    walk,
 )
 from lucid.formats.hdf5.types import described_type, is_unnamed, numbers_of
 from lucid.formats.values import text_of
@@ -40,7 +41,7 @@ class Wanted(NamedTuple):
     dims: tuple[str, str] | None = None
     input_numbers: str | None = None
 
-    def plane(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    def plane(self, dataset: Dataset, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Lengths of the axes that would be pooled; None where it does not have them."""
         if self.dims is None:
             return shape[self.height_axis : self.height_axis + 2] if len(shape) == self.rank else None
@@ -51,9 +52,7 @@ class Wanted(NamedTuple):
 class Choice:
     """The datasets of a file that fit, chosen by names and patterns."""
 
-    def __init__(
-        self, file: h5py.File, wanted: Wanted, spec: Callable[[str, h5py.Dataset], ArraySpec]
-    ) -> None:
+    def __init__(self, file: h5py.File, wanted: Wanted, spec: Callable[[str, Dataset], ArraySpec]) -> None:
         self._file, self._wanted, self._spec = file, wanted, spec
         self._bounds: set[str] = set()
         #: By shape: some datasets that have other axes than wanted, and how many there are.
@@ -82,7 +81,7 @@ class Choice:
         names = {path for path in exact if path is not None}
         globs = [p for p, path in zip(patterns, exact, strict=True) if path is None]
         unfit: dict[str, str] = {}
-        for path, dataset in self._walked():
+        for path, dataset, *_ in datasets(self._file):
             plane, why = self._judged(path, dataset)
             if why is None and patterns:
                 fitting.append(path)
@@ -105,12 +104,7 @@ class Choice:
         chosen = [p for p in fitting if p in names or any(matches(p, glob) for glob in globs)]
         return self._once([*chosen, *(path for path in sorted(names) if path not in chosen)])
 
-    def _walked(self) -> Iterator[tuple[str, h5py.Dataset]]:
-        for path, item, first in walk(self._file):
-            if first and isinstance(item, h5py.Dataset):
-                yield path, item
-
-    def _judged(self, path: str, dataset: h5py.Dataset) -> tuple[tuple[int, ...] | None, str | None]:
+    def _judged(self, path: str, dataset: Dataset) -> tuple[tuple[int, ...] | None, str | None]:
         """The plane of a dataset and None, or why it is not pooled where nobody names it."""
         for name in attributes_of(dataset, BOUNDS).values():
             self._bounds.add(absolute(path, text_of(name)))
@@ -128,7 +122,7 @@ class Choice:
         why = self._unfit(dataset, plane)
         return plane, why
 
-    def _unfit(self, dataset: h5py.Dataset, plane: tuple[int, ...]) -> str | None:
+    def _unfit(self, dataset: Dataset, plane: tuple[int, ...]) -> str | None:
         """Why a dataset with the axes that are wanted cannot be pooled."""
         kind = matlab_kind(dataset)
         if kind is not None:
@@ -182,7 +176,7 @@ class Choice:
         """The link that a path is; None where it is an object, a text where there is nothing."""
         parent = parent_of(path)
         try:
-            group = opened(self._file, encoded(parent))
+            group = opened(self._file, encoded(parent)).id
             name = encoded(path.rpartition("/")[2])
             return link_of(group, name) if name else None
         except (AttributeError, *HDF5_ERRORS):
@@ -192,7 +186,7 @@ class Choice:
         """A dataset that was named, if it can be pooled."""
         if isinstance(item, h5py.Group):
             raise DatasetError(f"{path} is a group; name a dataset in it, or {path.rstrip('/')}/* for all")
-        if not isinstance(item, h5py.Dataset):
+        if not isinstance(item, Dataset):
             raise DatasetError(f"{path} is a named type, no dataset")
         shape = shape_of(item)
         plane = None if shape is None else self._wanted.plane(item, shape)
@@ -242,9 +236,9 @@ class Choice:
                 )
 
 
-def shape_of(dataset: h5py.Dataset) -> tuple[int, ...] | None:
+def shape_of(dataset: Dataset) -> tuple[int, ...] | None:
     """A dataset's shape, None if it has none; a virtual one's without opening the files it speaks of."""
-    creation = dataset.id.get_create_plist()
+    creation = dataset.creation
     if creation.get_layout() == h5py.h5d.VIRTUAL and creation.get_virtual_count():
         shape: tuple[int, ...] = creation.get_virtual_vspace(0).get_simple_extent_dims()
         return shape
@@ -252,7 +246,7 @@ def shape_of(dataset: h5py.Dataset) -> tuple[int, ...] | None:
     return own
 
 
-def dims_of(dataset: h5py.Dataset) -> tuple[str, ...]:
+def dims_of(dataset: Dataset) -> tuple[str, ...]:
     """The names of the axes by their dimension scales, "" for those without; () where none has one."""
     if not h5py.h5a.exists(dataset.id, b"DIMENSION_LIST"):
         return ()

@@ -30,6 +30,7 @@ from lucid.formats.hdf5.meaning import attributes_of, coordinate_attributes, coo
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
+    Dataset,
     Identity,
     absolute,
     encoded,
@@ -37,6 +38,7 @@ from lucid.formats.hdf5.tree import (
     opened,
     parent_of,
     path_of,
+    wrapped,
 )
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.result import Changes
@@ -76,7 +78,7 @@ class Geography:
         #: Paths of scales without one.
         self._unnumbered: list[str] = []
 
-    def concerns(self, item: h5py.Dataset) -> bool:
+    def concerns(self, item: Dataset) -> bool:
         """Whether the axes of a dataset have scales."""
         return bool(h5py.h5a.exists(item.id, SCALES.encode()))
 
@@ -84,18 +86,21 @@ class Geography:
         """Whether an attribute is written here."""
         return name == USERS.encode()
 
-    def note(self, item: h5py.Dataset) -> None:
+    def note(self, path: str, item: Any) -> None:
         """Note the number of a dimension that is carried over."""
         # The library's own question fails where another convention has a `CLASS`.
-        if text_of(attributes_of(item, ("CLASS",)).get("CLASS")) != "DIMENSION_SCALE":
+        if (
+            not isinstance(item, Dataset)
+            or text_of(attributes_of(item, ("CLASS",)).get("CLASS")) != "DIMENSION_SCALE"
+        ):
             return
         numbers = numbers_in(attributes_of(item, (NUMBER,)).get(NUMBER))
         if numbers:
             self._last_number = max(self._last_number, int(numbers[0]))
         else:
-            self._unnumbered.append(path_of(item))
+            self._unnumbered.append(path)
 
-    def take_over(self, origin: h5py.Dataset, copy: h5py.Dataset) -> None:
+    def take_over(self, origin: Dataset, copy: Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
         users = self._users.setdefault(path_of(copy), [])
         try:
@@ -108,7 +113,7 @@ class Geography:
                 users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
 
-    def place(self, origin: h5py.Dataset, copy: h5py.Dataset, pooled: Pooled) -> Changes:
+    def place(self, origin: Dataset, copy: Dataset, pooled: Pooled) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys(DIMENSIONS)
         if pooled.flat:
@@ -136,7 +141,7 @@ class Geography:
                     names[name] = None if coarse is None else base_of(coarse)
         return changes | (references_of(attributes, names) if sizes else {})
 
-    def _dimension(self, scale: h5py.Dataset, after: int, pooled: Pooled) -> str:
+    def _dimension(self, scale: Dataset, after: int, pooled: Pooled) -> str:
         """The path of the scale of a pooled axis; made if there is none."""
         key = identity(scale), after
         if key not in self._dimensions:
@@ -148,7 +153,7 @@ class Geography:
                 self._make_dimension(scale, path, after, values)
         return self._dimensions[key]
 
-    def _make_dimension(self, scale: h5py.Dataset, path: str, after: int, values: Array | None) -> None:
+    def _make_dimension(self, scale: Dataset, path: str, after: int, values: Array | None) -> None:
         if values is None:
             new = self._target.create_dataset(encoded(path), (after,), ">f4")
         else:
@@ -165,18 +170,18 @@ class Geography:
         name = coarse_name(path, sizes)
         while encoded(name) in self._target:
             there = opened(self._target, encoded(name))
-            if isinstance(there, h5py.Dataset) and there.shape == shape and self._has(there, values):
+            if isinstance(there, Dataset) and there.shape == shape and self._has(there, values):
                 return name, True
             name += "_"
         return name, False
 
-    def _has(self, there: h5py.Dataset, values: Array | None) -> bool:
+    def _has(self, there: Dataset, values: Array | None) -> bool:
         """Whether a dataset of the output has these values; a dimension without coordinates has none."""
         if values is None:
             return text_of(attributes_of(there, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)
         return there.dtype == values.dtype and np.array_equal(there[()], values, equal_nan=True)
 
-    def _coordinate(self, item: h5py.Dataset, sizes: Mapping[Identity, int], pooled: Pooled) -> str | None:
+    def _coordinate(self, item: Dataset, sizes: Mapping[Identity, int], pooled: Pooled) -> str | None:
         """The path of a coordinate that goes with a result; None where it cannot be made."""
         own, name = identity(item), path_of(item)
         dimensions = [identity(scales[0]) if scales else None for scales in scales_of(item)]
@@ -210,7 +215,7 @@ class Geography:
         return path
 
     def _describe(
-        self, origin: h5py.Dataset, new: h5py.Dataset, scales: list[list[str]], size: tuple[int, ...]
+        self, origin: Dataset, new: Dataset, scales: list[list[str]], size: tuple[int, ...]
     ) -> None:
         """Give a coordinate of the new grid the attributes of the old one, and bounds of its own."""
         changes: Changes = dict.fromkeys(_OF_SCALES)
@@ -247,7 +252,7 @@ class Geography:
             self._attach(made, [*scales, corners])
         return new
 
-    def _found(self, path: str, name: str) -> h5py.Dataset | None:
+    def _found(self, path: str, name: str) -> Dataset | None:
         """A variable by the name that another one has for it: in its group, or in those around."""
         group = parent_of(path)
         while True:
@@ -259,9 +264,9 @@ class Geography:
                     return None
                 group = parent_of(group)
                 continue
-            return item if isinstance(item, h5py.Dataset) else None
+            return item if isinstance(item, Dataset) else None
 
-    def _attach(self, dataset: h5py.Dataset, scales: list[list[str]]) -> None:
+    def _attach(self, dataset: Dataset, scales: list[list[str]]) -> None:
         """Name the scales of the axes of a dataset, and the dataset as a user of them."""
         lists = np.empty(len(scales), _SCALES_OF_AXES)
         for axis, paths in enumerate(scales):
@@ -293,7 +298,7 @@ class Geography:
                 )
 
 
-def coarse_values(item: h5py.Dataset, size: tuple[int, ...], pooled: Pooled) -> Array | None:
+def coarse_values(item: Dataset, size: tuple[int, ...], pooled: Pooled) -> Array | None:
     """The coordinates of the new cells; None where the old ones are no numbers, or too many."""
     if pooled.coarsen is None or len(size) != item.ndim or not 0 < item.ndim <= 2:
         return None
@@ -304,9 +309,9 @@ def coarse_values(item: h5py.Dataset, size: tuple[int, ...], pooled: Pooled) -> 
     return coarse_coordinates(values, coordinate_attributes(item), size, pooled.coarsen)
 
 
-def scales_of(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
+def scales_of(dataset: Dataset) -> list[list[Dataset]]:
     """The dimension scales of each axis."""
-    scales: list[list[h5py.Dataset]] = [[] for _ in dataset.shape]
+    scales: list[list[Dataset]] = [[] for _ in dataset.shape]
     if h5py.h5a.exists(dataset.id, SCALES.encode()):
         with suppress(*HDF5_ERRORS):  # it is no list of references
             for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
@@ -314,13 +319,13 @@ def scales_of(dataset: h5py.Dataset) -> list[list[h5py.Dataset]]:
     return scales
 
 
-def _behind(dataset: h5py.Dataset, reference: Any) -> h5py.Dataset | None:
+def _behind(dataset: Dataset, reference: Any) -> Dataset | None:
     """The scale that a reference points to; None where it dangles."""
     try:
-        item = dataset.file[reference] if reference else None
+        item = wrapped(h5py.h5r.dereference(reference, dataset.id)) if reference else None
     except HDF5_ERRORS:
         return None
-    return item if isinstance(item, h5py.Dataset) else None
+    return item if isinstance(item, Dataset) else None
 
 
 def base_of(path: str) -> str:

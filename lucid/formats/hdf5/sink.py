@@ -33,15 +33,15 @@ from lucid.formats.contract import (
 from lucid.formats.disk.files import CheckedFile, Replacement, claim, write_at, write_region
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import write_text
-from lucid.formats.hdf5.carry import Carry, Made, refuse_more_than_there_is
+from lucid.formats.hdf5.carry import Carry, refuse_more_than_there_is
 from lucid.formats.hdf5.check import check_copy
-from lucid.formats.hdf5.elsewhere import Elsewhere
+from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual
 from lucid.formats.hdf5.filters import can_do, do
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
 from lucid.formats.hdf5.meaning import fill_in, has_classic_model
-from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
+from lucid.formats.hdf5.source import Hdf5Source, is_contiguous
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
 from lucid.formats.hdf5.types import file_type, reinterpreted, unwritten_of, write_through
 from lucid.options import Options
 from lucid.threads import in_order
@@ -70,14 +70,15 @@ class Hdf5Sink(Sink):
         self._file = Replacement(path, overwrite=options.overwrite)
         self._spool: Spool | None = None
         self._descriptors: list[int] = []
-        #: Where each array is written: descriptor and offset of its first element.
-        self._places: dict[str, tuple[int, int]] = {}
+        #: Where each array is written: the offset of its first element.
+        self._places: dict[str, int] = {}
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
         self._shards: dict[str, Sequence[ShardArray]] = {}
         #: What the rest of the file is copied from; the paths that are not.
         self._carried_from: h5py.File | None = None
-        self._pooled: frozenset[bytes] = frozenset()
+        self._pooled: frozenset[str] = frozenset()
+        self._is_classic = False
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
@@ -88,7 +89,8 @@ class Hdf5Sink(Sink):
         origin = source.file if isinstance(source, Hdf5Source) else None
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
         self._carried_from = origin if carries else None
-        self._pooled = frozenset(encoded(array.name) for array in pooled)
+        self._pooled = frozenset(array.name for array in pooled)
+        self._is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
         options = {} if origin is None else file_options(origin)
         try:
             self._build(source, pooled, userblock_size=len(block), **options)
@@ -114,9 +116,10 @@ class Hdf5Sink(Sink):
             self.notes += notes_of_filters(source.file, pooled)
         if self.options.carry and not any(array.is_shard for array in pooled):
             names = {array.source.name for array in pooled}
-            for name, item in datasets(source.file):
-                if name not in names:
-                    refuse_more_than_there_is(name, item)
+            held = source.file.id.get_filesize()
+            for name, item, *_ in datasets(source.file):
+                if name not in names and not is_virtual(item.creation):
+                    refuse_more_than_there_is(name, item, held)
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -130,13 +133,12 @@ class Hdf5Sink(Sink):
                     return
                 if self._compression is None:
                     self.notes += notes_of_filters(source.file, pooled)
-                made: dict[str, list[Made]] = {}
+                means: dict[str, list[Pooled]] = {}
                 for array in pooled:
-                    one = Made(array, partial(self._create, file, array))
-                    made.setdefault(array.source.name, []).append(one)
-                carry = Carry(
-                    source.file, file, made, Elsewhere(source.path, self._file.target), self.options.drop
-                )
+                    means.setdefault(array.source.name, []).append(array)
+                where = Elsewhere(source.path, self._file.target)
+                make = partial(self._create, file)
+                carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
@@ -147,14 +149,13 @@ class Hdf5Sink(Sink):
             except HDF5_ERRORS as error:
                 raise FileError(f"cannot be carried over: {reason(error)}") from error
 
-    def _create(self, file: h5py.File, array: Pooled, origin: h5py.Dataset | None) -> h5py.Dataset:
+    def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         array = in_file(array)
-        is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
-        dataset = create_dataset(file, array, self._compression, origin, is_classic=is_classic)
+        dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self._places[array.name] = (self._descriptors[0], offset)
+            self._places[array.name] = offset
         elif array.nbytes:
             self._chunked.append(array)
         return dataset
@@ -169,6 +170,7 @@ class Hdf5Sink(Sink):
         checked = CheckedFile(descriptor)
         try:
             with h5py.File(checked, mode, **options) as file:
+                limit_cache(file)
                 yield file
         except LucidError:
             if checked.error is None:
@@ -183,7 +185,7 @@ class Hdf5Sink(Sink):
         """Write a region to its place in the file or the spool."""
         place = self._places.get(pooled.name)
         if place is not None:
-            write_region(*place, pooled.shape, region, values)
+            write_region(self._descriptors[0], place, pooled.shape, region, values)
         elif self._spool is not None:
             self._spool.write(pooled, region, values)
 
@@ -205,7 +207,7 @@ class Hdf5Sink(Sink):
         else:
             self._shards[pooled.name] = shards
 
-    def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
+    def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where the filters are known, workers compress."""
         creation = dataset.id.get_create_plist()
         filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
@@ -277,25 +279,25 @@ def create_dataset(
     file: h5py.File,
     pooled: Pooled,
     compression: Compression | None,
-    origin: h5py.Dataset | None = None,
+    origin: Dataset | None = None,
     *,
     is_classic: bool = False,
-) -> h5py.Dataset:
+) -> Dataset:
     """Create the dataset for means, with what can be kept of the one they are means of."""
     shape = pooled.stored_shape
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
-    own = None if origin is None else origin.id.get_create_plist()
+    own = None if origin is None else origin.creation
     limits: tuple[int | None, ...] = shape
     if origin is not None and own is not None:
-        limits = _limits(origin, pooled)
+        limits = shape if is_contiguous(origin) else _limits(origin, pooled)
         creation.set_attr_creation_order(own.get_attr_creation_order())
         fill = fill_in(origin, own, pooled)
         if fill is not None:
             creation.set_fill_value(fill)
     if compression is not None:
         set_filters(creation, compression)
-    elif own is not None:
+    elif own is not None and own.get_nfilters():
         for code, flags, values in kept_filters(own, fitted_chunks(pooled)):
             creation.set_filter(code, flags, values)
     if limits != shape or creation.get_nfilters():
@@ -308,14 +310,12 @@ def create_dataset(
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     kind = file_type(pooled.numbers, pooled.dtype, origin)
-    dataset = h5py.Dataset(
-        h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS)
-    )
+    dataset = Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS))
     write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
     return dataset
 
 
-def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
+def _limits(origin: Dataset, pooled: Pooled) -> tuple[int | None, ...]:
     """Unlimited axes stay unlimited where pooling leaves them as they are."""
     pairs = zip(origin.maxshape, origin.shape, pooled.shape, strict=True)
     limits = [None if limit is None and before == after else after for limit, before, after in pairs]
