@@ -297,9 +297,9 @@ def _notes(job: JobPlan) -> Iterator[str]:
                 yield note
 
 
-def coarsen(plane: Array, size: tuple[int, int]) -> Array:
-    """Means of coordinates at a size: where the output cells are."""
-    means: Array = adaptive_avg_pool2d(plane[None, None], size, nan="skip")[0, 0]
+def coarsen(planes: Array, size: tuple[int, int]) -> Array:
+    """Means of coordinates (planes, height, width) at a size: where the output cells are."""
+    means: Array = adaptive_avg_pool2d(planes, size, nan="skip")
     return means
 
 

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from lucid.errors import FormatError
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Pooled
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
-from lucid.formats.hdf5.copy import group_properties, has_fill_in_heap, remake_dataset
+from lucid.formats.hdf5.copy import (
+    group_properties,
+    has_fill_in_heap,
+    refuse_more_than_there_is,
+    remake_dataset,
+)
 from lucid.formats.hdf5.elsewhere import (
     Elsewhere,
     is_virtual,
@@ -23,7 +27,7 @@ from lucid.formats.hdf5.elsewhere import (
     shows_one_of,
     written_out,
 )
-from lucid.formats.hdf5.geography import DIMENSIONS, Geography
+from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
 from lucid.formats.hdf5.references import References, hold_references
 from lucid.formats.hdf5.tree import (
@@ -32,10 +36,12 @@ from lucid.formats.hdf5.tree import (
     Identity,
     Link,
     absolute,
+    decoded,
     encoded,
     identity,
     limit_cache,
     opened,
+    resolved,
     walk,
 )
 from lucid.formats.result import Changes
@@ -74,12 +80,12 @@ class Carry:
         #: The path of each object whose copy is there, that of a pooled one by which it was chosen.
         self._paths: dict[Identity, str] = {identity(source): "/"}
         self._references = References(source, target, self._path)
-        self._geography = Geography(source, target, self._references, self._copies)
+        self._geography = Scales(source, target, self._references, self._copies)
         self._late: list[_Late] = []
         #: Pooled datasets that have several names, by address.
         self._named: dict[Identity, str] | None = None
         #: What somebody should know, by kind: names.
-        self.notes: dict[str, list[str]] = {}
+        self.notes = self._geography.notes
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
@@ -172,25 +178,9 @@ class Carry:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
         if max(map(len, self._means.values()), default=0) < 2:
             return [""]
-        seen = set()
-        path = absolute(name, link.value.decode("utf-8", "surrogateescape"))
-        while path not in seen:
-            seen.add(path)
-            if path in self._means:
-                return list(map(_suffix, self._means[path]))
-            try:
-                kind = self._source.id.links.get_info(encoded(path)).type
-                if kind == h5py.h5l.TYPE_HARD:
-                    return self._suffixes_of(path)
-                if kind != h5py.h5l.TYPE_SOFT:
-                    break
-                value = self._source.id.links.get_val(encoded(path))
-            except KeyError:
-                break
-            path = absolute(path, value.decode("utf-8", "surrogateescape"))
-        return [""]
-
-    def _suffixes_of(self, path: str) -> list[str]:
+        path = resolved(self._source, absolute(name, decoded(link.value)))
+        if not isinstance(path, str):
+            return [""]
         item = opened(self._source, encoded(path))
         pooled = self._pooled_name(Entry(path, item, has_names=True, own=identity(item)))
         return [""] if pooled is None else list(map(_suffix, self._means[pooled]))
@@ -229,7 +219,7 @@ class Carry:
         left = copy_attributes(item, copy, {})
         if left:
             self._late.append(_Late(path, path, left))
-        self._geography.note(path.decode("utf-8", "surrogateescape"), item)
+        self._geography.note(decoded(path), item)
 
     def _finish(self) -> None:
         """Make what refers to other objects: dimensions and coordinates, attributes, datasets."""
@@ -238,7 +228,7 @@ class Carry:
             names = late.attributes
             if late.pooled is not None:
                 changes: Changes = changes_in(origin, late.pooled)
-                changes |= self._geography.place(origin, copy, late.pooled)
+                changes |= self._geography.attach(origin, copy, late.pooled)
                 names = copy_attributes(origin, copy, changes)
             for name in names:
                 if not self._geography.is_its(name):
@@ -263,10 +253,3 @@ class Carry:
 def _suffix(pooled: Pooled) -> str:
     """What the path of means has more than their source's, where there are several sizes."""
     return pooled.name.removeprefix(pooled.source.name)
-
-
-def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
-    """Raise for a dataset whose storage a file of so many bytes cannot hold: the library would copy zeros for days."""
-    claimed = item.id.get_storage_size()
-    if claimed > held and not item.creation.get_external_count():
-        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")

@@ -13,7 +13,7 @@ from lucid.dims import has_both
 from lucid.errors import DatasetError
 from lucid.formats.choosing import MOST_NAMES, absolute_name, listed, matches, not_there
 from lucid.formats.contract import ArraySpec
-from lucid.formats.grid import BOUNDS
+from lucid.formats.grid import BOUNDS, COORDINATES, words_of
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -25,9 +25,8 @@ from lucid.formats.hdf5.tree import (
     decoded,
     encoded,
     identity,
-    link_of,
     opened,
-    parent_of,
+    resolved,
 )
 from lucid.formats.hdf5.types import described_type, is_unnamed, numbers_of
 from lucid.formats.values import text_of
@@ -54,7 +53,9 @@ class Choice:
 
     def __init__(self, file: h5py.File, wanted: Wanted, spec: Callable[[str, Dataset], ArraySpec]) -> None:
         self._file, self._wanted, self._spec = file, wanted, spec
+        #: What is no field of its own: edges of cells, and coordinates of what fits.
         self._bounds: set[str] = set()
+        self._coordinates: set[str] = set()
         #: By shape: some datasets that have other axes than wanted, and how many there are.
         self._others: dict[tuple[int, ...], tuple[list[str], int]] = {}
         self._seen: list[str] = []
@@ -83,6 +84,9 @@ class Choice:
         unfit: dict[str, str] = {}
         for path, dataset, *_ in datasets(self._file):
             plane, why = self._judged(path, dataset)
+            if why is None:
+                words = words_of(attributes_of(dataset, (COORDINATES,)), COORDINATES)
+                self._coordinates |= {absolute(path, word) for word in words}
             if why is None and patterns:
                 fitting.append(path)
             elif why is None:
@@ -91,13 +95,13 @@ class Choice:
             elif globs and not unfit and any(matches(path, glob) for glob in globs):
                 unfit[path] = why
         if not patterns:
-            # Edges of cells are no field of their own.
             specs = [spec for spec in specs if spec.name not in self._bounds]
+            specs = [spec for spec in specs if spec.name not in self._coordinates] or specs
             if not specs:
                 raise self._nothing()
             self._note_others(planes)
             return specs
-        fitting = [path for path in fitting if path not in self._bounds or path in names]
+        fitting = [path for path in fitting if path not in self._bounds | self._coordinates or path in names]
         for glob in globs:
             if not any(matches(path, glob) for path in fitting):
                 raise self._no_match(glob, fitting, unfit)
@@ -143,44 +147,24 @@ class Choice:
         )
 
     def _resolved(self, pattern: str) -> str | None:
-        """The path that has exactly this name, soft links followed; None where there is none.
+        """The path at which a walk meets what has exactly this name; None where there is none.
 
         Raises
         ------
         DatasetError
-            It is a link that leads out of the file, or to nothing.
+            A link on the way leads out of the file, or to nothing.
 
         """
-        path = absolute("/", absolute_name(pattern))
-        seen: set[str] = set()
-        while path not in seen:
-            seen.add(path)
-            link = self._link(path)
-            if link is None:
-                return path
-            if isinstance(link, str):
-                break
-            if link.is_external:
-                file, there = (decoded(part) for part in link.value)
-                raise DatasetError(
-                    f"dataset {pattern!r} is a link to {there} in {file}, which is not followed: pool that"
-                )
-            if not link.is_soft:
-                raise DatasetError(f"dataset {pattern!r} is a link that only its own software can follow")
-            path = absolute(path, decoded(link.value))
-        if len(seen) > 1:
-            raise DatasetError(f"dataset {pattern!r} is a link that leads to nothing")
-        return None
-
-    def _link(self, path: str) -> Link | str | None:
-        """The link that a path is; None where it is an object, a text where there is nothing."""
-        parent = parent_of(path)
-        try:
-            group = opened(self._file, encoded(parent)).id
-            name = encoded(path.rpartition("/")[2])
-            return link_of(group, name) if name else None
-        except (AttributeError, *HDF5_ERRORS):
-            return "nothing"
+        found = resolved(self._file, absolute("/", absolute_name(pattern)))
+        if not isinstance(found, Link):
+            return found
+        why = "is a link that only its own software can follow"
+        if found.is_external:
+            file, there = (decoded(part) for part in found.value)
+            why = f"is a link to {there} in {file}, which is not followed: pool that"
+        elif found.is_soft:
+            why = "is a link that leads to nothing"
+        raise DatasetError(f"dataset {pattern!r} {why}")
 
     def _checked(self, path: str, item: Any) -> ArraySpec:
         """A dataset that was named, if it can be pooled."""

@@ -5,12 +5,14 @@ strings and sequences of any length do. A dataset that has one is made anew, wit
 properties, and its elements are copied. The creation properties of a group hold addresses, too.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
+from lucid.errors import FormatError
 from lucid.formats.contract import Array, Region, boxes_of, shape_of, size_of
 from lucid.formats.hdf5.tree import Dataset
 
@@ -50,6 +52,40 @@ def lies_in_heap(kind: Any) -> bool:
     if group == h5py.h5t.ARRAY:
         return lies_in_heap(kind.get_super())
     return bool(group == h5py.h5t.VLEN)
+
+
+def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
+    """Raise for a dataset whose elements a file of so many bytes cannot hold.
+
+    The library would copy zeros for days, or make room for a text before it finds that it is not there.
+    """
+    if item.creation.get_external_count():
+        return
+    claimed = item.id.get_storage_size()
+    if claimed <= held:
+        claimed = max(_lengths(item), default=0)
+    if claimed > held:
+        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")
+
+
+def _lengths(item: Dataset) -> Iterator[int]:
+    """The longest of some texts or sequences at a time, as elements in one place say them before their heap is read."""
+    is_text = item.kind.get_class() == h5py.h5t.STRING
+    offset = item.id.get_offset() if lies_in_heap(item.kind) else None
+    if offset is None or not (is_text or item.kind.get_class() == h5py.h5t.VLEN):
+        return
+    file = h5py.h5i.get_file_id(item.id)
+    creation = file.get_create_plist()
+    # In the file, an element is a length, and an address and a number in the heap.
+    each = 4 + creation.get_sizes()[0] + 4
+    item_bytes = 1 if is_text else item.kind.get_super().get_size()
+    start = creation.get_userblock() + offset
+    for begin in range(0, item.id.get_storage_size(), MOST_ELEMENTS * each):
+        count = min(MOST_ELEMENTS * each, item.id.get_storage_size() - begin)
+        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, start + begin), np.uint8)
+        lengths = raw[: len(raw) // each * each].reshape(-1, each)[:, :4]
+        if len(lengths):
+            yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
 
 
 def remake_dataset(item: Dataset, target: h5py.File, name: bytes) -> Dataset:

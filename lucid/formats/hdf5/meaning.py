@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.contract import Pooled
-from lucid.formats.grid import COORDINATES, OF_OLD_GRID, references_of
+from lucid.formats.grid import COORDINATES, OF_OLD_GRID
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, cells_of_sums, meaning_of
@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 20
 
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
-_RESULT = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
+OF_RESULTS = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
 
 MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
 #: Classes of MATLAB whose datasets hold numbers.
@@ -74,7 +74,7 @@ def matlab_kind(dataset: Dataset) -> str | None:
 def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
-    attributes = {} if origin is None else attributes_of(origin, (*_RESULT, *_OTHERS))
+    attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
     if not attributes and not meaning.missing:
         return {}
     h = pooled.height_axis
@@ -110,18 +110,6 @@ def _other_software(attributes: Attributes, numbers: str) -> Changes:
     if _PYTHON_TYPE in attributes:
         changes[_PYTHON_TYPE] = np.dtype(numbers).name if numbers != "bfloat16" else None
     return changes
-
-
-def coordinate_attributes(dataset: Dataset) -> dict[str, Any]:
-    """What says what coordinates mean."""
-    return attributes_of(dataset, (*_MEANING, "units"))
-
-
-def coordinate_changes(origin: Dataset, numbers: str) -> Changes:
-    """The attributes of coarse coordinates that differ from those of the old ones."""
-    attributes = attributes_of(origin, _RESULT)
-    meaning = meaning_of(attributes, origin.dtype.name)
-    return changes_of(attributes, meaning, numbers) | references_of(attributes, {})
 
 
 def has_classic_model(file: h5py.File) -> bool:

@@ -15,6 +15,8 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplem
 
 #: What two names of one object in a file have in common: its address.
 Identity = int
+#: Soft links that are followed, one after another.
+MOST_LINKS = 32
 #: Bytes of metadata that the library keeps of a file, and for each link of its largest group, whose names it holds
 #: together. In memory they take ten times as much, and by itself the library keeps up to 32 MiB.
 CACHED_BYTES, LINK_BYTES = 1 << 20, 32
@@ -178,6 +180,39 @@ def walk(
         if is_first and isinstance(own, h5py.h5g.GroupID):
             limit_cache(file, own.get_num_objs())
             pending.append((full, iter(own), own))
+
+
+def resolved(file: h5py.File, path: str) -> str | Link | None:
+    """The path at which a walk meets an object that a path leads to; None where it leads to nothing.
+
+    Where a link leads out of the file, or a soft one to nothing, it is that link.
+    """
+    here, names, soft = "/", path.split("/")[1:], list[Link]()
+    while names and names[0]:
+        there = f"{here.rstrip('/')}/{names[0]}"
+        try:
+            link = link_of(opened(file, encoded(here)).id, encoded(names[0]))
+        except (AttributeError, *HDF5_ERRORS):
+            return soft[0] if soft else None
+        if link is None:
+            here = there if len(names) == 1 else _first_path(file, there)
+            names = names[1:]
+        elif not link.is_soft:
+            return link
+        else:
+            soft.append(link)
+            if len(soft) > MOST_LINKS:
+                return link
+            here, names = "/", absolute(there, decoded(link.value)).split("/")[1:] + names[1:]
+    return here
+
+
+def _first_path(file: h5py.File, path: str) -> str:
+    """The first of the paths of a group that may have several."""
+    info = h5py.h5o.get_info(opened(file, encoded(path)).id)
+    if info.addr == identity(file):
+        return "/"
+    return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.own == info.addr)
 
 
 def datasets(file: h5py.File) -> Iterator[Entry]:

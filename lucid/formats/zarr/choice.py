@@ -64,6 +64,13 @@ class Choice:
 
         """
         fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
+        coordinates = {
+            joined(node.folder, word)
+            for node in fitting.values()
+            for word in words_of(node.attributes, COORDINATES)
+        }
+        # Coordinates of what is pooled are no fields of their own.
+        fitting = {path: node for path, node in fitting.items() if path not in coordinates} or fitting
         if not patterns:
             if not fitting:
                 raise self._nothing()
