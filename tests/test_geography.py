@@ -93,3 +93,16 @@ class TestTransform:
         dataset["t"] = dataset.t.transpose("time", "x", "y")
         result, _ = store(dataset, (2, 2))
         assert result["spatial_ref_2x2"].attrs["GeoTransform"] == "100.0 30.0 0.0 50.0 0.0 -20.0"
+
+
+def test_coordinates_that_name_themselves_are_no_fields_and_others_are(store):
+    latitudes = np.arange(24.0).reshape(4, 6)
+    plane = ("y", "x"), latitudes
+    dataset = field(lat=plane, one=plane, two=plane)
+    # xarray writes attributes of its own for coordinates, but leaves those that are there.
+    for name, coordinates in {"t": "lat", "lat": "lat", "one": "two", "two": "one"}.items():
+        dataset[name].attrs["coordinates"] = coordinates
+    result, _ = store(dataset, (2, 3))
+    assert result["one"].shape == result["two"].shape == (2, 3)
+    assert result["lat"].shape == (4, 6)
+    assert np.allclose(result["lat_2x3"], latitudes.reshape(2, 2, 3, 2).mean((1, 3)))

@@ -38,10 +38,20 @@ MOST_COORDINATES = 1 << 24
 #: Names of axes from west to east; a transform has them second.
 ACROSS = ("x", "lon", "longitude", "easting", "projection_x_coordinate")
 
-#: How a format knows a dimension.
-Dimension: TypeAlias = Hashable
 #: For each axis the paths of its dimensions: one or none, but in HDF5, where there may be several.
 Paths: TypeAlias = list[list[str]]
+
+
+class Dimension(NamedTuple):
+    """A dimension of the source, as a variable sees it."""
+
+    #: What tells it from others that a variable may have.
+    key: Hashable
+    path: str
+    #: Its path in the output, where its length stays.
+    kept: str | None
+    #: The variable that holds its coordinates, if there is one.
+    coordinates: "Callable[[], Variable | None]"
 
 
 class Variable(NamedTuple):
@@ -64,7 +74,7 @@ class Geography(ABC):
 
     def __init__(self) -> None:
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
-        self._dimensions: dict[tuple[Dimension, int], str] = {}
+        self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape; None where there are none.
         self._coordinates: dict[tuple[str, tuple[int, ...]], str | None] = {}
         #: What somebody should know, by kind: names.
@@ -75,18 +85,6 @@ class Geography(ABC):
         """A variable of the source; None where there is none."""
 
     @abstractmethod
-    def along(self, dimension: Dimension) -> Variable | None:
-        """The variable that holds the coordinates of a dimension, if it has some."""
-
-    @abstractmethod
-    def path_of(self, dimension: Dimension, variable: Variable) -> str:
-        """The path of a dimension of the source, as a variable sees it."""
-
-    @abstractmethod
-    def kept(self, dimension: Dimension) -> list[str]:
-        """The path in the output of a dimension whose length stays, if it is there."""
-
-    @abstractmethod
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
         """The results that take the place of a variable, and their shapes; None where it is not pooled."""
 
@@ -95,7 +93,7 @@ class Geography(ABC):
         """Whether the output has this very variable, of no values if it is a dimension alone; None if it has none."""
 
     @abstractmethod
-    def declare(self, dimension: Dimension, path: str, length: int) -> None:
+    def declare(self, path: str, length: int) -> None:
         """Make a dimension that has no coordinates."""
 
     @abstractmethod
@@ -105,16 +103,16 @@ class Geography(ABC):
     def place(self, variable: Variable, pooled: Pooled) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         dims: Paths = []
-        sizes: dict[Dimension, int] = {}
+        sizes: dict[Hashable, int] = {}
         names: dict[str, str | None] = {}
         for own, before, after in zip(variable.dims, variable.shape, pooled.shape, strict=True):
             if before == after:
-                dims.append([path for one in own for path in self.kept(one)])
+                dims.append(_kept(own))
                 continue
-            dims.append([self._dimension(one, after, pooled.coarsen, variable) for one in own])
+            dims.append([self._dimension(one, after, pooled.coarsen) for one in own])
             for one, path in zip(own, dims[-1], strict=True):
-                names[base_of(self.path_of(one, variable))] = base_of(path)
-                sizes[one] = after
+                names[base_of(one.path)] = base_of(path)
+                sizes[one.key] = after
         for name in words_of(variable.attributes, COORDINATES):
             item = self._found(variable, name)
             coarse = None if item is None else self._coordinate(item, sizes, pooled.coarsen)
@@ -134,20 +132,18 @@ class Geography(ABC):
                 return found
         return None
 
-    def _dimension(
-        self, dimension: Dimension, after: int, coarsen: Coarsen | None, variable: Variable
-    ) -> str:
+    def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
-        key = (dimension, after)
+        key = (dimension.path, after)
         if key not in self._dimensions:
-            old = self.along(dimension)
+            old = dimension.coordinates()
             values = None if old is None else self._coarse(old, (after,), coarsen)
-            path, is_there = self._free(self.path_of(dimension, variable), [after], (after,), values)
+            path, is_there = self._free(dimension.path, [after], (after,), values)
             self._dimensions[key] = path
             if not is_there and old is not None and values is not None:
                 self._make(path, old, values, [[path]])
             elif not is_there:
-                self.declare(dimension, path, after)
+                self.declare(path, after)
         return self._dimensions[key]
 
     def _free(
@@ -160,10 +156,10 @@ class Geography(ABC):
         return path, is_there is True
 
     def _coordinate(
-        self, item: Variable, sizes: Mapping[Dimension, int], coarsen: Coarsen | None
+        self, item: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
     ) -> str | None:
         """The path of a coordinate that goes with a result; None where it cannot be made."""
-        news = [next((sizes[one] for one in own if one in sizes), None) for own in item.dims]
+        news = [next((sizes[one.key] for one in own if one.key in sizes), None) for own in item.dims]
         after = [new for new in news if new is not None]
         if not after:
             return item.path
@@ -180,8 +176,8 @@ class Geography(ABC):
                 self._coordinates[key] = path
                 if not is_there:
                     dims = [
-                        [self._dimension(one, sizes[one], coarsen, item) for one in own if one in sizes]
-                        or [path for one in own for path in self.kept(one)]
+                        [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
+                        or _kept(own)
                         for own in item.dims
                     ]
                     self._make(path, item, values, dims)
@@ -210,8 +206,7 @@ class Geography(ABC):
         place, is_there = self._free(item.path, values.shape, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {key: base_of(place)})
         if not is_there:
-            corners = [kept for one in (*item.dims, ())[values.ndim] for kept in self.kept(one)]
-            self.make(place, item, bounds, [*dims, corners], _changes(item, bounds))
+            self.make(place, item, bounds, [*dims, _kept(item.dims[values.ndim])], _changes(item, bounds))
 
     def _coarse_bounds(self, item: Variable, size: tuple[int, ...]) -> Array | None:
         """The bounds of the new cells; None where they cannot be told."""
@@ -226,7 +221,7 @@ class Geography(ABC):
         if plane == size:
             return {}
         changes: Changes = {}
-        first = [base_of(self.path_of(one, variable)).lower() for one in variable.dims[h]]
+        first = [base_of(one.path).lower() for one in variable.dims[h]]
         if any(name in ACROSS for name in first):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
@@ -249,6 +244,11 @@ class Geography(ABC):
             )
             self.notes.setdefault(what, []).append(item.path)
         return coarse
+
+
+def _kept(dimensions: Sequence[Dimension]) -> list[str]:
+    """The paths in the output of dimensions whose length stays."""
+    return [one.kept for one in dimensions if one.kept is not None]
 
 
 def _changes(origin: Variable, values: Array) -> Changes:

@@ -90,7 +90,7 @@ class Carry:
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         self._attributes(self._source, self._target, b"/")
-        limit_cache(self._target, self._source.id.get_num_objs())
+        limit_cache(self._target, h5py.h5g.open(self._source.id, b"/"))
         for entry in walk(self._source, self._drops if self._drop else None, self._known):
             name, item = entry.path, entry.item
             if isinstance(item, Link):
@@ -104,7 +104,7 @@ class Carry:
             elif isinstance(item, h5py.Group):
                 made = h5py.h5g.create(self._target.id, encoded(name), gcpl=group_properties(item))
                 self._paths[entry.own] = name
-                limit_cache(self._target, item.id.get_num_objs())
+                limit_cache(self._target, item.id, name)
                 self._attributes(item, h5py.Group(made), encoded(name))
             else:
                 self._paths[entry.own] = name
@@ -188,13 +188,14 @@ class Carry:
     def _object(self, name: str, item: Any) -> None:
         """Copy a dataset or a named type, by the library where its copy is right."""
         path, holds = encoded(name), hold_references(item)
-        creation = item.creation if isinstance(item, Dataset) else None
+        # What has a place in the file is neither virtual nor in another one.
+        creation = item.creation if isinstance(item, Dataset) and item.id.get_offset() is None else None
         if creation is not None and is_virtual(creation):
             copy = self._virtual(name, item)
         elif creation is not None and creation.get_external_count() and not self._where.is_same:
             copy = remade_external(item, self._target, path, self._where)
         else:
-            if creation is not None:
+            if isinstance(item, Dataset):
                 refuse_more_than_there_is(name, item, self._held)
             if not has_fill_in_heap(item):
                 h5py.h5o.copy(item.id, b".", self._target.id, path)

@@ -66,14 +66,13 @@ def _read_some(file: h5py.File, path: bytes, held: int) -> None:
     for attribute in attributes_in(item):
         read_attribute(attribute)
     if isinstance(item, h5py.Group):
-        limit_cache(file, item.id.get_num_objs())
+        limit_cache(file, item.id, decoded(path))
     if not isinstance(item, Dataset):
         return
-    layout = item.creation.get_layout()
-    if layout == h5py.h5d.CONTIGUOUS and item.kind.get_class() in PLAIN and not lies_in_heap(item.kind):
+    offset = item.id.get_offset()
+    if offset is not None and item.kind.get_class() in PLAIN and not lies_in_heap(item.kind):
         # Any bytes are elements of these types.
-        offset = item.id.get_offset()
-        if offset is not None and offset + item.id.get_storage_size() > held:
+        if offset + item.id.get_storage_size() > held:
             raise ValueError("its elements lie behind the end of the file")
         return
     for region in _ends(item):

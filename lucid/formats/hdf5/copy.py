@@ -59,7 +59,7 @@ def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
 
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
-    if item.creation.get_external_count():
+    if item.id.get_offset() is None and item.creation.get_external_count():
         return
     claimed = item.id.get_storage_size()
     if claimed <= held:

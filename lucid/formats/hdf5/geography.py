@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.contract import Array, Pooled
-from lucid.formats.geography import Geography, Paths, Variable
+from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import BOUNDS, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
     copy_attributes,
@@ -53,7 +53,7 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 
 
 class Scales(Geography):
-    """The dimension scales of an output, and what lies along them; a dimension is known by the address of its scale."""
+    """The dimension scales of an output, each known by its address, and what lies along them."""
 
     def __init__(
         self,
@@ -64,8 +64,6 @@ class Scales(Geography):
     ) -> None:
         super().__init__()
         self._source, self._target, self._references, self._copies = source, target, references, copies
-        #: Paths of the scales of the source.
-        self._old: dict[Any, str] = {}
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.
@@ -116,7 +114,6 @@ class Scales(Geography):
         return changes | others
 
     def variable(self, path: str) -> Variable | None:
-        """A variable of the source; None where there is none."""
         name = encoded(absolute("/", path))
         try:
             if self._source.id.links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL:
@@ -129,44 +126,34 @@ class Scales(Geography):
 
     def _variable(self, path: str, item: Dataset) -> Variable:
         kind = numbers_of(item, None)
-        every = scales_of(item)
-        self._old |= {identity(scale): path_of(scale) for scales in every for scale in scales}
         return Variable(
             path=path,
             shape=item.shape,
-            dims=[[identity(scale) for scale in scales] for scales in every],
+            dims=[list(map(self._dimension_of, scales)) for scales in scales_of(item)],
             attributes=attributes_of(item, _READ),
             numbers=kind[0] if kind is not None else None,
             read=lambda: item[()] if kind is None else np.asarray(item[()], kind[1].newbyteorder("=")),
             item=item,
         )
 
-    def along(self, dimension: Any) -> Variable | None:
-        """The scale of a dimension, if it holds coordinates."""
-        path = self._old[dimension]
-        scale = opened(self._source, encoded(path))
-        return None if self._is_bare(scale) else self._variable(path, scale)
+    def _dimension_of(self, scale: Dataset) -> Dimension:
+        own, path = identity(scale), path_of(scale)
+        kept = next(iter(self._copies(own)), None)
+        return Dimension(
+            own, path, kept, lambda: None if self._is_bare(scale) else self._variable(path, scale)
+        )
 
     def _is_bare(self, scale: Dataset) -> bool:
+        """Whether a scale holds no coordinates."""
         return text_of(attributes_of(scale, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)
 
-    def path_of(self, dimension: Any, variable: Variable) -> str:  # noqa: ARG002
-        """The path of a scale of the source."""
-        return self._old[dimension]
-
-    def kept(self, dimension: Any) -> list[str]:
-        """The path of a scale that is carried over."""
-        return list(self._copies(dimension)[:1])
-
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        """The results that take the place of a variable, and their shapes; None where it is not pooled."""
         own = identity(variable.item)
         if own not in self._references.pooled:
             return None
         return {path: opened(self._target, encoded(path)).shape for path in self._copies(own)}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
-        """Whether the output has this very variable, of no values if it is a dimension alone; None if it has none."""
         if encoded(path) not in self._target:
             return None
         there = opened(self._target, encoded(path))
@@ -177,14 +164,12 @@ class Scales(Geography):
         is_float = there.dtype.kind == "f"
         return bool(there.dtype == values.dtype and np.array_equal(there[()], values, equal_nan=is_float))
 
-    def declare(self, dimension: Any, path: str, length: int) -> None:  # noqa: ARG002
-        """Make a scale that holds no coordinates."""
+    def declare(self, path: str, length: int) -> None:
         new = self._target.create_dataset(encoded(path), (length,), ">f4")
         h5py.h5ds.set_scale(new.id, encoded(f"{NO_VARIABLE}{length:10d}"))
         self._unnumbered.append(path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        """Make a dataset with the attributes of another, but for changes."""
         if not values.shape:
             h5py.h5o.copy(origin.item.id, b".", self._target.id, encoded(path))
             new = opened(self._target, encoded(path))

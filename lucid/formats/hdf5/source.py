@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
+from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
-from lucid.formats.hdf5.choice import Choice, Wanted, dims_of
+from lucid.formats.hdf5.choice import Choice, dims_of
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
 from lucid.formats.hdf5.meaning import meaning_in

@@ -17,9 +17,9 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplem
 Identity = int
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
-#: Bytes of metadata that the library keeps of a file, and for each link of its largest group, whose names it holds
-#: together. In memory they take ten times as much, and by itself the library keeps up to 32 MiB.
-CACHED_BYTES, LINK_BYTES = 1 << 20, 32
+#: Bytes of metadata that the library keeps of a file. In memory they take ten times as much, and by itself the
+#: library keeps up to 32 MiB. The names of a group it holds together, and a path leads through all groups above.
+CACHED_BYTES, LINK_BYTES, LEVEL_BYTES = 1 << 20, 32, 2 << 10
 
 
 def reason(error: Exception) -> str:
@@ -109,20 +109,21 @@ def wrapped(own: Any) -> Any:
     return h5py.Group(own) if isinstance(own, h5py.h5g.GroupID) else h5py.Datatype(own)
 
 
-def limit_cache(file: h5py.File, links: int | None = None) -> None:
+def limit_cache(file: h5py.File, group: Any = None, path: str = "") -> None:
     """Keep the library's cache of metadata from growing with the number of objects.
 
-    `links` are those of a group: the cache has to hold all their names, or it holds nothing else.
+    It grows for a group, by the library's identifier, of very many links or deep down: it has to hold what leads to
+    an object, or it holds nothing.
     """
-    if links is not None and LINK_BYTES * links < CACHED_BYTES // 2:
+    more = 0 if group is None else LINK_BYTES * group.get_num_objs() + LEVEL_BYTES * path.count("/")
+    if group is not None and more < CACHED_BYTES // 2:
         return
     config = file.id.get_mdc_config()
-    wanted = CACHED_BYTES + LINK_BYTES * (links or 0)
-    if links is not None and wanted <= config.max_size:
-        return
-    config.set_initial_size = True
-    config.max_size = config.initial_size = config.max_increment = wanted
-    file.id.set_mdc_config(config)
+    wanted = CACHED_BYTES + more
+    if group is None or wanted > config.max_size:
+        config.set_initial_size = True
+        config.max_size = config.initial_size = config.max_increment = wanted
+        file.id.set_mdc_config(config)
 
 
 class Entry(NamedTuple):
@@ -151,7 +152,7 @@ def walk(
     """
     seen = {identity(file)}
     root = h5py.h5g.open(file.id, b"/")
-    limit_cache(file, root.get_num_objs())
+    limit_cache(file, root)
     pending: list[tuple[str, Iterator[bytes], Any]] = [("", iter(root), root)]
     while pending:
         path, names, group = pending[-1]
@@ -178,7 +179,7 @@ def walk(
             seen.add(info.addr)
         yield Entry(full, wrapped(own), is_first, has_names, info.addr)
         if is_first and isinstance(own, h5py.h5g.GroupID):
-            limit_cache(file, own.get_num_objs())
+            limit_cache(file, own, full)
             pending.append((full, iter(own), own))
 
 

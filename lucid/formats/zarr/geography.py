@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid.formats.contract import Array, Pooled
-from lucid.formats.geography import Geography, Paths, Variable
+from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
@@ -34,14 +34,6 @@ class Placed(NamedTuple):
 
     dims: list[str | None]
     changes: Mapping[str, Any]
-
-
-class Dimension(NamedTuple):
-    """A name of an axis with a length; the group that has its coordinates, None where there are none."""
-
-    folder: str | None
-    name: str
-    length: int
 
 
 class Dimensions(Geography):
@@ -80,7 +72,6 @@ class Dimensions(Geography):
         return Placed(_names(dims) if node.dims else [], changes)
 
     def variable(self, path: str) -> Variable | None:
-        """A variable of the source; None where there is none, or nothing is carried over."""
         node = self._source.nodes.get(path.strip("/")) if self._carries else None
         return None if node is None or node.document is None else self._variable(node)
 
@@ -96,37 +87,22 @@ class Dimensions(Geography):
             item=node,
         )
 
-    def _dimension_of(self, folder: str, name: str, length: int) -> Dimension:
+    def _dimension_of(self, near: str, name: str, length: int) -> Dimension:
         """A dimension by its name in a group, whose coordinates are there or in a group around."""
-        while self._carries:
-            there = self._source.nodes.get(joined(folder, name))
-            if there is not None and there.document is not None:
-                return Dimension(folder if there.shape == (length,) else None, name, length)
-            if not folder:
-                break
+        folder, there = near, self._source.nodes.get(joined(near, name))
+        while folder and (there is None or there.document is None):
             folder = folder.rpartition("/")[0]
-        return Dimension(None, name, length)
-
-    def along(self, dimension: Any) -> Variable | None:
-        """The variable that holds the coordinates of a dimension, if it has some."""
-        return None if dimension.folder is None else self.variable(joined(dimension.folder, dimension.name))
-
-    def path_of(self, dimension: Any, variable: Variable) -> str:
-        """The path of a dimension: beside its coordinates, or the variable."""
-        folder = variable.item.folder if dimension.folder is None else dimension.folder
-        return f"/{joined(folder, dimension.name)}"
-
-    def kept(self, dimension: Any) -> list[str]:
-        """A name that stays."""
-        return [dimension.name]
+            there = self._source.nodes.get(joined(folder, name))
+        if not self._carries or there is None or there.document is None or there.shape != (length,):
+            return Dimension((name, length), f"/{joined(near, name)}", f"/{name}", lambda: None)
+        path = f"/{there.path}"
+        return Dimension((name, length), path, f"/{name}", lambda: self.variable(path))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        """The results that take the place of a variable, and their shapes; None where it is not pooled."""
         arrays = self._pooled.get(variable.item.path)
         return None if arrays is None else {array.name: array.shape for array in arrays}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
-        """Whether the output has this very variable, or no values and such a dimension; None if it has neither."""
         path = path.strip("/")
         if path in self._taken:
             return values is not None and self._has(self._source.nodes.get(path), values)
@@ -143,12 +119,10 @@ class Dimensions(Geography):
         is_float = values.dtype.kind == "f"
         return np.array_equal(self._source.values(there.path), values, equal_nan=is_float)
 
-    def declare(self, dimension: Any, path: str, length: int) -> None:  # noqa: ARG002
-        """Remember the name of an axis."""
+    def declare(self, path: str, length: int) -> None:
         self._lengths[path.strip("/")] = length
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        """Make a variable with what another one says of itself, but for changes."""
         if dims == [[path]]:
             self._lengths[path.strip("/")] = len(values)
         self._taken.add(path.strip("/"))
