@@ -149,23 +149,19 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".h5"])
-def test_slices_and_merge(command, x, tmp_path, suffix):
-    name = f"x{suffix}"
-    if suffix == ".h5":
-        with h5py.File(tmp_path / name, "w") as file:
-            file["x"], file["labels"] = x, np.arange(len(x))
-    assert command(name, "-s", "2", "-o", f"one{suffix}").returncode == 0
-    for part in ("0:1", "1:3", "3:"):
-        assert command(name, "-s", "2", "--slice", part, "--output-dir", ".").returncode == 0
-    shards = [f"x.pooled.{part}{suffix}" for part in ("0-1", "1-3", "3-end")]
-    planned = command("--merge", *shards, "-n")
-    assert planned.returncode == 0
-    assert not (tmp_path / f"x.pooled{suffix}").exists()
+def test_slices_and_merge(command, x, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"], file["labels"] = x, np.arange(len(x))
+    assert command("x.h5", "-s", "2", "-o", "one.h5").returncode == 0
+    for samples in ("0:1", "1:3", "3:"):
+        assert command("x.h5", "-s", "2", "--slice", samples, "--output-dir", ".").returncode == 0
+    shards = [f"x.pooled.{samples}.h5" for samples in ("0-1", "1-3", "3-end")]
+    assert command("--merge", *shards, "-n").returncode == 0
+    assert not (tmp_path / "x.pooled.h5").exists()
     told = command("--merge", *shards, "--json", "-q")
-    assert json.loads(told.stdout)["targets"] == [str(tmp_path / f"x.pooled{suffix}")]
-    assert (tmp_path / f"x.pooled{suffix}").read_bytes() == (tmp_path / f"one{suffix}").read_bytes()
-    failed = command("--merge", *shards[1:], "-o", f"y{suffix}", "--json")
+    assert json.loads(told.stdout)["targets"] == [str(tmp_path / "x.pooled.h5")]
+    assert (tmp_path / "x.pooled.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    failed = command("--merge", *shards[1:], "-o", "y.h5", "--json")
     assert failed.returncode == 1
     assert "no shard holds samples 0:1" in json.loads(failed.stdout)["error"]
 

@@ -14,6 +14,7 @@ from lucid.formats.hdf5.encoder import Encoder
 from lucid.formats.hdf5.filters import can_undo, inflate, unshuffle
 from lucid.formats.hdf5.sink import set_filters
 from lucid.formats.hdf5.source import Hdf5Source, place_of
+from lucid.formats.hdf5.tree import Dataset, opened
 from lucid.options import Options
 
 FILTERS = [
@@ -45,7 +46,7 @@ def test_every_region_is_what_the_library_reads(path, filters, dtype, chunks, rn
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=x, chunks=chunks, **filters)
     with h5py.File(path) as file:
-        assert isinstance(place_of(file, file["x"], file["x"].dtype), ChunkedArray)
+        assert isinstance(place_of(file, opened(file, b"x"), file["x"].dtype), ChunkedArray)
     assert np.array_equal(read_all(path), x)
     for _ in range(5):
         edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in x.shape]
@@ -80,7 +81,7 @@ def test_behind_a_user_block_the_library_reads(path, rng):
     with h5py.File(path, "w", userblock_size=512) as file:
         file["x"] = x
     with h5py.File(path) as file:
-        assert place_of(file, file["x"], file["x"].dtype) is None
+        assert place_of(file, opened(file, b"x"), file["x"].dtype) is None
     assert np.array_equal(read_all(path), x)
 
 
@@ -158,7 +159,7 @@ def test_chunks_encoded_apart_are_the_librarys(path, name, kind, rng):
     with h5py.File(path, "w") as file:
         made = h5py.Dataset(h5py.h5d.create(file.id, b"x", h5py.h5t.STD_U32LE, space, creation))
         made[...] = x
-        encoder = Encoder(made, np.dtype("u4"))
+        encoder = Encoder(Dataset(made.id), np.dtype("u4"))
         for region in made.iter_chunks():
             mask, raw = made.id.read_direct_chunk((region[0].start, 0))
             assert encoder.encode(x[region].astype("u4")) == (raw, mask)

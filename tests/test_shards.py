@@ -93,7 +93,7 @@ def test_chunks_are_moved_where_the_grids_agree(tmp_path, rng, monkeypatch):
     assert single.read_bytes() == merged.read_bytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_wherever_it_is_cut(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("cut")

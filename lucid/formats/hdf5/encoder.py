@@ -10,23 +10,24 @@ import numpy as np
 
 from lucid.formats.contract import Array
 from lucid.formats.hdf5.kept import kept_filters
+from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_of, write_through
 
 
 class Encoder:
     """Encodes chunks of one dataset, one at a time."""
 
-    def __init__(self, dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, dataset: Dataset, dtype: np.dtype[np.generic]) -> None:
         self._unwritten = np.asarray(unwritten_of(dataset, dtype), dtype)
         self._file = h5py.File(BytesIO(), "w")
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_chunk(dataset.chunks)
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        for code, flags, values in kept_filters(dataset.id.get_create_plist(), dataset.chunks):
+        for code, flags, values in kept_filters(dataset.creation, dataset.chunks):
             creation.set_filter(code, flags, values)
         space = h5py.h5s.create_simple(dataset.chunks)
-        kind = dataset.id.get_type()
-        self._chunk = h5py.Dataset(h5py.h5d.create(self._file.id, b"chunk", kind, space, creation))
+        kind = dataset.kind
+        self._chunk = Dataset(h5py.h5d.create(self._file.id, b"chunk", kind, space, creation))
 
     def encode(self, cells: Array) -> tuple[bytes, int]:
         """The bytes of a chunk, and its filter mask; one at the dataset's edge is filled up."""
