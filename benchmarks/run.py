@@ -28,7 +28,7 @@ import lucid_cli
 from lucid.pooling import kernel_name
 
 DOCS = Path(__file__).parents[1] / "docs"
-PACKAGES = ("numpy", "h5py", "torch", "hdf5plugin", "zarr", "deflate", "isal")
+PACKAGES = ("numpy", "h5py", "torch", "hdf5plugin", "zarr", "deflate")
 
 
 class Part(NamedTuple):

@@ -15,7 +15,7 @@ from timing import COMMAND, PEER, cat, cpu_counts, in_turns, process, told_secon
 
 SERVER = Path(__file__).with_name("server.py")
 #: Packages of the extra `fast`, which `pip install .` does not bring.
-FAST = ("deflate", "isal")
+FAST = ("deflate",)
 #: The CPUs that SPEC's bars are for, and the ratio wanted with the extra `fast`.
 BAR_CPUS, FAST_BAR = 2, 3.2
 LATENCY_MS = 20
