@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
@@ -39,15 +40,20 @@ class Watch:
 
 
 def carry_out(
-    job: JobPlan, source: Source, watch: Watch, before_commit: Callable[[], None] | None = None
+    job: JobPlan,
+    source: Source,
+    watch: Watch,
+    before_commit: Callable[[], None] | None = None,
+    later: list[Any] | None = None,
 ) -> None:
-    """Read, pool and write everything, and make the outputs appear."""
+    """Read, pool and write everything, and make the outputs appear, or leave that for `later`."""
     first = job.arrays[0][0].blocks if job.arrays else None
     is_alone = first is not None and len(job.arrays) == len(job.arrays[0]) == 1 and first.is_sequential
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
             sink = target.create(job.options, in_sequence=is_alone)
+            sink.later = later
             sinks[target.path] = stack.enter_context(sink)
         for target in job.targets:
             sinks[target.path].begin(source, [array.pooled for array in job.of(target)])

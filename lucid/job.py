@@ -154,12 +154,14 @@ def pool(
     on_progress: OnProgress | None = None,
     executor: Executor | None = None,
     is_found: bool = False,
+    later: list[Any] | None = None,
 ) -> Report:
     """The same with options that are checked already; errors do not name the source.
 
     Outputs that are settled are given as `target`: the caller has seen to their folders, that they are there,
     and that nothing is in them which killed runs left. A batch does so once for all its inputs. `is_found` says that
-    the source was found in a folder, where what this software made is passed over.
+    the source was found in a folder, where what this software made is passed over. What is finished is put in
+    place, or handed on to be put in place with others, `later`.
     """
     begun = time.perf_counter()
     if not options.sizes:
@@ -169,7 +171,7 @@ def pool(
             report = pool(pipe, target, options, on_progress=on_progress, executor=executor)
         return replace(report, source=Path(source))
     if isinstance(source, str | os.PathLike):
-        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress))
+        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress), later)
     else:
         job = _Job(STREAM, target, options, executor, Watch(STREAM, on_progress))
     if job.path == STREAM and target is None:
@@ -215,7 +217,9 @@ class _Job:
         options: Options,
         executor: Executor | None,
         watch: Watch,
+        later: list[Any] | None = None,
     ) -> None:
+        self._later = later
         self.path, self._output, self._options = path, output, options
         self._executor, self.watch = executor, watch
         self.targets: tuple[Target, ...] = ()
@@ -268,7 +272,7 @@ class _Job:
 
     def _pool(self, job: JobPlan, source: Source, before_commit: Callable[[], None] | None = None) -> None:
         self.watch.total_bytes, self.watch.done_bytes = job.input_bytes, 0
-        carry_out(job, source, self.watch, before_commit)
+        carry_out(job, source, self.watch, before_commit, self._later)
 
     def pool_stream(self, stream: Stream) -> None:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""

@@ -12,10 +12,7 @@ from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, Report
 from lucid_cli.messages import name_of, shown
-
-#: Rows of the summary, unless all are asked for: what fits a screen.
-MOST_ROWS = 20
-
+from lucid_cli.outcomes import Summary
 
 #: Signs of the summary where there is ASCII only.
 _SPELT = str.maketrans({"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"})
@@ -51,25 +48,26 @@ def console() -> Console:
     return terminal if terminal.is_terminal else _Console(highlight=False, width=1000, **where)
 
 
-def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
+def show(summary: Summary, to: Console, *, every: bool = False) -> None:
     """The whole summary; `every` row of it, and the plan with it."""
-    planned = every or reports[0].dry_run
-    if skipped := sum(report.skipped for report in reports):
-        word = "outputs of 1 input were" if skipped == 1 else f"outputs of {skipped:,} inputs were"
+    if summary.skipped:
+        word = (
+            "outputs of 1 input were"
+            if summary.skipped == 1
+            else f"outputs of {summary.skipped:,} inputs were"
+        )
         to.print(Text(f"{word} complete already, and skipped"))
-    reports = [report for report in reports if not report.skipped]
-    if not reports:
+    if summary.last is None:
         return
-    if len(reports) == 1:
-        (report,) = reports
+    if summary.count == 1:
+        report = summary.last
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    rows = [(report, d) for report in reports for d in report.datasets]
-    chosen = rows if every else rows[:MOST_ROWS]
-    to.print(table_of(chosen, with_files=len(reports) > 1, planned=planned))
-    if len(chosen) < len(rows):
-        to.print(Text(f"… and {len(rows) - len(chosen):,} more (-v lists all)"))
-    to.print(timing(reports))
+    planned = every or summary.last.dry_run
+    to.print(table_of(summary.rows, with_files=summary.count > 1, planned=planned))
+    if more := summary.row_count - len(summary.rows):
+        to.print(Text(f"… and {more:,} more (-v lists all)"))
+    to.print(timing(summary, summary.last))
 
 
 def table_of(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
@@ -103,29 +101,23 @@ def _label(report: Report, d: DatasetReport) -> str:
     return d.name or name_of(report.source).rsplit("/", 1)[-1]
 
 
-def timing(reports: Sequence[Report]) -> Text:
+def timing(summary: Summary, last: Report) -> Text:
     """Where the time went; a plan says what it would take instead."""
-    last = reports[-1]
     threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
-    files = f"{len(reports):,} files · " if len(reports) > 1 else ""
+    files = f"{summary.count:,} files · " if summary.count > 1 else ""
     if last.dry_run:
-        most = max((d.blocks_bytes for r in reports for d in r.datasets), default=0)
         return Text(
-            f"{files}dry run: buffers up to {size(most)} of {size(last.max_memory)}, {threads};"
+            f"{files}dry run: buffers up to {size(summary.blocks_bytes)} of {size(last.max_memory)}, {threads};"
             " nothing written"
         )
-    total = sum(r.total_seconds for r in reports)
-    rate = sum(r.input_bytes for r in reports) / total / 1e9 if total else 0.0
-    steps = (
-        ("read", sum(r.read_seconds for r in reports)),
-        ("pool", sum(r.pool_seconds for r in reports)),
-        ("write", sum(r.write_seconds for r in reports)),
-    )
+    total = summary.total_seconds
+    rate = summary.input_bytes / total / 1e9 if total else 0.0
+    steps = ("read", summary.read_seconds), ("pool", summary.pool_seconds), ("write", summary.write_seconds)
     return Text(
         files
         + " · ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
         + f" · total {total:.2f} s · {rate:.2f} GB/s · {threads}"
-        f" · peak memory {size(max(r.peak_memory_bytes for r in reports))}"
+        f" · peak memory {size(summary.peak_memory_bytes)}"
     )
 
 
@@ -144,9 +136,9 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def progress_bar(
-    to: Console, inputs: Sequence[tuple[str, int]]
+    to: Console, inputs: int, total_bytes: int
 ) -> Iterator[Callable[[str, int], OnProgress] | None]:
-    """One bar for all inputs, each a name and its bytes, with rate and time left."""
+    """One bar for so many inputs, with rate and time left."""
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -164,16 +156,15 @@ def progress_bar(
         Amount(),
         TimeRemainingColumn(compact=True),
     )
-    total = sum(nbytes for _, nbytes in inputs)
     before, begun = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        line = bar.add_task("", total=total or None)
+        line = bar.add_task("", total=total_bytes or None)
 
         def of_input(source: str, nbytes: int) -> OnProgress:
             nonlocal before, begun
             begun, start = begun + 1, before
             before += nbytes
-            count = f"{begun:,}/{len(inputs):,} " if len(inputs) > 1 else ""
+            count = f"{begun:,}/{inputs:,} " if inputs > 1 else ""
             name = name_of(source).rsplit("/", 1)[-1]
             bar.update(line, description=count + name, completed=start)
 

@@ -307,6 +307,8 @@ class Sink(Resource):
         self.joins = joins
         #: What somebody should know of the output, a line each; complete once it was begun.
         self.notes: list[str] = []
+        #: Where `commit` leaves the finished output if it is put in place with others.
+        self.later: list[Any] | None = None
 
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:

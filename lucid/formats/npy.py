@@ -281,7 +281,7 @@ class NpySink(Sink):
 
     def commit(self) -> None:
         """Put the file in its place."""
-        self._file.commit()
+        self._file.commit(self.later)
         self._close()
 
     def close(self) -> None:

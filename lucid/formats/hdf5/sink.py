@@ -195,7 +195,7 @@ class Hdf5Sink(Sink):
                     self._fill(opened(file, encoded(array.name)), array)
         with self._opened(self._descriptors[0], "r") as file:
             check_copy(file, self._carried_from, self._pooled)
-        self._file.commit()
+        self._file.commit(self.later)
         self._close()
 
     def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:

@@ -167,7 +167,7 @@ class NpzSink(Sink):
         for entry in entries:
             self._append(entry)
         self._append(end_of(Directory(start, self._end, len(entries))))
-        self._file.commit()
+        self._file.commit(self.later)
         self.close()
 
     def _finish(self, made: _Made) -> Member:

@@ -77,7 +77,7 @@ class SafetensorsSink(Sink):
 
     def commit(self) -> None:
         """Put the file in its place."""
-        self._file.commit()
+        self._file.commit(self.later)
         self.close()
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ class ZarrSink(Sink):
             elif self._file is not None:
                 self._archive(self._file)
             else:
-                self._folder.commit()
+                self._folder.commit(self.later)
         self.close()
 
     def _archive(self, file: Replacement) -> None:
@@ -144,7 +144,7 @@ class ZarrSink(Sink):
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
                         shutil.copyfileobj(content, target)
             raw.flush()
-            file.commit()
+            file.commit(self.later)
 
     def _refuse_taken(self) -> None:
         import fsspec
