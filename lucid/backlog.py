@@ -6,7 +6,7 @@ from typing import IO, Generic, TypeVar
 Item = TypeVar("Item")
 
 #: Items that are held in memory.
-HELD = 1 << 12
+HELD = 1 << 9
 
 
 class Backlog(Generic[Item]):
