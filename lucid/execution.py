@@ -1,15 +1,18 @@
 """A plan carried out: its blocks read, pooled and written, its outputs put in place."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
-from lucid.report import OnProgress, Progress
+from lucid.options import Options
+from lucid.outputs import Target
+from lucid.report import DatasetReport, OnProgress, Progress, Report, peak_memory_bytes
 from lucid.run.blocks import Output, Seconds, run
 
 
@@ -37,6 +40,32 @@ class Watch:
         if self.on_progress is not None:
             done = min(self.done_bytes + more, self.total_bytes)
             self.on_progress(Progress(self.path, done, self.total_bytes))
+
+
+def report_of(
+    watch: Watch,
+    options: Options,
+    targets: Sequence[Target],
+    datasets: Iterable[DatasetReport],
+    begun: float,
+    **others: Any,
+) -> Report:
+    """The report on an input whose work began at that time of `perf_counter`."""
+    report = Report(
+        source=watch.path,
+        targets=tuple(target.path for target in targets),
+        datasets=tuple(datasets),
+        read_seconds=watch.seconds.read,
+        pool_seconds=watch.seconds.pool,
+        write_seconds=watch.seconds.write,
+        total_seconds=time.perf_counter() - begun,
+        threads=options.workers,
+        max_memory=options.max_memory,
+        peak_memory_bytes=max(peak_memory_bytes(), watch.peak_memory_bytes),
+        dry_run=options.dry_run,
+        notes=tuple(dict.fromkeys(watch.notes)),
+    )
+    return replace(report, **others)
 
 
 def carry_out(

@@ -81,6 +81,22 @@ def _tell(task: Task, outcome: Outcome, options: Options, outcomes: Outcomes) ->
 
 def _show(outcomes: Outcomes, request: Request, places: Places) -> None:
     """The summary, pictures and notes."""
+
+    def pictures() -> None:
+        from lucid_cli import render
+        from lucid_cli.preview import show_preview
+
+        for report in outcomes.summary.reports:
+            try:
+                show_preview(report, render.console(), request.options, places.read)
+            except (LucidError, MemoryError) as error:
+                outcomes.fail(str(report.source), error)
+
+    show_summary(outcomes, request, pictures if request.preview else None)
+
+
+def show_summary(outcomes: Outcomes, request: Request, pictures: Callable[[], None] | None = None) -> None:
+    """The summary and notes, between them pictures."""
     if request.quiet:
         return
     tell(outcomes.left_out)
@@ -90,14 +106,8 @@ def _show(outcomes: Outcomes, request: Request, places: Places) -> None:
     from lucid_cli import render
 
     render.show(outcomes.summary, render.console(), every=request.verbose)
-    if request.preview:
-        from lucid_cli.preview import show_preview
-
-        for report in outcomes.summary.reports:
-            try:
-                show_preview(report, render.console(), request.options, places.read)
-            except (LucidError, MemoryError) as error:
-                outcomes.fail(str(report.source), error)
+    if pictures is not None:
+        pictures()
     tell(outcomes.notes)
 
 

@@ -9,8 +9,7 @@ from lucid.options import in_shell_words
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid.tasks import bytes_of
-from lucid_cli.batch import DASH, display, end
-from lucid_cli.messages import tell
+from lucid_cli.batch import DASH, display, end, show_summary
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
 
@@ -47,11 +46,7 @@ def run_merge(request: Request) -> int:
     except (LucidError, MemoryError) as error:
         outcomes.fail(name, error)
         return end(outcomes)
-    if not request.quiet:
-        from lucid_cli import render
-
-        render.show(outcomes.summary, render.console(), every=request.verbose)
-        tell(outcomes.notes)
+    show_summary(outcomes, request)
     return 0
 
 

@@ -17,6 +17,7 @@ class Request:
     inputs: tuple[str, ...]
     output: str | None
     output_dir: str | None
+    pack: str | None
     merge: bool
     dask: str | None
     as_json: bool
