@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
+from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.options import Options
 from lucid.outputs import Target
@@ -29,6 +29,12 @@ class Watch:
     peak_memory_bytes: int = 0
     #: What somebody should know, a line each.
     notes: list[str] = field(default_factory=list)
+    carried: Carried = field(default_factory=Carried)
+
+    def note(self, sink: Sink) -> None:
+        """Take over what an output that was begun, or only looked at, says of itself."""
+        self.notes += sink.notes
+        self.carried = Carried(*map(sum, zip(self.carried, sink.carried, strict=True)))
 
     def add(self, count: int) -> None:
         """Bytes of input were used up."""
@@ -64,6 +70,8 @@ def report_of(
         peak_memory_bytes=max(peak_memory_bytes(), watch.peak_memory_bytes),
         dry_run=options.dry_run,
         notes=tuple(dict.fromkeys(watch.notes)),
+        carried=watch.carried.items,
+        carried_bytes=watch.carried.nbytes,
     )
     return replace(report, **others)
 
@@ -86,7 +94,7 @@ def carry_out(
             sinks[target.path] = stack.enter_context(sink)
         for target in job.targets:
             sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
-            watch.notes += sinks[target.path].notes
+            watch.note(sinks[target.path])
         _pool(job, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:

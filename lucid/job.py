@@ -242,7 +242,7 @@ class _Job:
         for target in job.targets:
             with target.create(job.options) as sink:
                 sink.refuse(source, [array.pooled for array in job.of(target)])
-                self.watch.notes += sink.notes
+                self.watch.note(sink)
 
     def _carry_out(self, job: JobPlan, missing: tuple[Target, ...], format_: Format, source: Source) -> None:
         if not missing:

@@ -117,7 +117,7 @@ def pack(
         if options.dry_run:
             with target.create(options) as sink:
                 sink.refuse(source, [array.pooled for array in job.every()])
-                watch.notes += sink.notes
+                watch.note(sink)
         else:
             remove_stale(path.resolve().parent)
             carry_out(job, source, watch)

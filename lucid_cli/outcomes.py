@@ -15,6 +15,18 @@ MOST_ROWS = 20
 MOST_NOTES = 20
 
 
+#: What is added up.
+_ADDED = (
+    "read_seconds",
+    "pool_seconds",
+    "write_seconds",
+    "total_seconds",
+    "input_bytes",
+    "carried",
+    "carried_bytes",
+)
+
+
 @dataclass
 class Summary:
     """Reports added up, and the first rows of their table."""
@@ -36,6 +48,8 @@ class Summary:
     input_bytes: int = 0
     blocks_bytes: int = 0
     peak_memory_bytes: int = 0
+    carried: int = 0
+    carried_bytes: int = 0
 
     def add(self, report: Report) -> None:
         """Add a report."""
@@ -48,7 +62,7 @@ class Summary:
         self.rows += rows if self.keeps_all else rows[: MOST_ROWS - len(self.rows)]
         if self.keeps_all:
             self.reports.append(report)
-        for name in ("read_seconds", "pool_seconds", "write_seconds", "total_seconds", "input_bytes"):
+        for name in _ADDED:
             setattr(self, name, getattr(self, name) + getattr(report, name))
         self.blocks_bytes = max([self.blocks_bytes, *(one.blocks_bytes for one in report.datasets)])
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)

@@ -67,6 +67,9 @@ def show(summary: Summary, to: Console, *, every: bool = False) -> None:
     to.print(table_of(summary.rows, with_files=summary.count > 1, planned=planned))
     if more := summary.row_count - len(summary.rows):
         to.print(Text(f"… and {more:,} more (-v lists all)"))
+    if summary.carried:
+        word = "array" if summary.carried == 1 else "arrays"
+        to.print(Text(f"carried over: {summary.carried:,} {word}, {size(summary.carried_bytes)}"))
     to.print(timing(summary, summary.last))
 
 

@@ -109,6 +109,13 @@ class Pooled(NamedTuple):
         return self.numbers if meaning is None else stored_as(meaning, self.numbers)
 
 
+class Carried(NamedTuple):
+    """What an output takes over as it is: how many items, and the bytes that they take there."""
+
+    items: int = 0
+    nbytes: int = 0
+
+
 def size_of(shape: Sequence[int]) -> int:
     """Number of elements, in integers that do not overflow."""
     total = 1
@@ -307,6 +314,8 @@ class Sink(Resource):
         self.joins = joins
         #: What somebody should know of the output, a line each; complete once it was begun.
         self.notes: list[str] = []
+        #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
+        self.carried = Carried()
         #: Where `commit` leaves the finished output if it is put in place with others.
         self.later: list[Any] | None = None
 

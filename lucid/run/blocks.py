@@ -116,7 +116,7 @@ def run(
     assert share_blocks([output.plan for output in outputs])
     every = zip(*(output.plan.blocks() for output in outputs), strict=True)
     blocks: Iterable[_Work] = (_Work(block) for block in every)
-    workers = max(1, min(plan.workers, plan.block_count))
+    workers = plan.workers
     if not (read_in_sequence or write_in_sequence):
         with closing(as_done(worker.pool_and_write, blocks, workers=workers)) as done:
             for work in done:

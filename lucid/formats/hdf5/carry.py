@@ -11,7 +11,7 @@ import h5py
 
 from lucid.errors import FormatError
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Pooled
+from lucid.formats.contract import Carried, Pooled
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import copy_attributes, write_references
 from lucid.formats.hdf5.copy import group_properties, has_fill_in_heap, remake_dataset
@@ -82,6 +82,8 @@ class Carry:
         self._named: dict[Identity, str] | None = None
         #: What somebody should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
+        #: Datasets that are copied.
+        self.carried = Carried()
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
@@ -204,6 +206,8 @@ class Carry:
 
     def _object(self, name: str, item: Any) -> None:
         """Copy a dataset or a named type, by the library where its copy is right."""
+        if isinstance(item, h5py.Dataset):
+            self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
         path = encoded(name)
         creation = item.id.get_create_plist() if isinstance(item, h5py.Dataset) else None
         if creation is not None and is_virtual(creation):

@@ -19,10 +19,11 @@ import numpy as np
 
 from lucid.compression import Compression, parse_compression
 from lucid.errors import FileError, LucidError, MissingExtraError
-from lucid.formats.choosing import listed
+from lucid.formats.choosing import is_meant, listed
 from lucid.formats.contract import (
     PROVENANCE,
     Array,
+    Carried,
     Pooled,
     Region,
     ShardArray,
@@ -115,8 +116,10 @@ class Hdf5Sink(Sink):
         if self.options.carry and not any(array.is_shard for array in pooled):
             names = {array.source.name for array in pooled}
             for name, item in datasets(source.file):
-                if name not in names:
+                if name not in names and not is_meant(name, self.options.drop):
                     refuse_more_than_there_is(name, item)
+                    items, nbytes = self.carried
+                    self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -141,6 +144,7 @@ class Hdf5Sink(Sink):
                     carry.only_pooled()
                 else:
                     carry.all()
+                    self.carried = carry.carried
                 self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
             except LucidError:
                 raise

@@ -76,6 +76,7 @@ class ZarrSink(Sink):
         with refusals("output cannot be built"), quiet():
             self._builder.build(zarr.storage.LocalStore(self._root), self._root)
         self.notes += self._builder.notes
+        self.carried = self._builder.carried
         self._open_spool(pooled)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
