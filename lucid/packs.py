@@ -266,7 +266,7 @@ class _PackSource(Source):
             self.close()
             path = Path(member.source)
             self._opened, self._name = format_of_content(path).open(path, self.options), member.source
-            self._specs = set(self._opened.choose(*_chosen(self.options)))
+            self._specs = set(choose(self._opened, self.options, ()).specs)
         if member.spec not in self._specs:
             raise FormatError("changed while it was read")
         return self._opened
@@ -276,10 +276,6 @@ class _PackSource(Source):
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-
-
-def _chosen(options: Options) -> tuple[Any, ...]:
-    return len(options.layout), options.datasets, options.height_axis, options.names
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+from lucid.batches import Batch, clear
 from lucid.errors import LucidError, MemoryLimitError, unexpected
 from lucid.formats.disk.files import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
@@ -20,7 +21,7 @@ from lucid.outputs import FilePath, Target
 from lucid.report import OnProgress, Report
 from lucid.run.executor import Executor
 from lucid.shards.folder import ShardFolder
-from lucid.tasks import Batch, Task, clear
+from lucid.tasks import Task
 from lucid.threads import in_order
 
 #: Most small files that are pooled before their outputs are put in place together.
@@ -46,13 +47,14 @@ class Places:
         #: Why the cluster cannot be reached.
         self.error: LucidError | None = None
         self.processes: list[Any] = []
+        #: Whether these are for small files.
+        self.in_groups = False
 
     def pool_all(
         self, batch: Batch, progress_of: Callable[[Task], OnProgress | None]
     ) -> Generator[tuple[Task, Outcome], None, None]:
         """What becomes of every input, in order."""
-        in_groups = len(self.processes) > 1
-        for is_small, tasks in groupby(batch, lambda task: in_groups and task.is_small):
+        for is_small, tasks in groupby(batch, lambda task: self.in_groups and task.is_small):
             if not is_small:
                 for task in tasks:
                     yield task, outcome_of(self.pool, task, self.options, progress_of(task))
@@ -202,8 +204,9 @@ def places_for(batch: Batch, options: Options, cluster: str | None) -> Iterator[
     with ExitStack() as stack:
         stack.callback(places.stop, batch)
         # Processes are started now, while there are no other threads.
-        if batch.small >= MANY and cluster is None:
-            places.start(max(2, options.workers))
+        places.in_groups = batch.small >= MANY and cluster is None
+        if places.in_groups:
+            places.start(options.workers)
         elif batch.native:
             places.start(1)
         if cluster is not None and len(batch) and not options.dry_run:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
+from lucid.batches import Batch
 from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError, LucidError, ShapeError
 from lucid.formats.stream import STREAM
 from lucid.inputs import is_stream
 from lucid.options import Options, in_shell_words
 from lucid.places import Outcome, Places, places_for
 from lucid.report import OnProgress
-from lucid.tasks import Batch, Naming, Task
+from lucid.tasks import Naming, Task
 from lucid_cli.messages import FAILED, ReaderGoneError, complain, name_of, tell
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request

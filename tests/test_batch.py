@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import tasks
+from lucid import clashes
 from lucid.backlog import HELD, Backlog
+from lucid.batches import Batch
 from lucid.formats.disk import files
 from lucid.formats.disk.files import Replacement, put_in_place
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.options import Options
 from lucid.places import GROUP, MANY
-from lucid.tasks import Batch, Naming
+from lucid.tasks import Naming
 
 
 def make(folder, count, shape=(2, 3, 4, 4)):
@@ -208,7 +209,7 @@ class TestConflicts:
 
     @pytest.mark.parametrize("number", [hash, lambda _: 7], ids=["numbers", "all one number"])
     def test_only_what_is_one_path_is_a_conflict(self, tmp_path, monkeypatch, number):
-        monkeypatch.setattr(tasks, "hash", number, raising=False)
+        monkeypatch.setattr(clashes, "hash", number, raising=False)
         make(tmp_path / "a", 3)
         make(tmp_path / "b", 3)
         batch, told = self.settled(tmp_path, ["a", "b"])
