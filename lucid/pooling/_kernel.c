@@ -58,8 +58,9 @@ enum type {
 };
 /* What sums of an element type are: a float64; one with its error; two halves of an integer. */
 enum kind { FLOAT, DOUBLE, INTEGER };
-/* What is done with the cells of a window. The least is the greatest of the negated. */
-enum way { ADD, ADD_VALID, GREATEST };
+/* What is done with the cells of a window: added, all or but for NaN, for a missing value, for both; or compared. The least
+ * is the greatest of the negated. */
+enum way { ADD, ADD_NUMBERS, ADD_PRESENT, ADD_VALID, GREATEST };
 enum reduction { MEAN, SUM, MAX, MIN };
 
 /* A word of an accumulator: a float64 or an integer. */
@@ -142,12 +143,25 @@ ALWAYS double element(const enum type type, const char *run, Py_ssize_t i) {
     }
 }
 
+/* Cells that count as nothing, as they are compared. Loops hold a copy, so that the compiler reads it once. */
+typedef struct {
+    uint64_t keeps_nan;     /* all bits, or none where NaN counts as nothing */
+    double value;
+    float single;
+    int32_t small;
+} nothing;
+
+/* Whether `x` counts, as a mask: one comparison where one is enough. */
+#define COUNTS(bits, x, missing) \
+    (way == ADD_NUMBERS ? -(bits)(x == x) : way == ADD_PRESENT ? -(bits)(x != missing) \
+                        : (-(bits)(x == x) | (bits)no.keeps_nan) & -(bits)(x != missing))
+
 /* The same, 0 where it does not count, and whether it does. Compared in its own type and masked as bits: registers hold
  * most of that at once, and compilers see it. */
-ALWAYS double valid_element(const enum type type, const char *run, Py_ssize_t i, const job *j, int32_t *valid) {
+ALWAYS double valid_element(const enum type type, const enum way way, const char *run, Py_ssize_t i, const nothing no, int32_t *valid) {
     if (type == F8) {
         double x = ((const double *)run)[i];
-        uint64_t bits, mask = (-(uint64_t)(x == x) | -(uint64_t)!j->skips_nan) & -(uint64_t)(x != j->missing.f);
+        uint64_t bits, mask = COUNTS(uint64_t, x, no.value);
         memcpy(&bits, &x, 8);
         bits &= mask;
         memcpy(&x, &bits, 8);
@@ -157,12 +171,12 @@ ALWAYS double valid_element(const enum type type, const char *run, Py_ssize_t i,
     if (type < F2) {
         int32_t x = type == BOOL ? ((const uint8_t *)run)[i] != 0 : type == U1 ? ((const uint8_t *)run)[i]
                   : type == I1 ? ((const int8_t *)run)[i] : type == U2 ? ((const uint16_t *)run)[i] : ((const int16_t *)run)[i];
-        int32_t mask = -(x != j->missing_small);
+        int32_t mask = -(x != no.small);
         *valid = -mask;
         return x & mask;
     }
     float x = (float)element(type, run, i);
-    uint32_t bits, mask = (-(uint32_t)(x == x) | -(uint32_t)!j->skips_nan) & -(uint32_t)(x != (float)j->missing.f);
+    uint32_t bits, mask = COUNTS(uint32_t, x, no.single);
     memcpy(&bits, &x, 4);
     *valid = -(int32_t)mask;
     return from_bits(bits & mask);
@@ -180,10 +194,10 @@ ALWAYS int64_t integer(const enum type type, const char *run, Py_ssize_t i) {
 /* ---------------------------------------------------------------- columns */
 
 /* One cell more for a column: `first` says that there was none before. */
-ALWAYS void step(const job *j, const enum type type, const enum way way, const double sign, const bool first,
+ALWAYS void step(const nothing no, const enum type type, const enum way way, const double sign, const bool first,
                  const char *run, Py_ssize_t i, double *sum, double *low, int32_t *count) {
     int32_t valid = 1;
-    double x = way == ADD ? element(type, run, i) : valid_element(type, run, i, j, &valid);
+    double x = way == ADD ? element(type, run, i) : valid_element(type, way, run, i, no, &valid);
     if (way != ADD) *count = first ? valid : *count + valid;
     if (way == GREATEST) {
         /* NaN is greater than all if it counts. */
@@ -207,11 +221,12 @@ ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way,
     double *restrict sums = &b.sum->f, *restrict lows = &b.low->f;
     int32_t *restrict counts = b.count;
     const char *restrict cells = rows;
+    const nothing no = {-(uint64_t)!j->skips_nan, j->missing.f, (float)j->missing.f, j->missing_small};
     _Pragma("omp simd")
     for (Py_ssize_t v = 0; v < n; v++) {
         double sum = first ? 0 : sums[v], low = first || type != F8 ? 0 : lows[v];
         int32_t count = first || way == ADD ? 0 : counts[v];
-#define CELL(r) if (h > r) step(j, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count)
+#define CELL(r) if (h > r) step(no, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count)
         CELL(0); CELL(1); CELL(2); CELL(3); CELL(4); CELL(5); CELL(6); CELL(7);
 #undef CELL
         sums[v] = sum;
@@ -263,6 +278,7 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
                     Py_ssize_t width, Py_ssize_t from, Py_ssize_t n) {
     const Py_ssize_t size = j->size, pitch = j->row_stride;
     const double sign = j->reduction == MIN ? -1 : 1;
+    if ((type < F2 || type > F8) && (way == ADD_NUMBERS || way == ADD_VALID)) return;   /* integers have no NaN */
     const int64_t flip = (j->reduction == MIN ? -1 : 0) ^ (type == U8 ? INT64_MIN : 0);
     for (Py_ssize_t k = 0; k < count; k++) {
         const char *rows = runs[k].rows + from * size;
@@ -301,15 +317,16 @@ typedef void columns_of(const job *, const run *, Py_ssize_t, band, Py_ssize_t, 
         columns(j, type, way, r, k, b, w, from, n); \
     }
 #define ROW(name, ctype, kind) \
-    DEFINE(name##_add, name, ADD) DEFINE(name##_add_valid, name, ADD_VALID) DEFINE(name##_greatest, name, GREATEST)
+    DEFINE(name##_add, name, ADD) DEFINE(name##_add_numbers, name, ADD_NUMBERS) DEFINE(name##_add_present, name, ADD_PRESENT) \
+    DEFINE(name##_add_valid, name, ADD_VALID) DEFINE(name##_greatest, name, GREATEST)
 ELEMENTS(ROW)
 #undef ROW
 static const struct {
-    columns_of *columns[3];
+    columns_of *columns[5];
     Py_ssize_t size;
     enum kind kind;
 } TABLE[TYPES] = {
-#define ROW(name, ctype, kind) {{name##_add, name##_add_valid, name##_greatest}, sizeof(ctype), kind},
+#define ROW(name, ctype, kind) {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype), kind},
     ELEMENTS(ROW)
 #undef ROW
 };
@@ -652,7 +669,7 @@ static void total(const job *j, enum way way, const desk *d, Py_ssize_t count) {
     for (int64_t left = 0; left < last; left += d->strip) {
         int64_t right = left + d->strip < last ? left + d->strip : last;
         TABLE[j->type].columns[way](j, d->runs, count, d->bands, d->width, left * j->inner, (right - left) * j->inner);
-        fold(j, TABLE[j->type].kind, way, d->bands, d->width, count, left, right, d->totals);
+        fold(j, TABLE[j->type].kind, way == ADD || way == GREATEST ? way : ADD_VALID, d->bands, d->width, count, left, right, d->totals);
     }
 }
 
@@ -674,8 +691,9 @@ ALWAYS bool all_count(const int32_t *counts, const double *cells, Py_ssize_t n) 
 static int64_t pool(const job *j, const desk *d) {
     const Py_ssize_t each = j->cols.count * j->inner, windows = j->planes * j->rows.count;
     const bool looks_for_nan = j->reduction < MAX && j->skips_nan && !j->has_missing;
+    const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
     for (Py_ssize_t i = 0; i < each; i++) d->widths[i] = (double)(j->cols.stops[i / j->inner] - j->cols.starts[i / j->inner]);
-    enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? ADD_VALID : ADD;
+    enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
     int64_t overflows = 0;
     Py_ssize_t plane = 0, row = 0;
     for (Py_ssize_t done = 0; done < windows; done += d->group) {
@@ -689,11 +707,11 @@ static int64_t pool(const job *j, const desk *d) {
         }
         total(j, way, d, count);
         /* NaN shows in the totals. Only then are cells looked at one by one, and until a group is without NaN. */
-        if (looks_for_nan && way == ADD && !are_numbers(d->totals.sum, count * each)) total(j, way = ADD_VALID, d, count);
+        if (looks_for_nan && way == ADD && !are_numbers(d->totals.sum, count * each)) total(j, way = ADD_NUMBERS, d, count);
         char *const out = j->scatters ? d->results : j->out + done * each * TABLE[j->result].size;
         overflows += finish(j, d->totals, j->skips && way != ADD, d->cells, d->runs, count, out);
         if (j->scatters) scatter(j, out, done, count);
-        if (looks_for_nan && way == ADD_VALID && all_count(d->totals.count, d->cells, count * each)) way = ADD;
+        if (looks_for_nan && way == ADD_NUMBERS && all_count(d->totals.count, d->cells, count * each)) way = ADD;
     }
     return overflows;
 }
