@@ -86,7 +86,10 @@ class Places:
 
         groups = iter(lambda: tuple(islice(tasks, GROUP)), ())
         for outcomes in in_order(pool_group, groups, workers=count, in_flight=2 * count):
-            yield from outcomes
+            for task, outcome in outcomes:
+                if isinstance(outcome, Report):  # what all have together
+                    outcome = replace(outcome, threads=count, max_memory=self.options.max_memory)
+                yield task, outcome
 
     def pool(self, task: Task, options: Options, on_progress: OnProgress | None) -> Report:
         """Pool an input where it belongs."""

@@ -1,6 +1,7 @@
 """Every input to its outputs: failures told, the rest done."""
 
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
@@ -45,12 +46,15 @@ def run_batch(request: Request) -> int:
             def watch(task: Task) -> OnProgress | None:
                 return progress_of and progress_of(task.source, task.size_bytes)
 
+            begun = time.perf_counter()
             try:
                 with closing(places.pool_all(batch, watch)) as done:
                     for task, outcome in done:
                         _tell(task, outcome, options, outcomes)
             except BrokenPipeError as error:
                 raise ReaderGoneError from error
+            if len(batch) > 1:  # several may be pooled at a time
+                outcomes.summary.total_seconds = time.perf_counter() - begun
         _show(outcomes, request, places)
     if outcomes.left_out.first and not outcomes.has_reports and not outcomes.failures:
         for name in inputs:

@@ -145,6 +145,7 @@ class TestManySmallFiles:
         lucid.pool_file(folder / "in" / "f00007.npy", folder / "one.npy", size=2)
         assert (folder / "out" / "f00007.pooled.npy").read_bytes() == (folder / "one.npy").read_bytes()
         assert f"{self.COUNT - 1:,} files" in done.stderr
+        assert {one["max_memory"] for one in objects if "threads" in one} == {256 << 20}
         assert done.stderr.splitlines()[-1].startswith("lucid-pool: in/f00003.npy: ")
 
     def test_existing_outputs_fail_alone_and_f_replaces_them(self, command, folder):
