@@ -38,8 +38,9 @@ class Paths:
     def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
         """Find paths that are one, of these tasks and of what was named as inputs."""
         named = {os.path.realpath(name): Path(name) for name in names if not is_stream(name)}
-        inputs = np.array([*map(hash, named), *self._inputs], np.int64)
-        outputs = np.sort(np.array(self._outputs, np.int64))
+        self._inputs.extend(map(hash, named))
+        inputs = np.frombuffer(self._inputs, np.int64)
+        outputs = np.sort(np.frombuffer(self._outputs, np.int64))
         again = outputs[1:][outputs[1:] == outputs[:-1]]
         known = {*again.tolist(), *outputs[np.isin(outputs, inputs)].tolist()}
         for task in tasks if known else ():
