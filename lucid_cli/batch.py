@@ -20,7 +20,7 @@ from lucid.report import OnProgress
 from lucid.tasks import Naming, Task
 from lucid_cli.messages import FAILED, ReaderGoneError, complain, name_of, tell
 from lucid_cli.outcomes import Outcomes
-from lucid_cli.request import Request
+from lucid_cli.request import Request, refuse
 
 DASH = str(STREAM)
 
@@ -129,7 +129,7 @@ def _check(request: Request, inputs: tuple[str, ...]) -> None:
     options = request.options
     reads_stream = any(map(is_stream, inputs))
     streams = reads_stream or request.output == DASH
-    rules = (
+    refuse(
         (request.dask is not None and streams, "--dask needs files that the workers find by their names"),
         (
             request.dask is not None and options.slice is not None,
@@ -158,9 +158,6 @@ def _check(request: Request, inputs: tuple[str, ...]) -> None:
         ),
         (request.preview and request.as_json, "--preview is for people, --json for programs; choose one"),
     )
-    for is_wrong, text in rules:
-        if is_wrong:
-            raise click.UsageError(text)
     if request.dask is not None:
         try:
             import_module("lucid.run.dask")

@@ -10,7 +10,7 @@ from lucid.packs import pack
 from lucid.run.process import Process
 from lucid_cli.batch import DASH, display, end, show_summary
 from lucid_cli.outcomes import Outcomes
-from lucid_cli.request import Request
+from lucid_cli.request import Request, refuse
 
 
 def run_pack(request: Request) -> int:
@@ -49,7 +49,7 @@ def run_pack(request: Request) -> int:
 
 def _check(request: Request) -> None:
     """Raise for what does not go with a pack."""
-    rules = (
+    refuse(
         (not request.inputs or DASH in request.inputs, "--pack needs files or folders as inputs"),
         (request.output is not None, "--pack names the output; choose it or --output"),
         (request.output_dir is not None, "--pack is one output; choose it or --output-dir"),
@@ -59,6 +59,3 @@ def _check(request: Request) -> None:
         (request.preview, "--preview shows one input; choose it or --pack"),
         (not request.options.sizes, "Missing option '-s' / '--size'; expected the output grid"),
     )
-    for is_wrong, text in rules:
-        if is_wrong:
-            raise click.UsageError(text)

@@ -34,3 +34,10 @@ def request_of(values: dict[str, Any]) -> Request:
     except ArgumentError as error:
         raise click.UsageError(in_shell_words(str(error))) from error
     return Request(options=options, **values)
+
+
+def refuse(*rules: tuple[bool, str]) -> None:
+    """Raise for the first of these that is true, with its text."""
+    for is_wrong, text in rules:
+        if is_wrong:
+            raise click.UsageError(text)
