@@ -7,7 +7,7 @@ from pathlib import Path
 from lucid.backlog import Backlog
 from lucid.clashes import Paths
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
 from lucid.inputs import find_inputs
 from lucid.options import Options

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ParamSpec, Protocol
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError
 from lucid.execution import Watch, carry_out, report_of
 from lucid.formats.contract import Source, named
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream

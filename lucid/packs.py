@@ -22,7 +22,7 @@ from lucid.errors import (
 )
 from lucid.execution import Watch, carry_out, report_of
 from lucid.formats.contract import Array, ArraySpec, Region, Source, named
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import EARLIER, Found, find_inputs
 from lucid.job import options_of

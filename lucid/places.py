@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from lucid.batches import Batch, clear
 from lucid.errors import LucidError, MemoryLimitError, unexpected
-from lucid.formats.disk.files import Replacement, put_in_place
+from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, Stream

@@ -18,9 +18,9 @@ import lucid
 from lucid import clashes
 from lucid.backlog import HELD, Backlog
 from lucid.batches import Batch
-from lucid.formats.disk import files
-from lucid.formats.disk.files import Replacement, put_in_place
+from lucid.formats.disk import replacement
 from lucid.formats.disk.folders import FolderReplacement
+from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.options import Options
 from lucid.places import GROUP, MANY
 from lucid.tasks import Naming
@@ -47,9 +47,9 @@ class TestPutInPlace:
 
     def test_no_name_before_all_bytes_are_on_disk(self, outputs, tmp_path, monkeypatch):
         calls = []
-        monkeypatch.setattr(files, "sync", lambda path: calls.append(("sync", Path(path).name)))
+        monkeypatch.setattr(replacement, "sync", lambda path: calls.append(("sync", Path(path).name)))
         for name in ("link_new", "os.replace"):
-            owner = files if name == "link_new" else os
+            owner = replacement if name == "link_new" else os
             own = getattr(owner, name.split(".")[-1])
 
             def traced(path, target, own=own):
@@ -64,14 +64,14 @@ class TestPutInPlace:
         assert names_in(tmp_path) == [f"x{i}" for i in range(5)]
 
     def test_what_fails_is_its_own(self, outputs, tmp_path, monkeypatch):
-        own = files.sync
+        own = replacement.sync
 
         def sync(path):
             if path == outputs[1].path:
                 raise OSError(errno.EIO, "broken")
             own(path)
 
-        monkeypatch.setattr(files, "sync", sync)
+        monkeypatch.setattr(replacement, "sync", sync)
         (tmp_path / "x3").write_text("another's")
         errors = put_in_place(outputs)
         assert set(errors) == {outputs[1], outputs[3]}
@@ -81,14 +81,14 @@ class TestPutInPlace:
         assert {"x0", "x2", "x4"} < set(names_in(tmp_path))
 
     def test_a_folder_that_is_not_on_disk_is_told_of_all_in_it(self, outputs, tmp_path, monkeypatch):
-        own = files.sync
+        own = replacement.sync
 
         def sync(path):
             if path == tmp_path:
                 raise OSError(errno.EIO, "broken")
             own(path)
 
-        monkeypatch.setattr(files, "sync", sync)
+        monkeypatch.setattr(replacement, "sync", sync)
         errors = put_in_place(outputs)
         assert set(errors) == set(outputs)
         assert all("is complete, but its folder is not on disk" in str(error) for error in errors.values())
@@ -105,7 +105,7 @@ class TestPutInPlace:
             if descriptor >= 0:
                 os.close(descriptor)
         before = names_in(tmp_path)
-        files.remove_stale(tmp_path)
+        replacement.remove_stale(tmp_path)
         assert names_in(tmp_path) == before
         assert len(before) == 2
         assert put_in_place(later) == {}

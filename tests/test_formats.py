@@ -28,7 +28,8 @@ from lucid.errors import (
     NotFoundError,
 )
 from lucid.formats.contract import Pooled, shape_of
-from lucid.formats.disk.files import remove_stale, runs
+from lucid.formats.disk.files import runs
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.npy import NpySink, read_header
 from lucid.formats.registry import format_of_content, format_of_suffix
 from lucid.options import Options

@@ -29,7 +29,6 @@ from lucid.formats.contract import (
     size_of,
 )
 from lucid.formats.disk.files import (
-    Replacement,
     Watch,
     claim,
     digest,
@@ -39,6 +38,7 @@ from lucid.formats.disk.files import (
     write_at,
     write_region,
 )
+from lucid.formats.disk.replacement import Replacement
 from lucid.options import Options
 from lucid.pooling.dtypes import name_of
 

@@ -11,13 +11,8 @@ from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import (
-    is_marked,
-    open_regular,
-    read_at,
-    refuse_existing,
-    refuse_existing_folder,
-)
+from lucid.formats.disk.files import open_regular, read_at
+from lucid.formats.disk.replacement import is_marked, refuse_existing, refuse_existing_folder
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
 

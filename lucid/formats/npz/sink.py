@@ -15,7 +15,8 @@ from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError, FormatError
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Array, Pooled, Region, Sink, Source
-from lucid.formats.disk.files import Replacement, claim, read_at, write_at, write_region
+from lucid.formats.disk.files import claim, read_at, write_at, write_region
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.npy import header_of
 from lucid.formats.npz.directory import (

@@ -12,7 +12,8 @@ from pathlib import Path
 from lucid.errors import ArgumentError
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import PROVENANCE, Array, Pooled, Region, Sink, Source
-from lucid.formats.disk.files import Replacement, claim, read_at, write_at, write_region
+from lucid.formats.disk.files import claim, read_at, write_at, write_region
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
 from lucid.formats.safetensors.source import SafetensorsSource, name_of_array, provenance_of
 from lucid.options import Options

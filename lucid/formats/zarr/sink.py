@@ -33,8 +33,8 @@ from lucid.formats.contract import (
     shape_of,
     size_of,
 )
-from lucid.formats.disk.files import Replacement, refuse_taken
 from lucid.formats.disk.folders import FolderReplacement
+from lucid.formats.disk.replacement import Replacement, refuse_taken
 from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder

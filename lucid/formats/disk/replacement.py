@@ -1,0 +1,275 @@
+"""Outputs that appear complete or not at all, alone or with others, and what refuses to be one."""
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
+from functools import partial
+from pathlib import Path
+
+from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
+from lucid.formats.disk.renames import link_new, rename_new
+from lucid.threads import every
+
+#: Names of temporary files, as `Replacement` makes them.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
+
+#: What file systems answer that know no fsync of folders, as CIFS, or none at all, as some in user space.
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
+#: What they answer to whoever would open a folder for it.
+_NO_SYNC_OF_FOLDERS = (*_NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to disk, where its file system knows how."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
+            raise
+
+
+class Replacement:
+    """A file that takes the place of another, or of none, in one step.
+
+    It is written under a name of its own in the same folder, so that a rename makes it appear;
+    before, its bytes are on disk, and after, the folder's entry is. While it is written it is
+    locked: a file of such a name without a lock was left by a kill, and the next run removes it.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool, suffix: str = "") -> None:
+        # A link stays a link: what it points to is replaced.
+        self.target = Path(os.path.realpath(target))
+        self._overwrite = overwrite
+        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}{suffix}.tmp")
+        self._pending = False
+        #: A descriptor of its own, by which it is locked until it is in place or removed.
+        self._lock = -1
+
+    def create(self) -> int:
+        """A descriptor of what is new, which is locked; of a file for reading and writing."""
+        self._refuse()
+        # A signal may end the call when the file is there, and before anything that follows.
+        self._pending = True
+        try:
+            descriptor = self._make()
+        except OSError as error:
+            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
+        self._lock = os.dup(descriptor)
+        with suppress(OSError):  # a file system without locks has no stale files removed either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not self.path.exists():
+            # Another run took it for stale in the moment before the lock.
+            os.close(descriptor)
+            raise FileError(f"output {self.target} is being written by another run")
+        return descriptor
+
+    def _refuse(self) -> None:
+        """Raise if what has the name may not be replaced."""
+        refuse_existing(self.target, overwrite=self._overwrite)
+
+    def _make(self) -> int:
+        """Make what is new under its temporary name; a file with the mode of what it replaces."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if self._overwrite and self.target.exists():
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
+        return descriptor
+
+    def commit(self, later: "list[Replacement] | None" = None) -> None:
+        """Put it in its place, all of it on disk; or hand it on to somebody who does so with others, `later`.
+
+        Raises
+        ------
+        ExistsError, FileError
+            It could not be; what is finished is kept, and the error says where.
+
+        """
+        if later is not None:
+            later.append(copy(self))
+            self._pending, self._lock = False, -1
+            return
+        for error in put_in_place([self]).values():
+            raise error
+
+    def start_write_back(self) -> None:
+        """Let the system begin to bring it to disk, which the sync then waits for."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):  # it is advice
+                # What nobody will read again is written first, and dropped from memory only once it is on disk.
+                os.posix_fadvise(self._lock, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def bring_to_disk(self) -> None:
+        """Wait until all of it is on disk."""
+        with self._kept_if_refused():
+            sync(self.path)
+
+    def place(self) -> None:
+        """Give it its name."""
+        with self._kept_if_refused():
+            self._place()
+
+    def _place(self) -> None:
+        if self._overwrite:
+            os.replace(self.path, self.target)
+        else:
+            link_new(self.path, self.target)
+        self._pending = False
+
+    @contextmanager
+    def _kept_if_refused(self) -> Iterator[None]:
+        """Keep the finished work where the system refuses to go on, and say where."""
+        try:
+            yield
+        except FileExistsError:
+            raise ExistsError(
+                f"output {self.target} exists by now; `overwrite=True` replaces it; {self._keep()}"
+            ) from None
+        except OSError as error:
+            why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
+            raise FileError(why) from error
+
+    def _keep(self) -> str:
+        """Leave the finished work under a name that no run takes for stale; where it is."""
+        self._pending = False
+        kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
+        try:
+            rename_new(self.path, kept)
+        except OSError:
+            kept = self.path
+        return f"the finished work is {kept}"
+
+    def abort(self) -> None:
+        """Remove the file unless it is in place."""
+        if self._pending:
+            self._pending = False
+            self._remove()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
+            os.unlink(self.path)
+
+
+#: Threads that wait for the disk together, so that it has all of a group's requests at once.
+SYNC_THREADS = 8
+
+
+def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError]:
+    """Put outputs in their places, all that takes waiting for the disk together; why not, of each that cannot be.
+
+    No output gets its name before all its bytes are on disk, and when this returns the entries of folders are.
+    """
+    errors: dict[Replacement, LucidError] = {}
+
+    def step(action: Callable[[Replacement], None], output: Replacement) -> None:
+        try:
+            action(output)
+        except LucidError as error:
+            errors[output] = error
+
+    for output in outputs if len(outputs) > 1 else ():
+        output.start_write_back()
+    every(partial(step, Replacement.bring_to_disk), outputs, workers=min(SYNC_THREADS, len(outputs)))
+    on_disk = [output for output in outputs if output not in errors]
+    for output in on_disk:
+        step(Replacement.place, output)
+    placed = [output for output in on_disk if output not in errors]
+    for folder in {output.target.parent for output in placed}:
+        try:
+            sync(folder)
+        except OSError as error:
+            for output in placed:
+                if output.target.parent == folder:
+                    why = (
+                        f"output {output.target} is complete, but its folder is not on disk: {error.strerror}"
+                    )
+                    errors[output] = FileError(why)
+                    errors[output].__cause__ = error
+    for output in outputs:
+        output.abort()
+    return errors
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files and folders in a folder that no run has locked any more."""
+    try:
+        names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    import shutil  # seldom needed
+
+                    shutil.rmtree(folder / name)
+                else:
+                    os.unlink(folder / name)
+            finally:
+                os.close(descriptor)
+
+
+def refuse_existing(target: Path, *, overwrite: bool) -> None:
+    """Raise unless an output may be written under that name.
+
+    Raises
+    ------
+    ExistsError, NotFoundError, FileError
+        It exists and may not be replaced; its folder is not there; it is a folder or a device.
+
+    """
+    if target.is_dir():
+        raise FileError(f"output {target} is a folder; expected a file name, or {target}/ for files in it")
+    if target.exists() and not target.is_file():
+        raise FileError(f"output {target} is a pipe or a device; expected a regular file")
+    refuse_taken(target, overwrite=overwrite)
+    refuse_missing_folder(target)
+
+
+def refuse_taken(target: Path, *, overwrite: bool) -> None:
+    """Raise if there is something under the name of an output that may not be replaced."""
+    if os.path.lexists(target) and not overwrite:
+        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
+
+
+def refuse_missing_folder(target: Path) -> None:
+    """Raise unless the folder of an output is there and may be written to."""
+    folder = Path(os.path.realpath(target)).parent
+    if not folder.is_dir():
+        raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"output {target} cannot be written: folder {folder} is not writable")
+
+
+def refuse_existing_folder(target: Path, marks: tuple[str, ...], *, overwrite: bool) -> None:
+    """Raise unless an output folder may be made under that name.
+
+    Raises
+    ------
+    ExistsError, NotFoundError, FileError
+        It exists and may not be replaced, or is something else, which is never replaced.
+
+    """
+    if target.is_dir() and not is_marked(target, marks):
+        raise FileError(f"output {target} is a folder of other files, which is not replaced")
+    if target.exists() and not target.is_dir():
+        raise FileError(f"output {target} is no folder; expected one, or a name that is free")
+    refuse_taken(target, overwrite=overwrite)
+    refuse_missing_folder(target)
+
+
+def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:
+    """Whether a folder holds one of the files that tell its format."""
+    return any((folder / mark).is_file() for mark in marks)
