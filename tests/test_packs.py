@@ -115,16 +115,18 @@ def test_names_that_clash_are_refused_before_any_work(folder, suffix):
         assert {"sub", "sub/b"} < set(read(f"out{suffix}"))
 
 
-def test_an_input_that_changes_is_an_error_and_nothing_is_left(folder, monkeypatch):
+@pytest.mark.parametrize("name", ["in/a.npy", "in/sub/b.npy"])
+def test_an_input_that_changes_is_an_error_and_nothing_is_left(folder, monkeypatch, name):
     own = NpySource.read
 
     def read_and_change(self, *args):
-        with open(self.path, "ab") as file:
-            file.write(b"more")
+        if str(self.path) == name:
+            with open(self.path, "ab") as file:
+                file.write(b"more")
         return own(self, *args)
 
     monkeypatch.setattr(NpySource, "read", read_and_change)
-    with pytest.raises(FormatError, match=r"in/(a|sub/b)\.npy: changed while it was read"):
+    with pytest.raises(FormatError, match=f"{name}: changed while it was read"):
         lucid.pack_files("in", "out.safetensors", size=1)
     assert there() == ["in"]
 
