@@ -59,6 +59,9 @@ def find_inputs(names: Sequence[str]) -> Iterator[Found]:
 
 
 def _inputs_of(name: str) -> Iterator[Found]:
+    if not name:
+        yield Found(name, error=FormatError("is no path"))
+        return
     if url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
         yield Found(name)
         return

@@ -14,13 +14,14 @@ from lucid.batches import Batch
 from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError, LucidError, ShapeError
 from lucid.formats.stream import STREAM
 from lucid.inputs import is_stream
-from lucid.options import Options, in_shell_words
+from lucid.options import Options
 from lucid.places import Outcome, Places, places_for
 from lucid.report import OnProgress
 from lucid.tasks import Naming, Task
-from lucid_cli.messages import FAILED, ReaderGoneError, complain, name_of, tell
+from lucid_cli.messages import FAILED, complain, in_shell_words, name_of, tell
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request, refuse
+from lucid_cli.streams import ReaderGoneError
 
 DASH = str(STREAM)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from lucid.backlog import Backlog
-from lucid.options import in_shell_words
 from lucid.report import DatasetReport, Report
 from lucid_cli import jsonlines
-from lucid_cli.messages import emit
+from lucid_cli.messages import in_shell_words
+from lucid_cli.streams import emit
 
 #: Rows of the summary, unless all are asked for: what fits a screen.
 MOST_ROWS = 20

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid.options import in_shell_words
 from lucid.packs import pack
 from lucid.run.process import Process
 from lucid_cli.batch import DASH, display, end, show_summary
+from lucid_cli.messages import in_shell_words
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request, refuse
 

@@ -1,10 +1,10 @@
 """Reports as a table, progress as a bar, through rich on standard error."""
 
 import io
+import locale
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.table import Table
@@ -14,38 +14,37 @@ from lucid.report import DatasetReport, OnProgress, Progress, Report
 from lucid_cli.messages import name_of, shown
 from lucid_cli.outcomes import Summary
 
+#: Columns of the summary, and of the plan.
+COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
 #: Signs of the summary where there is ASCII only.
 _SPELT = str.maketrans({"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"})
 
 
-class _Console(Console):
-    """A console whose reader may go away: rich's own answer would redirect standard output."""
+class _StandardError(io.TextIOBase):
+    """Standard error as rich writes to it. What it does not take is lost, and the exit status still tells."""
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-class _Ascii(io.TextIOBase):
-    """Standard error where it does not take all of Unicode: signs are spelt in ASCII."""
-
-    encoding = "ascii"
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        encodings = (sys.stderr.encoding, locale.getencoding())  # with LC_ALL=C, Python would write UTF-8
+        return "utf-8" if all(name.lower().startswith("utf") for name in encodings) else "ascii"
 
     def isatty(self) -> bool:
         return sys.stderr.isatty()
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text.translate(_SPELT))
+        with suppress(OSError):
+            sys.stderr.write(text if self.encoding == "utf-8" else text.translate(_SPELT))
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def console() -> Console:
     """Standard error. Off a terminal nothing is wrapped, so that names stay whole."""
-    takes_all = sys.stderr.encoding.lower().startswith("utf")
-    where: dict[str, Any] = {"stderr": True} if takes_all else {"file": _Ascii()}
-    terminal = _Console(highlight=False, **where)
-    return terminal if terminal.is_terminal else _Console(highlight=False, width=1000, **where)
+    width = None if sys.stderr.isatty() else 1000
+    return Console(file=_StandardError(), highlight=False, width=width)  # type: ignore[arg-type]
 
 
 def show(summary: Summary, to: Console, *, every: bool = False) -> None:
@@ -64,64 +63,55 @@ def show(summary: Summary, to: Console, *, every: bool = False) -> None:
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
     planned = every or summary.last.dry_run
-    to.print(table_of(summary.rows, with_files=summary.count > 1, planned=planned))
+    to.print(_table(summary.rows, with_files=summary.count > 1, planned=planned))
     if more := summary.row_count - len(summary.rows):
         to.print(Text(f"… and {more:,} more (-v lists all)"))
     if summary.carried:
         word = "array" if summary.carried == 1 else "arrays"
         to.print(Text(f"carried over: {summary.carried:,} {word}, {size(summary.carried_bytes)}"))
-    to.print(timing(summary, summary.last))
+    files = f"{summary.count:,} files · " * (summary.count > 1)
+    to.print(Text(files + _timing(summary, summary.last)))
 
 
-def table_of(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
+def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
     """One row for each pooled dataset."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    right = ("bytes", "ratio", "blocks", "memory")
-    names = ["file"] * with_files + ["dataset", "shape", "dtype", "bytes", "ratio"]
-    for name in names + ["blocks", "memory"] * planned:
+    for name in ("file",) * with_files + COLUMNS + PLAN * planned:
         # In plain strings rich looks for markup and emoji, whose names it loads (benchmarks/decisions.md).
-        table.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
+        justify = "right" if name in ("bytes", "ratio", *PLAN) else "left"
+        table.add_column(Text(name, "bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for report, d in rows:
-        shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
-        same = d.input_dtype == d.output_dtype
-        cells = [
-            Text(shown(_label(report, d))),
-            shape,
-            Text(d.input_dtype if same else f"{d.input_dtype} → {d.output_dtype}"),
-            Text(f"{size(d.input_bytes)} → {size(d.output_bytes)}"),
-            Text(f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–"),
+        cells: list[str | Text] = [
+            shown(_label(report, d)),
+            Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape)),
+            d.input_dtype if d.input_dtype == d.output_dtype else f"{d.input_dtype} → {d.output_dtype}",
+            f"{size(d.input_bytes)} → {size(d.output_bytes)}",
+            f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
         ]
-        plan = [Text(f"{d.blocks:,}"), Text(size(d.blocks_bytes))]
-        table.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
+        plan = [f"{d.blocks:,}", size(d.blocks_bytes)] * planned
+        texts = [name_of(report.source)] * with_files + cells + plan
+        table.add_row(*(Text(text) if isinstance(text, str) else text for text in texts))
     return table
 
 
 def _label(report: Report, d: DatasetReport) -> str:
-    """The dataset; where it was pooled to several sizes, what it is called in the output."""
-    several = sum(other.name == d.name for other in report.datasets) > 1
-    if several and str(d.target) != "-":
-        return d.output_name if d.name else d.target.name
-    return d.name or name_of(report.source).rsplit("/", 1)[-1]
+    """What a dataset is called in the output; an array without a name, what its file is called."""
+    if str(d.target) == "-" or len(report.datasets) == 1:
+        return d.name or name_of(report.source).rsplit("/", 1)[-1]
+    return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def timing(summary: Summary, last: Report) -> Text:
+def _timing(summary: Summary, last: Report) -> str:
     """Where the time went; a plan says what it would take instead."""
     threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
-    files = f"{summary.count:,} files · " if summary.count > 1 else ""
     if last.dry_run:
-        return Text(
-            f"{files}dry run: buffers up to {size(summary.blocks_bytes)} of {size(last.max_memory)}, {threads};"
-            " nothing written"
-        )
-    total = summary.total_seconds
-    rate = summary.input_bytes / total / 1e9 if total else 0.0
-    steps = ("read", summary.read_seconds), ("pool", summary.pool_seconds), ("write", summary.write_seconds)
-    return Text(
-        files
-        + " · ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
-        + f" · total {total:.2f} s · {rate:.2f} GB/s · {threads}"
-        f" · peak memory {size(summary.peak_memory_bytes)}"
-    )
+        most = f"{size(summary.blocks_bytes)} of {size(last.max_memory)}"
+        return f"dry run: buffers up to {most}, {threads}; nothing written"
+    steps = [
+        f"{step} {getattr(summary, f'{step}_seconds'):.2f} s" for step in ("read", "pool", "write", "total")
+    ]
+    rate = summary.input_bytes / (summary.total_seconds or 1.0) / 1e9
+    return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(summary.peak_memory_bytes)}"))
 
 
 def size(count: float) -> str:
@@ -144,32 +134,35 @@ def progress_bar(
     """One bar for so many inputs, with rate and time left."""
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    is_narrow = to.width < 80
 
     class Amount(ProgressColumn):
         """Bytes done, of how many, and how many a second, in the units of the summary."""
 
         def render(self, task: Task) -> Text:
-            rate = task.finished_speed or task.speed
+            rate = 0 if is_narrow else task.finished_speed or task.speed
             total = f" of {size(task.total)}" if task.total else ""
             return Text(size(task.completed) + total + (f", {size(rate)}/s" if rate else ""))
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None if to.width < 80 else 40),
-        Amount(),
+        BarColumn(bar_width=None if is_narrow else 40),
+        Amount(Column(no_wrap=True)),
         TimeRemainingColumn(compact=True),
     )
-    before, begun = 0, 0
+    before, number = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         line = bar.add_task("", total=total_bytes or None)
 
         def of_input(source: str, nbytes: int) -> OnProgress:
-            nonlocal before, begun
-            begun, start = begun + 1, before
+            nonlocal before, number
+            number, start = number + 1, before
             before += nbytes
-            count = f"{begun:,}/{inputs:,} " if inputs > 1 else ""
-            name = name_of(source).rsplit("/", 1)[-1]
-            bar.update(line, description=count + name, completed=start)
+            label = Text(f"{number:,}/{inputs:,} " * (inputs > 1) + name_of(source).rsplit("/", 1)[-1])
+            label.truncate(to.width // 3, overflow="ellipsis")
+            bar.update(line, description=label.plain, completed=start)
 
             def on_progress(progress: Progress) -> None:
                 if nbytes:
