@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -200,12 +199,7 @@ class Resource(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -318,6 +312,10 @@ class Sink(Resource):
         self.carried = Carried()
         #: Where `commit` leaves the finished output if it is put in place with others.
         self.later: list[Any] | None = None
+
+    def carries(self, pooled: Sequence[Pooled]) -> bool:
+        """Whether it takes over what is not pooled; shards hold means alone."""
+        return self.options.carry and not any(array.is_shard for array in pooled)
 
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:

@@ -1,4 +1,4 @@
-"""Files as bytes: exact reads and writes at an offset, and outputs that appear complete or not at all."""
+"""Files as bytes: exact reads and writes at an offset, and regions of arrays that lie there."""
 
 import errno
 import os
@@ -14,10 +14,12 @@ import numpy.typing as npt
 from lucid.errors import FileError, FormatError, NotFoundError
 from lucid.formats.contract import Region
 
-#: What a file system says to a call that it does not know.
-_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+#: Bytes copied at once.
+COPY_BYTES = 1 << 20
 
 Array = npt.NDArray[Any]
+#: Where an array begins: a descriptor, and an offset in its file.
+Place = tuple[int, int]
 
 
 def open_regular(path: Path) -> int:
@@ -83,12 +85,25 @@ def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
         done += count
 
 
-def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
+def bytes_at(descriptor: int, offset: int, count: int) -> bytes:
+    """So many bytes from an offset of a file; errors are those of `read_at`."""
+    buffer = bytearray(count)
+    read_at(descriptor, offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+def blocks_at(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
+    """So many bytes from an offset of a file, in order, some of them at a time."""
+    for at in range(0, count, COPY_BYTES):
+        yield bytes_at(descriptor, offset + at, min(COPY_BYTES, count - at))
+
+
+def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
-    done = 0
-    while done < len(buffer):
+    view, done = memoryview(buffer), 0
+    while done < len(view):
         try:
-            done += os.pwrite(descriptor, buffer[done:], offset + done)
+            done += os.pwrite(descriptor, view[done:], offset + done)
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
 
@@ -98,65 +113,6 @@ def digest(*facts: object) -> str:
     import hashlib  # seldom needed
 
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-class CheckedFile:
-    """A file for software that does not say when a write fails: the first error is kept here.
-
-    Nor must it hear of it: h5py's callbacks leave an error pending, and Python stumbles over it later. So
-    writes seem to succeed, and whoever opened the file asks for the error in the end.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._position = 0
-        self.error: OSError | None = None
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset, from the start or the end."""
-        start = os.fstat(self._descriptor).st_size if whence == os.SEEK_END else 0
-        self._position = start + offset
-        return self._position
-
-    def tell(self) -> int:
-        """The offset."""
-        return self._position
-
-    def read(self, count: int) -> bytes:
-        """Read so many bytes, fewer at the end; by this method h5py knows a file."""
-        data = os.pread(self._descriptor, count, self._position)
-        self._position += len(data)
-        return data
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer, with less at the end of the file."""
-        count = os.preadv(self._descriptor, [buffer], self._position)
-        self._position += count
-        return count
-
-    def write(self, data: memoryview) -> int:
-        """Write all of it."""
-        try:
-            write_at(self._descriptor, self._position, memoryview(data))
-        except OSError as error:
-            self._keep(error)
-        self._position += len(data)
-        return len(data)
-
-    def truncate(self, size: int) -> int:
-        """Set the length."""
-        try:
-            os.ftruncate(self._descriptor, size)
-        except OSError as error:
-            self._keep(error)
-        return size
-
-    def flush(self) -> None:
-        """Nothing: no write is held back."""
-
-    def _keep(self, error: OSError) -> None:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        self.error = self.error or cause
 
 
 def claim(descriptor: int, size: int) -> None:
@@ -182,16 +138,6 @@ def claim(descriptor: int, size: int) -> None:
 
 def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
-    base, length, outer = _first_run(shape, region)
-    if not outer:
-        yield base, length
-    elif length:
-        for offsets in product(*outer):
-            yield base + sum(offsets), length
-
-
-def _first_run(shape: tuple[int, ...], region: Region) -> tuple[int, int, list[range]]:
-    """The first run of a region, and by how much further ones lie behind it."""
     base, length, step = 0, 1, 1
     outer: list[range] = []
     goes_on = True  # the run takes in whole axes, and the first that is not
@@ -203,7 +149,9 @@ def _first_run(shape: tuple[int, ...], region: Region) -> tuple[int, int, list[r
         else:
             outer.append(range(0, count * step, step))
         step *= whole
-    return base, length, outer[::-1]
+    if length or not outer:
+        for offsets in product(*reversed(outer)):
+            yield base + sum(offsets), length
 
 
 def read_region(

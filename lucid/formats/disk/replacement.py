@@ -1,4 +1,4 @@
-"""Outputs that appear complete or not at all, alone or with others, and what refuses to be one."""
+"""Outputs that appear complete under their name or not at all, and names that no output may have."""
 
 import errno
 import fcntl
@@ -17,24 +17,10 @@ from lucid.threads import every
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
-
 #: What file systems answer that know no fsync of folders, as CIFS, or none at all, as some in user space.
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
 #: What they answer to whoever would open a folder for it.
 _NO_SYNC_OF_FOLDERS = (*_NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to disk, where its file system knows how."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
-            raise
 
 
 class Replacement:
@@ -45,11 +31,11 @@ class Replacement:
     locked: a file of such a name without a lock was left by a kill, and the next run removes it.
     """
 
-    def __init__(self, target: Path, *, overwrite: bool, suffix: str = "") -> None:
+    def __init__(self, target: Path, *, overwrite: bool) -> None:
         # A link stays a link: what it points to is replaced.
         self.target = Path(os.path.realpath(target))
         self._overwrite = overwrite
-        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}{suffix}.tmp")
+        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}.tmp")
         self._pending = False
         #: A descriptor of its own, by which it is locked until it is in place or removed.
         self._lock = -1
@@ -200,6 +186,19 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
     return errors
 
 
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to disk, where its file system knows how."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
+            raise
+
+
 def remove_stale(folder: Path) -> None:
     """Remove temporary files and folders in a folder that no run has locked any more."""
     try:
@@ -221,31 +220,28 @@ def remove_stale(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def refuse_existing(target: Path, *, overwrite: bool) -> None:
-    """Raise unless an output may be written under that name.
+def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
+    """Raise unless an output may be made under that name; a folder of files holds one of `marks`.
 
     Raises
     ------
     ExistsError, NotFoundError, FileError
-        It exists and may not be replaced; its folder is not there; it is a folder or a device.
+        It exists and may not be replaced, or is something else, which is never replaced; its folder is not there.
 
     """
     if target.is_dir():
-        raise FileError(f"output {target} is a folder; expected a file name, or {target}/ for files in it")
-    if target.exists() and not target.is_file():
-        raise FileError(f"output {target} is a pipe or a device; expected a regular file")
+        if not marks:
+            raise FileError(
+                f"output {target} is a folder; expected a file name, or {target}/ for files in it"
+            )
+        if not is_marked(target, marks):
+            raise FileError(f"output {target} is a folder of other files, which is not replaced")
+    elif target.exists():
+        if marks:
+            raise FileError(f"output {target} is no folder; expected one, or a name that is free")
+        if not target.is_file():
+            raise FileError(f"output {target} is a pipe or a device; expected a regular file")
     refuse_taken(target, overwrite=overwrite)
-    refuse_missing_folder(target)
-
-
-def refuse_taken(target: Path, *, overwrite: bool) -> None:
-    """Raise if there is something under the name of an output that may not be replaced."""
-    if os.path.lexists(target) and not overwrite:
-        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
-
-
-def refuse_missing_folder(target: Path) -> None:
-    """Raise unless the folder of an output is there and may be written to."""
     folder = Path(os.path.realpath(target)).parent
     if not folder.is_dir():
         raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
@@ -253,21 +249,10 @@ def refuse_missing_folder(target: Path) -> None:
         raise FileError(f"output {target} cannot be written: folder {folder} is not writable")
 
 
-def refuse_existing_folder(target: Path, marks: tuple[str, ...], *, overwrite: bool) -> None:
-    """Raise unless an output folder may be made under that name.
-
-    Raises
-    ------
-    ExistsError, NotFoundError, FileError
-        It exists and may not be replaced, or is something else, which is never replaced.
-
-    """
-    if target.is_dir() and not is_marked(target, marks):
-        raise FileError(f"output {target} is a folder of other files, which is not replaced")
-    if target.exists() and not target.is_dir():
-        raise FileError(f"output {target} is no folder; expected one, or a name that is free")
-    refuse_taken(target, overwrite=overwrite)
-    refuse_missing_folder(target)
+def refuse_taken(target: Path, *, overwrite: bool) -> None:
+    """Raise if there is something under the name of an output that may not be replaced."""
+    if os.path.lexists(target) and not overwrite:
+        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
 
 
 def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:

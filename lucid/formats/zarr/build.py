@@ -13,7 +13,7 @@ from lucid.formats.choosing import listed
 from lucid.formats.contract import PROVENANCE, Carried, Pooled, Source, fitted_chunks
 from lucid.formats.zarr.carry import carry, dropped
 from lucid.formats.zarr.codecs import codecs_of
-from lucid.formats.zarr.geography import Geography, Placed, Variable
+from lucid.formats.zarr.geography import Dimensions, New, Placed
 from lucid.formats.zarr.meaning import Described, described, with_dims
 from lucid.formats.zarr.nczarr import array_again, group_again, references_of
 from lucid.formats.zarr.nodes import ATTRIBUTES_2, DOCUMENT_3, Node, parsed
@@ -79,7 +79,7 @@ class Builder:
         if not is_root:
             self._open_group("")
         if self._source is not None:
-            self._geography = Geography(
+            self._geography = Dimensions(
                 self._source, self._pooled, self._gone, self._put, carries=self._carries
             )
         for array in self._pooled:
@@ -88,6 +88,8 @@ class Builder:
             if parent:
                 self._open_group(parent)
             self.arrays[array.name] = self._create(array, path)
+        if self._source is not None:
+            self.notes += [f"{what}: {listed(names)}" for what, names in self._geography.notes.items()]
         self.notes += [
             f"{codec} of {listed(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy.items()
@@ -157,7 +159,7 @@ class Builder:
         # Levels of an image have its axes, in version 0.5 by their very names.
         is_placed = not is_image or pooled.flat
         dims = list(node.dims)
-        placed = self._geography.place(node, pooled) if is_placed else Placed([d or None for d in dims], {})
+        placed = self._geography.placed(node, pooled) if is_placed else Placed([d or None for d in dims], {})
         attributes = {k: v for k, v in says.attributes.items() if k not in placed.changes}
         attributes |= {key: value for key, value in placed.changes.items() if value is not None}
         says = Described(attributes | provenance, says.fill)
@@ -190,7 +192,7 @@ class Builder:
             node,
         )
 
-    def _put(self, variable: Variable) -> None:
+    def _put(self, variable: New) -> None:
         """Make a coordinate of the new grid."""
         assert self._source is not None
         values, says = variable.values, variable.described

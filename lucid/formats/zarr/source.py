@@ -15,9 +15,10 @@ import zarr
 from zarr.buffer.cpu import NDBuffer
 
 from lucid.errors import FormatError
+from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named, shape_of, size_of
 from lucid.formats.disk.files import digest
-from lucid.formats.zarr.choice import Choice, Wanted
+from lucid.formats.zarr.choice import Choice
 from lucid.formats.zarr.chunks import boxes, check_names
 from lucid.formats.zarr.meaning import meaning_in
 from lucid.formats.zarr.nodes import Node, nodes_of
