@@ -7,12 +7,25 @@ if TYPE_CHECKING:
     from lucid import errors, nn
     from lucid.creation import Tensor, full, ones, tensor, zeros
     from lucid.job import pool_file
+    from lucid.packs import pack_files
     from lucid.report import Report
     from lucid.shards.merge import merge_files
 
 __version__ = "0.1.0"
 
-__all__ = ["Report", "Tensor", "errors", "full", "merge_files", "nn", "ones", "pool_file", "tensor", "zeros"]
+__all__ = [
+    "Report",
+    "Tensor",
+    "errors",
+    "full",
+    "merge_files",
+    "nn",
+    "ones",
+    "pack_files",
+    "pool_file",
+    "tensor",
+    "zeros",
+]
 
 #: Where each name lives. Loaded on use: arrays do without the file formats, and the command
 #: shows its version without NumPy.
@@ -24,6 +37,7 @@ _HOMES = {
     "merge_files": "lucid.shards.merge",
     "nn": "lucid.nn",
     "ones": "lucid.creation",
+    "pack_files": "lucid.packs",
     "pool_file": "lucid.job",
     "tensor": "lucid.creation",
     "zeros": "lucid.creation",

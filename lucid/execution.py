@@ -1,15 +1,19 @@
 """A plan carried out: its blocks read, pooled and written, its outputs put in place."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lucid import forks
-from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
+from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
-from lucid.report import OnProgress, Progress
+from lucid.options import Options
+from lucid.outputs import Target
+from lucid.report import DatasetReport, OnProgress, Progress, Report, peak_memory_bytes
 from lucid.run.blocks import Output, Seconds, run
 
 
@@ -26,6 +30,12 @@ class Watch:
     peak_memory_bytes: int = 0
     #: What somebody should know, a line each.
     notes: list[str] = field(default_factory=list)
+    carried: Carried = field(default_factory=Carried)
+
+    def note(self, sink: Sink) -> None:
+        """Take over what an output that was begun, or only looked at, says of itself."""
+        self.notes += sink.notes
+        self.carried = Carried(*map(sum, zip(self.carried, sink.carried, strict=True)))
 
     def add(self, count: int) -> None:
         """Bytes of input were used up."""
@@ -39,20 +49,53 @@ class Watch:
             self.on_progress(Progress(self.path, done, self.total_bytes))
 
 
+def report_of(
+    watch: Watch,
+    options: Options,
+    targets: Sequence[Target],
+    datasets: Iterable[DatasetReport],
+    begun: float,
+    **others: Any,
+) -> Report:
+    """The report on an input whose work began at that time of `perf_counter`."""
+    report = Report(
+        source=watch.path,
+        targets=tuple(target.path for target in targets),
+        datasets=tuple(datasets),
+        read_seconds=watch.seconds.read,
+        pool_seconds=watch.seconds.pool,
+        write_seconds=watch.seconds.write,
+        total_seconds=time.perf_counter() - begun,
+        threads=options.workers,
+        max_memory=options.max_memory,
+        peak_memory_bytes=max(peak_memory_bytes(), watch.peak_memory_bytes),
+        dry_run=options.dry_run,
+        notes=tuple(dict.fromkeys(watch.notes)),
+        carried=watch.carried.items,
+        carried_bytes=watch.carried.nbytes,
+    )
+    return replace(report, **others)
+
+
 def carry_out(
-    job: JobPlan, source: Source, watch: Watch, before_commit: Callable[[], None] | None = None
+    job: JobPlan,
+    source: Source,
+    watch: Watch,
+    before_commit: Callable[[], None] | None = None,
+    later: list[Any] | None = None,
 ) -> None:
-    """Read, pool and write everything, and make the outputs appear."""
+    """Read, pool and write everything, and make the outputs appear, or leave that for `later`."""
     first = job.arrays[0][0].blocks if job.arrays else None
     is_alone = first is not None and len(job.arrays) == len(job.arrays[0]) == 1 and first.is_sequential
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
             sink = target.create(job.options, in_sequence=is_alone)
+            sink.later = later
             sinks[target.path] = stack.enter_context(sink)
         for target in job.targets:
             sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
-            watch.notes += sinks[target.path].notes
+            watch.note(sinks[target.path])
         _pool(job, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:

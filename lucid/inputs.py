@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from lucid.outputs import MARK, FilePath
 
 #: Names of what an earlier run made, as `lucid.outputs` gives them.
 _EARLIER = re.compile(rf".*{re.escape(MARK)}(\..*)?", re.DOTALL)
+#: What files are called that are read.
+_SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 EARLIER = "an earlier run made it; name it to pool it again"
 
 
@@ -22,7 +24,7 @@ class Found(NamedTuple):
 
     source: str
     #: Of a file that was found: its folder, below the one that was named.
-    place: Path | None = None
+    place: str | None = None
     #: Why it is left out.
     left_out: str = ""
     #: Why it cannot be read at all.
@@ -42,7 +44,7 @@ def is_stream(source: str) -> bool:
     return source == str(STREAM) or is_pipe(source)
 
 
-def find_inputs(names: Iterable[str]) -> Iterator[Found]:
+def find_inputs(names: Sequence[str]) -> Iterator[Found]:
     """Every input in order, those of a folder sorted; each file once, however often it was named."""
     seen: set[str] = set()
     for name in names:
@@ -51,7 +53,8 @@ def find_inputs(names: Iterable[str]) -> Iterator[Found]:
             path = found.source if is_stream(found.source) else os.path.abspath(found.source)  # noqa: PTH100
             if path in seen:
                 continue
-            seen.add(path)
+            if len(names) > 1:  # of one folder, each file is found once
+                seen.add(path)
             yield found
 
 
@@ -59,54 +62,68 @@ def _inputs_of(name: str) -> Iterator[Found]:
     if not name:
         yield Found(name, error=FormatError("is no path"))
         return
-    folder = Path(name)
-    if url_of(folder) is not None or not os.path.isdir(name) or _is_store(folder):  # noqa: PTH112  (it never raises)
+    if url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
         yield Found(name)
         return
     is_empty = True
-    for found in _files_in(folder):
+    for found in _files_in(name):
         is_empty = is_empty and bool(found.left_out)
         yield found
     if is_empty:
         yield Found(name, error=FormatError("holds no file that can be pooled"))
 
 
-def _files_in(folder: Path) -> Iterator[Found]:
-    """Files and stores below a folder, hidden ones left out, in the order of their names."""
-    pending = [folder]
+def _files_in(folder: str) -> Iterator[Found]:
+    """Files and stores below a folder, hidden ones left out, in the order of their names.
+
+    Of each folder on the way only the names are held.
+    """
+    base = "" if Path(folder) == Path() else str(Path(folder))
+    pending = [("", iter([""]))]
     while pending:
-        path = pending.pop()
-        if path == folder or (path.is_dir() and not path.is_symlink() and not _is_store(path)):
-            try:
-                entries = sorted(path.iterdir(), reverse=True)
-            except OSError as error:
-                yield Found(str(path), error=FileError(f"folder cannot be read: {error.strerror}"))
-            else:
-                pending += [entry for entry in entries if not entry.name.startswith(".")]
+        place, names = pending[-1]
+        name = next(names, None)
+        if name is None:
+            pending.pop()
             continue
-        yield Found(str(path), path.parent.relative_to(folder), _reason_to_leave_out(path))
+        inner = os.path.join(place, name)
+        path = os.path.join(base, inner) if name else folder
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            mode = 0
+        if not name or (stat.S_ISDIR(mode) and not _is_store(path)):
+            try:
+                entries = sorted(entry for entry in os.listdir(path) if not entry.startswith("."))  # noqa: PTH208
+            except OSError as error:
+                yield Found(path, error=FileError(f"folder cannot be read: {error.strerror}"))
+            else:
+                pending.append((inner, iter(entries)))
+            continue
+        yield Found(path, place, _reason_to_leave_out(path, mode))
 
 
-def _is_store(folder: Path) -> bool:
+def _is_store(folder: str) -> bool:
     try:
-        format_of_content(folder)
+        format_of_content(Path(folder))
     except LucidError:
         return False
     return True
 
 
-def _reason_to_leave_out(path: Path) -> str:
-    if _EARLIER.fullmatch(path.name):
+def _reason_to_leave_out(path: str, mode: int) -> str:
+    name = os.path.basename(path)
+    if MARK in name and _EARLIER.fullmatch(name):
         return EARLIER
-    if path.is_dir():
-        return "it is a link to a folder" if path.is_symlink() and not _is_store(path) else ""
-    if not path.is_file():
-        return "it is no regular file" if path.exists() else "it is a link to nothing"
+    if os.path.isdir(path):  # noqa: PTH112
+        return "it is a link to a folder" if stat.S_ISLNK(mode) and not _is_store(path) else ""
+    if not stat.S_ISREG(mode) and not os.path.isfile(path):  # noqa: PTH113
+        return "it is no regular file" if os.path.exists(path) else "it is a link to nothing"  # noqa: PTH110
     # What is called like a file that is read, and cannot be, is an error when its turn comes.
-    if path.name.lower().endswith(tuple(suffix for f in FORMATS for suffix in f.suffixes)):
+    if name.lower().endswith(_SUFFIXES):
         return ""
     try:
-        format_of_content(path)
+        format_of_content(Path(path))
     except FormatError as error:
         return f"it {error}"
     except LucidError:

@@ -4,15 +4,14 @@ import inspect
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError
-from lucid.execution import Watch, carry_out
-from lucid.formats.choosing import listed
+from lucid.execution import Watch, carry_out, report_of
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
@@ -20,10 +19,10 @@ from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, 
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import EARLIER, is_pipe
 from lucid.job_plan import JobPlan, plan
-from lucid.mistakes import probable_mistakes
+from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options, documentation, keywords
 from lucid.outputs import FilePath, Target, check_path, targets_of
-from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
+from lucid.report import DatasetReport, OnProgress, Report
 from lucid.run.blocking import share_blocks
 from lucid.run.executor import Executor, Here
 from lucid.shards.folder import ShardFolder, pool_by_shards
@@ -146,12 +145,14 @@ def pool(
     on_progress: OnProgress | None = None,
     executor: Executor | None = None,
     is_found: bool = False,
+    later: list[Any] | None = None,
 ) -> Report:
     """The same with options that are checked already; errors do not name the source.
 
     Outputs that are settled are given as `target`: the caller has seen to their folders, that they are there,
     and that nothing is in them which killed runs left. A batch does so once for all its inputs. `is_found` says that
-    the source was found in a folder, where what this software made is passed over.
+    the source was found in a folder, where what this software made is passed over. What is finished is put in
+    place, or handed on to be put in place with others, `later`.
     """
     begun = time.perf_counter()
     if not options.sizes:
@@ -161,7 +162,7 @@ def pool(
             report = pool(pipe, target, options, on_progress=on_progress, executor=executor)
         return replace(report, source=Path(source))
     if isinstance(source, str | os.PathLike):
-        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress))
+        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress), later)
     else:
         job = _Job(STREAM, target, options, executor, Watch(STREAM, on_progress))
     if job.path == STREAM and target is None:
@@ -179,21 +180,9 @@ def pool(
         raise
     except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
         raise FileError(f"cannot be read or written: {error.strerror or error}") from error
-    seconds = job.watch.seconds
-    return Report(
-        source=job.path,
-        targets=tuple(target.path for target in job.targets),
-        datasets=tuple(job.reports),
-        read_seconds=seconds.read,
-        pool_seconds=seconds.pool,
-        write_seconds=seconds.write,
-        total_seconds=time.perf_counter() - begun,
-        threads=(executor and executor.threads) or options.workers,
-        max_memory=options.max_memory,
-        peak_memory_bytes=max(peak_memory_bytes(), job.watch.peak_memory_bytes),
-        dry_run=options.dry_run,
-        skipped=job.is_skipped,
-        notes=tuple(dict.fromkeys(job.watch.notes)),
+    threads = (executor and executor.threads) or options.workers
+    return report_of(
+        job.watch, options, job.targets, job.reports, begun, threads=threads, skipped=job.is_skipped
     )
 
 
@@ -207,7 +196,9 @@ class _Job:
         options: Options,
         executor: Executor | None,
         watch: Watch,
+        later: list[Any] | None = None,
     ) -> None:
+        self._later = later
         self.path, self._output, self._options = path, output, options
         self._executor, self.watch = executor, watch
         self.targets: tuple[Target, ...] = ()
@@ -225,7 +216,10 @@ class _Job:
                 self.watch.notes.append(EARLIER)
                 return
             job = plan(source, options, targets)
-            self.watch.notes += [*source.notes, *probable_mistakes(job), *_packed(job, format_)]
+            self.watch.notes += [*source.notes, *probable_mistakes(job)]
+            for target in targets:
+                if target.format is not format_:
+                    self.watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
             if options.dry_run:
                 self._refuse(job, source)
             missing = _missing(job) if options.resume and not options.overwrite else targets
@@ -240,7 +234,7 @@ class _Job:
         for target in job.targets:
             with target.create(job.options) as sink:
                 sink.refuse(source, [array.pooled for array in job.of(target)])
-                self.watch.notes += sink.notes
+                self.watch.note(sink)
 
     def _carry_out(self, job: JobPlan, missing: tuple[Target, ...], format_: Format, source: Source) -> None:
         if not missing:
@@ -260,7 +254,7 @@ class _Job:
 
     def _pool(self, job: JobPlan, source: Source, before_commit: Callable[[], None] | None = None) -> None:
         self.watch.total_bytes, self.watch.done_bytes = job.input_bytes, 0
-        carry_out(job, source, self.watch, before_commit)
+        carry_out(job, source, self.watch, before_commit, self._later)
 
     def pool_stream(self, stream: Stream) -> None:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
@@ -340,17 +334,6 @@ class _Job:
             for folder in {t.path.resolve().parent for t in self.targets if t.stream is None}:
                 remove_stale(folder)
         return self.targets
-
-
-def _packed(job: JobPlan, format_: Format) -> Iterator[str]:
-    """A line where numbers go to another format, without the attributes that say what they stand for."""
-    packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
-    for target in job.targets if packed else ():
-        if target.format is not format_:
-            yield (
-                f"{listed(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
-                f"they stand for, do not go from {format_.name} to {target.format.name}"
-            )
 
 
 def _missing(job: JobPlan) -> tuple[Target, ...]:

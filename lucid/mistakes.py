@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from lucid.formats.choosing import listed
 from lucid.formats.contract import ArraySpec
 from lucid.job_plan import JobPlan
 
@@ -13,6 +14,16 @@ def probable_mistakes(job: JobPlan) -> Iterator[str]:
     """What somebody may want to know before the work."""
     yield from _growing(job)
     yield from _channels_last(job)
+
+
+def lost_scales(job: JobPlan, way: str) -> Iterator[str]:
+    """A line where numbers go somewhere, without the attributes that say what they stand for."""
+    packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
+    if packed:
+        yield (
+            f"{listed(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
+            f"they stand for, do not go {way}"
+        )
 
 
 def _growing(job: JobPlan) -> Iterator[str]:

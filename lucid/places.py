@@ -1,13 +1,17 @@
 """Where inputs are pooled: native code in a process of its own, the rest here, or all on a cluster."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeAlias
 
-from lucid.errors import LucidError
+from lucid.batches import Batch, clear
+from lucid.errors import LucidError, MemoryLimitError, unexpected
+from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, Stream
@@ -17,19 +21,75 @@ from lucid.outputs import FilePath, Target
 from lucid.report import OnProgress, Report
 from lucid.run.executor import Executor
 from lucid.shards.folder import ShardFolder
-from lucid.tasks import Task, clear
+from lucid.tasks import Task
+from lucid.threads import in_order
+
+#: Most small files that are pooled before their outputs are put in place together.
+GROUP = 64
+#: As many small files are worth processes of their own.
+MANY = 16
+
+#: What became of an input.
+Outcome: TypeAlias = Report | BaseException
 
 
-@dataclass
 class Places:
-    """Where inputs are pooled: native code in a process of its own, the rest here, or all on a cluster."""
+    """Where inputs are pooled: native code in a process of its own, the rest here, or all on a cluster.
 
-    process: Any = None
-    executor: Executor | None = None
-    #: Whether the cluster is one of processes with a thread each, made here.
-    is_local: bool = False
-    #: Why the cluster cannot be reached.
-    error: LucidError | None = None
+    Of many small files several are pooled at a time, in processes, since most of the work on them is Python's.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.executor: Executor | None = None
+        #: Whether the cluster is one of processes with a thread each, made here.
+        self.is_local = False
+        #: Why the cluster cannot be reached.
+        self.error: LucidError | None = None
+        self.processes: list[Any] = []
+        #: Whether these are for small files.
+        self.in_groups = False
+
+    def pool_all(
+        self, batch: Batch, progress_of: Callable[[Task], OnProgress | None]
+    ) -> Generator[tuple[Task, Outcome], None, None]:
+        """What becomes of every input, in order."""
+        for is_small, tasks in groupby(batch, lambda task: self.in_groups and task.is_small):
+            if not is_small:
+                for task in tasks:
+                    yield task, outcome_of(self.pool, task, self.options, progress_of(task))
+                continue
+            for task, outcome in self._pool_small(tasks):
+                progress_of(task)
+                if isinstance(outcome, MemoryLimitError):  # several at a time have less each
+                    outcome = outcome_of(self.pool, task, self.options, None)
+                yield task, outcome
+
+    def _pool_small(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Pool small files, a group in each process."""
+        count = len(self.processes)
+        idle: SimpleQueue[Any] = SimpleQueue()
+        for process in self.processes:
+            idle.put(process)
+        options = replace(self.options, threads=1, max_memory=max(1, self.options.max_memory // count))
+
+        def pool_group(group: tuple[Task, ...]) -> Iterable[tuple[Task, Outcome]]:
+            process = idle.get()
+            try:
+                return zip(group, process.call(pool_together, group, options, options=options), strict=True)
+            except LucidError as error:  # the process crashed or hung, for one of them
+                if len(group) == 1:
+                    return [(group[0], error)]
+            finally:
+                idle.put(process)
+            return [one for task in group for one in pool_group((task,))]
+
+        groups = iter(lambda: tuple(islice(tasks, GROUP)), ())
+        for outcomes in in_order(pool_group, groups, workers=count, in_flight=2 * count):
+            for task, outcome in outcomes:
+                if isinstance(outcome, Report):  # what all have together
+                    outcome = replace(outcome, threads=count, max_memory=self.options.max_memory)
+                yield task, outcome
 
     def pool(self, task: Task, options: Options, on_progress: OnProgress | None) -> Report:
         """Pool an input where it belongs."""
@@ -83,12 +143,56 @@ class Places:
                 error.add_note("shards that are done are kept, and the same command goes on with them")
             raise
 
-    def _started(self) -> Any:
-        if self.process is None:
-            from lucid.run.process import Process  # seldom needed, and slow to load
+    def start(self, count: int) -> None:
+        """Start so many processes."""
+        from lucid.run.process import Process  # seldom needed, and slow to load
 
-            self.process = Process()
-        return self.process
+        for _ in range(count):
+            process = Process()
+            self.processes.append(process)
+            process.start()
+
+    def _started(self) -> Any:
+        if not self.processes:
+            self.start(1)
+        return self.processes[0]
+
+    def stop(self, batch: Batch) -> None:
+        """End the processes; what they leave beside outputs in a crash is removed."""
+        for process in self.processes:
+            process.stop()
+        if any(process.has_crashed for process in self.processes):
+            clear(batch)
+
+
+def outcome_of(function: Callable[..., Report], *args: Any, **keywords: Any) -> Outcome:
+    """The report of a call, or the error that is its input's alone."""
+    try:
+        return function(*args, **keywords)
+    except BrokenPipeError:
+        raise
+    except (LucidError, MemoryError) as error:
+        return error
+    except Exception as error:
+        return unexpected(error)
+
+
+def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
+    """Pool small files one after the other, and put all their outputs in place together."""
+    finished: list[list[Replacement]] = [[] for _ in tasks]
+    try:
+        outcomes = [
+            outcome_of(pool, task.source, task.targets, options, is_found=task.is_found, later=later)
+            for task, later in zip(tasks, finished, strict=True)
+        ]
+        errors = put_in_place([output for later in finished for output in later])
+    finally:
+        for output in chain(*finished):
+            output.abort()
+    return [
+        next((errors[output] for output in later if output in errors), outcome)
+        for outcome, later in zip(outcomes, finished, strict=True)
+    ]
 
 
 def pool_to(source: str, targets: FilePath | tuple[Target, ...], options: Options, **keywords: Any) -> Report:
@@ -97,14 +201,18 @@ def pool_to(source: str, targets: FilePath | tuple[Target, ...], options: Option
 
 
 @contextmanager
-def places_for(tasks: Sequence[Task], options: Options, cluster: str | None) -> Iterator[Places]:
-    """The process for native code, and the cluster at an address, if they are needed."""
-    places = Places()
+def places_for(batch: Batch, options: Options, cluster: str | None) -> Iterator[Places]:
+    """The processes, and the cluster at an address, if they are needed."""
+    places = Places(options)
     with ExitStack() as stack:
-        if any(task.is_native for task in tasks):
-            places._started().start()  # now, while there are no other threads
-        stack.callback(_end, places, tasks)
-        if cluster is not None and tasks and not options.dry_run:
+        stack.callback(places.stop, batch)
+        # Processes are started now, while there are no other threads.
+        places.in_groups = batch.small >= MANY and cluster is None
+        if places.in_groups:
+            places.start(options.workers)
+        elif batch.native:
+            places.start(1)
+        if cluster is not None and len(batch) and not options.dry_run:
             from lucid.run import dask
 
             places.is_local = cluster == dask.LOCAL
@@ -114,11 +222,3 @@ def places_for(tasks: Sequence[Task], options: Options, cluster: str | None) -> 
             except LucidError as error:
                 places.error = error
         yield places
-
-
-def _end(places: Places, tasks: Sequence[Task]) -> None:
-    """End the process; what it leaves beside outputs in a crash is removed."""
-    if places.process is not None:
-        places.process.stop()
-        if places.process.has_crashed:
-            clear(tasks)

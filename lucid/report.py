@@ -60,6 +60,9 @@ class Report:
     skipped: bool = False
     #: What somebody should know of the outputs, a line each.
     notes: tuple[str, ...] = ()
+    #: What the outputs hold besides means: arrays that were carried over, and the bytes that they take.
+    carried: int = 0
+    carried_bytes: int = 0
 
     @property
     def input_bytes(self) -> int:

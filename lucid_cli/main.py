@@ -47,6 +47,10 @@ def callback(**values: Any) -> int:
         from lucid_cli.merging import run_merge
 
         return run_merge(request)
+    if request.pack is not None:
+        from lucid_cli.packing import run_pack
+
+        return run_pack(request)
     return run_batch(request)
 
 
@@ -73,6 +77,14 @@ command = Command(
             metavar="DIR",
             help="Folder for outputs with default names; it is made if it is not there, and inputs from a folder"
             " keep their place below it.",
+        ),
+        option(
+            "--pack",
+            group="output",
+            type=click.Path(),
+            metavar="PATH",
+            help="One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an"
+            " input has several arrays, their names follow. It holds all inputs, or is not made.",
         ),
         *work_options(),
         option(

@@ -8,8 +8,9 @@ from lucid.errors import ArgumentError, LucidError
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid.tasks import bytes_of
-from lucid_cli.batch import DASH, Outcomes, display
-from lucid_cli.messages import FAILED, complain, in_shell_words, name_of, tell
+from lucid_cli.batch import DASH, display, end, show_summary
+from lucid_cli.messages import in_shell_words
+from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
 
 #: What a merge takes; all else the shards know.
@@ -25,9 +26,9 @@ def run_merge(request: Request) -> int:
         raise click.UsageError("--merge needs shards as files, and a file for its output")
     name = request.output or f"{len(request.inputs)} shards"
     nbytes = sum(bytes_of(Path(path)) for path in request.inputs)
-    outcomes = Outcomes(as_json=request.as_json)
+    outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose)
     try:
-        with Process() as process, display([(name, nbytes)], request) as progress_of:
+        with Process() as process, display(1, nbytes, request) as progress_of:
             done = process.call(
                 merge_files,
                 request.inputs,
@@ -44,12 +45,8 @@ def run_merge(request: Request) -> int:
         raise click.UsageError(in_shell_words(str(error))) from error
     except (LucidError, MemoryError) as error:
         outcomes.fail(name, error)
-        return complain(f"{name_of(name)}: {in_shell_words(str(error))}", FAILED)
-    if not request.quiet:
-        from lucid_cli import render
-
-        render.show(outcomes.reports, render.console(), every=request.verbose)
-        tell(outcomes.notes())
+        return end(outcomes)
+    show_summary(outcomes, request)
     return 0
 
 

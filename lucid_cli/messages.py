@@ -1,8 +1,8 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
 import re
-from collections.abc import Iterable
 from contextlib import suppress
+from typing import Protocol
 
 import click
 
@@ -13,8 +13,6 @@ NAME = "lucid-pool"
 FAILED = 1
 #: What a line holds.
 MOST_LETTERS = 300
-#: Notes that are told.
-MOST_LINES = 20
 
 
 def in_shell_words(text: str) -> str:
@@ -53,16 +51,21 @@ def complain(text: str, status: int) -> int:
     return status
 
 
-def tell(notes: Iterable[tuple[object, str]]) -> None:
+class Told(Protocol):
+    """Notes, each with the first file that it is about and the number of files; and how many others there are."""
+
+    first: dict[str, str]
+    counts: dict[str, int]
+    others: int
+
+
+def tell(notes: Told) -> None:
     """What somebody should know of files, a line for each note, which may be of many files."""
-    files: dict[str, list[object]] = {}
-    for path, note in notes:
-        files.setdefault(note, []).append(path)
-    for note, paths in list(files.items())[:MOST_LINES]:
-        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-        complain(f"{name_of(paths[0])}{more}: {note}", 0)
-    if len(files) > MOST_LINES:
-        complain(f"{len(files) - MOST_LINES:,} more notes, which --json has", 0)
+    for note, path in notes.first.items():
+        more = f" and {notes.counts[note] - 1:,} more" if notes.counts[note] > 1 else ""
+        complain(f"{name_of(path)}{more}: {note}", 0)
+    if notes.others:
+        complain(f"{notes.others:,} more notes, which --json has", 0)
 
 
 def name_of(path: object, stream: str = "standard input") -> str:

@@ -128,13 +128,13 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
     from lucid.run.process import Process
 
-    layout = ctx.params.get("layout") or "NCHW"
+    given = {name: ctx.params[name] for name in ("layout", "dims") if ctx.params.get(name)}
     names: list[str] = []
     with Process() as process:
         # With the option's own value missing, Click leaves the arguments unparsed.
         for path in (*(ctx.params.get("inputs") or ()), *ctx.args):
             try:
-                options = Options(layout=layout)
+                options = Options(**given)
                 names += process.call(dataset_names, Path(path), options, options=options)
             except LucidError:
                 continue
@@ -147,7 +147,8 @@ def dataset_names(path: "Path", options: Options) -> list[str]:
     from lucid.formats.registry import format_of_content
 
     with format_of_content(path).open(path, options) as source:
-        return [spec.name for spec in source.arrays(len(options.layout)) if spec.name]
+        specs = source.choose(len(options.layout), (), options.height_axis, options.names)
+        return [spec.name for spec in specs if spec.name]
 
 
 def complete_compressions(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

@@ -12,9 +12,8 @@ from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, Report
 from lucid_cli.messages import name_of, shown
+from lucid_cli.outcomes import Summary
 
-#: Rows of the summary, unless all are asked for: what fits a screen.
-MOST_ROWS = 20
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
 #: Signs of the summary where there is ASCII only.
@@ -48,25 +47,30 @@ def console() -> Console:
     return Console(file=_StandardError(), highlight=False, width=width)  # type: ignore[arg-type]
 
 
-def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
+def show(summary: Summary, to: Console, *, every: bool = False) -> None:
     """The whole summary; `every` row of it, and the plan with it."""
-    planned = every or reports[0].dry_run
-    if skipped := sum(report.skipped for report in reports):
-        word = "outputs of 1 input were" if skipped == 1 else f"outputs of {skipped:,} inputs were"
+    if summary.skipped:
+        word = (
+            "outputs of 1 input were"
+            if summary.skipped == 1
+            else f"outputs of {summary.skipped:,} inputs were"
+        )
         to.print(Text(f"{word} complete already, and skipped"))
-    reports = [report for report in reports if not report.skipped]
-    if not reports:
+    if summary.last is None:
         return
-    if len(reports) == 1:
-        (report,) = reports
+    if summary.count == 1:
+        report = summary.last
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    rows = [(report, dataset) for report in reports for dataset in report.datasets]
-    most = len(rows) if every else MOST_ROWS
-    to.print(_table(rows[:most], with_files=len(reports) > 1, planned=planned))
-    if len(rows) > most:
-        to.print(Text(f"… and {len(rows) - most:,} more (-v lists all)"))
-    to.print(Text(f"{len(reports):,} files · " * (len(reports) > 1) + _timing(reports)))
+    planned = every or summary.last.dry_run
+    to.print(_table(summary.rows, with_files=summary.count > 1, planned=planned))
+    if more := summary.row_count - len(summary.rows):
+        to.print(Text(f"… and {more:,} more (-v lists all)"))
+    if summary.carried:
+        word = "array" if summary.carried == 1 else "arrays"
+        to.print(Text(f"carried over: {summary.carried:,} {word}, {size(summary.carried_bytes)}"))
+    files = f"{summary.count:,} files · " * (summary.count > 1)
+    to.print(Text(files + _timing(summary, summary.last)))
 
 
 def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
@@ -97,21 +101,17 @@ def _label(report: Report, d: DatasetReport) -> str:
     return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def _timing(reports: Sequence[Report]) -> str:
+def _timing(summary: Summary, last: Report) -> str:
     """Where the time went; a plan says what it would take instead."""
-    last = reports[-1]
     threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
     if last.dry_run:
-        most = max((d.blocks_bytes for r in reports for d in r.datasets), default=0)
-        return f"dry run: buffers up to {size(most)} of {size(last.max_memory)}, {threads}; nothing written"
-    seconds = {
-        step: sum(getattr(r, f"{step}_seconds") for r in reports)
-        for step in ("read", "pool", "write", "total")
-    }
-    rate = sum(r.input_bytes for r in reports) / (seconds["total"] or 1.0) / 1e9
-    peak = size(max(r.peak_memory_bytes for r in reports))
-    steps = [f"{step} {count:.2f} s" for step, count in seconds.items()]
-    return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {peak}"))
+        most = f"{size(summary.blocks_bytes)} of {size(last.max_memory)}"
+        return f"dry run: buffers up to {most}, {threads}; nothing written"
+    steps = [
+        f"{step} {getattr(summary, f'{step}_seconds'):.2f} s" for step in ("read", "pool", "write", "total")
+    ]
+    rate = summary.input_bytes / (summary.total_seconds or 1.0) / 1e9
+    return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(summary.peak_memory_bytes)}"))
 
 
 def size(count: float) -> str:
@@ -129,9 +129,9 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def progress_bar(
-    to: Console, inputs: Sequence[tuple[str, int]]
+    to: Console, inputs: int, total_bytes: int
 ) -> Iterator[Callable[[str, int], OnProgress] | None]:
-    """One bar for all inputs, each a name and its bytes, with rate and time left."""
+    """One bar for so many inputs, with rate and time left."""
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
     from rich.table import Column
@@ -152,18 +152,15 @@ def progress_bar(
         Amount(Column(no_wrap=True)),
         TimeRemainingColumn(compact=True),
     )
-    total = sum(nbytes for _, nbytes in inputs)
     before, number = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        line = bar.add_task("", total=total or None)
+        line = bar.add_task("", total=total_bytes or None)
 
         def of_input(source: str, nbytes: int) -> OnProgress:
             nonlocal before, number
             number, start = number + 1, before
             before += nbytes
-            label = Text(
-                f"{number:,}/{len(inputs):,} " * (len(inputs) > 1) + name_of(source).rsplit("/", 1)[-1]
-            )
+            label = Text(f"{number:,}/{inputs:,} " * (inputs > 1) + name_of(source).rsplit("/", 1)[-1])
             label.truncate(to.width // 3, overflow="ellipsis")
             bar.update(line, description=label.plain, completed=start)
 

@@ -18,6 +18,7 @@ class Request:
     inputs: tuple[str, ...]
     output: str | None
     output_dir: str | None
+    pack: str | None
     merge: bool
     dask: str | None
     as_json: bool
@@ -34,3 +35,10 @@ def request_of(values: dict[str, Any]) -> Request:
     except LucidError as error:
         raise click.UsageError(in_shell_words(str(error))) from error
     return Request(options=options, **values)
+
+
+def refuse(*rules: tuple[bool, str]) -> None:
+    """Raise for the first of these that is true, with its text."""
+    for is_wrong, text in rules:
+        if is_wrong:
+            raise click.UsageError(text)

@@ -753,3 +753,29 @@ def test_completion_in_bash(words, expected, tmp_path):
     """
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.split() == expected, done.stderr
+
+
+def test_the_summary_says_what_was_carried_over(command, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.ones((2, 3, 4, 4), "f4")
+        file["labels"] = np.arange(1000, dtype="i8")
+    assert "\ncarried over: 1 array, 7.8 KiB\n" in command("x.h5", "-s", "1").stderr
+    assert "carried over" not in command("x.h5", "-s", "1", "-f", "--no-carry").stderr
+
+
+def test_completion_follows_dims(tmp_path):
+    from types import SimpleNamespace
+
+    from lucid_cli.options import complete_datasets
+
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, shape in {"flat": (4, 6), "deep": (2, 2, 4, 6)}.items():
+            file[name] = np.ones(shape)
+        for name, length in {"lat": 4, "lon": 6}.items():
+            file[name] = np.arange(length)
+            file[name].make_scale(name)
+        for axis, name in enumerate(("lat", "lon")):
+            file["flat"].dims[axis].attach_scale(file[name])
+    for params, names in [({}, ["deep"]), ({"layout": "HW"}, ["flat"]), ({"dims": "lat,lon"}, ["flat"])]:
+        context = SimpleNamespace(params={"inputs": [str(tmp_path / "x.h5")], **params}, args=[])
+        assert complete_datasets(context, None, "") == names

@@ -405,3 +405,28 @@ def test_every_combination_of_options_is_the_functions_result(suffix, data, tmp_
             expected = expected.reshape(shape[0], -1)
         assert read.dtype == (dtype or "f4")
         assert np.array_equal(read, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+def test_the_report_says_what_was_carried_over(folder, suffix):
+    arrays = {"labels": np.arange(1000, dtype="i8"), "weights": np.ones((3, 5), "f4")}
+    if suffix == ".h5":
+        with h5py.File("x.h5", "w") as file:
+            file["x"] = np.ones((2, 3, 4, 4), "f4")
+            for name, array in arrays.items():
+                file[name] = array
+    else:
+        zarr = pytest.importorskip("zarr")
+        root = zarr.open_group("x.zarr", mode="w")
+        for name, array in {"x": np.ones((2, 3, 4, 4), "f4"), **arrays}.items():
+            root.create_array(name, data=array, compressors=None)
+    report = lucid.pool_file(f"x{suffix}", f"y{suffix}", size=1)
+    assert report.carried == 2
+    least = sum(array.nbytes for array in arrays.values())
+    assert least <= report.carried_bytes <= least + (0 if suffix == ".h5" else 4000)
+    if suffix == ".h5":
+        planned = lucid.pool_file("x.h5", "z.h5", size=1, dry_run=True)
+        assert (planned.carried, planned.carried_bytes) == (report.carried, report.carried_bytes)
+    for options, count in [({"carry": False}, 0), ({"drop": ["labels"]}, 1)]:
+        report = lucid.pool_file(f"x{suffix}", f"y{suffix}", size=1, overwrite=True, **options)
+        assert report.carried == count

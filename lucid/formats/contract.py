@@ -316,6 +316,8 @@ class Sink(Resource):
         self.notes: list[str] = []
         #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
         self.carried = Carried()
+        #: Where `commit` leaves the finished output if it is put in place with others.
+        self.later: list[Any] | None = None
 
     def carries(self, pooled: Sequence[Pooled]) -> bool:
         """Whether it takes over what is not pooled; shards hold means alone."""

@@ -190,7 +190,7 @@ class FlatSink(Sink):
     def commit(self) -> None:
         """Put the file in its place."""
         self.finish()
-        self.file.commit()
+        self.file.commit(self.later)
         self.close()
 
     def close(self) -> None:

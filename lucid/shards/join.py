@@ -96,7 +96,7 @@ def join(
         with target.create(job.options, joins=True) as sink:
             arrays = job.of(target)
             sink.begin(source, [array.pooled for array in arrays])
-            watch.notes += sink.notes
+            watch.note(sink)
             for array in arrays:
                 key = Key(array.pooled.source.name, array.size)
                 sink.join(array.pooled, shards[key] if array.pooled.nbytes else (), buffer)

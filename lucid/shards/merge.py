@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError
-from lucid.execution import Watch
+from lucid.execution import Watch, report_of
 from lucid.formats.contract import ShardArray, named
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
-from lucid.report import OnProgress, Report, peak_memory_bytes
+from lucid.report import OnProgress, Report
 from lucid.shards.join import COPY_BYTES, Key, Opened, collect, join, keys_of
 from lucid.shards.stored import AS_STORED, facts_in
 
@@ -95,31 +95,19 @@ def merge_files(
         if not dry_run:
             with watch.seconds.clock("write"):
                 join(job, targets, source, found, watch, max_memory)
-    return Report(
-        source=path,
-        targets=tuple(one.path for one in targets),
-        # As much comes out as goes in.
-        datasets=tuple(
-            replace(
-                d,
-                input_shape=d.output_shape,
-                input_dtype=d.output_dtype,
-                input_bytes=d.output_bytes,
-                blocks_bytes=COPY_BYTES,
-                blocks=1,
-            )
-            for d in job.reports()
-        ),
-        read_seconds=0.0,
-        pool_seconds=0.0,
-        write_seconds=watch.seconds.write,
-        total_seconds=time.perf_counter() - begun,
-        threads=options.workers,
-        max_memory=max_memory,
-        peak_memory_bytes=peak_memory_bytes(),
-        dry_run=dry_run,
-        notes=tuple(dict.fromkeys(watch.notes)),
+    datasets = (
+        replace(
+            d,
+            input_shape=d.output_shape,
+            input_dtype=d.output_dtype,
+            # As much comes out as goes in.
+            input_bytes=d.output_bytes,
+            blocks_bytes=COPY_BYTES,
+            blocks=1,
+        )
+        for d in job.reports()
     )
+    return report_of(watch, options, targets, datasets, begun, max_memory=max_memory)
 
 
 #: What a shard claims: facts of its first array, and the box of each array.

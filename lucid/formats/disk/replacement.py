@@ -5,11 +5,15 @@ import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
+from functools import partial
 from pathlib import Path
 
-from lucid.errors import ExistsError, FileError, NotFoundError
+from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.renames import link_new, rename_new
+from lucid.threads import every
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
@@ -33,9 +37,11 @@ class Replacement:
         self._overwrite = overwrite
         self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}.tmp")
         self._pending = False
+        #: A descriptor of its own, by which it is locked until it is in place or removed.
+        self._lock = -1
 
     def create(self) -> int:
-        """A descriptor of what is new, locked; of a file for reading and writing."""
+        """A descriptor of what is new, which is locked; of a file for reading and writing."""
         self._refuse()
         # A signal may end the call when the file is there, and before anything that follows.
         self._pending = True
@@ -43,6 +49,7 @@ class Replacement:
             descriptor = self._make()
         except OSError as error:
             raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
+        self._lock = os.dup(descriptor)
         with suppress(OSError):  # a file system without locks has no stale files removed either
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not self.path.exists():
@@ -62,8 +69,8 @@ class Replacement:
             os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
         return descriptor
 
-    def commit(self) -> None:
-        """Put it in its place, all of it on disk.
+    def commit(self, later: "list[Replacement] | None" = None) -> None:
+        """Put it in its place, all of it on disk; or hand it on to somebody who does so with others, `later`.
 
         Raises
         ------
@@ -71,8 +78,42 @@ class Replacement:
             It could not be; what is finished is kept, and the error says where.
 
         """
-        try:
+        if later is not None:
+            later.append(copy(self))
+            self._pending, self._lock = False, -1
+            return
+        for error in put_in_place([self]).values():
+            raise error
+
+    def start_write_back(self) -> None:
+        """Let the system begin to bring it to disk, which the sync then waits for."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):  # it is advice
+                # What nobody will read again is written first, and dropped from memory only once it is on disk.
+                os.posix_fadvise(self._lock, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def bring_to_disk(self) -> None:
+        """Wait until all of it is on disk."""
+        with self._kept_if_refused():
+            sync(self.path)
+
+    def place(self) -> None:
+        """Give it its name."""
+        with self._kept_if_refused():
             self._place()
+
+    def _place(self) -> None:
+        if self._overwrite:
+            os.replace(self.path, self.target)
+        else:
+            link_new(self.path, self.target)
+        self._pending = False
+
+    @contextmanager
+    def _kept_if_refused(self) -> Iterator[None]:
+        """Keep the finished work where the system refuses to go on, and say where."""
+        try:
+            yield
         except FileExistsError:
             raise ExistsError(
                 f"output {self.target} exists by now; `overwrite=True` replaces it; {self._keep()}"
@@ -80,12 +121,6 @@ class Replacement:
         except OSError as error:
             why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
             raise FileError(why) from error
-        try:
-            sync(self.target.parent)
-        except OSError as error:
-            raise FileError(
-                f"output {self.target} is complete, but its folder is not on disk: {error.strerror}"
-            ) from error
 
     def _keep(self) -> str:
         """Leave the finished work under a name that no run takes for stale; where it is."""
@@ -97,21 +132,58 @@ class Replacement:
             kept = self.path
         return f"the finished work is {kept}"
 
-    def _place(self) -> None:
-        """Bring it to disk and give it its name."""
-        sync(self.path)
-        if self._overwrite:
-            os.replace(self.path, self.target)
-        else:
-            link_new(self.path, self.target)
-        self._pending = False
-
     def abort(self) -> None:
         """Remove the file unless it is in place."""
         if self._pending:
             self._pending = False
-            with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
-                os.unlink(self.path)
+            self._remove()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
+            os.unlink(self.path)
+
+
+#: Threads that wait for the disk together, so that it has all of a group's requests at once.
+SYNC_THREADS = 8
+
+
+def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError]:
+    """Put outputs in their places, all that takes waiting for the disk together; why not, of each that cannot be.
+
+    No output gets its name before all its bytes are on disk, and when this returns the entries of folders are.
+    """
+    errors: dict[Replacement, LucidError] = {}
+
+    def step(action: Callable[[Replacement], None], output: Replacement) -> None:
+        try:
+            action(output)
+        except LucidError as error:
+            errors[output] = error
+
+    for output in outputs if len(outputs) > 1 else ():
+        output.start_write_back()
+    every(partial(step, Replacement.bring_to_disk), outputs, workers=min(SYNC_THREADS, len(outputs)))
+    on_disk = [output for output in outputs if output not in errors]
+    for output in on_disk:
+        step(Replacement.place, output)
+    placed = [output for output in on_disk if output not in errors]
+    for folder in {output.target.parent for output in placed}:
+        try:
+            sync(folder)
+        except OSError as error:
+            for output in placed:
+                if output.target.parent == folder:
+                    why = (
+                        f"output {output.target} is complete, but its folder is not on disk: {error.strerror}"
+                    )
+                    errors[output] = FileError(why)
+                    errors[output].__cause__ = error
+    for output in outputs:
+        output.abort()
+    return errors
 
 
 def sync(path: Path) -> None:

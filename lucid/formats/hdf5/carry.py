@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Pooled
+from lucid.formats.contract import Carried, Pooled
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.copy import (
@@ -86,6 +86,8 @@ class Carry:
         self._named: dict[Identity, str] | None = None
         #: What somebody should know, by kind: names.
         self.notes = self._geography.notes
+        #: Datasets that are copied.
+        self.carried = Carried()
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
@@ -187,6 +189,8 @@ class Carry:
 
     def _object(self, name: str, item: Any) -> None:
         """Copy a dataset or a named type, by the library where its copy is right."""
+        if isinstance(item, Dataset):
+            self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
         path, holds = encoded(name), hold_references(item)
         # What has a place in the file is neither virtual nor in another one.
         creation = item.creation if isinstance(item, Dataset) and item.id.get_offset() is None else None

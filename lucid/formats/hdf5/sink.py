@@ -19,9 +19,10 @@ import h5py
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.choosing import listed
+from lucid.formats.choosing import is_meant, listed
 from lucid.formats.contract import (
     Array,
+    Carried,
     Pooled,
     Region,
     ShardArray,
@@ -110,6 +111,9 @@ class Hdf5Sink(Sink):
             for name, item, *_ in datasets(source.file):
                 if name not in names and not is_virtual(item.creation):
                     refuse_more_than_there_is(name, item, held)
+                if name not in names and not is_meant(name, self.options.drop):
+                    items, nbytes = self.carried
+                    self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -133,6 +137,7 @@ class Hdf5Sink(Sink):
                     carry.only_pooled()
                 else:
                     carry.all()
+                    self.carried = carry.carried
                 self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
             except LucidError:
                 raise
@@ -189,7 +194,7 @@ class Hdf5Sink(Sink):
                     self._fill(opened(file, encoded(array.name)), array)
         with self._opened(self._descriptors[0], "r") as file:
             check_copy(file, self._carried_from, self._pooled)
-        self._file.commit()
+        self._file.commit(self.later)
         self._close()
 
     def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:

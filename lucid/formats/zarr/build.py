@@ -10,7 +10,7 @@ import zarr
 
 from lucid.compression import Compression
 from lucid.formats.choosing import listed
-from lucid.formats.contract import PROVENANCE, Pooled, Source, fitted_chunks
+from lucid.formats.contract import PROVENANCE, Carried, Pooled, Source, fitted_chunks
 from lucid.formats.zarr.carry import carry, dropped
 from lucid.formats.zarr.codecs import codecs_of
 from lucid.formats.zarr.geography import Dimensions, New, Placed
@@ -39,6 +39,8 @@ class Builder:
         self.arrays: dict[str, Any] = {}
         #: What somebody should know, a line each.
         self.notes: list[str] = []
+        #: Arrays that were copied.
+        self.carried = Carried()
         #: Arrays of a source that are neither pooled nor carried over.
         self._gone: set[str] = set()
         #: Paths of the arrays that are made, and lengths of their dimensions by group, where NCZarr wants them.
@@ -71,7 +73,9 @@ class Builder:
         pooled = {array.source.name.strip("/") for array in self._pooled}
         if self._carries and self._source is not None and root is not None:
             with refusals("cannot be carried over"):
-                carry(self._source.tree, self._source.nodes.values(), root, pooled | self._gone)
+                self.carried = carry(
+                    self._source.tree, self._source.nodes.values(), root, pooled | self._gone
+                )
         if not is_root:
             self._open_group("")
         if self._source is not None:

@@ -76,6 +76,7 @@ class ZarrSink(Sink):
         with refusals("output cannot be built"), quiet():
             self._builder.build(zarr.storage.LocalStore(self._root), self._root)
         self.notes += self._builder.notes
+        self.carried = self._builder.carried
         self._open_spool(pooled)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
@@ -130,7 +131,7 @@ class ZarrSink(Sink):
             elif self._file is not None:
                 self._archive(self._file)
             else:
-                self._folder.commit()
+                self._folder.commit(self.later)
         self.close()
 
     def _archive(self, file: Replacement) -> None:
@@ -144,7 +145,7 @@ class ZarrSink(Sink):
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
                         shutil.copyfileobj(content, target)
             raw.flush()
-            file.commit()
+            file.commit(self.later)
 
     def _refuse_taken(self) -> None:
         import fsspec
