@@ -222,7 +222,7 @@ class Geography:
         changes: dict[str, Any],
         meaning: Meaning,
     ) -> None:
-        own = self._source.array(origin.path).fill_value
+        own = self._source.layout(origin.path).fill
         described = in_json(origin, decoded(origin), changes, meaning, own, name_of(values.dtype))
         self._taken.add(path)
         self._make(Variable(path, origin, values, dims, described))
