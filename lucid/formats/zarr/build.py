@@ -21,7 +21,7 @@ from lucid.formats.zarr.geography import Geography, Placed, Variable
 from lucid.formats.zarr.kept import kept_codecs
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Described, described, with_dims
-from lucid.formats.zarr.nczarr import array_again, group_again, references_of
+from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import described_again, left_out
 from lucid.formats.zarr.refusals import refusals
@@ -115,16 +115,13 @@ class Builder:
 
     def _describe_groups(self, source: ZarrSource, pooled: set[str]) -> None:
         """Say of NCZarr's groups what is in them now."""
-        arrays = [n.path for n in source.nodes.values() if n.document is not None and n.path not in pooled]
-        arrays = sorted({*arrays, *self._made} - self._gone)
-        for node in source.nodes.values():
-            inside = [path.rpartition("/")[2] for path in arrays if path.rpartition("/")[0] == node.path]
-            again = (
-                group_again(node.attributes, self._lengths.get(node.path, {}), inside)
-                if node.is_group
-                else None
-            )
-            if again is not None and self._root is not None and node.path not in self._gone:
+        groups = [n for n in source.nodes.values() if GROUP in n.attributes and n.path not in self._gone]
+        arrays = {n.path for n in source.nodes.values() if n.document is not None and n.path not in pooled}
+        for node in groups if self._root is not None else ():
+            paths = [path.rpartition("/") for path in sorted({*arrays, *self._made} - self._gone)]
+            inside = [name for folder, _, name in paths if folder == node.path]
+            again = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
+            if again is not None and self._root is not None:
                 write_attributes(self._root / node.path, again, self._version)
 
     def _create(self, pooled: Pooled, path: str) -> Node:

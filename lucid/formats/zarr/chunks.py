@@ -72,11 +72,9 @@ class Chunks:
             start, count = map(int, places[tuple(i % n for i, n in zip(index, grid, strict=True))])
             if start == count == NOWHERE:
                 return None
-            raw = None
-            if count <= most and start < _FAR:
-                raw = self._tree.read(key, start, start + count)
-                if raw is None or len(raw) != count:
-                    raise FormatError("has a shard that ends before the chunks that its index lists")
+            raw = self._tree.read(key, start, start + count) if count <= most and start < _FAR else b""
+            if count <= most and (raw is None or len(raw) != count):
+                raise FormatError("has a shard that ends before the chunks that its index lists")
         if count > most:
             raise FormatError(f"has a chunk of more than {most} bytes; expected at most that")
         return raw
