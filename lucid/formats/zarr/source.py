@@ -26,6 +26,7 @@ from lucid.formats.contract import (
     size_of,
 )
 from lucid.formats.disk.files import digest
+from lucid.formats.registry import url_of
 from lucid.formats.zarr.choice import Choice, Wanted
 from lucid.formats.zarr.chunks import Chunks, check_names
 from lucid.formats.zarr.layout import Layout, layout_of
@@ -54,6 +55,7 @@ class ZarrSource(Source):
             except BaseException:
                 self.tree.close()
                 raise
+        self.is_far = url_of(path) is not None
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.of_images = frozenset(path for image in self.images for path in image.paths)
