@@ -1,7 +1,11 @@
 """The files that whole commands are measured on: responses of a rectifier, as features are, in every format."""
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,15 +27,23 @@ class Format(NamedTuple):
     name: str
     suffix: str
     write: Callable[[Path, int], None]
-    bar: float = 2.5
+    bar: float | None = None
 
-    def make(self, folder: Path, gigabytes: float) -> tuple[Path, float]:
-        """A file of about so many gigabytes of numbers, and how many there are."""
+    @contextmanager
+    def lying(self, folder: Path, gigabytes: float) -> Iterator[tuple[Path, float]]:
+        """A file of about so many gigabytes of numbers, for a while, and how many there are.
+
+        The system has written it to disk before it is read, else both are done at once.
+        """
         block = features()
         count = max(1, round(gigabytes * 1e9 / block.nbytes)) * BLOCK
         path = folder / f"x{count}{self.suffix}"
         self.write(path, count)
-        return path, count * block[0].nbytes / 1e9
+        os.sync()
+        try:
+            yield path, count * block[0].nbytes / 1e9
+        finally:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @cache
@@ -77,16 +89,22 @@ def _hdf5(options: dict[str, Any], path: Path, samples: int) -> None:
                 y.id.write_direct_chunk((i + k, 0, 0, 0), raw, mask)
 
 
-def _zarr(options: dict[str, Any], path: Path, samples: int) -> None:
+def _zarr(version: int, options: dict[str, Any], path: Path, samples: int) -> None:
     import zarr
 
-    group = zarr.open_group(path, mode="w")
+    group = zarr.open_group(path, mode="w", zarr_format=version)
     y = group.create_array("x", shape=(samples, *SAMPLE), dtype="float32", chunks=(1, *SAMPLE), **options)
     for i in range(0, samples, BLOCK):
         y[i : i + BLOCK] = features()
+    with warnings.catch_warnings(action="ignore"):  # of version 3, whose specification knows no summary
+        zarr.consolidate_metadata(path)  # over HTTP there is no list of what a group holds
 
 
 _CHUNKS = {"chunks": (1, *SAMPLE)}
+
+
+def _h5(name: str, bar: float | None = None, **options: Any) -> Format:
+    return Format(f"HDF5, {name}", ".h5", partial(_hdf5, options), bar)
 
 
 def plain() -> list[Format]:
@@ -94,45 +112,50 @@ def plain() -> list[Format]:
     return [
         Format(".npy", ".npy", _npy),
         Format("safetensors", ".safetensors", _safetensors),
-        Format("HDF5, contiguous", ".h5", partial(_hdf5, {})),
-        Format("HDF5, chunks (1, 256, 56, 56)", ".h5", partial(_hdf5, _CHUNKS)),
+        _h5("contiguous"),
+        _h5("chunks (1, 256, 56, 56)", **_CHUNKS),
     ]
+
+
+def gzip() -> Format:
+    """What most compressed HDF5 files are."""
+    return _h5("gzip-4 + shuffle", 1.8, **_CHUNKS, compression="gzip", shuffle=True)
 
 
 def compressed() -> list[Format]:
     """What has to be decoded first, as far as the packages for it are here; what `pip install .` can read comes first."""
+    has_szip = h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP)
     return [
-        Format(
-            "HDF5, gzip-4 + shuffle",
-            ".h5",
-            partial(_hdf5, {**_CHUNKS, "compression": "gzip", "shuffle": True}),
-            1.8,
-        ),
-        Format("HDF5, lzf", ".h5", partial(_hdf5, {**_CHUNKS, "compression": "lzf"})),
+        gzip(),
+        _h5("lzf", 2.5, **_CHUNKS, compression="lzf"),
+        *([_h5("szip", **_CHUNKS, compression="szip")] if has_szip else []),
         *(_by_hdf5plugin() if find_spec("hdf5plugin") else []),
-        *(_by_zarr() if find_spec("zarr") else []),
+        *zarr_stores(),
     ]
 
 
 def _by_hdf5plugin() -> list[Format]:
     import hdf5plugin
 
-    kinds = {
-        "Blosc-zstd": hdf5plugin.Blosc(cname="zstd"),
-        "zstd": hdf5plugin.Zstd(),
-        "LZ4": hdf5plugin.LZ4(),
-        "bitshuffle": hdf5plugin.Bitshuffle(),
-    }
     return [
-        Format(f"HDF5, {name}", ".h5", partial(_hdf5, {**_CHUNKS, **kind})) for name, kind in kinds.items()
+        _h5("Blosc-zstd", 2.5, **_CHUNKS, **hdf5plugin.Blosc(cname="zstd")),
+        _h5("zstd", 2.5, **_CHUNKS, **hdf5plugin.Zstd()),
+        _h5("LZ4", 2.5, **_CHUNKS, **hdf5plugin.LZ4()),
+        _h5("bitshuffle", 2.5, **_CHUNKS, **hdf5plugin.Bitshuffle()),
     ]
 
 
-def _by_zarr() -> list[Format]:
+def zarr_stores() -> list[Format]:
+    """Stores of version 2, which knows no shards, and of version 3, sharded and not."""
+    if not find_spec("zarr"):
+        return []
+    import numcodecs
     from zarr.codecs import ZstdCodec
 
-    zstd = {"compressors": ZstdCodec(level=3)}
+    blosc, zstd = {"compressors": numcodecs.Blosc("lz4")}, {"compressors": ZstdCodec(level=3)}
+    sharded = {**zstd, "shards": (BLOCK, *SAMPLE)}
     return [
-        Format("Zarr 3, zstd", ".zarr", partial(_zarr, zstd), 2.0),
-        Format("Zarr 3, zstd, sharded", ".zarr", partial(_zarr, {**zstd, "shards": (BLOCK, *SAMPLE)}), 2.0),
+        Format("Zarr 2, Blosc-LZ4", ".zarr", partial(_zarr, 2, blosc)),
+        Format("Zarr 3, zstd", ".zarr", partial(_zarr, 3, zstd), 2.0),
+        Format("Zarr 3, zstd, sharded", ".zarr", partial(_zarr, 3, sharded), 2.0),
     ]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from bars import at_least, at_most
 from shapes import ELEMENTS, Case, draw
 from timing import BURST, Work, geometric_mean, in_turns
 
@@ -123,16 +124,17 @@ def _averages(cases: list[Case], table: dict[Variant, list[Timed]]) -> Iterator[
     yield f"`adaptive_avg_pool2d` beside PyTorch's on {len(cases)} shapes, PyTorch's time over ours. `read` is the time that"
     yield "PyTorch takes for the `sum` of the same bytes as float32, on as many threads, over ours: the memory's limit is 1. Every call of a"
     yield "burst reads the same array, so what fits a cache comes from there.\n"
-    yield "| elements | geometric mean | bar | of arrays ≥ 32 MB | lowest | bar | shape of the lowest | read |\n|---|--:|--:|--:|--:|--:|---|--:|"
+    yield "| elements | geometric mean | bar | of arrays ≥ 32 MB | lowest | bar | shape of the lowest | read | bar |"
+    yield "|---|--:|--:|--:|--:|--:|---|--:|--:|"
     for variant, times in table.items():
-        lowest = min(range(len(cases)), key=lambda i: times[i].ratio)
-        read = geometric_mean(t.read / t.ours for t in times)
+        mean = geometric_mean(t.ratio for t in times)
+        lowest, case = min(zip((t.ratio for t in times), cases, strict=True))
         large = [t.ratio for t in times if t.nbytes >= LARGE]
-        bar = f" (bar {BANDWIDTH})" if variant is VARIANTS[0] else ""
+        read = geometric_mean(t.read / t.ours for t in times)
         yield (
-            f"| {variant} | **{geometric_mean(t.ratio for t in times):.2f}** | {variant.bar} "
-            f"| {f'{geometric_mean(large):.2f}' if large else '–'} | {times[lowest].ratio:.2f} "
-            f"| {LOWEST} | {cases[lowest]} | {read:.2f}{bar} |"
+            f"| {variant} | {mean:.2f} | {at_least(mean, variant.bar)} | {f'{geometric_mean(large):.2f}' if large else '–'} "
+            f"| {lowest:.2f} | {at_least(lowest, LOWEST)} | {case} "
+            f"| {read:.2f} | {at_least(read, BANDWIDTH if variant is VARIANTS[0] else None)} |"
         )
     yield ""
 
@@ -160,9 +162,12 @@ def _numpy_core(cases: list[Case], repeats: int) -> Iterator[str]:
     try:
         for variant in VARIANTS:
             times = [_beside_torch(variant, case, repeats, burst=1) for case in cases]
-            lowest = min(range(len(cases)), key=lambda i: times[i].ratio)
-            averages = geometric_mean(t.ratio for t in times), geometric_mean(t.read / t.ours for t in times)
-            yield f"| {variant} | {averages[0]:.2f} | {times[lowest].ratio:.2f} | {cases[lowest]} | {averages[1]:.2f} |"
+            lowest, case = min(zip((t.ratio for t in times), cases, strict=True))
+            mean, read = (
+                geometric_mean(t.ratio for t in times),
+                geometric_mean(t.read / t.ours for t in times),
+            )
+            yield f"| {variant} | {mean:.2f} | {lowest:.2f} | {case} | {read:.2f} |"
     finally:
         means.kernel = compiled
     yield ""
@@ -170,8 +175,9 @@ def _numpy_core(cases: list[Case], repeats: int) -> Iterator[str]:
 
 def _skipping(cases: list[Case], repeats: int) -> Iterator[str]:
     yield "### Cells that count as nothing\n"
-    yield f"Time over that of means without such a rule, of the array without such cells, one thread; at most {SKIPPING} is wanted.\n"
-    yield "| rule | no such cell | 5 % of the cells | a quarter of each plane, in one block | highest | shape of the highest |\n|---|--:|--:|--:|--:|---|"
+    yield "Time over that of means without such a rule, of the array without such cells, one thread.\n"
+    yield "| rule | no such cell | 5 % of the cells | a quarter of each plane, in one block | bar for each | highest | shape of the highest |"
+    yield "|---|--:|--:|--:|--:|--:|---|"
     for dtype in ("float32", "float64", "float16"):
         yield _skipping_row(f'nan="skip", {dtype}', cases, dtype, np.nan, repeats)
     for dtype, value in MISSING.items():
@@ -191,9 +197,10 @@ def _skipping_row(name: str, cases: list[Case], dtype: str, value: float, repeat
         works = [_pooling(x, case, plain), *(_pooling(cells, case, skips) for cells in (x, sprinkled, block))]
         base, *seconds = in_turns(*works, repeats=repeats, burst=2)
         ratios.append([s / base for s in seconds])
-    highest = max(range(len(cases)), key=lambda i: max(ratios[i]))
-    columns = " | ".join(f"{geometric_mean(column):.2f}" for column in zip(*ratios, strict=True))
-    return f"| {name} | {columns} | {max(ratios[highest]):.2f} | {cases[highest]} |"
+    highest, case = max((max(each), case) for each, case in zip(ratios, cases, strict=True))
+    means_of = [geometric_mean(column) for column in zip(*ratios, strict=True)]
+    columns = " | ".join(f"{mean:.2f}" for mean in means_of)
+    return f"| {name} | {columns} | {at_most(max(means_of), SKIPPING)} | {highest:.2f} | {case} |"
 
 
 def _pooling(x: Array, case: Case, rule: Rule) -> Work:
@@ -211,7 +218,7 @@ def _pooling(x: Array, case: Case, rule: Rule) -> Work:
 def _small_calls() -> Iterator[str]:
     yield "### Small arrays\n"
     yield f"Microseconds a call, float32, one thread: the least of many runs of {CALLS} calls.\n"
-    yield "| call | lucid | bar | PyTorch |\n|---|--:|--:|--:|"
+    yield "| call | lucid | PyTorch | bar |\n|---|--:|--:|--:|"
     torch.set_num_threads(1)
     for case in (Case((1, 512, 7, 7), (1, 1)), Case((1, 3, 8, 8), (2, 2))):
         x = np.random.default_rng(0).standard_normal(case.shape, np.float32)
@@ -221,8 +228,7 @@ def _small_calls() -> Iterator[str]:
             repeats=60,
         )
         ours, theirs = (seconds / CALLS * 1e6 for seconds in (ours, theirs))
-        bar = max(MICROSECONDS, theirs)
-        yield f"| {case} | **{ours:.1f}** | {bar:.0f} | {theirs:.1f} |"
+        yield f"| {case} | {ours:.1f} | {theirs:.1f} | {at_most(ours, round(max(MICROSECONDS, theirs)))} |"
     yield ""
 
 

@@ -20,21 +20,24 @@ BATCH, SIZE = 16, 4
 
 def main() -> None:
     source, target = sys.argv[1:]
-    with suppress(ImportError):
-        import hdf5plugin  # noqa: F401  (registers its filters)
-    if not source.endswith(".npy"):
-        import h5py
-        import zarr
-    start = time.perf_counter()
     if source.endswith(".npy"):
+        start = time.perf_counter()
         np.save(target, np.concatenate(list(pooled(np.load(source, mmap_mode="r")))))
     elif source.endswith(".h5"):
-        with h5py.File(source) as file, h5py.File(target, "w") as made:
-            fill(file["x"], lambda shape: made.create_dataset("x", shape, np.float32))
-    else:
-        made = zarr.open_group(target, mode="w")
+        import h5py
+
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401  (registers its filters)
+        start = time.perf_counter()
+        with h5py.File(source) as file, h5py.File(target, "w") as out:
+            fill(file["x"], lambda shape: out.create_dataset("x", shape, np.float32))
+    else:  # a folder or a URL
+        import zarr
+
+        start = time.perf_counter()
+        out = zarr.open_group(target, mode="w")
         x = zarr.open_group(source, mode="r")["x"]
-        fill(x, lambda shape: made.create_array("x", shape=shape, dtype="float32"))
+        fill(x, lambda shape: out.create_array("x", shape=shape, dtype="float32"))
     print(time.perf_counter() - start)
 
 

@@ -1,9 +1,10 @@
 """`--compression` as a value: which filter, at which level."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError
+from lucid.kinds import Kind
 
 #: Levels that each compression takes; those from `lz4` on need the extra `filters`.
 LEVELS: dict[str, range] = {
@@ -30,25 +31,29 @@ class Compression(NamedTuple):
 def parse_compression(text: str) -> Compression | None:
     """The compression that a text names; None for `keep`.
 
-    Raises
-    ------
-    ArgumentError
-        It names none, or a level that there is not.
-
+    >>> parse_compression("gzip:4"), parse_compression("blosc-zstd")
+    (Compression(name='gzip', codec=None, level=4), Compression(name='blosc', codec='zstd', level=None))
     """
-    if text == "keep":
-        return None
-    if text == "none":
-        return Compression("none")
+    if text in ("keep", "none"):
+        return None if text == "keep" else Compression("none")
     match = re.fullmatch(r"([a-z0-9]+?)(?:-([a-z0-9]+))?(?::(\d{1,3}))?", text)
     name, codec, level = match.groups() if match else ("", None, None)
     if name not in LEVELS or (codec is not None and (codec not in CODECS or not name.startswith("blosc"))):
-        raise ArgumentError(
-            f"`compression` is {text!r}; expected keep, none, {', '.join(LEVELS)}, or such as blosc-zstd, "
-            "with a level after a colon"
-        )
+        raise ValueError
     levels = LEVELS[name]
     if level is not None and int(level) not in levels:
-        taken = f"{levels[0]} to {levels[-1]}" if levels else "none"
-        raise ArgumentError(f"`compression` is {text!r}; {name} takes levels {taken}")
+        expected = f"{levels[0]} to {levels[-1]}" if levels else "none"
+        raise ArgumentError(f"`compression` is {text!r}; {name} takes levels {expected}")
     return Compression(name, codec, None if level is None else int(level))
+
+
+def _checked(value: Any) -> str:
+    parse_compression(value)
+    return str(value)
+
+
+COMPRESSION = Kind(
+    _checked,
+    f"keep, none, {', '.join(LEVELS)}, or such as blosc-zstd, with a level after a colon",
+    "NAME[:LEVEL]",
+)

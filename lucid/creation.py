@@ -63,11 +63,11 @@ def _refusals() -> Iterator[None]:
         raise ArgumentError(str(error)) from error
 
 
-def _shape(given: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
-    lengths: Any = given[0] if len(given) == 1 and hasattr(given[0], "__len__") else given
+def _shape(arguments: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
+    lengths: Any = arguments[0] if len(arguments) == 1 and hasattr(arguments[0], "__len__") else arguments
     try:
         if not isinstance(lengths, tuple | list | np.ndarray):
             raise TypeError
         return tuple(operator.index(length) for length in lengths)
     except TypeError:
-        raise SizeTypeError(f"shape is {given}; expected integers, or one tuple of them") from None
+        raise SizeTypeError(f"shape is {arguments}; expected integers, or one tuple of them") from None

@@ -1,6 +1,6 @@
 """Dask arrays: `adaptive_avg_pool2d`, block by block and when it is asked for.
 
-Needs the extra `dask`. Runs of whole files on a cluster are in `lucid.cluster`.
+Needs the extra `dask`. `lucid.run.dask` pools files on a cluster.
 """
 
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import MissingExtraError, ShapeError
+from lucid.kinds import NanRule
 from lucid.nn import functional
-from lucid.nn.functional import NanRule, OutputSize
+from lucid.nn.functional import OutputSize
 
 try:
     import dask.array
@@ -25,7 +26,7 @@ def adaptive_avg_pool2d(
     Parameters
     ----------
     x
-        (N, C, H_in, W_in) or (C, H_in, W_in). Planes that are cut into several chunks are joined first.
+        (N, C, H_in, W_in) or (C, H_in, W_in). Planes of several chunks are joined first.
     output_size
         As in `lucid.nn.functional.adaptive_avg_pool2d`.
     nan

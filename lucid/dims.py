@@ -1,9 +1,10 @@
 """Axes by their names: `--dims LAT,LON` is the two that are pooled, in arrays of any rank."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, DatasetError
+from lucid.errors import DatasetError
+from lucid.kinds import Kind
 
 
 class Plane(NamedTuple):
@@ -13,30 +14,27 @@ class Plane(NamedTuple):
     is_swapped: bool = False
 
 
-def parse_dims(text: str) -> tuple[str, str]:
-    """The two names.
+def read_dims(value: Any) -> tuple[str, str]:
+    """Two names.
 
-    Raises
-    ------
-    ArgumentError
-        There are not two different ones.
-
-    >>> parse_dims("lat,lon"), parse_dims("y x")
+    >>> read_dims("lat,lon"), read_dims(["y", "x"])
     (('lat', 'lon'), ('y', 'x'))
-
     """
-    names = text.replace(",", " ").split()
-    if len(names) != 2 or names[0] == names[1]:
-        raise ArgumentError(f"`dims` is {text!r}; expected the names of two dimensions, such as lat,lon")
-    return names[0], names[1]
+    first, second = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not (isinstance(first, str) and isinstance(second, str)) or first == second:
+        raise ValueError
+    return first, second
 
 
-def has_both(dims: Sequence[str], wanted: tuple[str, str]) -> bool:
+DIMS = Kind(read_dims, "the names of two dimensions, such as lat,lon", "LAT,LON")
+
+
+def has_both(dims: Sequence[str], names: tuple[str, str]) -> bool:
     """Whether an array has both axes; it is pooled if it has."""
-    return set(wanted) <= set(dims)
+    return set(names) <= set(dims)
 
 
-def plane_of(dims: Sequence[str], wanted: tuple[str, str]) -> Plane:
+def plane_of(dims: Sequence[str], names: tuple[str, str]) -> Plane:
     """Where the two axes are in an array that has both.
 
     Raises
@@ -48,7 +46,7 @@ def plane_of(dims: Sequence[str], wanted: tuple[str, str]) -> Plane:
     (Plane(height_axis=1, is_swapped=False), Plane(height_axis=0, is_swapped=True))
 
     """
-    first, second = (list(dims).index(name) for name in wanted)
+    first, second = (list(dims).index(name) for name in names)
     if abs(first - second) != 1:
-        raise DatasetError(f"has axes {', '.join(dims)}; {wanted[0]} and {wanted[1]} are not side by side")
+        raise DatasetError(f"has axes {', '.join(dims)}; {names[0]} and {names[1]} are not side by side")
     return Plane(min(first, second), first > second)

@@ -56,6 +56,9 @@ def find_inputs(names: Iterable[str]) -> Iterator[Found]:
 
 
 def _inputs_of(name: str) -> Iterator[Found]:
+    if not name:
+        yield Found(name, error=FormatError("is no path"))
+        return
     folder = Path(name)
     if url_of(folder) is not None or not os.path.isdir(name) or _is_store(folder):  # noqa: PTH112  (it never raises)
         yield Found(name)

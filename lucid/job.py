@@ -21,7 +21,7 @@ from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import EARLIER, is_pipe
 from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import probable_mistakes
-from lucid.options import Options
+from lucid.options import Options, documentation, keywords
 from lucid.outputs import FilePath, Target, check_path, targets_of
 from lucid.report import DatasetReport, OnProgress, Report, peak_memory_bytes
 from lucid.run.blocking import share_blocks
@@ -51,23 +51,15 @@ def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Repo
     """Give a function the keywords of `Options`, in its signature and its docstring."""
 
     def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
-        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        keywords = [_readable(one) for one in inspect.signature(options).parameters.values()]
-        function.__signature__ = inspect.Signature([*own, *keywords], return_annotation=Report)  # type: ignore[attr-defined]
-        lines = [f"    {name}\n        {help_}" for name, help_ in Options.helps().items()]
-        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", "\n".join(lines))
+        *own, _ = inspect.signature(function).parameters.values()
+        every = (*own, *inspect.signature(options).parameters.values())
+        # Without their types, which the docstring tells in words, `help` shows the keywords on a few lines.
+        readable = [one.replace(annotation=one.empty) for one in every]
+        function.__signature__ = inspect.Signature(readable, return_annotation=Report)  # type: ignore[attr-defined]
+        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", documentation())
         return function
 
     return with_keywords
-
-
-def _readable(keyword: inspect.Parameter) -> inspect.Parameter:
-    """A keyword with its type alone, as `help` shows it."""
-    annotation = getattr(keyword.annotation, "type", keyword.annotation)  # of an InitVar
-    annotation = (
-        getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
-    )
-    return keyword.replace(annotation=annotation)
 
 
 @takes_options(Options)
@@ -112,16 +104,16 @@ def pool_file(
         return pool(source, target, checked, on_progress=on_progress, executor=executor)
 
 
-def options_of(keywords: Mapping[str, Any]) -> Options:
+def options_of(values: Mapping[str, Any]) -> Options:
     """Options of keywords; one that there is not is a lucid error, too."""
-    known = Options.helps()
-    for name in keywords:
+    known = keywords()
+    for name in values:
         if name not in known:
             from difflib import get_close_matches  # seldom needed, and slow to load
 
             close = get_close_matches(name, known, 1)
             raise SizeTypeError(f"`{name}` is no option" + (f"; did you mean `{close[0]}`?" if close else ""))
-    return Options(**keywords)
+    return Options(**values)
 
 
 def _check_arguments(source: object, target: object, on_progress: object, executor: object) -> None:

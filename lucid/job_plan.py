@@ -17,9 +17,10 @@ from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Source, fit
 from lucid.formats.meaning import check_sums, meaning_of, reduction_of
 from lucid.formats.registry import resolved
 from lucid.formats.result import fill_of, result_for
+from lucid.kinds import slice_name
 from lucid.missing import parse_missing
-from lucid.nn.functional import adaptive_avg_pool2d, resolve_size
-from lucid.options import Options, Size, length_of, slice_name
+from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.options import Options
 from lucid.outputs import Target
 from lucid.pooling.dtypes import FLOATS, result_of, storage
 from lucid.pooling.means import Columns, Pooling, Total, columns
@@ -29,6 +30,7 @@ from lucid.pooling.windows import Span, make_grid
 from lucid.report import DatasetReport
 from lucid.run.blocking import Plan, make_plans, share_blocks
 from lucid.run.blocks import Output
+from lucid.sizes import resolve
 
 #: What a shard holds: of arrays, by name, a box of their first axes.
 Regions = Mapping[str, Region]
@@ -195,7 +197,7 @@ def _plans_of(
     """An array, or a box of it, pooled to every size."""
     (h, is_swapped), plane = plane_in(spec, options)
     sizes = [size[::-1] if is_swapped else size for size in options.pairs]
-    output_sizes = [output_size(size, plane) for size in sizes]
+    output_sizes = [resolve(size, plane) for size in sizes]
     rule = rule_of(spec, options, targets)
     if spec.meaning is not None and options.reduce == "sum":
         for size in output_sizes:
@@ -254,11 +256,6 @@ def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]
         plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
     h = plane.height_axis
     return plane, (spec.shape[h], spec.shape[h + 1])
-
-
-def output_size(size: Size, plane: tuple[int, int]) -> tuple[int, int]:
-    """The output's rows and columns for a plane of the input."""
-    return resolve_size((length_of(size[0], plane[0]), length_of(size[1], plane[1])), plane)
 
 
 def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:

@@ -1,75 +1,45 @@
-"""`--missing` and `--min-valid` as values: which cells count as nothing, and how many windows may lack."""
+"""`--missing` as a value: which cells count as nothing."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from lucid.errors import ArgumentError
+from lucid.kinds import Kind
 
 Number: TypeAlias = int | float
 
 
 class Missing(NamedTuple):
-    """`--missing` as a value: what it names, and whether attributes name cells that hold nothing, too."""
+    """The values that name cells which hold nothing, and whether attributes name some, too."""
 
     values: tuple[Number, ...] = ()
     by_attributes: bool = True
 
 
-def parse_missing(texts: Sequence[str | Number]) -> Missing:
-    """The values that `--missing` names.
-
-    Raises
-    ------
-    ArgumentError
-        One of them is no number and not `none`.
-
-    >>> parse_missing(["-9999", "1e20", "none"])
-    Missing(values=(-9999, 1e+20), by_attributes=False)
-
-    """
-    values: list[Number] = []
-    by_attributes = True
-    for text in texts:
-        if isinstance(text, str) and text.strip().lower() == "none":
-            by_attributes = False
-        else:
-            values.append(_number(text))
-    return Missing(tuple(values), by_attributes)
+def _text_of(value: Any) -> str:
+    """A value as JSON can have it, which knows no NaN."""
+    if isinstance(value, str):
+        return "none" if value.strip().lower() == "none" else str(_number(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return str(value)
 
 
-def texts_of(missing: Missing) -> list[str]:
-    """What `parse_missing` makes the same value of, for JSON, which has no NaN.
-
-    >>> texts_of(Missing((-9, 1e20), by_attributes=False))
-    ['-9', '1e+20', 'none']
-
-    """
-    return [*map(str, missing.values), *([] if missing.by_attributes else ["none"])]
-
-
-def _number(text: str | Number) -> Number:
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise ArgumentError(f"`missing` is {text!r}; expected a number, nan or none")
-    if not isinstance(text, str):
-        return text
-    for kind in (lambda text: int(text, 0), int, float):
+def _number(text: str) -> Number:
+    for read in (lambda text: int(text, 0), int):
         try:
-            number: Number = kind(text)
+            return read(text)
         except ValueError:
             continue
-        return number
-    raise ArgumentError(f"`missing` is {text!r}; expected a number, nan or none")
+    return float(text)
 
 
-def check_min_valid(fraction: float) -> float:
-    """A fraction of valid cells.
+MISSING = Kind(_text_of, "a number, nan or none", "VALUE", is_list=True)
 
-    Raises
-    ------
-    ArgumentError
-        It is none.
 
+def parse_missing(texts: Sequence[Any]) -> Missing:
+    """What texts stand for that the kind has read.
+
+    >>> parse_missing(MISSING.check("missing", ["-9999", 1e20, "None"]))
+    Missing(values=(-9999, 1e+20), by_attributes=False)
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
-        raise ArgumentError(f"`min_valid` is {fraction}; expected a fraction of the cells, 0 to 1")
-    return float(fraction)
+    return Missing(tuple(_number(text) for text in texts if text != "none"), "none" not in texts)

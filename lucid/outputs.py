@@ -10,7 +10,9 @@ from lucid.errors import ArgumentError, FileError, SizeTypeError
 from lucid.formats.contract import Sink
 from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
-from lucid.options import Options, Size, size_name, slice_name
+from lucid.kinds import slice_name
+from lucid.options import Options
+from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -67,6 +69,8 @@ def check_path(path: object) -> None:
     """Raise unless it is a path that a file may have."""
     if not isinstance(path, str | os.PathLike):
         raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
+    if not os.fspath(path):
+        raise ArgumentError("a path is empty")
     if "\0" in str(os.fspath(path)):
         raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
 

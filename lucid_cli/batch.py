@@ -21,13 +21,14 @@ from lucid.errors import (
 )
 from lucid.formats.stream import STREAM
 from lucid.inputs import is_stream
-from lucid.options import Options, in_shell_words
+from lucid.options import Options
 from lucid.places import Places, places_for
 from lucid.report import OnProgress, Report
 from lucid.tasks import Naming, Task, prepare, settle
 from lucid_cli import jsonlines
-from lucid_cli.messages import FAILED, ReaderGoneError, complain, emit, name_of, tell
+from lucid_cli.messages import FAILED, complain, in_shell_words, name_of, tell
 from lucid_cli.request import Request
+from lucid_cli.streams import ReaderGoneError, emit
 
 DASH = str(STREAM)
 

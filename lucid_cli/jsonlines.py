@@ -9,9 +9,9 @@ from lucid.report import Report
 SCHEMA = 1
 
 
-def report(done: Report) -> str:
+def report(one: Report) -> str:
     """The line for an input that was pooled."""
-    return json.dumps({"schema": SCHEMA, **asdict(done)}, default=str)
+    return json.dumps({"schema": SCHEMA, **asdict(one)}, default=str)
 
 
 def error(source: str, reason: str) -> str:

@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -12,7 +11,8 @@ import click
 
 from lucid import __version__
 from lucid.pooling import kernel_name
-from lucid_cli.messages import FAILED, NAME, OutputError, ReaderGoneError, as_output, complain
+from lucid_cli import streams
+from lucid_cli.messages import FAILED, NAME, complain
 from lucid_cli.options import Command, join_sizes, option, work_options
 
 #: Exit status for a mistake in the command line.
@@ -124,27 +124,19 @@ command = click.version_option(__version__, message=f"%(prog)s %(version)s ({ker
 def run(args: list[str]) -> int:
     """Run the command and return its exit status."""
     try:
-        with as_output():
+        with streams.as_output():
             status = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
     except click.UsageError as error:
         return complain(f"{error.format_message()} ({NAME} --help lists the options)", USAGE)
     except Stopped as stopped:
         words = [f"stopped by {stopped.signal.name}", *getattr(stopped, "__notes__", ())]
         return complain("; ".join(words), 128 + stopped.signal)
-    except ReaderGoneError:
+    except streams.ReaderGoneError:
         # End as other filters do, without a word.
-        _forget_standard_output()
         return 128 + signal.SIGPIPE
-    except OutputError as error:
-        _forget_standard_output()
+    except streams.OutputError as error:
         return complain(f"standard output cannot be written: {error}", FAILED)
     return int(status or 0)
-
-
-def _forget_standard_output() -> None:
-    """Let the flush at exit go nowhere."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Stopped(BaseException):
@@ -163,10 +155,13 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Entry point of the command."""
-    # Blocks are pooled on threads of our own, to whose products BLAS adds none.
+    streams.open_closed()
+    # Nothing is left to BLAS, whose threads would take time and memory to start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What is ignored stays so, as under nohup or in the background of a shell.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    streams.flush()
+    sys.exit(status)

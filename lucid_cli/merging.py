@@ -5,12 +5,11 @@ from pathlib import Path
 import click
 
 from lucid.errors import ArgumentError, LucidError
-from lucid.options import in_shell_words
 from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid.tasks import bytes_of
 from lucid_cli.batch import DASH, Outcomes, display
-from lucid_cli.messages import FAILED, complain, name_of, tell
+from lucid_cli.messages import FAILED, complain, in_shell_words, name_of, tell
 from lucid_cli.request import Request
 
 #: What a merge takes; all else the shards know.

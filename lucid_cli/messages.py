@@ -1,9 +1,12 @@
 """Words to a person: one line each on standard error, safe for a terminal."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 
 import click
+
+from lucid.options import declared
 
 NAME = "lucid-pool"
 #: Exit status where at least one input failed.
@@ -12,6 +15,25 @@ FAILED = 1
 MOST_LETTERS = 300
 #: Notes that are told.
 MOST_LINES = 20
+
+
+def in_shell_words(text: str) -> str:
+    """A message with the names of options as the shell has them.
+
+    >>> in_shell_words("needs `max_memory` of 9; `overwrite=True` replaces it, or `layout='NHWC'`")
+    'needs --max-memory of 9; -f replaces it, or --layout NHWC'
+    """
+    flags = {name: row.flags for name, row in declared().items()} | {"size": ("--size",), "target": ("-o",)}
+
+    def in_shell(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in flags:
+            return match[0]
+        if value == "True":
+            return flags[name][0]
+        return flags[name][-1] if value is None else f"{flags[name][-1]} {value.strip(chr(39))}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)
 
 
 def shown(text: object) -> str:
@@ -45,31 +67,4 @@ def tell(notes: Iterable[tuple[object, str]]) -> None:
 
 def name_of(path: object, stream: str = "standard input") -> str:
     """A path as it is told to a person; `-` by what it stands for."""
-    return stream if str(path) == "-" else shown(path)
-
-
-class ReaderGoneError(Exception):
-    """Nobody reads standard output any more; Click would answer a BrokenPipeError with status 1."""
-
-
-class OutputError(Exception):
-    """Standard output takes no more, as on a full disk."""
-
-
-def emit(line: str) -> None:
-    """One line on standard output."""
-    with as_output():
-        click.echo(line)
-
-
-@contextmanager
-def as_output() -> Iterator[None]:
-    """What the system refuses as errors of standard output, which Click writes help and version to, too."""
-    try:
-        yield
-    except BrokenPipeError as error:
-        raise ReaderGoneError from error
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OutputError(error.strerror) from error
+    return stream if str(path) == "-" else shown(path) or "''"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lucid.errors import ArgumentError, LucidError
-from lucid.options import DIMENSION, Option, Options, declared, flags_of, in_shell_words
+from lucid.errors import LucidError
+from lucid.options import Option, Options, declared
+from lucid.sizes import DIMENSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,24 +53,12 @@ def join_sizes(args: Iterable[str]) -> list[str]:
     return joined + rest
 
 
-class TextType(click.ParamType[Any]):
-    """Text from the shell, as the library parses it."""
+class Text(click.ParamType[Any]):
+    """Text from the shell, which `Options` reads."""
 
+    name = "text"
     #: In the environment a blank may stand within a value, so several need another separator.
     envvar_list_splitter = ";"
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value."""
-        if not isinstance(value, str):
-            return value  # Click converts what it converted again
-        try:
-            return self._parse(value)
-        except ArgumentError as error:
-            self.fail(in_shell_words(str(error)), param, ctx)
 
 
 class GroupedOption(click.Option):
@@ -83,40 +72,32 @@ class GroupedOption(click.Option):
 def option(*flags: str, group: str, name: str | None = None, **attributes: Any) -> GroupedOption:
     """An option of the command, which the environment may give, too."""
     variable = flags[-1].split("/")[0].strip("-").replace("-", "_").upper()
-    own = name or variable.lower()
-    return GroupedOption([*flags, own], group=group, envvar=f"{ENVIRONMENT}_{variable}", **attributes)
+    declarations = [*flags, name or variable.lower()]
+    return GroupedOption(declarations, group=group, envvar=f"{ENVIRONMENT}_{variable}", **attributes)
 
 
 def work_options() -> list[GroupedOption]:
     """Those of `lucid.options`."""
-    return [_option_of(name, one) for name, one in declared().items()]
+    return [_option_of(name, row) for name, row in declared().items()]
 
 
-def _option_of(name: str, declared_: Option) -> GroupedOption:
-    shell, default = declared_.shell, Options.__dataclass_fields__[name].default
-    flags, attributes = list(flags_of(name)), dict[str, Any]()
-    if isinstance(default, bool):
-        if default:
-            flags[-1] += f"/--no-{flags[-1].strip('-')}"
-        attributes["is_flag"] = True
-    elif declared_.choices:
-        attributes["type"] = click.Choice(declared_.choices)
-    else:
-        attributes["type"] = TextType(name, shell.parse)
-    text = shell.default or (default if isinstance(default, str) else None)
-    text = flags[-1].split("/")[0].strip("-") if default is True else text
-    shown = "" if text is None else "  [required]" if text == "required" else f"  [default: {text}]"
-    repeatable = " Repeatable." if shell.is_repeatable else ""
+def _option_of(name: str, row: Option) -> GroupedOption:
+    *others, flag = row.flags
+    is_flag = isinstance(row.default, bool)
+    default = flag.strip("-") if row.default is True else row.shown or row.default
+    shown = f"  [default: {default}]" if isinstance(default, str) else ""
     return option(
-        *flags,
-        group=declared_.group,
+        *others,
+        f"{flag}/--no-{flag.strip('-')}" if row.default is True else flag,
+        group=row.group,
         name=name,
-        default=default,
-        multiple=shell.is_repeatable,
-        metavar=shell.metavar,
-        help=declared_.meaning + repeatable + shown,
+        default=row.default,
+        is_flag=is_flag,
+        type=None if is_flag else click.Choice(row.kind.choices) if row.kind.choices else Text(),
+        multiple=row.kind.is_list,
+        metavar=row.kind.metavar,
+        help=row.help + " Repeatable." * row.kind.is_list + shown.replace("default: required", "required"),
         shell_complete=_COMPLETIONS.get(name),
-        **attributes,
     )
 
 

@@ -1,10 +1,10 @@
 """Reports as a table, progress as a bar, through rich on standard error."""
 
 import io
+import locale
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.table import Table
@@ -15,40 +15,37 @@ from lucid_cli.messages import name_of, shown
 
 #: Rows of the summary, unless all are asked for: what fits a screen.
 MOST_ROWS = 20
-
-
+#: Columns of the summary, and of the plan.
+COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
 #: Signs of the summary where there is ASCII only.
 _SPELT = str.maketrans({"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"})
 
 
-class _Console(Console):
-    """A console whose reader may go away: rich's own answer would redirect standard output."""
+class _StandardError(io.TextIOBase):
+    """Standard error as rich writes to it. What it does not take is lost, and the exit status still tells."""
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-class _Ascii(io.TextIOBase):
-    """Standard error where it does not take all of Unicode: signs are spelt in ASCII."""
-
-    encoding = "ascii"
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        encodings = (sys.stderr.encoding, locale.getencoding())  # with LC_ALL=C, Python would write UTF-8
+        return "utf-8" if all(name.lower().startswith("utf") for name in encodings) else "ascii"
 
     def isatty(self) -> bool:
         return sys.stderr.isatty()
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text.translate(_SPELT))
+        with suppress(OSError):
+            sys.stderr.write(text if self.encoding == "utf-8" else text.translate(_SPELT))
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def console() -> Console:
     """Standard error. Off a terminal nothing is wrapped, so that names stay whole."""
-    takes_all = sys.stderr.encoding.lower().startswith("utf")
-    where: dict[str, Any] = {"stderr": True} if takes_all else {"file": _Ascii()}
-    terminal = _Console(highlight=False, **where)
-    return terminal if terminal.is_terminal else _Console(highlight=False, width=1000, **where)
+    width = None if sys.stderr.isatty() else 1000
+    return Console(file=_StandardError(), highlight=False, width=width)  # type: ignore[arg-type]
 
 
 def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None:
@@ -64,69 +61,57 @@ def show(reports: Sequence[Report], to: Console, *, every: bool = False) -> None
         (report,) = reports
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    rows = [(report, d) for report in reports for d in report.datasets]
-    chosen = rows if every else rows[:MOST_ROWS]
-    to.print(table_of(chosen, with_files=len(reports) > 1, planned=planned))
-    if len(chosen) < len(rows):
-        to.print(Text(f"… and {len(rows) - len(chosen):,} more (-v lists all)"))
-    to.print(timing(reports))
+    rows = [(report, dataset) for report in reports for dataset in report.datasets]
+    most = len(rows) if every else MOST_ROWS
+    to.print(_table(rows[:most], with_files=len(reports) > 1, planned=planned))
+    if len(rows) > most:
+        to.print(Text(f"… and {len(rows) - most:,} more (-v lists all)"))
+    to.print(Text(f"{len(reports):,} files · " * (len(reports) > 1) + _timing(reports)))
 
 
-def table_of(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
+def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
     """One row for each pooled dataset."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    right = ("bytes", "ratio", "blocks", "memory")
-    names = ["file"] * with_files + ["dataset", "shape", "dtype", "bytes", "ratio"]
-    for name in names + ["blocks", "memory"] * planned:
+    for name in ("file",) * with_files + COLUMNS + PLAN * planned:
         # In plain strings rich looks for markup and emoji, whose names it loads (benchmarks/decisions.md).
-        table.add_column(Text(name, "bold"), justify="right" if name in right else "left", overflow="fold")
+        justify = "right" if name in ("bytes", "ratio", *PLAN) else "left"
+        table.add_column(Text(name, "bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for report, d in rows:
-        shape = Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape))
-        same = d.input_dtype == d.output_dtype
-        cells = [
-            Text(shown(_label(report, d))),
-            shape,
-            Text(d.input_dtype if same else f"{d.input_dtype} → {d.output_dtype}"),
-            Text(f"{size(d.input_bytes)} → {size(d.output_bytes)}"),
-            Text(f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–"),
+        cells: list[str | Text] = [
+            shown(_label(report, d)),
+            Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape)),
+            d.input_dtype if d.input_dtype == d.output_dtype else f"{d.input_dtype} → {d.output_dtype}",
+            f"{size(d.input_bytes)} → {size(d.output_bytes)}",
+            f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
         ]
-        plan = [Text(f"{d.blocks:,}"), Text(size(d.blocks_bytes))]
-        table.add_row(*[Text(name_of(report.source))] * with_files, *cells, *plan * planned)
+        plan = [f"{d.blocks:,}", size(d.blocks_bytes)] * planned
+        texts = [name_of(report.source)] * with_files + cells + plan
+        table.add_row(*(Text(text) if isinstance(text, str) else text for text in texts))
     return table
 
 
 def _label(report: Report, d: DatasetReport) -> str:
-    """The dataset; where it was pooled to several sizes, what it is called in the output."""
-    several = sum(other.name == d.name for other in report.datasets) > 1
-    if several and str(d.target) != "-":
-        return d.output_name if d.name else d.target.name
-    return d.name or name_of(report.source).rsplit("/", 1)[-1]
+    """What a dataset is called in the output; an array without a name, what its file is called."""
+    if str(d.target) == "-" or len(report.datasets) == 1:
+        return d.name or name_of(report.source).rsplit("/", 1)[-1]
+    return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def timing(reports: Sequence[Report]) -> Text:
+def _timing(reports: Sequence[Report]) -> str:
     """Where the time went; a plan says what it would take instead."""
     last = reports[-1]
     threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
-    files = f"{len(reports):,} files · " if len(reports) > 1 else ""
     if last.dry_run:
         most = max((d.blocks_bytes for r in reports for d in r.datasets), default=0)
-        return Text(
-            f"{files}dry run: buffers up to {size(most)} of {size(last.max_memory)}, {threads};"
-            " nothing written"
-        )
-    total = sum(r.total_seconds for r in reports)
-    rate = sum(r.input_bytes for r in reports) / total / 1e9 if total else 0.0
-    steps = (
-        ("read", sum(r.read_seconds for r in reports)),
-        ("pool", sum(r.pool_seconds for r in reports)),
-        ("write", sum(r.write_seconds for r in reports)),
-    )
-    return Text(
-        files
-        + " · ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
-        + f" · total {total:.2f} s · {rate:.2f} GB/s · {threads}"
-        f" · peak memory {size(max(r.peak_memory_bytes for r in reports))}"
-    )
+        return f"dry run: buffers up to {size(most)} of {size(last.max_memory)}, {threads}; nothing written"
+    seconds = {
+        step: sum(getattr(r, f"{step}_seconds") for r in reports)
+        for step in ("read", "pool", "write", "total")
+    }
+    rate = sum(r.input_bytes for r in reports) / (seconds["total"] or 1.0) / 1e9
+    peak = size(max(r.peak_memory_bytes for r in reports))
+    steps = [f"{step} {count:.2f} s" for step, count in seconds.items()]
+    return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {peak}"))
 
 
 def size(count: float) -> str:
@@ -149,33 +134,38 @@ def progress_bar(
     """One bar for all inputs, each a name and its bytes, with rate and time left."""
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    is_narrow = to.width < 80
 
     class Amount(ProgressColumn):
         """Bytes done, of how many, and how many a second, in the units of the summary."""
 
         def render(self, task: Task) -> Text:
-            rate = task.finished_speed or task.speed
+            rate = 0 if is_narrow else task.finished_speed or task.speed
             total = f" of {size(task.total)}" if task.total else ""
             return Text(size(task.completed) + total + (f", {size(rate)}/s" if rate else ""))
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None if to.width < 80 else 40),
-        Amount(),
+        BarColumn(bar_width=None if is_narrow else 40),
+        Amount(Column(no_wrap=True)),
         TimeRemainingColumn(compact=True),
     )
     total = sum(nbytes for _, nbytes in inputs)
-    before, begun = 0, 0
+    before, number = 0, 0
     with Bar(*columns, console=to, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         line = bar.add_task("", total=total or None)
 
         def of_input(source: str, nbytes: int) -> OnProgress:
-            nonlocal before, begun
-            begun, start = begun + 1, before
+            nonlocal before, number
+            number, start = number + 1, before
             before += nbytes
-            count = f"{begun:,}/{len(inputs):,} " if len(inputs) > 1 else ""
-            name = name_of(source).rsplit("/", 1)[-1]
-            bar.update(line, description=count + name, completed=start)
+            label = Text(
+                f"{number:,}/{len(inputs):,} " * (len(inputs) > 1) + name_of(source).rsplit("/", 1)[-1]
+            )
+            label.truncate(to.width // 3, overflow="ellipsis")
+            bar.update(line, description=label.plain, completed=start)
 
             def on_progress(progress: Progress) -> None:
                 if nbytes:

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from lucid.errors import ArgumentError
-from lucid.options import Options, declared, in_shell_words
+from lucid.errors import LucidError
+from lucid.options import Options, declared
+from lucid_cli.messages import in_shell_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,6 @@ def request_of(values: dict[str, Any]) -> Request:
     """What the shell gave, checked."""
     try:
         options = Options(**{name: values.pop(name) for name in declared()})
-    except ArgumentError as error:
+    except LucidError as error:
         raise click.UsageError(in_shell_words(str(error))) from error
     return Request(options=options, **values)

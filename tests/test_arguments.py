@@ -69,6 +69,12 @@ class TestWrongArguments:
         assert "\n" not in str(raised.value)
 
 
+def test_an_empty_path_is_no_folder(source):
+    for arguments in (("", "y.npy"), (source, "")):
+        with pytest.raises(ArgumentError, match="a path is empty"):
+            lucid.pool_file(*arguments, size=2)
+
+
 def test_a_keyword_that_is_misspelt_gets_a_suggestion(source):
     with pytest.raises(SizeTypeError, match="`layot` is no option; did you mean `layout`"):
         lucid.pool_file(source, size=2, layot="NCHW")
@@ -99,6 +105,6 @@ def test_errors_speak_pythons_words(source):
 def test_shares_of_the_input(source):
     assert lucid.pool_file(source, "y.npy", size=("/2", "75%")).datasets[0].output_shape == (1, 2, 2, 3)
     assert Options(sizes=["/2", (1, "50%")]).pairs == (("/2", "/2"), (1, "50%"))
-    for wrong in ("/0", "0%", "2", "-1%", "/2.5", "%"):
-        with pytest.raises(ArgumentError, match="expected an integer of at least 1, None, or a share"):
+    for wrong in ("/0", "0%", "x", "-1%", "/2.5", "%", "2x3x4", ""):
+        with pytest.raises(ArgumentError, match="expected one or two dimensions"):
             Options(size=wrong)

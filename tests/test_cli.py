@@ -79,10 +79,18 @@ def test_joining_sizes_loses_no_word(args):
     [
         (["x.npy"], 2, "Missing option '-s' / '--size'"),
         (["--size", "4"], 1, "lucid-pool: standard input: is empty; expected a .npy array or an HDF5 file"),
-        (["x.npy", "--size", "0"], 2, "'0' holds a dimension below 1"),
-        (["x.npy", "--size", "4.5"], 2, "'4.5' is no size; expected one such as 4, 4x5, keepx1, /2 or 50%"),
-        (["x.npy", "--size", "/0"], 2, "'/0' holds a dimension below 1"),
-        (["x.npy", "--size", "0.0%"], 2, "'0.0%' holds a dimension below 1"),
+        (
+            ["x.npy", "--size", "0"],
+            2,
+            "--size is '0'; expected one or two dimensions, each an integer of at least 1",
+        ),
+        (
+            ["x.npy", "--size", "4.5"],
+            2,
+            "--size is '4.5'; expected one or two dimensions, each an integer of at least 1, keep",
+        ),
+        (["x.npy", "--size", "/0"], 2, "--size is '/0'; expected"),
+        (["x.npy", "--size", "0.0%"], 2, "--size is '0.0%'; expected"),
         (["x.npy", "--size", "4", "x", "4"], 2, "4 x 4 is no size; expected 4x5, 4,5 or 4 5"),
         (["-s", "1", "2", "4", "x.npy"], 2, "4 follows the size 1x2; for several sizes repeat --size"),
         (["x.npy", "--size=2", "4x4"], 2, "4x4 follows the size --size=2"),
@@ -92,20 +100,29 @@ def test_joining_sizes_loses_no_word(args):
             2,
             "holds {slice}; expected {stem}, {parent}, {size}",
         ),
-        (["x.npy", "--size", "-4"], 2, "'-4' is no size"),
-        (["x.npy", "--size", "4", "--max-memory", "lots"], 2, "'lots' is no number of bytes"),
-        (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is 0; expected at least 1"),
+        (["x.npy", "--size", "-4"], 2, "--size is '-4'; expected"),
+        (
+            ["x.npy", "--size", "4", "--max-memory", "lots"],
+            2,
+            "--max-memory is 'lots'; expected a number of bytes such as 1048576, 256MiB or 1G",
+        ),
+        (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is '0'; expected an integer of at least 1"),
         (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
         (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
         (["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"], 2, "would both be written to y.npy"),
         (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
         (["x.npy", "--sise", "4"], 2, "No such option"),
         (["gone.npy", "--size", "4"], 1, "lucid-pool: gone.npy: no such file"),
+        (["", "--size", "4"], 1, "lucid-pool: '': is no path"),
         (["flat.npy", "--size", "4"], 1, "lucid-pool: flat.npy: has shape (3, 4); expected 4 axes"),
         (["text.npy", "--size", "4"], 1, "lucid-pool: text.npy: has elements of dtype"),
         (["cut.npy", "--size", "4"], 1, "lucid-pool: cut.npy: is cut off: it has 200 bytes"),
-        (["x.npy", "--size", "4", "--slice", "3"], 2, "'3' is no slice; expected one such as 0:1000"),
-        (["x.npy", "--size", "4", "--slice", "3:3"], 2, "'3:3' holds no sample"),
+        (
+            ["x.npy", "--size", "4", "--slice", "3"],
+            2,
+            "--slice is '3'; expected A:B with 0 <= A < B, such as 0:1000",
+        ),
+        (["x.npy", "--size", "4", "--slice", "3:3"], 2, "--slice is '3:3'; expected A:B with 0 <= A < B"),
         (["x.npy", "--size", "4", "--slice", "90:"], 1, "expected some in slice 90-end"),
         (["-", "--size", "4", "--slice", "0:1"], 2, "--slice needs files"),
         (["x.npy", "--size", "4", "--slice", "0:1", "-o", "-"], 2, "--slice needs files"),
@@ -132,23 +149,19 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".h5"])
-def test_slices_and_merge(command, x, tmp_path, suffix):
-    name = f"x{suffix}"
-    if suffix == ".h5":
-        with h5py.File(tmp_path / name, "w") as file:
-            file["x"], file["labels"] = x, np.arange(len(x))
-    assert command(name, "-s", "2", "-o", f"one{suffix}").returncode == 0
-    for part in ("0:1", "1:3", "3:"):
-        assert command(name, "-s", "2", "--slice", part, "--output-dir", ".").returncode == 0
-    shards = [f"x.pooled.{part}{suffix}" for part in ("0-1", "1-3", "3-end")]
-    planned = command("--merge", *shards, "-n")
-    assert planned.returncode == 0
-    assert not (tmp_path / f"x.pooled{suffix}").exists()
+def test_slices_and_merge(command, x, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"], file["labels"] = x, np.arange(len(x))
+    assert command("x.h5", "-s", "2", "-o", "one.h5").returncode == 0
+    for samples in ("0:1", "1:3", "3:"):
+        assert command("x.h5", "-s", "2", "--slice", samples, "--output-dir", ".").returncode == 0
+    shards = [f"x.pooled.{samples}.h5" for samples in ("0-1", "1-3", "3-end")]
+    assert command("--merge", *shards, "-n").returncode == 0
+    assert not (tmp_path / "x.pooled.h5").exists()
     told = command("--merge", *shards, "--json", "-q")
-    assert json.loads(told.stdout)["targets"] == [str(tmp_path / f"x.pooled{suffix}")]
-    assert (tmp_path / f"x.pooled{suffix}").read_bytes() == (tmp_path / f"one{suffix}").read_bytes()
-    failed = command("--merge", *shards[1:], "-o", f"y{suffix}", "--json")
+    assert json.loads(told.stdout)["targets"] == [str(tmp_path / "x.pooled.h5")]
+    assert (tmp_path / "x.pooled.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    failed = command("--merge", *shards[1:], "-o", "y.h5", "--json")
     assert failed.returncode == 1
     assert "no shard holds samples 0:1" in json.loads(failed.stdout)["error"]
 
@@ -408,6 +421,31 @@ def test_standard_output_that_takes_nothing(command, x):
     assert done.stderr == "lucid-pool: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("redirections", "status", "text"),
+    [
+        ("-o - >&-", 1, "lucid-pool: x.npy: output stream cannot be written: Bad file descriptor\n"),
+        ("--json -q >&-", 1, "lucid-pool: standard output cannot be written: Bad file descriptor\n"),
+        ("<&- >&-", 0, None),
+        ("2>&-", 0, ""),
+        ("2> /dev/full", 0, ""),
+        ("--preview <&- >&- 2>&-", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.npy", "x.h5"])
+def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = x
+    script = f"{COMMAND} {name} -s 2 -o y.h5 {redirections}; echo $? > status"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int((tmp_path / "status").read_text()) == status
+    if text is not None:
+        assert done.stderr == text.replace("x.npy", name)
+    if status == 0:
+        with h5py.File(tmp_path / "y.h5") as file:
+            assert [d.shape for d in file.values()] == [(4, 3, 2, 2)]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_folder(command, x, tmp_path):
     locked = tmp_path / "locked"
@@ -651,18 +689,12 @@ def test_preview_off_a_terminal_is_plain(command):
     assert "channel 0" in done.stderr
     assert "0 to 1.07" in done.stderr
     assert "\x1b" not in done.stderr
-    plain = command(
-        SAMPLES / "digits.h5",
-        "-s",
-        "2",
-        "--preview",
-        "-o",
-        "z.h5",
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-    )
-    assert plain.stderr.isascii()
-    assert "\\u" not in plain.stderr
-    assert "120x8x24x24 -> 120x8x2x2" in plain.stderr
+    for variable in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}):
+        args = [SAMPLES / "digits.h5", "-s", "2", "--preview", "-o", "z.h5", "-f"]
+        plain = command(*args, env={**os.environ, **variable})
+        assert plain.stderr.isascii()
+        assert "\\u" not in plain.stderr
+        assert "120x8x24x24 -> 120x8x2x2" in plain.stderr
 
 
 @pytest.mark.slow

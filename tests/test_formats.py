@@ -246,11 +246,15 @@ class TestNpy(Contract):
             ("-" * 9000 + "1", "not a dictionary of literals"),
             ("[" * 9000, "not a dictionary of literals"),
             ("{'a': 1", "not a dictionary of literals"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 2, 2)}\xa0",  # NumPy refuses it, too
+                "not a dictionary of literals",
+            ),
         ],
     )
     def test_headers_that_lie(self, tmp_path, header, text):
         path = tmp_path / "x.npy"
-        encoded = header.encode()
+        encoded = header.encode("latin-1")
         path.write_bytes(b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + bytes(16))
         with pytest.raises(LucidError) as raised:
             self.open(path).close()

@@ -59,9 +59,9 @@ def test_max_pooling(rng):
         y = x[1:].astype(dtype)
         assert adaptive_max_pool2d(y, 3).dtype == dtype
         assert np.array_equal(adaptive_max_pool2d(y, 3), oracle.pool(y, (3, 3), "max").astype(dtype))
-    with pytest.raises(ArgumentError, match="`output_size` holds 0"):
+    with pytest.raises(ArgumentError, match="`output_size` is 0; expected one or two dimensions"):
         nn.AdaptiveMaxPool2d(0)
-    with pytest.raises(ArgumentError, match="`nan` is 'drop'; expected 'propagate' or 'skip'"):
+    with pytest.raises(ArgumentError, match="`nan` is 'drop'; expected propagate or skip"):
         nn.AdaptiveMaxPool2d(1, nan="drop")
 
 
@@ -120,18 +120,19 @@ def test_sizes(size, shape, rng):
 @pytest.mark.parametrize(
     ("size", "error", "text"),
     [
-        (0, ArgumentError, "`output_size` holds 0; expected an integer of at least 1, or None"),
-        ((2, -1), ArgumentError, "`output_size` holds -1; expected an integer of at least 1, or None"),
-        (True, SizeTypeError, "`output_size` holds True; expected an integer of at least 1, or None"),
-        (2.0, SizeTypeError, "`output_size` holds 2.0; expected an integer of at least 1, or None"),
-        ("4", SizeTypeError, "`output_size` holds '4'; expected an integer of at least 1, or None"),
-        ((1, 2, 3), ArgumentError, "`output_size` is (1, 2, 3); expected one or two dimensions"),
+        (0, ArgumentError, "0"),
+        ((2, -1), ArgumentError, "(2, -1)"),
+        (True, SizeTypeError, "True"),
+        (2.0, SizeTypeError, "2.0"),
+        ("4", SizeTypeError, "'4'"),
+        ((1, 2, 3), ArgumentError, "(1, 2, 3)"),
     ],
 )
 def test_bad_sizes(size, error, text):
     with pytest.raises(error) as raised:
         adaptive_avg_pool2d(np.ones((1, 2, 2)), size)
-    assert str(raised.value) == text
+    expected = "one or two dimensions, each an integer of at least 1 or None"
+    assert str(raised.value) == f"`output_size` is {text}; expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -156,9 +157,9 @@ def test_bad_arrays(x, error, text):
 
 
 def test_bad_options():
-    with pytest.raises(ArgumentError, match="`nan` is 'drop'; expected 'propagate' or 'skip'"):
+    with pytest.raises(ArgumentError, match="`nan` is 'drop'; expected propagate or skip"):
         adaptive_avg_pool2d(np.ones((1, 2, 2)), 1, nan="drop")
-    with pytest.raises(ArgumentError, match="`threads` is 0; expected at least 1"):
+    with pytest.raises(ArgumentError, match="`threads` is 0; expected an integer of at least 1"):
         adaptive_avg_pool2d(np.ones((1, 2, 2)), 1, threads=0)
     for threads in (2.5, "2"):
         with pytest.raises(SizeTypeError, match=f"`threads` is {threads!r}; expected an integer"):

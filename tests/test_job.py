@@ -26,8 +26,8 @@ from lucid.errors import (
 )
 from lucid.formats.npy import NpySource
 from lucid.nn.functional import adaptive_avg_pool2d
-from lucid.options import size_name
 from lucid.pooling import means
+from lucid.sizes import size_name
 
 MIB = 1 << 20
 #: A dimension of an output size; None keeps it.
@@ -308,8 +308,8 @@ def test_the_input_is_safe_whatever_the_names(features):
         ({"datasets": ["feature"]}, DatasetError, "has no dataset 'feature' that can be pooled; it has /layers/one, /layers/two"),
         ({"layout": "NCWH"}, ArgumentError, "`layout` is 'NCWH'; expected different letters with HW or YX in them, such as NCHW"),
         ({"layout": "NCHWT"}, DatasetError, "has no dataset of numbers with 5 axes"),
-        ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected one of float16, bfloat16, float32, float64"),
-        ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected 'propagate' or 'skip'"),
+        ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected float16, bfloat16, float32, float64 or keep"),
+        ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected propagate or skip"),
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
         ({"max_memory": 1000}, MemoryLimitError, "needs `max_memory` of at least"),
         ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with `datasets`: /layers/one, /layers/two"),

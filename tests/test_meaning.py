@@ -14,7 +14,8 @@ from lucid.formats.meaning import (
     reduction_of,
 )
 from lucid.formats.result import changes_of, fill_of, own_fill, stored_as
-from lucid.missing import Missing, check_min_valid, parse_missing
+from lucid.kinds import FRACTION
+from lucid.missing import MISSING, Missing, parse_missing
 from lucid.pooling.dtypes import NAMES
 
 INTEGERS = [name for name in NAMES if "int" in name]
@@ -63,24 +64,18 @@ class TestMissing:
         assert of(attributes, missing=parse_missing(["none", "5"])).missing == (5,)
 
     def test_texts_and_numbers_of_the_option(self):
-        assert parse_missing(["4294967295", "0x10", "-1.5", "1e3", 7, "-0"]).values == (
-            4294967295,
-            16,
-            -1.5,
-            1000,
-            7,
-            0,
-        )
-        assert parse_missing(["NONE"]) == Missing((), by_attributes=False)
-        assert np.isnan(parse_missing(["nan"]).values[0])
+        texts = MISSING.check("missing", ["4294967295", "0x10", "-1.5", "1e3", 7, "-0", "nan"])
+        assert parse_missing(texts).values[:-1] == (4294967295, 16, -1.5, 1000, 7, 0)
+        assert np.isnan(parse_missing(texts).values[-1])
+        assert parse_missing(MISSING.check("missing", "NONE")) == Missing((), by_attributes=False)
         with pytest.raises(ArgumentError, match="`missing` is 'x'; expected a number, nan or none"):
-            parse_missing(["x"])
+            MISSING.check("missing", ["x"])
 
-    @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+    @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), True, "half"])
     def test_fractions(self, wrong):
-        assert check_min_valid(0.5) == 0.5
+        assert FRACTION.check("min_valid", "0.5") == FRACTION.check("min_valid", 0.5) == 0.5
         with pytest.raises(ArgumentError, match="expected a fraction of the cells, 0 to 1"):
-            check_min_valid(wrong)
+            FRACTION.check("min_valid", wrong)
 
 
 class TestUnsigned:

@@ -7,8 +7,9 @@ import pytest
 from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.choosing import chosen
 from lucid.formats.registry import FORMATS
-from lucid.options import Options, size_name
+from lucid.options import Options
 from lucid.outputs import Target, targets_of
+from lucid.sizes import size_name
 
 NPY, HDF5, ZARR, *_ = FORMATS
 ONE, TWO = (1, 1), (4, None)

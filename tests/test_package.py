@@ -36,6 +36,16 @@ def test_the_package_is_the_command():
     assert done.stdout == f"lucid-pool {lucid.__version__} ({kernel_name()} kernel)\n"
 
 
+def test_a_kernel_that_cannot_be_loaded_is_not_claimed():
+    code = (
+        "import sys; sys.modules['lucid.pooling._kernel'] = None; import lucid, lucid.nn;"
+        "from lucid.pooling import kernel_name; from lucid.pooling.means import kernel;"
+        "print(kernel_name(), kernel, lucid.nn.AdaptiveAvgPool2d(1)(lucid.ones(1, 2, 2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "NumPy None [[[1.]]]\n"
+
+
 def test_public_names_exist():
     for name in lucid.__all__:
         assert getattr(lucid, name) is not None

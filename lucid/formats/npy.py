@@ -107,7 +107,7 @@ def _parse(text: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             # Python has its say on `1if` and the like, which is nobody's business here.
             warnings.simplefilter("ignore")
-            fields = ast.literal_eval(text.strip())
+            fields = ast.literal_eval(text.strip(" \t\r\n"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise FormatError("its header is not a dictionary of literals") from None
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:

@@ -1,28 +1,28 @@
 """Functions on arrays: shapes and dtypes checked once, then pooled by as many threads as pay."""
 
-import operator
 import sys
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import ArgumentError, DTypeError, ShapeError, SizeTypeError
+from lucid.errors import DTypeError, ShapeError
+from lucid.kinds import NAN, Kind, NanRule, count
 from lucid.pooling.dtypes import name_of, result_of, storage
 from lucid.pooling.means import Pooling
 from lucid.pooling.stacks import pieces, stacks
 from lucid.pooling.sums import Rule
 from lucid.pooling.windows import make_grid
+from lucid.sizes import LAYER_SIZE, resolve
 from lucid.threads import available_cpus, every
 
-Dimension: TypeAlias = int | None
-OutputSize: TypeAlias = Dimension | tuple[Dimension, Dimension] | list[Dimension]
-NanRule: TypeAlias = Literal["propagate", "skip"]
+OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] | None
 
+THREADS = Kind(count, "an integer of at least 1")
 #: Bytes read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
 SMALL_BYTES = 8 << 20
-#: Pieces for each thread, so that a slow one does not keep the others waiting.
-PIECES_PER_THREAD = 4
+#: Shares of the work for each thread, so that a slow one does not keep the others waiting.
+SHARES_PER_THREAD = 4
 
 
 def adaptive_avg_pool2d(
@@ -112,9 +112,9 @@ def pooled(
     if array.ndim not in (3, 4):
         raise ShapeError(f"`x` has shape {array.shape}; expected (N, C, H, W) or (C, H, W)")
     plane = array.shape[-2:]
-    size = resolve_size(output_size, plane)
-    check_nan(nan)
-    workers = 0 if threads is None else check_threads(threads)
+    size = resolve(LAYER_SIZE.check("output_size", output_size), plane)
+    NAN.check("nan", nan)
+    workers = 0 if threads is None else THREADS.check("threads", threads)
 
     result = result_of(name, reduce)
     out = np.empty((*array.shape[:-2], *size), storage(result))
@@ -125,76 +125,9 @@ def pooled(
             pooling.means(planes, results, (0, size[0]), (0, size[1]))
     else:
         workers = workers or available_cpus()
-        todo = pieces(cells, out, array.ndim - 2, pooling.grid, workers * PIECES_PER_THREAD)
-        every(lambda piece: pooling.means(*piece), todo, workers=workers)
+        shares = pieces(cells, out, array.ndim - 2, pooling.grid, workers * SHARES_PER_THREAD)
+        every(lambda share: pooling.means(*share), shares, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out
-
-
-def resolve_size(output_size: OutputSize, plane: tuple[int, int]) -> tuple[int, int]:
-    """(H_out, W_out) for a plane (H_in, W_in).
-
-    Raises
-    ------
-    ArgumentError, SizeTypeError
-        As `adaptive_avg_pool2d`.
-    ShapeError
-        The plane is empty.
-
-    """
-    if 0 in plane:
-        raise ShapeError(f"planes of {plane[0]}x{plane[1]} have no cells to average")
-    rows, cols = check_size(output_size)
-    return plane[0] if rows is None else rows, plane[1] if cols is None else cols
-
-
-def check_size(output_size: OutputSize) -> tuple[int | None, int | None]:
-    """A size as rows and columns, None for those that are kept.
-
-    Raises
-    ------
-    ArgumentError, SizeTypeError
-        As `adaptive_avg_pool2d`.
-
-    """
-    both = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
-    if len(both) != 2:
-        raise ArgumentError(f"`output_size` is {output_size!r}; expected one or two dimensions")
-    rows, cols = (None if length is None else check_dimension(length) for length in both)
-    return rows, cols
-
-
-def check_dimension(wanted: object) -> int:
-    """A dimension of the output as a positive int; numpy's integers are as good as Python's."""
-    if type(wanted) is int and wanted > 0:
-        return wanted
-    try:
-        if isinstance(wanted, bool | np.bool_):
-            raise TypeError
-        length = operator.index(wanted)  # type: ignore[arg-type]
-    except TypeError:
-        raise SizeTypeError(
-            f"`output_size` holds {wanted!r}; expected an integer of at least 1, or None"
-        ) from None
-    if length < 1:
-        raise ArgumentError(f"`output_size` holds {length}; expected an integer of at least 1, or None")
-    return length
-
-
-def check_threads(threads: object) -> int:
-    """A number of threads, at least 1."""
-    try:
-        count = operator.index(threads)  # type: ignore[arg-type]
-    except TypeError:
-        raise SizeTypeError(f"`threads` is {threads!r}; expected an integer of at least 1") from None
-    if count < 1:
-        raise ArgumentError(f"`threads` is {count}; expected at least 1")
-    return count
-
-
-def check_nan(nan: object) -> None:
-    """Raise unless it is a rule for NaN."""
-    if not isinstance(nan, str) or nan not in ("propagate", "skip"):
-        raise ArgumentError(f"`nan` is {nan!r}; expected 'propagate' or 'skip'")
 
 
 def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:

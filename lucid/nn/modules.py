@@ -6,8 +6,10 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from lucid.errors import SizeTypeError
+from lucid.kinds import NAN, NanRule
 from lucid.nn import functional
-from lucid.nn.functional import NanRule, OutputSize, check_nan, check_size
+from lucid.nn.functional import OutputSize
+from lucid.sizes import LAYER_SIZE
 
 
 class Module:
@@ -54,8 +56,8 @@ class _AdaptivePool2d(Module):
     nan: NanRule
 
     def __init__(self, output_size: OutputSize, *, nan: NanRule = "propagate") -> None:
-        check_size(output_size)
-        check_nan(nan)
+        LAYER_SIZE.check("output_size", output_size)
+        NAN.check("nan", nan)
         self.output_size = output_size
         self.nan = nan
 

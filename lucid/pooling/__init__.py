@@ -3,12 +3,13 @@
 `sums` is all of it in NumPy; `_kernel.c` is its compiled twin, with the same bits; `means` takes whichever is there.
 """
 
-from importlib.util import find_spec
+from importlib import import_module
 
 
 def kernel_name() -> str:
-    """Which of the twins is used: "compiled", or "NumPy" where the package was installed without a C compiler.
-
-    It loads neither.
-    """
-    return "NumPy" if find_spec("lucid.pooling._kernel") is None else "compiled"
+    """Which of the twins is used: "compiled", or "NumPy" where the kernel was not compiled or cannot be loaded."""
+    try:
+        import_module("lucid.pooling._kernel")
+    except ImportError:
+        return "NumPy"
+    return "compiled"

@@ -38,10 +38,10 @@
 enum {
     SHORT = 32,     /* Rows up to so many elements are added eight at a time, in registers. */
     STRIP = 2048,   /* Elements of a band: with the cells that are read, it stays in the level-1 cache. */
-    GROUP = 128,    /* Elements of bands that are folded at once, so that their latencies overlap. */
+    GROUP = 128,    /* Elements of bands that are folded at once, so that their latencies overlap, */
+    LANES = 4,      /* and how many bands at least. */
     SEGMENT = 64,   /* Elements of a long row between two words to the memory about what comes next, */
     AHEAD = 4096,   /* and how many bytes ahead that is. */
-    FEW = 16,       /* Columns up to which a window is added by itself. */
     PAD = 8,        /* Bands are whole multiples of so many elements, so that no loop has a rest. */
 };
 
@@ -58,8 +58,9 @@ enum type {
 };
 /* What sums of an element type are: a float64; one with its error; two halves of an integer. */
 enum kind { FLOAT, DOUBLE, INTEGER };
-/* What is done with the cells of a window. The least is the greatest of the negated. */
-enum way { ADD, ADD_VALID, GREATEST };
+/* What is done with the cells of a window: added, all or but for NaN, for a missing value, for both; or compared. The least
+ * is the greatest of the negated. */
+enum way { ADD, ADD_NUMBERS, ADD_PRESENT, ADD_VALID, GREATEST };
 enum reduction { MEAN, SUM, MAX, MIN };
 
 /* A word of an accumulator: a float64 or an integer. */
@@ -73,6 +74,10 @@ typedef struct {
     word *sum, *low;
     int32_t *count;
 } band;
+
+static const word NONE = {0};
+
+ALWAYS band moved(band b, Py_ssize_t by) { return (band){b.sum + by, b.low + by, b.count + by}; }
 
 /* The windows of an axis that are wanted: [starts[i], stops[i]). */
 typedef struct {
@@ -138,12 +143,25 @@ ALWAYS double element(const enum type type, const char *run, Py_ssize_t i) {
     }
 }
 
+/* Cells that count as nothing, as they are compared. Loops hold a copy, so that the compiler reads it once. */
+typedef struct {
+    uint64_t keeps_nan;     /* all bits, or none where NaN counts as nothing */
+    double value;
+    float single;
+    int32_t small;
+} nothing;
+
+/* Whether `x` counts, as a mask: one comparison where one is enough. */
+#define COUNTS(bits, x, missing) \
+    (way == ADD_NUMBERS ? -(bits)(x == x) : way == ADD_PRESENT ? -(bits)(x != missing) \
+                        : (-(bits)(x == x) | (bits)no.keeps_nan) & -(bits)(x != missing))
+
 /* The same, 0 where it does not count, and whether it does. Compared in its own type and masked as bits: registers hold
  * most of that at once, and compilers see it. */
-ALWAYS double valid_element(const enum type type, const char *run, Py_ssize_t i, const job *j, int32_t *valid) {
+ALWAYS double valid_element(const enum type type, const enum way way, const char *run, Py_ssize_t i, const nothing no, int32_t *valid) {
     if (type == F8) {
         double x = ((const double *)run)[i];
-        uint64_t bits, mask = (-(uint64_t)(x == x) | -(uint64_t)!j->skips_nan) & -(uint64_t)(x != j->missing.f);
+        uint64_t bits, mask = COUNTS(uint64_t, x, no.value);
         memcpy(&bits, &x, 8);
         bits &= mask;
         memcpy(&x, &bits, 8);
@@ -153,12 +171,12 @@ ALWAYS double valid_element(const enum type type, const char *run, Py_ssize_t i,
     if (type < F2) {
         int32_t x = type == BOOL ? ((const uint8_t *)run)[i] != 0 : type == U1 ? ((const uint8_t *)run)[i]
                   : type == I1 ? ((const int8_t *)run)[i] : type == U2 ? ((const uint16_t *)run)[i] : ((const int16_t *)run)[i];
-        int32_t mask = -(x != j->missing_small);
+        int32_t mask = -(x != no.small);
         *valid = -mask;
         return x & mask;
     }
     float x = (float)element(type, run, i);
-    uint32_t bits, mask = (-(uint32_t)(x == x) | -(uint32_t)!j->skips_nan) & -(uint32_t)(x != (float)j->missing.f);
+    uint32_t bits, mask = COUNTS(uint32_t, x, no.single);
     memcpy(&bits, &x, 4);
     *valid = -(int32_t)mask;
     return from_bits(bits & mask);
@@ -176,10 +194,10 @@ ALWAYS int64_t integer(const enum type type, const char *run, Py_ssize_t i) {
 /* ---------------------------------------------------------------- columns */
 
 /* One cell more for a column: `first` says that there was none before. */
-ALWAYS void step(const job *j, const enum type type, const enum way way, const double sign, const bool first,
+ALWAYS void step(const nothing no, const enum type type, const enum way way, const double sign, const bool first,
                  const char *run, Py_ssize_t i, double *sum, double *low, int32_t *count) {
     int32_t valid = 1;
-    double x = way == ADD ? element(type, run, i) : valid_element(type, run, i, j, &valid);
+    double x = way == ADD ? element(type, run, i) : valid_element(type, way, run, i, no, &valid);
     if (way != ADD) *count = first ? valid : *count + valid;
     if (way == GREATEST) {
         /* NaN is greater than all if it counts. */
@@ -203,11 +221,12 @@ ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way,
     double *restrict sums = &b.sum->f, *restrict lows = &b.low->f;
     int32_t *restrict counts = b.count;
     const char *restrict cells = rows;
+    const nothing no = {-(uint64_t)!j->skips_nan, j->missing.f, (float)j->missing.f, j->missing_small};
     _Pragma("omp simd")
     for (Py_ssize_t v = 0; v < n; v++) {
         double sum = first ? 0 : sums[v], low = first || type != F8 ? 0 : lows[v];
         int32_t count = first || way == ADD ? 0 : counts[v];
-#define CELL(r) if (h > r) step(j, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count)
+#define CELL(r) if (h > r) step(no, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count)
         CELL(0); CELL(1); CELL(2); CELL(3); CELL(4); CELL(5); CELL(6); CELL(7);
 #undef CELL
         sums[v] = sum;
@@ -259,6 +278,7 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
                     Py_ssize_t width, Py_ssize_t from, Py_ssize_t n) {
     const Py_ssize_t size = j->size, pitch = j->row_stride;
     const double sign = j->reduction == MIN ? -1 : 1;
+    if ((type < F2 || type > F8) && (way == ADD_NUMBERS || way == ADD_VALID)) return;   /* integers have no NaN */
     const int64_t flip = (j->reduction == MIN ? -1 : 0) ^ (type == U8 ? INT64_MIN : 0);
     for (Py_ssize_t k = 0; k < count; k++) {
         const char *rows = runs[k].rows + from * size;
@@ -287,7 +307,7 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
         /* What the lower halves carry goes to the upper ones, so that they have room for 2**31 rows and as many columns. */
         for (Py_ssize_t v = 0; type >= U4 && way != GREATEST && v < n; v++)
             b.sum[v].i += b.low[v].i >> 32, b.low[v].i &= 0xffffffff;
-        b = (band){b.sum + width, b.low + width, b.count + width};
+        b = moved(b, width);
     }
 }
 
@@ -297,15 +317,16 @@ typedef void columns_of(const job *, const run *, Py_ssize_t, band, Py_ssize_t, 
         columns(j, type, way, r, k, b, w, from, n); \
     }
 #define ROW(name, ctype, kind) \
-    DEFINE(name##_add, name, ADD) DEFINE(name##_add_valid, name, ADD_VALID) DEFINE(name##_greatest, name, GREATEST)
+    DEFINE(name##_add, name, ADD) DEFINE(name##_add_numbers, name, ADD_NUMBERS) DEFINE(name##_add_present, name, ADD_PRESENT) \
+    DEFINE(name##_add_valid, name, ADD_VALID) DEFINE(name##_greatest, name, GREATEST)
 ELEMENTS(ROW)
 #undef ROW
 static const struct {
-    columns_of *columns[3];
+    columns_of *columns[5];
     Py_ssize_t size;
     enum kind kind;
 } TABLE[TYPES] = {
-#define ROW(name, ctype, kind) {{name##_add, name##_add_valid, name##_greatest}, sizeof(ctype), kind},
+#define ROW(name, ctype, kind) {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype), kind},
     ELEMENTS(ROW)
 #undef ROW
 };
@@ -323,7 +344,9 @@ ALWAYS void fold_even(double *restrict totals, const double *restrict columns, c
 }
 
 /* Puts a column behind those that a total has. */
-ALWAYS void join(const enum kind kind, const enum way way, const bool first, word *sum, word *low, word more, word error) {
+ALWAYS void join(const enum kind kind, const enum way way, const bool first, word *sum, word *low, int32_t *count, word more,
+                 word error, int32_t valid) {
+    if (way != ADD) *count = first ? valid : *count + valid;
     if (kind == INTEGER) {
         if (way == GREATEST) sum->i = first || more.i > sum->i ? more.i : sum->i;
         else sum->i = first ? more.i : sum->i + more.i, low->i = first ? error.i : low->i + error.i;
@@ -353,57 +376,49 @@ static Py_ssize_t window_at(axis a, int64_t place) {
 /* Columns [left, right) of a band to the totals of the windows that have some of them. */
 ALWAYS void fold_columns(const job *j, const enum kind kind, const enum way way, band b, int64_t left, int64_t right, band t) {
     const Py_ssize_t inner = j->inner;
-    const word none = {0};
     for (Py_ssize_t i = window_at(j->cols, left); i < j->cols.count && j->cols.starts[i] < right; i++) {
         int64_t start = j->cols.starts[i], stop = j->cols.stops[i];
         word *restrict sum = t.sum + i * inner, *restrict low = t.low + i * inner;
+        int32_t *restrict count = t.count + i * inner;
         for (int64_t c = start > left ? start : left; c < stop && c < right; c++) {
-            const word *restrict more = b.sum + (c - left) * inner, *restrict error = b.low + (c - left) * inner;
-            if (c == start)
-                for (Py_ssize_t k = 0; k < inner; k++) join(kind, way, true, sum + k, low + k, more[k], kind == FLOAT ? none : error[k]);
-            else
-                for (Py_ssize_t k = 0; k < inner; k++) join(kind, way, false, sum + k, low + k, more[k], kind == FLOAT ? none : error[k]);
+            const Py_ssize_t at = (c - left) * inner;
+            const word *restrict more = b.sum + at, *restrict error = b.low + at;
+            const int32_t *restrict valid = b.count + at;
+#define JOIN(first) \
+    for (Py_ssize_t k = 0; k < inner; k++) \
+        join(kind, way, first, sum + k, low + k, count + k, more[k], kind == FLOAT ? NONE : error[k], way == ADD ? 0 : valid[k])
+            if (c == start) JOIN(true);
+            else JOIN(false);
+#undef JOIN
         }
     }
 }
 
-/* The same for whole bands of `count` windows' rows, where a column is one element. Each addition waits for the one before,
- * so four windows are added side by side; of windows of a few columns, the processor has several under way by itself. */
-ALWAYS void fold_elements(const job *j, const enum kind kind, const enum way way, band b, Py_ssize_t width, Py_ssize_t count, band t) {
-    const axis cols = j->cols;
-    const word none = {0};
-    const Py_ssize_t windows = count * cols.count;
-    Py_ssize_t k = 0, i = 0;
-    if (kind == FLOAT && way == ADD && cols.longest <= FEW) {
-        for (Py_ssize_t done = 0; done < windows; done++) {
-            const word *more = b.sum + k * width + cols.starts[i];
-            double total = more[0].f;
-            for (int64_t o = 1; o < cols.stops[i] - cols.starts[i]; o++) total += more[o].f;
-            t.sum[done].f = total;
-            if (++i == cols.count) i = 0, k++;
+/* The same for the whole bands of `lanes` rows of windows, where a column is one element. Each addition waits for the one
+ * before, so the bands are folded side by side. */
+ALWAYS void fold_bands(const job *j, const enum kind kind, const enum way way, const int lanes, band b, Py_ssize_t width, band t) {
+    const Py_ssize_t cols = j->cols.count;
+    for (Py_ssize_t i = 0; i < cols; i++) {
+        const int64_t start = j->cols.starts[i], stop = j->cols.stops[i];
+        word sum[LANES], low[LANES] = {{0}};
+        int32_t valid[LANES] = {0};
+#define JOIN(first, c) \
+    for (int l = 0; l < lanes; l++) \
+        join(kind, way, first, &sum[l], &low[l], &valid[l], b.sum[l * width + (c)], kind == FLOAT ? NONE : b.low[l * width + (c)], \
+             way == ADD ? 0 : b.count[l * width + (c)])
+        JOIN(true, start);
+        for (int64_t c = start + 1; c < stop; c++) {
+            /* The compiler takes one lane after the other, which the processor overlaps; not so the many steps of two-sum. */
+            if (kind == DOUBLE && way == ADD) {
+                _Pragma("omp simd")
+                JOIN(false, c);
+            } else JOIN(false, c);
         }
-        return;
-    }
-    for (Py_ssize_t done = 0; done < windows; done += 4) {
-        const int together = windows - done < 4 ? (int)(windows - done) : 4;
-        Py_ssize_t at[4] = {0};
-        int64_t length[4] = {0};
-        for (int w = 0; w < together; w++) {
-            at[w] = k * width + cols.starts[i], length[w] = cols.stops[i] - cols.starts[i];
-            if (++i == cols.count) i = 0, k++;
-        }
-        for (int w = together; w < 4; w++) at[w] = at[0];
-        word sum[4], low[4] = {{0}};
-        for (int w = 0; w < 4; w++) join(kind, way, true, &sum[w], &low[w], b.sum[at[w]], kind == FLOAT ? none : b.low[at[w]]);
-        int64_t o = 1;
-        for (; o < cols.shortest; o++)
-            for (int w = 0; w < 4; w++)
-                join(kind, way, false, &sum[w], &low[w], b.sum[at[w] + o], kind == FLOAT ? none : b.low[at[w] + o]);
-        for (int w = 0; w < together; w++) {
-            for (int64_t rest = o; rest < length[w]; rest++)
-                join(kind, way, false, &sum[w], &low[w], b.sum[at[w] + rest], kind == FLOAT ? none : b.low[at[w] + rest]);
-            t.sum[done + w] = sum[w];
-            if (kind != FLOAT) t.low[done + w] = low[w];
+#undef JOIN
+        for (int l = 0; l < lanes; l++) {
+            t.sum[l * cols + i] = sum[l];
+            if (kind != FLOAT) t.low[l * cols + i] = low[l];
+            if (way != ADD) t.count[l * cols + i] = valid[l];
         }
     }
 }
@@ -411,13 +426,12 @@ ALWAYS void fold_elements(const job *j, const enum kind kind, const enum way way
 ALWAYS void fold_kind(const job *j, const enum kind kind, const enum way way, band b, Py_ssize_t width, Py_ssize_t count,
                       int64_t left, int64_t right, bool whole, band t) {
     const Py_ssize_t each = j->cols.count * j->inner;
-    if (whole) {
-        fold_elements(j, kind, way, b, width, count, t);
-        return;
-    }
-    for (Py_ssize_t k = 0; k < count; k++) {
-        fold_columns(j, kind, way, b, left, right, t);
-        b.sum += width, b.low += width, t.sum += each, t.low += each;
+    for (Py_ssize_t k = 0, lanes; k < count; k += lanes) {
+        lanes = whole && count - k >= LANES ? LANES : 1;
+        if (lanes == LANES) fold_bands(j, kind, way, LANES, b, width, t);
+        else if (whole) fold_bands(j, kind, way, 1, b, width, t);
+        else fold_columns(j, kind, way, b, left, right, t);
+        b = moved(b, lanes * width), t = moved(t, lanes * each);
     }
 }
 
@@ -436,11 +450,12 @@ VERSIONS static void fold(const job *j, enum kind kind, enum way way, band b, Py
             }
         }
     }
-    else if (way == GREATEST && kind == INTEGER) fold_kind(j, INTEGER, GREATEST, b, width, count, left, right, whole, t);
-    else if (way == GREATEST) fold_kind(j, FLOAT, GREATEST, b, width, count, left, right, whole, t);
-    else if (kind == INTEGER) fold_kind(j, INTEGER, ADD, b, width, count, left, right, whole, t);
-    else if (kind == DOUBLE) fold_kind(j, DOUBLE, ADD, b, width, count, left, right, whole, t);
-    else fold_kind(j, FLOAT, ADD, b, width, count, left, right, whole, t);
+#define CASE(of, by) else if (kind == of && way == by) fold_kind(j, of, by, b, width, count, left, right, whole, t);
+    CASE(FLOAT, ADD) CASE(FLOAT, ADD_VALID)
+    CASE(DOUBLE, ADD) CASE(DOUBLE, ADD_VALID)
+    CASE(INTEGER, ADD) CASE(INTEGER, ADD_VALID) CASE(INTEGER, GREATEST)
+    else fold_kind(j, FLOAT, GREATEST, b, width, count, left, right, whole, t);
+#undef CASE
 }
 
 /* ---------------------------------------------------------------- finish */
@@ -448,15 +463,16 @@ VERSIONS static void fold(const job *j, enum kind kind, enum way way, band b, Py
 /* (sum + low) / cells to within an ulp, and exactly where all cells are equal: the remainder of a first quotient is
  * divided, too. The product is exact by Veltkamp's split, since the twin in NumPy has no fused one. */
 ALWAYS double divided(double sum, double low, double cells) {
-    double scale = fabs(sum) > 0x1p960 ? 0x1p-64 : 1;
+    bool is_large = fabs(sum) > 0x1p960;
+    double scale = is_large ? 0x1p-64 : 1, inverse = 1 / cells;
     sum *= scale, low *= scale;
-    double quotient = (sum + low) / cells, product = quotient * cells;
+    double quotient = (sum + low) * inverse, product = quotient * cells;
     double split = quotient * 134217729.0, upper = split - (split - quotient), lower = quotient - upper;
     split = cells * 134217729.0;
     double cells_upper = split - (split - cells), cells_lower = cells - cells_upper;
     double error = ((upper * cells_upper - product) + upper * cells_lower + lower * cells_upper) + lower * cells_lower;
     double rest = ((sum - product) - error) + low;
-    return (quotient + rest / cells) / scale;
+    return (quotient + rest * inverse) * (is_large ? 0x1p64 : 1);
 }
 
 /* The quotient of integers, correctly rounded. */
@@ -486,9 +502,10 @@ static double scaled_again(const job *j, run r, Py_ssize_t col, Py_ssize_t k, do
         for (int64_t i = 0; i < r.height; i++) {
             double x = ((const double *)(r.rows + i * j->row_stride))[c * j->inner + k];
             if ((x != x && j->skips_nan) || x == j->missing.f) continue;
-            join(DOUBLE, ADD, false, &sum, &low, (word){x * 0x1p-64}, (word){0});
+            if (x != x) return x;
+            join(DOUBLE, ADD, false, &sum, &low, NULL, (word){x * 0x1p-64}, NONE, 0);
         }
-        join(DOUBLE, ADD, false, &total, &total_low, sum, low);
+        join(DOUBLE, ADD, false, &total, &total_low, NULL, sum, low, 0);
     }
     if (!isfinite(total.f)) return total.f;
     return j->reduction == MEAN ? divided(total.f, total_low.f, cells) : total.f + total_low.f;
@@ -569,42 +586,46 @@ static bool finish_one(const job *j, word sum, word low, double valid, double ce
     return store_integer(j->result, out, isfinite(value) ? (__int128)rint(value) : 0);
 }
 
-/* What is asked for most, means as floats, in loops of which the compiler does several rounds at a time. */
-ALWAYS int64_t means(const enum kind kind, const enum type result, const bool skips, const job *j, band t, const double *restrict counts,
-                     const double *restrict cells, Py_ssize_t count, char *restrict out) {
+/* What is asked for most, means as floats, in loops of which the compiler does several rounds at a time. `*finite` says
+ * whether all totals were. */
+ALWAYS int64_t means(const enum kind kind, const enum type result, const bool skips, const job *j, band t,
+                     const double *restrict cells, Py_ssize_t count, char *restrict out, bool *finite) {
     const double *restrict sums = &t.sum->f, *restrict lows = &t.low->f;
-    const double *restrict valid = skips ? counts : cells;
     const double min_valid = j->min_valid;
     int64_t overflows = 0;
+    int64_t infinite = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
-        double value = kind == DOUBLE ? divided(sums[i], lows[i], valid[i]) : sums[i] / valid[i];
-        if (skips) value = valid[i] < min_valid * cells[i] ? NAN : value;  /* 0 / 0 is NaN by itself */
+        double valid = skips ? t.count[i] : cells[i];
+        double value = kind == DOUBLE ? divided(sums[i], lows[i], valid) : sums[i] / valid;
+        if (kind == DOUBLE) infinite |= (sums[i] + lows[i]) * 0 != 0;
+        if (skips) value = valid < min_valid * cells[i] ? NAN : value;  /* 0 / 0 is NaN by itself */
         value = value != value ? NAN : value;
         if (result == F8) ((double *)out)[i] = value;
         else if (result == F4) ((float *)out)[i] = (float)value;  /* which holds the mean of whatever a float32 holds */
         else overflows += store(result, out + i * 2, value);
     }
+    *finite = infinite == 0;
     return overflows;
 }
 
-/* Stores the totals of windows' rows, one after the other; how many finite results became infinite. */
-VERSIONS static int64_t finish(const job *j, band t, const double *counts, const double *cells, const run *runs, Py_ssize_t count, char *out) {
+/* Stores the totals of windows' rows, one after the other; how many finite results became infinite. `skips` says that
+ * the totals count their cells. */
+VERSIONS static int64_t finish(const job *j, band t, bool skips, const double *cells, const run *runs, Py_ssize_t count, char *out) {
     const enum kind kind = TABLE[j->type].kind;
     const Py_ssize_t inner = j->inner, each = j->cols.count * inner, size = TABLE[j->result].size;
-    bool done = false;
+    bool finite = false;
     int64_t overflows = 0;
 #define CASE(of, type) \
-    if (j->reduction == MEAN && kind == of && j->result == type) { \
-        done = true; \
-        overflows = j->skips ? means(of, type, true, j, t, counts, cells, count * each, out) \
-                             : means(of, type, false, j, t, counts, cells, count * each, out); \
-    }
+    if (j->reduction == MEAN && kind == of && j->result == type) \
+        overflows = skips ? means(of, type, true, j, t, cells, count * each, out, &finite) \
+                          : means(of, type, false, j, t, cells, count * each, out, &finite);
     CASE(FLOAT, F4) CASE(FLOAT, F2) CASE(FLOAT, B2) CASE(DOUBLE, F8)
 #undef CASE
-    if (done && kind == FLOAT) return overflows;
+    if (finite) return overflows;
+    const bool is_there = kind == DOUBLE && j->reduction == MEAN && j->result == F8;
     for (Py_ssize_t i = 0; i < count * each; i++) {
-        if (done && t.sum[i].f * 0 + t.low[i].f * 0 == 0) continue;  /* they are finite: it is there */
-        overflows += finish_one(j, t.sum[i], t.low[i], j->skips ? counts[i] : cells[i], cells[i], runs[i / each],
+        if (is_there && (t.sum[i].f + t.low[i].f) * 0 == 0) continue;
+        overflows += finish_one(j, t.sum[i], t.low[i], skips ? t.count[i] : cells[i], cells[i], runs[i / each],
                                 i % each / inner, i % inner, out + i * size);
     }
     return overflows;
@@ -620,9 +641,12 @@ static void scatter(const job *j, const char *results, Py_ssize_t first, Py_ssiz
         switch (TABLE[j->result].size) {
 #define CASE(size) \
         case size: \
-            for (Py_ssize_t q = 0; q < inner; q++) \
-                for (Py_ssize_t i = 0; i < cols; i++) \
-                    memcpy(row + i * to[2] + q * to[3], results + ((k * cols + i) * inner + q) * size, size); \
+            for (Py_ssize_t q = 0; q < inner; q++) { \
+                const char *restrict from = results + (k * cols * inner + q) * size; \
+                char *restrict place = row + q * to[3]; \
+                _Pragma("GCC unroll 4") \
+                for (Py_ssize_t i = 0; i < cols; i++, from += inner * size, place += to[2]) memcpy(place, from, size); \
+            } \
             break;
         CASE(1) CASE(2) CASE(4) CASE(8)
 #undef CASE
@@ -634,7 +658,6 @@ static void scatter(const job *j, const char *results, Py_ssize_t first, Py_ssiz
 typedef struct {
     Py_ssize_t group, strip, width;     /* rows of windows at once; columns at once; elements of a band */
     band bands, totals;
-    word *counts, *valid;               /* the numbers of valid cells of bands, as float64, and of totals */
     double *cells, *widths;             /* the numbers of all cells of totals; the columns of each window */
     run *runs;
     char *results;                      /* where they wait for `scatter` */
@@ -646,26 +669,31 @@ static void total(const job *j, enum way way, const desk *d, Py_ssize_t count) {
     for (int64_t left = 0; left < last; left += d->strip) {
         int64_t right = left + d->strip < last ? left + d->strip : last;
         TABLE[j->type].columns[way](j, d->runs, count, d->bands, d->width, left * j->inner, (right - left) * j->inner);
-        fold(j, TABLE[j->type].kind, way, d->bands, d->width, count, left, right, d->totals);
-        if (way == ADD) continue;
-        for (Py_ssize_t i = 0; i < count * d->width; i++) d->counts[i].f = d->bands.count[i];
-        fold(j, FLOAT, ADD, (band){d->counts, d->bands.low, NULL}, d->width, count, left, right, (band){d->valid, d->totals.low, NULL});
+        fold(j, TABLE[j->type].kind, way == ADD || way == GREATEST ? way : ADD_VALID, d->bands, d->width, count, left, right, d->totals);
     }
 }
 
-/* Whether any of `n` numbers differs from that beside it; NaN differs from itself. */
-ALWAYS bool differ(const double *a, const double *b, Py_ssize_t n) {
+/* Whether all of `n` sums are numbers. */
+ALWAYS bool are_numbers(const word *sums, Py_ssize_t n) {
     bool any = false;
-    for (Py_ssize_t i = 0; i < n; i++) any |= a[i] != b[i];
-    return any;
+    for (Py_ssize_t i = 0; i < n; i++) any |= sums[i].f != sums[i].f;
+    return !any;
+}
+
+/* Whether all cells of `n` windows count. */
+ALWAYS bool all_count(const int32_t *counts, const double *cells, Py_ssize_t n) {
+    bool any = false;
+    for (Py_ssize_t i = 0; i < n; i++) any |= counts[i] != cells[i];
+    return !any;
 }
 
 /* Pools every plane; how many finite results became infinite. */
 static int64_t pool(const job *j, const desk *d) {
     const Py_ssize_t each = j->cols.count * j->inner, windows = j->planes * j->rows.count;
     const bool looks_for_nan = j->reduction < MAX && j->skips_nan && !j->has_missing;
+    const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
     for (Py_ssize_t i = 0; i < each; i++) d->widths[i] = (double)(j->cols.stops[i / j->inner] - j->cols.starts[i / j->inner]);
-    enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? ADD_VALID : ADD;
+    enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
     int64_t overflows = 0;
     Py_ssize_t plane = 0, row = 0;
     for (Py_ssize_t done = 0; done < windows; done += d->group) {
@@ -673,17 +701,17 @@ static int64_t pool(const job *j, const desk *d) {
         for (Py_ssize_t k = 0; k < count; k++) {
             int64_t height = j->rows.stops[row] - j->rows.starts[row];
             d->runs[k] = (run){j->source + plane * j->plane_stride + j->rows.starts[row] * j->row_stride, height};
-            for (Py_ssize_t i = 0; i < each; i++) d->cells[k * each + i] = (double)height * d->widths[i];
+            if (done == 0 || j->rows.shortest < j->rows.longest)
+                for (Py_ssize_t i = 0; i < each; i++) d->cells[k * each + i] = (double)height * d->widths[i];
             if (++row == j->rows.count) row = 0, plane++;
         }
         total(j, way, d, count);
         /* NaN shows in the totals. Only then are cells looked at one by one, and until a group is without NaN. */
-        const double *sums = &d->totals.sum->f, *valid = &d->valid->f;
-        if (looks_for_nan && way == ADD && differ(sums, sums, count * each)) total(j, way = ADD_VALID, d, count);
+        if (looks_for_nan && way == ADD && !are_numbers(d->totals.sum, count * each)) total(j, way = ADD_NUMBERS, d, count);
         char *const out = j->scatters ? d->results : j->out + done * each * TABLE[j->result].size;
-        overflows += finish(j, d->totals, way == ADD ? d->cells : valid, d->cells, d->runs, count, out);
+        overflows += finish(j, d->totals, j->skips && way != ADD, d->cells, d->runs, count, out);
         if (j->scatters) scatter(j, out, done, count);
-        if (looks_for_nan && way == ADD_VALID && !differ(valid, d->cells, count * each)) way = ADD;
+        if (looks_for_nan && way == ADD_NUMBERS && all_count(d->totals.count, d->cells, count * each)) way = ADD;
     }
     return overflows;
 }
@@ -761,8 +789,9 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     j.fill.i = fill;
     const Py_ssize_t each = c[3] * j.inner, strip = STRIP / j.inner > 1 ? STRIP / j.inner : 1;
     const Py_ssize_t across = in.shape[2] < strip ? in.shape[2] : strip, width = (across * j.inner + PAD - 1) / PAD * PAD;
-    const Py_ssize_t widest = width > each ? width : each, group = widest < GROUP && across == in.shape[2] ? GROUP / widest : 1;
-    scratch = PyMem_Malloc((4 * group * width + 5 * group * each + each + 2 * (r[3] + c[3]) + 2 * group + 14 * PAD) * sizeof(word));
+    const Py_ssize_t widest = width > each ? width : each, together = GROUP / widest / LANES * LANES;
+    const Py_ssize_t group = across < in.shape[2] || widest > STRIP ? 1 : together > LANES ? together : LANES;
+    scratch = PyMem_Malloc((3 * group * width + 5 * group * each + each + 2 * (r[3] + c[3]) + 2 * group + 14 * PAD) * sizeof(word));
     if (scratch == NULL) {
         PyErr_NoMemory();
         goto done;
@@ -770,8 +799,9 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     word *place = scratch + (64 - (uintptr_t)scratch % 64) / sizeof(word);
     desk d = {.group = group, .strip = strip, .width = width};
     d.bands.sum = take(&place, group * width), d.bands.low = take(&place, group * width);
-    d.bands.count = (int32_t *)take(&place, group * width), d.counts = take(&place, group * width);
-    d.totals.sum = take(&place, group * each), d.totals.low = take(&place, group * each), d.valid = take(&place, group * each);
+    d.bands.count = (int32_t *)take(&place, group * width);
+    d.totals.sum = take(&place, group * each), d.totals.low = take(&place, group * each);
+    d.totals.count = (int32_t *)take(&place, group * each);
     d.cells = &take(&place, group * each)->f, d.widths = &take(&place, each)->f;
     d.runs = (run *)take(&place, 2 * group), d.results = (char *)take(&place, group * each);
     int64_t overflows = 0, *rows = &take(&place, 2 * r[3])->i, *cols = &take(&place, 2 * c[3])->i;

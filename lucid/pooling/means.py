@@ -24,11 +24,11 @@ except ImportError:  # it was installed without a C compiler
 Array = npt.NDArray[Any]
 
 #: Elements that NumPy widens at once: as float64 pairs they stay in a level-2 cache of 1 MiB.
-TILE = 1 << 15
+BLOCK_CELLS = 1 << 15
 #: Elements that are copied at once for the kernel where they do not lie as it wants them.
-COPIED = 1 << 18
-#: Columns of windows too large for a tile that are added at once.
-STRIP = 1 << 12
+COPIED_CELLS = 1 << 18
+#: Columns of windows too large for a block that are added at once.
+REGION_COLUMNS = 1 << 12
 #: Rows from which on the kernel's counts of 32 bits would overflow.
 MOST_ROWS = 1 << 31
 
@@ -53,14 +53,14 @@ class Pooling(NamedTuple):
         if 0 in out.shape:
             return 0
         if kernel is None or self.rule.reduce not in KERNEL_NUMBERS or cells.shape[1] >= MOST_ROWS:
-            return sum(_by_numpy(self, *tile) for tile in self._tiles(cells, out, rows, cols, TILE))
+            return sum(_by_numpy(self, *block) for block in self._blocks(cells, out, rows, cols, BLOCK_CELLS))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
             overflows = self._by_kernel(cells, out, rows, cols)
             if overflows >= 0:
                 return overflows
         overflows = 0
-        for tile, place, tile_rows, tile_cols in self._tiles(cells, out, rows, cols, COPIED):
-            overflows += self._by_kernel(_laid_out(tile, self.rule), place, tile_rows, tile_cols)
+        for block, place, block_rows, block_cols in self._blocks(cells, out, rows, cols, COPIED_CELLS):
+            overflows += self._by_kernel(_laid_out(block, self.rule), place, block_rows, block_cols)
         return overflows
 
     def _by_kernel(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
@@ -83,7 +83,7 @@ class Pooling(NamedTuple):
         )
         return overflows
 
-    def _tiles(
+    def _blocks(
         self, cells: Array, out: Array, rows: Span, cols: Span, most: int
     ) -> Iterator[tuple[Array, Array, Span, Span]]:
         """Planes and rows of windows of about so many elements: their cells, their place, and which windows."""
@@ -128,11 +128,11 @@ def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Span, cols: Span
     """The same without a kernel."""
     rule, grid = pooling.rule, pooling.grid
     row_bounds, col_bounds = grid.rows.bounds(rows), grid.cols.bounds(cols)
-    if cells.size > 2 * TILE and rows[1] - rows[0] == 1:
+    if cells.size > 2 * BLOCK_CELLS and rows[1] - rows[0] == 1:
         total = Total(pooling, rows, cols)
-        for left in range(0, cells.shape[2], STRIP):
-            strip = cells[:, :, left : left + STRIP]
-            total.add(columns([strip], rule), left)
+        for left in range(0, cells.shape[2], REGION_COLUMNS):
+            region = cells[:, :, left : left + REGION_COLUMNS]
+            total.add(columns([region], rule), left)
         return total.finish(out)
     areas = np.subtract(*row_bounds[::-1])[:, None, None] * np.subtract(*col_bounds[::-1])[:, None]
 
@@ -144,24 +144,24 @@ def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Span, cols: Span
     return sums.finish(total_of(1.0), areas.astype(np.float64), rule, out, lambda: total_of(SCALE))
 
 
-#: The columns of a strip; for float64 also those of the scaled cells, since what overflows cannot be read again.
+#: The columns of a region; for float64 also those of the scaled cells, since what overflows cannot be read again.
 Columns = tuple[Accumulator, ...]
 
 
-def columns(cuts: Iterable[Array], rule: Rule) -> Columns:
-    """The columns of a window's rows, which come in cuts from top to bottom, each (planes, rows, columns, inner)."""
+def columns(regions: Iterable[Array], rule: Rule) -> Columns:
+    """The columns of a window's rows, which come in regions from top to bottom, each (planes, rows, columns, inner)."""
     scales = (1.0, SCALE) if rule.kind == "double" and rule.reduce in ("mean", "sum") else (1.0,)
     bands: list[Accumulator | None] = [None] * len(scales)
-    for cut in cuts:
-        step = max(1, TILE // max(1, cut[:, 0].size))
-        for top in range(0, cut.shape[1], step):
+    for region in regions:
+        step = max(1, BLOCK_CELLS // max(1, region[:, 0].size))
+        for top in range(0, region.shape[1], step):
             for i, scale in enumerate(scales):
-                bands[i] = sums.added_rows(bands[i], cut[:, top : top + step], rule, scale)
+                bands[i] = sums.added_rows(bands[i], region[:, top : top + step], rule, scale)
     return tuple(band for band in bands if band is not None)
 
 
 class Total:
-    """Windows of one row of windows whose cells come in strips of columns, from left to right."""
+    """One row of windows whose cells come in regions of columns, from left to right."""
 
     def __init__(self, pooling: Pooling, rows: Span, cols: Span) -> None:
         self._rule = pooling.rule
@@ -170,13 +170,13 @@ class Total:
         self._areas = (bottom - top) * np.subtract(*self._bounds[::-1]).astype(np.float64)[:, None]
         self._totals: tuple[dict[int, Accumulator], ...] = ({}, {})
 
-    def add(self, strip: Columns, left: int) -> None:
+    def add(self, region: Columns, left: int) -> None:
         """Add the columns that begin at column `left` of the windows' own."""
-        for totals, band in zip(self._totals, strip, strict=False):
+        for totals, band in zip(self._totals, region, strict=False):
             sums.added_columns(totals, band, left, *self._bounds, self._rule)
 
     def finish(self, out: Array) -> int:
-        """Write the results once every strip was added; how many finite ones became infinite."""
+        """Write the results once every region was added; how many finite ones became infinite."""
         every = [
             sums.concatenated([totals[i] for i in sorted(totals)], 2) for totals in self._totals if totals
         ]

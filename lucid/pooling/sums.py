@@ -108,8 +108,8 @@ def added(a: Accumulator, b: Accumulator) -> Accumulator:
     total = a.each(np.add, b)
     if a.low is None or a.low.dtype != np.float64:
         return total
-    part = total.sum - a.sum
-    error = (a.sum - (total.sum - part)) + (b.sum - part)
+    step = total.sum - a.sum
+    error = (a.sum - (total.sum - step)) + (b.sum - step)
     return total._replace(low=a.low + (error + b.low))
 
 
@@ -142,8 +142,8 @@ def run_added(a: Accumulator, axis: int) -> Accumulator:
     if a.low is None or a.low.dtype != np.float64:
         return Accumulator(sums[last], None if a.low is None else a.low.sum(axis, keepdims=True), count)
     before, after, more = sums[_at(axis, 0, -1)], sums[_at(axis, 1, None)], a.sum[_at(axis, 1, None)]
-    part = after - before
-    errors = ((before - (after - part)) + (more - part)) + a.low[_at(axis, 1, None)]
+    step = after - before
+    errors = ((before - (after - step)) + (more - step)) + a.low[_at(axis, 1, None)]
     lows = np.concatenate([a.low[_at(axis, 0, 1)], errors], axis)
     return Accumulator(sums[last], np.add.accumulate(lows, axis)[last], count)
 
@@ -189,8 +189,8 @@ def divided(total: Floats, low: Floats, cells: Floats) -> Floats:
     The remainder of a first quotient is divided, too; quotient times cells is exact by Veltkamp's and Dekker's splits.
     """
     scale = np.where(np.abs(total) > 2.0**960, SCALE, 1.0)
-    total, low = total * scale, low * scale
-    quotient = (total + low) / cells
+    total, low, inverse = total * scale, low * scale, 1 / cells
+    quotient = (total + low) * inverse
     product = quotient * cells
     upper, lower = _split(quotient)
     cells_upper, cells_lower = _split(cells)
@@ -198,7 +198,7 @@ def divided(total: Floats, low: Floats, cells: Floats) -> Floats:
         (upper * cells_upper - product) + upper * cells_lower + lower * cells_upper
     ) + lower * cells_lower
     rest = ((total - product) - error) + low
-    return (quotient + rest / cells) / scale
+    return (quotient + rest * inverse) / scale
 
 
 def _split(x: Floats) -> tuple[Floats, Floats]:

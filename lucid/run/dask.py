@@ -109,28 +109,28 @@ def _run(
 ) -> Iterator[Result]:
     """Have all tasks done; whatever ends this before leaves none of them running."""
     run = os.urandom(8).hex()  # Keys are the scheduler's: what failed in another run is tried anew.
-    done: SimpleQueue[Any] = SimpleQueue()
-    left: dict[Any, int] = {}
+    completed: SimpleQueue[Any] = SimpleQueue()
+    pending: dict[Any, int] = {}
     try:
         for i, item in enumerate(items):
             future = client.submit(
                 _OnWorker(task), item, key=f"lucid-pool-{run}-{i}", retries=RETRIES, pure=False
             )
-            left[future] = i
-            future.add_done_callback(done.put)
-        while left:
+            pending[future] = i
+            future.add_done_callback(completed.put)
+        while pending:
             try:
-                future = done.get(timeout=WAIT_SECONDS)
+                future = completed.get(timeout=WAIT_SECONDS)
             except Empty:
                 wait()
                 continue
-            # Held on to, what a worker has told would be asked for again if that worker went away.
-            number = left.pop(future)
+            # A result that is held would be computed again if its worker went away.
+            number = pending.pop(future)
             yield _result(future, number + 1, len(items))
             future.release()
     finally:
         with suppress(Exception):  # the cluster itself may be gone
-            client.cancel(list(left), force=True)
+            client.cancel(list(pending), force=True)
 
 
 def _result(future: Any, number: int, count: int) -> Any:

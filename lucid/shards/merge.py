@@ -14,7 +14,7 @@ from lucid.formats.contract import ShardArray, named
 from lucid.formats.disk.files import remove_stale
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
-from lucid.options import DEFAULT_MAX_MEMORY, Options
+from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
 from lucid.report import OnProgress, Report, peak_memory_bytes
 from lucid.shards.join import COPY_BYTES, Key, Opened, collect, join, keys_of
@@ -25,7 +25,7 @@ def merge_files(
     shards: Sequence[FilePath],
     target: FilePath | None = None,
     *,
-    max_memory: int = DEFAULT_MAX_MEMORY,
+    max_memory: int = Options.max_memory,
     threads: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -157,7 +157,7 @@ def _is_sound(facts: dict[str, Any]) -> bool:
 
 def _options_of(facts: dict[str, Any], **others: Any) -> Options:
     try:
-        return Options.of_result(facts["options"], max_memory=sys.maxsize, **others)
+        return Options(**facts["options"], max_memory=sys.maxsize, **others)
     except (LucidError, TypeError) as error:
         raise FormatError("the first shard has options that make no sense") from error
 
