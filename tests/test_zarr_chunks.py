@@ -217,6 +217,13 @@ def test_what_is_not_known_goes_through_zarr(tmp_path):
         assert np.array_equal(read(path, (slice(1, 4), slice(1, 3), slice(2, 7))), x[1:4, 1:3, 2:7])
 
 
+def test_zarr_can_read_results_of_bfloat16_of_a_store_of_shards(tmp_path):
+    path = made(tmp_path / "a.zarr", np.full((4, 4, 6), 1.5, "f4"), shards=(4, 4, 6))
+    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, layout="CHW", dtype="bfloat16").targets[0]
+    with warnings.catch_warnings(action="ignore"):
+        assert (zarr.open_array(target, mode="r")[...].view("u2") == 0x3FC0).all()
+
+
 def test_zarr_is_not_loaded_for_what_is_known(tmp_path):
     made(tmp_path / "a.zarr", cells())
     code = "import sys, lucid; lucid.pool_file('a.zarr', size=2, layout='CHW'); print('zarr' in sys.modules)"

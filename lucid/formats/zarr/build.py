@@ -162,7 +162,10 @@ class Builder:
         codecs = kept_codecs(self._compression, node, self._version, pooled.dtype)
         for codec in codecs.left_out:
             self._lossy.setdefault(codec, []).append((node.name if node is not None else path) or "the array")
-        layout = None if self._source is None or node is None else self._source.layout(node.path)
+        # zarr 3.1 can read no shards of untyped elements.
+        layout = None
+        if self._source is not None and node is not None and pooled.numbers != "bfloat16":
+            layout = self._source.layout(node.path)
         made = Made(
             shape=pooled.stored_shape,
             numbers=pooled.stored_numbers,
