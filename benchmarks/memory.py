@@ -12,10 +12,10 @@ from timing import BURST, Work, geometric_mean, in_turns
 
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.pooling import means
-from lucid.pooling.dtypes import result_of, storage
+from lucid.pooling.dtypes import storage
 from lucid.pooling.means import Pooling
 from lucid.pooling.stacks import stacks
-from lucid.pooling.sums import Rule
+from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 
 #: Where all arrays lie, one after the other. A virtual machine gives memory that is freed back to its host, and whoever

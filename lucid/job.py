@@ -14,7 +14,7 @@ from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, Luc
 from lucid.execution import Watch, carry_out
 from lucid.formats.choosing import listed
 from lucid.formats.contract import Source, named
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream

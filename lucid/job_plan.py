@@ -22,10 +22,10 @@ from lucid.missing import parse_missing
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
-from lucid.pooling.dtypes import FLOATS, result_of, storage
+from lucid.pooling.dtypes import FLOATS, storage
 from lucid.pooling.means import Columns, Pooling, Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.pooling.sums import Rule
+from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import Span, make_grid
 from lucid.report import DatasetReport
 from lucid.run.blocking import Plan, make_plans, share_blocks

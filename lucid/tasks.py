@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import NPY, format_of_content, format_of_suffix
 from lucid.formats.stream import STREAM
 from lucid.inputs import Found, find_inputs, is_stream

@@ -43,7 +43,10 @@ def as_done(
     Workers take the next item themselves, so nobody wakes anybody for one; what others have done is yielded between
     items of the caller's. The first error ends it: items not yet begun are dropped, those under way are waited for.
     """
-    todo: Iterator[Any] = iter(items)
+    items = iter(items)
+    # Nobody is begun for whom there is no item.
+    begun = list(islice(items, workers))
+    todo: Iterator[Any] = chain(begun, items)
     taking = threading.Lock()
     results: deque[Result] = deque()
     errors: list[BaseException] = []
@@ -62,7 +65,7 @@ def as_done(
             errors.append(error)
 
     # Known before they are begun, so that all are waited for: a signal may raise while one begins.
-    helpers = [threading.Thread(target=lambda: deque(run(), 0), daemon=True) for _ in range(workers - 1)]
+    helpers = [threading.Thread(target=lambda: deque(run(), 0), daemon=True) for _ in begun[1:]]
     try:
         with suppress(RuntimeError):  # the system has no further threads: fewer do the work
             for helper in helpers:

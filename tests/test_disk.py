@@ -9,7 +9,7 @@ import pytest
 import lucid
 from lucid.errors import ExistsError, FileError
 from lucid.formats.disk import renames
-from lucid.formats.disk.files import Replacement
+from lucid.formats.disk.replacement import Replacement
 
 REFUSALS = [errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV]
 

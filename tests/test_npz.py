@@ -5,14 +5,22 @@ import struct
 import time
 import zipfile
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FileError, FormatError, LucidError
-from lucid.formats.npz import directory
+from lucid.formats.contract import Carried, Pooled
+from lucid.formats.npz import checksum as checksums
+from lucid.formats.npz import directory, sink
+from lucid.formats.npz import source as npz_source
+from lucid.formats.npz.checksum import Checksum
 from lucid.formats.npz.directory import Directory, Member, directory_entry, end_of, local_header
+from lucid.formats.npz.sink import NpzSink
 from lucid.formats.npz.source import NpzSource
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
@@ -189,7 +197,8 @@ def test_bfloat16_must_be_named(tmp_path):
 def test_no_array_of_the_rank_says_what_there_is(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.zeros((2, 3)), b=np.array([{}], object))
     with pytest.raises(
-        DatasetError, match=r"'/a' has shape .2, 3.; expected 4 axes.*'/b' holds Python objects"
+        DatasetError,
+        match=r"has no array of numbers with 4 axes: '/a' has shape .2, 3.; '/b' holds Python objects",
     ):
         lucid.pool_file(tmp_path / "x.npz", size=1)
 
@@ -228,6 +237,117 @@ def test_a_full_disk_for_what_is_inflated_is_named(tmp_path, array, monkeypatch)
         FileError, match=r"member 'x.npy': cannot be inflated into a temporary file .TMPDIR.: No sp"
     ):
         lucid.pool_file(tmp_path / "x.npz", size=2)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_is_carried_over_is_counted(tmp_path, array, save):
+    save(tmp_path / "x.npz", x=array, labels=np.arange(5), ids=np.arange(99))
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        sizes = {info.filename: info.compress_size for info in archive.infolist()}
+    for options, names in [(Options(), ["labels.npy", "ids.npy"]), (Options(drop=("labels",)), ["ids.npy"])]:
+        with NpzSource(tmp_path / "x.npz", options) as source:
+            pooled = [mean_of(source, "/x", (5, 3, 1, 1))]
+            with NpzSink(tmp_path / "y.npz", options) as sink:
+                sink.refuse(source, pooled)
+                assert sink.carried == Carried(len(names), sum(sizes[name] for name in names))
+                assert len(list(tmp_path.iterdir())) == 1
+                sink.begin(source, pooled)
+                assert sink.carried == Carried(len(names), sum(sizes[name] for name in names))
+
+
+def mean_of(source, name, shape):
+    (spec,) = (spec for spec in source.arrays(4) if spec.name == name)
+    return Pooled(spec, name, shape, np.dtype("f4"), "float32", "{}")
+
+
+def test_a_dry_run_refuses_two_members_of_one_name(tmp_path, array):
+    np.savez(tmp_path / "x.npz", a=array, a_1x1=np.arange(3))
+    with pytest.raises(DatasetError, match=r"would have two members 'a_1x1.npy'"):
+        lucid.pool_file(tmp_path / "x.npz", sizes=[1, 2], dry_run=True)
+
+
+@pytest.mark.parametrize("level", ["gzip", "gzip:1", "gzip:9"])
+@pytest.mark.parametrize("block", [100, 1000, 1 << 18])
+def test_deflated_in_blocks_by_any_number_of_threads(tmp_path, array, monkeypatch, level, block):
+    """Whoever inflates it sees one stream; the bytes do not say how many made it."""
+    monkeypatch.setattr(sink, "BLOCK_BYTES", block)
+    monkeypatch.setattr(sink, "WINDOW_BYTES", 700)
+    smooth = np.round(array)
+    np.savez(tmp_path / "x.npz", x=smooth, nothing=smooth[:0])
+    files = set()
+    for threads in (1, 2, 5):
+        lucid.pool_file(
+            tmp_path / "x.npz",
+            tmp_path / "y.npz",
+            size=(6, 7),
+            compression=level,
+            threads=threads,
+            overwrite=True,
+        )
+        files.add((tmp_path / "y.npz").read_bytes())
+    assert len(files) == 1
+    with zipfile.ZipFile(tmp_path / "y.npz") as archive:
+        assert archive.testzip() is None
+    with np.load(tmp_path / "y.npz") as pooled:
+        assert np.array_equal(pooled["x"], smooth)
+        assert pooled["nothing"].shape == (0, 3, 6, 7)
+
+
+class TestChecksums:
+    """A stored member that was read whole fits its checksum, or the run ends with an error."""
+
+    @given(st.binary(max_size=300), st.lists(st.integers(0, 300)), st.randoms(), st.integers(0, 9))
+    def test_runs_in_any_order_give_the_sum_of_all(self, data, cuts, random, few):
+        edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+        all_runs = list(pairwise(edges))
+        random.shuffle(all_runs)
+        checksum = Checksum(zlib.crc32(b"head"), len(data))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checksums, "_AHEAD_LIMIT", few)
+            for start, stop in [*all_runs[few:], *all_runs[few + 1 :], (0, 1)]:
+                checksum.add(start, memoryview(data)[start:stop])
+        total = checksum.total(lambda at, count: [data[at : at + count]])
+        assert total == zlib.crc32(b"head" + data)
+
+    def damaged(self, path, array, at=-1):
+        np.savez(path, first=array, x=array)
+        data = bytearray(path.read_bytes())
+        start = data.index(array.tobytes(order="A"), data.index(b"x.npy"))
+        data[start + at % array.nbytes] ^= 1
+        path.write_bytes(data)
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize(
+        ("memory", "threads"), [(1 << 28, 1), (1 << 28, 3), (9000, 1), (9000, 3), (2000, 2)]
+    )
+    def test_members_that_are_damaged(self, tmp_path, array, order, memory, threads):
+        for at in (0, 999, -1):
+            self.damaged(tmp_path / "x.npz", np.asarray(array, order=order), at)
+            with pytest.raises(
+                FormatError, match=r"member 'x.npy': does not fit its checksum; is the archive dam"
+            ):
+                lucid.pool_file(tmp_path / "x.npz", sizes=[1, 2], max_memory=memory, threads=threads)
+            assert len(list(tmp_path.iterdir())) == 1
+
+    def test_a_header_that_is_damaged(self, tmp_path, array):
+        np.savez(tmp_path / "x.npz", x=array)
+        data = (tmp_path / "x.npz").read_bytes()
+        (tmp_path / "x.npz").write_bytes(data.replace(b"), }  ", b"),}   "))
+        with pytest.raises(FormatError, match=r"member 'x.npy': does not fit its checksum"):
+            lucid.pool_file(tmp_path / "x.npz", size=1)
+
+    def test_what_is_read_in_order_is_read_once(self, tmp_path, array, monkeypatch):
+        np.savez(tmp_path / "x.npz", x=array)
+        monkeypatch.setattr(
+            npz_source, "blocks_at", lambda _, at, count: [pytest.fail("read again")] if count else []
+        )
+        lucid.pool_file(tmp_path / "x.npz", size=1, max_memory=9000, threads=3)
+
+    def test_what_is_not_read_is_not_summed(self, tmp_path, array):
+        self.damaged(tmp_path / "x.npz", array)
+        target = lucid.pool_file(tmp_path / "x.npz", size=1, datasets=["first"], carry=False).targets[0]
+        assert np.array_equal(np.load(target)["first"], adaptive_avg_pool2d(array, 1))
+        lucid.pool_file(tmp_path / "x.npz", tmp_path / "y.npz", size=1, datasets=["x"], slice=slice(0, 2))
 
 
 class TestLies:

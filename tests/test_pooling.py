@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 from vectors import make
 
 from lucid.pooling import kernel_name, means, sums
-from lucid.pooling.dtypes import ELEMENTS, FLOATS, NAMES, narrow, result_of, storage, widened
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, NAMES, narrow, storage, widened
 from lucid.pooling.means import Pooling, Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.pooling.sums import REDUCTIONS, Accumulator, Rule
+from lucid.pooling.sums import REDUCTIONS, Accumulator, Reduction, Rule, result_of
 from lucid.pooling.windows import make_grid
 
 KERNEL = means.kernel
@@ -854,3 +854,12 @@ class TestStacks:
                 assert cells.shape == results.shape
                 results[...] = cells
             assert np.array_equal(out, x)
+
+
+def test_a_row_of_the_table_is_a_reduction_of_every_type(monkeypatch):
+    monkeypatch.setitem(REDUCTIONS, "first", Reduction(lambda a, b: a, worst=0))
+    cells = np.arange(12, dtype=np.int64).reshape(1, 3, 4, 1) + (1 << 62) + 1
+    rule = Rule("int64", result_of("int64", "first"), "first")
+    out = np.empty((1, 1, 2, 1), rule.result)
+    Pooling(make_grid((3, 4), (1, 2)), rule).means(cells, out, (0, 1), (0, 2))
+    np.testing.assert_array_equal(out.ravel(), cells[0, 0, ::2, 0])

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
+from lucid.formats.contract import Carried, Pooled
 from lucid.formats.safetensors import header
 from lucid.formats.safetensors.header import HEADER_LIMIT, parse_header
+from lucid.formats.safetensors.sink import SafetensorsSink
+from lucid.formats.safetensors.source import SafetensorsSource
 from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.options import Options
 
 library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed (extra test)")
 
@@ -57,6 +61,12 @@ def test_what_is_not_pooled_is_carried_over(tmp_path, array):
     provenance = json.loads(metadata.pop("lucid_pool"))
     assert metadata == {"format": "pt", "epoch": "7"}
     assert provenance["layer.x"]["source_shape"] == [5, 3, 6, 7]
+    with SafetensorsSource(tmp_path / "x.safetensors", Options()) as source:
+        (spec,) = source.arrays(4)
+        pooled = Pooled(spec, spec.name, (5, 3, 2, 2), spec.dtype, spec.numbers, "{}")
+        with SafetensorsSink(tmp_path / "z.safetensors", Options()) as sink:
+            sink.refuse(source, [pooled])
+            assert sink.carried == Carried(len(others), sum(other.nbytes for other in others.values()))
     alone = lucid.pool_file(
         tmp_path / "x.safetensors", tmp_path / "y.safetensors", size=2, carry=False
     ).targets[0]
@@ -101,6 +111,12 @@ def test_two_tensors_of_one_name_are_refused(tmp_path, array):
     library.save_file({"x": array, "x_1x1": np.arange(3)}, tmp_path / "x.safetensors")
     with pytest.raises(DatasetError, match="output would have two tensors 'x_1x1'"):
         lucid.pool_file(tmp_path / "x.safetensors", sizes=[1, 2])
+
+
+def test_a_dry_run_refuses_two_tensors_of_one_name(tmp_path, array):
+    library.save_file({"x": array, "x_1x1": np.arange(3)}, tmp_path / "x.safetensors")
+    with pytest.raises(DatasetError, match="output would have two tensors 'x_1x1'"):
+        lucid.pool_file(tmp_path / "x.safetensors", sizes=[1, 2], dry_run=True)
 
 
 def test_compression_is_refused(tmp_path, array):

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -109,6 +108,13 @@ class Pooled(NamedTuple):
         return self.numbers if meaning is None else stored_as(meaning, self.numbers)
 
 
+class Carried(NamedTuple):
+    """What an output takes over as it is: how many items, and the bytes that they take there."""
+
+    items: int = 0
+    nbytes: int = 0
+
+
 def size_of(shape: Sequence[int]) -> int:
     """Number of elements, in integers that do not overflow."""
     total = 1
@@ -193,12 +199,7 @@ class Resource(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -309,6 +310,12 @@ class Sink(Resource):
         self.joins = joins
         #: What somebody should know of the output, a line each; complete once it was begun.
         self.notes: list[str] = []
+        #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
+        self.carried = Carried()
+
+    def carries(self, pooled: Sequence[Pooled]) -> bool:
+        """Whether it takes over what is not pooled; shards hold means alone."""
+        return self.options.carry and not any(array.is_shard for array in pooled)
 
     @abstractmethod
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:

@@ -5,19 +5,15 @@ A format is one row here; its module is imported when a file needs it.
 
 import os
 import re
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import (
-    is_marked,
-    open_regular,
-    read_at,
-    refuse_existing,
-    refuse_existing_folder,
-)
+from lucid.formats.disk.files import bytes_at, open_regular
+from lucid.formats.disk.replacement import is_marked, refuse_existing
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
 
@@ -32,13 +28,13 @@ class Format(NamedTuple):
     suffixes: tuple[str, ...]
     #: A regular expression for its first bytes.
     magic: bytes
-    #: Whether the magic may also stand behind a user block of 512 * 2**n bytes.
-    after_user_block: bool
-    #: Whether a file holds several arrays, each with a name.
-    holds_many: bool
     #: "module:class" of each.
     source: str
     sink: str
+    #: Whether a file holds several arrays, each with a name.
+    holds_many: bool = True
+    #: Whether the magic may also stand behind a user block of 512 * 2**n bytes.
+    after_user_block: bool = False
     #: Whether native code reads it, which a hostile file may crash.
     is_native: bool = False
     extra: str | None = None
@@ -61,10 +57,8 @@ class Format(NamedTuple):
         """Raise unless an output may be made under that name, which for a URL only its store can tell."""
         if self.marks and url_of(target) is not None:
             return
-        if self.marks and target.suffix != ARCHIVE:
-            refuse_existing_folder(target, self.marks, overwrite=overwrite)
-        else:
-            refuse_existing(target, overwrite=overwrite)
+        marks = () if target.suffix == ARCHIVE else self.marks
+        refuse_existing(target, overwrite=overwrite, marks=marks)
 
     def _load(self, name: str) -> Any:
         module, class_ = name.split(":")
@@ -78,14 +72,14 @@ class Format(NamedTuple):
             ) from error
 
 
+_HERE = "lucid.formats"
 NPY = Format(
     "npy",
     (".npy",),
     rb"\x93NUMPY",
-    after_user_block=False,
+    f"{_HERE}.npy:NpySource",
+    f"{_HERE}.npy:NpySink",
     holds_many=False,
-    source="lucid.formats.npy:NpySource",
-    sink="lucid.formats.npy:NpySink",
 )
 FORMATS = (
     NPY,
@@ -93,20 +87,17 @@ FORMATS = (
         "HDF5",
         (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"),
         rb"\x89HDF\r\n\x1a\n",
+        f"{_HERE}.hdf5.source:Hdf5Source",
+        f"{_HERE}.hdf5.sink:Hdf5Sink",
         after_user_block=True,
-        holds_many=True,
-        source="lucid.formats.hdf5.source:Hdf5Source",
-        sink="lucid.formats.hdf5.sink:Hdf5Sink",
         is_native=True,
     ),
     Format(
         "Zarr",
         (".zarr", ".zarr.zip"),
         ZIP,
-        after_user_block=False,
-        holds_many=True,
-        source="lucid.formats.zarr.source:ZarrSource",
-        sink="lucid.formats.zarr.sink:ZarrSink",
+        f"{_HERE}.zarr.source:ZarrSource",
+        f"{_HERE}.zarr.sink:ZarrSink",
         is_native=True,
         extra="zarr",
         marks=("zarr.json", ".zgroup", ".zarray", ".zmetadata"),
@@ -116,10 +107,8 @@ FORMATS = (
         "npz",
         (".npz",),
         ZIP,
-        after_user_block=False,
-        holds_many=True,
-        source="lucid.formats.npz.source:NpzSource",
-        sink="lucid.formats.npz.sink:NpzSink",
+        f"{_HERE}.npz.source:NpzSource",
+        f"{_HERE}.npz.sink:NpzSink",
         member=r".*\.npy",
     ),
     Format(
@@ -127,10 +116,8 @@ FORMATS = (
         (".safetensors",),
         # The length of the header, at most 100 MB, and its first byte.
         rb"...[\x00-\x05]\x00{4}\{",
-        after_user_block=False,
-        holds_many=True,
-        source="lucid.formats.safetensors.source:SafetensorsSource",
-        sink="lucid.formats.safetensors.sink:SafetensorsSink",
+        f"{_HERE}.safetensors.source:SafetensorsSource",
+        f"{_HERE}.safetensors.sink:SafetensorsSink",
     ),
 )
 #: What a store in one file ends with.
@@ -200,11 +187,7 @@ def _telling_member(descriptor: int, size: int) -> str:
     """The first name in a zip archive that tells what the archive is; nothing where none does."""
     from lucid.formats.npz.directory import find_directory, members  # only archives need it
 
-    def read(offset: int, count: int) -> bytes:
-        data = bytearray(count)
-        read_at(descriptor, offset, memoryview(data))
-        return bytes(data)
-
+    read = partial(bytes_at, descriptor)
     telling = "|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)])
     names = (member.name for member in members(read, find_directory(read, size)))
     return next((name for name in names if re.fullmatch(telling, name)), "")

@@ -18,21 +18,18 @@ from lucid.formats.contract import (
     ArraySpec,
     Pooled,
     Region,
-    Sink,
     Source,
-    boxes_of,
     shape_of,
 )
-from lucid.formats.disk.files import runs
-from lucid.formats.disk.spool import NamedSpool, Spool
+from lucid.formats.disk.files import COPY_BYTES, blocks_at, runs
+from lucid.formats.disk.spool import NamedSpool
+from lucid.formats.flat import FlatSink, Layout
 from lucid.formats.foreign import START_BYTES, description
-from lucid.formats.npy import MAGIC, header_of, read_header, refuse_compression, spec_of
+from lucid.formats.npy import MAGIC, one_after_another, only_array, read_header
 from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
 STREAM = Path("-")
-#: Bytes copied at once.
-COPY_BYTES = 1 << 20
 
 
 class Stream:
@@ -120,7 +117,7 @@ class NpyStreamSource(Source):
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """The one array, if its rank fits."""
-        return (spec_of(self.header, self.options.input_dtype, rank, self.name),)
+        return only_array(self.header, self.options, rank, self.name)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
@@ -147,53 +144,49 @@ class NpyStreamSource(Source):
         """Nothing: the stream is its owner's."""
 
 
-class NpyStreamSink(Sink):
+class NpyStreamSink(FlatSink):
     """Arrays written to a stream, one after another.
 
     A single array may be written as it comes, in order. Several are spooled, since each
     is complete only when the input is.
     """
 
+    files = ".npy"
+
     def __init__(self, stream: BinaryIO, options: Options, *, in_sequence: bool) -> None:
         super().__init__(STREAM, options)
-        refuse_compression(options)
         self.in_sequence = in_sequence
         self._stream = stream
-        self._arrays: Sequence[Pooled] = ()
-        self._spool: Spool | None = None
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:  # noqa: ARG002
+    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:  # noqa: ARG002
+        """Each array behind its header."""
+        return one_after_another(pooled)
+
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write the header of a single array, or make room for several."""
+        layout = self.layout(source, pooled)
+        self._size = layout.size
         if self.in_sequence:
-            (only,) = pooled
-            self._write(header_of(only))
-            return
-        self._spool = Spool()
-        self._spool.hold(pooled)
-        self._arrays = pooled
+            ((_, header),) = layout.texts
+            self._write(header)
+        else:
+            self.prepare_spool(layout)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
-        if self._spool is None:
+        if self.spool is None:
             self._write(values.reshape(-1).view(np.uint8).data)
-            return
-        self._spool.write(pooled, region, values)
+        else:
+            super().write(pooled, region, values)
 
     def commit(self) -> None:
         """Write what was spooled, and all that the stream holds back."""
-        if self._spool is not None:
-            for array in self._arrays:
-                self._write(header_of(array))
-                for region in boxes_of(array.stored_shape, COPY_BYTES // array.dtype.itemsize):
-                    self._write(self._spool.read(array, region).reshape(-1).view(np.uint8).data)
+        if self.spool is not None:
+            for block in blocks_at(self.spool.file.fileno(), 0, self._size):
+                self._write(block)
         with _refusals_as("output stream cannot be written"):
             self._stream.flush()
 
     def _write(self, data: bytes | memoryview) -> None:
         with _refusals_as("output stream cannot be written"):
             self._stream.write(data)
-
-    def close(self) -> None:
-        """Let go of the spool; what was written is written."""
-        if self._spool is not None:
-            self._spool.close()

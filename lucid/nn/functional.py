@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from lucid.errors import DTypeError, ShapeError
 from lucid.kinds import NAN, Kind, NanRule, count
-from lucid.pooling.dtypes import name_of, result_of, storage
+from lucid.pooling.dtypes import name_of, storage
 from lucid.pooling.means import Pooling
 from lucid.pooling.stacks import pieces, stacks
-from lucid.pooling.sums import Rule
+from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.sizes import LAYER_SIZE, resolve
 from lucid.threads import available_cpus, every

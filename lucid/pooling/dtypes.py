@@ -63,19 +63,6 @@ def name_of(dtype: np.dtype[Any]) -> str:
     raise DTypeError(f"cannot pool dtype {dtype}; expected one of {', '.join(NAMES)}")
 
 
-def result_of(source: str, reduce: str, wanted: str | None = None) -> str:
-    """The number type of a result: the default of the reduction, or `wanted`, where "keep" is the source's own.
-
-    A sum of bools is a number all the same.
-    """
-    if wanted is not None and (wanted, reduce, source) != ("keep", "sum", "bool"):
-        return source if wanted == "keep" else wanted
-    if reduce in ("max", "min"):
-        return source
-    element = ELEMENTS[source]
-    return element.sum if reduce == "sum" else element.mean
-
-
 def storage(name: str) -> np.dtype[Any]:
     """The NumPy dtype whose elements hold a number type: its own, or uint16 for bfloat16."""
     return np.dtype("uint16" if name == "bfloat16" else name)

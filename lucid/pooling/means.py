@@ -150,7 +150,7 @@ Columns = tuple[Accumulator, ...]
 
 def columns(regions: Iterable[Array], rule: Rule) -> Columns:
     """The columns of a window's rows, which come in regions from top to bottom, each (planes, rows, columns, inner)."""
-    scales = (1.0, SCALE) if rule.kind == "double" and rule.reduce in ("mean", "sum") else (1.0,)
+    scales = (1.0, SCALE) if rule.kind == "double" and sums.REDUCTIONS[rule.reduce].worst is None else (1.0,)
     bands: list[Accumulator | None] = [None] * len(scales)
     for region in regions:
         step = max(1, BLOCK_CELLS // max(1, region[:, 0].size))

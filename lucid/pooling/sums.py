@@ -86,15 +86,15 @@ def values_of(cells: Array, rule: Rule) -> Array:
 
 def lift(cells: Array, rule: Rule, scale: float = 1.0) -> Accumulator:
     """Cells as accumulators of one cell each."""
-    values = values_of(cells, rule)
+    values, worst = values_of(cells, rule), REDUCTIONS[rule.reduce].worst
     count = None
     if rule.skips:
         valid = valid_cells(values, rule)
         limits: Any = (-np.inf, np.inf) if values.dtype.kind == "f" else _limits(rule.source)
-        nothing = {"max": limits[0], "min": limits[1]}.get(rule.reduce, 0)
+        nothing = 0 if worst is None else limits[worst]
         values = np.where(valid, values, values.dtype.type(nothing))
         count = valid.astype(np.float64)
-    if rule.reduce in ("max", "min"):
+    if worst is not None:
         return Accumulator(values, None, count)
     if rule.kind == "integer":
         return Accumulator((values >> 32).astype(np.int64), (values & 0xFFFFFFFF).astype(np.int64), count)
@@ -125,13 +125,36 @@ def least(a: Accumulator, b: Accumulator) -> Accumulator:
     return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
 
 
-#: A reduction: how accumulators are joined.
-REDUCTIONS: dict[str, Callable[[Accumulator, Accumulator], Accumulator]] = {
-    "mean": added,
-    "sum": added,
-    "max": greatest,
-    "min": least,
+class Reduction(NamedTuple):
+    """What is made of the cells of a window."""
+
+    #: How accumulators are joined.
+    join: Callable[[Accumulator, Accumulator], Accumulator]
+    #: Whether the total is divided by the number of cells.
+    divides: bool = False
+    #: For one that picks a cell, and so keeps its type: the end of the type's range (0 or 1) that any cell replaces.
+    worst: int | None = None
+
+
+REDUCTIONS = {
+    "mean": Reduction(added, divides=True),
+    "sum": Reduction(added),
+    "max": Reduction(greatest, worst=0),
+    "min": Reduction(least, worst=1),
 }
+
+
+def result_of(source: str, reduce: str, wanted: str | None = None) -> str:
+    """The number type of a result: the default of the reduction, or `wanted`, where "keep" is the source's own.
+
+    A sum of bools is a number all the same.
+    """
+    if wanted is not None and (wanted, reduce, source) != ("keep", "sum", "bool"):
+        return source if wanted == "keep" else wanted
+    if REDUCTIONS[reduce].worst is not None:
+        return source
+    element = ELEMENTS[source]
+    return element.mean if REDUCTIONS[reduce].divides else element.sum
 
 
 def run_added(a: Accumulator, axis: int) -> Accumulator:
@@ -155,7 +178,7 @@ def _at(axis: int, start: int, stop: int | None) -> tuple[slice, ...]:
 @np.errstate(all="ignore")
 def along(cells: Accumulator, axis: int, starts: Ints, stops: Ints, rule: Rule) -> Accumulator:
     """Accumulators joined over windows [starts[i], stops[i]) of an axis, each in order."""
-    join = REDUCTIONS[rule.reduce]
+    join = REDUCTIONS[rule.reduce].join
     lengths = stops - starts
     total = cells.take(starts, axis)
     longest = int(lengths.max())
@@ -217,7 +240,7 @@ def finish(
     """
     cells = np.broadcast_to(cells, total.sum.shape)
     valid = cells if total.valid is None else total.valid
-    is_mean, is_sum = rule.reduce == "mean", rule.reduce in ("mean", "sum")
+    is_mean, is_sum = REDUCTIONS[rule.reduce].divides, REDUCTIONS[rule.reduce].worst is None
     enough = np.True_ if total.valid is None else (valid > 0) & (valid >= rule.min_valid * cells)
     if rule.kind == "integer":
         whole = _whole(total) if is_sum else total.sum.astype(object)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Resource, Source
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import Format, resolved, url_of
 from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options

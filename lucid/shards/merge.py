@@ -11,7 +11,7 @@ from typing import Any
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError
 from lucid.execution import Watch
 from lucid.formats.contract import ShardArray, named
-from lucid.formats.disk.files import remove_stale
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
 from lucid.options import Options

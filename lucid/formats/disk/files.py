@@ -1,12 +1,9 @@
-"""Files as bytes: exact reads and writes at an offset, and outputs that appear complete or not at all."""
+"""Files as bytes: exact reads and writes at an offset, and regions of arrays that lie there."""
 
 import errno
-import fcntl
 import os
-import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,17 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import ExistsError, FileError, FormatError, NotFoundError
+from lucid.errors import FileError, FormatError, NotFoundError
 from lucid.formats.contract import Region
-from lucid.formats.disk.renames import link_new, rename_new
 
-#: Names of temporary files, as `Replacement` makes them.
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
-
-#: What a file system says to a call that it does not know.
-_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+#: Bytes copied at once.
+COPY_BYTES = 1 << 20
 
 Array = npt.NDArray[Any]
+#: Where an array begins: a descriptor, and an offset in its file.
+Place = tuple[int, int]
 
 
 def open_regular(path: Path) -> int:
@@ -90,12 +85,25 @@ def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
         done += count
 
 
-def write_at(descriptor: int, offset: int, buffer: memoryview) -> None:
+def bytes_at(descriptor: int, offset: int, count: int) -> bytes:
+    """So many bytes from an offset of a file; errors are those of `read_at`."""
+    buffer = bytearray(count)
+    read_at(descriptor, offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+def blocks_at(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
+    """So many bytes from an offset of a file, in order, some of them at a time."""
+    for at in range(0, count, COPY_BYTES):
+        yield bytes_at(descriptor, offset + at, min(COPY_BYTES, count - at))
+
+
+def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
-    done = 0
-    while done < len(buffer):
+    view, done = memoryview(buffer), 0
+    while done < len(view):
         try:
-            done += os.pwrite(descriptor, buffer[done:], offset + done)
+            done += os.pwrite(descriptor, view[done:], offset + done)
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
 
@@ -105,65 +113,6 @@ def digest(*facts: object) -> str:
     import hashlib  # seldom needed
 
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-class CheckedFile:
-    """A file for software that does not say when a write fails: the first error is kept here.
-
-    Nor must it hear of it: h5py's callbacks leave an error pending, and Python stumbles over it later. So
-    writes seem to succeed, and whoever opened the file asks for the error in the end.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._position = 0
-        self.error: OSError | None = None
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset, from the start or the end."""
-        start = os.fstat(self._descriptor).st_size if whence == os.SEEK_END else 0
-        self._position = start + offset
-        return self._position
-
-    def tell(self) -> int:
-        """The offset."""
-        return self._position
-
-    def read(self, count: int) -> bytes:
-        """Read so many bytes, fewer at the end; by this method h5py knows a file."""
-        data = os.pread(self._descriptor, count, self._position)
-        self._position += len(data)
-        return data
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer, with less at the end of the file."""
-        count = os.preadv(self._descriptor, [buffer], self._position)
-        self._position += count
-        return count
-
-    def write(self, data: memoryview) -> int:
-        """Write all of it."""
-        try:
-            write_at(self._descriptor, self._position, memoryview(data))
-        except OSError as error:
-            self._keep(error)
-        self._position += len(data)
-        return len(data)
-
-    def truncate(self, size: int) -> int:
-        """Set the length."""
-        try:
-            os.ftruncate(self._descriptor, size)
-        except OSError as error:
-            self._keep(error)
-        return size
-
-    def flush(self) -> None:
-        """Nothing: no write is held back."""
-
-    def _keep(self, error: OSError) -> None:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        self.error = self.error or cause
 
 
 def claim(descriptor: int, size: int) -> None:
@@ -189,16 +138,6 @@ def claim(descriptor: int, size: int) -> None:
 
 def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
     """The region of a C-ordered array as runs (first element, number of elements), in order."""
-    base, length, outer = _first_run(shape, region)
-    if not outer:
-        yield base, length
-    elif length:
-        for offsets in product(*outer):
-            yield base + sum(offsets), length
-
-
-def _first_run(shape: tuple[int, ...], region: Region) -> tuple[int, int, list[range]]:
-    """The first run of a region, and by how much further ones lie behind it."""
     base, length, step = 0, 1, 1
     outer: list[range] = []
     goes_on = True  # the run takes in whole axes, and the first that is not
@@ -210,7 +149,9 @@ def _first_run(shape: tuple[int, ...], region: Region) -> tuple[int, int, list[r
         else:
             outer.append(range(0, count * step, step))
         step *= whole
-    return base, length, outer[::-1]
+    if length or not outer:
+        for offsets in product(*reversed(outer)):
+            yield base + sum(offsets), length
 
 
 def read_region(
@@ -229,192 +170,3 @@ def write_region(descriptor: int, offset: int, shape: tuple[int, ...], region: R
     for first, length in runs(shape, region):
         write_at(descriptor, offset + first * values.itemsize, view[done : done + length * values.itemsize])
         done += length * values.itemsize
-
-
-#: What file systems answer that know no fsync of folders, as CIFS, or none at all, as some in user space.
-_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
-#: What they answer to whoever would open a folder for it.
-_NO_SYNC_OF_FOLDERS = (*_NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to disk, where its file system knows how."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
-            raise
-
-
-class Replacement:
-    """A file that takes the place of another, or of none, in one step.
-
-    It is written under a name of its own in the same folder, so that a rename makes it appear;
-    before, its bytes are on disk, and after, the folder's entry is. While it is written it is
-    locked: a file of such a name without a lock was left by a kill, and the next run removes it.
-    """
-
-    def __init__(self, target: Path, *, overwrite: bool, suffix: str = "") -> None:
-        # A link stays a link: what it points to is replaced.
-        self.target = Path(os.path.realpath(target))
-        self._overwrite = overwrite
-        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}{suffix}.tmp")
-        self._pending = False
-
-    def create(self) -> int:
-        """A descriptor of what is new, locked; of a file for reading and writing."""
-        self._refuse()
-        # A signal may end the call when the file is there, and before anything that follows.
-        self._pending = True
-        try:
-            descriptor = self._make()
-        except OSError as error:
-            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
-        with suppress(OSError):  # a file system without locks has no stale files removed either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not self.path.exists():
-            # Another run took it for stale in the moment before the lock.
-            os.close(descriptor)
-            raise FileError(f"output {self.target} is being written by another run")
-        return descriptor
-
-    def _refuse(self) -> None:
-        """Raise if what has the name may not be replaced."""
-        refuse_existing(self.target, overwrite=self._overwrite)
-
-    def _make(self) -> int:
-        """Make what is new under its temporary name; a file with the mode of what it replaces."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        if self._overwrite and self.target.exists():
-            os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
-        return descriptor
-
-    def commit(self) -> None:
-        """Put it in its place, all of it on disk.
-
-        Raises
-        ------
-        ExistsError, FileError
-            It could not be; what is finished is kept, and the error says where.
-
-        """
-        try:
-            self._place()
-        except FileExistsError:
-            raise ExistsError(
-                f"output {self.target} exists by now; `overwrite=True` replaces it; {self._keep()}"
-            ) from None
-        except OSError as error:
-            why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
-            raise FileError(why) from error
-        try:
-            sync(self.target.parent)
-        except OSError as error:
-            raise FileError(
-                f"output {self.target} is complete, but its folder is not on disk: {error.strerror}"
-            ) from error
-
-    def _keep(self) -> str:
-        """Leave the finished work under a name that no run takes for stale; where it is."""
-        self._pending = False
-        kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
-        try:
-            rename_new(self.path, kept)
-        except OSError:
-            kept = self.path
-        return f"the finished work is {kept}"
-
-    def _place(self) -> None:
-        """Bring it to disk and give it its name."""
-        sync(self.path)
-        if self._overwrite:
-            os.replace(self.path, self.target)
-        else:
-            link_new(self.path, self.target)
-        self._pending = False
-
-    def abort(self) -> None:
-        """Remove the file unless it is in place."""
-        if self._pending:
-            self._pending = False
-            with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
-                os.unlink(self.path)
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove temporary files and folders in a folder that no run has locked any more."""
-    try:
-        names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
-    except OSError:
-        return
-    for name in names:
-        with suppress(OSError):
-            descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    import shutil  # seldom needed
-
-                    shutil.rmtree(folder / name)
-                else:
-                    os.unlink(folder / name)
-            finally:
-                os.close(descriptor)
-
-
-def refuse_existing(target: Path, *, overwrite: bool) -> None:
-    """Raise unless an output may be written under that name.
-
-    Raises
-    ------
-    ExistsError, NotFoundError, FileError
-        It exists and may not be replaced; its folder is not there; it is a folder or a device.
-
-    """
-    if target.is_dir():
-        raise FileError(f"output {target} is a folder; expected a file name, or {target}/ for files in it")
-    if target.exists() and not target.is_file():
-        raise FileError(f"output {target} is a pipe or a device; expected a regular file")
-    refuse_taken(target, overwrite=overwrite)
-    refuse_missing_folder(target)
-
-
-def refuse_taken(target: Path, *, overwrite: bool) -> None:
-    """Raise if there is something under the name of an output that may not be replaced."""
-    if os.path.lexists(target) and not overwrite:
-        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
-
-
-def refuse_missing_folder(target: Path) -> None:
-    """Raise unless the folder of an output is there and may be written to."""
-    folder = Path(os.path.realpath(target)).parent
-    if not folder.is_dir():
-        raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"output {target} cannot be written: folder {folder} is not writable")
-
-
-def refuse_existing_folder(target: Path, marks: tuple[str, ...], *, overwrite: bool) -> None:
-    """Raise unless an output folder may be made under that name.
-
-    Raises
-    ------
-    ExistsError, NotFoundError, FileError
-        It exists and may not be replaced, or is something else, which is never replaced.
-
-    """
-    if target.is_dir() and not is_marked(target, marks):
-        raise FileError(f"output {target} is a folder of other files, which is not replaced")
-    if target.exists() and not target.is_dir():
-        raise FileError(f"output {target} is no folder; expected one, or a name that is free")
-    refuse_taken(target, overwrite=overwrite)
-    refuse_missing_folder(target)
-
-
-def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:
-    """Whether a folder holds one of the files that tell its format."""
-    return any((folder / mark).is_file() for mark in marks)

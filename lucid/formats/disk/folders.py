@@ -6,8 +6,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from lucid.formats.disk.files import Replacement, refuse_taken, sync
 from lucid.formats.disk.renames import exchange, rename_new
+from lucid.formats.disk.replacement import Replacement, refuse_taken, sync
 
 
 class FolderReplacement(Replacement):

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 
 from lucid.formats.contract import Array, Pooled, Region, Resource, shape_of
-from lucid.formats.disk.files import claim, read_region, write_region
+from lucid.formats.disk.files import Place, claim, read_region, write_region
 
 
 class Spool(Resource):
@@ -30,18 +30,21 @@ class Spool(Resource):
         if claims:
             claim(self.file.fileno(), offsets[-1])
 
+    def place(self, pooled: Pooled) -> Place:
+        """Where an array begins."""
+        return self.file.fileno(), self._offsets[pooled.name]
+
     def write(
         self, pooled: Pooled, region: Region, values: Array, shape: tuple[int, ...] | None = None
     ) -> None:
         """Write a region of an array, by default of the shape that its means come in."""
-        offset = self._offsets[pooled.name]
-        write_region(self.file.fileno(), offset, shape or pooled.shape, region, values)
+        write_region(*self.place(pooled), shape or pooled.shape, region, values)
 
     def read(self, pooled: Pooled, region: Region) -> Array:
         """Read a region of an array as it is stored."""
         values = np.empty(shape_of(region), pooled.dtype)
-        flat, offset = values.reshape(-1).view(np.uint8), self._offsets[pooled.name]
-        read_region(self.file.fileno(), offset, pooled.stored_shape, region, pooled.dtype.itemsize, flat)
+        flat = values.reshape(-1).view(np.uint8)
+        read_region(*self.place(pooled), pooled.stored_shape, region, pooled.dtype.itemsize, flat)
         return values
 
     def close(self) -> None:

@@ -30,7 +30,9 @@ from lucid.formats.contract import (
     Source,
     fitted_chunks,
 )
-from lucid.formats.disk.files import CheckedFile, Replacement, claim, write_at, write_region
+from lucid.formats.disk.checked import CheckedFile
+from lucid.formats.disk.files import claim, write_at, write_region
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import write_text
 from lucid.formats.hdf5.carry import Carry, Made, refuse_more_than_there_is

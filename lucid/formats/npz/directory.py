@@ -8,13 +8,11 @@ differently is refused.
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lucid.errors import FormatError
-
-#: `read(offset, count)` returns so many bytes of the file, or raises a FormatError.
-Read = Callable[[int, int], bytes]
+from lucid.formats.npy import Read
 
 STORED, DEFLATED = 0, 8
 #: Flags of a member: encrypted, by any of three ways; lengths that stand behind the data; a name in UTF-8.
@@ -222,17 +220,8 @@ def end_of(directory: Directory) -> bytes:
     if count < MAX16 and length < MAX32 and start < MAX32:
         return end
     end64 = _END64.pack(
-        _END64_MAGIC,
-        _END64.size - 12,
-        3 << 8 | _ZIP64_VERSION,
-        _ZIP64_VERSION,
-        0,
-        0,
-        count,
-        count,
-        length,
-        start,
-    )
+        _END64_MAGIC, _END64.size - 12, 3 << 8 | _ZIP64_VERSION, _ZIP64_VERSION, 0, 0, count, count, length, start,
+    )  # fmt: skip
     return end64 + _LOCATOR.pack(_LOCATOR_MAGIC, 0, stop, 1) + end
 
 

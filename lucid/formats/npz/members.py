@@ -1,17 +1,17 @@
 """The members of `.npz` archives, and the headers of the arrays in them, checked before anything is read."""
 
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lucid.errors import DTypeError, FormatError
 from lucid.formats.contract import named
-from lucid.formats.npy import HEADER_LIMIT, PREFIX_BYTES, Header, read_header
+from lucid.formats.npy import HEADER_LIMIT, PREFIX_BYTES, Header, Read, read_header
 from lucid.formats.npz.directory import (
     DEFLATED,
     ENCRYPTED,
     STORED,
     Member,
-    Read,
     check_name,
     data_offset,
     find_directory,
@@ -22,6 +22,8 @@ from lucid.formats.npz.directory import (
 SUFFIX = ".npy"
 #: Deflate makes at most so many bytes of one, and a few more at the end of a stream.
 DEFLATE_RATIO, DEFLATE_REST = 1032, 1 << 10
+#: Bytes read at once of a header; most have 128.
+START_BYTES = 128
 
 
 class Entry(NamedTuple):
@@ -73,14 +75,14 @@ def _header(read: Read, member: Member, offset: int) -> Header | None:
         raise FormatError(f"is compressed by method {member.method}; expected 0 (stored) or 8 (deflated)")
     elif member.size > member.packed * DEFLATE_RATIO + DEFLATE_REST:
         raise FormatError(f"claims {member.size} bytes, more than {member.packed} can be inflated to")
-    start = b""
+    start, more = b"", bytes_of(read, member, offset, START_BYTES)
 
     def read_start(at: int, count: int) -> bytes:
         nonlocal start
         if at + count > min(member.size, PREFIX_BYTES + 2 + HEADER_LIMIT):
             raise FormatError("ends before its header")
-        if len(start) < at + count:
-            start = _start(read, member, offset, max(at + count, 128))
+        while len(start) < at + count:
+            start += next(more)
         return start[at : at + count]
 
     try:
@@ -93,22 +95,44 @@ def _header(read: Read, member: Member, offset: int) -> Header | None:
     return header
 
 
-def _start(read: Read, member: Member, offset: int, count: int) -> bytes:
-    """The first bytes of a member, as many as are asked for."""
-    count = min(count, member.size)
+def bytes_of(read: Read, member: Member, offset: int, step: int) -> Iterator[bytes]:
+    """The bytes of a member in order, so many of them at a time; of a deflated one length and sum are checked.
+
+    Raises
+    ------
+    FormatError
+        They are not what the archive says.
+
+    """
     if member.method == STORED:
-        return read(offset, count)
-    inflater, data, position = zlib.decompressobj(-zlib.MAX_WBITS), b"", 0
-    try:
-        while len(data) < count and position < member.packed:
-            step = read(offset + position, min(HEADER_LIMIT, member.packed - position))
-            position += len(step)
-            data += inflater.decompress(step, count - len(data))
-    except zlib.error:
-        raise FormatError("cannot be inflated") from None
-    if len(data) < count:
-        raise FormatError("ends before its header")
-    return data
+        for at in range(0, member.size, step):
+            yield read(offset + at, min(step, member.size - at))
+        return
+    inflater, taken, done, crc = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0, 0
+    while done < member.size:
+        packed = inflater.unconsumed_tail
+        if not packed:
+            packed = read(offset + taken, min(step, member.packed - taken))
+            taken += len(packed)
+        try:
+            # One byte more than are left shows a member that is longer than the archive says.
+            data = inflater.decompress(packed, min(step, member.size - done + 1))
+        except zlib.error:
+            raise FormatError("cannot be inflated; is the archive damaged?") from None
+        done += len(data)
+        is_over = not data and taken == member.packed and not inflater.unconsumed_tail
+        if is_over or done > member.size:
+            raise FormatError("does not inflate to the length that the archive says; is it damaged?")
+        crc = zlib.crc32(data, crc)
+        if done == member.size:
+            check_sum(member, crc)
+        yield data
+
+
+def check_sum(member: Member, crc: int) -> None:
+    """Raise unless the bytes of a member have its sum."""
+    if crc != member.crc:
+        raise FormatError("does not fit its checksum; is the archive damaged?")
 
 
 def name_of_array(member: Member) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
 from lucid.formats.contract import Array, Pooled, Region, ShardArray, Sink, Source
-from lucid.formats.disk.files import Replacement, refuse_taken
 from lucid.formats.disk.folders import FolderReplacement
+from lucid.formats.disk.replacement import Replacement, refuse_taken
 from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder, layout_of_means

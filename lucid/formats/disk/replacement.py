@@ -1,0 +1,188 @@
+"""Outputs that appear complete under their name or not at all, and names that no output may have."""
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from lucid.errors import ExistsError, FileError, NotFoundError
+from lucid.formats.disk.renames import link_new, rename_new
+
+#: Names of temporary files, as `Replacement` makes them.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
+#: What file systems answer that know no fsync of folders, as CIFS, or none at all, as some in user space.
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
+#: What they answer to whoever would open a folder for it.
+_NO_SYNC_OF_FOLDERS = (*_NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR)
+
+
+class Replacement:
+    """A file that takes the place of another, or of none, in one step.
+
+    It is written under a name of its own in the same folder, so that a rename makes it appear;
+    before, its bytes are on disk, and after, the folder's entry is. While it is written it is
+    locked: a file of such a name without a lock was left by a kill, and the next run removes it.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool) -> None:
+        # A link stays a link: what it points to is replaced.
+        self.target = Path(os.path.realpath(target))
+        self._overwrite = overwrite
+        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}.tmp")
+        self._pending = False
+
+    def create(self) -> int:
+        """A descriptor of what is new, locked; of a file for reading and writing."""
+        self._refuse()
+        # A signal may end the call when the file is there, and before anything that follows.
+        self._pending = True
+        try:
+            descriptor = self._make()
+        except OSError as error:
+            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
+        with suppress(OSError):  # a file system without locks has no stale files removed either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not self.path.exists():
+            # Another run took it for stale in the moment before the lock.
+            os.close(descriptor)
+            raise FileError(f"output {self.target} is being written by another run")
+        return descriptor
+
+    def _refuse(self) -> None:
+        """Raise if what has the name may not be replaced."""
+        refuse_existing(self.target, overwrite=self._overwrite)
+
+    def _make(self) -> int:
+        """Make what is new under its temporary name; a file with the mode of what it replaces."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if self._overwrite and self.target.exists():
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
+        return descriptor
+
+    def commit(self) -> None:
+        """Put it in its place, all of it on disk.
+
+        Raises
+        ------
+        ExistsError, FileError
+            It could not be; what is finished is kept, and the error says where.
+
+        """
+        try:
+            self._place()
+        except FileExistsError:
+            raise ExistsError(
+                f"output {self.target} exists by now; `overwrite=True` replaces it; {self._keep()}"
+            ) from None
+        except OSError as error:
+            why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
+            raise FileError(why) from error
+        try:
+            sync(self.target.parent)
+        except OSError as error:
+            raise FileError(
+                f"output {self.target} is complete, but its folder is not on disk: {error.strerror}"
+            ) from error
+
+    def _keep(self) -> str:
+        """Leave the finished work under a name that no run takes for stale; where it is."""
+        self._pending = False
+        kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
+        try:
+            rename_new(self.path, kept)
+        except OSError:
+            kept = self.path
+        return f"the finished work is {kept}"
+
+    def _place(self) -> None:
+        """Bring it to disk and give it its name."""
+        sync(self.path)
+        if self._overwrite:
+            os.replace(self.path, self.target)
+        else:
+            link_new(self.path, self.target)
+        self._pending = False
+
+    def abort(self) -> None:
+        """Remove the file unless it is in place."""
+        if self._pending:
+            self._pending = False
+            with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
+                os.unlink(self.path)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to disk, where its file system knows how."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
+            raise
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files and folders in a folder that no run has locked any more."""
+    try:
+        names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    import shutil  # seldom needed
+
+                    shutil.rmtree(folder / name)
+                else:
+                    os.unlink(folder / name)
+            finally:
+                os.close(descriptor)
+
+
+def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
+    """Raise unless an output may be made under that name; a folder of files holds one of `marks`.
+
+    Raises
+    ------
+    ExistsError, NotFoundError, FileError
+        It exists and may not be replaced, or is something else, which is never replaced; its folder is not there.
+
+    """
+    if target.is_dir():
+        if not marks:
+            raise FileError(
+                f"output {target} is a folder; expected a file name, or {target}/ for files in it"
+            )
+        if not is_marked(target, marks):
+            raise FileError(f"output {target} is a folder of other files, which is not replaced")
+    elif target.exists():
+        if marks:
+            raise FileError(f"output {target} is no folder; expected one, or a name that is free")
+        if not target.is_file():
+            raise FileError(f"output {target} is a pipe or a device; expected a regular file")
+    refuse_taken(target, overwrite=overwrite)
+    folder = Path(os.path.realpath(target)).parent
+    if not folder.is_dir():
+        raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"output {target} cannot be written: folder {folder} is not writable")
+
+
+def refuse_taken(target: Path, *, overwrite: bool) -> None:
+    """Raise if there is something under the name of an output that may not be replaced."""
+    if os.path.lexists(target) and not overwrite:
+        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
+
+
+def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:
+    """Whether a folder holds one of the files that tell its format."""
+    return any((folder / mark).is_file() for mark in marks)

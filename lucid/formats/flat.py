@@ -1,0 +1,202 @@
+"""What `.npy`, `.npz` and safetensors share: each array lies in one run of bytes, from an offset of the file on.
+
+So regions are read and written where they lie, in any order and by any thread, and a file in the making is known
+but for its means before the first of them is.
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lucid.compression import parse_compression
+from lucid.errors import ArgumentError, DatasetError
+from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.disk.files import (
+    Place,
+    Watch,
+    blocks_at,
+    bytes_at,
+    claim,
+    digest,
+    open_regular,
+    read_region,
+    write_at,
+    write_region,
+)
+from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.spool import Spool
+from lucid.options import Options
+
+
+def read_elements(
+    place: Place, shape: tuple[int, ...], spec: ArraySpec, region: Region, buffer: Array
+) -> Array:
+    """Read a region of an array of `shape` at its place; `spec` may be a box of it.
+
+    Fortran order is C order with all axes reversed.
+    """
+    extent = shape_of(region)
+    target = buffer[: size_of(extent) * spec.dtype.itemsize]
+    if spec.order == "F":
+        read_region(*place, shape[::-1], region[::-1], spec.dtype.itemsize, target)
+        return target.view(spec.dtype).reshape(extent[::-1]).T
+    read_region(*place, shape, region, spec.dtype.itemsize, target)
+    return target.view(spec.dtype).reshape(extent)
+
+
+class FlatSource(Source):
+    """An open file of such a format."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
+        self.descriptor = open_regular(path)
+        self._watch = Watch(self.descriptor)
+        #: Where each array begins, and its shape.
+        self.runs: dict[str, tuple[int, tuple[int, ...]]] = {}
+        #: Those that can be pooled.
+        self.specs: dict[str, ArraySpec] = {}
+        #: Why others cannot be pooled, by their names.
+        self.others: dict[str, str] = {}
+        try:
+            self.parse(self._watch.state[0])
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    @abstractmethod
+    def parse(self, size: int) -> None:
+        """Read what says where the arrays are, in a file of so many bytes.
+
+        Raises
+        ------
+        FormatError
+            It does not follow the format, or does not fit the file.
+
+        """
+
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """So many bytes of the file."""
+        return bytes_at(self.descriptor, offset, count)
+
+    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
+        """Arrays of that rank; a file with none is an error."""
+        specs = tuple(spec for spec in self.specs.values() if len(spec.shape) == rank)
+        if not specs:
+            shapes = {name: f"has shape {str(spec.shape)[:80]}" for name, spec in self.specs.items()}
+            others = [f"{name[:80]!r} {why}" for name, why in (shapes | self.others).items()]
+            listed = "; ".join(others[:3]) + ("; …" if len(others) > 3 else "")
+            raise DatasetError(
+                f"has no array of numbers with {rank} axes: {listed or 'it has no array at all'}"
+            )
+        return specs
+
+    def check_unchanged(self) -> None:
+        """Raise if the file was written to."""
+        self._watch.check()
+
+    def signature(self, specs: Sequence[ArraySpec]) -> str:
+        """A digest of the file's state and of where the arrays are."""
+        return digest(self._watch.state, [(self.runs[spec.name], spec) for spec in specs])
+
+    def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
+        """Read a region from its place in the file."""
+        offset, shape = self.runs[spec.name]
+        return read_elements((self.descriptor, offset), shape, spec, region, buffer)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+
+@dataclass
+class Layout:
+    """A file before its means are known: what is written at once, what is copied, and where the means go."""
+
+    size: int = 0
+    #: Offsets and texts.
+    texts: list[tuple[int, bytes]] = field(default_factory=list)
+    #: What is carried over: its offset, its offset in the source, its length.
+    copies: list[tuple[int, int, int]] = field(default_factory=list)
+    #: Offsets of the arrays of means by their names.
+    offsets: dict[str, int] = field(default_factory=dict)
+
+
+class FlatSink(Sink):
+    """A file of such a format in the making."""
+
+    #: What such files are called, and what they may be compressed with.
+    files = ""
+    compressions: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
+        super().__init__(path, options, joins=joins)
+        self.compression = parse_compression(options.compression)
+        if self.compression is not None and self.compression.name not in ("none", *self.compressions):
+            known = f", or {', '.join(self.compressions)}" if self.compressions else "; HDF5 files have"
+            raise ArgumentError(
+                f"`compression` is {options.compression!r}; {self.files} files have none{known}"
+            )
+        self.file = Replacement(path, overwrite=options.overwrite)
+        self.descriptor = -1
+        #: What waits until all of it is known.
+        self.spool: Spool | None = None
+        self.places: dict[str, Place] = {}
+
+    @abstractmethod
+    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
+        """What will be in the file, and where; an error says why it cannot be."""
+
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Raise for what has no place in the file; nothing is made."""
+        self._note(self.layout(source, pooled))
+
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Claim the space, so that a full disk shows now, and write all but the means."""
+        layout = self.layout(source, pooled)
+        self._note(layout)
+        self.descriptor = self.file.create()
+        self.prepare(self.descriptor, layout)
+        for offset, start, count in layout.copies:
+            assert isinstance(source, FlatSource)
+            for block in blocks_at(source.descriptor, start, count):
+                write_at(self.descriptor, offset, block)
+                offset += len(block)
+
+    def prepare(self, descriptor: int, layout: Layout) -> None:
+        """Write the texts to a file, and make room for the means."""
+        claim(descriptor, layout.size)
+        self.places |= {name: (descriptor, offset) for name, offset in layout.offsets.items()}
+        for offset, text in layout.texts:
+            write_at(descriptor, offset, text)
+
+    def prepare_spool(self, layout: Layout, folder: Path | None = None) -> None:
+        """Write the texts of what waits to a spool, and make room for its means."""
+        self.spool = Spool(folder)
+        self.prepare(self.spool.file.fileno(), layout)
+
+    def _note(self, layout: Layout) -> None:
+        self.carried = Carried(len(layout.copies), sum(count for *_, count in layout.copies))
+
+    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+        """Write a region to its place."""
+        write_region(*self.places[pooled.name], pooled.shape, region, values)
+
+    def finish(self) -> None:
+        """Write what only the means tell."""
+
+    def commit(self) -> None:
+        """Put the file in its place."""
+        self.finish()
+        self.file.commit()
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file unless it was committed, and the spool."""
+        self.file.abort()
+        if self.spool is not None:
+            self.spool.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

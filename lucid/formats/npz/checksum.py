@@ -1,0 +1,88 @@
+"""CRC-32 of bytes that come in any order: the sums of two runs give the sum of both together.
+
+A CRC is the remainder of a polynomial over two elements; a run that follows multiplies the sum before it by x to
+the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.) With the extra `fast` a run
+is summed by isal, which takes a tenth of zlib's time.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
+
+#: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
+_POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
+#: Runs that wait for those before them; of more, the bytes are read again in the end.
+_AHEAD_LIMIT = 256
+
+
+def power(length: int) -> int:
+    """What the sum of a run is multiplied by if one of so many bytes follows."""
+    square, result = _BYTE, 1 << 31
+    while length:
+        if length & 1:
+            result = _product(result, square)
+        square = _product(square, square)
+        length >>= 1
+    return result
+
+
+def joined(first: int, second: int, power_of_second: int) -> int:
+    """The sum of two runs.
+
+    >>> joined(crc32(b"pooled "), crc32(b"means"), power(5)) == crc32(b"pooled means")
+    True
+
+    """
+    return _product(first, power_of_second) ^ second
+
+
+def _product(one: int, other: int) -> int:
+    """The product of two remainders."""
+    product = 0
+    while one:
+        if one & 1 << 31:
+            product ^= other
+        one = one << 1 & 0xFFFFFFFF
+        other = other >> 1 ^ _POLYNOMIAL * (other & 1)
+    return product
+
+
+class Checksum:
+    """The sum of an array's bytes, which come run by run, by any thread; `crc` is that of what stands before them."""
+
+    def __init__(self, crc: int, size: int) -> None:
+        self._crc, self._size, self._left = crc, size, size
+        #: So many bytes are in the sum; runs further on, by their starts, wait for those between.
+        self._done = 0
+        self._ahead: dict[int, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+        #: Most runs have one length, and its power takes longer than the sum.
+        self._power = lru_cache(64)(power)
+
+    def count(self, nbytes: int) -> bool:
+        """Count bytes that were read; whether these were the last."""
+        with self._lock:
+            were_left, self._left = self._left > 0, self._left - nbytes
+            return were_left and self._left <= 0
+
+    def add(self, start: int, data: memoryview) -> None:
+        """Add a run; what is in the sum already is passed over."""
+        crc = crc32(data)
+        with self._lock:
+            if start == self._done or (start > self._done and len(self._ahead) < _AHEAD_LIMIT):
+                self._ahead[start] = len(data), crc
+            while (run := self._ahead.pop(self._done, None)) is not None:
+                self._crc = joined(self._crc, run[1], self._power(run[0]))
+                self._done += run[0]
+
+    def total(self, blocks: Callable[[int, int], Iterable[bytes]]) -> int:
+        """The sum of all bytes; `blocks(offset, count)` reads those that are not in it yet."""
+        crc = self._crc
+        for block in blocks(self._done, self._size - self._done):
+            crc = crc32(block, crc)
+        return crc
