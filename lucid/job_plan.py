@@ -50,6 +50,12 @@ class ArrayPlan(NamedTuple):
     #: The number of the size.
     size: int
 
+    def named(self, name: str, options: Options) -> "ArrayPlan":
+        """The same plan for an array of another name."""
+        spec = self.pooled.source._replace(name=name)
+        pooled = self.pooled._replace(source=spec, name=self.target.name_of(name, options.pairs[self.size]))
+        return self._replace(blocks=self.blocks._replace(spec=spec), pooled=pooled)
+
     def output(self, write: Callable[[Region, Array], None]) -> Output:
         """What the engine is to do, and where the means go."""
         return Output(self.blocks, Pool(self.pooling, self.blocks.lead_axes), write, self.pooled.dtype)
@@ -148,8 +154,16 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     source.notes += dict.fromkeys(_notes(job))
     if options.slice is not None:
         return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
-    every = [_plans_of(options, spec, spec, targets, None, in_sequence=job.in_sequence) for spec in job.specs]
-    return replace(job, arrays=every)
+    # A file may have a hundred thousand arrays that differ in their names alone.
+    alike: dict[ArraySpec, list[ArrayPlan]] = {}
+    every = []
+    for spec in job.specs:
+        plans = alike.get(unnamed := spec._replace(name=""))
+        if plans is None:
+            plans = _plans_of(options, spec, spec, targets, None, in_sequence=job.in_sequence)
+            alike[unnamed] = plans
+        every.append([array.named(spec.name, options) for array in plans])
+    return replace(job, specs=[sizes[0].pooled.source for sizes in every if sizes], arrays=every)
 
 
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
@@ -286,9 +300,9 @@ def _notes(job: JobPlan) -> Iterator[str]:
                 yield note
 
 
-def coarsen(plane: Array, size: tuple[int, int]) -> Array:
-    """Means of coordinates at a size: where the output cells are."""
-    means: Array = adaptive_avg_pool2d(plane[None, None], size, nan="skip")[0, 0]
+def coarsen(planes: Array, size: tuple[int, int]) -> Array:
+    """Means of coordinates (planes, height, width) at a size: where the output cells are."""
+    means: Array = adaptive_avg_pool2d(planes, size, nan="skip")
     return means
 
 

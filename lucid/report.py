@@ -19,7 +19,7 @@ class Progress(NamedTuple):
 OnProgress: TypeAlias = Callable[[Progress], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DatasetReport:
     """What was done, or would be, to one dataset for one size."""
 
@@ -41,7 +41,7 @@ class DatasetReport:
     output_chunk: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Report:
     """What was done, or would be, to one file. Seconds of steps are added over threads."""
 

@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
-from lucid.formats.grid import bounds_name, coarse_bounds, coarse_coordinates, references_of, windows
+from lucid.formats.grid import (
+    bounds_name,
+    coarse_bounds,
+    coarse_coordinates,
+    coarse_transform,
+    references_of,
+    windows,
+)
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.pooling.windows import make_grid
 
 
-def coarsen(plane, size):
-    return adaptive_avg_pool2d(plane[None, None], size, nan="skip")[0, 0]
+def coarsen(planes, size):
+    return adaptive_avg_pool2d(planes, size, nan="skip")
 
 
 @pytest.mark.parametrize("n_in", [1, 2, 5, 7, 12])
@@ -52,6 +59,34 @@ class TestCoordinates:
         assert np.allclose((made - right + 180) % 360, 180)
         assert made.dtype == "f4"
         assert made.min() >= min(values) - 180
+
+    @pytest.mark.parametrize("named", [{"units": "degrees_east"}, {"standard_name": "longitude"}])
+    @pytest.mark.parametrize("first", [100.0, 170.0, -185.0, 350.0])
+    @pytest.mark.parametrize("start", [-180, 0])
+    def test_longitudes_of_a_plane_go_on_round_the_earth(self, named, first, start):
+        turning = first + 3 * np.arange(12) + np.arange(8)[:, None]
+        right = coarsen(turning[None], (4, 3))[0]
+        stored = (turning - start) % 360 + start
+        made = coarse_coordinates(stored, named, (4, 3), coarsen)
+        assert np.allclose((made - right + 180) % 360, 180)
+        stored[0, 0] = np.nan
+        made = coarse_coordinates(stored, named, (4, 3), coarsen)
+        assert np.allclose((made[1:] - right[1:] + 180) % 360, 180)
+
+    def test_missing_longitudes_of_an_axis_take_no_others_along(self):
+        values = np.array([176.0, 178, np.nan, -178, -176, -174])
+        made = coarse_coordinates(values, {"units": "degrees_east"}, (3,), coarsen)
+        assert np.allclose(made % 360, [177, 182, 185])
+
+    @pytest.mark.parametrize("size", [(3, 2, 2), (3, 4, 2), (3, 2, 6), (1, 4, 6)])
+    def test_those_of_more_axes_are_pooled_along_the_axes_that_change(self, rng, size):
+        values = rng.standard_normal((3, 4, 6))
+        made = coarse_coordinates(values, {}, size, coarsen)
+        right = values.reshape(size[0], -1, size[1], 4 // size[1], size[2], 6 // size[2]).mean((1, 3, 5))
+        assert np.allclose(made, right)
+
+    def test_more_than_two_axes_that_change_are_no_plane(self):
+        assert coarse_coordinates(np.ones((4, 4, 4)), {}, (2, 2, 2), coarsen) is None
 
     def test_other_numbers_that_jump_do_not(self):
         assert coarse_coordinates(np.array([358.0, 0]), {"units": "m"}, (1,), coarsen) == 179
@@ -98,3 +133,19 @@ def test_texts_that_name_what_there_is_no_longer():
         "cell_methods": "lat_2: lon_3: mean time: max",
     }
     assert references_of({"coordinates": "zone"}, {"zone": None}) == {"coordinates": None}
+
+
+class TestTransform:
+    def test_it_follows_the_size_of_a_cell(self):
+        made = coarse_transform("100.5 2 0.25 50 0.125 -3 ", (8, 6), (2, 3))
+        assert made == "100.5 4.0 1.0 50.0 0.25 -12.0"
+        numbers = coarse_transform(np.array([0, 1, 0, 0, 0, -1.0]), (8, 6), (8, 2))
+        assert numbers.tolist() == [0, 3, 0, 0, 0, -1]
+
+    @pytest.mark.parametrize("transform", ["1 2 3", "a b c d e f", np.int8([1, 2]), ""])
+    def test_what_is_none_goes(self, transform):
+        assert coarse_transform(transform, (8, 6), (2, 3)) is None
+
+    @pytest.mark.parametrize("size", [(3, 3), (2, 4), (16, 6)])
+    def test_there_is_none_for_cells_of_several_sizes(self, size):
+        assert coarse_transform("0 1 0 0 0 1", (8, 6), size) is None

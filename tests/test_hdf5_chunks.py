@@ -12,6 +12,7 @@ from lucid.formats.hdf5 import filters as hdf5_filters
 from lucid.formats.hdf5.chunks import ChunkedArray
 from lucid.formats.hdf5.filters import do, inflate, unlzf, unshuffle, verify_fletcher32
 from lucid.formats.hdf5.source import Hdf5Source, place_of
+from lucid.formats.hdf5.tree import opened
 from lucid.options import Options
 
 FILTERS = [
@@ -47,7 +48,7 @@ def test_every_region_is_what_the_library_reads(path, filters, dtype, chunks, rn
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=x, chunks=chunks, **filters)
     with h5py.File(path) as file:
-        assert isinstance(place_of(file, file["x"], file["x"].dtype), ChunkedArray)
+        assert isinstance(place_of(file, opened(file, b"x"), file["x"].dtype), ChunkedArray)
     assert np.array_equal(read_all(path), x)
     for _ in range(5):
         edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in x.shape]
@@ -82,7 +83,7 @@ def test_behind_a_user_block_the_library_reads(path, rng):
     with h5py.File(path, "w", userblock_size=512) as file:
         file["x"] = x
     with h5py.File(path) as file:
-        assert place_of(file, file["x"], file["x"].dtype) is None
+        assert place_of(file, opened(file, b"x"), file["x"].dtype) is None
     assert np.array_equal(read_all(path), x)
 
 

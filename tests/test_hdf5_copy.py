@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import FileError
+from lucid.errors import FileError, FormatError
 from lucid.formats.hdf5 import check as hdf5_check
 
 STRING = h5py.string_dtype()
@@ -279,7 +279,7 @@ class TestCheckOfTheFinishedFile:
 
     def test_it_reads_little_and_leaves_nothing_open(self, monkeypatch):
         with h5py.File(self.path, "r+") as file:
-            file["labels"] = np.arange(1_000_000)
+            file.create_dataset("labels", data=np.arange(1_000_000), chunks=(1000,))
         read = []
         cells = hdf5_check.read_cells
         monkeypatch.setattr(hdf5_check, "read_cells", lambda d, r: read.append(cells(d, r)))
@@ -293,3 +293,28 @@ def test_files_without_a_source_are_checked_too(tmp_path):
     lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.h5", size=2)
     with h5py.File(tmp_path / "b.h5") as file:
         assert np.all(file["data"][:] == 1)
+
+
+@pytest.mark.parametrize("block", [0, 512])
+@pytest.mark.parametrize("kind", [STRING, h5py.vlen_dtype("f8")], ids=["text", "sequence"])
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_it(
+    tmp_path, kind, block, is_long
+):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", userblock_size=block) as file:
+        file["x"] = np.ones((1, 2, 4, 4), "f4")
+        made = file.create_dataset("names", (3,), kind)
+        made[1] = "two" if kind is STRING else [1.0, 2.0, 3.0]
+        place = block + made.id.get_offset() + 16
+    if is_long:
+        with open(path, "r+b") as raw:
+            raw.seek(place)
+            raw.write((1 << 30).to_bytes(4, "little"))
+        for options in ({}, {"dry_run": True}):
+            with pytest.raises(FormatError, match=r"dataset /names claims \d+ bytes, the whole file has"):
+                lucid.pool_file(path, tmp_path / "b.h5", size=2, **options)
+        return
+    lucid.pool_file(path, tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert len(file["names"][1]) == 3

@@ -312,3 +312,19 @@ def test_a_filter_that_can_only_be_read_is_left_out(path, out, x, monkeypatch):
     with h5py.File(out) as file:
         assert file["x"].compression is None
         assert np.array_equal(file["x"], adaptive_avg_pool2d(x, 2))
+
+
+@pytest.mark.parametrize("name", ["g/x", "soft/x", "hard/x", "round/soft/x", "round/g/x", "a/x"])
+def test_a_path_through_other_names_of_groups_means_the_dataset_itself(tmp_path, name):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g/x"] = np.ones((1, 2, 4, 4), "f4")
+        file["g/y"] = np.ones((1, 2, 4, 4), "f4")
+        file["a"] = h5py.SoftLink("g")
+        file["soft"] = h5py.SoftLink("/hard")
+        file["hard"] = file["g"]
+        file["round"] = file["/"]
+    report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, datasets=name)
+    assert report.datasets[0].name == "/g/x"
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file[name].shape == (1, 2, 2, 2)
+        assert file["g/y"].shape == (1, 2, 4, 4)

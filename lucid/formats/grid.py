@@ -14,15 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.formats.meaning import Attributes, meaning_of
-from lucid.formats.values import text_of
+from lucid.formats.values import numbers_in, text_of
 from lucid.pooling.dtypes import FLOATS, name_of
 
 Array: TypeAlias = npt.NDArray[Any]
-#: Means of a plane at a size, NaN counting as nothing.
+#: Means of planes (planes, height, width) at a size, NaN counting as nothing.
 Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 
 #: Attributes that name other variables: of coordinates, and of the bounds of their cells.
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
+#: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
+GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
 #: Attributes that name variables of the old grid which are neither coordinates nor pooled along.
 OF_OLD_GRID = ("cell_measures",)
 #: Attributes in which dimensions or variables are named, followed by a colon.
@@ -43,6 +45,11 @@ def coarse_name(name: str, sizes: Sequence[int], taken: Container[str] = ()) -> 
     while made in taken:
         made += "_"
     return made
+
+
+def base_of(path: str) -> str:
+    """The last name of a path."""
+    return path.rpartition("/")[2]
 
 
 def windows(n_in: int, n_out: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -105,35 +112,96 @@ def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> di
 
 def coarse_coordinates(
     values: Array, attributes: Attributes, size: tuple[int, ...], coarsen: Coarsen
-) -> Array:
-    """The coordinates of a result's cells: means of those of one or two axes, missing ones being nothing.
+) -> Array | None:
+    """The coordinates of a result's cells: means along the axes that have another size, missing ones being nothing.
 
-    Longitudes that jump from 180 to -180 degrees, or from 360 to 0, are taken as going on.
+    Longitudes that jump from 180 to -180 degrees, or from 360 to 0, are taken as going on. None where more
+    than two axes have another size.
 
-    >>> coarsen = lambda plane, size: plane.reshape(1, size[1], -1).mean(-1)
+    >>> coarsen = lambda planes, size: planes.reshape(1, 1, size[1], -1).mean(-1)
     >>> coarse_coordinates(np.array([178.0, 180, -178, -176]), {"units": "degrees_east"}, (2,), coarsen)
     array([ 179., -177.])
 
     """
+    axes = [
+        axis for axis, (before, after) in enumerate(zip(values.shape, size, strict=True)) if before != after
+    ]
+    if len(axes) > 2:
+        return None
+    cells = np.moveaxis(_with_nan(values, attributes), axes, range(-len(axes), 0))
+    plane = (1, 1, *cells.shape[cells.ndim - len(axes) :])[-2:]
+    height, width = (1, 1, *(size[axis] for axis in axes))[-2:]
+    planes = np.ascontiguousarray(cells).reshape(-1, *plane)
+    means = _longitudes(planes, (height, width), coarsen) if _is_east(attributes) else None
+    if means is None:
+        means = coarsen(planes, (height, width))
+    whole = means.reshape(*cells.shape[: cells.ndim - len(axes)], *(size[axis] for axis in axes))
+    moved: Array = np.moveaxis(whole, range(-len(axes), 0), axes)
+    return moved
+
+
+def _with_nan(values: Array, attributes: Attributes) -> Array:
+    """Values as they are pooled, NaN where they are missing."""
     meaning = meaning_of(attributes, name_of(values.dtype))
     cells = values.view(meaning.numbers) if meaning.numbers != meaning.stored else values
-    if meaning.missing:
-        floats = cells.astype(cells.dtype if meaning.numbers in FLOATS else np.float64)
-        floats[np.isin(cells, np.array(meaning.missing, cells.dtype))] = np.nan
-        is_small = meaning.numbers in ("int8", "int16", "uint8", "uint16")
-        cells = floats.astype(np.float32) if is_small else floats
-    if cells.ndim == 2:
-        return coarsen(cells, (size[0], size[1]))
-    steps = np.abs(np.diff(cells.astype(np.float64)))
-    if text_of(attributes.get("units")).lower() not in _EAST or not np.any(steps > 180):
-        alone: Array = coarsen(cells[None], (1, size[0]))[0]
-        return alone
-    low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
-    means = coarsen(np.unwrap(cells.astype(np.float64), period=360)[None], (1, size[0]))[0]
-    middle = (low + high) / 2
+    if not meaning.missing:
+        return cells
+    floats = cells.astype(cells.dtype if meaning.numbers in FLOATS else np.float64)
+    floats[np.isin(cells, np.array(meaning.missing, cells.dtype))] = np.nan
+    is_small = meaning.numbers in ("int8", "int16", "uint8", "uint16")
+    return floats.astype(np.float32) if is_small else floats
+
+
+def _is_east(attributes: Attributes) -> bool:
+    """Whether coordinates are degrees of longitude."""
+    is_east = text_of(attributes.get("units")).lower() in _EAST
+    return is_east or text_of(attributes.get("standard_name")) == "longitude"
+
+
+def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Array | None:
+    """Means of longitudes that jump by a turn somewhere; None where they do not.
+
+    An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
+    180 degrees, and the means count that lie in the midst of closer numbers.
+    """
+    turns = planes.astype(np.float64)
+    if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
+        return None
+    middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
+    if turns.shape[1] == 1 and np.all(np.isfinite(turns)):
+        means = coarsen(np.unwrap(turns, period=360), shape)
+    else:
+        (means, spread), (others, closer) = (
+            (mean, coarsen(cut * cut, shape) - mean * mean)
+            for start in (-180, 0)
+            for cut in ((turns - start) % 360 + start,)
+            for mean in (coarsen(cut, shape),)
+        )
+        means = np.where(closer < spread - 1e-6, others, means)
     turned = (means - middle + 180) % 360 - 180 + middle
-    rounded: Array = turned.astype(cells.dtype if cells.dtype.kind == "f" else np.float64)
+    rounded: Array = turned.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
     return rounded
+
+
+def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:
+    """GDAL's transform from cells to the ground for cells that are larger, as text or numbers as it was.
+
+    None where it is none, or where windows differ in size: then no transform says where they are.
+
+    >>> coarse_transform("100 10 0 50 0 -10", (4, 6), (2, 2))
+    '100.0 30.0 0.0 50.0 0.0 -20.0'
+
+    """
+    text = text_of(transform)
+    try:
+        old = [float(word) for word in text.split()] if text else numbers_in(transform)
+    except ValueError:
+        return None
+    if len(old) != 6 or any(n % m for n, m in zip(plane, size, strict=True)):
+        return None
+    rows, cols = (n // m for n, m in zip(plane, size, strict=True))
+    new = [a * n for a, n in zip(old, (1, cols, rows, 1, cols, rows), strict=True)]
+    return " ".join(str(float(value)) for value in new) if text else np.array(new, np.float64)
 
 
 def coarse_bounds(bounds: Array, size: tuple[int, ...]) -> Array | None:

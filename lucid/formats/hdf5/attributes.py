@@ -4,6 +4,7 @@ h5py reads and writes by NumPy's types, which have no name for many of HDF5's: p
 fields, times. What is copied is not converted, so that nothing of its type is lost.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -13,26 +14,41 @@ from lucid.formats.hdf5.copy import copy_attribute, read_attribute
 from lucid.formats.hdf5.references import References, hold_references
 from lucid.formats.hdf5.tree import decoded, encoded
 
+#: Texts of any length: in the file, and in memory.
+_TEXT = h5py.string_dtype()
+_STORED_TEXT, _TEXT_IN_MEMORY = h5py.h5t.py_create(_TEXT, logical=True), h5py.h5t.py_create(_TEXT)
+_ONE = h5py.h5s.create(h5py.h5s.SCALAR)
+
+
+def attributes_in(item: Any) -> Iterator[Any]:
+    """The attributes of an object, in the order of their creation where that is kept."""
+    if h5py.h5a.get_num_attrs(item.id):
+        names: list[bytes] = []
+        # By their number, each is looked for among all.
+        h5py.h5a.iterate(item.id, names.append, index_type=_index(item), order=h5py.h5.ITER_INC)
+        for name in names:
+            yield h5py.h5a.open(item.id, name)
+
 
 def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: bool = False) -> None:
     """Write an attribute of text; `like` is the type it had, `fixed` forbids strings of any length."""
     data = encoded(text)
-    if like is not None and like.get_class() == h5py.h5t.STRING:
-        kind = like.copy()
-    else:
-        kind = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+    is_text = like is not None and like.get_class() == h5py.h5t.STRING
+    kind = like.copy() if is_text else _STORED_TEXT
     if fixed and kind.is_variable_str():
         kind = h5py.h5t.C_S1.copy()
         kind.set_cset(h5py.h5t.CSET_UTF8 if not data.isascii() else h5py.h5t.CSET_ASCII)
     remove(target, name)
-    space = h5py.h5s.create(h5py.h5s.SCALAR)
     if kind.is_variable_str():
-        made = h5py.h5a.create(target.id, name, kind, space)
-        dtype = h5py.string_dtype("utf-8" if kind.get_cset() == h5py.h5t.CSET_UTF8 else "ascii")
-        made.write(np.array(data, dtype), mtype=h5py.h5t.py_create(dtype))
+        made = h5py.h5a.create(target.id, name, kind, _ONE)
+        if kind.get_cset() == h5py.h5t.CSET_UTF8:
+            made.write(np.array(data, _TEXT), mtype=_TEXT_IN_MEMORY)
+        else:
+            dtype = h5py.string_dtype("ascii")
+            made.write(np.array(data, dtype), mtype=h5py.h5t.py_create(dtype))
         return
     kind.set_size(max(1, len(data)))
-    made = h5py.h5a.create(target.id, name, kind, space)
+    made = h5py.h5a.create(target.id, name, kind, _ONE)
     made.write(np.array(data, f"S{max(1, len(data))}"), mtype=kind)
 
 
@@ -58,10 +74,7 @@ def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[b
     """Copy an object's attributes but for `changes`; the names of those with references, not copied."""
     left: list[bytes] = []
     changed = {encoded(name) for name in changes}
-    count = h5py.h5a.get_num_attrs(origin.id)
-    index = _index(origin) if count else 0
-    for i in range(count):
-        attribute = h5py.h5a.open(origin.id, index=i, index_type=index, order=h5py.h5.ITER_INC)
+    for attribute in attributes_in(origin) if origin is not None else ():
         name = attribute.get_name()
         if name in changed:
             value = changes[decoded(name)]
@@ -72,7 +85,7 @@ def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[b
         else:
             copy_attribute(attribute, target, name)
     for name, value in changes.items():
-        if value is not None and not h5py.h5a.exists(origin.id, encoded(name)):
+        if value is not None and (origin is None or not h5py.h5a.exists(origin.id, encoded(name))):
             write_change(None, target, name, value)
     return left
 

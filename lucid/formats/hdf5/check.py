@@ -4,20 +4,22 @@ Whatever was carried over has to be readable: types, fill values, attributes, th
 element. The source is the measure: what cannot be read there either is carried as it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import h5py
 
 from lucid.errors import FileError
 from lucid.formats.contract import Region, size_of
-from lucid.formats.hdf5.copy import read_attribute, read_cells
-from lucid.formats.hdf5.tree import HDF5_ERRORS, reason
+from lucid.formats.hdf5.attributes import attributes_in
+from lucid.formats.hdf5.copy import lies_in_heap, read_attribute, read_cells
+from lucid.formats.hdf5.references import PLAIN
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, decoded, limit_cache, opened, reason
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24
 
 
-def check_copy(file: h5py.File, source: h5py.File | None, pooled: frozenset[bytes]) -> None:
+def check_copy(file: h5py.File, source: h5py.File | None, pooled: Container[str]) -> None:
     """Raise if an object of an output cannot be read, though it can be in the source.
 
     `pooled` are the paths of the means, whose values are not read.
@@ -28,13 +30,14 @@ def check_copy(file: h5py.File, source: h5py.File | None, pooled: frozenset[byte
         The output would be damaged.
 
     """
+    held = file.id.get_filesize()
 
     def check(name: bytes) -> None:
         path = b"/" + name
-        if path in pooled:
+        if decoded(path) in pooled:
             return
         try:
-            _read_some(file, path)
+            _read_some(file, path, held)
         except HDF5_ERRORS as error:
             if source is None or not _is_unreadable(source, path):
                 shown = path.decode("utf-8", "replace")
@@ -51,29 +54,36 @@ def _is_unreadable(file: h5py.File, path: bytes) -> bool:
     except HDF5_ERRORS:
         return False
     try:
-        _read_some(file, path)
+        _read_some(file, path, file.id.get_filesize())
     except HDF5_ERRORS:
         return True
     return False
 
 
-def _read_some(file: h5py.File, path: bytes) -> None:
-    """Read what can be broken of an object, and little else."""
-    item = h5py.h5o.open(file.id, path)
-    for i in range(h5py.h5a.get_num_attrs(item)):
-        read_attribute(h5py.h5a.open(item, index=i))
-    if isinstance(item, h5py.h5d.DatasetID):
-        dataset = h5py.Dataset(item)
-        item.get_create_plist()
-        for region in _ends(dataset):
-            read_cells(dataset, region)
+def _read_some(file: h5py.File, path: bytes, held: int) -> None:
+    """Read what can be broken of an object, and little else; its file has so many bytes."""
+    item = opened(file, path)
+    for attribute in attributes_in(item):
+        read_attribute(attribute)
+    if isinstance(item, h5py.Group):
+        limit_cache(file, item.id, decoded(path))
+    if not isinstance(item, Dataset):
+        return
+    offset = item.id.get_offset()
+    if offset is not None and item.kind.get_class() in PLAIN and not lies_in_heap(item.kind):
+        # Any bytes are elements of these types.
+        if offset + item.id.get_storage_size() > held:
+            raise ValueError("its elements lie behind the end of the file")
+        return
+    for region in _ends(item):
+        read_cells(item, region)
 
 
-def _ends(dataset: h5py.Dataset) -> Iterator[Region]:
+def _ends(dataset: Dataset) -> Iterator[Region]:
     """The first and the last element, unless they are in other files or would take long to decode."""
-    creation = dataset.id.get_create_plist()
+    creation = dataset.creation
     is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
-    chunk_bytes = size_of(dataset.chunks or ()) * dataset.id.get_type().get_size()
+    chunk_bytes = size_of(dataset.chunks or ()) * dataset.kind.get_size()
     if is_elsewhere or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
         return
     yield (slice(0, 1),) * dataset.ndim

@@ -4,60 +4,54 @@ A name is looked up; only patterns need a walk through the file. What is not cho
 need a filter that nobody has, or lie in files that are away.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import h5py
 
-from lucid.dims import has_both
 from lucid.errors import DatasetError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, listed, matches, not_there
+from lucid.formats.choosing import (
+    MOST_NAMES,
+    Wanted,
+    absolute_name,
+    coordinates_in,
+    left_out,
+    listed,
+    matches,
+    not_there,
+)
 from lucid.formats.contract import ArraySpec
-from lucid.formats.grid import BOUNDS
+from lucid.formats.grid import BOUNDS, COORDINATES, words_of
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
+    Dataset,
     Identity,
     Link,
     absolute,
+    datasets,
     decoded,
     encoded,
     identity,
-    link_of,
     opened,
-    parent_of,
-    walk,
+    resolved,
 )
 from lucid.formats.hdf5.types import described_type, is_unnamed, numbers_of
 from lucid.formats.values import text_of
 
-
-class Wanted(NamedTuple):
-    """What fits: so many axes, `height_axis` being the first that is pooled; or both dimensions of `dims`."""
-
-    rank: int
-    height_axis: int
-    dims: tuple[str, str] | None = None
-    input_numbers: str | None = None
-
-    def plane(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Lengths of the axes that would be pooled; None where it does not have them."""
-        if self.dims is None:
-            return shape[self.height_axis : self.height_axis + 2] if len(shape) == self.rank else None
-        names = dims_of(dataset)
-        return tuple(shape[names.index(d)] for d in self.dims) if has_both(names, self.dims) else None
+MAY_BE_BFLOAT16 = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
 
 
 class Choice:
     """The datasets of a file that fit, chosen by names and patterns."""
 
-    def __init__(
-        self, file: h5py.File, wanted: Wanted, spec: Callable[[str, h5py.Dataset], ArraySpec]
-    ) -> None:
+    def __init__(self, file: h5py.File, wanted: Wanted, spec: Callable[[str, Dataset], ArraySpec]) -> None:
         self._file, self._wanted, self._spec = file, wanted, spec
+        #: Edges of cells, which are no field of their own; and what those that fit name as their coordinates.
         self._bounds: set[str] = set()
-        #: By shape: some datasets that have other axes than wanted, and how many there are.
-        self._others: dict[tuple[int, ...], tuple[list[str], int]] = {}
+        self._named: dict[str, list[str]] = {}
+        #: By shape: datasets of numbers that have other axes than wanted.
+        self._others: dict[tuple[int, ...], list[str]] = {}
         self._seen: list[str] = []
         self._may_be_bfloat16 = False
         #: What somebody should know, a line each.
@@ -82,8 +76,9 @@ class Choice:
         names = {path for path in exact if path is not None}
         globs = [p for p, path in zip(patterns, exact, strict=True) if path is None]
         unfit: dict[str, str] = {}
-        for path, dataset in self._walked():
-            plane, why = self._judged(path, dataset)
+        for path, dataset, *_ in datasets(self._file):
+            plane, why = self._judged(dataset)
+            self._note(path, dataset, plane, fits=why is None)
             if why is None and patterns:
                 fitting.append(path)
             elif why is None:
@@ -91,115 +86,79 @@ class Choice:
                 planes.add(plane)
             elif globs and not unfit and any(matches(path, glob) for glob in globs):
                 unfit[path] = why
+        known = {*fitting, *(spec.name for spec in specs)} if self._named else set[str]()
+        coordinates = coordinates_in(self._named, known)
         if not patterns:
-            # Edges of cells are no field of their own.
             specs = [spec for spec in specs if spec.name not in self._bounds]
+            specs = [spec for spec in specs if spec.name not in coordinates] or specs
             if not specs:
                 raise self._nothing()
-            self._note_others(planes)
+            self._note_others(planes, self._bounds | coordinates)
             return specs
-        fitting = [path for path in fitting if path not in self._bounds or path in names]
+        fitting = [path for path in fitting if path not in self._bounds | coordinates or path in names]
         for glob in globs:
             if not any(matches(path, glob) for path in fitting):
                 raise self._no_match(glob, fitting, unfit)
         chosen = [p for p in fitting if p in names or any(matches(p, glob) for glob in globs)]
         return self._once([*chosen, *(path for path in sorted(names) if path not in chosen)])
 
-    def _walked(self) -> Iterator[tuple[str, h5py.Dataset]]:
-        for path, item, first in walk(self._file):
-            if first and isinstance(item, h5py.Dataset):
-                yield path, item
-
-    def _judged(self, path: str, dataset: h5py.Dataset) -> tuple[tuple[int, ...] | None, str | None]:
-        """The plane of a dataset and None, or why it is not pooled where nobody names it."""
-        for name in attributes_of(dataset, BOUNDS).values():
-            self._bounds.add(absolute(path, text_of(name)))
+    def _note(self, path: str, dataset: Dataset, plane: tuple[int, ...] | None, *, fits: bool) -> None:
+        """Note what a dataset that nobody named says of others, and what may be said of it."""
+        named = attributes_of(dataset, (*BOUNDS, COORDINATES))
+        if fits and COORDINATES in named:
+            self._named[path] = words_of(named, COORDINATES)
+        self._bounds |= {absolute(path, text_of(named[key])) for key in BOUNDS if key in named}
         shape = shape_of(dataset)
         if len(self._seen) <= MOST_NAMES:
             self._seen.append(f"{path} {described_type(dataset)} {shape}")
+        may_be_another = plane is None and shape is not None and len(shape) >= 2
+        if may_be_another and numbers_of(dataset, self._wanted.input_numbers) is not None:
+            self._others.setdefault(shape or (), []).append(path)
+
+    def _judged(self, dataset: Dataset) -> tuple[tuple[int, ...] | None, str | None]:
+        """Lengths of the axes that would be pooled, and why none are."""
+        shape = shape_of(dataset)
         if shape is None:
             return None, "holds nothing"
-        plane = self._wanted.plane(dataset, shape)
-        if plane is None:
-            if len(shape) >= 2 and numbers_of(dataset, self._wanted.input_numbers) is not None:
-                names, count = self._others.get(shape, ([], 0))
-                self._others[shape] = ([*names, path] if len(names) < MOST_NAMES else names, count + 1)
-            return None, self._axes_are(shape)
-        why = self._unfit(dataset, plane)
-        return plane, why
-
-    def _unfit(self, dataset: h5py.Dataset, plane: tuple[int, ...]) -> str | None:
-        """Why a dataset with the axes that are wanted cannot be pooled."""
-        kind = matlab_kind(dataset)
-        if kind is not None:
-            return f"is {kind}, which has no mean"
-        if numbers_of(dataset, self._wanted.input_numbers) is None:
-            self._may_be_bfloat16 |= is_unnamed(dataset)
-            hint = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
-            return f"is {described_type(dataset)}, which has no mean here" + hint * is_unnamed(dataset)
-        if 0 in plane:
-            return f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
-        return None
-
-    def _axes_are(self, shape: tuple[int, ...]) -> str:
-        if self._wanted.dims is not None:
-            return f"has no dimensions {' and '.join(self._wanted.dims)}"
-        return (
-            f"has {len(shape)} axes, {shape}; expected {self._wanted.rank}, one for each letter of `layout`"
-        )
+        plane = self._wanted.plane(shape, lambda: dims_of(dataset))
+        if plane is not None:
+            kind = matlab_kind(dataset)
+            if kind is not None:
+                return plane, f"is {kind}, which has no mean"
+            if numbers_of(dataset, self._wanted.input_numbers) is None:
+                self._may_be_bfloat16 |= is_unnamed(dataset)
+                hint = MAY_BE_BFLOAT16 * is_unnamed(dataset)
+                return plane, f"is {described_type(dataset)}, which has no mean here{hint}"
+        return plane, self._wanted.why_not(shape, plane)
 
     def _resolved(self, pattern: str) -> str | None:
-        """The path that has exactly this name, soft links followed; None where there is none.
+        """The path at which a walk meets what has exactly this name; None where there is none.
 
         Raises
         ------
         DatasetError
-            It is a link that leads out of the file, or to nothing.
+            A link on the way leads out of the file, or to nothing.
 
         """
-        path = absolute("/", absolute_name(pattern))
-        seen: set[str] = set()
-        while path not in seen:
-            seen.add(path)
-            link = self._link(path)
-            if link is None:
-                return path
-            if isinstance(link, str):
-                break
-            if link.is_external:
-                file, there = (decoded(part) for part in link.value)
-                raise DatasetError(
-                    f"dataset {pattern!r} is a link to {there} in {file}, which is not followed: pool that"
-                )
-            if not link.is_soft:
-                raise DatasetError(f"dataset {pattern!r} is a link that only its own software can follow")
-            path = absolute(path, decoded(link.value))
-        if len(seen) > 1:
-            raise DatasetError(f"dataset {pattern!r} is a link that leads to nothing")
-        return None
-
-    def _link(self, path: str) -> Link | str | None:
-        """The link that a path is; None where it is an object, a text where there is nothing."""
-        parent = parent_of(path)
-        try:
-            group = opened(self._file, encoded(parent))
-            name = encoded(path.rpartition("/")[2])
-            return link_of(group, name) if name else None
-        except (AttributeError, *HDF5_ERRORS):
-            return "nothing"
+        found = resolved(self._file, absolute("/", absolute_name(pattern)))
+        if not isinstance(found, Link):
+            return found
+        why = "is a link that only its own software can follow"
+        if found.is_external:
+            file, there = (decoded(part) for part in found.value)
+            why = f"is a link to {there} in {file}, which is not followed: pool that"
+        elif found.is_soft:
+            why = "is a link that leads to nothing"
+        raise DatasetError(f"dataset {pattern!r} {why}")
 
     def _checked(self, path: str, item: Any) -> ArraySpec:
         """A dataset that was named, if it can be pooled."""
         if isinstance(item, h5py.Group):
             raise DatasetError(f"{path} is a group; name a dataset in it, or {path.rstrip('/')}/* for all")
-        if not isinstance(item, h5py.Dataset):
+        if not isinstance(item, Dataset):
             raise DatasetError(f"{path} is a named type, no dataset")
-        shape = shape_of(item)
-        plane = None if shape is None else self._wanted.plane(item, shape)
-        why = "holds nothing" if shape is None else self._axes_are(shape)
-        if plane is not None:
-            why = self._unfit(item, plane) or ""
-        if why:
+        _, why = self._judged(item)
+        if why is not None:
             raise DatasetError(f"dataset {path} {why}")
         return self._spec(path, item)
 
@@ -219,32 +178,24 @@ class Choice:
 
     def _nothing(self) -> DatasetError:
         seen = listed(self._seen[:MOST_NAMES]) + (" …" if len(self._seen) > MOST_NAMES else "")
-        what = "with the dimensions " + " and ".join(self._wanted.dims) if self._wanted.dims else ""
-        hint = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
+        hint = MAY_BE_BFLOAT16 * self._may_be_bfloat16
         return DatasetError(
-            f"has no dataset of numbers {what or f'with {self._wanted.rank} axes'}; "
-            f"it has {seen or 'no dataset at all'}" + hint * self._may_be_bfloat16
+            f"has no dataset of numbers {self._wanted}; it has {seen or 'no dataset at all'}{hint}"
         )
 
-    def _note_others(self, planes: set[tuple[int, ...] | None]) -> None:
+    def _note_others(self, planes: set[tuple[int, ...] | None], aside: set[str]) -> None:
         """A line about datasets of the same plane that have other axes before it."""
-        for shape, (names, count) in self._others.items():
-            left = [name for name in names if name not in self._bounds]
-            if shape[-2:] in planes and left:
-                more = f" and {count - len(names)} more" if count > len(names) else ""
-                are = (
-                    f"have {len(shape)} axes, {shape}, and were"
-                    if count > 1
-                    else f"has {len(shape)} axes, {shape}, and was"
-                )
-                self.notes.append(
-                    f"{listed(left)}{more} {are} left out; a `layout` of as many letters pools it"
-                )
+        others = {
+            shape: [name for name in names if name not in aside]
+            for shape, names in self._others.items()
+            if shape[-2:] in planes
+        }
+        self.notes += left_out({shape: names for shape, names in others.items() if names})
 
 
-def shape_of(dataset: h5py.Dataset) -> tuple[int, ...] | None:
+def shape_of(dataset: Dataset) -> tuple[int, ...] | None:
     """A dataset's shape, None if it has none; a virtual one's without opening the files it speaks of."""
-    creation = dataset.id.get_create_plist()
+    creation = dataset.creation
     if creation.get_layout() == h5py.h5d.VIRTUAL and creation.get_virtual_count():
         shape: tuple[int, ...] = creation.get_virtual_vspace(0).get_simple_extent_dims()
         return shape
@@ -252,7 +203,7 @@ def shape_of(dataset: h5py.Dataset) -> tuple[int, ...] | None:
     return own
 
 
-def dims_of(dataset: h5py.Dataset) -> tuple[str, ...]:
+def dims_of(dataset: Dataset) -> tuple[str, ...]:
     """The names of the axes by their dimension scales, "" for those without; () where none has one."""
     if not h5py.h5a.exists(dataset.id, b"DIMENSION_LIST"):
         return ()

@@ -5,13 +5,16 @@ strings and sequences of any length do. A dataset that has one is made anew, wit
 properties, and its elements are copied. The creation properties of a group hold addresses, too.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
+from lucid.errors import FormatError
 from lucid.formats.contract import Array, Region, boxes_of, shape_of, size_of
+from lucid.formats.hdf5.tree import Dataset
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
@@ -33,9 +36,9 @@ def group_properties(group: h5py.Group) -> Any:
 def has_fill_in_heap(item: Any) -> bool:
     """Whether the fill value of a dataset points into its file."""
     return (
-        isinstance(item, h5py.Dataset)
-        and lies_in_heap(item.id.get_type())
-        and item.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+        isinstance(item, Dataset)
+        and lies_in_heap(item.kind)
+        and item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
     )
 
 
@@ -51,40 +54,74 @@ def lies_in_heap(kind: Any) -> bool:
     return bool(group == h5py.h5t.VLEN)
 
 
-def remake_dataset(item: h5py.Dataset, target: h5py.File, name: bytes) -> h5py.Dataset:
+def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
+    """Raise for a dataset whose elements a file of so many bytes cannot hold.
+
+    The library would copy zeros for days, or make room for a text before it finds that it is not there.
+    """
+    if item.id.get_offset() is None and item.creation.get_external_count():
+        return
+    claimed = item.id.get_storage_size()
+    if claimed <= held:
+        claimed = max(_lengths(item), default=0)
+    if claimed > held:
+        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")
+
+
+def _lengths(item: Dataset) -> Iterator[int]:
+    """The longest of some texts or sequences at a time, as elements in one place say them before their heap is read."""
+    is_text = item.kind.get_class() == h5py.h5t.STRING
+    offset = item.id.get_offset() if lies_in_heap(item.kind) else None
+    if offset is None or not (is_text or item.kind.get_class() == h5py.h5t.VLEN):
+        return
+    file = h5py.h5i.get_file_id(item.id)
+    creation = file.get_create_plist()
+    # In the file, an element is a length, and an address and a number in the heap.
+    each = 4 + creation.get_sizes()[0] + 4
+    item_bytes = 1 if is_text else item.kind.get_super().get_size()
+    start = creation.get_userblock() + offset
+    for begin in range(0, item.id.get_storage_size(), MOST_ELEMENTS * each):
+        count = min(MOST_ELEMENTS * each, item.id.get_storage_size() - begin)
+        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, start + begin), np.uint8)
+        lengths = raw[: len(raw) // each * each].reshape(-1, each)[:, :4]
+        if len(lengths):
+            yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
+
+
+def remake_dataset(item: Dataset, target: h5py.File, name: bytes) -> Dataset:
     """Make a dataset of the same properties and elements; references among them are still to be written."""
     # The library converts the fill value of these properties from one file to the other.
     creation = item.id.get_create_plist()
     creation.set_obj_track_times(False)
-    kind = _type_in(target, item.id.get_type())
+    kind = _type_in(target, item.kind)
     h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation)
     cached = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     if item.chunks is not None:
         chunk_bytes = size_of(item.chunks) * kind.get_size()
         cached.set_chunk_cache(521, min(max(chunk_bytes, 1 << 20), MOST_CACHE_BYTES), 0.75)
-    made = h5py.Dataset(h5py.h5d.open(target.id, name, cached))
+    made = Dataset(h5py.h5d.open(target.id, name, cached))
     if not kind.detect_class(h5py.h5t.REFERENCE):
         path = h5py.h5i.get_name(item.id)
-        origin = h5py.Dataset(h5py.h5d.open(item.file.id, path, cached))
+        origin = Dataset(h5py.h5d.open(item.file.id, path, cached))
         for region in _stored(origin):
             write_cells(made, region, read_cells(origin, region))
     return made
 
 
-def _type_in(target: h5py.File, kind: Any) -> Any:
-    """A type for a file: its own committed one of the same name if it is there already."""
+def _type_in(target: Any, kind: Any) -> Any:
+    """A type for the file of an object: its own committed one of the same name if it is there already."""
     if not kind.committed():
         return kind
-    path = h5py.h5i.get_name(kind)
-    if path and path in target and isinstance(target[path], h5py.Datatype) and target[path].id.equal(kind):
-        return target[path].id
+    file, path = target.file, h5py.h5i.get_name(kind)
+    if path and path in file and isinstance(file[path], h5py.Datatype) and file[path].id.equal(kind):
+        return file[path].id
     # Of the copy of a committed type, only what it says is left.
     return kind.copy()
 
 
-def _stored(dataset: h5py.Dataset) -> Iterator[Region]:
+def _stored(dataset: Dataset) -> Iterator[Region]:
     """Regions that cover what was written, each of few elements; what was not is left unwritten."""
-    creation = dataset.id.get_create_plist()
+    creation = dataset.creation
     layout = creation.get_layout()
     if not dataset.size or layout == h5py.h5d.VIRTUAL or creation.get_external_count():
         return
@@ -104,28 +141,27 @@ def _stored(dataset: h5py.Dataset) -> Iterator[Region]:
             yield tuple(slice(a + s.start, a + s.stop) for a, s in zip(corner, box, strict=True))
 
 
-def read_cells(dataset: h5py.Dataset, region: Region) -> Array:
+def read_cells(dataset: Dataset, region: Region) -> Array:
     """Elements as they are in the file, as bytes; as Python's objects where they lie in the heap."""
-    dtype, memory_type = _in_memory(dataset.id)
+    dtype, memory_type = _in_memory(dataset.id, dataset.kind)
     cells = np.zeros(shape_of(region), dtype)
     dataset.id.read(*_spaces(dataset, region), cells, mtype=memory_type)
     return cells
 
 
-def write_cells(dataset: h5py.Dataset, region: Region, cells: Array) -> None:
+def write_cells(dataset: Dataset, region: Region, cells: Array) -> None:
     """Write elements that `read_cells` read from a dataset of the same type."""
-    dataset.id.write(*_spaces(dataset, region), cells, mtype=_in_memory(dataset.id)[1])
+    dataset.id.write(*_spaces(dataset, region), cells, mtype=_in_memory(dataset.id, dataset.kind)[1])
 
 
-def _in_memory(holder: Any) -> tuple[np.dtype[Any], Any]:
+def _in_memory(holder: Any, kind: Any) -> tuple[np.dtype[Any], Any]:
     """How elements of a dataset or an attribute are held: dtype, and what HDF5 calls it."""
-    kind = holder.get_type()
     if lies_in_heap(kind) or kind.detect_class(h5py.h5t.REFERENCE):
         return holder.dtype, h5py.h5t.py_create(holder.dtype)
     return np.dtype((np.void, kind.get_size())), kind
 
 
-def _spaces(dataset: h5py.Dataset, region: Region) -> tuple[Any, Any]:
+def _spaces(dataset: Dataset, region: Region) -> tuple[Any, Any]:
     stored = dataset.id.get_space()
     if not region:
         return h5py.h5s.create(h5py.h5s.SCALAR), stored
@@ -135,18 +171,18 @@ def _spaces(dataset: h5py.Dataset, region: Region) -> tuple[Any, Any]:
 
 def copy_attribute(attribute: Any, target: Any, name: bytes) -> None:
     """Make an attribute of the same type, shape and value; it holds no references."""
-    kind = _type_in(target.file, attribute.get_type())
-    made = h5py.h5a.create(target.id, name, kind, attribute.get_space())
+    own = attribute.get_type()
+    made = h5py.h5a.create(target.id, name, _type_in(target, own), attribute.get_space())
     values = read_attribute(attribute)
     if values is not None:
-        made.write(values, mtype=_in_memory(attribute)[1])
+        made.write(values, mtype=_in_memory(attribute, own)[1])
 
 
 def read_attribute(attribute: Any) -> Array | None:
     """An attribute's values, as `read_cells` reads elements; None where it has none."""
     if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         return None
-    dtype, memory_type = _in_memory(attribute)
+    dtype, memory_type = _in_memory(attribute, attribute.get_type())
     values = np.zeros(attribute.shape, dtype)
     attribute.read(values, mtype=memory_type)
     return values

@@ -13,7 +13,7 @@ import h5py
 
 from lucid.formats.contract import boxes_of, size_of
 from lucid.formats.hdf5.copy import read_cells, write_cells
-from lucid.formats.hdf5.tree import absolute, decoded, encoded
+from lucid.formats.hdf5.tree import Dataset, absolute, decoded, encoded
 
 #: Elements of a virtual dataset that are written out at once.
 MOST_ELEMENTS = 1 << 20
@@ -80,7 +80,7 @@ def shows_one_of(creation: Any, pooled: Collection[str]) -> bool:
     return any(f == ITSELF and absolute("/", decoded(d)) in pooled for _, f, d, _ in sources_of(creation))
 
 
-def remade_virtual(item: h5py.Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> h5py.Dataset:
+def remade_virtual(item: Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> Dataset:
     """Make a virtual dataset that shows the same cells of the same files."""
     creation = item.id.get_create_plist()
     mappings = list(sources_of(creation))
@@ -93,7 +93,7 @@ def remade_virtual(item: h5py.Dataset, target: h5py.File, name: bytes, where: El
     return _made(item, target, name, creation)
 
 
-def written_out(item: h5py.Dataset, target: h5py.File, name: bytes) -> h5py.Dataset:
+def written_out(item: Dataset, target: h5py.File, name: bytes) -> Dataset:
     """Make a dataset of the cells that a virtual one shows."""
     creation = item.id.get_create_plist()
     creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -106,7 +106,7 @@ def written_out(item: h5py.Dataset, target: h5py.File, name: bytes) -> h5py.Data
     return made
 
 
-def remade_external(item: h5py.Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> h5py.Dataset:
+def remade_external(item: Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> Dataset:
     """Make a dataset whose elements lie in the same files."""
     creation = item.id.get_create_plist()
     made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -118,8 +118,6 @@ def remade_external(item: h5py.Dataset, target: h5py.File, name: bytes, where: E
     return _made(item, target, name, made)
 
 
-def _made(item: h5py.Dataset, target: h5py.File, name: bytes, creation: Any) -> h5py.Dataset:
+def _made(item: Dataset, target: h5py.File, name: bytes, creation: Any) -> Dataset:
     creation.set_obj_track_times(False)
-    return h5py.Dataset(
-        h5py.h5d.create(target.id, name, item.id.get_type().copy(), item.id.get_space(), creation)
-    )
+    return Dataset(h5py.h5d.create(target.id, name, item.kind.copy(), item.id.get_space(), creation))

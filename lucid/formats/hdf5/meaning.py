@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from lucid.formats.contract import Pooled
-from lucid.formats.grid import COORDINATES, OF_OLD_GRID, references_of
-from lucid.formats.hdf5.tree import HDF5_ERRORS
+from lucid.formats.grid import COORDINATES, OF_OLD_GRID
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, cells_of_sums, meaning_of
 from lucid.formats.result import OF_ITS_TYPE, Changes, changes_of, is_kept, own_fill
@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 20
 
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
-_RESULT = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
+OF_RESULTS = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
 
 MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
 #: Classes of MATLAB whose datasets hold numbers.
@@ -37,7 +37,7 @@ _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
 _OTHERS = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)
 
 
-def attributes_of(dataset: h5py.Dataset, names: Iterable[str]) -> dict[str, Any]:
+def attributes_of(dataset: Dataset, names: Iterable[str]) -> dict[str, Any]:
     """Those attributes of a dataset that there are and that can be read."""
     found: dict[str, Any] = {}
     if h5py.h5a.get_num_attrs(dataset.id) == 0:
@@ -55,13 +55,13 @@ def attributes_of(dataset: h5py.Dataset, names: Iterable[str]) -> dict[str, Any]
     return found
 
 
-def meaning_in(dataset: h5py.Dataset, numbers: str, options: Options) -> Meaning:
+def meaning_in(dataset: Dataset, numbers: str, options: Options) -> Meaning:
     """What the numbers of a dataset mean."""
     missing = parse_missing(options.missing)
     return meaning_of(attributes_of(dataset, _MEANING), numbers, missing=missing, nan=options.nan)
 
 
-def matlab_kind(dataset: h5py.Dataset) -> str | None:
+def matlab_kind(dataset: Dataset) -> str | None:
     """What a dataset of MATLAB is that is stored as integers and is none; None for numbers."""
     if not h5py.h5a.exists(dataset.id, MATLAB_CLASS.encode()):
         return None
@@ -71,10 +71,10 @@ def matlab_kind(dataset: h5py.Dataset) -> str | None:
     return None if kind in _MATLAB_NUMBERS or not kind else {"char": "text"}.get(kind, kind) + " of MATLAB"
 
 
-def changes_in(origin: h5py.Dataset, pooled: Pooled) -> Changes:
-    """The attributes of a result that differ from those of the dataset that it is made of."""
+def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
+    """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
-    attributes = attributes_of(origin, (*_RESULT, *_OTHERS))
+    attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
     if not attributes and not meaning.missing:
         return {}
     h = pooled.height_axis
@@ -89,7 +89,7 @@ def changes_in(origin: h5py.Dataset, pooled: Pooled) -> Changes:
     return changes
 
 
-def fill_in(origin: h5py.Dataset, creation: Any, pooled: Pooled) -> Any:
+def fill_in(origin: Dataset, creation: Any, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
@@ -110,18 +110,6 @@ def _other_software(attributes: Attributes, numbers: str) -> Changes:
     if _PYTHON_TYPE in attributes:
         changes[_PYTHON_TYPE] = np.dtype(numbers).name if numbers != "bfloat16" else None
     return changes
-
-
-def coordinate_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
-    """What says what coordinates mean."""
-    return attributes_of(dataset, (*_MEANING, "units"))
-
-
-def coordinate_changes(origin: h5py.Dataset, numbers: str) -> Changes:
-    """The attributes of coarse coordinates that differ from those of the old ones."""
-    attributes = attributes_of(origin, _RESULT)
-    meaning = meaning_of(attributes, origin.dtype.name)
-    return changes_of(attributes, meaning, numbers) | references_of(attributes, {})
 
 
 def has_classic_model(file: h5py.File) -> bool:

@@ -12,15 +12,20 @@ import numpy as np
 
 from lucid.formats.contract import boxes_of
 from lucid.formats.hdf5.copy import read_cells, write_cells
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Identity, encoded, identity
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Identity, encoded, identity
 
+#: Classes of types that have no others in them.
+PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
 
 
 def hold_references(holder: Any) -> bool:
-    """Whether elements of a dataset or an attribute, by its identifier, are or hold references."""
-    return bool(holder.get_type().detect_class(h5py.h5t.REFERENCE))
+    """Whether elements of a dataset or an attribute are or hold references; a named type does not."""
+    if isinstance(holder, h5py.Datatype):
+        return False
+    kind = holder.kind if isinstance(holder, Dataset) else holder.get_type()
+    return kind.get_class() not in PLAIN and bool(kind.detect_class(h5py.h5t.REFERENCE))
 
 
 class References:
@@ -78,7 +83,7 @@ class References:
         space = h5py.h5r.get_region(value, self._source.id)
         return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.DATASET_REGION, space)
 
-    def rewrite(self, item: h5py.Dataset, copy: h5py.Dataset) -> None:
+    def rewrite(self, item: Dataset, copy: Dataset) -> None:
         """Write the references of a dataset anew; the library could only set them to zero."""
         if item.shape is None:
             return

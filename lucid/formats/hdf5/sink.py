@@ -17,42 +17,37 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from lucid.compression import Compression, parse_compression
-from lucid.errors import FileError, LucidError, MissingExtraError
+from lucid.compression import parse_compression
+from lucid.errors import FileError, LucidError
 from lucid.formats.choosing import listed
 from lucid.formats.contract import (
-    PROVENANCE,
     Array,
     Pooled,
     Region,
     ShardArray,
     Sink,
     Source,
-    fitted_chunks,
 )
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
-from lucid.formats.hdf5.attributes import write_text
-from lucid.formats.hdf5.carry import Carry, Made, refuse_more_than_there_is
+from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
-from lucid.formats.hdf5.elsewhere import Elsewhere
+from lucid.formats.hdf5.copy import refuse_more_than_there_is
+from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
+from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual
 from lucid.formats.hdf5.filters import can_do, do
 from lucid.formats.hdf5.join import Joined
-from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
-from lucid.formats.hdf5.meaning import fill_in, has_classic_model
+from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
-from lucid.formats.hdf5.types import file_type, reinterpreted, unwritten_of, write_through
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
+from lucid.formats.hdf5.types import unwritten_of, write_through
 from lucid.options import Options
 from lucid.threads import in_order
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
 NEWER = ("v108", "latest")
-#: Links are made with the groups that lead to them.
-_WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-_WITH_GROUPS.set_create_intermediate_group(True)
 
 
 class _Chunk(NamedTuple):
@@ -72,14 +67,15 @@ class Hdf5Sink(Sink):
         self._file = Replacement(path, overwrite=options.overwrite)
         self._spool: Spool | None = None
         self._descriptors: list[int] = []
-        #: Where each array is written: descriptor and offset of its first element.
-        self._places: dict[str, tuple[int, int]] = {}
+        #: Where each array is written: the offset of its first element.
+        self._places: dict[str, int] = {}
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
         self._shards: dict[str, Sequence[ShardArray]] = {}
         #: What the rest of the file is copied from; the paths that are not.
         self._carried_from: h5py.File | None = None
-        self._pooled: frozenset[bytes] = frozenset()
+        self._pooled: frozenset[str] = frozenset()
+        self._is_classic = False
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
@@ -90,7 +86,8 @@ class Hdf5Sink(Sink):
         origin = source.file if isinstance(source, Hdf5Source) else None
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
         self._carried_from = origin if carries else None
-        self._pooled = frozenset(encoded(array.name) for array in pooled)
+        self._pooled = frozenset(array.name for array in pooled)
+        self._is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
         options = {} if origin is None else file_options(origin)
         try:
             self._build(source, pooled, userblock_size=len(block), **options)
@@ -116,9 +113,10 @@ class Hdf5Sink(Sink):
             self.notes += notes_of_filters(source.file, pooled)
         if self.options.carry and not any(array.is_shard for array in pooled):
             names = {array.source.name for array in pooled}
-            for name, item in datasets(source.file):
-                if name not in names:
-                    refuse_more_than_there_is(name, item)
+            held = source.file.id.get_filesize()
+            for name, item, *_ in datasets(source.file):
+                if name not in names and not is_virtual(item.creation):
+                    refuse_more_than_there_is(name, item, held)
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -132,13 +130,12 @@ class Hdf5Sink(Sink):
                     return
                 if self._compression is None:
                     self.notes += notes_of_filters(source.file, pooled)
-                made: dict[str, list[Made]] = {}
+                means: dict[str, list[Pooled]] = {}
                 for array in pooled:
-                    one = Made(array, partial(self._create, file, array))
-                    made.setdefault(array.source.name, []).append(one)
-                carry = Carry(
-                    source.file, file, made, Elsewhere(source.path, self._file.target), self.options.drop
-                )
+                    means.setdefault(array.source.name, []).append(array)
+                where = Elsewhere(source.path, self._file.target)
+                make = partial(self._create, file)
+                carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
@@ -149,14 +146,13 @@ class Hdf5Sink(Sink):
             except HDF5_ERRORS as error:
                 raise FileError(f"cannot be carried over: {reason(error)}") from error
 
-    def _create(self, file: h5py.File, array: Pooled, origin: h5py.Dataset | None) -> h5py.Dataset:
+    def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         array = in_file(array)
-        is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
-        dataset = create_dataset(file, array, self._compression, origin, is_classic=is_classic)
+        dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self._places[array.name] = (self._descriptors[0], offset)
+            self._places[array.name] = offset
         elif array.nbytes:
             self._chunked.append(array)
         return dataset
@@ -171,6 +167,7 @@ class Hdf5Sink(Sink):
         checked = CheckedFile(descriptor)
         try:
             with h5py.File(checked, mode, **options) as file:
+                limit_cache(file)
                 yield file
         except LucidError:
             if checked.error is None:
@@ -185,9 +182,11 @@ class Hdf5Sink(Sink):
         """Write a region to its place in the file or the spool."""
         place = self._places.get(pooled.name)
         if place is not None:
-            write_region(*place, pooled.shape, region, values)
+            write_region(self._descriptors[0], place, pooled.shape, region, values)
         elif self._spool is not None:
             self._spool.write(pooled, region, values)
+        elif values.size:
+            raise FileError(f"output has no room for {pooled.name}: it was made under another name")
 
     def commit(self) -> None:
         """Write the chunked datasets and put the file in its place."""
@@ -207,7 +206,7 @@ class Hdf5Sink(Sink):
         else:
             self._shards[pooled.name] = shards
 
-    def _fill(self, dataset: h5py.Dataset, array: Pooled) -> None:
+    def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where the filters are known, workers compress."""
         creation = dataset.id.get_create_plist()
         filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
@@ -267,110 +266,3 @@ def file_options(source: h5py.File) -> dict[str, Any]:
         "libver": NEWER if superblock >= 2 else None,
         "track_order": bool(root.get_link_creation_order()),
     }
-
-
-def in_file(pooled: Pooled) -> Pooled:
-    """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
-    numbers = pooled.stored_numbers
-    return pooled._replace(numbers=numbers, dtype=reinterpreted(pooled.dtype, numbers))
-
-
-def create_dataset(
-    file: h5py.File,
-    pooled: Pooled,
-    compression: Compression | None,
-    origin: h5py.Dataset | None = None,
-    *,
-    is_classic: bool = False,
-) -> h5py.Dataset:
-    """Create the dataset for means, with what can be kept of the one they are means of."""
-    shape = pooled.stored_shape
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_obj_track_times(False)
-    own = None if origin is None else origin.id.get_create_plist()
-    limits: tuple[int | None, ...] = shape
-    if origin is not None and own is not None:
-        limits = _limits(origin, pooled)
-        creation.set_attr_creation_order(own.get_attr_creation_order())
-        fill = fill_in(origin, own, pooled)
-        if fill is not None:
-            creation.set_fill_value(fill)
-    if compression is not None:
-        set_filters(creation, compression)
-    elif own is not None:
-        for code, flags, values in kept_filters(own, fitted_chunks(pooled)):
-            creation.set_filter(code, flags, values)
-    if limits != shape or creation.get_nfilters():
-        creation.set_chunk(fitted_chunks(pooled))
-        # Whoever makes the dataset longer finds in the new cells what it would in the source's.
-        creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET if own is None else own.get_fill_time())
-    else:
-        # Every cell is written, and none twice.
-        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
-    kind = file_type(pooled.numbers, pooled.dtype, origin)
-    dataset = h5py.Dataset(
-        h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS)
-    )
-    write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
-    return dataset
-
-
-def _limits(origin: h5py.Dataset, pooled: Pooled) -> tuple[int | None, ...]:
-    """Unlimited axes stay unlimited where pooling leaves them as they are."""
-    pairs = zip(origin.maxshape, origin.shape, pooled.shape, strict=True)
-    limits = [None if limit is None and before == after else after for limit, before, after in pairs]
-    return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
-
-
-def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
-    """A line for each filter that means do not keep."""
-    without: dict[LeftOut, list[str]] = {}
-    for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
-        for filter_ in left_out(opened(source, encoded(name)).id.get_create_plist()):
-            without.setdefault(filter_, []).append(name)
-    return [f"{one.name} of {listed(names)} is left out: {one.reason}" for one, names in without.items()]
-
-
-def set_filters(creation: Any, compression: Compression) -> None:
-    """Put a compression's filters on a new dataset.
-
-    Raises
-    ------
-    MissingExtraError
-        It needs the extra `filters`.
-
-    """
-    if compression.name == "none":
-        return
-    # Blosc and bitshuffle shuffle by themselves.
-    if compression.name in ("gzip", "lzf", "lz4", "zstd"):
-        creation.set_shuffle()
-    if compression.name == "gzip":
-        creation.set_deflate(4 if compression.level is None else compression.level)
-    elif compression.name == "lzf":
-        creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
-    else:
-        chosen = plugin_filter(compression)
-        creation.set_filter(chosen.filter_id, h5py.h5z.FLAG_OPTIONAL, chosen.filter_options)
-
-
-def plugin_filter(compression: Compression) -> Any:
-    """A filter of hdf5plugin and its parameters."""
-    try:
-        import hdf5plugin
-    except ImportError:
-        raise MissingExtraError(
-            f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
-        ) from None
-    level = {} if compression.level is None else {"clevel": compression.level}
-    codec = {} if compression.codec is None else {"cname": compression.codec}
-    makers = {
-        "lz4": hdf5plugin.LZ4,
-        "zstd": hdf5plugin.Zstd,
-        "bitshuffle": hdf5plugin.Bitshuffle,
-        "blosc": hdf5plugin.Blosc,
-        "blosc2": hdf5plugin.Blosc2,
-    }
-    return makers[compression.name](**level, **codec)

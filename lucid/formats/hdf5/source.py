@@ -14,15 +14,17 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
+from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
-from lucid.formats.hdf5.choice import Choice, Wanted, dims_of
+from lucid.formats.hdf5.choice import Choice, dims_of
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
 from lucid.formats.hdf5.meaning import meaning_in
 from lucid.formats.hdf5.sources import check_sources
-from lucid.formats.hdf5.tree import HDF5_ERRORS, datasets, encoded, opened, reason
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
 from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
+from lucid.formats.meaning import Meaning
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -49,7 +51,14 @@ class Hdf5Source(Source):
         except OSError as error:
             os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
+        limit_cache(self.file)
+        self._has_user_block = self.file.userblock_size > 0
         self._places: dict[str, Place] = {}
+        #: Where arrays begin of which there is nothing to know but their specs. To open one again takes
+        #: longer than to pool it where there are very many and small ones.
+        self.plain: dict[str, int] = {}
+        #: What numbers mean that have no attributes, by their type.
+        self._plain_meanings: dict[str, Meaning] = {}
         self._lock = threading.Lock()
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
@@ -74,16 +83,23 @@ class Hdf5Source(Source):
             raise FormatError(f"is damaged: {reason(error)}") from error
         return specs
 
-    def _spec(self, path: str, dataset: h5py.Dataset) -> ArraySpec:
+    def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
         kind = numbers_of(dataset, self.options.input_dtype)
         assert kind is not None
         spec = spec_of(path, dataset, *kind, self.options, self.notes)
-        meaning = meaning_in(dataset, spec.numbers, self.options)
+        if h5py.h5a.get_num_attrs(dataset.id):
+            meaning = meaning_in(dataset, spec.numbers, self.options)
+        else:
+            if not self._has_user_block and is_plain(dataset):
+                self.plain[path] = dataset.id.get_offset()
+            if spec.numbers not in self._plain_meanings:
+                self._plain_meanings[spec.numbers] = meaning_in(dataset, spec.numbers, self.options)
+            meaning = self._plain_meanings[spec.numbers]
         return spec._replace(
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=dims_of(dataset),
+            dims=dims_of(dataset) if h5py.h5a.get_num_attrs(dataset.id) else (),
         )
 
     def check_unchanged(self) -> None:
@@ -102,7 +118,7 @@ class Hdf5Source(Source):
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
         try:
-            for name, dataset in datasets(self.file):
+            for name, dataset, *_ in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
                     yield spec_of(name, dataset, *kind, self.options, []), str(dataset.attrs[PROVENANCE])
@@ -134,6 +150,8 @@ class Hdf5Source(Source):
 
     def _place(self, name: str) -> "Place":
         """Where the elements of a dataset are; found once."""
+        if name in self.plain:
+            return self.plain[name]
         with self._lock:
             if name not in self._places:
                 # Arrays are read one after another, and the places of all would fill the memory.
@@ -161,14 +179,14 @@ class Hdf5Source(Source):
 Place = int | ChunkedArray | None
 
 
-def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Place:
+def place_of(file: h5py.File, dataset: Dataset, dtype: np.dtype[Any]) -> Place:
     """Find where in the file the elements of a dataset are, if they can be read there."""
     if file.userblock_size:
         return None  # its addresses are counted from behind it
-    creation = dataset.id.get_create_plist()
-    if creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count():
+    if is_contiguous(dataset):
         offset: int | None = dataset.id.get_offset()
         return offset
+    creation = dataset.creation
     if creation.get_layout() != h5py.h5d.CHUNKED:
         return None
     filters = tuple(creation.get_filter(i)[0] for i in range(creation.get_nfilters()))
@@ -180,8 +198,27 @@ def place_of(file: h5py.File, dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Pl
     return ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, fill, *index)
 
 
+def is_contiguous(dataset: Dataset) -> bool:
+    """Whether the elements lie together, and in this file."""
+    creation = dataset.creation
+    return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
+
+
+def is_plain(dataset: Dataset) -> bool:
+    """Whether a dataset without attributes has one name and no properties that results would keep."""
+    creation = dataset.creation
+    return bool(
+        is_contiguous(dataset)
+        and dataset.id.get_offset() is not None
+        and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
+        and not creation.get_attr_creation_order()
+        and dataset.kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+        and h5py.h5o.get_info(dataset.id).rc < 2
+    )
+
+
 def spec_of(
-    name: str, dataset: h5py.Dataset, numbers: str, dtype: np.dtype[Any], options: Options, notes: list[str]
+    name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any], options: Options, notes: list[str]
 ) -> ArraySpec:
     """Describe a dataset.
 
@@ -193,7 +230,7 @@ def spec_of(
         It needs a filter that is not installed.
 
     """
-    creation = dataset.id.get_create_plist()
+    creation = dataset.creation
     is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
     if is_elsewhere and not options.allow_external:
         raise DatasetError(
@@ -208,15 +245,17 @@ def spec_of(
             raise MissingExtraError(
                 f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
             )
-    nbytes, held = size_of(dataset.shape) * dtype.itemsize, dataset.file.id.get_filesize()
-    if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * held):
-        raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
+    nbytes = size_of(dataset.shape) * dtype.itemsize
+    if not is_elsewhere and nbytes > MOST_UNWRITTEN:
+        held = dataset.file.id.get_filesize()
+        if nbytes > MOST_RATIO * held:
+            raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
     return ArraySpec(
         name,
         dataset.shape,
         dtype,
         numbers,
-        chunks=dataset.chunks,
+        chunks=creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None,
         whole_chunks=creation.get_nfilters() > 0,
     )
 

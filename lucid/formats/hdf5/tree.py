@@ -1,9 +1,11 @@
 """The tree of an HDF5 file: what there is, walked without following links, and how objects are known.
 
-Objects are opened one at a time and let go of: each that is open costs the library some 20 KB.
+Objects are opened one at a time and let go of: each that is open costs the library some 20 KB. What is
+asked of a dataset costs microseconds each time, which tell where there are a hundred thousand.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import h5py
@@ -11,8 +13,13 @@ import h5py
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
 
-#: What two names of one object have in common: the number of the file, and the address in it.
-Identity = tuple[int, int]
+#: What two names of one object in a file have in common: its address.
+Identity = int
+#: Soft links that are followed, one after another.
+MOST_LINKS = 32
+#: Bytes of metadata that the library keeps of a file. In memory they take ten times as much, and by itself the
+#: library keeps up to 32 MiB. The names of a group it holds together, and a path leads through all groups above.
+CACHED_BYTES, LINK_BYTES, LEVEL_BYTES = 1 << 20, 32, 2 << 10
 
 
 def reason(error: Exception) -> str:
@@ -48,14 +55,46 @@ class Link(NamedTuple):
         return bool(self.kind == h5py.h5l.TYPE_EXTERNAL)
 
 
-def link_of(group: h5py.Group, name: bytes) -> Link | None:
-    """A link that is not simply the object's name; None where it is."""
-    kind = group.id.links.get_info(name).type
+def link_of(group: Any, name: bytes) -> Link | None:
+    """A link of a group that is not simply the object's name; None where it is."""
+    kind = group.links.get_info(name).type
     if kind == h5py.h5l.TYPE_HARD:
         return None
     if kind in (h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL):
-        return Link(kind, group.id.links.get_val(name))
+        return Link(kind, group.links.get_val(name))
     return Link(kind, None)
+
+
+class Dataset:
+    """A dataset that asks the library once for what is wanted of it often; h5py answers the rest."""
+
+    def __init__(self, own: Any) -> None:
+        self.id = own
+
+    @cached_property
+    def kind(self) -> Any:
+        """The type of the elements in the file."""
+        return self.id.get_type()
+
+    @cached_property
+    def creation(self) -> Any:
+        """The creation properties."""
+        return self.id.get_create_plist()
+
+    @cached_property
+    def shape(self) -> Any:
+        """The lengths of the axes; None where there is not even one element."""
+        return self.id.shape
+
+    @cached_property
+    def _h5py(self) -> Any:
+        return h5py.Dataset(self.id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._h5py, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._h5py[key]
 
 
 def opened(file: h5py.File, name: bytes) -> Any:
@@ -66,19 +105,55 @@ def opened(file: h5py.File, name: bytes) -> Any:
 def wrapped(own: Any) -> Any:
     """A group, dataset or named type from what the library calls it by."""
     if isinstance(own, h5py.h5d.DatasetID):
-        return h5py.Dataset(own)
+        return Dataset(own)
     return h5py.Group(own) if isinstance(own, h5py.h5g.GroupID) else h5py.Datatype(own)
 
 
-def walk(file: h5py.File, skips: Callable[[str], bool] = lambda _: False) -> Iterator[tuple[str, Any, bool]]:
-    """Every link as (path, object, whether it is the first to that object).
+def limit_cache(file: h5py.File, group: Any = None, path: str = "") -> None:
+    """Keep the library's cache of metadata from growing with the number of objects.
 
-    Links of other kinds come as a `Link` and are not followed. What `skips` says to skip by its path does not
-    come, nor what is in it.
+    It grows for a group, by the library's identifier, of very many links or deep down: it has to hold what leads to
+    an object, or it holds nothing.
+    """
+    more = 0 if group is None else LINK_BYTES * group.get_num_objs() + LEVEL_BYTES * path.count("/")
+    if group is not None and more < CACHED_BYTES // 2:
+        return
+    config = file.id.get_mdc_config()
+    wanted = CACHED_BYTES + more
+    if group is None or wanted > config.max_size:
+        config.set_initial_size = True
+        config.max_size = config.initial_size = config.max_increment = wanted
+        file.id.set_mdc_config(config)
+
+
+class Entry(NamedTuple):
+    """A name of an object, and the object, None where it is known; or a link that is not followed."""
+
+    path: str
+    item: Any
+    #: Whether it is the first name of the object; whether there may be others.
+    is_first: bool = True
+    has_names: bool = False
+    own: Identity = -1
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is a dataset."""
+        return isinstance(self.item, Dataset)
+
+
+def walk(
+    file: h5py.File, skips: Callable[[str], bool] | None = None, known: Container[str] = ()
+) -> Iterator[Entry]:
+    """Every link, a group before what is in it.
+
+    What `skips` says to skip by its path does not come, nor what is in it. What is `known` by its path, its
+    only one, is not opened.
     """
     seen = {identity(file)}
-    root = h5py.Group(h5py.h5g.open(file.id, b"/"))
-    pending: list[tuple[str, Iterator[bytes], h5py.Group]] = [("", iter(root.id), root)]
+    root = h5py.h5g.open(file.id, b"/")
+    limit_cache(file, root)
+    pending: list[tuple[str, Iterator[bytes], Any]] = [("", iter(root), root)]
     while pending:
         path, names, group = pending[-1]
         raw = next(names, None)
@@ -86,34 +161,69 @@ def walk(file: h5py.File, skips: Callable[[str], bool] = lambda _: False) -> Ite
             pending.pop()
             continue
         full = f"{path}/{decoded(raw)}"
-        if skips(full):
+        if skips is not None and skips(full):
             continue
-        link = link_of(group, raw)
-        if link is not None:
-            yield full, link, True
+        link = group.links.get_info(raw)
+        if link.type != h5py.h5l.TYPE_HARD:
+            yield Entry(full, link_of(group, raw))
             continue
-        item = wrapped(h5py.h5o.open(group.id, raw))
-        info = h5py.h5o.get_info(item.id)
+        if full in known:
+            yield Entry(full, None, own=link.u)
+            continue
+        own = h5py.h5o.open(group, raw)
+        info = h5py.h5o.get_info(own)
         # An object with one name is met once.
-        first = info.rc < 2 or (info.fileno, info.addr) not in seen
-        if info.rc >= 2:
-            seen.add((info.fileno, info.addr))
-        yield full, item, first
-        if first and isinstance(item, h5py.Group):
-            pending.append((full, iter(item.id), item))
+        has_names = info.rc > 1
+        is_first = not has_names or info.addr not in seen
+        if has_names:
+            seen.add(info.addr)
+        yield Entry(full, wrapped(own), is_first, has_names, info.addr)
+        if is_first and isinstance(own, h5py.h5g.GroupID):
+            limit_cache(file, own, full)
+            pending.append((full, iter(own), own))
 
 
-def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+def resolved(file: h5py.File, path: str) -> str | Link | None:
+    """The path at which a walk meets an object that a path leads to; None where it leads to nothing.
+
+    Where a link leads out of the file, or a soft one to nothing, it is that link.
+    """
+    here, names, soft = "/", path.split("/")[1:], list[Link]()
+    while names and names[0]:
+        there = f"{here.rstrip('/')}/{names[0]}"
+        try:
+            link = link_of(opened(file, encoded(here)).id, encoded(names[0]))
+        except (AttributeError, *HDF5_ERRORS):
+            return soft[0] if soft else None
+        if link is None:
+            here = there if len(names) == 1 else _first_path(file, there)
+            names = names[1:]
+        elif not link.is_soft:
+            return link
+        else:
+            soft.append(link)
+            if len(soft) > MOST_LINKS:
+                return link
+            here, names = "/", absolute(there, decoded(link.value)).split("/")[1:] + names[1:]
+    return here
+
+
+def _first_path(file: h5py.File, path: str) -> str:
+    """The first of the paths of a group that may have several."""
+    info = h5py.h5o.get_info(opened(file, encoded(path)).id)
+    if info.addr == identity(file):
+        return "/"
+    return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.own == info.addr)
+
+
+def datasets(file: h5py.File) -> Iterator[Entry]:
     """Every dataset once, by its first path through hard links, parents before children."""
-    for name, item, first in walk(file):
-        if first and isinstance(item, h5py.Dataset):
-            yield name, item
+    return (entry for entry in walk(file) if entry.is_first and entry.is_dataset)
 
 
 def identity(item: Any) -> Identity:
     """What two names of one object have in common."""
-    info = h5py.h5o.get_info(item.id)
-    return info.fileno, info.addr
+    return int(h5py.h5o.get_info(item.id).addr)
 
 
 def path_of(item: Any) -> str:

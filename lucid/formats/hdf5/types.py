@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.contract import Array, Region, shape_of
+from lucid.formats.hdf5.tree import Dataset
 
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
 BFLOAT16 = ((15, 7, 8, 0, 7), 127)
@@ -45,9 +46,13 @@ _PLAIN = {
 }
 
 
-def numbers_of(dataset: h5py.Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
+#: The library's types of the plain ones.
+_STORED = {dtype: kind for _, dtype, kind in _PLAIN.values()}
+
+
+def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
     """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
-    kind = dataset.id.get_type()
+    kind = dataset.kind
     group = kind.get_class()
     if group in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         name, dtype, plain = _PLAIN.get(_key(kind), (None, None, None))
@@ -73,12 +78,12 @@ def _is_plain_byte(kind: Any) -> bool:
     )
 
 
-def described_type(dataset: h5py.Dataset) -> str:
+def described_type(dataset: Dataset) -> str:
     """A type as a person knows it, also where NumPy has no name for it."""
     try:
         return str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):
-        return _CLASSES.get(dataset.id.get_type().get_class(), "of a type that is not known")
+        return _CLASSES.get(dataset.kind.get_class(), "of a type that is not known")
 
 
 def reinterpreted(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
@@ -97,18 +102,18 @@ def is_bfloat16(kind: Any) -> bool:
     )
 
 
-def is_unnamed(dataset: h5py.Dataset) -> bool:
+def is_unnamed(dataset: Dataset) -> bool:
     """Whether the elements may be bfloat16 if somebody says so."""
-    kind = dataset.id.get_type()
+    kind = dataset.kind
     return bool(kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == 2)
 
 
-def file_type(numbers: str, dtype: np.dtype[Any], origin: h5py.Dataset | None) -> Any:
+def file_type(numbers: str, dtype: np.dtype[Any], origin: Dataset | None) -> Any:
     """The type in which means are stored; bfloat16 stays opaque where its source is."""
     if numbers != "bfloat16":
-        return h5py.h5t.py_create(dtype, logical=True)
+        return _STORED.get(dtype) or h5py.h5t.py_create(dtype, logical=True)
     if origin is not None and is_unnamed(origin):
-        return origin.id.get_type()
+        return origin.kind
     kind = h5py.h5t.IEEE_F16LE.copy()
     fields, bias = BFLOAT16
     kind.set_fields(*fields)
@@ -116,10 +121,10 @@ def file_type(numbers: str, dtype: np.dtype[Any], origin: h5py.Dataset | None) -
     return kind
 
 
-def fill_of(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Any:
+def fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
     """The fill value in the dtype in which elements are read."""
     fill = dataset.fillvalue
-    if is_bfloat16(dataset.id.get_type()):
+    if is_bfloat16(dataset.kind):
         return np.array(np.float32(fill).view(np.uint32) >> 16, np.uint16).astype(dtype)[()]
     return np.frombuffer(fill.tobytes(), dtype)[0] if isinstance(fill, np.void) else fill
 
@@ -137,14 +142,14 @@ def leaves_gaps(creation: Any) -> bool:
     )
 
 
-def unwritten_of(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> Any:
+def unwritten_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
     """What is read where nothing was written: the fill value, or zero where the library never fills."""
-    return np.zeros((), dtype)[()] if leaves_gaps(dataset.id.get_create_plist()) else fill_of(dataset, dtype)
+    return np.zeros((), dtype)[()] if leaves_gaps(dataset.creation) else fill_of(dataset, dtype)
 
 
-def read_through(dataset: h5py.Dataset, region: Region, out: Array) -> None:
+def read_through(dataset: Dataset, region: Region, out: Array) -> None:
     """Read a region through the library, without conversion."""
-    creation = dataset.id.get_create_plist()
+    creation = dataset.creation
     if leaves_gaps(creation):
         out[...] = np.zeros((), out.dtype)
         is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
@@ -154,19 +159,19 @@ def read_through(dataset: h5py.Dataset, region: Region, out: Array) -> None:
     dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=_memory_type(dataset, out))
 
 
-def write_through(dataset: h5py.Dataset, region: Region, values: Array) -> None:
+def write_through(dataset: Dataset, region: Region, values: Array) -> None:
     """Write a region through the library, without conversion."""
     space = _selected(dataset, region)
     dataset.id.write(h5py.h5s.create_simple(values.shape), space, values, mtype=_memory_type(dataset, values))
 
 
-def _selected(dataset: h5py.Dataset, region: Region) -> Any:
+def _selected(dataset: Dataset, region: Region) -> Any:
     space = dataset.id.get_space()
     space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
     return space
 
 
-def _memory_type(dataset: h5py.Dataset, array: Array) -> Any:
-    kind = dataset.id.get_type()
+def _memory_type(dataset: Dataset, array: Array) -> Any:
+    kind = dataset.kind
     is_raw = is_bfloat16(kind) or kind.get_class() == h5py.h5t.OPAQUE
     return kind if is_raw else h5py.h5t.py_create(array.dtype, logical=True)

@@ -17,7 +17,7 @@ from lucid.formats.zarr.documents import (
     write_groups,
 )
 from lucid.formats.zarr.filled import Filled
-from lucid.formats.zarr.geography import Geography, Placed, Variable
+from lucid.formats.zarr.geography import Dimensions, New, Placed
 from lucid.formats.zarr.kept import kept_codecs
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Described, described, with_dims
@@ -78,7 +78,7 @@ class Builder:
         if not is_root and root is not None:
             write_groups(root, "", self._version)
         if self._source is not None:
-            self._geography = Geography(
+            self._geography = Dimensions(
                 self._source, self._pooled, self._gone, self._put, carries=self._carries
             )
         for array in self._pooled:
@@ -86,6 +86,8 @@ class Builder:
             if path and root is not None:
                 write_groups(root, path.rpartition("/")[0], self._version)
             self.arrays[array.name] = self._create(array, path)
+        if self._source is not None:
+            self.notes += [f"{what}: {listed(names)}" for what, names in self._geography.notes.items()]
         self.notes += [
             f"{codec} of {listed(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy.items()
@@ -136,13 +138,13 @@ class Builder:
         # Levels of an image have its axes, in version 0.5 by their very names.
         is_placed = not is_image or pooled.flat
         placed = (
-            self._geography.place(node, pooled) if is_placed else Placed([d or None for d in node.dims], {})
+            self._geography.placed(node, pooled) if is_placed else Placed([d or None for d in node.dims], {})
         )
         attributes = {k: v for k, v in says.attributes.items() if k not in placed.changes}
         attributes |= {key: value for key, value in placed.changes.items() if value is not None}
         return self._make(path, pooled, Described(attributes | provenance, says.fill), placed.dims, node)
 
-    def _put(self, variable: Variable) -> None:
+    def _put(self, variable: New) -> None:
         """Make a coordinate of the new grid."""
         assert self._source is not None
         values = variable.values

@@ -5,35 +5,13 @@ Of an OME-Zarr image the first level is pooled, since the others are made of it,
 since means of numbers of objects are numbers of no object. A level or a label that is named is pooled all the same.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Mapping, Sequence
 
-from lucid.dims import has_both
 from lucid.errors import DatasetError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, listed, matches, not_there
+from lucid.formats.choosing import Wanted, absolute_name, coordinates_in, left_out, listed, matches, not_there
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
 from lucid.formats.zarr.nodes import Node, joined
 from lucid.formats.zarr.ome import Image
-
-
-class Wanted(NamedTuple):
-    """What fits: so many axes, `height_axis` being the first that is pooled; or both dimensions of `dims`."""
-
-    rank: int
-    height_axis: int
-    dims: tuple[str, str] | None = None
-    untyped: str | None = None
-
-    def plane(self, node: Node) -> tuple[int, ...] | None:
-        """Lengths of the axes that would be pooled; None where it does not have them."""
-        if self.dims is None:
-            fits = len(node.shape) == self.rank
-            return node.shape[self.height_axis : self.height_axis + 2] if fits else None
-        return (
-            tuple(node.shape[node.dims.index(d)] for d in self.dims)
-            if has_both(node.dims, self.dims)
-            else None
-        )
 
 
 class Choice:
@@ -64,10 +42,14 @@ class Choice:
 
         """
         fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
+        words = {node.name: words_of(node.attributes, COORDINATES) for node in fitting.values()}
+        coordinates = coordinates_in(words, {node.name for node in fitting.values()})
+        # Coordinates of what is pooled are no fields of their own.
+        fitting = {path: node for path, node in fitting.items() if node.name not in coordinates} or fitting
         if not patterns:
             if not fitting:
                 raise self._nothing()
-            self._note_others(fitting)
+            self._note_others(fitting, coordinates)
             return self._sorted(fitting)
         wanted: dict[str, Node] = {}
         for pattern in patterns:
@@ -88,20 +70,16 @@ class Choice:
         """Why an array cannot be pooled; None where it can."""
         if node.document is None:
             return node.damage
-        plane = self._wanted.plane(node)
-        if plane is None:
-            if self._wanted.dims is not None:
-                return f"has no dimensions {' and '.join(self._wanted.dims)}"
-            rank, shape = len(node.shape), node.shape
-            return f"has {rank} axes, {shape}; expected {self._wanted.rank}, one for each letter of `layout`"
-        if node.numbers(self._wanted.untyped) is None:
+        plane = self._plane(node)
+        if plane is not None and node.numbers(self._wanted.input_numbers) is None:
             hint = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
             return f"is of {_type_of(node)}, which has no mean here" + hint * (
                 node.numbers("bfloat16") is not None
             )
-        if 0 in plane:
-            return f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
-        return None
+        return self._wanted.why_not(node.shape, plane)
+
+    def _plane(self, node: Node) -> tuple[int, ...] | None:
+        return self._wanted.plane(node.shape, lambda: node.dims)
 
     def _checked(self, node: Node) -> Node:
         """A node that was named and can be pooled."""
@@ -130,7 +108,6 @@ class Choice:
         return not_there(pattern, [node.name for node in self._sorted(fitting)])
 
     def _nothing(self) -> DatasetError:
-        what = "with the dimensions " + " and ".join(self._wanted.dims) if self._wanted.dims else ""
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
         if aside:
             names = listed([f"{node.name} ({self._aside[node.path]})" for node in aside])
@@ -140,19 +117,18 @@ class Choice:
             for n in self._arrays
         ]
         untyped = any(
-            self._wanted.plane(n) and n.numbers() != n.numbers("bfloat16")
+            self._plane(n) and n.numbers() != n.numbers("bfloat16")
             for n in self._arrays
             if n.document is not None
         )
         hint = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`" * untyped
         return DatasetError(
-            f"has no array of numbers {what or f'with {self._wanted.rank} axes'}; "
-            f"it has {listed(seen) or 'no array at all'}{hint}"
+            f"has no array of numbers {self._wanted}; it has {listed(seen) or 'no array at all'}{hint}"
         )
 
-    def _note_others(self, fitting: Mapping[str, Node]) -> None:
+    def _note_others(self, fitting: Mapping[str, Node], aside: Container[str]) -> None:
         """A line about arrays of the same plane that have other axes before it, but for coordinates."""
-        planes = {self._wanted.plane(node) for node in fitting.values()}
+        planes = {self._plane(node) for node in fitting.values()}
         coordinates = {
             joined(node.folder, word)
             for node in self._nodes.values()
@@ -162,8 +138,9 @@ class Choice:
         for node in self._arrays:
             is_one = (
                 node.document is not None
-                and node.numbers(self._wanted.untyped) is not None
+                and node.numbers(self._wanted.input_numbers) is not None
                 and node.path not in self._aside
+                and node.name not in aside
             )
             if (
                 is_one
@@ -172,12 +149,7 @@ class Choice:
                 and node.shape[-2:] in planes
             ):
                 others.setdefault(node.shape, []).append(node.name)
-        for shape, names in others.items():
-            verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
-            self.notes.append(
-                f"{listed(names, MOST_NAMES)} {verb} {len(shape)} axes, {shape}, and {was} left out; "
-                "a `layout` of as many letters pools it"
-            )
+        self.notes += left_out(others)
 
 
 def _type_of(node: Node) -> str:

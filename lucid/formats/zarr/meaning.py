@@ -122,4 +122,5 @@ def _has_nan(value: Any) -> bool:
 def with_dims(node: Node, attributes: dict[str, Any], dims: list[str | None]) -> dict[str, Any]:
     """Attributes with the names of axes, where the version has them there."""
     attributes = {key: value for key, value in attributes.items() if key != DIMENSIONS_2}
-    return attributes | ({DIMENSIONS_2: dims} if node.version == 2 and any(dims) else {})
+    is_scalar = node.attributes.get(DIMENSIONS_2) == []
+    return attributes | ({DIMENSIONS_2: dims} if node.version == 2 and (any(dims) or is_scalar) else {})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import FormatError
+from lucid.formats.choosing import Wanted
 from lucid.formats.contract import (
     PROVENANCE,
     Array,
@@ -27,7 +28,7 @@ from lucid.formats.contract import (
 )
 from lucid.formats.disk.files import digest
 from lucid.formats.registry import url_of
-from lucid.formats.zarr.choice import Choice, Wanted
+from lucid.formats.zarr.choice import Choice
 from lucid.formats.zarr.chunks import Chunks, check_names
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import meaning_in

@@ -1,0 +1,260 @@
+"""Which dimensions and coordinates results have, and which variables are made for them: one set of rules.
+
+    a pooled axis          a new dimension, one for each old one and length in a file, or that of an earlier run
+    coordinates            those of a dimension, or named by a variable, that lie along pooled axes are pooled with it
+    bounds of their cells  are made anew
+    a grid mapping         with a GeoTransform, which says where cells are, is made anew
+
+A format says what variables there are (`Variable`), and makes them (the abstract methods of `Geography`). Paths
+begin with a slash.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from lucid.formats.contract import Array, Pooled, size_of
+from lucid.formats.grid import (
+    COORDINATES,
+    GRID_MAPPING,
+    TRANSFORM,
+    Coarsen,
+    base_of,
+    bounds_name,
+    coarse_bounds,
+    coarse_coordinates,
+    coarse_name,
+    coarse_transform,
+    references_of,
+    words_of,
+)
+from lucid.formats.meaning import Attributes, meaning_of
+from lucid.formats.result import Changes, changes_of
+from lucid.formats.values import text_of
+
+#: Most coordinates that are pooled.
+MOST_COORDINATES = 1 << 24
+
+#: Names of axes from west to east; a transform has them second.
+ACROSS = ("x", "lon", "longitude", "easting", "projection_x_coordinate")
+
+#: For each axis the paths of its dimensions: one or none, but in HDF5, where there may be several.
+Paths: TypeAlias = list[list[str]]
+
+
+class Dimension(NamedTuple):
+    """A dimension of the source, as a variable sees it."""
+
+    #: What tells it from others that a variable may have.
+    key: Hashable
+    path: str
+    #: Its path in the output, where its length stays.
+    kept: str | None
+    #: The variable that holds its coordinates, if there is one.
+    coordinates: "Callable[[], Variable | None]"
+
+
+class Variable(NamedTuple):
+    """A variable of the source, as these rules see it."""
+
+    path: str
+    shape: tuple[int, ...]
+    dims: Sequence[Sequence[Dimension]]
+    #: As xarray decodes them.
+    attributes: Attributes
+    #: The type of the elements by name; None where they are no numbers.
+    numbers: str | None
+    read: Callable[[], Array]
+    #: What the format itself has for it.
+    item: Any
+
+
+class Geography(ABC):
+    """The dimensions of an output, and what lies along them."""
+
+    def __init__(self) -> None:
+        #: Paths of the dimensions of pooled axes, by old dimension and new length.
+        self._dimensions: dict[tuple[str, int], str] = {}
+        #: Paths of coarse coordinates, by what they are made of and their shape; None where there are none.
+        self._coordinates: dict[tuple[str, tuple[int, ...]], str | None] = {}
+        #: What somebody should know, by kind: names.
+        self.notes: dict[str, list[str]] = {}
+
+    @abstractmethod
+    def variable(self, path: str) -> Variable | None:
+        """A variable of the source; None where there is none."""
+
+    @abstractmethod
+    def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
+        """The results that take the place of a variable, and their shapes; None where it is not pooled."""
+
+    @abstractmethod
+    def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
+        """Whether the output has this very variable, of no values if it is a dimension alone; None if it has none."""
+
+    @abstractmethod
+    def declare(self, path: str, length: int) -> None:
+        """Make a dimension that has no coordinates."""
+
+    @abstractmethod
+    def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
+        """Make a variable with what another one says of itself, but for changes."""
+
+    def place(self, variable: Variable, pooled: Pooled) -> tuple[Paths, Changes]:
+        """Where a result is: the dimensions of its axes, and what it says of coordinates."""
+        dims: Paths = []
+        sizes: dict[Hashable, int] = {}
+        names: dict[str, str | None] = {}
+        for own, before, after in zip(variable.dims, variable.shape, pooled.shape, strict=True):
+            if before == after:
+                dims.append(_kept(own))
+                continue
+            dims.append([self._dimension(one, after, pooled.coarsen) for one in own])
+            for one, path in zip(own, dims[-1], strict=True):
+                names[base_of(one.path)] = base_of(path)
+                sizes[one.key] = after
+        for name in words_of(variable.attributes, COORDINATES):
+            item = self._found(variable, name)
+            coarse = None if item is None else self._coordinate(item, sizes, pooled.coarsen)
+            if item is not None and coarse != item.path:
+                names[name] = None if coarse is None else base_of(coarse)
+        changes: Changes = dict(references_of(variable.attributes, names)) if sizes else {}
+        return dims, changes | self._mapping(variable, pooled)
+
+    def _found(self, near: Variable, name: str) -> Variable | None:
+        """A variable by the name that another one has for it: in its group, or in those around."""
+        folder = near.path
+        while folder:
+            folder = folder.rpartition("/")[0]
+            path = name if name.startswith("/") else f"{folder}/{name}"
+            found = self.variable(path)
+            if found is not None or path == name:
+                return found
+        return None
+
+    def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
+        """The path of the dimension of a pooled axis; made if there is none."""
+        key = (dimension.path, after)
+        if key not in self._dimensions:
+            old = dimension.coordinates()
+            values = None if old is None else self._coarse(old, (after,), coarsen)
+            path, is_there = self._free(dimension.path, [after], (after,), values)
+            self._dimensions[key] = path
+            if not is_there and old is not None and values is not None:
+                self._make(path, old, values, [[path]])
+            elif not is_there:
+                self.declare(path, after)
+        return self._dimensions[key]
+
+    def _free(
+        self, old: str, sizes: Sequence[int], shape: tuple[int, ...], values: Array | None
+    ) -> tuple[str, bool]:
+        """A path for what is new, and whether it is there already, from an earlier run."""
+        path = coarse_name(old, sizes)
+        while (is_there := self.holds(path, shape, values)) is False:
+            path += "_"
+        return path, is_there is True
+
+    def _coordinate(
+        self, item: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+    ) -> str | None:
+        """The path of a coordinate that goes with a result; None where it cannot be made."""
+        news = [next((sizes[one.key] for one in own if one.key in sizes), None) for own in item.dims]
+        after = [new for new in news if new is not None]
+        if not after:
+            return item.path
+        size = tuple(n if new is None else new for new, n in zip(news, item.shape, strict=True))
+        means = self.means_of(item)
+        if means is not None:
+            return next((path for path, shape in means.items() if shape == size), None)
+        key = (item.path, size)
+        if key not in self._coordinates:
+            self._coordinates[key] = None
+            values = self._coarse(item, size, coarsen)
+            if values is not None:
+                path, is_there = self._free(item.path, after, size, values)
+                self._coordinates[key] = path
+                if not is_there:
+                    dims = [
+                        [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
+                        or _kept(own)
+                        for own in item.dims
+                    ]
+                    self._make(path, item, values, dims)
+        return self._coordinates[key]
+
+    def _coarse(self, item: Variable, size: tuple[int, ...], coarsen: Coarsen | None) -> Array | None:
+        """The coordinates of the new cells; None where the old ones are no numbers, or too many."""
+        if coarsen is None or len(size) != len(item.shape) or 0 in size or not self._is_small(item):
+            return None
+        return coarse_coordinates(item.read(), item.attributes, size, coarsen)
+
+    @staticmethod
+    def _is_small(item: Variable) -> bool:
+        """Whether a variable holds numbers, and not too many of them to be read."""
+        return item.numbers not in (None, "bool", "bfloat16") and 0 < size_of(item.shape) <= MOST_COORDINATES
+
+    def _make(self, path: str, origin: Variable, values: Array, dims: Paths) -> None:
+        """Make a coordinate of the new grid with what the old one says of itself, then the bounds of its cells."""
+        changes = _changes(origin, values) | references_of(origin.attributes, {})
+        key, name = bounds_name(origin.attributes) or (None, "")
+        item = self._found(origin, name) if key is not None else None
+        bounds = None if item is None else self._coarse_bounds(item, values.shape)
+        if key is None or item is None or bounds is None:
+            self.make(path, origin, values, dims, changes if key is None else changes | {key: None})
+            return
+        place, is_there = self._free(item.path, values.shape, bounds.shape, bounds)
+        self.make(path, origin, values, dims, changes | {key: base_of(place)})
+        if not is_there:
+            self.make(place, item, bounds, [*dims, _kept(item.dims[values.ndim])], _changes(item, bounds))
+
+    def _coarse_bounds(self, item: Variable, size: tuple[int, ...]) -> Array | None:
+        """The bounds of the new cells; None where they cannot be told."""
+        if len(item.shape) != len(size) + 1 or not self._is_small(item):
+            return None
+        return coarse_bounds(item.read(), size)
+
+    def _mapping(self, variable: Variable, pooled: Pooled) -> Changes:
+        """What a result says of the transform from cells to the ground, and of the variable that holds it."""
+        h = pooled.height_axis
+        plane, size = variable.shape[h : h + 2], pooled.shape[h : h + 2]
+        if plane == size:
+            return {}
+        changes: Changes = {}
+        first = [base_of(one.path).lower() for one in variable.dims[h]]
+        if any(name in ACROSS for name in first):
+            plane, size = plane[::-1], size[::-1]
+        if TRANSFORM in variable.attributes:
+            changes[TRANSFORM] = self._transform(variable, plane, size)
+        name = text_of(variable.attributes.get(GRID_MAPPING))
+        item = self._found(variable, name) if name and ":" not in name else None
+        if item is not None and TRANSFORM in item.attributes and len(item.shape) == 0:
+            values = item.read()
+            path, is_there = self._free(item.path, pooled.shape[h : h + 2], (), values)
+            if not is_there:
+                self.make(path, item, values, [], {TRANSFORM: self._transform(item, plane, size)})
+            changes[GRID_MAPPING] = base_of(path)
+        return changes
+
+    def _transform(self, item: Variable, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:
+        coarse = coarse_transform(item.attributes[TRANSFORM], plane, size)
+        if coarse is None:
+            what = (
+                f"{TRANSFORM} is left out, since a grid of {size[0]}x{size[1]} has windows of several sizes"
+            )
+            self.notes.setdefault(what, []).append(item.path)
+        return coarse
+
+
+def _kept(dimensions: Sequence[Dimension]) -> list[str]:
+    """The paths in the output of dimensions whose length stays."""
+    return [one.kept for one in dimensions if one.kept is not None]
+
+
+def _changes(origin: Variable, values: Array) -> Changes:
+    """The attributes of coarse coordinates that differ from those of the old ones."""
+    if origin.numbers is None:
+        return {}
+    return dict(
+        changes_of(origin.attributes, meaning_of(origin.attributes, origin.numbers), values.dtype.name)
+    )

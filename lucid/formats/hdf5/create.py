@@ -1,0 +1,136 @@
+"""Datasets for means: their type, shape, chunks, filters and fill value, by those of their sources."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+
+from lucid.compression import Compression
+from lucid.errors import FileError, MissingExtraError
+from lucid.formats.choosing import listed
+from lucid.formats.contract import PROVENANCE, Pooled, fitted_chunks
+from lucid.formats.hdf5.attributes import write_text
+from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
+from lucid.formats.hdf5.meaning import fill_in
+from lucid.formats.hdf5.source import is_contiguous
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, encoded, opened
+from lucid.formats.hdf5.types import file_type, reinterpreted
+
+#: Links are made with the groups that lead to them.
+_WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+_WITH_GROUPS.set_create_intermediate_group(True)
+
+
+def in_file(pooled: Pooled) -> Pooled:
+    """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
+    numbers = pooled.stored_numbers
+    return pooled._replace(numbers=numbers, dtype=reinterpreted(pooled.dtype, numbers))
+
+
+def create_dataset(
+    file: h5py.File,
+    pooled: Pooled,
+    compression: Compression | None,
+    origin: Dataset | None = None,
+    *,
+    is_classic: bool = False,
+) -> Dataset:
+    """Create the dataset for means, with what can be kept of the one they are means of."""
+    shape = pooled.stored_shape
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_obj_track_times(False)
+    own = None if origin is None else origin.creation
+    limits: tuple[int | None, ...] = shape
+    if origin is not None and own is not None:
+        limits = shape if is_contiguous(origin) else _limits(origin, pooled)
+        creation.set_attr_creation_order(own.get_attr_creation_order())
+        fill = fill_in(origin, own, pooled)
+        if fill is not None:
+            creation.set_fill_value(fill)
+    if compression is not None:
+        set_filters(creation, compression)
+    elif own is not None and own.get_nfilters():
+        for code, flags, values in kept_filters(own, fitted_chunks(pooled)):
+            creation.set_filter(code, flags, values)
+    if limits != shape or creation.get_nfilters():
+        creation.set_chunk(fitted_chunks(pooled))
+        # Whoever makes the dataset longer finds in the new cells what it would in the source's.
+        creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET if own is None else own.get_fill_time())
+    else:
+        # Every cell is written, and none twice.
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
+    kind = file_type(pooled.numbers, pooled.dtype, origin)
+    try:
+        made = h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS)
+    except HDF5_ERRORS as error:
+        if "callback" not in str(error):
+            raise
+        # The plugin speaks to the HDF5 that the other package brought.
+        raise FileError(
+            f"output cannot have the filters of {pooled.name}: hdf5plugin was imported after another package with "
+            "an HDF5 of its own, such as netCDF4; import hdf5plugin first, or say `compression='gzip'`"
+        ) from error
+    dataset = Dataset(made)
+    write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
+    return dataset
+
+
+def _limits(origin: Dataset, pooled: Pooled) -> tuple[int | None, ...]:
+    """Unlimited axes stay unlimited where pooling leaves them as they are."""
+    pairs = zip(origin.maxshape, origin.shape, pooled.shape, strict=True)
+    limits = [None if limit is None and before == after else after for limit, before, after in pairs]
+    return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
+
+
+def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
+    """A line for each filter that means do not keep."""
+    without: dict[LeftOut, list[str]] = {}
+    for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
+        for filter_ in left_out(opened(source, encoded(name)).id.get_create_plist()):
+            without.setdefault(filter_, []).append(name)
+    return [f"{one.name} of {listed(names)} is left out: {one.reason}" for one, names in without.items()]
+
+
+def set_filters(creation: Any, compression: Compression) -> None:
+    """Put a compression's filters on a new dataset.
+
+    Raises
+    ------
+    MissingExtraError
+        It needs the extra `filters`.
+
+    """
+    if compression.name == "none":
+        return
+    # Blosc and bitshuffle shuffle by themselves.
+    if compression.name in ("gzip", "lzf", "lz4", "zstd"):
+        creation.set_shuffle()
+    if compression.name == "gzip":
+        creation.set_deflate(4 if compression.level is None else compression.level)
+    elif compression.name == "lzf":
+        creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
+    else:
+        chosen = plugin_filter(compression)
+        creation.set_filter(chosen.filter_id, h5py.h5z.FLAG_OPTIONAL, chosen.filter_options)
+
+
+def plugin_filter(compression: Compression) -> Any:
+    """A filter of hdf5plugin and its parameters."""
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise MissingExtraError(
+            f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
+        ) from None
+    level = {} if compression.level is None else {"clevel": compression.level}
+    codec = {} if compression.codec is None else {"cname": compression.codec}
+    makers = {
+        "lz4": hdf5plugin.LZ4,
+        "zstd": hdf5plugin.Zstd,
+        "bitshuffle": hdf5plugin.Bitshuffle,
+        "blosc": hdf5plugin.Blosc,
+        "blosc2": hdf5plugin.Blosc2,
+    }
+    return makers[compression.name](**level, **codec)

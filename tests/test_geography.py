@@ -1,0 +1,108 @@
+"""Coordinates and transforms of results, in netCDF and in Zarr alike, as xarray reads them."""
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid.nn.functional import adaptive_avg_pool2d
+
+xarray = pytest.importorskip("xarray", reason="xarray reads the results")
+pytest.importorskip("zarr", reason="the extra 'zarr'")
+
+
+@pytest.fixture(params=["nc", "zarr2", "zarr3"])
+def store(request, tmp_path):
+    """Write, pool and read a dataset of one format."""
+    if request.param == "nc":
+        pytest.importorskip("h5netcdf", reason="h5netcdf writes netCDF")
+
+    def pooled(dataset, size, **options):
+        if request.param == "nc":
+            paths = tmp_path / "in.nc", tmp_path / "out.nc"
+            dataset.to_netcdf(paths[0], engine="h5netcdf", format="NETCDF4")
+        else:
+            paths = tmp_path / "in.zarr", tmp_path / "out.zarr"
+            dataset.to_zarr(paths[0], zarr_format=int(request.param[-1]), consolidated=False)
+        report = lucid.pool_file(*paths, size=size, dims="y,x", **options)
+        engine = (
+            {"engine": "h5netcdf"} if request.param == "nc" else {"engine": "zarr", "consolidated": False}
+        )
+        with xarray.open_dataset(paths[1], decode_coords="all", **engine) as result:
+            return result.load(), report.notes
+
+    return pooled
+
+
+def field(**others):
+    """A variable over time, rows and columns, with more beside it."""
+    x = np.arange(2 * 4 * 6, dtype="f4").reshape(2, 4, 6)
+    return xarray.Dataset({"t": (("time", "y", "x"), x)} | others)
+
+
+def test_coordinates_of_three_axes_are_pooled_along(store):
+    height = np.random.default_rng(0).standard_normal((2, 4, 6))
+    dataset = field().assign_coords(height=(("time", "y", "x"), height), when=(("x", "time"), height[:, 0].T))
+    result, _ = store(dataset, (2, 3))
+    right = height.reshape(2, 2, 2, 3, 2).mean((2, 4))
+    assert np.allclose(result.t.coords["height_2x3"], right)
+    assert result["height_2x3"].dims == ("time", "y_2", "x_3")
+    assert np.allclose(result.t.coords["when_3"], height[:, 0].T.reshape(3, 2, 2).mean(1))
+    assert np.array_equal(result["height"], height)
+
+
+@pytest.mark.parametrize("attributes", [{"units": "degrees_east"}, {"standard_name": "longitude"}])
+def test_longitudes_of_a_plane_cross_the_date_line(store, attributes):
+    turning = 170 + 4.0 * np.arange(6) + np.arange(4)[:, None]
+    longitudes = (turning + 180) % 360 - 180
+    dataset = field().assign_coords(lon=(("y", "x"), longitudes, attributes))
+    result, _ = store(dataset, (2, 3))
+    right = adaptive_avg_pool2d(turning[None], (2, 3))[0]
+    assert np.allclose((result["lon_2x3"] - right + 180) % 360, 180)
+
+
+class TestTransform:
+    def dataset(self, transform="100 10 0 50 0 -10"):
+        there = xarray.DataArray(0, attrs={"crs_wkt": "a projection", "GeoTransform": transform})
+        dataset = field(other=(("y", "time"), np.zeros((4, 2), "f4"))).assign_coords(spatial_ref=there)
+        dataset.t.attrs["grid_mapping"] = "spatial_ref"
+        dataset.other.attrs["grid_mapping"] = "spatial_ref"
+        return dataset
+
+    def test_it_follows_the_cells(self, store):
+        result, notes = store(self.dataset(), (2, 2))
+        made = result["spatial_ref_2x2"]
+        assert made.attrs == {"crs_wkt": "a projection", "GeoTransform": "100.0 30.0 0.0 50.0 0.0 -20.0"}
+        assert result.t.encoding["grid_mapping"] == "spatial_ref_2x2"
+        assert result.other.encoding["grid_mapping"] == "spatial_ref"
+        assert result["spatial_ref"].attrs["GeoTransform"] == "100 10 0 50 0 -10"
+        assert not any("GeoTransform" in note for note in notes)
+
+    def test_there_is_none_for_windows_of_several_sizes(self, store):
+        result, notes = store(self.dataset(), (3, 2))
+        assert result["spatial_ref_3x2"].attrs == {"crs_wkt": "a projection"}
+        assert [note for note in notes if note.startswith("GeoTransform is left out")]
+
+    def test_of_the_variable_itself(self, store):
+        dataset = field()
+        dataset.t.attrs["GeoTransform"] = "0 1 0 0 0 1"
+        result, _ = store(dataset, (2, 2))
+        assert result.t.attrs["GeoTransform"] == "0.0 3.0 0.0 0.0 0.0 2.0"
+
+    def test_axes_that_come_the_other_way_round(self, store):
+        dataset = self.dataset()
+        dataset["t"] = dataset.t.transpose("time", "x", "y")
+        result, _ = store(dataset, (2, 2))
+        assert result["spatial_ref_2x2"].attrs["GeoTransform"] == "100.0 30.0 0.0 50.0 0.0 -20.0"
+
+
+def test_coordinates_that_name_themselves_are_no_fields_and_others_are(store):
+    latitudes = np.arange(24.0).reshape(4, 6)
+    plane = ("y", "x"), latitudes
+    dataset = field(lat=plane, one=plane, two=plane)
+    # xarray writes attributes of its own for coordinates, but leaves those that are there.
+    for name, coordinates in {"t": "lat", "lat": "lat", "one": "two", "two": "one"}.items():
+        dataset[name].attrs["coordinates"] = coordinates
+    result, _ = store(dataset, (2, 3))
+    assert result["one"].shape == result["two"].shape == (2, 3)
+    assert result["lat"].shape == (4, 6)
+    assert np.allclose(result["lat_2x3"], latitudes.reshape(2, 2, 3, 2).mean((1, 3)))

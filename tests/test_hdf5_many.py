@@ -1,0 +1,71 @@
+"""Files of very many objects: what is kept of each is little, and right."""
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+import lucid
+
+POOL = """
+import sys, lucid
+print(lucid.pool_file(sys.argv[1], sys.argv[2], size=1, threads=1, overwrite=True).peak_memory_bytes)
+"""
+#: Bytes for each dataset, in records and in the library's cache together.
+MOST_BYTES_EACH = 3500
+
+
+def test_memory_hardly_grows_with_the_number_of_datasets(tmp_path):
+    peaks = []
+    for count in (2000, 6000):
+        with h5py.File(tmp_path / f"{count}.h5", "w") as file:
+            for i in range(count):
+                file[f"x{i:05}"] = np.full((1, 4, 3, 3), i, "f4")
+        command = [sys.executable, "-c", POOL, tmp_path / f"{count}.h5", tmp_path / "out.h5"]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True).stdout))
+        with h5py.File(tmp_path / "out.h5") as file:
+            assert all(file[f"x{i:05}"][()].tolist() == [[[[i]]] * 4] for i in range(0, count, 97))
+    assert peaks[1] - peaks[0] < 4000 * MOST_BYTES_EACH
+
+
+def test_datasets_that_differ_in_more_than_their_names_are_told_apart(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for i in range(3):
+            file[f"plain{i}"] = np.full((1, 2, 4, 4), i, "f4")
+            file[f"integers{i}"] = np.full((1, 2, 4, 4), i, "i2")
+            file[f"missing{i}"] = np.full((1, 2, 4, 4), i, "i2")
+            file[f"missing{i}"].attrs["_FillValue"] = np.int16(2)
+            file[f"other{i}"] = np.full((1, 2, 6, 4), i, "f4")
+            file.create_dataset(f"filled{i}", data=np.full((1, 2, 4, 4), i, "f4"), fillvalue=7)
+        file["also"] = file["plain1"]
+        file["reference"] = file["plain2"].ref
+    lucid.pool_file(tmp_path / "in.h5", tmp_path / "out.h5", size=2)
+    with h5py.File(tmp_path / "out.h5") as file:
+        for i in range(3):
+            assert np.all(file[f"plain{i}"][()] == i)
+            assert np.all(file[f"integers{i}"][()] == i)
+            assert (
+                np.all(np.isnan(file[f"missing{i}"][()])) if i == 2 else np.all(file[f"missing{i}"][()] == i)
+            )
+            assert file[f"other{i}"].shape == (1, 2, 2, 2)
+            assert file[f"filled{i}"].fillvalue == 7
+            assert '"source_shape": [1, 2, 6, 4]' in file[f"other{i}"].attrs["lucid_pool"]
+        assert file["also"] == file["plain1"]
+        assert file[file["reference"][()]] == file["plain2"]
+
+
+@pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"track_order": True}])
+def test_an_object_of_very_many_attributes_keeps_them(tmp_path, options):
+    with h5py.File(tmp_path / "in.h5", "w", **options) as file:
+        file["x"] = np.ones((1, 2, 4, 4), "f4")
+        for i in reversed(range(300)):
+            file.attrs[f"a{i}"] = i
+            file["x"].attrs[f"a{i}"] = str(i)
+    lucid.pool_file(tmp_path / "in.h5", tmp_path / "out.h5", size=2)
+    with h5py.File(tmp_path / "in.h5") as old, h5py.File(tmp_path / "out.h5") as new:
+        assert list(new.attrs.items()) == list(old.attrs.items())
+        names = [name for name in new["x"].attrs if name != "lucid_pool"]
+        assert names == list(old["x"].attrs)
+        assert new["x"].attrs["a7"] == "7"
