@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from lucid import forks
 from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Sink, Source, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.report import OnProgress, Progress
@@ -65,18 +66,23 @@ def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -
     def output(array: ArrayPlan) -> Output:
         return array.output(partial(sinks[array.target.path].write, array.pooled))
 
+    in_sequence = any(sink.in_sequence for sink in sinks.values())
+    by_offset = all(sink.by_offset for sink in sinks.values())
     for arrays in job.passes():
         overflows = 0
+        blocks = arrays[0].blocks
+        in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
         steps = run(
             [output(array) for array in arrays],
             partial(_read, source),
-            watch.seconds,
             read_in_sequence=source.in_sequence,
-            write_in_sequence=any(sink.in_sequence for sink in sinks.values()),
+            write_in_sequence=in_sequence or (in_processes and not by_offset),
+            in_processes=in_processes,
         )
         with closing(steps):
             for step in steps:
                 watch.add(step.input_bytes)
+                watch.seconds.add(step.seconds)
                 overflows += step.overflows
         if overflows:
             watch.notes.append(_overflow(arrays[0].pooled, overflows))

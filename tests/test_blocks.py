@@ -6,7 +6,7 @@ import pytest
 from lucid.formats.contract import ArraySpec
 from lucid.pooling.windows import make_grid
 from lucid.run.blocking import make_plan
-from lucid.run.blocks import Output, Seconds, run
+from lucid.run.blocks import Output, run
 
 
 class Sums:
@@ -50,7 +50,7 @@ def test_every_block_is_read_pooled_and_written(workers, shape, rng):
     def write(region, means):
         out[region] = means
 
-    steps = list(run([Output(plan, Sums(), write, out.dtype)], read, Seconds()))
+    steps = list(run([Output(plan, Sums(), write, out.dtype)], read))
     assert sum(step.input_bytes for step in steps) == x.nbytes
     assert sum(step.overflows for step in steps) == plan.block_count
     assert np.array_equal(out, x.sum((2, 3), keepdims=True))

@@ -6,6 +6,7 @@ import pytest
 import run
 from promises import ViolationError
 
+from lucid import forks
 from lucid.errors import FormatError
 from lucid.run import process
 
@@ -13,7 +14,8 @@ from lucid.run import process
 @pytest.mark.slow
 @pytest.mark.parametrize("name", run.CAMPAIGNS)
 def test_campaign(name, monkeypatch):
-    monkeypatch.setattr(process, "HANG_SECONDS", process.HANG_SECONDS)  # a campaign shortens it
+    monkeypatch.setattr(process, "HANG_SECONDS", process.HANG_SECONDS)
+    monkeypatch.setattr(forks, "WORTH_BYTES", forks.WORTH_BYTES)  # a campaign shortens it
     if name in run.NEEDS_STRACE and not broken_runs.can_trace():
         pytest.skip("strace is not there, or may not trace")
     run.CAMPAIGNS[name](long=False)
@@ -34,6 +36,7 @@ def refuse(*args, **options):
 )
 def test_a_campaign_whose_files_are_all_refused_fails(name, parser, monkeypatch):
     monkeypatch.setattr(process, "HANG_SECONDS", process.HANG_SECONDS)
+    monkeypatch.setattr(forks, "WORTH_BYTES", forks.WORTH_BYTES)
     monkeypatch.setattr(hostile_files, parser, refuse)
     with pytest.raises(ViolationError, match=r"only one of the outcomes|is not for us"):
         run.CAMPAIGNS[name](long=False)

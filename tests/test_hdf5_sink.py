@@ -13,7 +13,6 @@ import pytest
 import lucid
 from lucid.compression import LEVELS
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.hdf5.filters import can_do
 from lucid.nn.functional import adaptive_avg_pool2d
 
 with suppress(ImportError):
@@ -295,12 +294,6 @@ def test_datasets_that_claim_more_than_the_file_can_hold(path, out):
         file.create_dataset("x", (1 << 20, 1, 1 << 20, 1 << 20), "f4", chunks=(1, 1, 64, 64))
     with pytest.raises(FormatError, match="dataset /x claims 4611686018427387904 bytes"):
         lucid.pool_file(path, out, size=1)
-
-
-def test_levels_that_zlib_does_not_know_are_left_to_the_library():
-    assert can_do([(2, (4,)), (1, (9,))])
-    assert not can_do([(1, (99,))])
-    assert not can_do([(1, ())])
 
 
 def test_a_filter_that_can_only_be_read_is_left_out(path, out, x, monkeypatch):

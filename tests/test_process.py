@@ -41,6 +41,18 @@ def make_big(path, samples=6000):
         h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, creation)
 
 
+def make_locked(path, samples=3000):
+    """A file that takes seconds to decode, a chunk after the other behind the library's lock."""
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset(
+            "x", (samples, 1, 512, 512), "f4", chunks=(1, 1, 512, 512), compression="lzf"
+        )
+        made[0] = np.ones((1, 512, 512))
+        mask, raw = made.id.read_direct_chunk((0, 0, 0, 0))
+        for i in range(1, samples):
+            made.id.write_direct_chunk((i, 0, 0, 0), raw, mask)
+
+
 def pool(process, source, target, on_progress=None, **options):
     checked = Options(size=2, **options)
     return process.call(pool_to, source, target, checked, options=checked, on_progress=on_progress)
@@ -51,6 +63,23 @@ def workers_of(process):
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in listed.stdout.split()]
+
+
+def descendants_of(pid):
+    """All processes below one, each before its own."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [one for child in map(int, children) for one in (child, *descendants_of(child))]
+
+
+def is_running(pid):
+    """Whether it is there, and not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_for(folder, pattern, process):
@@ -149,6 +178,45 @@ def test_an_interrupt_ends_the_worker_too(folder):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks well")
+@pytest.mark.parametrize(
+    ("victim", "number", "status", "said"),
+    [
+        ("worker", signal.SIGSEGV, 1, "lucid-pool: big.h5: crashed the process that read it: SIGSEGV\n"),
+        ("worker", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
+        ("reader", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
+        ("command", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
+        ("command", signal.SIGTERM, 143, "lucid-pool: stopped by SIGTERM\n"),
+        ("command", signal.SIGKILL, -9, ""),
+        ("group", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
+    ],
+)
+def test_whatever_ends_one_of_several_processes_ends_all(victim, number, status, said, folder):
+    make_locked("big.h5")
+    process = subprocess.Popen(
+        [COMMAND, "big.h5", "-s", "1", "-q", "-j", "3"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(all_of := descendants_of(process.pid)) < 4:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    reader, worker = all_of[0], all_of[2]
+    if victim == "group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill({"worker": worker, "reader": reader, "command": process.pid}[victim], number)
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert words.startswith(said)
+    deadline = time.monotonic() + 20
+    while any(map(is_running, all_of)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, all_of))
+    assert sorted(p.name for p in folder.iterdir()) == ["a.h5", "b.h5", "big.h5", "c.h5"]
 
 
 @pytest.mark.slow

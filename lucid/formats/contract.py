@@ -246,6 +246,10 @@ class Source(Resource):
         wanted = chosen([spec.name for spec in specs], patterns)
         return tuple(spec for spec in specs if spec.name in wanted)
 
+    def is_locked(self, spec: ArraySpec) -> bool:  # noqa: ARG002
+        """Whether only one thread of a process at a time can read the array."""
+        return False
+
     @abstractmethod
     def check_unchanged(self) -> None:
         """Raise a FormatError if the file changed since it was opened."""
@@ -302,6 +306,8 @@ class Sink(Resource):
 
     #: Whether regions must be written in the order in which they lie, by one thread.
     in_sequence: bool = False
+    #: Whether `write` writes at an offset of a file and remembers nothing, so that a forked process may do it.
+    by_offset: bool = False
 
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         self.path = path

@@ -126,6 +126,7 @@ class Layout:
 class FlatSink(Sink):
     """A file of such a format in the making."""
 
+    by_offset = True
     #: What such files are called, and what they may be compressed with.
     files = ""
     compressions: tuple[str, ...] = ()

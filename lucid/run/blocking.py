@@ -14,8 +14,8 @@ rows, from top to bottom: the band of column sums is carried from read to read.
 """
 
 import operator
-from collections.abc import Iterator, Sequence
-from math import prod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lucid.errors import MemoryLimitError
@@ -29,8 +29,6 @@ BLOCK_BYTES = 4 << 20
 BAND_BYTES = 96
 #: Bytes of what the kernel keeps of each window of one row: the same, and numbers of cells.
 TOTAL_BYTES = 48
-#: Boxes of inner axes that are made once, and not for each place along the axes before them.
-MOST_BOXES = 1 << 12
 #: Bytes that should lie together in the file where a block is cut across columns.
 RUN_BYTES = 64 << 10
 
@@ -94,7 +92,7 @@ class Plan(NamedTuple):
     @property
     def costs(self) -> Costs:
         """What the largest block takes."""
-        rows, cols = self._read
+        rows, cols = self._read_cells
         others = size_of(self.lead) * size_of(self.trail)
         results = others * self.rows * self.cols
         chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.whole_chunks else 0
@@ -108,15 +106,15 @@ class Plan(NamedTuple):
         )
 
     @property
-    def _read(self) -> tuple[int, int]:
-        """Most rows and columns of cells that are read at once."""
-        rows, cols = _longest_span(self.grid.rows, self.rows), _longest_span(self.grid.cols, self.cols)
-        return min(rows, self.row_cells), min(cols, self.col_cells)
+    def _block_cells(self) -> tuple[int, int]:
+        """Most rows and columns of cells that a block covers."""
+        return _longest_span(self.grid.rows, self.rows), _longest_span(self.grid.cols, self.cols)
 
     @property
-    def run_bytes(self) -> int:
-        """Bytes that lie together along the columns and trail axes, so are read at once."""
-        return self._read[1] * size_of(self.trail) * self.spec.dtype.itemsize
+    def _read_cells(self) -> tuple[int, int]:
+        """Most rows and columns of cells that are read at once."""
+        rows, cols = self._block_cells
+        return min(rows, self.row_cells), min(cols, self.col_cells)
 
     @property
     def peak_bytes(self) -> int:
@@ -126,8 +124,7 @@ class Plan(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether every block is read at once."""
-        rows, cols = _longest_span(self.grid.rows, self.rows), _longest_span(self.grid.cols, self.cols)
-        return self.row_cells >= rows and self.col_cells >= cols
+        return self._read_cells == self._block_cells
 
     @property
     def has_whole_planes(self) -> bool:
@@ -203,18 +200,15 @@ def _cuts(span: Span, step: int) -> Iterator[Span]:
 def _boxes(steps: list[tuple[int, int, int]]) -> Iterator[tuple[Span, ...]]:
     """All boxes of a grid (length, step, cells of the first step that lie before), last axis fastest.
 
-    `product` would store every span; here only those of inner axes are, where they are few.
+    `product` would store the spans of every axis, and there may be as many as there are samples.
     """
     if not steps:
         yield ()
         return
     (length, step, before), others = steps[0], steps[1:]
-    few = prod(-(-n // s) + 1 for n, s, _ in others) <= MOST_BOXES
-    inner = list(_boxes(others)) if few else None
     for start in range(-before, length, step):
-        span = max(0, start), min(start + step, length)
-        for box in inner if inner is not None else _boxes(others):
-            yield (span, *box)
+        for box in _boxes(others):
+            yield ((max(0, start), min(start + step, length)), *box)
 
 
 def _longest_span(axis: Axis, windows: int) -> int:
@@ -301,17 +295,14 @@ def make_plans(
         options: dict[str, Any] = {"max_memory": limit, "workers": workers, "whole_planes": whole}
         return [make_plan(spec, grid, lead_axes, output_itemsize, **options) for grid in grids]
 
-    if len(grids) == 1:
-        return planned(max_memory, whole=whole_planes)
-    try:
-        plans = planned(max(1, max_memory // len(grids)), whole=True)
-    except MemoryLimitError:
-        return planned(max_memory, whole=whole_planes)
-    if not all(plan.has_whole_planes for plan in plans):
-        return planned(max_memory, whole=whole_planes)
-    least = min(plans, key=lambda plan: size_of(plan.lead))
-    fewest = min(plan.workers for plan in plans)
-    return [plan._replace(lead=least.lead, workers=fewest) for plan in plans]
+    if len(grids) > 1:
+        with suppress(MemoryLimitError):
+            plans = planned(max(1, max_memory // len(grids)), whole=True)
+            if all(plan.has_whole_planes for plan in plans):
+                least = min(plans, key=lambda plan: size_of(plan.lead))
+                fewest = min(plan.workers for plan in plans)
+                return [plan._replace(lead=least.lead, workers=fewest) for plan in plans]
+    return planned(max_memory, whole=whole_planes)
 
 
 def share_blocks(plans: Sequence[Plan]) -> bool:
@@ -319,21 +310,29 @@ def share_blocks(plans: Sequence[Plan]) -> bool:
     return len(plans) == 1 or all(p.has_whole_planes and p.lead == plans[0].lead for p in plans)
 
 
+#: A way to make a plan's blocks smaller; the same plan where it cannot.
+Halve = Callable[[Plan], Plan]
+
+
 def _shrink(plan: Plan, budget: int) -> Plan:
-    """Cut a block until it fits: fewer samples, rows of windows, long runs of columns; then cuts, and strips."""
-    for halve in (
-        _fewer_samples,
-        _fewer_rows,
-        _shorter_runs,
-        _lower_cuts,
-        _less_trail,
-        _fewer_cols,
-        _fewer_col_cells,
-    ):
-        while plan.costs.total_bytes > budget:
-            smaller = halve(plan)
-            if smaller == plan:
-                break
+    """Make a block smaller until it fits: samples, rows of windows, long runs of columns; then cuts, and strips."""
+    return _halved(plan, HALVES, lambda smaller: smaller.costs.total_bytes <= budget)
+
+
+def _tune(plan: Plan, target: int, *, whole_planes: bool) -> Plan:
+    """Bring a block that fits the memory near the size that fits the cache."""
+    halves: Sequence[Halve] = ()
+    if not plan.is_whole:
+        halves = (_lower_cuts,)
+    elif not whole_planes and plan.spec.chunks is None:
+        halves = (_fewer_rows, _shorter_runs)
+    return _grow(_halved(plan, halves, lambda smaller: smaller.costs.input_bytes <= target), target)
+
+
+def _halved(plan: Plan, halves: Sequence[Halve], fits: Callable[[Plan], bool]) -> Plan:
+    """Halve a plan in one way after the other, in each as long as that makes it smaller, until it fits."""
+    for halve in halves:
+        while not fits(plan) and (smaller := halve(plan)) != plan:
             plan = smaller
     return plan
 
@@ -343,64 +342,52 @@ def _half(n: int) -> int:
 
 
 def _fewer_samples(plan: Plan) -> Plan:
-    if plan.spec.whole_chunks:
+    axis = next((axis for axis, length in enumerate(plan.lead) if length > 1), None)
+    if axis is None or plan.spec.whole_chunks:
         # A compressed chunk is decoded whole: smaller blocks would only decode it again.
         return plan
-    lead = list(plan.lead)
-    for axis, length in enumerate(lead):
-        if length > 1:
-            lead[axis] = _half(length)
-            break
-    return plan._replace(lead=tuple(lead))
+    return plan._replace(lead=(*plan.lead[:axis], _half(plan.lead[axis]), *plan.lead[axis + 1 :]))
 
 
 def _fewer_rows(plan: Plan) -> Plan:
     return plan._replace(rows=_half(plan.rows))
 
 
-def _shorter_runs(plan: Plan) -> Plan:
-    smaller = plan._replace(cols=_half(plan.cols))
-    return smaller if smaller.run_bytes >= RUN_BYTES else plan
-
-
-def _lower_cuts(plan: Plan) -> Plan:
-    rows = _half(min(plan.row_cells, _longest_span(plan.grid.rows, plan.rows)))
-    h = plan.lead_axes
-    if plan.spec.whole_chunks and plan.spec.chunks and rows >= plan.spec.chunks[h]:
-        rows -= rows % plan.spec.chunks[h]
-    return plan._replace(row_cells=rows)
-
-
-def _less_trail(plan: Plan) -> Plan:
-    if not plan.trail:
-        return plan
-    return plan._replace(trail=(*plan.trail[:-1], _half(plan.trail[-1])))
-
-
 def _fewer_cols(plan: Plan) -> Plan:
     return plan._replace(cols=_half(plan.cols))
 
 
+def _shorter_runs(plan: Plan) -> Plan:
+    smaller = _fewer_cols(plan)
+    run_bytes = smaller._read_cells[1] * size_of(plan.trail) * plan.spec.dtype.itemsize
+    return smaller if run_bytes >= RUN_BYTES else plan
+
+
+def _lower_cuts(plan: Plan) -> Plan:
+    rows = _half(plan._read_cells[0])
+    if plan.spec.whole_chunks and plan.spec.chunks:
+        chunk = plan.spec.chunks[plan.lead_axes]
+        rows -= rows % chunk if rows >= chunk else 0
+    return plan._replace(row_cells=rows)
+
+
+def _less_trail(plan: Plan) -> Plan:
+    return plan._replace(trail=(*plan.trail[:-1], *map(_half, plan.trail[-1:])))
+
+
 def _fewer_col_cells(plan: Plan) -> Plan:
-    return plan._replace(col_cells=_half(min(plan.col_cells, _longest_span(plan.grid.cols, plan.cols))))
+    return plan._replace(col_cells=_half(plan._read_cells[1]))
 
 
-def _tune(plan: Plan, target: int, *, whole_planes: bool) -> Plan:
-    """Bring a block that fits the memory near the size that fits the cache."""
-    if plan.is_whole and not whole_planes and plan.spec.chunks is None:
-        for halve in (_fewer_rows, _shorter_runs):
-            while plan.costs.input_bytes > target:
-                smaller = halve(plan)
-                if smaller == plan:
-                    break
-                plan = smaller
-    elif not plan.is_whole:
-        while plan.costs.input_bytes > target:
-            smaller = _lower_cuts(plan)
-            if smaller == plan:
-                break
-            plan = smaller
-    return _grow(plan, target)
+HALVES: Sequence[Halve] = (
+    _fewer_samples,
+    _fewer_rows,
+    _shorter_runs,
+    _lower_cuts,
+    _less_trail,
+    _fewer_cols,
+    _fewer_col_cells,
+)
 
 
 def _grow(plan: Plan, target: int) -> Plan:

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from lucid.errors import FileError, LucidError, unexpected
+from lucid.forks import end_with_parent, ending
 from lucid.options import Options
 from lucid.report import Progress
 from lucid.run.executor import Item, Result
@@ -67,23 +68,20 @@ class Process:
         pipe = self._pipe or self.start()
         try:
             pipe.send((function, args, keywords, options, on_progress is not None))
-            while True:
+            self._wait(pipe)
+            while isinstance(answer := pipe.recv(), Progress):
+                assert on_progress is not None
+                on_progress(answer)
                 self._wait(pipe)
-                kind, value = pipe.recv()
-                if kind == "progress":
-                    if on_progress is not None:
-                        on_progress(value)
-                elif kind == "result":
-                    return value  # type: ignore[no-any-return]
-                else:
-                    raise _Raised(value)
-        except _Raised as raised:
-            raise raised.error from None
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise FileError(f"crashed the process that read it: {self.stop(has_ended=True)}") from None
         except BaseException:
             self.stop()
             raise
+        result, error = answer
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
 
     def run(
         self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
@@ -108,26 +106,13 @@ class Process:
         """Wait for an answer, as long as the process shows signs of life."""
         life, since = "", time.monotonic()
         while not pipe.poll(min(1.0, HANG_SECONDS)):
-            now = self._signs_of_life()
+            assert self._process is not None
+            now = signs_of_life(str(self._process.pid))
             if now != life:
                 life, since = now, time.monotonic()
             elif time.monotonic() - since >= HANG_SECONDS:
                 self.stop()
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
-
-    def _signs_of_life(self) -> str:
-        """What changes while a process reads, writes or waits for the disk; elsewhere than on Linux, time."""
-        assert self._process is not None
-        here = Path("/proc") / str(self._process.pid)
-        try:
-            state = (
-                (here / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-            )
-            # D is a wait for the disk, as in a long sync.
-            waiting = str(time.monotonic()) if state == "D" else ""
-            return (here / "io").read_text(encoding="ascii") + waiting
-        except (OSError, IndexError):
-            return str(time.monotonic() // (10 * HANG_SECONDS))
 
     def stop(self, *, has_ended: bool = False) -> str:
         """End the process, letting it clean up; how it ended."""
@@ -146,9 +131,7 @@ class Process:
             process.join()
         code = process.exitcode or 0
         self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
-        if code == -signal.SIGKILL:
-            return "killed, as the system does when memory runs out"
-        return signal.Signals(-code).name if code < 0 else f"status {code}"
+        return ending(code)
 
     def __enter__(self) -> "Process":
         return self
@@ -157,17 +140,23 @@ class Process:
         self.stop()
 
 
-class _Raised(Exception):  # noqa: N818  (a carrier, not an error)
-    """What a function raised, apart from what goes wrong on the way to it."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
+def signs_of_life(pid: str) -> str:
+    """What changes while a process, or a child of it, reads, writes or waits for the disk; not on Linux, time."""
+    here = Path("/proc", pid)
+    try:
+        state = (here / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        # D is a wait for the disk, as in a long sync.
+        waiting = str(time.monotonic()) if state == "D" else ""
+        children = (here / "task" / pid / "children").read_text(encoding="ascii").split()
+        return (here / "io").read_text(encoding="ascii") + waiting + "".join(map(signs_of_life, children))
+    except (OSError, IndexError):
+        return str(time.monotonic() // (10 * HANG_SECONDS))
 
 
 def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None:
     """The process's end: do one call after the other until there are no more, or nobody listens."""
     parents.close()  # else the parent's end would stay open with the parent gone
+    end_with_parent(signal.SIGTERM)
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -183,21 +172,15 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
         limit_memory(options)
         try:
             watched = {"on_progress": _sender(pipe)} if is_watched else {}
-            answer: tuple[str, Any] = ("result", function(*args, **watched, **keywords))
-        except _ParentGoneError:
-            return
+            answer: tuple[Any, BaseException | None] = function(*args, **watched, **keywords), None
         except (LucidError, MemoryError, BrokenPipeError) as error:
-            answer = ("error", error)
+            answer = None, error
         except Exception as error:
-            answer = ("error", unexpected(error))
+            answer = None, unexpected(error)
         try:
             pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):
             return  # it was told to stop meanwhile
-
-
-class _ParentGoneError(Exception):
-    """Nobody listens to events any more."""
 
 
 def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
@@ -209,10 +192,7 @@ def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
         now = time.monotonic()
         if now >= due or event.done_bytes == event.total_bytes:
             due = now + PROGRESS_SECONDS
-            try:
-                pipe.send(("progress", event))
-            except (BrokenPipeError, ConnectionResetError) as error:
-                raise _ParentGoneError from error
+            pipe.send(event)
 
     return send
 

@@ -160,9 +160,7 @@ def pool_by_shards(
             maker.on_progress = lambda event: watch.tell(event.done_bytes)
         for done in executor.run(maker, missing, watch.tell):
             watch.add(done.input_bytes)
-            watch.seconds.read += done.seconds.read
-            watch.seconds.pool += done.seconds.pool
-            watch.seconds.write += done.seconds.write
+            watch.seconds.add(done.seconds)
             watch.peak_memory_bytes = max(watch.peak_memory_bytes, done.peak_memory_bytes)
         with watch.seconds.clock("write"), Opened() as opened:
             shards = collect(job, (maker.within(job, span) for span in spans), opened)

@@ -16,9 +16,10 @@ import numpy as np
 from promises import Figures, check_words, digest, folder, require, require_both
 
 COMMAND = str(Path(sys.executable).parent / "lucid-pool")
-#: The command with spans of a few samples, so that a small input has several.
+#: The command with spans of a few samples, and processes for a small input.
 IN_SPANS = (
-    "import sys; from lucid.shards import spans; spans.SPAN_BYTES = 1 << 16;"
+    "import sys; from lucid import forks; from lucid.shards import spans;"
+    "forks.WORTH_BYTES = 0; spans.SPAN_BYTES = 1 << 16;"
     "from lucid_cli.main import main; sys.argv[0] = 'lucid-pool'; main()"
 )
 #: System calls by which an output comes to be.
@@ -30,7 +31,7 @@ class Case:
 
     def __init__(self, folder: Path, source: str, target: str, *options: str) -> None:
         self.folder, self.source, self.target = folder, folder / source, folder / target
-        command = [sys.executable, "-c", IN_SPANS] if "--resume" in options else [COMMAND]
+        command = [sys.executable, "-c", IN_SPANS] if {"--resume", "-j"} & {*options} else [COMMAND]
         self.args = [*command, source, "-s", "2", "-o", target, "-f", "-q", *options]
         rng = np.random.default_rng(1)
         x = rng.standard_normal((60, 8, 12, 12)).astype("f4")
@@ -89,7 +90,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "HDF5": ("x.h5", "y.h5"),
     ".npy, --resume": ("x.npy", "y.npy", "--resume"),
     "HDF5, --resume": ("x.h5", "y.h5", "--resume"),
-    "HDF5, decoded by the library": ("x.lzf.h5", "y.h5"),
+    "HDF5, decoded by two processes": ("x.lzf.h5", "y.h5", "-j", "2"),
 }
 
 

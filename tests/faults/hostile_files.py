@@ -9,6 +9,7 @@ from comparison import disagreement
 from promises import Figures, check_line, folder, require, require_both
 from specimens import mutate, specimens, tensors_header
 
+from lucid import forks
 from lucid.errors import FormatError, LucidError
 from lucid.formats.npy import read_header
 from lucid.formats.npz.members import read_entries
@@ -32,10 +33,10 @@ def kept(path: Path, number: int) -> Path:
 def mutations(*, long: bool) -> Figures:
     """Valid files of every kind and filter with bytes changed, in a process that may crash, hang or run out of memory."""
     rng = random.Random(7)
-    native.HANG_SECONDS = 3.0
+    native.HANG_SECONDS, forks.WORTH_BYTES = 3.0, 0
     total = 20_000 if long else 250
     counts = {"refused": 0, "pooled": 0, "crashes of the library": 0, "hangs of it": 0}
-    options = Options(size=2, max_memory=1 << 22)
+    options = Options(size=2, max_memory=1 << 22, threads=2)
     before, peak, large = peak_memory_bytes(), 0, 0
     with folder() as made, folder() as valid, Process() as process, Process() as reader:
         files = specimens(valid)

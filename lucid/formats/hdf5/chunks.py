@@ -1,8 +1,8 @@
 """Compressed chunks of an HDF5 dataset, read and decoded past the HDF5 library.
 
 The library lets one thread in at a time, decoding included. Here each thread reads the raw
-chunk at its offset in the file and undoes the filters itself (`hdf5_filters`). A filter that the
-chunk's mask marks was not applied to it. A chunk that decodes to another size than declared is an error.
+chunk at its offset in the file and undoes the filters itself (`filters`). A filter that the chunk's mask
+marks was not applied to it. A chunk that decodes to another size than declared is an error.
 """
 
 from collections.abc import Callable

@@ -8,15 +8,15 @@ the work was cut, and a failure of the disk shows in a plain system call.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
-import numpy as np
 
+from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.choosing import listed
@@ -27,6 +27,7 @@ from lucid.formats.contract import (
     ShardArray,
     Sink,
     Source,
+    size_of,
 )
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
@@ -37,29 +38,21 @@ from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.copy import refuse_more_than_there_is
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual
-from lucid.formats.hdf5.filters import can_do, do
+from lucid.formats.hdf5.encoder import Encoder
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
-from lucid.formats.hdf5.types import unwritten_of, write_through
 from lucid.options import Options
-from lucid.threads import in_order
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
 NEWER = ("v108", "latest")
 
 
-class _Chunk(NamedTuple):
-    """A chunk on its way: its cells, None while they are in the spool, or its bytes and filter mask."""
-
-    region: Region
-    data: Any = None
-    mask: int | None = None
-
-
 class Hdf5Sink(Sink):
     """An HDF5 file in the making."""
+
+    by_offset = True
 
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)
@@ -207,33 +200,25 @@ class Hdf5Sink(Sink):
             self._shards[pooled.name] = shards
 
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
-        """Write a dataset chunk after chunk; where the filters are known, workers compress."""
-        creation = dataset.id.get_create_plist()
-        filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
-        steps = [(number, values) for number, _, values, _ in filters]
-        encodes = bool(steps) and can_do(steps)
+        """Write a dataset chunk after chunk; where it is large, processes encode them."""
+        joined = Joined(dataset, self._shards[array.name], array.dtype) if self.joins else None
+        with closing(Encoder(dataset, array.dtype)) as encoder:
 
-        def encoded_chunk(chunk: _Chunk) -> _Chunk:
-            region, cells, mask = chunk
-            if mask is not None or not encodes:
-                return chunk
-            if cells is None:
-                cells = self._spooled(array, region)
-            if cells.shape != dataset.chunks:
-                edge = np.full(dataset.chunks, unwritten_of(dataset, array.dtype), array.dtype)
-                edge[tuple(slice(0, n) for n in cells.shape)] = cells
-                cells = edge
-            return _Chunk(region, do(steps, cells.reshape(-1).view(np.uint8), array.dtype.itemsize), 0)
+            def encoded_chunk(region: Region) -> tuple[bytes, int]:
+                if joined is None:
+                    return encoder.encode(self._spooled(array, region))
+                chunk = joined.load(region)
+                return encoder.encode(chunk[0]) if chunk[1] is None else chunk
 
-        workers = self.options.workers if encodes else 1
-        chunks = (_Chunk(region) for region in dataset.iter_chunks())
-        if self.joins:
-            joined = Joined(dataset, self._shards[array.name], array.dtype)
-            chunks = (_Chunk(region, *joined.load(region)) for region in dataset.iter_chunks())
-        for region, data, mask in in_order(encoded_chunk, chunks, workers=workers, in_flight=2 * workers):
-            if mask is None:
-                write_through(dataset, region, self._spooled(array, region) if data is None else data)
-            else:
+            # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
+            chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
+            workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
+            chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
+            if joined is None and forks.are_worth(array.nbytes, workers):
+                chunks = forks.in_order(
+                    encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
+                )
+            for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
                 dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
     def _spooled(self, array: Pooled, region: Region) -> Array:

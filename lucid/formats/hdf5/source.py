@@ -102,6 +102,10 @@ class Hdf5Source(Source):
             dims=dims_of(dataset) if h5py.h5a.get_num_attrs(dataset.id) else (),
         )
 
+    def is_locked(self, spec: ArraySpec) -> bool:
+        """Whether the library reads it, which lets one thread of a process in at a time."""
+        return self._place(spec.name) is None
+
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
         self._watch.check()
