@@ -36,6 +36,10 @@ from lucid.sizes import resolve
 Regions = Mapping[str, Region]
 
 
+#: Blocks under way where reads wait for a network.
+FAR_READS = 8
+
+
 class ArrayPlan(NamedTuple):
     """One array, or a box of it, pooled to one size: the arithmetic, the blocks, what comes out and where."""
 
@@ -144,6 +148,8 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
         Not even the smallest block fits the memory.
 
     """
+    if source.is_far and options.threads is None:
+        options = replace(options, threads=max(FAR_READS, options.workers))
     job = choose(source, options, targets)
     source.notes += dict.fromkeys(_notes(job))
     if options.slice is not None:

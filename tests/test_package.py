@@ -58,11 +58,11 @@ def test_public_names_exist():
     ("module", "args", "text"),
     [
         (
-            "zarr",
+            "numcodecs",
             ["x.zarr", "-s", "1"],
             "x.zarr: Zarr files need the extra 'zarr': pip install 'lucid-pool[zarr]'",
         ),
-        ("zarr", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'"),
+        ("numcodecs", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'"),
         ("distributed", ["x.npy", "-s", "1", "--dask", "local"], "--dask needs the extra 'dask'"),
     ],
 )

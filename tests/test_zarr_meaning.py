@@ -103,6 +103,17 @@ class TestMissing:
             parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"),
         )
 
+    @VERSIONS
+    def test_missing_value_that_is_nan_stays(self, tmp_path, version):
+        dataset = grid([[[1.0, NAN, 4, 6]]], "t", "y", "x")
+        source = write(
+            tmp_path / "a.zarr", dataset, version, v={"_FillValue": NAN, "missing_value": np.float64(NAN)}
+        )
+        target = decoded(pooled(source, tmp_path / "o.zarr", layout="TYX", size=(1, 2)))
+        assert target.v.values.tolist() == [[[1, 5]]]
+        assert np.isnan(target.v.encoding["missing_value"])
+        assert np.isnan(target.v.encoding["_FillValue"])
+
     def test_own_fill_values_mark_nothing_but_in_version_2_of_xarrays(self, tmp_path):
         x = np.array([[[0, 2, 7, 3]]], "f4")
         for version in (2, 3):

@@ -208,6 +208,8 @@ class Source(Resource):
 
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
+    #: Whether reads wait for a network, so that more of them are under way than there are CPUs.
+    is_far: bool = False
 
     def __init__(self, path: Path, options: Options) -> None:
         self.path = path

@@ -127,7 +127,7 @@ class Dimensions(Geography):
             self._lengths[path.strip("/")] = len(values)
         self._taken.add(path.strip("/"))
         node, said = origin.item, dict(origin.attributes)
-        own = self._source.array(node.path).fill_value
+        own = self._source.layout(node.path).fill
         if origin.numbers is None:
             there = {key: value for key, value in node.attributes.items() if key not in changes}
             said = there | {key: value for key, value in changes.items() if value is not None}

@@ -3,7 +3,7 @@
 The rules are in `lucid.formats.meaning` and `lucid.formats.result`. Two things are Zarr's own. `_FillValue` of an array
 that xarray wrote is its `fill_value` in version 2, and in version 3 an attribute that holds a float as base64. And
 metadata are JSON, which has no NaN: where results mark missing cells by NaN, `_FillValue` says it in these ways, and
-`missing_value` goes.
+`missing_value` goes, unless the source's is NaN in spite of JSON, as xarray writes and reads it.
 """
 
 import base64
@@ -93,12 +93,11 @@ def in_json(
     if result in FLOATS:
         is_marked = any(changes.get(key) is not None for key in (FILL, MISSING))
         marks = [np.nan] if is_marked else []
-        if is_marked:
-            attributes.pop(MISSING, None)
-    elif MISSING in changes:
+    if MISSING in changes:
         attributes.pop(MISSING, None)
-        if changes[MISSING] is not None:
-            attributes[MISSING] = np.asarray(changes[MISSING]).tolist()
+        mark = changes[MISSING]
+        if mark is not None and (not _has_nan(mark) or _has_nan(said[MISSING])):
+            attributes[MISSING] = np.asarray(mark).tolist()
     if node.version == 2 and (is_filled_by_attribute(node) or result in FLOATS):
         if marks:
             return Described(attributes, marks[0])
@@ -114,6 +113,10 @@ def in_json(
     number = np.asarray(own)
     fill = own_fill(said, meaning, number.astype(np.uint8) if number.dtype.kind == "b" else number, result)
     return Described(attributes, fill)
+
+
+def _has_nan(value: Any) -> bool:
+    return any(number != number for number in numbers_in(value))
 
 
 def with_dims(node: Node, attributes: dict[str, Any], dims: list[str | None]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Zarr stores, versions 2 and 3: folders, archives (`.zarr.zip`) and, through fsspec, URLs.
 
-Arrays are read and decoded by zarr. Which arrays there are is seen in the metadata documents, without a
-look at chunks, of which there may be millions. What a hostile store may hold is refused: pickles, and
-links out of its folder. Nothing of zarr's configuration is changed, which is the user's own.
+Which arrays there are, and how they lie, is seen in the metadata documents, without a look at chunks, of which there
+may be millions. Chunks are read and decoded here, by any number of threads; zarr is only loaded for codecs that
+are not known here. What a hostile store may hold is refused: pickles, and links out of its folder. Nothing of zarr's
+configuration is changed, which is the user's own.
 """
 
 import json
@@ -11,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.buffer.cpu import NDBuffer
 
 from lucid.errors import FormatError
 from lucid.formats.choosing import Wanted
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named, shape_of, size_of
+from lucid.formats.contract import (
+    PROVENANCE,
+    Array,
+    ArraySpec,
+    Region,
+    Source,
+    named,
+    overlaps,
+    shape_of,
+    size_of,
+)
 from lucid.formats.disk.files import digest
+from lucid.formats.registry import url_of
 from lucid.formats.zarr.choice import Choice
-from lucid.formats.zarr.chunks import boxes, check_names
+from lucid.formats.zarr.chunks import Chunks, check_names
+from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import meaning_in
 from lucid.formats.zarr.nodes import Node, nodes_of
 from lucid.formats.zarr.ome import images_of
@@ -42,14 +53,18 @@ class ZarrSource(Source):
                 self._state = self.tree.state()
                 #: Groups and arrays by path, "" for the root.
                 self.nodes = nodes_of(self.tree)
-                self._store = self.tree.store()
             except BaseException:
                 self.tree.close()
                 raise
+        self.is_far = url_of(path) is not None
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.of_images = frozenset(path for image in self.images for path in image.paths)
-        self._arrays: dict[str, Any] = {}
+        self._chunks = Chunks(self.tree, options.max_memory)
+        self._layouts: dict[str, Layout] = {}
+        #: Arrays that zarr reads.
+        self._foreign: dict[str, Any] = {}
+        self._store: Any = None
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """Arrays of that rank and of numbers; a store with none is an error."""
@@ -65,45 +80,87 @@ class ZarrSource(Source):
         specs = []
         for node in nodes:
             with refusals(called(node.name)), named(called(node.name)):
-                check_names(self.tree, self.array(node.path))
                 specs.append(self._spec(node))
+                check_names(self.tree, node.path, self.layout(node.path), node.version)
         return tuple(specs)
 
-    def array(self, path: str) -> Any:
+    def layout(self, path: str) -> Layout:
+        """How an array lies.
+
+        Raises
+        ------
+        FormatError
+            Its document says nonsense, or what neither we nor zarr can read.
+
+        """
+        layout = self._layouts.get(path)
+        if layout is None:
+            node = self.nodes[path]
+            layout = layout_of(node, self.options.input_dtype)
+            if layout is None or layout.codecs is None:
+                array = self._opened(path)
+                if 0 in array.chunks:
+                    raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
+                layout = layout or _as_zarr_says(array)
+            while len(self._layouts) >= MOST_OPEN:
+                self._layouts.pop(next(iter(self._layouts)))
+            self._layouts[path] = layout
+        return layout
+
+    def _opened(self, path: str) -> Any:
         """An array as zarr knows it."""
-        array = self._arrays.get(path)
-        if array is None:
-            document = self.nodes[path].document or {}
-            if "pickle" in json.dumps([document.get(key) for key in ("codecs", "filters", "compressor")]):
-                raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
+        document = self.nodes[path].document or {}
+        if "pickle" in json.dumps([document.get(key) for key in ("codecs", "filters", "compressor")]):
+            raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
+        if path not in self._foreign:
+            import zarr  # takes longer to load than most stores to read
+
             with quiet():
+                self._store = self._store or self.tree.store()
                 array = zarr.open_array(self._store, path=f"{self.tree.prefix}{path}", mode="r")
-            if len(self._arrays) >= MOST_OPEN:
-                self._arrays.clear()
-            self._arrays[path] = array
-        return array
+            while len(self._foreign) >= MOST_OPEN:
+                self._foreign.pop(next(iter(self._foreign)))
+            self._foreign[path] = array
+        return self._foreign[path]
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
-        with refusals(called(f"/{path}")):
-            values = np.asarray(self.array(path)[...])
+        with named(called(f"/{path}")), refusals("cannot be read"):
+            layout = self.layout(path)
+            values = np.empty(layout.shape, layout.dtype)
+            self._fill(path, tuple(slice(0, n) for n in layout.shape), values)
         return values.astype(values.dtype.newbyteorder("="))
+
+    def _fill(self, path: str, region: Region, out: Array) -> None:
+        """Read a region of an array."""
+        layout = self.layout(path)
+        if layout.codecs is not None:
+            self._chunks.read(path, layout, region, out)
+            return
+        from zarr.buffer.cpu import NDBuffer
+
+        array = self._opened(path)
+        out = out.view(array.dtype)
+        # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
+        for index, _, outside in overlaps(region, array.chunks):
+            box = tuple(
+                slice(max(r.start, i * c), min(r.stop, (i + 1) * c))
+                for i, c, r in zip(index, array.chunks, region, strict=True)
+            )
+            array.get_basic_selection(box, out=NDBuffer.from_numpy_array(out[outside]))
 
     def _spec(self, node: Node) -> ArraySpec:
         """The description of an array of numbers."""
-        array = self.array(node.path)
-        if 0 in array.chunks:
-            raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
+        layout = self.layout(node.path)
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
-        dtype = np.dtype("<u2") if stored == "bfloat16" else array.dtype
         meaning = meaning_in(node, stored, self.options, is_image=node.path in self.of_images)
         return ArraySpec(
             name=node.name,
-            shape=array.shape,
-            dtype=reinterpreted(dtype, meaning.stored, meaning.numbers),
+            shape=layout.shape,
+            dtype=reinterpreted(layout.dtype, meaning.stored, meaning.numbers),
             numbers=meaning.numbers,
-            chunks=array.chunks,
+            chunks=layout.chunks,
             whole_chunks=True,
             meaning=meaning,
             dims=node.dims,
@@ -139,20 +196,26 @@ class ZarrSource(Source):
         """Read a region, chunk by chunk."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with refusals(called(spec.name)):
-            array = self.array(_path(spec.name))
-            out = values.view(array.dtype)
-            for box in boxes(region, array.chunks):
-                inside = tuple(
-                    slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, region, strict=True)
-                )
-                array.get_basic_selection(box, out=NDBuffer.from_numpy_array(out[inside]))
+        with named(called(spec.name)), refusals("cannot be read"):
+            path = _path(spec.name)
+            self._fill(path, region, values.view(self.layout(path).dtype))
         return values
 
     def close(self) -> None:
         """Let go of the store."""
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
         self.tree.close()
+
+
+def _as_zarr_says(array: Any) -> Layout:
+    """The layout of an array whose document only zarr understands."""
+    shards, dtype = array.shards or array.chunks, array.dtype
+    is_2 = array.metadata.zarr_format == 2
+    separator = array.metadata.dimension_separator if is_2 else array.metadata.chunk_key_encoding.separator
+    start = "" if is_2 or array.metadata.chunk_key_encoding.name == "v2" else f"c{separator}"
+    dtype = np.dtype("<u2") if dtype.kind == "V" else dtype
+    return Layout(array.shape, dtype, None, array.chunks, shards, start, separator, None)
 
 
 def reinterpreted(dtype: np.dtype[Any], stored: str, numbers: str) -> np.dtype[Any]:

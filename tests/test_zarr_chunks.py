@@ -1,0 +1,437 @@
+"""Chunks of Zarr stores, read and written without zarr: the same cells, the same bytes, and what hostile ones do."""
+
+import bz2
+import gzip
+import json
+import lzma
+import shutil
+import struct
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zipfile
+import zlib
+from itertools import product
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid.errors import FormatError, MemoryLimitError
+from lucid.options import Options
+
+zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+numcodecs = pytest.importorskip("numcodecs")
+
+from lucid.formats.zarr.build import layout_of_means  # noqa: E402
+from lucid.formats.zarr.filled import Filled  # noqa: E402
+from lucid.formats.zarr.source import ZarrSource  # noqa: E402
+
+SHAPE, CHUNKS, SHARDS = (5, 4, 7), (2, 2, 3), (4, 4, 6)
+CODECS_3 = {
+    "none": lambda c, n: None,
+    "zstd": lambda c, n: c.ZstdCodec(level=3, checksum=True),
+    "gzip": lambda c, n: c.GzipCodec(level=1),
+    "blosc": lambda c, n: c.BloscCodec(cname="zstd", shuffle="bitshuffle"),
+    "crc32c": lambda c, n: [c.ZstdCodec(), c.Crc32cCodec()],
+    "within": lambda c, n: [c.Crc32cCodec(), c.ZstdCodec()],
+    "lz4": lambda c, n: [n.Shuffle(elementsize=4), n.LZ4()],
+    "zlib": lambda c, n: [n.Zlib(level=2), n.CRC32(), n.Adler32(), n.Fletcher32()],
+    "bz2": lambda c, n: n.BZ2(),
+    "lzma": lambda c, n: n.LZMA(),
+}
+CODECS_2 = {
+    "none": ([], None),
+    "blosc": ([], numcodecs.Blosc()),
+    "zstd": ([], numcodecs.Zstd(level=1)),
+    "gzip": ([], numcodecs.GZip()),
+    "lz4": ([numcodecs.Shuffle(elementsize=4)], numcodecs.LZ4()),
+    "zlib": ([numcodecs.Delta(dtype="<f4")], numcodecs.Zlib()),
+    "lzma": ([], numcodecs.LZMA()),
+}
+
+
+def made(path, x, version=3, codecs="zstd", **options):
+    """A store of zarr's."""
+    with warnings.catch_warnings(action="ignore"):
+        if version == 3:
+            import zarr.codecs.numcodecs as three
+
+            options["compressors"] = CODECS_3[codecs](zarr.codecs, three)
+        else:
+            filters, options["compressors"] = CODECS_2[codecs]
+            options["filters"] = filters or None
+        options = {"chunks": CHUNKS, "config": {"write_empty_chunks": False}} | options
+        array = zarr.create_array(path, shape=x.shape, dtype=x.dtype, zarr_format=version, **options)
+        array[...] = x
+    return path
+
+
+def cells(shape=SHAPE, dtype="f4"):
+    x = np.random.default_rng(0).integers(-3, 3, shape).astype(dtype)
+    x[:2] = 0
+    return x
+
+
+def read(path, region=None, **options):
+    """Cells of the only array of a store."""
+    with ZarrSource(path, Options(**options)) as source:
+        (spec,) = source.choose(len(SHAPE), (), height_axis=1)
+        region = region or tuple(slice(0, n) for n in spec.shape)
+        size = spec.dtype.itemsize * int(np.prod([s.stop - s.start for s in region]))
+        return source.read(spec, region, np.empty(size, np.uint8)).copy()
+
+
+@pytest.fixture
+def without_zarr(monkeypatch):
+    monkeypatch.setattr(ZarrSource, "_opened", lambda *_: pytest.fail("zarr reads it"))
+
+
+EVERY = [
+    *((3, name, shards) for name, shards in product(CODECS_3, (None, SHARDS))),
+    *((2, name, None) for name in CODECS_2),
+]
+
+
+@pytest.mark.parametrize(("version", "codecs", "shards"), EVERY)
+def test_cells_and_bytes_are_those_of_zarr(tmp_path, without_zarr, version, codecs, shards):
+    x = cells()
+    options = {"shards": shards} if shards else {}
+    path = made(tmp_path / "x.zarr", x, version, codecs, **options)
+    assert np.array_equal(read(path), x)
+    region = (slice(1, 4), slice(1, 3), slice(2, 7))
+    assert np.array_equal(read(path, region), x[region])
+    again = tmp_path / "y.zarr"
+    shutil.copytree(path, again, ignore=lambda folder, names: [n for n in names if n[0] in "c0123456789"])
+    with ZarrSource(path, Options()) as source:
+        node = source.nodes[""]
+        layout = layout_of_means(node, "float32")
+    filled = Filled(again, node, layout)
+    for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, layout.files, strict=True))):
+        filled.store(index, x[filled.region(index)])
+    if "gzip" in codecs:
+        # zarr writes the time of day into it.
+        assert np.array_equal(read(again), x)
+    else:
+        assert contents(again) == contents(path)
+
+
+def contents(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("dtype", ["bool", "i1", "u2", "i8", "f2", "f8"])
+@pytest.mark.parametrize("fill", [0, 1])
+def test_types_and_fill_values(tmp_path, without_zarr, dtype, fill):
+    x = cells(dtype=dtype)
+    for version in (2, 3):
+        path = made(tmp_path / f"{version}.zarr", x, version, fill_value=np.dtype(dtype).type(fill))
+        assert np.array_equal(read(path), x)
+        shutil.rmtree(path / "c" if version == 3 else path / "0.0.0", ignore_errors=True)
+        (path / "0.0.0").unlink(missing_ok=True)
+        assert (read(path)[:2, :2, :3] == np.dtype(dtype).type(fill)).all()
+
+
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, -0.0, 0.1])
+def test_fill_values_are_left_out_as_zarr_does(tmp_path, fill):
+    x = np.full(SHAPE, fill, "f4")
+    x[3:] = 0.0
+    for version, shards in ((2, None), (3, None), (3, SHARDS)):
+        options = {"shards": shards} if shards else {}
+        path = made(tmp_path / f"{version}{shards is None}.zarr", x, version, fill_value=fill, **options)
+        assert np.array_equal(read(path), x, equal_nan=True)
+        with ZarrSource(path, Options()) as source:
+            node = source.nodes[""]
+        filled = Filled(tmp_path / "again", node, layout_of_means(node, "float32"))
+        for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, shards or CHUNKS, strict=True))):
+            filled.store(index, x[filled.region(index)])
+        names = {p for p in contents(path) if p.name[0] not in "z."}
+        assert contents(tmp_path / "again").keys() == names
+        shutil.rmtree(tmp_path / "again")
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("endian", ["big", "little"])
+def test_transposed_and_big_endian(tmp_path, without_zarr, order, endian):
+    x = cells()
+    options = {
+        "filters": zarr.codecs.TransposeCodec(order=order),
+        "serializer": zarr.codecs.BytesCodec(endian=endian),
+    }
+    assert np.array_equal(read(made(tmp_path / "a.zarr", x, **options)), x)
+    assert np.array_equal(read(made(tmp_path / "s.zarr", x, shards=SHARDS, **options)), x)
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("dtype", ["<i4", ">i4"])
+def test_version_2_in_any_order(tmp_path, without_zarr, order, dtype):
+    x = cells(dtype=dtype)
+    path = made(tmp_path / "a.zarr", x, 2, order=order)
+    assert json.loads((path / ".zarray").read_text())["order"] == order
+    assert np.array_equal(read(path), x)
+
+
+def test_an_index_at_the_start_and_uncompressed_shards(tmp_path, without_zarr):
+    x = cells()
+    for codecs in ("none", "blosc"):
+        sharding = zarr.codecs.ShardingCodec(
+            chunk_shape=CHUNKS,
+            codecs=[zarr.codecs.BytesCodec(), *([zarr.codecs.BloscCodec()] if codecs == "blosc" else [])],
+            index_location="start",
+        )
+        path = tmp_path / f"{codecs}.zarr"
+        array = zarr.create_array(
+            path, shape=SHAPE, dtype="f4", chunks=SHARDS, serializer=sharding, compressors=None
+        )
+        array[...] = x
+        assert np.array_equal(read(path), x)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("shards", [None, SHARDS])
+def test_archives(tmp_path, without_zarr, compression, shards):
+    x = cells()
+    path = made(tmp_path / "x.zarr", x, **({"shards": shards} if shards else {}))
+    archive = tmp_path / "x.zarr.zip"
+    with zipfile.ZipFile(archive, "w", compression) as file:
+        for one in contents(path):
+            file.write(path / one, f"x.zarr/{one}")
+    assert np.array_equal(read(archive), x)
+    if compression == zipfile.ZIP_STORED and not shards:
+        chunk = max(contents(path / "c").values(), key=len)
+        data = archive.read_bytes()
+        archive.write_bytes(data.replace(chunk, chunk[:-1] + bytes([chunk[-1] ^ 1])))
+        with pytest.raises(FormatError, match="does not fit its checksum"):
+            read(archive)
+
+
+def test_what_is_not_known_goes_through_zarr(tmp_path):
+    from zarr.codecs.numcodecs import FixedScaleOffset
+
+    x = cells()
+    with warnings.catch_warnings(action="ignore"):
+        filters = [FixedScaleOffset(offset=0, scale=1, dtype="<f4", astype="<i2")]
+        path = made(tmp_path / "a.zarr", x, filters=filters)
+        assert np.array_equal(read(path), x)
+        assert np.array_equal(read(path, (slice(1, 4), slice(1, 3), slice(2, 7))), x[1:4, 1:3, 2:7])
+
+
+def test_zarr_can_read_results_of_bfloat16_of_a_store_of_shards(tmp_path):
+    path = made(tmp_path / "a.zarr", np.full((4, 4, 6), 1.5, "f4"), shards=(4, 4, 6))
+    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, layout="CHW", dtype="bfloat16").targets[0]
+    with warnings.catch_warnings(action="ignore"):
+        assert (zarr.open_array(target, mode="r")[...].view("u2") == 0x3FC0).all()
+
+
+def test_zarr_is_not_loaded_for_what_is_known(tmp_path):
+    made(tmp_path / "a.zarr", cells())
+    code = "import sys, lucid; lucid.pool_file('a.zarr', size=2, layout='CHW'); print('zarr' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_documents_are_those_that_zarr_writes(tmp_path):
+    np.save(tmp_path / "x.npy", cells((2, 4, 6)))
+    target = lucid.pool_file(tmp_path / "x.npy", tmp_path / "o.zarr", size=2, layout="CHW").targets[0]
+    document = json.loads((target / "zarr.json").read_text())
+    own = zarr.create_array(
+        tmp_path / "own.zarr",
+        shape=(2, 2, 2),
+        chunks=(2, 2, 2),
+        dtype="f4",
+        attributes=document["attributes"],
+    )
+    assert own.metadata.zarr_format == 3
+    assert (target / "zarr.json").read_text() == (tmp_path / "own.zarr" / "zarr.json").read_text()
+
+
+@pytest.mark.parametrize(("version", "codecs", "shards"), EVERY)
+def test_a_document_that_is_read_by_zarr_is_written_again_as_it_is(tmp_path, version, codecs, shards):
+    path = made(tmp_path / "x.zarr", cells(), version, codecs, **({"shards": shards} if shards else {}))
+    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, layout="CHW").targets[0]
+    name = "zarr.json" if version == 3 else ".zarray"
+    with warnings.catch_warnings(action="ignore"):
+        metadata = zarr.open_array(target, mode="r").metadata.to_dict()
+    document = json.loads((target / name).read_text())
+    for key in ("codecs", "chunk_grid", "data_type", "chunk_key_encoding", "order", "shape"):
+        if key in document:
+            said = json.loads(json.dumps(metadata[key], default=lambda value: value.to_dict()))
+            assert said == document[key], key
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_the_same_bytes_with_any_threads_and_memory(tmp_path, threads):
+    x = np.random.default_rng(1).standard_normal((64, 8, 24, 24)).astype("f4")
+    options = {"chunks": (2, 8, 24, 24), "shards": (32, 8, 24, 24)}
+    path = made(tmp_path / "x.zarr", x, 3, "blosc", **options)
+    one = lucid.pool_file(path, tmp_path / "1.zarr", size=6, threads=1).targets[0]
+    # Less than a shard, and no more than a few chunks.
+    more = lucid.pool_file(
+        path, tmp_path / "n.zarr", size=6, threads=threads, max_memory=threads * 140_000
+    ).targets[0]
+    assert contents(one) == contents(more)
+    right = lucid.nn.functional.adaptive_avg_pool2d(x, 6)
+    assert np.array_equal(zarr.open_array(more, mode="r")[...], right)
+
+
+def test_more_reads_are_under_way_where_they_wait(tmp_path):
+    x = np.ones((64, 4, 8, 8), "f4")
+    made(tmp_path / "x.zarr", x, chunks=(1, 4, 8, 8))
+    made("memory://far.zarr", x, chunks=(1, 4, 8, 8), overwrite=True)
+    near = lucid.pool_file(tmp_path / "x.zarr", size=2, dry_run=True, threads=8)
+    for threads, wanted in ((None, 8), (8, 8), (1, 1)):
+        far = lucid.pool_file("memory://far.zarr", tmp_path / "o.zarr", size=2, dry_run=True, threads=threads)
+        assert far.datasets[0].blocks_bytes * 8 == near.datasets[0].blocks_bytes * wanted
+
+
+# ---- hostile chunks
+
+
+NBYTES = int(np.prod(CHUNKS)) * 4
+GROWN = bytes(1 << 26)
+BOMBS = {
+    "zstd": lambda: numcodecs.Zstd().encode(GROWN),
+    "zstd without its size": lambda: unsized(numcodecs.Zstd().encode(GROWN)),
+    "gzip": lambda: gzip.compress(GROWN, 1),
+    "zlib": lambda: zlib.compress(GROWN, 1),
+    "bz2": lambda: bz2.compress(GROWN, 1),
+    "lzma": lambda: lzma.compress(GROWN, lzma.FORMAT_XZ, preset=0),
+    "blosc": lambda: numcodecs.Blosc().encode(np.frombuffer(GROWN, "u1")),
+    "lz4": lambda: numcodecs.LZ4().encode(GROWN),
+}
+
+
+def unsized(frame):
+    """The same frame of zstd without the size of its contents: RFC 8878 has its place behind the window."""
+    flags = frame[4]
+    width = (0, 2, 4, 8)[flags >> 6] or flags >> 5 & 1
+    start = 5 + (not flags & 32)
+    # Without a single segment there is a byte of the window's size: 8 MB here.
+    window = b"" if not flags & 32 else b"\x68"
+    return frame[:4] + bytes([flags & 0b00011111]) + window + frame[5:start] + frame[start + width :]
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_is_one_line_and_takes_no_memory(tmp_path, without_zarr, kind):
+    name, bomb = kind.partition(" ")[0], BOMBS[kind]()
+    path = tmp_path / "x.zarr"
+    made(path, cells(), 2 if name in ("zlib", "bz2", "lzma", "lz4") else 3)
+    if (path / ".zarray").exists():
+        document = json.loads((path / ".zarray").read_text())
+        document |= {"compressor": {"id": name}, "filters": None}
+        (path / ".zarray").write_text(json.dumps(document))
+    else:
+        document = json.loads((path / "zarr.json").read_text())
+        codecs = {"gzip": {"level": 1}, "zstd": {"level": 0, "checksum": False}}
+        blosc = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 0, "typesize": 4}
+        document["codecs"][1] = {"name": name, "configuration": codecs.get(name, blosc)}
+        (path / "zarr.json").write_text(json.dumps(document))
+    chunk = path / ("c/0/0/0" if (path / "zarr.json").exists() else "0.0.0")
+    chunk.parent.mkdir(parents=True, exist_ok=True)
+    # A file that is too long is refused for that; of this one as much is given as a file may have.
+    chunk.write_bytes(bomb[: 2 * NBYTES + 4000])
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError) as raised:
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_frame_without_its_size_is_read(tmp_path, without_zarr):
+    x = cells()
+    path = made(tmp_path / "x.zarr", x)
+    for file in (path / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(unsized(file.read_bytes()))
+    assert np.array_equal(read(path), x)
+
+
+@pytest.mark.parametrize("by", [-8, -1, 1, 8])
+@pytest.mark.parametrize("codecs", ["none", "zstd", "gzip", "blosc", "crc32c", "lz4"])
+def test_a_chunk_of_another_size_is_an_error(tmp_path, by, codecs):
+    x = cells()
+    x[:] = 1
+    path = made(tmp_path / "x.zarr", x, 3, codecs)
+    with ZarrSource(path, Options()) as source:
+        chain = layout_of_means(source.nodes[""], "float32").codecs
+    wrong = np.ones(NBYTES + by * (4 if codecs == "lz4" else 1), np.uint8)  # whole elements are shuffled
+    for codec in chain.codecs:
+        wrong = codec.do(wrong)
+    (path / "c" / "0" / "0" / "0").write_bytes(bytes(wrong))
+    with pytest.raises(FormatError, match=r"array: (has a chunk|cannot be read)") as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ((1 << 40, 60), "ends before the chunks"),
+        ((1 << 63, 60), "ends before the chunks"),
+        (((1 << 64) - 2, 60), "ends before the chunks"),
+        ((0, 1 << 63), "has a chunk of more than"),
+        ((0, (1 << 64) - 1), "has a chunk of more than"),
+        (((1 << 64) - 1, 0), "cannot be read"),
+        ((0, 0), "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_index_that_lies(tmp_path, without_zarr, place, said, checked):
+    x = cells()
+    path = made(tmp_path / "x.zarr", x, shards=SHARDS)
+    shard = path / "c" / "0" / "0" / "0"
+    data = shard.read_bytes()
+    entries = int(np.prod([s // c for s, c in zip(SHARDS, CHUNKS, strict=True)]))
+    index = bytearray(data[-16 * entries - 4 : -4])
+    index[:16] = struct.pack("<QQ", *place)
+    crc = numcodecs.get_codec({"id": "crc32c", "location": "end"}).encode(bytes(index))[-4:].tobytes()
+    shard.write_bytes(data[: -16 * entries - 4] + index + (crc if checked else b"1234"))
+    with pytest.raises(FormatError, match=said if checked else "checksum") as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_chunks_that_share_their_bytes_are_read(tmp_path, without_zarr):
+    x = np.ones(SHAPE, "f4")
+    path = made(tmp_path / "x.zarr", x, shards=SHARDS)
+    shard = path / "c" / "0" / "0" / "0"
+    data = shard.read_bytes()
+    index = np.frombuffer(data[-132:-4], "<u8").reshape(-1, 2).copy()
+    index[:] = index[0]
+    crc = numcodecs.get_codec({"id": "crc32c", "location": "end"}).encode(index.tobytes())[-4:].tobytes()
+    shard.write_bytes(data[: index[0, 1]] + index.tobytes() + crc)
+    assert np.array_equal(read(path), x)
+
+
+def test_an_index_beyond_all_memory_names_the_limit(tmp_path, without_zarr):
+    path = made(tmp_path / "x.zarr", cells(), shards=SHARDS)
+    document = json.loads((path / "zarr.json").read_text())
+    document["chunk_grid"]["configuration"]["chunk_shape"] = [1 << 20, 1 << 10, 3]
+    (path / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(MemoryLimitError, match="whose index needs `max_memory` of 68719476800 bytes"):
+        read(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("version", "codecs", "shards"), EVERY)
+def test_damage_is_one_line_or_other_cells(tmp_path, version, codecs, shards):
+    path = made(tmp_path / "x.zarr", cells(), version, codecs, **({"shards": shards} if shards else {}))
+    files = [file for file in path.rglob("*") if file.is_file()]
+    rng = np.random.default_rng(version)
+    for _ in range(300):
+        file = files[rng.integers(len(files))]
+        whole = file.read_bytes()
+        wrong = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            wrong[rng.integers(len(wrong))] = rng.integers(256)
+        file.write_bytes(wrong[: rng.integers(len(wrong))] if rng.random() < 0.2 else wrong)
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                read(path)
+        except lucid.errors.LucidError as error:
+            assert "\n" not in str(error)
+        file.write_bytes(whole)
