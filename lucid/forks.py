@@ -30,12 +30,12 @@ PR_SET_PDEATHSIG = 1
 
 def are_worth(size_bytes: int, workers: int) -> bool:
     """Whether so many bytes that are decoded behind a lock are done sooner by processes, and may be."""
-    return (
-        workers > 1
-        and size_bytes >= WORTH_BYTES
-        and sys.platform == "linux"
-        and threading.active_count() == 1
-    )
+    return workers > 1 and size_bytes >= WORTH_BYTES and may_fork()
+
+
+def may_fork() -> bool:
+    """Whether a forked process works: on Linux, where no other thread may hold a lock."""
+    return sys.platform == "linux" and threading.active_count() == 1
 
 
 def in_order(

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from lucid.report import DatasetReport, Progress, Report
+from lucid_cli.outcomes import Summary
 from lucid_cli.render import progress_bar, show, size
 
 MIB = 1 << 20
@@ -34,9 +35,11 @@ def report(datasets, targets=("y.h5",), **facts):
     )
 
 
-def shown(reports, **options):
-    to = Console(file=io.StringIO(), width=1000)
-    show(reports, to, **options)
+def shown(reports, *, every=False):
+    to, summary = Console(file=io.StringIO(), width=1000), Summary(keeps_all=every)
+    for one in reports:
+        summary.add(one)
+    show(summary, to, every=every)
     return [line.split("  ")[0].strip() for line in to.file.getvalue().splitlines()]
 
 
@@ -69,7 +72,7 @@ def test_many_rows_are_counted_and_verbose_lists_all():
 def test_progress_is_one_line_at_any_width(width):
     to = Console(file=io.StringIO(), width=width, force_terminal=True)
     name = "features_of_a_backbone_" * 5 + ".npy"
-    with progress_bar(to, [(name, 900 * MIB)] * 1200) as progress_of:
+    with progress_bar(to, 1200, 1200 * 900 * MIB) as progress_of:
         on_progress = progress_of(name, 900 * MIB)
         for done in range(0, 900, 100):
             on_progress(Progress(Path(name), done * MIB, 900 * MIB))

@@ -45,7 +45,7 @@ class Chunks:
         """
         assert layout.codecs is not None
         for index, inside, outside in overlaps(region, layout.chunks):
-            target = out[outside]
+            target = out[(*outside, ...)]  # an array, where there are no axes, too
             raw = self._encoded(path, layout, index)
             if raw is None:
                 target[...] = 0 if layout.fill is None else layout.fill
