@@ -28,7 +28,7 @@ class Watch:
     done_bytes: int = 0
     #: Of other processes that worked on it.
     peak_memory_bytes: int = 0
-    #: What somebody should know, a line each.
+    #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)
     carried: Carried = field(default_factory=Carried)
 

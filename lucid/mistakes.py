@@ -11,7 +11,7 @@ COLOURS = (3, 4)
 
 
 def probable_mistakes(job: JobPlan) -> Iterator[str]:
-    """What somebody may want to know before the work."""
+    """What the user may want to know before the work."""
     yield from _growing(job)
     yield from _channels_last(job)
 

@@ -31,7 +31,7 @@ class Target:
     stream: BinaryIO | None = None
 
     def create(self, options: Options, *, in_sequence: bool = False, joins: bool = False) -> Sink:
-        """The output in the making; `in_sequence`, a stream is written as the means come."""
+        """The output while it is written; `in_sequence`, a stream is written as the means come."""
         if self.stream is not None:
             return NpyStreamSink(self.stream, options, in_sequence=in_sequence)
         return self.format.create(self.path, options, joins=joins)

@@ -58,7 +58,7 @@ class Report:
     dry_run: bool
     #: Whether the outputs were there already, complete, and `resume` was asked for.
     skipped: bool = False
-    #: What somebody should know of the outputs, a line each.
+    #: Notes on the outputs for the user, one line each.
     notes: tuple[str, ...] = ()
     #: What the outputs hold besides means: arrays that were carried over, and the bytes that they take.
     carried: int = 0

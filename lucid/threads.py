@@ -40,7 +40,7 @@ def as_done(
 ) -> Generator[Result, None, None]:
     """Yield `work(item)` for every item in any order, the caller's thread being one of the workers.
 
-    Workers take the next item themselves, so nobody wakes anybody for one; what others have done is yielded between
+    Workers take the next item themselves, so none is woken for one; what others have done is yielded between
     items of the caller's. The first error ends it: items not yet begun are dropped, those under way are waited for.
     """
     items = iter(items)

@@ -60,7 +60,7 @@ class Told(Protocol):
 
 
 def tell(notes: Told) -> None:
-    """What somebody should know of files, a line for each note, which may be of many files."""
+    """What the user should know of files, a line for each note, which may be of many files."""
     for note, path in notes.first.items():
         more = f" and {notes.counts[note] - 1:,} more" if notes.counts[note] > 1 else ""
         complain(f"{name_of(path)}{more}: {note}", 0)

@@ -94,7 +94,7 @@ class Outcomes:
         self._as_json = as_json
         self.summary = Summary(keeps_all=keeps_all)
         self.failures = Backlog[tuple[str, str]]()
-        #: What somebody should know, and which files of folders are not pooled.
+        #: Notes for the user, and which files of folders are not pooled.
         self.notes, self.left_out = Notes(), Notes()
 
     def fail(self, source: str, error: BaseException) -> None:

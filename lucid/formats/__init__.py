@@ -1,1 +1,1 @@
-"""Files of arrays: one module each behind the contract of `base`."""
+"""Files of arrays: one module each behind `contract`."""

@@ -1,4 +1,4 @@
-"""Which arrays of a file are pooled: those that somebody names, exactly or by patterns.
+"""Which arrays of a file are pooled: those that the user names, exactly or by patterns.
 
 Choosing comes before checking: an array that is not chosen is never looked into. A name is that name before
 it is a pattern, so that `ch[0]` can be chosen where `ch0` is there, too.
@@ -147,8 +147,8 @@ def not_there(pattern: str, names: Iterable[str]) -> DatasetError:
     """The error that nothing can be pooled which is called so; `names` are what can be."""
     known = list(names)
     close: list[str] = []
-    if known and len(known) <= 10_000:  # beyond, a comparison with each takes seconds
-        from difflib import get_close_matches  # takes 3 ms to load
+    if known and len(known) <= 10_000:  # each is compared with
+        from difflib import get_close_matches  # seldom needed
 
         close = get_close_matches(absolute_name(pattern), known, 1)
     if known == [""]:

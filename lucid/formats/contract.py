@@ -3,7 +3,7 @@
 A `Source` is one open file that holds arrays. It lists them (`arrays`) and reads a region
 of one into a buffer of the caller (`read`), from any thread.
 
-A `Sink` is one output file in the making. `begin` is told all that will be in it, `write`
+A `Sink` is one output file while it is written. `begin` is told all that will be in it, `write`
 takes regions of means in any order and from any thread, unless it is `in_sequence`; `commit`
 makes the file appear under its name, complete and on disk; `close` without it leaves nothing
 behind. A file written is a function of its contents: neither the division into regions nor their
@@ -214,7 +214,7 @@ class Source(Resource):
     def __init__(self, path: Path, options: Options) -> None:
         self.path = path
         self.options = options
-        #: What somebody should know of the input, a line each; complete once arrays were chosen.
+        #: What the user should know of the input, a line each; complete once arrays were chosen.
         self.notes: list[str] = []
 
     @abstractmethod
@@ -228,7 +228,7 @@ class Source(Resource):
         height_axis: int = 2,  # noqa: ARG002  (by which a format leaves out what has no cells)
         dims: tuple[str, str] | None = None,
     ) -> tuple[ArraySpec, ...]:
-        """The arrays of that rank, or with both dimensions, that somebody names, all where nobody does.
+        """The arrays of that rank, or with both dimensions, that the user names, or all.
 
         A format overrides it where looking at all arrays costs more than looking at those.
 
@@ -302,7 +302,7 @@ class ShardArray(NamedTuple):
 
 
 class Sink(Resource):
-    """An output file in the making; closed before `commit`, it leaves nothing behind."""
+    """An output file while it is written; closed before `commit`, it leaves nothing behind."""
 
     #: Whether regions must be written in the order in which they lie, by one thread.
     in_sequence: bool = False
@@ -314,7 +314,7 @@ class Sink(Resource):
         self.options = options
         #: Whether the means come from shards, by `join`, and not by `write`.
         self.joins = joins
-        #: What somebody should know of the output, a line each; complete once it was begun.
+        #: What the user should know of the output, a line each; complete once it was begun.
         self.notes: list[str] = []
         #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
         self.carried = Carried()

@@ -1,6 +1,6 @@
 """What `.npy`, `.npz` and safetensors share: each array lies in one run of bytes, from an offset of the file on.
 
-So regions are read and written where they lie, in any order and by any thread, and a file in the making is known
+So regions are read and written where they lie, in any order and by any thread, and a file is known
 but for its means before the first of them is.
 """
 
@@ -124,7 +124,7 @@ class Layout:
 
 
 class FlatSink(Sink):
-    """A file of such a format in the making."""
+    """A file of such a format while it is written."""
 
     by_offset = True
     #: What such files are called, and what they may be compressed with.

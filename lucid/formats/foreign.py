@@ -71,7 +71,7 @@ _HEADED = (".npy", ".npz", ".safetensors")
 
 
 def description(start: bytes, suffix: str = "", member: str = "") -> str | None:
-    """What a file is that begins so, and the way out, for an error; None for what nobody knows.
+    """What a file is that begins so, and the way out, for an error; None for what is not known.
 
     `member` is the name in a zip archive that tells what it is.
     """

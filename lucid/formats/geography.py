@@ -77,7 +77,7 @@ class Geography(ABC):
         self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape; None where there are none.
         self._coordinates: dict[tuple[str, tuple[int, ...]], str | None] = {}
-        #: What somebody should know, by kind: names.
+        #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
     @abstractmethod

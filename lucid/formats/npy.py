@@ -168,7 +168,7 @@ def header_of(pooled: Pooled) -> bytes:
 
 
 class NpySink(FlatSink):
-    """A `.npy` file in the making."""
+    """An `.npy` file while it is written."""
 
     files = ".npy"
 

@@ -92,7 +92,7 @@ class Process:
 
     def start(self) -> "Connection[Any, Any]":
         """Start the process, before there is work for it or after it crashed; its pipe."""
-        # Spawned, a worker would load everything again, for a quarter of a second; but only Linux forks well.
+        # Spawned, a worker would load everything again; but only Linux forks well.
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(

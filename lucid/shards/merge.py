@@ -1,4 +1,4 @@
-"""`merge_files`: shards that somebody made with `slice`, to the file that one run would have made."""
+"""`merge_files`: shards that the user made with `slice`, to the file that one run would have made."""
 
 import os
 import sys

@@ -84,7 +84,7 @@ class Carry:
         self._late: list[_Late] = []
         #: Pooled datasets that have several names, by address.
         self._named: dict[Identity, str] | None = None
-        #: What somebody should know, by kind: names.
+        #: What the user should know, by kind: names.
         self.notes = self._geography.notes
         #: Datasets that are copied.
         self.carried = Carried()
@@ -118,7 +118,7 @@ class Carry:
         self._finish()
 
     def _drops(self, name: str) -> bool:
-        """Whether somebody does not want an object in the output; what is pooled is always wanted."""
+        """Whether the user does not want an object in the output; what is pooled is always wanted."""
         return is_meant(name, self._drop) and name not in self._means
 
     def only_pooled(self) -> None:

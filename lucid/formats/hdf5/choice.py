@@ -1,7 +1,7 @@
-"""Which datasets of an HDF5 file are pooled, and why one that somebody named is not.
+"""Which datasets of an HDF5 file are pooled, and why one that the user named is not.
 
 A name is looked up; only patterns need a walk through the file. What is not chosen is not checked: it may
-need a filter that nobody has, or lie in files that are away.
+need a filter that is not installed, or lie in files that are away.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class Choice:
         self._others: dict[tuple[int, ...], list[str]] = {}
         self._seen: list[str] = []
         self._may_be_bfloat16 = False
-        #: What somebody should know, a line each.
+        #: Notes for the user, one line each.
         self.notes: list[str] = []
 
     def of(self, patterns: Sequence[str]) -> list[ArraySpec]:
@@ -103,7 +103,7 @@ class Choice:
         return self._once([*chosen, *(path for path in sorted(names) if path not in chosen)])
 
     def _note(self, path: str, dataset: Dataset, plane: tuple[int, ...] | None, *, fits: bool) -> None:
-        """Note what a dataset that nobody named says of others, and what may be said of it."""
+        """Note what a dataset that the user did not name says of others, and what may be said of it."""
         named = attributes_of(dataset, (*BOUNDS, COORDINATES))
         if fits and COORDINATES in named:
             self._named[path] = words_of(named, COORDINATES)

@@ -2,7 +2,7 @@
 
 The rules themselves are in `lucid.formats.meaning` and `lucid.formats.result`. Here their attributes are
 read, and what follows from MATLAB's: `MATLAB_class` names the type as which MATLAB reads a dataset, so
-it follows the result; text and objects are stored as integers, which nobody wants to have averaged.
+it follows the result; text and objects are stored as integers, which are not to be averaged.
 """
 
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ def attributes_of(dataset: Dataset, names: Iterable[str]) -> dict[str, Any]:
                     continue
                 value = dataset.attrs[name]
             except HDF5_ERRORS:
-                continue  # of a type that nobody here knows
+                continue  # of a type that is not known
             if not isinstance(value, h5py.Empty):
                 found[name] = value
     return found

@@ -1,4 +1,4 @@
-"""An HDF5 file in the making.
+"""An HDF5 file while it is written.
 
 It is built whole before any mean is known: groups, links, attributes, carried
 objects and room for the means. Then HDF5 closes it. Contiguous datasets are filled in at
@@ -51,7 +51,7 @@ NEWER = ("v108", "latest")
 
 
 class Hdf5Sink(Sink):
-    """An HDF5 file in the making."""
+    """An HDF5 file while it is written."""
 
     by_offset = True
 

@@ -68,7 +68,7 @@ class Hdf5Source(Source):
     def choose(
         self, rank: int, patterns: Sequence[str], height_axis: int = 2, dims: tuple[str, str] | None = None
     ) -> tuple[ArraySpec, ...]:
-        """The datasets that somebody names, all that fit where nobody does; only these are checked.
+        """The datasets that the user names, or all that fit; only these are checked.
 
         They fit by their rank, or where `dims` is given by having both dimensions.
         """

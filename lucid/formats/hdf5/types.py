@@ -1,7 +1,7 @@
 """Number types as HDF5 stores them: the standard ones, and bfloat16 in its two guises.
 
 bfloat16 is a float type of 2 bytes with 8 bits of exponent, which h5py would convert to float32, or,
-as ml_dtypes arrays are saved, opaque elements of 2 bytes that somebody must name. Integers of odd
+as ml_dtypes arrays are saved, opaque elements of 2 bytes that the user must name. Integers of odd
 precision, bit fields and floats of 8 bits, which h5py would silently convert, are no numbers here.
 """
 
@@ -103,7 +103,7 @@ def is_bfloat16(kind: Any) -> bool:
 
 
 def is_unnamed(dataset: Dataset) -> bool:
-    """Whether the elements may be bfloat16 if somebody says so."""
+    """Whether the elements may be bfloat16 if the user says so."""
     kind = dataset.kind
     return bool(kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == 2)
 

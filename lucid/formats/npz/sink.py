@@ -1,4 +1,4 @@
-"""A `.npz` archive in the making.
+"""An `.npz` archive while it is written.
 
 Stored members have their place from the first moment on, so regions are written there, from any thread. Means
 that are to be deflated wait in a spool; they are deflated at the end and stand last in the file, though not
@@ -53,7 +53,7 @@ class _Made(NamedTuple):
 
 
 class NpzSink(FlatSink):
-    """A `.npz` archive in the making."""
+    """An `.npz` archive while it is written."""
 
     files = ".npz"
     compressions = ("gzip",)

@@ -1,4 +1,4 @@
-"""A safetensors file in the options.
+"""A safetensors file while it is written.
 
 All shapes are known before the first mean is, so the header is written at once and the means go to their
 places from any thread: unlike by the format's library, a file larger than memory can be written.
@@ -18,7 +18,7 @@ _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
 
 
 class SafetensorsSink(FlatSink):
-    """A safetensors file in the making."""
+    """A safetensors file while it is written."""
 
     files = "safetensors"
 

@@ -1,4 +1,4 @@
-"""The groups and arrays of a Zarr store in the making, before there are means in them."""
+"""The groups and arrays of a Zarr store, before there are means in them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ class Builder:
         self._carries = carries and self._source is not None
         #: Arrays for means, by name.
         self.arrays: dict[str, Node] = {}
-        #: What somebody should know, a line each.
+        #: Notes for the user, one line each.
         self.notes: list[str] = []
         #: Arrays that were copied.
         self.carried = Carried()

@@ -29,7 +29,7 @@ def carry(tree: Tree, nodes: Iterable[Node], root: Path, left_out: Collection[st
 
 
 def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
-    """Paths of what somebody leaves out, groups with all that is in them."""
+    """Paths of what the user leaves out, groups with all that is in them."""
     found: set[str] = set()
     for node in nodes:  # parents come first
         if node.path and (node.folder in found or is_meant(node.name, patterns)):

@@ -1,4 +1,4 @@
-"""Which arrays of a store are pooled, and why one that somebody named is not.
+"""Which arrays of a store are pooled, and why one that the user named is not.
 
 It is told by the documents alone; only what is chosen is opened, so it does not matter which codecs others need.
 Of an OME-Zarr image the first level is pooled, since the others are made of it, and labels are carried over,
@@ -20,7 +20,7 @@ class Choice:
     def __init__(self, nodes: Mapping[str, Node], images: Sequence[Image], wanted: Wanted) -> None:
         self._nodes, self._wanted = nodes, wanted
         self._arrays = [node for node in nodes.values() if not node.is_group]
-        #: Arrays that are pooled only where somebody names them, and what they are.
+        #: Arrays that are pooled only where the user names them, and what they are.
         self._aside = {path: "a label image" for image in images if image.is_label for path in image.paths}
         self._aside |= {
             path: "a lower level" for image in images if not image.is_label for path in image.paths[1:]
@@ -29,7 +29,7 @@ class Choice:
             bounds = bounds_name(node.attributes)
             if bounds is not None:
                 self._aside[joined(node.folder, bounds[1])] = "the bounds of cells"
-        #: What somebody should know, a line each.
+        #: Notes for the user, one line each.
         self.notes: list[str] = []
 
     def of(self, patterns: Sequence[str]) -> list[Node]:

@@ -82,7 +82,7 @@ def _kept(one: Said, dtype: np.dtype[Any]) -> Said | None:
 
 
 def _chosen(compression: Compression, version: int, itemsize: int) -> list[Said]:
-    """The codec that somebody chose."""
+    """The codec that the user chose."""
     name, level = compression.name, compression.level
     if name == "none":
         return []

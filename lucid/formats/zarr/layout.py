@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     #: Before the indices of a file in its name, and between them.
     start: str
     separator: str
-    #: Of chunks and of the index of a shard; None where somebody else has to decode them, or where there are none.
+    #: Of chunks and of the index of a shard; None where zarr has to decode them, or where there are none.
     codecs: Chain | None
     shard_index: Chain | None = None
     index_is_first: bool = False

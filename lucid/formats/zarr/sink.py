@@ -1,4 +1,4 @@
-"""A Zarr store in the making.
+"""A Zarr store while it is written.
 
 It is built in a folder of its own, whatever it will be in the end: a folder, an archive, or a store behind a
 URL, to which it is copied with the root's metadata last. What is carried over is copied file by
@@ -28,7 +28,7 @@ from lucid.options import Options
 
 
 class ZarrSink(Sink):
-    """A Zarr store in the making."""
+    """A Zarr store while it is written."""
 
     def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
         super().__init__(path, options, joins=joins)

@@ -73,7 +73,7 @@ class ZarrSource(Source):
     def choose(
         self, rank: int, patterns: Sequence[str], height_axis: int = 2, dims: tuple[str, str] | None = None
     ) -> tuple[ArraySpec, ...]:
-        """The arrays that somebody names, all that fit where nobody does; only these are opened."""
+        """The arrays that the user names, or all that fit; only these are opened."""
         choice = Choice(self.nodes, self.images, Wanted(rank, height_axis, dims, self.options.input_dtype))
         nodes = choice.of(patterns)
         self.notes = choice.notes
