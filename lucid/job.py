@@ -218,7 +218,7 @@ class _Job:
             job = plan(source, options, targets)
             self.watch.notes += [*source.notes, *probable_mistakes(job)]
             for target in targets:
-                if target.format is not format_:
+                if target.format != format_:  # equal, but not the same in a process of its own
                     self.watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
             if options.dry_run:
                 self._refuse(job, source)

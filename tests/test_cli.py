@@ -355,6 +355,13 @@ def test_probable_mistakes_are_a_line_each(command, tmp_path):
     assert "lucid-pool:" not in command("rgb.npy", "-s", "2", "--layout", "NHWC").stderr
 
 
+def test_packed_numbers_that_stay_in_their_format_are_no_mistake(command, tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((1, 1, 4, 4), "i2")).attrs["scale_factor"] = 0.5
+    assert "stay packed" not in command("f.h5", "-s", "2").stderr
+    assert "stay packed" in command("f.h5", "-s", "2", "-o", "x.npy").stderr
+
+
 def test_notes_of_many_files_are_few_lines(command, tmp_path):
     for i in range(30):
         np.save(tmp_path / f"{i:02}.npy", np.ones((1, 1, 2, 2 + i % 15), "f4"))

@@ -279,7 +279,8 @@ class TestGeography:
         return xarray
 
     def test_what_lies_along_pooled_axes_goes_with_them(self, ocean):
-        pool("a.nc", "b.nc", size=(2, 3))
+        (note,) = pool("a.nc", "b.nc", size=(2, 3)).notes  # lat and lon are not left out
+        assert note.startswith("/u has 4 axes")
         with ocean.open_dataset("b.nc") as read:
             assert read["v"].dims == ("t", "y_2", "x_3")
             assert read["y_2"].values.tolist() == [0.5, 2.5]

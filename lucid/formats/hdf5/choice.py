@@ -93,7 +93,9 @@ class Choice:
             specs = [spec for spec in specs if spec.name not in coordinates] or specs
             if not specs:
                 raise self._nothing()
-            self._note_others(planes, self._bounds | coordinates)
+            # Those of fewer axes are pooled along, as coordinates of what names them.
+            others = {name for names in self._others.values() for name in names}
+            self._note_others(planes, self._bounds | coordinates_in(self._named, known | others))
             return specs
         fitting = [path for path in fitting if path not in self._bounds | coordinates or path in names]
         for glob in globs:
