@@ -127,8 +127,8 @@ class Batch:
                     target.refuse_existing(overwrite=options.overwrite or options.resume)
         except LucidError as error:
             return str(error)
-        except OSError as error:  # from a look at a path, as of a name too long
-            return f"output {error.filename} cannot be written: {error.strerror}"
+        except OSError as error:  # from a look at the folder
+            return f"output {target.path} cannot be written: {error.strerror}"
         return ""
 
 
@@ -148,7 +148,7 @@ def _as_output(error: NotFoundError, source: str, names: Sequence[str], naming: 
 def clear(tasks: Iterable[Task], *, makes: bool = False) -> None:
     """Remove what killed runs left in the folders of outputs, or make those that are not there."""
     for folder in {target.path.parent for task in tasks for target in task.targets}:
-        if makes and not folder.exists():
+        if makes:
             with suppress(OSError):  # it is an error of its inputs, which name it
                 folder.mkdir(parents=True, exist_ok=True)
         remove_stale(folder.resolve())

@@ -117,10 +117,10 @@ def _reason_to_leave_out(path: str, mode: int) -> str:
         return EARLIER
     if os.path.isdir(path):  # noqa: PTH112
         return "it is a link to a folder" if stat.S_ISLNK(mode) and not _is_store(path) else ""
-    if not stat.S_ISREG(mode) and not os.path.isfile(path):  # noqa: PTH113
+    if mode and not stat.S_ISREG(mode) and not os.path.isfile(path):  # noqa: PTH113
         return "it is no regular file" if os.path.exists(path) else "it is a link to nothing"  # noqa: PTH110
-    # What is called like a file that is read, and cannot be, is an error when its turn comes.
-    if name.lower().endswith(_SUFFIXES):
+    # What may not be looked at, or is called like a file that is read, and cannot be, is an error when its turn comes.
+    if not mode or name.lower().endswith(_SUFFIXES):
         return ""
     try:
         format_of_content(Path(path))

@@ -126,7 +126,6 @@ def _check_arguments(source: object, target: object, on_progress: object, execut
             "a path or a binary stream",
             isinstance(target, str | os.PathLike | None) or hasattr(target, "write"),
         ),
-        ("on_progress", on_progress, "a function", on_progress is None or callable(on_progress)),
         ("executor", executor, "an object with `run`", executor is None or hasattr(executor, "run")),
     )
     for name, value, wanted, is_right in expected:
@@ -135,6 +134,13 @@ def _check_arguments(source: object, target: object, on_progress: object, execut
     for path in (source, target):
         if isinstance(path, str | os.PathLike):
             check_path(path)
+    check_progress(on_progress)
+
+
+def check_progress(on_progress: object) -> None:
+    """Raise unless it is a function, or nothing."""
+    if on_progress is not None and not callable(on_progress):
+        raise SizeTypeError(f"`on_progress` is {on_progress!r:.80}; expected a function")
 
 
 def pool(

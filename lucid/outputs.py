@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from lucid.errors import ArgumentError, FileError, SizeTypeError
+from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
 from lucid.formats.contract import Sink
 from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
@@ -39,24 +39,25 @@ class Target:
     def refuse_existing(self, *, overwrite: bool) -> None:
         """Raise unless it may be written."""
         if self.stream is None:
-            self.format.refuse_existing(self.path, overwrite=overwrite)
+            try:
+                self.format.refuse_existing(self.path, overwrite=overwrite)
+            except LucidError:
+                raise
+            except OSError as error:  # from a look at a path, as of a name too long
+                raise FileError(f"output {self.path} cannot be written: {error.strerror}") from error
 
     def refuse_input(self, source: Path) -> None:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
         if self.stream is not None:
             return
-        is_same = (
-            source == self.path
-            if url_of(self.path)
-            else self.path.exists() and is_same_file(source, self.path)
-        )
-        if is_same:
+        if source == self.path if url_of(self.path) else is_same_file(source, self.path):
             raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
         if (
             source.is_dir() and source.resolve() in self.path.resolve().parents
         ) or source in self.path.parents:
             raise FileError(f"output {self.path} lies within the input, which is never changed")
-        if url_of(source) is None and self.path.is_dir() and self.path.resolve() in source.resolve().parents:
+        holds = os.path.isdir(self.path) and self.path.resolve() in source.resolve().parents  # noqa: PTH112
+        if url_of(source) is None and holds:
             raise FileError(f"output {self.path} is a folder that holds the input, which is never changed")
 
     def name_of(self, dataset: str, size: Size) -> str:

@@ -7,7 +7,7 @@ Shapes are read in a first pass over the inputs and cells in a second, with one 
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from lucid.formats.contract import Array, ArraySpec, Region, Source, named
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import EARLIER, Found, find_inputs
-from lucid.job import options_of
+from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options
@@ -75,9 +75,13 @@ def pack_files(
         An input cannot be pooled, or two have one name. No output is left: a pack holds all its inputs.
 
     """
-    names = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    if not isinstance(sources, Iterable) or not (names := list(sources)):
+        raise ArgumentError(f"`sources` is {sources!r:.80}; expected files and folders")
     for path in (*names, target):
         check_path(path)
+    check_progress(on_progress)
     done = pack(
         [os.fspath(name) for name in names], Path(target), options_of(options), on_progress=on_progress
     )

@@ -109,7 +109,8 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
         for group in GROUPS:
-            members = [p for p in self.get_params(ctx) if getattr(p, "group", "display") == group]
+            options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+            members = [p for p in options if getattr(p, "group", "display") == group]
             records = [record for member in members if (record := member.get_help_record(ctx))]
             with formatter.section(f"{group.capitalize()} options"):
                 formatter.write_dl(records)

@@ -33,6 +33,16 @@ def pooled(tmp_path):
     return pool
 
 
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u6f22", "\U0001f600", "\udcff"], ids=ascii)
+@pytest.mark.parametrize("resume", [False, True])
+def test_names_as_long_as_a_name_can_be(tmp_path, monkeypatch, letter, resume):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((1, 1, 2, 2), "f4"))
+    name = letter * (251 // len(os.fsencode(letter))) + ".npy"
+    lucid.pool_file("x.npy", name, size=1, resume=resume)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.npy", name}
+
+
 @pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("knows_flags", [True, False])
 def test_links_that_are_refused(pooled, monkeypatch, number, knows_flags):

@@ -1,6 +1,7 @@
 """`--pack`: many inputs to one output."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -180,6 +181,20 @@ def test_what_cannot_be_a_pack(folder, target, options, text):
     with pytest.raises(ArgumentError, match=text):
         lucid.pack_files("in", target, size=1, **options)
     assert there() == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "keywords", "text"),
+    [
+        ([], {}, "`sources` is []; expected files and folders"),
+        (None, {}, "`sources` is None; expected files and folders"),
+        ([b"in"], {}, "a file is b'in'; expected a path"),
+        ("in", {"on_progress": 3}, "`on_progress` is 3; expected a function"),
+    ],
+)
+def test_arguments_of_other_types(folder, sources, keywords, text):
+    with pytest.raises(LucidError, match=f"^{re.escape(text)}$"):
+        lucid.pack_files(sources, "out.npz", size=1, **keywords)
 
 
 class TestCommand:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import Watch, carry_out
 from lucid.formats.contract import Resource, Source
-from lucid.formats.disk.replacement import remove_stale
+from lucid.formats.disk.replacement import beginning_of, remove_stale
 from lucid.formats.registry import Format, resolved, url_of
 from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options
@@ -102,7 +102,7 @@ class ShardFolder(Resource):
     def path_of(target: Target) -> Path:
         """Where it is, or would be."""
         real = Path(os.path.realpath(target.path))
-        return real.with_name(f".{real.name[:200]}.shards")
+        return real.with_name(f".{beginning_of(real.name)}.shards")
 
     def named(self, targets: Sequence[Target]) -> tuple[Target, ...]:
         """The outputs of a shard, without the number of its span."""

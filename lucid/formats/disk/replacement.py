@@ -35,7 +35,7 @@ class Replacement:
         # A link stays a link: what it points to is replaced.
         self.target = Path(os.path.realpath(target))
         self._overwrite = overwrite
-        self.path = self.target.with_name(f".{self.target.name[:200]}.{os.urandom(6).hex()}.tmp")
+        self.path = self.target.with_name(f".{beginning_of(self.target.name)}.{os.urandom(6).hex()}.tmp")
         self._pending = False
         #: A descriptor of its own, by which it is locked until it is in place or removed.
         self._lock = -1
@@ -257,4 +257,11 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
 
 def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:
     """Whether a folder holds one of the files that tell its format."""
-    return any((folder / mark).is_file() for mark in marks)
+    return any(os.path.isfile(folder / mark) for mark in marks)  # it never raises
+
+
+def beginning_of(name: str) -> str:
+    """What of a name leaves room for more: file systems have 255 bytes for it."""
+    while len(os.fsencode(name)) > 200:
+        name = name[:-1]
+    return name
