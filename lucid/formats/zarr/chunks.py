@@ -7,6 +7,7 @@ in silence. A store that lost `dimension_separator`, or was copied under other n
 import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ class Chunks:
         """
         assert layout.codecs is not None
         for index, inside, outside in overlaps(region, layout.chunks):
-            target = out[(*outside, ...)]  # an array, where there are no axes, too
+            place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
+            target = out[place]
             raw = self._encoded(path, layout, index)
             if raw is None:
                 target[...] = 0 if layout.fill is None else layout.fill
