@@ -175,12 +175,11 @@ class ZarrSource(Source):
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
         with refusals("changed while it was read"):
-            is_same = self.tree.state() == self._state and self._digests() == _digests(nodes_of(self.tree))
+            is_same = self.tree.state() == self._state and _digests(self.nodes) == _digests(
+                nodes_of(self.tree)
+            )
         if not is_same:
             raise FormatError("changed while it was read")
-
-    def _digests(self) -> list[tuple[str, bytes]]:
-        return _digests(self.nodes)
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the metadata, and of times and sizes."""
