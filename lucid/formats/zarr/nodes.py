@@ -84,13 +84,9 @@ class Node(NamedTuple):
         assert self.document is not None
         if self.version == 3:
             kind = self.document.get("data_type")
-            return (
-                untyped
-                if kind in _TWO_BYTES
-                else kind
-                if isinstance(kind, str) and kind in ELEMENTS
-                else None
-            )
+            if kind in _TWO_BYTES:
+                return untyped
+            return kind if isinstance(kind, str) and kind in ELEMENTS else None
         try:
             dtype = np.dtype(self.document["dtype"])
             return untyped if dtype == np.dtype("V2") else name_of(dtype)

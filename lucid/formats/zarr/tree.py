@@ -37,9 +37,9 @@ class Tree(Resource):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
 
+    @abstractmethod
     def has(self, key: str) -> bool:
         """Whether there is a file."""
-        return self.read(key) is not None
 
     @abstractmethod
     def state(self) -> tuple[int, ...] | None:
