@@ -1,5 +1,6 @@
 """What is imported, and when."""
 
+import os
 import subprocess
 import sys
 
@@ -34,6 +35,18 @@ def test_the_package_is_the_command():
         [sys.executable, "-m", "lucid_cli", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"lucid-pool {lucid.__version__} ({kernel_name()} kernel)\n"
+
+
+def test_ctrl_c_while_the_command_loads_is_one_line(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "lucid_cli", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{':'.join(sys.path)}"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "lucid-pool: stopped by SIGINT\n")
 
 
 def test_a_kernel_that_cannot_be_loaded_is_not_claimed():

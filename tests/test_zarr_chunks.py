@@ -2,23 +2,26 @@
 
 import bz2
 import gzip
+import http.server
 import json
 import lzma
 import shutil
 import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
 import warnings
 import zipfile
 import zlib
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import FormatError, MemoryLimitError
+from lucid.errors import FormatError, LucidError, MemoryLimitError
 from lucid.options import Options
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
@@ -435,3 +438,108 @@ def test_damage_is_one_line_or_other_cells(tmp_path, version, codecs, shards):
         except lucid.errors.LucidError as error:
             assert "\n" not in str(error)
         file.write_bytes(whole)
+
+
+def edited(path, **changes):
+    """A store whose document says something else."""
+    place = path / ("zarr.json" if (path / "zarr.json").exists() else ".zarray")
+    place.write_text(json.dumps(json.loads(place.read_text()) | changes))
+    return path
+
+
+def keys_3(separator):
+    return {"name": "default", "configuration": {"separator": separator}}
+
+
+def grid_3(chunks):
+    return {"name": "regular", "configuration": {"chunk_shape": chunks}}
+
+
+@pytest.mark.parametrize(
+    ("version", "changes"),
+    [
+        (2, {"zarr_format": 4}),
+        (2, {"chunks": [2.5, 2, 3]}),
+        (2, {"chunks": "223"}),
+        (2, {"order": "X"}),
+        (2, {"dimension_separator": "-"}),
+        (2, {"dimension_separator": None}),
+        (3, {"zarr_format": 4}),
+        (3, {"chunk_grid": grid_3([2.5, 2, 3])}),
+        (3, {"chunk_key_encoding": keys_3("/../")}),
+        (3, {"chunk_key_encoding": keys_3(3)}),
+    ],
+)
+def test_a_document_that_is_wrong_is_not_read_as_if_it_were_right(tmp_path, version, changes):
+    path = edited(made(tmp_path / "a.zarr", cells(), version), **changes)
+    with pytest.raises(LucidError):
+        read(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_separator_leads_out_of_no_store(tmp_path, version):
+    path = made(tmp_path / "s" / "a.zarr", cells(), version)
+    chunks = [
+        file
+        for file in path.rglob("*")
+        if file.is_file() and file.name not in ("zarr.json", ".zarray", ".zattrs")
+    ]
+    # All that says where chunks are is gone, so only the separator can be what is wrong.
+    for file in chunks:
+        file.unlink()
+    separator = "/../../x/"
+    says = {"dimension_separator": separator} if version == 2 else {"chunk_key_encoding": keys_3(separator)}
+    with pytest.raises(LucidError, match="separator"):
+        read(edited(path, **says))
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_shape_that_no_store_can_hold_is_an_error(tmp_path, version, kind):
+    path = edited(made(tmp_path / "a.zarr", cells(), version), shape=[10**12, 4, 7])
+    if kind == "archive":
+        path = shutil.make_archive(str(path), "zip", path)
+    with pytest.raises(
+        FormatError, match=r"claims 112000000000000 bytes, of which a store of \d+ can hold few"
+    ):
+        lucid.pool_file(path, tmp_path / "o.zarr", size=2, layout="CHW")
+    assert not (tmp_path / "o.zarr").exists()
+
+
+@pytest.mark.parametrize("keys", ["default", "v2"])
+@pytest.mark.parametrize("separator", ["/", "."])
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_array_without_axes(tmp_path, version, separator, keys):
+    keys = keys if version == 3 else "v2"
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        name="s",
+        shape=(),
+        dtype="f4",
+        zarr_format=version,
+        chunk_key_encoding={"name": keys, "separator": separator},
+    )
+    array[...] = 2.5
+    with ZarrSource(tmp_path / "a.zarr", Options()) as source:
+        assert source.values("s") == 2.5
+
+
+def test_the_fill_value_of_a_document_that_only_zarr_understands_is_kept(tmp_path):
+    path = edited(made(tmp_path / "a.zarr", cells(), fill_value=5), more={"must_understand": False})
+    lucid.pool_file(path, tmp_path / "o.zarr", size=2, layout="CHW")
+    assert zarr.open_array(tmp_path / "o.zarr").fill_value == 5
+
+
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_a_server_that_knows_no_ranges(tmp_path, place):
+    x = cells()
+    made(tmp_path / "a.zarr", x, shards={"shape": SHARDS, "index_location": place})
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert np.array_equal(read(f"http://127.0.0.1:{server.server_port}/a.zarr"), x)
+        server.shutdown()

@@ -136,17 +136,12 @@ class Choice:
         }
         others: dict[tuple[int, ...], list[str]] = {}
         for node in self._arrays:
-            is_one = (
+            if (
                 node.document is not None
                 and node.numbers(self._wanted.input_numbers) is not None
-                and node.path not in self._aside
-                and node.name not in aside
-            )
-            if (
-                is_one
-                and node.path not in fitting
-                and node.path not in coordinates
                 and node.shape[-2:] in planes
+                and node.name not in aside
+                and not any(node.path in paths for paths in (self._aside, fitting, coordinates))
             ):
                 others.setdefault(node.shape, []).append(node.name)
         self.notes += left_out(others)

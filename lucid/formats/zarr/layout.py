@@ -33,8 +33,8 @@ class Layout(NamedTuple):
     #: Cells that are decoded at once, and those of a file.
     chunks: tuple[int, ...]
     files: tuple[int, ...]
-    #: Before the indices of a file in its name, and between them.
-    start: str
+    #: Before the indices of a file in its name, if anything, and between all of these.
+    start: tuple[str, ...]
     separator: str
     #: Of chunks and of the index of a shard; None where zarr has to decode them, or where there are none.
     codecs: Chain | None
@@ -43,7 +43,7 @@ class Layout(NamedTuple):
 
     def key(self, index: tuple[int, ...]) -> str:
         """The name of a file below the array."""
-        return self.start + self.separator.join(map(str, index or [0] * (self.start == "")))
+        return self.separator.join((*self.start, *map(str, index))) or "0"
 
     @property
     def is_sharded(self) -> bool:
@@ -71,17 +71,27 @@ def layout_of(node: Node, untyped: str | None = None) -> Layout | None:
         return None
     if layout is None or len(layout.chunks) != len(layout.shape) or len(layout.files) != len(layout.shape):
         return None
-    fits = all(c > 0 and f > 0 and f % c == 0 for c, f in zip(layout.chunks, layout.files, strict=True))
+    # Another separator may lead out of the store.
+    fits = layout.separator in (".", "/")
+    fits &= all(c > 0 and f > 0 and f % c == 0 for c, f in zip(layout.chunks, layout.files, strict=True))
     return layout if fits else None
+
+
+def _lengths(said: Any) -> tuple[int, ...]:
+    if not isinstance(said, list) or not all(isinstance(n, int) for n in said):
+        raise TypeError(said)
+    return tuple(said)
 
 
 def _layout_2(document: Said, shape: tuple[int, ...], numbers: str) -> Layout:
     dtype = np.dtype("<u2") if numbers == "bfloat16" else np.dtype(document["dtype"])
-    chunks = tuple(map(int, document["chunks"]))
+    chunks = _lengths(document["chunks"])
     fill = document["fill_value"]
     fill = None if fill is None else fill_in(fill, dtype)
+    if document["order"] not in ("C", "F"):
+        raise ValueError(document["order"])
     codecs = chain_2(document, dtype, len(shape))
-    return Layout(shape, dtype, fill, chunks, chunks, "", document.get("dimension_separator", "."), codecs)
+    return Layout(shape, dtype, fill, chunks, chunks, (), document.get("dimension_separator", "."), codecs)
 
 
 def _layout_3(document: Said, shape: tuple[int, ...], numbers: str) -> Layout | None:
@@ -92,13 +102,13 @@ def _layout_3(document: Said, shape: tuple[int, ...], numbers: str) -> Layout | 
     if strange or grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
         return None
     separator = parts.get("separator", "/" if is_default else ".")
-    files = tuple(map(int, grid["configuration"]["chunk_shape"]))
+    files = _lengths(grid["configuration"]["chunk_shape"])
     dtype = np.dtype("V2" if numbers == "bfloat16" else numbers)
     codecs, chunks, rank = document["codecs"], files, len(shape)
     index, is_first = None, False
     if len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed":
         said = codecs[0]["configuration"]
-        codecs, chunks = said["codecs"], tuple(map(int, said["chunk_shape"]))
+        codecs, chunks = said["codecs"], _lengths(said["chunk_shape"])
         index = chain_3(said["index_codecs"], np.dtype("<u8"), rank + 1)
         is_first = said.get("index_location", "end") == "start"
         if index is None or index.added is None:
@@ -107,7 +117,7 @@ def _layout_3(document: Said, shape: tuple[int, ...], numbers: str) -> Layout | 
     dtype = np.dtype("<u2") if dtype.kind == "V" else dtype if chain is None else chain.dtype
     chain = None if chain is None else chain._replace(dtype=dtype)
     fill = fill_in(document["fill_value"], dtype)
-    start = f"c{separator}" * is_default
+    start = ("c",) * is_default
     return Layout(shape, dtype, fill, chunks, files, start, separator, chain, index, is_first)
 
 

@@ -55,11 +55,6 @@ class Node(NamedTuple):
         return self.path.rpartition("/")[0]
 
     @property
-    def base(self) -> str:
-        """The last name of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
     def version(self) -> int:
         """The version of the format."""
         return 2 if self.document is None or self.document.get("zarr_format") == 2 else 3
@@ -89,13 +84,9 @@ class Node(NamedTuple):
         assert self.document is not None
         if self.version == 3:
             kind = self.document.get("data_type")
-            return (
-                untyped
-                if kind in _TWO_BYTES
-                else kind
-                if isinstance(kind, str) and kind in ELEMENTS
-                else None
-            )
+            if kind in _TWO_BYTES:
+                return untyped
+            return kind if isinstance(kind, str) and kind in ELEMENTS else None
         try:
             dtype = np.dtype(self.document["dtype"])
             return untyped if dtype == np.dtype("V2") else name_of(dtype)
@@ -136,7 +127,7 @@ def array_at(tree: Tree, folder: str) -> Node | None:
     text = tree.read(joined(folder, DOCUMENT_3))
     if text is not None:
         document, damage = parsed(text)
-        damage = damage or _damage_of(document)
+        damage = damage or _damage_of(document, 3)
         attributes = document.get("attributes")
         return Node(
             path=folder,
@@ -151,7 +142,7 @@ def array_at(tree: Tree, folder: str) -> Node | None:
     document, damage = parsed(text)
     said = tree.read(joined(folder, ATTRIBUTES_2))
     attributes, more = parsed(said) if said is not None else ({}, "")
-    damage = damage or more or _damage_of(document | {"node_type": "array"})
+    damage = damage or more or _damage_of(document | {"node_type": "array"}, 2)
     return Node(
         path=folder,
         document=None if damage else document | {"zarr_format": 2},
@@ -175,10 +166,12 @@ def parsed(text: bytes) -> tuple[dict[str, Any], str]:
     return (document, "") if isinstance(document, dict) else ({}, "has metadata that are no JSON object")
 
 
-def _damage_of(document: dict[str, Any]) -> str:
+def _damage_of(document: dict[str, Any], version: int) -> str:
     """Why a document is no array's; nothing where it is, or where it is a group's."""
     if document.get("node_type", "array") != "array":
         return ""
+    if document.get("zarr_format", version) != version:
+        return f"has metadata of version {str(document['zarr_format'])[:20]}; expected {version}"
     shape = document.get("shape")
     if not isinstance(shape, list):
         return "has metadata without a shape"

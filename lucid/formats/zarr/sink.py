@@ -44,14 +44,16 @@ class ZarrSink(Sink):
         with refusals("output cannot be written"):
             if self._url is not None:
                 self._refuse_taken()
-                self._root = self._temporary()
+                self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
+                self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
             elif self.path.suffix == ARCHIVE:
                 refuse_taken(self.path, overwrite=self.options.overwrite)
                 self._file = Replacement(self.path, overwrite=self.options.overwrite)
                 self._stack.callback(self._file.abort)
-                self._root = self._beside(self.path)
-            else:
-                self._folder = FolderReplacement(self.path, overwrite=self.options.overwrite)
+            if self._url is None:
+                # An archive is made of a folder beside it.
+                overwrite = self.options.overwrite or self._file is not None
+                self._folder = FolderReplacement(self.path, overwrite=overwrite)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
@@ -74,18 +76,6 @@ class ZarrSink(Sink):
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
         carries = self.options.carry and not any(array.is_shard for array in pooled)
         return Builder(source, pooled, self._compression, carries=carries)
-
-    def _temporary(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
-        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        return folder
-
-    def _beside(self, path: Path) -> Path:
-        """A folder beside the output that goes with it if it is left."""
-        folder = FolderReplacement(path, overwrite=True)
-        folder.create()
-        self._stack.callback(folder.abort)
-        return folder.path
 
     def _open_spool(self, pooled: Sequence[Pooled]) -> None:
         spool = self._stack.enter_context(Spool(self._root.parent))

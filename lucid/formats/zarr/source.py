@@ -40,6 +40,9 @@ from lucid.options import Options
 
 #: Arrays that are kept open.
 MOST_OPEN = 64
+#: An array of more bytes than this, and than so many times those of its store, is a lie, which would be pooled for
+#: years. The second is higher than for HDF5, since storage that was not written is usual here.
+MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 1_000_000
 
 
 class ZarrSource(Source):
@@ -154,6 +157,9 @@ class ZarrSource(Source):
         layout = self.layout(node.path)
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
+        nbytes = size_of(layout.shape) * layout.dtype.itemsize
+        if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
+            raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
         meaning = meaning_in(node, stored, self.options, is_image=node.path in self.of_images)
         return ArraySpec(
             name=node.name,
@@ -169,12 +175,11 @@ class ZarrSource(Source):
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
         with refusals("changed while it was read"):
-            is_same = self.tree.state() == self._state and self._digests() == _digests(nodes_of(self.tree))
+            is_same = self.tree.state() == self._state and _digests(self.nodes) == _digests(
+                nodes_of(self.tree)
+            )
         if not is_same:
             raise FormatError("changed while it was read")
-
-    def _digests(self) -> list[tuple[str, bytes]]:
-        return _digests(self.nodes)
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the metadata, and of times and sizes."""
@@ -213,9 +218,9 @@ def _as_zarr_says(array: Any) -> Layout:
     shards, dtype = array.shards or array.chunks, array.dtype
     is_2 = array.metadata.zarr_format == 2
     separator = array.metadata.dimension_separator if is_2 else array.metadata.chunk_key_encoding.separator
-    start = "" if is_2 or array.metadata.chunk_key_encoding.name == "v2" else f"c{separator}"
+    start = () if is_2 or array.metadata.chunk_key_encoding.name == "v2" else ("c",)
     dtype = np.dtype("<u2") if dtype.kind == "V" else dtype
-    return Layout(array.shape, dtype, None, array.chunks, shards, start, separator, None)
+    return Layout(array.shape, dtype, array.fill_value, array.chunks, shards, start, separator, None)
 
 
 def reinterpreted(dtype: np.dtype[Any], stored: str, numbers: str) -> np.dtype[Any]:

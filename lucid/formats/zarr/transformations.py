@@ -48,7 +48,8 @@ def after_pooling(
             continue
         if values is None:
             rest = list(steps[position:])
-            if step.get("type") == "affine" and position == 0 and (matrix := _matrix(step, rank)) is not None:
+            matrix = _numbers(step.get("affine"), (rank, rank + 1))
+            if step.get("type") == "affine" and position == 0 and matrix is not None:
                 return [step | {"affine": _affine(matrix, scale, translation)}, *rest[1:]], _unknown(
                     rest[1:], rank
                 )
@@ -74,10 +75,6 @@ def _values(step: Transformation, rank: int) -> Floats | None:
     if kind not in ("scale", "translation"):
         return None
     return _numbers(step.get(kind), (rank,))
-
-
-def _matrix(step: Transformation, rank: int) -> Floats | None:
-    return _numbers(step.get("affine"), (rank, rank + 1))
 
 
 def _numbers(value: Any, shape: tuple[int, ...]) -> Floats | None:

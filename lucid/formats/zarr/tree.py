@@ -37,13 +37,13 @@ class Tree(Resource):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
 
+    @abstractmethod
     def has(self, key: str) -> bool:
         """Whether there is a file."""
-        return self.read(key) is not None
 
     @abstractmethod
-    def state(self) -> object:
-        """What changes when anything in the store is written to, as far as that can be seen."""
+    def state(self) -> tuple[int, ...] | None:
+        """The bytes of all files, and what else changes when anything is written to; None if that cannot be seen."""
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -80,7 +80,7 @@ class FolderTree(Tree):
     def has(self, key: str) -> bool:
         return os.path.isfile(f"{self._path}/{key}")  # noqa: PTH113  (a quarter of pathlib's time)
 
-    def state(self) -> object:
+    def state(self) -> tuple[int, ...]:
         """Sizes and times of all files; that there are no links is seen on the way."""
         total = newest = count = 0
         pending = [str(self._path)]
@@ -176,7 +176,7 @@ class ArchiveTree(Tree):
         folder, _, name = f"{self.prefix}{key}".rpartition("/")
         return name in self._folders.get(folder, ((), ()))[1]
 
-    def state(self) -> object:
+    def state(self) -> tuple[int, ...]:
         self._watch.check()
         return self._watch.state
 
@@ -210,14 +210,17 @@ class UrlTree(Tree):
             data: bytes = self._system.cat_file(f"{self._root}/{key}", **limits)
         except FileNotFoundError:
             return None
-        return data
+        most = len(data) if not limits else -start if stop is None else stop - start
+        return (
+            data if len(data) <= most else data[start:stop]
+        )  # some servers send all, whatever is asked of them
 
     def has(self, key: str) -> bool:
         return bool(self._system.isfile(f"{self._root}/{key}"))
 
-    def state(self) -> object:
+    def state(self) -> None:
         """Nothing that is known without a look at every chunk; `ZarrSource` compares the documents."""
-        return None
+        return
 
 
 def tree_of(path: Path, options: Options) -> Tree:
