@@ -532,6 +532,7 @@ def test_the_fill_value_of_a_document_that_only_zarr_understands_is_kept(tmp_pat
 
 @pytest.mark.parametrize("place", ["start", "end"])
 def test_a_server_that_knows_no_ranges(tmp_path, place):
+    pytest.importorskip("aiohttp", reason="fsspec reads HTTP by aiohttp")
     x = cells()
     made(tmp_path / "a.zarr", x, shards={"shape": SHARDS, "index_location": place})
 
