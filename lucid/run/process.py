@@ -32,6 +32,8 @@ HANG_SECONDS = 60.0
 MARGIN_BYTES, THREAD_BYTES = 8 << 30, 256 << 20
 #: What the user's shell has set, as by `ulimit -v`.
 _SET_LIMIT = resource.getrlimit(resource.RLIMIT_AS)[0]
+#: glibc's numbers for the sizes from which memory is taken from the system by itself, and given back.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 #: Seconds between events.
 PROGRESS_SECONDS = 0.1
 #: Seconds that a process has to clean up.
@@ -157,6 +159,7 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     """The process's end: do one call after the other until there are no more, or nobody listens."""
     parents.close()  # else the parent's end would stay open with the parent gone
     end_with_parent(signal.SIGTERM)
+    _keep_freed_memory()
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -181,6 +184,20 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
             pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):
             return  # it was told to stop meanwhile
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what decoded chunks took for the next ones, where it is glibc.
+
+    Given back to the system and asked for again, it costs a third of the time (benchmarks/decisions.md).
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        with suppress(AttributeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            for parameter, size_bytes in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 256 << 20)):
+                mallopt(parameter, size_bytes)
 
 
 def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
