@@ -1,6 +1,7 @@
 """Streams in and out: real pipes in a real shell, and streams that give little at a time."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,14 @@ def load_all(data):
 
 
 def shell(script, cwd, data=b""):
-    text = f"set -o pipefail; {script.replace('lucid-pool', str(COMMAND))}"
-    return subprocess.run(["bash", "-c", text], cwd=cwd, input=data, capture_output=True, check=False)
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {script}"],
+        cwd=cwd,
+        input=data,
+        capture_output=True,
+        env={**os.environ, "PATH": f"{COMMAND.parent}:{os.environ['PATH']}"},
+        check=False,
+    )
 
 
 class Slow(io.RawIOBase):
