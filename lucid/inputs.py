@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid.errors import FileError, FormatError, LucidError
+from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
 from lucid.formats.registry import FORMATS, format_of_content, url_of
 from lucid.formats.stream import STREAM
+from lucid.options import Options
 from lucid.outputs import MARK, FilePath
 
 #: Names of what an earlier run made, as `lucid.outputs` gives them.
@@ -42,6 +43,12 @@ def is_pipe(path: FilePath) -> bool:
 def is_stream(source: str) -> bool:
     """Whether an input as the shell names it is standard input or a pipe."""
     return source == str(STREAM) or is_pipe(source)
+
+
+def misfit(error: object, options: Options, *, is_found: bool) -> str:
+    """Why a file of a folder is left out and does not fail: it holds nothing that fits, and no array was named."""
+    is_other = isinstance(error, DatasetError | ShapeError | DTypeError)
+    return f"it {error}" if is_other and is_found and not options.datasets else ""
 
 
 def find_inputs(names: Sequence[str]) -> Iterator[Found]:

@@ -13,18 +13,15 @@ from typing import Any, NamedTuple
 
 from lucid.errors import (
     ArgumentError,
-    DatasetError,
-    DTypeError,
     FileError,
     FormatError,
     LucidError,
-    ShapeError,
 )
 from lucid.execution import Watch, carry_out, report_of
 from lucid.formats.contract import Array, ArraySpec, Region, Source, named
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import EARLIER, Found, find_inputs
+from lucid.inputs import EARLIER, Found, find_inputs, misfit
 from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
@@ -184,9 +181,9 @@ class _PackSource(Source):
             except ArgumentError:
                 raise
             except LucidError as error:
-                is_other = isinstance(error, DatasetError | ShapeError | DTypeError)
-                if is_other and found.place is not None and not self.options.datasets:
-                    left_out[found.source] = f"it {error}"
+                reason = misfit(error, self.options, is_found=found.place is not None)
+                if reason:
+                    left_out[found.source] = reason
                 else:
                     failures[found.source] = error
         if not failures and not self._members:

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from lucid.batches import Batch
-from lucid.errors import ArgumentError, DatasetError, DTypeError, FormatError, LucidError, ShapeError
+from lucid.errors import ArgumentError, FormatError, LucidError
 from lucid.formats.stream import STREAM
-from lucid.inputs import is_stream
+from lucid.inputs import is_stream, misfit
 from lucid.options import Options
 from lucid.places import Outcome, Places, places_for
 from lucid.report import OnProgress
@@ -74,8 +74,8 @@ def _tell(task: Task, outcome: Outcome, options: Options, outcomes: Outcomes) ->
     """Note what became of an input."""
     if isinstance(outcome, ArgumentError) and not outcomes.has_reports:
         raise click.UsageError(in_shell_words(str(outcome))) from outcome
-    if isinstance(outcome, DatasetError | ShapeError | DTypeError) and task.is_found and not options.datasets:
-        outcomes.leave_out(task.source, f"it {outcome}")
+    if reason := misfit(outcome, options, is_found=task.is_found):
+        outcomes.leave_out(task.source, reason)
     elif isinstance(outcome, BaseException):
         outcomes.fail(task.source, outcome)
     elif outcome.skipped and not outcome.targets:

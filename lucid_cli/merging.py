@@ -4,12 +4,10 @@ from pathlib import Path
 
 import click
 
-from lucid.errors import ArgumentError, LucidError
-from lucid.run.process import Process
 from lucid.shards.merge import merge_files
 from lucid.tasks import bytes_of
-from lucid_cli.batch import DASH, display, end, show_summary
-from lucid_cli.messages import in_shell_words
+from lucid_cli.batch import DASH, end, show_summary
+from lucid_cli.one_output import make_output
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
 
@@ -27,25 +25,22 @@ def run_merge(request: Request) -> int:
     name = request.output or f"{len(request.inputs)} shards"
     nbytes = sum(bytes_of(Path(path)) for path in request.inputs)
     outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose)
-    try:
-        with Process() as process, display(1, nbytes, request) as progress_of:
-            done = process.call(
-                merge_files,
-                request.inputs,
-                request.output,
-                options=options,
-                on_progress=progress_of and progress_of(name, nbytes),
-                max_memory=options.max_memory,
-                threads=options.threads,
-                overwrite=options.overwrite,
-                dry_run=options.dry_run,
-            )
-            outcomes.add(done)
-    except ArgumentError as error:
-        raise click.UsageError(in_shell_words(str(error))) from error
-    except (LucidError, MemoryError) as error:
-        outcomes.fail(name, error)
+    done = make_output(
+        name,
+        nbytes,
+        request,
+        outcomes,
+        merge_files,
+        request.inputs,
+        request.output,
+        max_memory=options.max_memory,
+        threads=options.threads,
+        overwrite=options.overwrite,
+        dry_run=options.dry_run,
+    )
+    if done is None:
         return end(outcomes)
+    outcomes.add(done)
     show_summary(outcomes, request)
     return 0
 

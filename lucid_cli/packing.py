@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import click
-
-from lucid.errors import ArgumentError, LucidError
+from lucid.errors import LucidError
 from lucid.packs import pack
-from lucid.run.process import Process
-from lucid_cli.batch import DASH, display, end, show_summary
-from lucid_cli.messages import in_shell_words
+from lucid_cli.batch import DASH, end, show_summary
+from lucid_cli.one_output import make_output
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request, refuse
 
@@ -17,23 +14,10 @@ def run_pack(request: Request) -> int:
     """Pool the inputs into one output; the exit status."""
     _check(request)
     assert request.pack is not None
-    options, name = request.options, request.pack
+    name = request.pack
     outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose)
-    try:
-        # In a process of its own, which native code may crash.
-        with Process() as process, display(1, 0, request) as progress_of:
-            done = process.call(
-                pack,
-                request.inputs,
-                Path(name),
-                options,
-                options=options,
-                on_progress=progress_of and progress_of(name, 0),
-            )
-    except ArgumentError as error:
-        raise click.UsageError(in_shell_words(str(error))) from error
-    except (LucidError, MemoryError) as error:
-        outcomes.fail(name, error)
+    done = make_output(name, 0, request, outcomes, pack, request.inputs, Path(name), request.options)
+    if done is None:
         return end(outcomes)
     for source, reason in done.left_out.items():
         outcomes.leave_out(source, reason)

@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from lucid.errors import DatasetError, LucidError
 from lucid.formats.choosing import chosen
-from lucid.formats.meaning import Meaning
-from lucid.formats.result import stored_as
+from lucid.formats.meaning import Attributes, Meaning, cells_of_sums
+from lucid.formats.result import Changes, changes_of, stored_as
 from lucid.options import Options
 
 Array = npt.NDArray[Any]
@@ -100,6 +100,18 @@ class Pooled(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return size_of(self.shape) * self.dtype.itemsize
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the source's numbers mean."""
+        return self.source.meaning or Meaning(self.source.numbers, self.source.numbers)
+
+    def changes_of(self, attributes: Attributes) -> Changes:
+        """What becomes of the source's attributes, as `result.changes_of` says."""
+        h, meaning = self.height_axis, self.meaning
+        (rows, columns), (m, n) = self.source.shape[h : h + 2], self.shape[h : h + 2]
+        cells = cells_of_sums(meaning, (rows, columns), (m, n)) if m and n else None
+        return changes_of(attributes, meaning, self.numbers, reduce=self.reduce, cells=cells)
 
     @property
     def stored_numbers(self) -> str:

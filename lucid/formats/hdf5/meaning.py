@@ -15,8 +15,8 @@ from lucid.formats.contract import Pooled
 from lucid.formats.grid import COORDINATES, OF_OLD_GRID
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
 from lucid.formats.hdf5.types import is_unnamed
-from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, cells_of_sums, meaning_of
-from lucid.formats.result import OF_ITS_TYPE, Changes, changes_of, is_kept, own_fill
+from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, meaning_of
+from lucid.formats.result import OF_ITS_TYPE, Changes, is_kept, own_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
@@ -73,15 +73,11 @@ def matlab_kind(dataset: Dataset) -> str | None:
 
 def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
+    meaning = pooled.meaning
     attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
     if not attributes and not meaning.missing:
         return {}
-    h = pooled.height_axis
-    plane = (pooled.source.shape[h], pooled.source.shape[h + 1])
-    size = (pooled.shape[h], pooled.shape[h + 1])
-    cells = cells_of_sums(meaning, plane, size) if 0 not in size else None
-    changes = changes_of(attributes, meaning, pooled.numbers, reduce=pooled.reduce, cells=cells)
+    changes = pooled.changes_of(attributes)
     if not is_kept(meaning, pooled.numbers):
         changes |= _other_software(attributes, pooled.numbers)
     if _PYTHON_SHAPE in attributes:
@@ -95,7 +91,7 @@ def fill_in(origin: Dataset, creation: Any, pooled: Pooled) -> Any:
         return None
     own = origin.fillvalue
     # A result whose integers `_Unsigned` marks is of its source's type.
-    meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
+    meaning = pooled.meaning
     kept = meaning._replace(numbers=meaning.stored) if pooled.numbers == meaning.stored else meaning
     return own_fill(attributes_of(origin, (FILL,)), kept, own, pooled.numbers)
 

@@ -76,7 +76,7 @@ class Hdf5Sink(Sink):
         descriptor = self._file.create()
         self._descriptors.append(descriptor)
         # Software such as MATLAB knows its files by what stands before the HDF5 part.
-        carries = self.options.carry and not any(array.is_shard for array in pooled)
+        carries = self.carries(pooled)
         origin = source.file if isinstance(source, Hdf5Source) else None
         block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
         self._carried_from = origin if carries else None
@@ -105,7 +105,7 @@ class Hdf5Sink(Sink):
             return
         if self._compression is None:
             self.notes += notes_of_filters(source.file, pooled)
-        if self.options.carry and not any(array.is_shard for array in pooled):
+        if self.carries(pooled):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
             for name, item, *_ in datasets(source.file):

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from lucid.formats.contract import Array, Pooled, Region, ShardArray, Source, overlaps, shape_of, size_of
+from lucid.formats.contract import (
+    Array,
+    Pooled,
+    Region,
+    ShardArray,
+    Source,
+    overlaps,
+    shape_of,
+    shifted,
+    size_of,
+)
 from lucid.formats.disk.spool import Spool
 from lucid.formats.zarr.chunks import NOWHERE
 from lucid.formats.zarr.layout import Layout
@@ -58,9 +68,7 @@ class Filled:
                 inner = tuple(slice(min(i * c, n), min((i + 1) * c, n)) for i, c, n in axes)
                 if 0 in shape_of(inner):
                     continue
-                place = tuple(
-                    slice(r.start + i.start, r.start + i.stop) for r, i in zip(region, inner, strict=True)
-                )
+                place = shifted(inner, [axis.start for axis in region])
                 data = self._encoded(values(place) if callable(values) else values[inner])
                 if data is not None:
                     file.write(data)
@@ -116,9 +124,7 @@ class Means(Filled):
             if held.shape == shape_of(self.region(index)):
                 self.store(index, held)
                 continue
-            place = tuple(
-                slice(r.start + o.start, r.start + o.stop) for r, o in zip(region, outside, strict=True)
-            )
+            place = shifted(outside, [axis.start for axis in region])
             self._spool.write(self._pooled, place, np.ascontiguousarray(held), stored)
             self._count(index, held.size)
 

@@ -66,9 +66,8 @@ def said(version: int, name: str, **parameters: Any) -> Said:
 def _kept(one: Said, dtype: np.dtype[Any]) -> Said | None:
     """A codec of the source for results; None where it is left out."""
     name = name_of(one)
-    if (
-        name == "delta"
-    ):  # differences of integers are exact, those of floats are not; version 3 has it as a filter of arrays
+    # Differences of integers are exact, those of floats are not. Version 3 has them as a filter of arrays.
+    if name == "delta":
         kind = dtype.newbyteorder("<").str
         return {"id": name, "dtype": kind, "astype": kind} if "id" in one and dtype.kind in "iu" else None
     if name not in KNOWN:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid.formats.contract import Pooled
-from lucid.formats.meaning import FILL, MISSING, Meaning, cells_of_sums, meaning_of
-from lucid.formats.result import Changes, changes_of, own_fill
+from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
+from lucid.formats.result import Changes, own_fill
 from lucid.formats.values import numbers_in
 from lucid.formats.zarr.nodes import DIMENSIONS_2, Node
 from lucid.missing import parse_missing
@@ -72,14 +72,8 @@ def meaning_in(node: Node, numbers: str, options: Options, *, is_image: bool = F
 
 def described(node: Node, own: Any, pooled: Pooled, *, is_image: bool = False) -> Described:
     """What a result says of itself, by what its source does; `own` is the source's own fill value."""
-    meaning = pooled.source.meaning or Meaning(pooled.source.numbers, pooled.source.numbers)
-    h = pooled.height_axis
-    plane = (pooled.source.shape[h], pooled.source.shape[h + 1])
-    size = (pooled.shape[h], pooled.shape[h + 1])
-    cells = cells_of_sums(meaning, plane, size) if 0 not in size else None
     said = decoded(node, is_image=is_image)
-    changes = changes_of(said, meaning, pooled.numbers, reduce=pooled.reduce, cells=cells)
-    return in_json(node, said, changes, meaning, own, pooled.numbers)
+    return in_json(node, said, pooled.changes_of(said), pooled.meaning, own, pooled.numbers)
 
 
 def in_json(

@@ -74,8 +74,7 @@ class ZarrSink(Sink):
         self.notes += builder.notes
 
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
-        carries = self.options.carry and not any(array.is_shard for array in pooled)
-        return Builder(source, pooled, self._compression, carries=carries)
+        return Builder(source, pooled, self._compression, carries=self.carries(pooled))
 
     def _open_spool(self, pooled: Sequence[Pooled]) -> None:
         spool = self._stack.enter_context(Spool(self._root.parent))

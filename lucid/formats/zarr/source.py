@@ -24,6 +24,7 @@ from lucid.formats.contract import (
     named,
     overlaps,
     shape_of,
+    shifted,
     size_of,
 )
 from lucid.formats.disk.files import digest
@@ -145,11 +146,8 @@ class ZarrSource(Source):
         array = self._opened(path)
         out = out.view(array.dtype)
         # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-        for index, _, outside in overlaps(region, array.chunks):
-            box = tuple(
-                slice(max(r.start, i * c), min(r.stop, (i + 1) * c))
-                for i, c, r in zip(index, array.chunks, region, strict=True)
-            )
+        for _, _, outside in overlaps(region, array.chunks):
+            box = shifted(outside, [axis.start for axis in region])
             array.get_basic_selection(box, out=NDBuffer.from_numpy_array(out[outside]))
 
     def _spec(self, node: Node) -> ArraySpec:
