@@ -3,15 +3,27 @@
 A group is an image whose attributes, in 0.5 those under `ome`, have "multiscales": lists of arrays of one image, the
 largest first. All levels of a result come from the source's first, one for each size; what was made of that one at
 other sizes in the source is left out, arrays and all. Axes keep their names, which 0.5 holds array metadata to.
+
+Cell i of a result lies where r * i + t of the source does, with r = n_in / n_out and t = (r - 1) / 2, since pooling
+makes cells larger and moves the centre of the first. Its coordinate transformation is the source's after that one:
+
+    scale s, translation b      →  scale s * r, translation b + s * t
+    affine (A | b)              →  affine (A * r | b + A * t)
+    any other                   →  scale r and translation t before it
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from lucid.formats.contract import Pooled, size_of
-from lucid.formats.zarr.nodes import Node, joined
-from lucid.formats.zarr.transformations import after_pooling, pooling_of
+from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.store import joined
+
+JsonObject: TypeAlias = dict[str, Any]
 
 
 class Image(NamedTuple):
@@ -24,115 +36,144 @@ class Image(NamedTuple):
 
 def images_of(nodes: Iterable[Node]) -> list[Image]:
     """The images of a store."""
-    found = []
+    images = []
     for node in nodes:
         holder = _holder(node.attributes)
-        is_label = "image-label" in holder or node.path.rpartition("/")[0].rpartition("/")[2] == "labels"
-        for image in _multiscales(holder):
-            levels = [d for d in _dicts(image.get("datasets")) if isinstance(d.get("path"), str)]
-            paths = tuple(_normal(joined(node.path, level["path"])) for level in levels)
-            found.append(Image(node.path, paths, is_label))
-    return found
+        is_label = "image-label" in holder or node.folder.rpartition("/")[2] == "labels"
+        for image in _objects(holder.get("multiscales")):
+            levels = [d for d in _objects(image.get("datasets")) if isinstance(d.get("path"), str)]
+            images.append(Image(node.path, tuple(_path(node, level) for level in levels), is_label))
+    return images
 
 
 def left_out(images: Sequence[Image], pooled: Iterable[str]) -> dict[str, list[str]]:
     """Arrays that do not go with the result, by the group of their image: all levels of one whose first is pooled."""
     chosen = set(pooled)
-    gone = {
+    groups = {
         image.group: [path for path in image.paths[1:] if path not in chosen]
         for image in images
         if image.paths and image.paths[0] in chosen
     }
-    return {group: paths for group, paths in gone.items() if paths}
+    return {group: paths for group, paths in groups.items() if paths}
 
 
-def described_again(
-    node: Node, shapes: Mapping[str, tuple[int, ...]], made: Mapping[str, Sequence[Pooled]]
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """The attributes of an image's group for what was made of its arrays, None if nothing changes; and notes.
+def attributes_of_image(
+    node: Node, shapes: Mapping[str, tuple[int, ...]], results: Mapping[str, Sequence[Pooled]]
+) -> tuple[JsonObject | None, list[str]]:
+    """The attributes of an image's group for the results of its arrays, None if nothing changes; and notes.
 
-    Parameters
-    ----------
-    node
-        The group.
-    shapes
-        Of the arrays of the source, by their paths.
-    made
-        What was made of each, by its path.
-
+    `shapes` are those of the arrays of the source, by their paths, as `results` are.
     """
     attributes = deepcopy(node.attributes)
     holder, notes = _holder(attributes), list[str]()
     is_changed = False
-    for image in _multiscales(holder):
-        levels = [(_normal(joined(node.path, str(d.get("path")))), d) for d in _dicts(image.get("datasets"))]
-        if not any(path in made for path, _ in levels):
+    for image in _objects(holder.get("multiscales")):
+        levels = [(_path(node, level), level) for level in _objects(image.get("datasets"))]
+        if not any(path in results for path, _ in levels):
             continue
         is_changed = True
-        is_whole = levels[0][0] in made
-        described: list[tuple[int, dict[str, Any]]] = []
+        is_whole = levels[0][0] in results
+        described: list[tuple[int, JsonObject]] = []
         for path, level in levels:
-            if path in made:
-                for pooled in made[path]:
-                    if not pooled.flat:
-                        again, unknown = _level(node, level, pooled)
-                        described.append((size_of(pooled.shape), again))
-                        notes += [_note(kind, pooled) for kind in unknown]
-            elif not is_whole and path in shapes:
+            for pooled in results.get(path, ()):
+                if not pooled.flat:
+                    again, unknown = _level(node, level, pooled)
+                    described.append((size_of(pooled.shape), again))
+                    notes += unknown
+            if path not in results and not is_whole and path in shapes:
                 described.append((size_of(shapes[path]), level))
         described.sort(key=lambda pair: -pair[0])
         image["datasets"] = [level for _, level in described]
-        if is_whole:
-            _say_method(image, next(iter(made[levels[0][0]])).reduce)
+        reduce = results[levels[0][0]][0].reduce if is_whole else ""
+        if "type" in image and is_whole:
+            image["type"] = reduce
+        if "metadata" in image and is_whole:
+            words = f"{reduce} over adaptive windows of level 0"
+            image["metadata"] = {"method": "lucid-pool", "description": words}
     if not is_changed:
         return None, []
-    holder["multiscales"] = [
-        image for image in holder["multiscales"] if not isinstance(image, dict) or image.get("datasets")
-    ]
-    if not holder["multiscales"]:
+    images = [one for one in holder["multiscales"] if not isinstance(one, dict) or one.get("datasets")]
+    holder["multiscales"] = images
+    if not images:
         del holder["multiscales"]
     return attributes, list(dict.fromkeys(notes))
 
 
-def _level(node: Node, level: dict[str, Any], pooled: Pooled) -> tuple[dict[str, Any], list[str]]:
-    path = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
-    steps = _dicts(level.get("coordinateTransformations"))
-    again, unknown = after_pooling(steps, *pooling_of(pooled.source.shape, pooled.shape))
-    return level | {"path": path, "coordinateTransformations": again}, unknown
-
-
-def _note(kind: str, pooled: Pooled) -> str:
-    return (
+def _level(node: Node, level: JsonObject, pooled: Pooled) -> tuple[JsonObject, list[str]]:
+    """What an image's group says of a result; and notes."""
+    name = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
+    steps = _objects(level.get("coordinateTransformations"))
+    steps, unknown = after_pooling(steps, pooled.source.shape, pooled.shape)
+    return level | {"path": name, "coordinateTransformations": steps}, [
         f"{pooled.source.name} has a coordinate transformation of type {kind}, which is kept as it is, behind "
         "the scale and the translation of the new cells"
-    )
+        for kind in unknown
+    ]
 
 
-def _say_method(image: dict[str, Any], reduce: str) -> None:
-    """What made the levels, where that is said."""
-    if "type" in image:
-        image["type"] = reduce
-    if "metadata" in image:
-        image["metadata"] = {
-            "method": "lucid-pool",
-            "description": f"{reduce} over adaptive windows of level 0",
-        }
+def after_pooling(
+    steps: Sequence[JsonObject], before: Sequence[int], after: Sequence[int]
+) -> tuple[list[JsonObject], list[str]]:
+    """The transformations of a result, by shapes, and the types of those that are not understood.
+
+    >>> after_pooling([{"type": "scale", "scale": [1, 0.5]}], (3, 8), (3, 2))[0]
+    [{'type': 'scale', 'scale': [1.0, 2.0]}, {'type': 'translation', 'translation': [0.0, 0.75]}]
+
+    """
+    rank = len(before)
+    scale = np.array([a / b if b else 1.0 for a, b in zip(before, after, strict=True)])
+    translation = (scale - 1) / 2
+    rest = [step for step in steps if step.get("type") != "identity"]
+    matrix = _numbers(rest[0], "affine", (rank, rank + 1)) if rest else None
+    if matrix is not None:
+        square = matrix[:, :-1]
+        moved = np.column_stack([square * scale, matrix[:, -1] + square @ translation])
+        first, rest = [rest[0] | {"affine": moved.tolist()}], rest[1:]
+    else:
+        is_moved = bool(translation.any())
+        while rest:
+            factors, shift = (_numbers(rest[0], kind, (rank,)) for kind in ("scale", "translation"))
+            if factors is not None:
+                scale, translation = scale * factors, translation * factors
+            elif shift is not None:
+                translation, is_moved = translation + shift, True
+            else:
+                break
+            rest = rest[1:]
+        first = [{"type": "scale", "scale": scale.tolist()}]
+        if is_moved or rest:
+            first.append({"type": "translation", "translation": translation.tolist()})
+    kinds = [str(step.get("type")) for step in rest if not _is_known(step, rank)]
+    return [*first, *rest], list(dict.fromkeys(kinds))
 
 
-def _holder(attributes: dict[str, Any]) -> dict[str, Any]:
+def _is_known(step: JsonObject, rank: int) -> bool:
+    """Whether it is understood what a transformation does, which may be a matrix of any size."""
+    kind = str(step.get("type"))
+    is_plain = kind in ("scale", "translation") and _numbers(step, kind, (rank,)) is not None
+    return is_plain or kind == "affine"
+
+
+def _numbers(step: JsonObject, kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+    """The numbers of a transformation of a kind; None of all else, also where they lie in an array of their own."""
+    try:
+        array = np.asarray(step.get(kind), np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if step.get("type") == kind and array.shape == shape else None
+
+
+def _holder(attributes: JsonObject) -> JsonObject:
     """Where an image says what it is: in 0.5 under `ome`, in 0.4 among the attributes."""
     inner = attributes.get("ome")
     return inner if isinstance(inner, dict) else attributes
 
 
-def _multiscales(holder: dict[str, Any]) -> list[dict[str, Any]]:
-    return _dicts(holder.get("multiscales"))
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
+def _objects(value: Any) -> list[JsonObject]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _normal(path: str) -> str:
-    """A path without empty steps, as files may have them: "./0", "0/"."""
-    return "/".join(step for step in path.split("/") if step not in ("", "."))
+def _path(node: Node, level: JsonObject) -> str:
+    """The path of a level, without empty steps, as files may have them: "./0", "0/"."""
+    steps = joined(node.path, str(level.get("path"))).split("/")
+    return "/".join(step for step in steps if step not in ("", "."))

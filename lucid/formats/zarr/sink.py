@@ -20,9 +20,9 @@ from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, refuse_taken
 from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
-from lucid.formats.zarr.build import Builder, layout_of_means
-from lucid.formats.zarr.filled import Means
-from lucid.formats.zarr.kept import check_compression
+from lucid.formats.zarr.build import Builder
+from lucid.formats.zarr.compression import check_compression
+from lucid.formats.zarr.means import Means
 from lucid.formats.zarr.refusals import refusals
 from lucid.options import Options
 
@@ -37,7 +37,7 @@ class ZarrSink(Sink):
         check_compression(self._compression)
         self._stack = ExitStack()
         self._file: Replacement | None = None
-        self._filled: dict[str, Means] = {}
+        self._means: dict[str, Means] = {}
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the store, all but the means."""
@@ -57,48 +57,42 @@ class ZarrSink(Sink):
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        self._builder = self._planned(source, pooled)
+        self._builder = self._decided(source, pooled)
         with refusals("output cannot be built"):
-            self._builder.build(self._root)
-        self.notes += self._builder.notes
+            self._builder.write(self._root)
         self.carried = self._builder.carried
-        self._open_spool(pooled)
+        spool = self._stack.enter_context(Spool(self._root.parent))
+        # It gets no bytes where chunks come whole.
+        spool.hold(pooled, claims=False)
+        for array in pooled:
+            self._means[array.name] = Means(self._root, self._builder.arrays[array.name], array, spool)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """See what would be built, without what is carried over."""
         if self._url is not None:
             self._refuse_taken()
-        builder = self._planned(source, pooled)
+        self._decided(source, pooled)
+
+    def _decided(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
         with refusals("output cannot be built"):
-            builder.build(None)
+            builder = Builder(source, pooled, self._compression, carries=self.carries(pooled))
         self.notes += builder.notes
-
-    def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
-        return Builder(source, pooled, self._compression, carries=self.carries(pooled))
-
-    def _open_spool(self, pooled: Sequence[Pooled]) -> None:
-        spool = self._stack.enter_context(Spool(self._root.parent))
-        # It gets no bytes where chunks come whole.
-        spool.hold(pooled, claims=False)
-        for array in pooled:
-            node = self._builder.arrays[array.name]
-            layout = layout_of_means(node, array.numbers)
-            self._filled[array.name] = Means(self._root, node, layout, array, spool)
+        return builder
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
         with refusals("output cannot be written"):
-            self._filled[pooled.name].write(pooled.shape, region, values)
+            self._means[pooled.name].write(pooled.shape, region, values)
 
     def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:
         """Copy the files of chunks that are the same in a shard."""
         with refusals("output cannot be written"):
-            return self._filled[pooled.name].move(shard, one)
+            return self._means[pooled.name].move(shard, one)
 
     def commit(self) -> None:
         """Put the store in its place."""
         with refusals("output cannot be built"):
-            self._builder.finish()
+            self._builder.finish(self._root)
         with refusals("output cannot be put in place"):
             if self._url is not None:
                 self._upload()

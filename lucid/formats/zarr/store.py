@@ -1,11 +1,13 @@
-"""The files of a Zarr store, wherever it is: a folder, an archive, or what fsspec reaches."""
+"""The files of a Zarr store by keys such as `group/array/zarr.json`: in a folder, in an archive, or behind a URL."""
 
 import os
 import struct
 import zlib
 from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lucid.errors import DatasetError, FormatError
 from lucid.formats.contract import Resource
@@ -15,31 +17,28 @@ from lucid.options import Options
 
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
-#: Files by which a folder is told to be a store.
-MARKS = {"zarr.json", ".zgroup", ".zarray", ".zmetadata"}
+
+#: Names of the folders and of the files in a folder.
+Listing: TypeAlias = tuple[list[str], list[str]]
 
 
-class Tree(Resource):
-    """The files of a store, by keys such as `group/array/zarr.json`."""
+class Store(Resource):
+    """The files of a store."""
 
     #: What stands before every key where zarr looks for it.
     prefix: str = ""
 
     @abstractmethod
-    def store(self) -> Any:
+    def as_zarr(self) -> Any:
         """The store as zarr knows it, but for the prefix."""
 
     @abstractmethod
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Names of the folders and of the files in a folder, sorted."""
+    def list(self, folder: str) -> Listing:
+        """What is in a folder, sorted."""
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
-
-    @abstractmethod
-    def has(self, key: str) -> bool:
-        """Whether there is a file."""
 
     @abstractmethod
     def state(self) -> tuple[int, ...] | None:
@@ -49,21 +48,20 @@ class Tree(Resource):
         """Nothing is held open."""
 
 
-class FolderTree(Tree):
+class FolderStore(Store):
     """A store in a folder."""
 
     def __init__(self, path: Path, *, allow_links: bool) -> None:
         self._path, self._allow_links = path.resolve(), allow_links
 
-    def store(self) -> Any:
+    def as_zarr(self) -> Any:
         from zarr.storage import LocalStore
 
         return LocalStore(self._path, read_only=True)
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
+    def list(self, folder: str) -> Listing:
         with os.scandir(self._path / folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries]
-        return sorted(n for n, is_dir in found if is_dir), sorted(n for n, is_dir in found if not is_dir)
+            return _sorted((entry.name, entry.is_dir()) for entry in entries)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         try:
@@ -76,9 +74,6 @@ class FolderTree(Tree):
             return None
         finally:
             os.close(descriptor)
-
-    def has(self, key: str) -> bool:
-        return os.path.isfile(f"{self._path}/{key}")  # noqa: PTH113  (a quarter of pathlib's time)
 
     def state(self) -> tuple[int, ...]:
         """Sizes and times of all files; that there are no links is seen on the way."""
@@ -101,13 +96,12 @@ class FolderTree(Tree):
         return total, newest, count
 
 
-class ArchiveTree(Tree):
+class ArchiveStore(Store):
     """A store in a zip file."""
 
     def __init__(self, path: Path) -> None:
         import zipfile
 
-        self._path = path
         self._descriptor = open_regular(path)
         self._watch = Watch(self._descriptor)
         try:
@@ -115,49 +109,32 @@ class ArchiveTree(Tree):
         except BaseException:
             os.close(self._descriptor)
             raise
-        self._folders: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
-        for member in self._zip.infolist():
+        members = [member for member in self._zip.infolist() if not member.is_dir()]
+        for member in members:
             if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
                 raise FormatError(f"has a member that grows to {member.file_size} bytes")
-            if not member.is_dir():
-                check_key(member.filename)
-                self._note(member.filename)
-        self.prefix = self._outer_folder()
-
-    def _outer_folder(self) -> str:
-        """The folder that holds the store: `zip -r x.zarr.zip x.zarr` puts it before every name."""
-        prefix, (folders, files) = "", self._folders[""]
+        self._folders = listings(member.filename for member in members)
+        # `zip -r x.zarr.zip x.zarr` puts the name of the folder before every other.
+        folders, files = self._folders.get("", ([], []))
         while not files and len(folders) == 1:
-            (only,) = folders
-            prefix += f"{only}/"
-            folders, files = self._folders[prefix[:-1]]
-        return prefix if files & MARKS else ""
+            self.prefix += f"{folders[0]}/"
+            folders, files = self._folders[self.prefix[:-1]]
 
-    def _note(self, key: str) -> None:
-        folder, _, name = key.rpartition("/")
-        is_new = folder not in self._folders
-        self._folders.setdefault(folder, (set(), set()))[1].add(name)
-        while is_new and folder:
-            folder, _, name = folder.rpartition("/")
-            is_new = folder not in self._folders
-            self._folders.setdefault(folder, (set(), set()))[0].add(name)
-
-    def store(self) -> Any:
+    def as_zarr(self) -> Any:
         from zarr.storage import ZipStore
 
         # A spooled file has lost its name.
         return ZipStore(Path(f"/dev/fd/{self._descriptor}"), mode="r")
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
-        folders, files = self._folders.get(f"{self.prefix}{folder}".rstrip("/"), ((), ()))
-        return sorted(folders), sorted(files)
+    def list(self, folder: str) -> Listing:
+        return self._folders.get(f"{self.prefix}{folder}".rstrip("/"), ([], []))
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
-        if not self.has(key):
+        try:
+            member = self._zip.getinfo(f"{self.prefix}{key}")
+        except KeyError:
             return None
-        member = self._zip.getinfo(f"{self.prefix}{key}")
         start, stop, _ = slice(start, stop).indices(member.file_size)
-        is_whole = (start, stop) == (0, member.file_size)
         if member.compress_type != 0 or member.flag_bits & 1:
             with self._zip.open(member) as file:
                 file.seek(start)
@@ -168,13 +145,9 @@ class ArchiveTree(Tree):
             raise FormatError(f"has a member that is not where the archive says, {key[:200]!r}")
         begin = member.header_offset + 30 + sum(struct.unpack_from("<2H", header, 26))
         data = _pread(self._descriptor, begin + start, begin + stop)
-        if is_whole and zlib.crc32(data) != member.CRC:
+        if (start, stop) == (0, member.file_size) and zlib.crc32(data) != member.CRC:
             raise FormatError(f"has a member that does not fit its checksum, {key[:200]!r}")
         return data
-
-    def has(self, key: str) -> bool:
-        folder, _, name = f"{self.prefix}{key}".rpartition("/")
-        return name in self._folders.get(folder, ((), ()))[1]
 
     def state(self) -> tuple[int, ...]:
         self._watch.check()
@@ -185,7 +158,7 @@ class ArchiveTree(Tree):
         os.close(self._descriptor)
 
 
-class UrlTree(Tree):
+class UrlStore(Store):
     """A store that fsspec reaches, such as one in an object store."""
 
     def __init__(self, url: str) -> None:
@@ -194,15 +167,14 @@ class UrlTree(Tree):
         self._url = url
         self._system, self._root = fsspec.core.url_to_fs(url)
 
-    def store(self) -> Any:
+    def as_zarr(self) -> Any:
         from zarr.storage import FsspecStore
 
         return FsspecStore.from_url(self._url, read_only=True)
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
+    def list(self, folder: str) -> Listing:
         entries = self._system.ls(f"{self._root}/{folder}".rstrip("/"), detail=True)
-        names = [(e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in entries]
-        return sorted(n for n, is_dir in names if is_dir), sorted(n for n, is_dir in names if not is_dir)
+        return _sorted((e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in entries)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         limits = {"start": start or None, "end": stop} if start or stop is not None else {}
@@ -211,36 +183,63 @@ class UrlTree(Tree):
         except FileNotFoundError:
             return None
         most = len(data) if not limits else -start if stop is None else stop - start
-        return (
-            data if len(data) <= most else data[start:stop]
-        )  # some servers send all, whatever is asked of them
-
-    def has(self, key: str) -> bool:
-        return bool(self._system.isfile(f"{self._root}/{key}"))
+        # Some servers send all, whatever is asked of them.
+        return data if len(data) <= most else data[start:stop]
 
     def state(self) -> None:
         """Nothing that is known without a look at every chunk; `ZarrSource` compares the documents."""
         return
 
 
-def tree_of(path: Path, options: Options) -> Tree:
-    """The files of the store at a path."""
+def store_at(path: Path, options: Options) -> Store:
+    """The store at a path."""
     url = url_of(path)
     if url is not None:
-        return UrlTree(url)
-    return FolderTree(path, allow_links=options.allow_external) if path.is_dir() else ArchiveTree(path)
+        return UrlStore(url)
+    return FolderStore(path, allow_links=options.allow_external) if path.is_dir() else ArchiveStore(path)
+
+
+def joined(folder: str, name: str) -> str:
+    """A key in a folder, which is "" for the root."""
+    return f"{folder}/{name}" if folder else name
+
+
+def listings(keys: Iterable[str]) -> dict[str, Listing]:
+    """What is in each folder, where these are all keys.
+
+    Raises
+    ------
+    FormatError
+        One would lead out of the store.
+
+    >>> listings(["a/zarr.json", "zarr.json"])
+    {'a': ([], ['zarr.json']), '': (['a'], ['zarr.json'])}
+
+    """
+    found: defaultdict[str, set[tuple[str, bool]]] = defaultdict(set)
+    for key in keys:
+        if key.startswith("/") or {"..", "."} & {*key.split("/")}:
+            raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
+        folder, _, name = key.rpartition("/")
+        found[folder].add((name, False))
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            found[folder].add((name, True))
+    return {folder: _sorted(entries) for folder, entries in found.items()}
+
+
+def _sorted(entries: Iterable[tuple[str, bool]]) -> Listing:
+    """Names, and whether they are those of folders, as a listing."""
+    names = sorted(entries)
+    return [name for name, is_folder in names if is_folder], [
+        name for name, is_folder in names if not is_folder
+    ]
 
 
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
     """Bytes of a file, fewer where it ends before."""
-    parts: list[bytes] = []
-    while start < stop and (part := os.pread(descriptor, stop - start, start)):
-        parts.append(part)
-        start += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def check_key(key: str) -> None:
-    """Raise for a key that would lead out of the store."""
-    if key.startswith("/") or {"..", "."} & {*key.split("/")}:
-        raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
+    pieces: list[bytes] = []
+    while start < stop and (piece := os.pread(descriptor, stop - start, start)):
+        pieces.append(piece)
+        start += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
