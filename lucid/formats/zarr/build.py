@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lucid.compression import Compression
 from lucid.formats.choosing import listed
 from lucid.formats.contract import PROVENANCE, Array, Carried, Pooled, Source, fitted_chunks
@@ -11,14 +13,15 @@ from lucid.formats.zarr.carry import carry, dropped, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
     DIMENSIONS_2,
+    DOCUMENT_3,
+    GROUP_2,
     array_document,
     write_array,
-    write_attributes,
-    write_groups,
+    write_group,
 )
-from lucid.formats.zarr.geography import Coordinate, Dimensions
+from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout
-from lucid.formats.zarr.meaning import decoded, described
+from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
 from lucid.formats.zarr.nodes import Node
@@ -34,16 +37,18 @@ class Builder:
         self, source: Source, pooled: Sequence[Pooled], compression: Compression | None, *, carries: bool
     ) -> None:
         self._compression = compression
-        #: Arrays for means, by name; coordinates with their values; attributes of groups that change.
+        #: Arrays for means, by name; all arrays, with their values if they are coordinates; groups that change.
         self.arrays: dict[str, Node] = {}
-        self._coordinates: list[tuple[Node, Array]] = []
+        self._nodes: list[tuple[Node, Array | None]] = []
         self._groups: dict[str, dict[str, Any]] = {}
         #: Notes for the user, one line each; and what was copied.
         self.notes: list[str] = []
         self.carried = Carried()
-        #: Paths of what is neither pooled nor carried over, and of what is pooled.
+        #: What is pooled, by path; and paths of what is neither pooled nor carried over.
+        self._results: dict[str, list[Pooled]] = {}
+        for array in pooled:
+            self._results.setdefault(array.source.name[1:], []).append(array)
         self._left_out: set[str] = set()
-        self._sources = {array.source.name[1:] for array in pooled}
         #: Lengths of dimensions by group, where NCZarr wants them; and arrays whose codec is left out, by codec.
         self._lengths: dict[str, dict[str, int]] = {}
         self._lossy: dict[str, list[str]] = {}
@@ -54,156 +59,119 @@ class Builder:
         if self._source is None:
             self._version = 3
             for array in pooled:
-                self._add(array, None, {}, None, [])
+                self._add_means(array, None, Description({}))
         else:
             versions = (node.version for node in self._source.nodes.values() if node.document is not None)
-            self._version = next(versions, 3)
-            self._plan(self._source, pooled)
+            self._version = next(versions)
+            self._decide(self._source)
 
-    def _plan(self, source: ZarrSource, pooled: Sequence[Pooled]) -> None:
+    def _decide(self, source: ZarrSource) -> None:
         """Decide on everything for a source that is a store."""
         if self._carries:
             self._left_out = dropped(source.nodes.values(), source.options.drop)
-            for group, paths in left_out(source.images, self._sources).items():
+            for group, paths in left_out(source.images, self._results).items():
                 self._left_out |= {*paths}
-                there = listed([f"/{path}" for path in paths if path in source.nodes])
-                if there:
-                    self.notes.append(
-                        f"levels {there} of image /{group} are left out: its levels come from the first"
-                    )
-        geography = Dimensions(source, pooled, self._left_out, carries=self._carries)
-        for array in pooled:
-            node = source.nodes[array.source.name[1:]]
-            is_image = node.path in source.of_images
-            own = None if array.source.numbers == "bfloat16" else source.layout(node.path).fill
+                levels = listed([f"/{path}" for path in paths if path in source.nodes])
+                note = f"levels {levels} of image /{group} are left out: its levels come from the first"
+                self.notes += [note] if levels else []
+        geography = Dimensions(
+            source, self._results, self._left_out, self._add_coordinate, carries=self._carries
+        )
+        for path, arrays in self._results.items():
+            node, is_image = source.nodes[path], path in source.of_images
             says = decoded(node, is_image=is_image)
-            attributes, fill = described(
-                node, says, array.changes_of(says), array.meaning, own, array.numbers
-            )
-            dims: list[str | None] = [name or None for name in node.dims]
-            # Levels of an image have its axes, in version 0.5 by their very names.
-            if not is_image or array.flat:
-                dims, changes = geography.placed(node, array)
-                attributes = {key: value for key, value in attributes.items() if key not in changes}
-                attributes |= {key: value for key, value in changes.items() if value is not None}
-            self._add(array, node, attributes, fill, dims)
-        for coordinate in geography.coordinates:
-            self._add_coordinate(coordinate)
+            for array in arrays:
+                own = None if array.source.numbers == "bfloat16" else source.layout(path).fill
+                description = described(node, says, array.changes_of(says), array.meaning, own, array.numbers)
+                # Levels of an image have its axes, in version 0.5 by their very names.
+                if not is_image or array.flat:
+                    description = geography.placed(node, array, description)
+                self._add_means(array, node, description)
         self.notes += [f"{what}: {listed(names)}" for what, names in geography.notes.items()]
         self.notes += [
             f"{codec} of {listed(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy.items()
         ]
         if self._carries and not self._is_root:
-            self._describe_groups(source, pooled)
+            self._describe_groups(source)
 
-    def _add(
-        self,
-        pooled: Pooled,
-        origin: Node | None,
-        attributes: dict[str, Any],
-        fill: Any,
-        dims: list[str | None],
-    ) -> None:
+    def _add_means(self, pooled: Pooled, origin: Node | None, says: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
+        chunks, shards = fitted_chunks(pooled), None
+        if pooled.numbers == "bfloat16":
+            says = says._replace(fill=None)
+        elif self._source is not None and origin is not None:
+            # zarr 3.1 can read no shards of untyped elements.
+            shards = _shards(self._source.layout(origin.path), chunks, pooled)
+        says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
+        facts = {"shape": pooled.stored_shape, "numbers": pooled.stored_numbers, "chunks": chunks}
         path = "" if self._is_root else pooled.name.strip("/")
-        codecs, lossy = codecs_of_results(self._compression, origin, self._version, pooled.dtype)
-        for codec in lossy:
-            self._lossy.setdefault(codec, []).append((origin.name if origin else path) or "the array")
-        chunks = fitted_chunks(pooled)
-        is_typed = pooled.numbers != "bfloat16"
-        layout = self._source.layout(origin.path) if self._source is not None and origin is not None else None
-        # zarr 3.1 can read no shards of untyped elements.
-        is_sharded = is_typed and layout is not None and layout.shard_index is not None
-        self.arrays[pooled.name] = self._node(
-            path,
-            origin,
-            attributes | {PROVENANCE: pooled.provenance},
-            shape=pooled.stored_shape,
-            numbers=pooled.stored_numbers,
-            chunks=chunks,
-            shards=_shards(layout, chunks, pooled) if is_sharded and layout is not None else None,
-            codecs=codecs,
-            fill=fill if is_typed else None,
-            dims=dims,
-        )
+        node = self._array(path, origin, says, pooled.dtype, shards=shards, **facts)
+        self._nodes.append((node, None))
+        self.arrays[pooled.name] = node
 
-    def _add_coordinate(self, new: Coordinate) -> None:
+    def _add_coordinate(self, path: str, origin: Node, values: Array, says: Description) -> None:
         """A coordinate of the new grid, in one chunk."""
-        shape, dtype = new.values.shape, new.values.dtype
-        codecs, _ = codecs_of_results(self._compression, new.origin, self._version, dtype)
-        node = self._node(
-            new.path,
-            new.origin,
-            new.attributes,
-            shape=shape,
-            numbers=dtype.name,
-            chunks=shape,
-            shards=None,
-            codecs=codecs,
-            fill=new.fill,
-            dims=new.dims,
-        )
-        self._coordinates.append((node, new.values))
+        facts = {"shape": values.shape, "numbers": values.dtype.name, "chunks": values.shape}
+        node = self._array(path, origin, says, values.dtype, shards=None, **facts)
+        self._nodes.append((node, values))
 
-    def _node(
-        self, path: str, origin: Node | None, attributes: dict[str, Any], dims: list[str | None], **facts: Any
+    def _array(
+        self, path: str, origin: Node | None, says: Description, dtype: np.dtype[Any], **facts: Any
     ) -> Node:
         """An array of the store, with what its version and NCZarr have of dimensions."""
-        keys = None
+        codecs, lossy = codecs_of_results(self._compression, origin, self._version, dtype)
+        for codec in lossy:
+            self._lossy.setdefault(codec, []).append((origin.name if origin else path) or "the array")
+        attributes, keys = says.attributes, None
         if origin is not None and origin.document is not None:
             keys = origin.document["chunk_key_encoding"]
             keys = keys if keys.get("name") in ("default", "v2") else None
-            is_scalar = origin.attributes.get(DIMENSIONS_2) == []
-            attributes = {key: value for key, value in attributes.items() if key != DIMENSIONS_2}
-            if self._version == 2 and (any(dims) or is_scalar):
-                attributes[DIMENSIONS_2] = dims
-            references = references_of(origin.attributes, dims)
+            is_scalar = attributes.pop(DIMENSIONS_2, None) == []
+            if self._version == 2 and (any(says.dims) or is_scalar):
+                attributes[DIMENSIONS_2] = says.dims
+            references = references_of(origin.attributes, says.dims)
             attributes = array_again(attributes, origin.attributes, references)
             for reference, length in zip(references, facts["shape"], strict=False):
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
-        return Node(path, array_document(self._version, keys=keys, dims=dims, **facts), attributes)
+        facts |= {"codecs": codecs, "keys": keys, "dims": says.dims, "fill": says.fill}
+        return Node(path, array_document(self._version, **facts), attributes)
 
-    def _describe_groups(self, source: ZarrSource, pooled: Sequence[Pooled]) -> None:
+    def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
-        results: dict[str, list[Pooled]] = {}
-        for array in pooled:
-            results.setdefault(array.source.name[1:], []).append(array)
         shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            again, notes = attributes_of_image(source.nodes[group], shapes, results)
+            attributes, notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
-            if again is not None:
-                self._groups[group] = again
-        news = {node.path for node in (*self.arrays.values(), *(node for node, _ in self._coordinates))}
-        paths = [
-            path.rpartition("/") for path in sorted((news | shapes.keys() - self._sources) - self._left_out)
-        ]
+            if attributes is not None:
+                self._groups[group] = attributes
+        arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
+        paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
         for node in source.nodes.values():
             if GROUP in node.attributes and node.path not in self._left_out:
                 inside = [name for folder, _, name in paths if folder == node.path]
-                again = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
-                if again is not None:
-                    self._groups[node.path] = again
+                attributes = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
+                if attributes is not None:
+                    self._groups[node.path] = attributes
 
     def write(self, root: Path) -> None:
         """Create the groups and arrays in a folder, after what is carried over."""
         if self._carries and self._source is not None:
-            left_behind = self._sources | self._left_out
+            left_behind = self._results.keys() | self._left_out
             with refusals("cannot be carried over"):
                 self.carried = carry(self._source.store, self._source.nodes.values(), root, left_behind)
-        if not self._is_root:
-            write_groups(root, "", self._version)
-        for node in (*self.arrays.values(), *(node for node, _ in self._coordinates)):
-            if node.path:
-                write_groups(root, node.folder, self._version)
+        for node, values in self._nodes:
+            for group in (root / node.path).parents if node.path else ():
+                is_there = (group / (GROUP_2 if self._version == 2 else DOCUMENT_3)).is_file()
+                if not is_there and group.is_relative_to(root):
+                    write_group(group, self._version, {})
             assert node.document is not None
             write_array(root / node.path, node.document, node.attributes)
-        for node, values in self._coordinates:
-            ArrayFiles(root, node).store((0,) * values.ndim, values.__getitem__)
+            if values is not None:
+                ArrayFiles(root, node).store((0,) * values.ndim, values.__getitem__)
         for path, attributes in self._groups.items():
-            write_attributes(root / path, attributes, self._version)
+            write_group(root / path, self._version, attributes)
 
     def finish(self, root: Path) -> None:
         """Make the summaries of metadata that the source has anew."""
@@ -211,8 +179,10 @@ class Builder:
             write_summaries(self._source.store, self._source.nodes.values(), root, self._left_out)
 
 
-def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...]:
-    """Shards like those of the source: whole chunks, and not below it in samples or channels."""
+def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:
+    """Shards like those of the source, if it has any: whole chunks, and not below it in samples or channels."""
+    if origin.shard_index is None:
+        return None
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
     most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))

@@ -35,14 +35,7 @@ class Choice:
         self.notes: list[str] = []
 
     def of(self, patterns: Sequence[str]) -> list[Node]:
-        """What is pooled, in the order of paths.
-
-        Raises
-        ------
-        DatasetError
-            Something named is not there, or cannot be pooled; or nothing can.
-
-        """
+        """What is pooled, in the order of paths; an error where something named cannot be, or nothing can."""
         fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
         words = {node.name: words_of(node.attributes, COORDINATES) for node in fitting.values()}
         coordinates = coordinates_in(words, {node.name for node in fitting.values()})

@@ -34,14 +34,7 @@ class Chunks:
         self._index = lru_cache(_MOST_INDICES)(self._read_index)
 
     def read(self, path: str, region: Region, out: Array) -> None:
-        """Fill `out`, of the region's shape, with the cells of all chunks of an array that it touches.
-
-        Raises
-        ------
-        FormatError
-            A chunk decodes to another size, or its shard says nonsense.
-
-        """
+        """Fill `out`, of the region's shape, with the cells of all chunks of an array that it touches."""
         layout = self._layout(path)
         assert layout.codecs is not None
         for index, inside, outside in overlaps(region, layout.chunks):
@@ -100,14 +93,7 @@ class Chunks:
 
 
 def check_names(store: Store, path: str, layout: Layout, version: int) -> None:
-    """Raise where an array has chunks, but none where its metadata say.
-
-    Raises
-    ------
-    FormatError
-        Its chunks have other names.
-
-    """
+    """Raise where an array has chunks, but none where its metadata say."""
     first = layout.key((0,) * len(layout.shape))
     if 0 in layout.shape or store.read(joined(path, first), 0, 1) is not None:
         return

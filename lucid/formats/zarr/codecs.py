@@ -80,14 +80,7 @@ class Chain(NamedTuple):
     order: tuple[int, ...] | None = None
 
     def decode(self, raw: Array, shape: tuple[int, ...], target: Array | None = None) -> Array:
-        """The elements of a chunk; `target` where they could be decoded there, which is contiguous.
-
-        Raises
-        ------
-        FormatError
-            The bytes become another size.
-
-        """
+        """The elements of a chunk; `target` where they could be decoded there, which is contiguous."""
         nbytes = size_of(shape) * self.dtype.itemsize
         sizes: list[int | None] = [nbytes]
         for codec in self.codecs[:-1]:
@@ -132,11 +125,7 @@ class Chain(NamedTuple):
 def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> Chain | None:
     """What the codecs of a document make of elements of a type; None where one is not known here.
 
-    Raises
-    ------
-    AttributeError, ImportError, KeyError, TypeError, ValueError
-        One says nonsense.
-
+    Where one says nonsense, whatever it leads to is raised.
     """
     order: tuple[int, ...] | None = None
     is_bytes = False

@@ -19,14 +19,6 @@ from lucid.formats.zarr.nodes import Node
 _ORDERS = ("transpose", "bytes")
 
 
-def check_compression(compression: Compression | None) -> None:
-    """Raise for what Zarr has no codec for."""
-    if compression is not None and compression.name not in ("none", "gzip", "zstd", "lz4", "blosc"):
-        raise ArgumentError(
-            f"`compression` is {compression.name!r}; Zarr has none, gzip, zstd, lz4, blosc and blosc-zstd, …"
-        )
-
-
 def codecs_of_results(
     compression: Compression | None, node: Node | None, version: int, dtype: np.dtype[Any]
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -59,7 +51,7 @@ def _fitted(one: JsonObject, dtype: np.dtype[Any]) -> dict[str, Any]:
 
 
 def _as_chosen(compression: Compression, version: int, itemsize: int) -> list[dict[str, Any]]:
-    """The codec that the user chose."""
+    """The codec that the user chose; one that Zarr has not is an error."""
     name, level = compression.name, compression.level
     if name == "none":
         return []
@@ -69,6 +61,10 @@ def _as_chosen(compression: Compression, version: int, itemsize: int) -> list[di
         return [codec(name, level=level or 0, **({"checksum": False} if version == 3 else {}))]
     if name == "lz4":
         return [codec(name, acceleration=1) if version == 2 else codec(f"numcodecs.{name}")]
+    if name != "blosc":
+        raise ArgumentError(
+            f"`compression` is {name!r}; Zarr has none, gzip, zstd, lz4, blosc and blosc-zstd, …"
+        )
     parameters = {"cname": compression.codec or "lz4", "clevel": 5 if level is None else level}
     if version == 2:
         return [codec(name, **parameters, shuffle=1, blocksize=0)]

@@ -47,14 +47,7 @@ def codec(name: str, **configuration: Any) -> dict[str, Any]:
 
 
 def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, Any]:
-    """The document of an array of version 2 in the words of version 3; what is unknown is left to whoever needs it.
-
-    Raises
-    ------
-    AttributeError, TypeError, ValueError
-        There are codecs that are none.
-
-    """
+    """The document of an array of version 2 in the words of version 3; what is wrong there stays wrong."""
     kind = document.get("dtype")
     endian = "big" if str(kind).startswith(">") else "little"
     # Structured types are lists; of None, NumPy would make a type, too.
@@ -149,12 +142,7 @@ def array_document(
 
 
 def fill_in(value: Any, dtype: np.dtype[Any]) -> Any:
-    """A fill value of JSON as an element.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        It is none of this type.
+    """A fill value of JSON as an element; a TypeError, ValueError or OverflowError where it is none of this type.
 
     >>> fill_in("-Infinity", np.dtype("f2")), fill_in("0x7fc00000", np.dtype("f4")), fill_in(3, np.dtype("i2"))
     (np.float16(-inf), np.float32(nan), np.int16(3))
@@ -193,35 +181,25 @@ def in_json(value: Any, dtype: np.dtype[Any]) -> Any:
 
 def write_array(folder: Path, document: JsonObject, attributes: JsonObject) -> None:
     """Write the documents of an array."""
-    folder.mkdir(parents=True, exist_ok=True)
     if document["zarr_format"] == 2:
-        _write(folder / DOCUMENT_2, to_version_2(document))
-        _write(folder / ATTRIBUTES_2, attributes)
+        write(folder / DOCUMENT_2, to_version_2(document))
+        write(folder / ATTRIBUTES_2, attributes)
     else:
-        _write(folder / DOCUMENT_3, {**document, "attributes": attributes})
+        write(folder / DOCUMENT_3, {**document, "attributes": attributes})
 
 
-def write_groups(root: Path, path: str, version: int) -> None:
-    """Make a group and those around it, which may be there already."""
-    steps = path.split("/") if path else []
-    for depth in range(len(steps) + 1):
-        folder = root.joinpath(*steps[:depth])
-        folder.mkdir(parents=True, exist_ok=True)
-        if version == 3 and not (folder / DOCUMENT_3).is_file():
-            _write(folder / DOCUMENT_3, {"attributes": {}, "zarr_format": 3, "node_type": "group"})
-        elif version == 2 and not (folder / GROUP_2).is_file():
-            _write(folder / GROUP_2, {"zarr_format": 2})
-            _write(folder / ATTRIBUTES_2, {})
-
-
-def write_attributes(folder: Path, attributes: JsonObject, version: int) -> None:
-    """Write the attributes of a group that was carried over; all else in its document stays."""
+def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
+    """Write the documents of a group, which may be there already; all else that they say stays."""
     if version == 2:
-        _write(folder / ATTRIBUTES_2, attributes)
+        write(folder / GROUP_2, {"zarr_format": 2})
+        write(folder / ATTRIBUTES_2, attributes)
         return
-    document, _ = parsed((folder / DOCUMENT_3).read_bytes())
-    _write(folder / DOCUMENT_3, document | {"attributes": attributes})
+    path = folder / DOCUMENT_3
+    document = parsed(path.read_bytes())[0] if path.is_file() else {"zarr_format": 3, "node_type": "group"}
+    write(path, {**document, "attributes": attributes})
 
 
-def _write(path: Path, document: JsonObject) -> None:
+def write(path: Path, document: JsonObject) -> None:
+    """Write a document, and the folder that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2), encoding="utf-8")

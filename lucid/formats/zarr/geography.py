@@ -3,8 +3,8 @@
 Which of them results have is said in `lucid.formats.geography`; here they are read and described.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,40 +13,34 @@ from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
-from lucid.formats.zarr.meaning import decoded, described
+from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import joined
 from lucid.pooling.dtypes import name_of
 
-
-class Coordinate(NamedTuple):
-    """A variable of the new grid, and the one that it is made of."""
-
-    path: str
-    origin: Node
-    values: Array
-    dims: list[str | None]
-    attributes: dict[str, Any]
-    #: What is read where nothing was written, None for `null`.
-    fill: Any
+#: Makes a variable of the new grid: its path, the array that it is made of, its values, what it says of itself.
+Make: TypeAlias = Callable[[str, Node, Array, Description], None]
 
 
 class Dimensions(Geography):
     """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self, source: ZarrSource, pooled: Sequence[Pooled], left_out: Collection[str], *, carries: bool
+        self,
+        source: ZarrSource,
+        pooled: Mapping[str, Sequence[Pooled]],
+        left_out: Collection[str],
+        make: Make,
+        *,
+        carries: bool,
     ) -> None:
         super().__init__()
-        self._source, self._carries = source, carries
-        self._pooled: dict[str, list[Pooled]] = {}
-        for array in pooled:
-            self._pooled.setdefault(array.source.name[1:], []).append(array)
-        #: Variables to be made.
-        self.coordinates: list[Coordinate] = []
+        self._source, self._make_array, self._carries = source, make, carries
+        #: Results by the path of what they are made of.
+        self._pooled = pooled
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
-        self._taken = {array.name[1:] for array in pooled}
+        self._taken = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
         self._lengths: dict[str, int] = {}
         for node in source.nodes.values() if carries else ():
             if node.path not in self._pooled and node.path not in left_out:
@@ -54,13 +48,15 @@ class Dimensions(Geography):
                 for name, length in zip(node.dims, node.shape, strict=False):
                     self._lengths[joined(node.folder, name)] = length
 
-    def placed(self, node: Node, pooled: Pooled) -> tuple[list[str | None], Mapping[str, Any]]:
-        """Where a result is: the names of its axes, and what it says of coordinates."""
+    def placed(self, node: Node, pooled: Pooled, says: Description) -> Description:
+        """What a result says of itself, with the names of its axes, and what it says of coordinates."""
         if pooled.flat:
             names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
-            return names, references_of(node.attributes, {})
-        dims, changes = self.place(self._variable(node), pooled)
-        return _names(dims) if node.dims else [], changes
+            changes: Changes = dict(references_of(node.attributes, {}))
+        else:
+            dims, changes = self.place(self._variable(node), pooled)
+            names = _names(dims) if node.dims else []
+        return says._replace(attributes=_changed(says.attributes, changes), dims=names)
 
     def variable(self, path: str) -> Variable | None:
         node = self._source.nodes.get(path.strip("/")) if self._carries else None
@@ -116,12 +112,17 @@ class Dimensions(Geography):
         self._taken.add(path)
         says, own = dict(origin.attributes), self._source.layout(node.path).fill
         if origin.numbers is None:
-            news = {key: value for key, value in changes.items() if value is not None}
-            attributes, fill = {k: v for k, v in node.attributes.items() if k not in changes} | news, own
+            description = Description(_changed(node.attributes, changes), fill=own)
         else:
             meaning = meaning_of(says, origin.numbers)
-            attributes, fill = described(node, says, changes, meaning, own, name_of(values.dtype))
-        self.coordinates.append(Coordinate(path, node, values, _names(dims), attributes, fill))
+            description = described(node, says, changes, meaning, own, name_of(values.dtype))
+        self._make_array(path, node, values, description._replace(dims=_names(dims)))
+
+
+def _changed(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """Attributes with others, of which None says that there is none."""
+    news = {key: value for key, value in changes.items() if value is not None}
+    return {key: value for key, value in attributes.items() if key not in changes} | news
 
 
 def _names(dims: Paths) -> list[str | None]:

@@ -8,7 +8,7 @@ metadata are JSON, which has no NaN: where results mark missing cells by NaN, `_
 
 import base64
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,15 @@ from lucid.formats.zarr.nodes import Node
 from lucid.missing import parse_missing
 from lucid.options import Options
 from lucid.pooling.dtypes import FLOATS
+
+
+class Description(NamedTuple):
+    """What an array says of itself: attributes as they stand in a store, names of axes, own fill value."""
+
+    attributes: dict[str, Any]
+    dims: list[str | None] = []  # noqa: RUF012  (nobody changes it)
+    #: None for `null`.
+    fill: Any = None
 
 
 def _is_filled_by_document(node: Node) -> bool:
@@ -60,11 +69,12 @@ def meaning_in(node: Node, numbers: str, options: Options, *, is_image: bool = F
 
 def described(
     node: Node, says: dict[str, Any], changes: Changes, meaning: Meaning, own: Any, result: str
-) -> tuple[dict[str, Any], Any]:
-    """What a result says of itself: attributes as they stand in a store, and its own fill value, None for `null`.
+) -> Description:
+    """What a result says of itself, with the axes of its source.
 
     `says` is what its source says, decoded; `own` is the source's own fill value.
     """
+    dims: list[str | None] = [name or None for name in node.dims]
     news = {key: value for key, value in changes.items() if key != FILL}
     if _has_nan(news.get(MISSING)) and not _has_nan(says[MISSING]):
         news[MISSING] = None
@@ -76,17 +86,17 @@ def described(
     is_filled = _is_filled_by_document(node)
     if node.version == 2 and (is_filled or result in FLOATS):
         if marks or (is_filled and FILL in says):
-            return attributes, marks[0] if marks else None
+            return Description(attributes, dims, marks[0] if marks else None)
     elif marks:
         text = base64.b64encode(struct.pack("<d", marks[0])).decode()
         attributes[FILL] = text if result in FLOATS else int(marks[0])
     elif isinstance(node.attributes.get(FILL), str | bool):
         attributes[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
     if own is None:
-        return attributes, None
+        return Description(attributes, dims, None)
     own = np.asarray(own)
     own = own.astype(np.uint8) if own.dtype.kind == "b" else own
-    return attributes, own_fill(says, meaning, own, result)
+    return Description(attributes, dims, own_fill(says, meaning, own, result))
 
 
 def _has_nan(value: Any) -> bool:

@@ -81,14 +81,7 @@ class Node(NamedTuple):
 
 
 def nodes_of(store: Store) -> dict[str, Node]:
-    """Every group and array by path, parents first.
-
-    Raises
-    ------
-    FormatError
-        There is no store.
-
-    """
+    """Every group and array by path, parents first; an error where there is no store."""
     nodes: dict[str, Node] = {}
     pending, summary = [""], dict[str, Listing]()
     while pending:

@@ -64,37 +64,33 @@ def attributes_of_image(
 
     `shapes` are those of the arrays of the source, by their paths, as `results` are.
     """
-    attributes = deepcopy(node.attributes)
-    holder, notes = _holder(attributes), list[str]()
-    is_changed = False
-    for image in _objects(holder.get("multiscales")):
+    attributes, notes = deepcopy(node.attributes), list[str]()
+    holder = _holder(attributes)
+    images = _objects(holder.get("multiscales"))
+    for image in images:
         levels = [(_path(node, level), level) for level in _objects(image.get("datasets"))]
         if not any(path in results for path, _ in levels):
             continue
-        is_changed = True
-        is_whole = levels[0][0] in results
-        described: list[tuple[int, JsonObject]] = []
-        for path, level in levels:
-            for pooled in results.get(path, ()):
-                if not pooled.flat:
-                    again, unknown = _level(node, level, pooled)
-                    described.append((size_of(pooled.shape), again))
-                    notes += unknown
-            if path not in results and not is_whole and path in shapes:
-                described.append((size_of(shapes[path]), level))
-        described.sort(key=lambda pair: -pair[0])
-        image["datasets"] = [level for _, level in described]
-        reduce = results[levels[0][0]][0].reduce if is_whole else ""
-        if "type" in image and is_whole:
-            image["type"] = reduce
-        if "metadata" in image and is_whole:
-            words = f"{reduce} over adaptive windows of level 0"
+        first = results.get(levels[0][0])
+        kept = [
+            (size_of(shapes[p]), one) for p, one in levels if p not in results and not first and p in shapes
+        ]
+        for pooled, level in (
+            (p, level) for path, level in levels for p in results.get(path, ()) if not p.flat
+        ):
+            again, unknown = _level(node, level, pooled)
+            kept.append((size_of(pooled.shape), again))
+            notes += unknown
+        image["datasets"] = [level for _, level in sorted(kept, key=lambda pair: -pair[0])]
+        if first and "type" in image:
+            image["type"] = first[0].reduce
+        if first and "metadata" in image:
+            words = f"{first[0].reduce} over adaptive windows of level 0"
             image["metadata"] = {"method": "lucid-pool", "description": words}
-    if not is_changed:
+    if attributes == node.attributes:
         return None, []
-    images = [one for one in holder["multiscales"] if not isinstance(one, dict) or one.get("datasets")]
-    holder["multiscales"] = images
-    if not images:
+    holder["multiscales"] = [image for image in images if image.get("datasets")]
+    if not holder["multiscales"]:
         del holder["multiscales"]
     return attributes, list(dict.fromkeys(notes))
 

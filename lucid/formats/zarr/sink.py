@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from lucid.formats.disk.replacement import Replacement, refuse_taken
 from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
-from lucid.formats.zarr.compression import check_compression
 from lucid.formats.zarr.means import Means
 from lucid.formats.zarr.refusals import refusals
 from lucid.options import Options
@@ -34,7 +33,6 @@ class ZarrSink(Sink):
         super().__init__(path, options, joins=joins)
         self._compression = parse_compression(options.compression)
         self._url = url_of(path)
-        check_compression(self._compression)
         self._stack = ExitStack()
         self._file: Replacement | None = None
         self._means: dict[str, Means] = {}
@@ -104,10 +102,9 @@ class ZarrSink(Sink):
 
     def _archive(self, file: Replacement) -> None:
         """Write all files to an archive, in one order and without times."""
-        descriptor = file.create()
-        with os.fdopen(descriptor, "wb") as raw:
+        with os.fdopen(file.create(), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
-                for path in _files(self._root):
+                for path in self._files():
                     member = zipfile.ZipInfo(path.relative_to(self._root).as_posix())
                     member.external_attr = 0o644 << 16  # else what unzip makes of it may not be read
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
@@ -128,16 +125,14 @@ class ZarrSink(Sink):
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""
         if self._system.exists(self._place):
             self._system.rm(self._place, recursive=True)
-        for path in sorted(_files(self._root), key=lambda path: path.parent == self._root):
+        for path in sorted(self._files(), key=lambda path: path.parent == self._root):
             place = f"{self._place}/{path.relative_to(self._root).as_posix()}"
             self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
             self._system.put_file(str(path), place)
 
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self._root.rglob("*") if path.is_file())
+
     def close(self) -> None:
         """Remove what was not put in place."""
         self._stack.close()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """All files below a folder, in one order."""
-    yield from sorted(path for path in root.rglob("*") if path.is_file())

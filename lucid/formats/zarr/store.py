@@ -177,14 +177,13 @@ class UrlStore(Store):
         return _sorted((e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in entries)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
-        limits = {"start": start or None, "end": stop} if start or stop is not None else {}
         try:
-            data: bytes = self._system.cat_file(f"{self._root}/{key}", **limits)
+            data: bytes = self._system.cat_file(f"{self._root}/{key}", start=start or None, end=stop)
         except FileNotFoundError:
             return None
-        most = len(data) if not limits else -start if stop is None else stop - start
         # Some servers send all, whatever is asked of them.
-        return data if len(data) <= most else data[start:stop]
+        sends_all = len(data) > (-start if stop is None else stop - start)
+        return data[start:stop] if sends_all else data
 
     def state(self) -> None:
         """Nothing that is known without a look at every chunk; `ZarrSource` compares the documents."""
@@ -205,12 +204,7 @@ def joined(folder: str, name: str) -> str:
 
 
 def listings(keys: Iterable[str]) -> dict[str, Listing]:
-    """What is in each folder, where these are all keys.
-
-    Raises
-    ------
-    FormatError
-        One would lead out of the store.
+    """What is in each folder, where these are all keys; an error where one would lead out of the store.
 
     >>> listings(["a/zarr.json", "zarr.json"])
     {'a': ([], ['zarr.json']), '': (['a'], ['zarr.json'])}
