@@ -26,8 +26,8 @@ from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import attributes_of_image, left_out
-from lucid.formats.zarr.refusals import refusals
 from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.store import refusals
 
 
 class Builder:

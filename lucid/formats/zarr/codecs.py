@@ -62,8 +62,10 @@ _DECLARED: dict[str, Callable[[bytes, int], int | None]] = {
     "lz4": lambda head, _: int.from_bytes(head[:4], "little"),
     "blosc": _blosc_size,
 }
-#: Codecs of bytes that change none; differences are bytes, too.
-KNOWN = frozenset((*_ADDED, *_STREAMS, *_DECLARED, "delta"))
+#: Codecs that change no number; differences are bytes, too.
+LOSSLESS = frozenset((*_ADDED, *_STREAMS, *_DECLARED, "delta"))
+#: Others that have a number for each of their bytes or bits, so that they take little memory.
+_LOSSY = ("astype", "bitround", "fixedscaleoffset", "packbits", "quantize")
 
 
 def name_of(codec: JsonObject) -> str:
@@ -142,7 +144,7 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
             if dtype.itemsize > 1 and endian not in ("little", "big") and dtype.kind != "V":
                 return None
             dtype = dtype.newbyteorder(">" if endian == "big" else "<")
-        elif is_bytes and name in KNOWN:
+        elif is_bytes and name in {*LOSSLESS, *_LOSSY}:
             if name == "blosc" and isinstance(parameters["shuffle"], str):
                 parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
             where = {"location": "end"} if name == "crc32c" else {}
@@ -158,8 +160,6 @@ def _decoded(codec: Any, raw: Array, size: int | None, most: int, out: Array | N
     if name in _STREAMS:
         return _streamed(lambda: _STREAMS[name](codec), raw, most)
     if name not in _DECLARED:
-        if len(raw) < _ADDED.get(name, 0):
-            raise FormatError(f"has a chunk of {len(raw)} bytes, which is cut off")
         data = codec.decode(raw)
         return (
             data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid.compression import Compression
 from lucid.errors import ArgumentError
-from lucid.formats.zarr.codecs import KNOWN, name_of
+from lucid.formats.zarr.codecs import LOSSLESS, name_of
 from lucid.formats.zarr.documents import JsonObject, codec
 from lucid.formats.zarr.layout import SHARDS
 from lucid.formats.zarr.nodes import Node
@@ -32,7 +32,7 @@ def codecs_of_results(
     for one in node.document["codecs"]:
         for inner in one["configuration"]["codecs"] if name_of(one) == SHARDS else [one]:
             name = name_of(inner)
-            if name in KNOWN and (name != "delta" or (version == 2 and dtype.kind in "iu")):
+            if name in LOSSLESS and (name != "delta" or (version == 2 and dtype.kind in "iu")):
                 kept.append(_fitted(inner, dtype))
             elif name not in _ORDERS and name not in lossy:
                 lossy.append(name)

@@ -3,7 +3,7 @@
 Which of them results have is said in `lucid.formats.geography`; here they are read and described.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
 from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.ome import Results
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import joined
 from lucid.pooling.dtypes import name_of
@@ -27,17 +28,10 @@ class Dimensions(Geography):
     """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self,
-        source: ZarrSource,
-        pooled: Mapping[str, Sequence[Pooled]],
-        left_out: Collection[str],
-        make: Make,
-        *,
-        carries: bool,
+        self, source: ZarrSource, pooled: Results, left_out: Collection[str], make: Make, *, carries: bool
     ) -> None:
         super().__init__()
         self._source, self._make_array, self._carries = source, make, carries
-        #: Results by the path of what they are made of.
         self._pooled = pooled
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
@@ -85,22 +79,17 @@ class Dimensions(Geography):
         return Dimension((name, length), there.name, f"/{name}", lambda: self.variable(there.path))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        arrays = self._pooled.get(variable.item.path)
-        return None if arrays is None else {array.name: array.shape for array in arrays}
+        return {array.name: array.shape for array in self._pooled.get(variable.item.path, ())} or None
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         path = path.strip("/")
-        if path in self._taken:
-            return values is not None and self._has(self._source.nodes.get(path), values)
-        return values is None and shape == (self._lengths[path],) if path in self._lengths else None
-
-    def _has(self, there: Node | None, values: Array) -> bool:
-        """Whether a variable of the source has these values."""
-        if there is None or there.document is None or there.path in self._pooled:
+        if path not in self._taken:
+            return values is None and shape == (self._lengths[path],) if path in self._lengths else None
+        there = self._source.nodes.get(path)
+        if values is None or there is None or path in self._pooled:
             return False
-        if there.shape != values.shape or there.numbers() != values.dtype.name:
-            return False
-        return np.array_equal(self._source.values(there.path), values, equal_nan=values.dtype.kind == "f")
+        fits = (there.shape, there.numbers()) == (values.shape, values.dtype.name)
+        return fits and np.array_equal(self._source.values(path), values, equal_nan=values.dtype.kind == "f")
 
     def declare(self, path: str, length: int) -> None:
         self._lengths[path.strip("/")] = length

@@ -18,7 +18,6 @@ from lucid.formats.contract import (
     Pooled,
     Region,
     ShardArray,
-    Source,
     overlaps,
     shape_of,
     shifted,
@@ -53,25 +52,20 @@ class ArrayFiles:
     def store(self, index: Index, read: Reader) -> None:
         """Write the file whose cells `read` gives, chunk after chunk."""
         layout, region = self.layout, self.region(index)
-        if layout.shard_index is None:
-            data = self._encoded(read(region))
-            if data is not None:
-                self._open(index).write_bytes(data)
-            return
         places = np.full((*layout.grid, 2), NOWHERE, "<u8")
         path, end = self._open(index), 0
         with path.open("wb") as file:
             for chunk in _in_morton_order(layout.grid):
                 axes = zip(chunk, layout.chunks, region, strict=True)
                 inner = tuple(slice(s.start + i * c, min(s.start + (i + 1) * c, s.stop)) for i, c, s in axes)
-                if any(axis.start >= axis.stop for axis in inner):
-                    continue
-                data = self._encoded(read(inner))
+                is_inside = all(axis.start < axis.stop for axis in inner)
+                data = self._encoded(read(inner)) if is_inside else None
                 if data is not None:
                     file.write(data)
                     places[chunk] = end, len(data)
                     end += len(data)
-            file.write(layout.shard_index.encode(places))
+            if layout.shard_index is not None:
+                file.write(layout.shard_index.encode(places))
         if end == 0:
             path.unlink()
 
@@ -135,16 +129,14 @@ class Means(ArrayFiles):
         if missing == 0:
             self.store(index, lambda region: self._spool.read(self._pooled, region))
 
-    def move(self, shard: Source, one: ShardArray) -> int:
+    def move(self, shard: ZarrSource, one: ShardArray) -> int:
         """Copy the files of a shard's chunks that are those of the whole; how many samples that were."""
         layout = self.layout
         unit, length = layout.files[0], layout.shape[0]
         start, end = one.offset[0], one.offset[0] + one.spec.shape[0]
-        has_all = one.spec.shape[1:] == layout.shape[1:]
-        if not isinstance(shard, ZarrSource) or not has_all or start % unit:
-            return 0
         node = shard.nodes[one.spec.name[1:]]
-        if _but_shape(node) != _but_shape(self.node):
+        has_all = one.spec.shape[1:] == layout.shape[1:]
+        if start % unit or not has_all or _but_shape(node) != _but_shape(self.node):
             return 0
         stop = end if end == length else end - end % unit
         others = (range(-(-n // u)) for n, u in zip(layout.shape[1:], layout.files[1:], strict=True))
@@ -155,13 +147,10 @@ class Means(ArrayFiles):
         return stop - start
 
 
-def _but_shape(node: Node) -> dict[str, Any]:
+def _but_shape(node: Node) -> list[Any]:
     """All that says how the chunks of an array are cut and encoded."""
-    document = node.document or {}
-    return {
-        name: document.get(name)
-        for name in ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
-    }
+    names = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
+    return [(node.document or {}).get(name) for name in names]
 
 
 def _is_all(cells: Array, fill: Array) -> bool:

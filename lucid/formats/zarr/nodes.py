@@ -4,7 +4,6 @@ Only a store that cannot be listed, such as one behind plain HTTP, is walked by 
 array is read even then.
 """
 
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from lucid.errors import FormatError
@@ -32,8 +31,6 @@ class Node(NamedTuple):
     #: The metadata of an array in the words of version 3; None for a group, or where they are damaged.
     document: dict[str, Any] | None
     attributes: dict[str, Any]
-    #: A digest of the documents as they are written, since NaN is not equal to itself.
-    digest: bytes = b""
     #: Why the documents cannot be read, if so.
     damage: str = ""
     #: Names of the files of a group.
@@ -117,7 +114,6 @@ def _node_at(store: Store, path: str) -> Node | None:
             path=path,
             document={"data_type": None, "zarr_format": 3} | document if is_array and not damage else None,
             attributes=attributes if isinstance(attributes, dict) else {},
-            digest=_digest(text),
             damage=damage,
         )
     text = store.read(joined(path, DOCUMENT_2))
@@ -130,14 +126,14 @@ def _node_at(store: Store, path: str) -> Node | None:
         translated = None if damage else from_version_2(document, group.attributes)
     except (AttributeError, TypeError, ValueError):
         translated, damage = None, "has metadata with codecs that are none"
-    return group._replace(document=translated, digest=_digest(text, group.digest), damage=damage)
+    return group._replace(document=translated, damage=damage)
 
 
 def _group_2(store: Store, path: str) -> Node:
     """A group of version 2, or a folder that is none; an array has its attributes in the same file."""
     text = store.read(joined(path, ATTRIBUTES_2))
     attributes, damage = parsed(text) if text is not None else ({}, "")
-    return Node(path, None, attributes, _digest(text or b""), damage)
+    return Node(path, None, attributes, damage)
 
 
 def _damage_of(document: dict[str, Any], version: int) -> str:
@@ -147,10 +143,6 @@ def _damage_of(document: dict[str, Any], version: int) -> str:
     shape = document.get("shape")
     is_shape = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
     return "" if is_shape and size_of(shape or ()) < 1 << 63 else "has metadata without a shape"
-
-
-def _digest(*texts: bytes) -> bytes:
-    return blake2b(b"\0".join(texts), digest_size=16).digest()
 
 
 def _keys_of_summary(store: Store) -> list[str]:

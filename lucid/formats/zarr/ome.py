@@ -24,6 +24,8 @@ from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import joined
 
 JsonObject: TypeAlias = dict[str, Any]
+#: Results by the path of what they are made of.
+Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
 
 class Image(NamedTuple):
@@ -58,11 +60,11 @@ def left_out(images: Sequence[Image], pooled: Iterable[str]) -> dict[str, list[s
 
 
 def attributes_of_image(
-    node: Node, shapes: Mapping[str, tuple[int, ...]], results: Mapping[str, Sequence[Pooled]]
+    node: Node, shapes: Mapping[str, tuple[int, ...]], results: Results
 ) -> tuple[JsonObject | None, list[str]]:
     """The attributes of an image's group for the results of its arrays, None if nothing changes; and notes.
 
-    `shapes` are those of the arrays of the source, by their paths, as `results` are.
+    `shapes` are those of the arrays of the source, by their paths.
     """
     attributes, notes = deepcopy(node.attributes), list[str]()
     holder = _holder(attributes)

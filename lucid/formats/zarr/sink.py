@@ -22,7 +22,8 @@ from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
-from lucid.formats.zarr.refusals import refusals
+from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.store import refusals
 from lucid.options import Options
 
 
@@ -85,7 +86,7 @@ class ZarrSink(Sink):
     def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:
         """Copy the files of chunks that are the same in a shard."""
         with refusals("output cannot be written"):
-            return self._means[pooled.name].move(shard, one)
+            return self._means[pooled.name].move(shard, one) if isinstance(shard, ZarrSource) else 0
 
     def commit(self) -> None:
         """Put the store in its place."""

@@ -5,11 +5,12 @@ import struct
 import zlib
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.errors import DatasetError, FormatError
+from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
 from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Watch, open_regular
 from lucid.formats.registry import url_of
@@ -237,3 +238,27 @@ def _pread(descriptor: int, start: int, stop: int) -> bytes:
         pieces.append(piece)
         start += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
+    try:
+        yield
+    except LucidError:
+        raise
+    except MemoryError as error:
+        raise FormatError(f"{what}: a chunk grows beyond all memory when it is decoded") from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{what}: no such file {error.filename or ''}".rstrip()) from error
+    except Exception as error:
+        words = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+        if isinstance(error, ImportError):
+            raise FileError(f"{what}: needs a package that is not installed: {words}") from error
+        kind = FileError if isinstance(error, OSError) and error.errno else FormatError
+        raise kind(f"{what}: {words}") from error
+
+
+def called(name: str) -> str:
+    """An array as errors speak of it; one that is the store itself has no name."""
+    return f"array {name}" if name else "array"
