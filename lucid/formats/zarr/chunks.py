@@ -78,7 +78,7 @@ class Chunks:
         layout = self._layout(path)
         chain, shape = layout.shard_index, (*layout.grid, 2)
         assert chain is not None
-        size = 8 * size_of(shape) + (chain.added or 0)
+        size = chain.sizes(8 * size_of(shape))[-1] or 0
         if size > max(1 << 16, self._max_memory // _OF_MEMORY):
             raise MemoryLimitError(
                 f"has shards of {size_of(layout.grid)} chunks, whose index needs `max_memory` of "

@@ -84,10 +84,7 @@ class Chain(NamedTuple):
     def decode(self, raw: Array, shape: tuple[int, ...], target: Array | None = None) -> Array:
         """The elements of a chunk; `target` where they could be decoded there, which is contiguous."""
         nbytes = size_of(shape) * self.dtype.itemsize
-        sizes: list[int | None] = [nbytes]
-        for codec in self.codecs[:-1]:
-            added, size = _ADDED.get(codec.codec_id), sizes[-1]
-            sizes.append(None if size is None or added is None else size + added)
+        sizes = self.sizes(nbytes)
         straight = None if target is None or self.order else target.reshape(-1).view(np.uint8)
         for step in reversed(range(len(self.codecs))):
             out = straight if step == 0 else None
@@ -114,14 +111,13 @@ class Chain(NamedTuple):
                 data = codec.encode(data)
         return data.tobytes() if isinstance(data, np.ndarray) else bytes(data)
 
-    @property
-    def added(self) -> int | None:
-        """Bytes that the codecs add to any chunk; None where that varies."""
-        return (
-            sum(_ADDED[c.codec_id] for c in self.codecs)
-            if _ADDED.keys() >= {c.codec_id for c in self.codecs}
-            else None
-        )
+    def sizes(self, nbytes: int) -> list[int | None]:
+        """Bytes of a chunk before each codec, and behind the last; None where that varies."""
+        sizes: list[int | None] = [nbytes]
+        for codec in self.codecs:
+            added, size = _ADDED.get(codec.codec_id), sizes[-1]
+            sizes.append(None if size is None or added is None else size + added)
+        return sizes
 
 
 def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> Chain | None:

@@ -193,8 +193,9 @@ def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
         write(folder / ATTRIBUTES_2, attributes)
         return
     path = folder / DOCUMENT_3
-    document = parsed(path.read_bytes())[0] if path.is_file() else {"zarr_format": 3, "node_type": "group"}
-    write(path, {**document, "attributes": attributes})
+    document = parsed(path.read_bytes())[0] if path.is_file() else {}
+    news = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+    write(path, {**document, **news})
 
 
 def write(path: Path, document: JsonObject) -> None:

@@ -82,7 +82,7 @@ def _layout_of(node: Node, untyped: str | None) -> Layout | None:
         codecs, chunks = shards["codecs"], _lengths(shards["chunk_shape"])
         index = chain_of(shards["index_codecs"], np.dtype("<u8"), rank + 1)
         is_first = shards.get("index_location", "end") == "start"
-        if index is None or index.added is None:
+        if index is None or index.sizes(0)[-1] is None:
             return None
     chain = chain_of(codecs, np.dtype("V2" if numbers == "bfloat16" else numbers), rank)
     if chain is None:
