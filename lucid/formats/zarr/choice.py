@@ -15,6 +15,10 @@ from lucid.formats.zarr.ome import Image
 from lucid.formats.zarr.store import joined
 
 _LABELS = "a label image"
+_OF_LABELS = (
+    "{} is a label image: means of numbers of objects are no numbers of objects; `reduce='max'` keeps to some "
+    "that are there"
+)
 _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
 
 
@@ -44,13 +48,16 @@ class Choice:
         chosen = {} if patterns else fitting
         for pattern in patterns:
             exact = self._nodes.get(absolute_name(pattern)[1:].rstrip("/"))
-            if exact is not None:
-                found = {exact.path: self._checked(exact)}
+            if exact is None:
+                named = {path: node for path, node in fitting.items() if matches(node.name, pattern)}
+            elif why := self._why_not(exact):
+                raise DatasetError(f"dataset {exact.name or 'at the root'} {why}")
             else:
-                found = {path: node for path, node in fitting.items() if matches(node.name, pattern)}
-            if not found:
+                named = {exact.path: exact}
+                self.notes += [_OF_LABELS.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
+            if not named:
                 raise self._no_match(pattern, fitting)
-            chosen = chosen | found
+            chosen = chosen | named
         if not chosen:
             raise self._nothing()
         if not patterns:
@@ -58,7 +65,9 @@ class Choice:
         return [node for _, node in sorted(chosen.items())]
 
     def _why_not(self, node: Node) -> str | None:
-        """Why an array cannot be pooled; None where it can."""
+        """Why a node cannot be pooled; None where it can."""
+        if node.is_group:
+            return f"is a group; name an array in it, or {node.name}/* for all"
         if node.document is None:
             return node.damage
         plane = self._plane(node)
@@ -70,22 +79,6 @@ class Choice:
 
     def _plane(self, node: Node) -> tuple[int, ...] | None:
         return self._wanted.plane(node.shape, lambda: node.dims)
-
-    def _checked(self, node: Node) -> Node:
-        """A node that was named and can be pooled."""
-        if node.is_group:
-            raise DatasetError(
-                f"{node.name or 'the root'} is a group; name an array in it, or {node.name}/* for all"
-            )
-        why = self._why_not(node)
-        if why is not None:
-            raise DatasetError(f"dataset {node.name} {why}")
-        if self._aside.get(node.path) == _LABELS:
-            self.notes.append(
-                f"{node.name} is a label image: means of numbers of objects are no numbers of objects; "
-                "`reduce='max'` keeps to some that are there"
-            )
-        return node
 
     def _no_match(self, pattern: str, fitting: Mapping[str, Node]) -> DatasetError:
         for node in self._arrays:

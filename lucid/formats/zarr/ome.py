@@ -23,7 +23,6 @@ from lucid.formats.contract import Pooled, size_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import joined
 
-JsonObject: TypeAlias = dict[str, Any]
 #: Results by the path of what they are made of.
 Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
@@ -61,7 +60,7 @@ def left_out(images: Sequence[Image], pooled: Iterable[str]) -> dict[str, list[s
 
 def attributes_of_image(
     node: Node, shapes: Mapping[str, tuple[int, ...]], results: Results
-) -> tuple[JsonObject | None, list[str]]:
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The attributes of an image's group for the results of its arrays, None if nothing changes; and notes.
 
     `shapes` are those of the arrays of the source, by their paths.
@@ -97,7 +96,7 @@ def attributes_of_image(
     return attributes, list(dict.fromkeys(notes))
 
 
-def _level(node: Node, level: JsonObject, pooled: Pooled) -> tuple[JsonObject, list[str]]:
+def _level(node: Node, level: dict[str, Any], pooled: Pooled) -> tuple[dict[str, Any], list[str]]:
     """What an image's group says of a result; and notes."""
     name = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
     steps = _objects(level.get("coordinateTransformations"))
@@ -110,8 +109,8 @@ def _level(node: Node, level: JsonObject, pooled: Pooled) -> tuple[JsonObject, l
 
 
 def after_pooling(
-    steps: Sequence[JsonObject], before: Sequence[int], after: Sequence[int]
-) -> tuple[list[JsonObject], list[str]]:
+    steps: Sequence[dict[str, Any]], before: Sequence[int], after: Sequence[int]
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The transformations of a result, by shapes, and the types of those that are not understood.
 
     >>> after_pooling([{"type": "scale", "scale": [1, 0.5]}], (3, 8), (3, 2))[0]
@@ -145,14 +144,14 @@ def after_pooling(
     return [*first, *rest], list(dict.fromkeys(kinds))
 
 
-def _is_known(step: JsonObject, rank: int) -> bool:
+def _is_known(step: dict[str, Any], rank: int) -> bool:
     """Whether it is understood what a transformation does, which may be a matrix of any size."""
     kind = str(step.get("type"))
     is_plain = kind in ("scale", "translation") and _numbers(step, kind, (rank,)) is not None
     return is_plain or kind == "affine"
 
 
-def _numbers(step: JsonObject, kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+def _numbers(step: dict[str, Any], kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
     """The numbers of a transformation of a kind; None of all else, also where they lie in an array of their own."""
     try:
         array = np.asarray(step.get(kind), np.float64)
@@ -161,17 +160,17 @@ def _numbers(step: JsonObject, kind: str, shape: tuple[int, ...]) -> npt.NDArray
     return array if step.get("type") == kind and array.shape == shape else None
 
 
-def _holder(attributes: JsonObject) -> JsonObject:
+def _holder(attributes: dict[str, Any]) -> dict[str, Any]:
     """Where an image says what it is: in 0.5 under `ome`, in 0.4 among the attributes."""
     inner = attributes.get("ome")
     return inner if isinstance(inner, dict) else attributes
 
 
-def _objects(value: Any) -> list[JsonObject]:
+def _objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _path(node: Node, level: JsonObject) -> str:
+def _path(node: Node, level: dict[str, Any]) -> str:
     """The path of a level, without empty steps, as files may have them: "./0", "0/"."""
     steps = joined(node.path, str(level.get("path"))).split("/")
     return "/".join(step for step in steps if step not in ("", "."))

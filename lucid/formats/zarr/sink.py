@@ -40,19 +40,19 @@ class ZarrSink(Sink):
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the store, all but the means."""
+        overwrite = self.options.overwrite
         with refusals("output cannot be written"):
             if self._url is not None:
                 self._refuse_taken()
                 self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
                 self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
-            elif self.path.suffix == ARCHIVE:
-                refuse_taken(self.path, overwrite=self.options.overwrite)
-                self._file = Replacement(self.path, overwrite=self.options.overwrite)
-                self._stack.callback(self._file.abort)
-            if self._url is None:
+            else:
+                if self.path.suffix == ARCHIVE:
+                    refuse_taken(self.path, overwrite=overwrite)
+                    self._file = Replacement(self.path, overwrite=overwrite)
+                    self._stack.callback(self._file.abort)
                 # An archive is made of a folder beside it.
-                overwrite = self.options.overwrite or self._file is not None
-                self._folder = FolderReplacement(self.path, overwrite=overwrite)
+                self._folder = FolderReplacement(self.path, overwrite=overwrite or self._file is not None)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path

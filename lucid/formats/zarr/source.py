@@ -8,7 +8,7 @@ configuration is changed, which is the user's own.
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
@@ -100,11 +100,7 @@ class ZarrSource(Source):
         import zarr  # takes longer to load than most stores to read
 
         with catch_warnings(action="ignore"):  # as of types and codecs that the specification has not yet
-            return zarr.open_array(self._zarr_store, path=f"{self.store.prefix}{path}", mode="r")
-
-    @cached_property
-    def _zarr_store(self) -> Any:
-        return self.store.as_zarr()
+            return zarr.open_array(self.store.address, path=f"{self.store.prefix}{path}", mode="r")
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
@@ -181,8 +177,6 @@ class ZarrSource(Source):
 
     def close(self) -> None:
         """Let go of the store."""
-        if "_zarr_store" in self.__dict__:
-            self._zarr_store.close()
         self.store.close()
 
 

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,12 +27,9 @@ Listing: TypeAlias = tuple[list[str], list[str]]
 class Store(Resource):
     """The files of a store."""
 
-    #: What stands before every key where zarr looks for it.
+    #: What zarr opens, and what stands before every key there.
+    address: Any
     prefix: str = ""
-
-    @abstractmethod
-    def as_zarr(self) -> Any:
-        """The store as zarr knows it, but for the prefix."""
 
     @abstractmethod
     def list(self, folder: str) -> Listing:
@@ -53,12 +51,8 @@ class FolderStore(Store):
     """A store in a folder."""
 
     def __init__(self, path: Path, *, allow_links: bool) -> None:
-        self._path, self._allow_links = path.resolve(), allow_links
-
-    def as_zarr(self) -> Any:
-        from zarr.storage import LocalStore
-
-        return LocalStore(self._path, read_only=True)
+        self.address = self._path = path.resolve()
+        self._allow_links = allow_links
 
     def list(self, folder: str) -> Listing:
         with os.scandir(self._path / folder) as entries:
@@ -121,7 +115,8 @@ class ArchiveStore(Store):
             self.prefix += f"{folders[0]}/"
             folders, files = self._folders[self.prefix[:-1]]
 
-    def as_zarr(self) -> Any:
+    @cached_property
+    def address(self) -> Any:
         from zarr.storage import ZipStore
 
         # A spooled file has lost its name.
@@ -155,6 +150,8 @@ class ArchiveStore(Store):
         return self._watch.state
 
     def close(self) -> None:
+        if "address" in self.__dict__:
+            self.address.close()
         self._zip.close()
         os.close(self._descriptor)
 
@@ -165,13 +162,8 @@ class UrlStore(Store):
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self._url = url
+        self.address = url
         self._system, self._root = fsspec.core.url_to_fs(url)
-
-    def as_zarr(self) -> Any:
-        from zarr.storage import FsspecStore
-
-        return FsspecStore.from_url(self._url, read_only=True)
 
     def list(self, folder: str) -> Listing:
         entries = self._system.ls(f"{self._root}/{folder}".rstrip("/"), detail=True)
@@ -211,16 +203,16 @@ def listings(keys: Iterable[str]) -> dict[str, Listing]:
     {'a': ([], ['zarr.json']), '': (['a'], ['zarr.json'])}
 
     """
-    found: defaultdict[str, set[tuple[str, bool]]] = defaultdict(set)
+    folders: defaultdict[str, set[tuple[str, bool]]] = defaultdict(set)
     for key in keys:
         if key.startswith("/") or {"..", "."} & {*key.split("/")}:
             raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
         folder, _, name = key.rpartition("/")
-        found[folder].add((name, False))
+        folders[folder].add((name, False))
         while folder:
             folder, _, name = folder.rpartition("/")
-            found[folder].add((name, True))
-    return {folder: _sorted(entries) for folder, entries in found.items()}
+            folders[folder].add((name, True))
+    return {folder: _sorted(entries) for folder, entries in folders.items()}
 
 
 def _sorted(entries: Iterable[tuple[str, bool]]) -> Listing:
@@ -233,11 +225,11 @@ def _sorted(entries: Iterable[tuple[str, bool]]) -> Listing:
 
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
     """Bytes of a file, fewer where it ends before."""
-    pieces: list[bytes] = []
-    while start < stop and (piece := os.pread(descriptor, stop - start, start)):
-        pieces.append(piece)
-        start += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    runs: list[bytes] = []
+    while start < stop and (run := os.pread(descriptor, stop - start, start)):
+        runs.append(run)
+        start += len(run)
+    return runs[0] if len(runs) == 1 else b"".join(runs)
 
 
 @contextmanager
