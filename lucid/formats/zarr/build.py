@@ -56,14 +56,12 @@ class Builder:
         self._is_root = len(pooled) == 1 and not pooled[0].source.name
         self._source = source if isinstance(source, ZarrSource) else None
         self._carries = carries and self._source is not None
-        if self._source is None:
-            self._version = 3
-            for array in pooled:
-                self._add_means(array, None, Description({}))
-        else:
-            versions = (node.version for node in self._source.nodes.values() if node.document is not None)
-            self._version = next(versions)
+        nodes = self._source.nodes.values() if self._source is not None else ()
+        self._version = next((node.version for node in nodes if node.document is not None), 3)
+        if self._source is not None:
             self._decide(self._source)
+        for array in pooled if self._source is None else ():
+            self._add_means(array, None, Description({}))
 
     def _decide(self, source: ZarrSource) -> None:
         """Decide on everything for a source that is a store."""

@@ -7,18 +7,19 @@ in silence. A store that lost `dimension_separator`, or was copied under other n
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
-from lucid.formats.contract import Array, Region, overlaps, size_of
+from lucid.formats.contract import Array, Region, overlaps, shifted, size_of
 from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.store import Store, joined
 
 #: What the files of chunks are called by some convention or other.
 _ANY_KEY = re.compile(r"(c[./])?\d+([./]\d+)*")
-#: Folders that are searched for a file, one below the other.
+#: Folders of an array that are searched for a file.
 _MOST_FOLDERS = 64
 #: Where the index of a shard has no chunk; and where no file reaches to.
 NOWHERE, _FAR = (1 << 64) - 1, 1 << 62
@@ -27,19 +28,25 @@ _MOST_INDICES, _OF_MEMORY = 4, 16
 
 
 class Chunks:
-    """The chunks of a store, whose arrays lie as `layout` says of their paths."""
+    """The chunks of a store, whose arrays lie as `layout` says of their paths; `foreign` are those as zarr has them."""
 
-    def __init__(self, store: Store, layout: Callable[[str], Layout], max_memory: int) -> None:
-        self._store, self._layout, self._max_memory = store, layout, max_memory
+    def __init__(
+        self, store: Store, layout: Callable[[str], Layout], foreign: Callable[[str], Any], max_memory: int
+    ) -> None:
+        self._store, self._layout, self._foreign, self._max_memory = store, layout, foreign, max_memory
         self._index = lru_cache(_MOST_INDICES)(self._read_index)
 
     def read(self, path: str, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the cells of all chunks of an array that it touches."""
         layout = self._layout(path)
-        assert layout.codecs is not None
         for index, inside, outside in overlaps(region, layout.chunks):
             place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
             target = out[place]
+            if layout.codecs is None:
+                # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
+                array = self._foreign(path)
+                target.view(array.dtype)[...] = array[shifted(outside, [axis.start for axis in region])]
+                continue
             raw = self._encoded(path, layout, index)
             if raw is None:
                 target[...] = 0 if layout.fill is None else layout.fill
@@ -107,14 +114,9 @@ def check_names(store: Store, path: str, layout: Layout, version: int) -> None:
             )
 
 
-def _keys(store: Store, path: str) -> Iterator[str]:
+def _keys(store: Store, path: str, most: int = _MOST_FOLDERS) -> Iterator[str]:
     """Some files of an array: all at the top, and of each folder one, however deep."""
     folders, files = store.list(path)
     yield from files
-    for key in folders[:_MOST_FOLDERS]:
-        for _ in range(_MOST_FOLDERS):
-            below, inside = store.list(joined(path, key))
-            if inside or not below:
-                yield from (f"{key}/{name}" for name in inside[:1])
-                break
-            key = f"{key}/{below[0]}"
+    for folder in folders[:most]:
+        yield from (f"{folder}/{key}" for key in islice(_keys(store, joined(path, folder), 1), 1))

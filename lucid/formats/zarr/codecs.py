@@ -143,8 +143,7 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
         elif is_bytes and name in {*LOSSLESS, *_LOSSY}:
             if name == "blosc" and isinstance(parameters["shuffle"], str):
                 parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
-            where = {"location": "end"} if name == "crc32c" else {}
-            known.append(numcodecs.get_codec(where | parameters | {"id": name}))
+            known.append(numcodecs.get_codec(parameters | {"id": name}))
         else:
             return None
     return Chain(dtype, tuple(known), order) if is_bytes else None
@@ -157,9 +156,8 @@ def _decoded(codec: Any, raw: Array, size: int | None, most: int, out: Array | N
         return _streamed(lambda: _STREAMS[name](codec), raw, most)
     if name not in _DECLARED:
         data = codec.decode(raw)
-        return (
-            data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
-        )
+        data = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+        return data.reshape(-1).view(np.uint8)
     declared = _DECLARED[name](raw[:18].tobytes().ljust(18, b"\0"), len(raw))
     declared = size if declared is None else declared
     if declared is None or declared > most or size not in (None, declared):

@@ -55,15 +55,10 @@ def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, An
         dtype = np.dtype(kind if isinstance(kind, str) else "V")
         kind = TWO_BYTES[0] if dtype == np.dtype("V2") else name_of(dtype)
     order, compressor = document.get("order"), document.get("compressor")
-    codecs_2 = [*(document.get("filters") or ()), *([compressor] if compressor else ())]
-    codecs = [
-        *([] if order == "C" else [codec("transpose", order=order)]),
-        codec("bytes", endian=endian),
-        *(
-            {"name": c.get("id"), "configuration": {k: v for k, v in c.items() if k != "id"}}
-            for c in codecs_2
-        ),
-    ]
+    codecs = [*([] if order == "C" else [codec("transpose", order=order)]), codec("bytes", endian=endian)]
+    for one in (*(document.get("filters") or ()), *([compressor] if compressor else ())):
+        configuration = {key: value for key, value in one.items() if key != "id"}
+        codecs.append({"name": one.get("id"), "configuration": configuration})
     separator = document.get("dimension_separator", ".")
     return {
         "zarr_format": 2,
@@ -110,20 +105,11 @@ def array_document(
     """The document of an array, but for its attributes; a fill value of None is `null`, which only version 2 has."""
     is_typed = numbers != "bfloat16"
     dtype = np.dtype(numbers if is_typed else "uint16")
-    codecs = [
-        codec("bytes", endian="little") if is_typed and dtype.itemsize > 1 else {"name": "bytes"},
-        *codecs,
-    ]
+    in_order = codec("bytes", endian="little")
+    codecs = [in_order if is_typed and dtype.itemsize > 1 else {"name": "bytes"}, *codecs]
     if shards is not None:
-        codecs = [
-            codec(
-                "sharding_indexed",
-                chunk_shape=[*chunks],
-                codecs=codecs,
-                index_codecs=[codec("bytes", endian="little"), {"name": "crc32c"}],
-                index_location="end",
-            )
-        ]
+        inner = {"chunk_shape": [*chunks], "codecs": codecs, "index_codecs": [in_order, {"name": "crc32c"}]}
+        codecs = [codec("sharding_indexed", **inner, index_location="end")]
     if fill is not None or version == 3:
         fill = in_json(0 if fill is None else fill, dtype) if is_typed else "AAA="
     return {

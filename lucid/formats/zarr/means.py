@@ -13,16 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lucid.formats.contract import (
-    Array,
-    Pooled,
-    Region,
-    ShardArray,
-    overlaps,
-    shape_of,
-    shifted,
-    size_of,
-)
+from lucid.formats.contract import Array, Pooled, Region, ShardArray, overlaps, shape_of, shifted, size_of
 from lucid.formats.disk.spool import Spool
 from lucid.formats.zarr.chunks import NOWHERE
 from lucid.formats.zarr.layout import layout_of
@@ -164,10 +155,8 @@ def _is_all(cells: Array, fill: Array) -> bool:
 
 def _in_morton_order(grid: Index) -> list[Index]:
     """The chunks of a shard as zarr orders them: by the bits of their indices, the last bits of all axes first."""
-    bits = [(n - 1).bit_length() for n in grid]
-    places = [
-        (bit, axis) for bit in range(max(bits, default=0)) for axis in range(len(grid)) if bit < bits[axis]
-    ]
+    places = ((bit, axis) for axis, n in enumerate(grid) for bit in range((n - 1).bit_length()))
+    highest_first = sorted(places, reverse=True)
     return sorted(
-        np.ndindex(*grid), key=lambda index: [index[axis] >> bit & 1 for bit, axis in reversed(places)]
+        np.ndindex(*grid), key=lambda index: [index[axis] >> bit & 1 for bit, axis in highest_first]
     )

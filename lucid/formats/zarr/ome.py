@@ -12,7 +12,7 @@ makes cells larger and moves the centre of the first. Its coordinate transformat
     any other                   →  scale r and translation t before it
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,6 +23,8 @@ from lucid.formats.contract import Pooled, size_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import joined
 
+#: Transformations that are a number for each axis.
+_PLAIN = ("scale", "translation")
 #: Results by the path of what they are made of.
 Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
@@ -47,15 +49,11 @@ def images_of(nodes: Iterable[Node]) -> list[Image]:
     return images
 
 
-def left_out(images: Sequence[Image], pooled: Iterable[str]) -> dict[str, list[str]]:
+def left_out(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
     """Arrays that do not go with the result, by the group of their image: all levels of one whose first is pooled."""
-    chosen = set(pooled)
-    groups = {
-        image.group: [path for path in image.paths[1:] if path not in chosen]
-        for image in images
-        if image.paths and image.paths[0] in chosen
-    }
-    return {group: paths for group, paths in groups.items() if paths}
+    whole = [image for image in images if image.paths and image.paths[0] in pooled]
+    levels = ((image.group, [path for path in image.paths[1:] if path not in pooled]) for image in whole)
+    return {group: paths for group, paths in levels if paths}
 
 
 def attributes_of_image(
@@ -73,16 +71,15 @@ def attributes_of_image(
         if not any(path in results for path, _ in levels):
             continue
         first = results.get(levels[0][0])
-        kept = [
-            (size_of(shapes[p]), one) for p, one in levels if p not in results and not first and p in shapes
-        ]
-        for pooled, level in (
-            (p, level) for path, level in levels for p in results.get(path, ()) if not p.flat
-        ):
-            again, unknown = _level(node, level, pooled)
-            kept.append((size_of(pooled.shape), again))
-            notes += unknown
-        image["datasets"] = [level for _, level in sorted(kept, key=lambda pair: -pair[0])]
+        sizes: list[tuple[int, dict[str, Any]]] = []
+        for path, level in levels:
+            for pooled in (one for one in results.get(path, ()) if not one.flat):
+                result, unknown = _level(node, level, pooled)
+                sizes.append((size_of(pooled.shape), result))
+                notes += unknown
+            if path not in results and not first and path in shapes:
+                sizes.append((size_of(shapes[path]), level))
+        image["datasets"] = [level for _, level in sorted(sizes, key=lambda pair: -pair[0])]
         if first and "type" in image:
             image["type"] = first[0].reduce
         if first and "metadata" in image:
@@ -129,7 +126,7 @@ def after_pooling(
     else:
         is_moved = bool(translation.any())
         while rest:
-            factors, shift = (_numbers(rest[0], kind, (rank,)) for kind in ("scale", "translation"))
+            factors, shift = (_numbers(rest[0], kind, (rank,)) for kind in _PLAIN)
             if factors is not None:
                 scale, translation = scale * factors, translation * factors
             elif shift is not None:
@@ -140,15 +137,10 @@ def after_pooling(
         first = [{"type": "scale", "scale": scale.tolist()}]
         if is_moved or rest:
             first.append({"type": "translation", "translation": translation.tolist()})
-    kinds = [str(step.get("type")) for step in rest if not _is_known(step, rank)]
-    return [*first, *rest], list(dict.fromkeys(kinds))
-
-
-def _is_known(step: dict[str, Any], rank: int) -> bool:
-    """Whether it is understood what a transformation does, which may be a matrix of any size."""
-    kind = str(step.get("type"))
-    is_plain = kind in ("scale", "translation") and _numbers(step, kind, (rank,)) is not None
-    return is_plain or kind == "affine"
+    kinds = (
+        str(step.get("type")) for step in rest if all(_numbers(step, k, (rank,)) is None for k in _PLAIN)
+    )
+    return [*first, *rest], [kind for kind in dict.fromkeys(kinds) if kind != "affine"]
 
 
 def _numbers(step: dict[str, Any], kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:

@@ -43,7 +43,6 @@ class ZarrSink(Sink):
         overwrite = self.options.overwrite
         with refusals("output cannot be written"):
             if self._url is not None:
-                self._refuse_taken()
                 self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
                 self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
             else:
@@ -68,11 +67,12 @@ class ZarrSink(Sink):
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """See what would be built, without what is carried over."""
-        if self._url is not None:
-            self._refuse_taken()
         self._decided(source, pooled)
 
     def _decided(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
+        """What is to be built, unless there is something already behind the URL."""
+        if self._url is not None:
+            self._find_place(self._url)
         with refusals("output cannot be built"):
             builder = Builder(source, pooled, self._compression, carries=self.carries(pooled))
         self.notes += builder.notes
@@ -113,14 +113,14 @@ class ZarrSink(Sink):
             raw.flush()
             file.commit(self.later)
 
-    def _refuse_taken(self) -> None:
+    def _find_place(self, url: str) -> None:
         import fsspec
 
-        if str(self._url).startswith("http"):
-            raise FileError(f"output {self._url} is on a server that is only read; name another `target`")
-        self._system, self._place = fsspec.core.url_to_fs(self._url)
+        if url.startswith("http"):
+            raise FileError(f"output {url} is on a server that is only read; name another `target`")
+        self._system, self._place = fsspec.core.url_to_fs(url)
         if self._system.exists(self._place) and not self.options.overwrite:
-            raise ExistsError(f"output {self._url} exists already; `overwrite=True` replaces it")
+            raise ExistsError(f"output {url} exists already; `overwrite=True` replaces it")
 
     def _upload(self) -> None:
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""

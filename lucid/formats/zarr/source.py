@@ -17,18 +17,7 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.choosing import Wanted
-from lucid.formats.contract import (
-    PROVENANCE,
-    Array,
-    ArraySpec,
-    Region,
-    Source,
-    named,
-    overlaps,
-    shape_of,
-    shifted,
-    size_of,
-)
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named, shape_of, size_of
 from lucid.formats.disk.files import digest
 from lucid.formats.registry import url_of
 from lucid.formats.zarr.choice import Choice
@@ -69,7 +58,7 @@ class ZarrSource(Source):
         self.layout = lru_cache(MOST_OPEN)(self._layout)
         #: The array at a path as zarr knows it.
         self._foreign = lru_cache(MOST_OPEN)(self._opened)
-        self._chunks = Chunks(self.store, self.layout, options.max_memory)
+        self._chunks = Chunks(self.store, self.layout, self._foreign, options.max_memory)
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """Arrays of that rank and of numbers; a store with none is an error."""
@@ -107,19 +96,8 @@ class ZarrSource(Source):
         with named(called(f"/{path}")), refusals("cannot be read"):
             layout = self.layout(path)
             values = np.empty(layout.shape, layout.dtype)
-            self._fill(path, tuple(slice(0, n) for n in layout.shape), values)
+            self._chunks.read(path, tuple(slice(0, n) for n in layout.shape), values)
         return values.astype(values.dtype.newbyteorder("="))
-
-    def _fill(self, path: str, region: Region, out: Array) -> None:
-        """Read a region of an array."""
-        if self.layout(path).codecs is not None:
-            self._chunks.read(path, region, out)
-            return
-        array = self._foreign(path)
-        out = out.view(array.dtype)
-        # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-        for _, _, outside in overlaps(region, array.chunks):
-            out[outside] = array[shifted(outside, [axis.start for axis in region])]
 
     def _spec(self, node: Node) -> ArraySpec:
         """The description of an array of numbers."""
@@ -172,7 +150,7 @@ class ZarrSource(Source):
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
         with named(called(spec.name)), refusals("cannot be read"):
             path = spec.name[1:]
-            self._fill(path, region, values.view(self.layout(path).dtype))
+            self._chunks.read(path, region, values.view(self.layout(path).dtype))
         return values
 
     def close(self) -> None:

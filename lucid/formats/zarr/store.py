@@ -39,9 +39,9 @@ class Store(Resource):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
 
-    @abstractmethod
     def state(self) -> tuple[int, ...] | None:
         """The bytes of all files, and what else changes when anything is written to; None if that cannot be seen."""
+        return None
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -178,10 +178,6 @@ class UrlStore(Store):
         sends_all = len(data) > (-start if stop is None else stop - start)
         return data[start:stop] if sends_all else data
 
-    def state(self) -> None:
-        """Nothing that is known without a look at every chunk; `ZarrSource` compares the documents."""
-        return
-
 
 def store_at(path: Path, options: Options) -> Store:
     """The store at a path."""
@@ -218,9 +214,7 @@ def listings(keys: Iterable[str]) -> dict[str, Listing]:
 def _sorted(entries: Iterable[tuple[str, bool]]) -> Listing:
     """Names, and whether they are those of folders, as a listing."""
     names = sorted(entries)
-    return [name for name, is_folder in names if is_folder], [
-        name for name, is_folder in names if not is_folder
-    ]
+    return [n for n, is_folder in names if is_folder], [n for n, is_folder in names if not is_folder]
 
 
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
