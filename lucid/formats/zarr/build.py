@@ -159,11 +159,11 @@ class Builder:
             left_behind = self._results.keys() | self._left_out
             with refusals("cannot be carried over"):
                 self.carried = carry(self._source.store, self._source.nodes.values(), root, left_behind)
+        document = GROUP_2 if self._version == 2 else DOCUMENT_3
+        for group in {root / path for node, _ in self._nodes for path in Path(node.path).parents}:
+            if not (group / document).is_file():
+                write_group(group, self._version, {})
         for node, values in self._nodes:
-            for group in (root / node.path).parents if node.path else ():
-                is_there = (group / (GROUP_2 if self._version == 2 else DOCUMENT_3)).is_file()
-                if not is_there and group.is_relative_to(root):
-                    write_group(group, self._version, {})
             assert node.document is not None
             write_array(root / node.path, node.document, node.attributes)
             if values is not None:
