@@ -27,9 +27,10 @@ from lucid.options import Options
 zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
 numcodecs = pytest.importorskip("numcodecs")
 
-from lucid.formats.zarr.build import layout_of_means  # noqa: E402
-from lucid.formats.zarr.filled import Filled  # noqa: E402
+from lucid.formats.zarr.codecs import Chain  # noqa: E402
+from lucid.formats.zarr.means import ArrayFiles  # noqa: E402
 from lucid.formats.zarr.source import ZarrSource  # noqa: E402
+from lucid.formats.zarr.store import refusals  # noqa: E402
 
 SHAPE, CHUNKS, SHARDS = (5, 4, 7), (2, 2, 3), (4, 4, 6)
 CODECS_3 = {
@@ -52,6 +53,8 @@ CODECS_2 = {
     "lz4": ([numcodecs.Shuffle(elementsize=4)], numcodecs.LZ4()),
     "zlib": ([numcodecs.Delta(dtype="<f4")], numcodecs.Zlib()),
     "lzma": ([], numcodecs.LZMA()),
+    "packed": ([numcodecs.FixedScaleOffset(offset=1, scale=2, dtype="<f4", astype="i1")], numcodecs.Blosc()),
+    "other type": ([numcodecs.AsType(encode_dtype="<i2", decode_dtype="<f4")], numcodecs.Zstd()),
 }
 
 
@@ -109,10 +112,9 @@ def test_cells_and_bytes_are_those_of_zarr(tmp_path, without_zarr, version, code
     shutil.copytree(path, again, ignore=lambda folder, names: [n for n in names if n[0] in "c0123456789"])
     with ZarrSource(path, Options()) as source:
         node = source.nodes[""]
-        layout = layout_of_means(node, "float32")
-    filled = Filled(again, node, layout)
-    for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, layout.files, strict=True))):
-        filled.store(index, x[filled.region(index)])
+    files = ArrayFiles(again, node)
+    for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, files.layout.files, strict=True))):
+        files.store(index, x.__getitem__)
     if "gzip" in codecs:
         # zarr writes the time of day into it.
         assert np.array_equal(read(again), x)
@@ -146,9 +148,9 @@ def test_fill_values_are_left_out_as_zarr_does(tmp_path, fill):
         assert np.array_equal(read(path), x, equal_nan=True)
         with ZarrSource(path, Options()) as source:
             node = source.nodes[""]
-        filled = Filled(tmp_path / "again", node, layout_of_means(node, "float32"))
+        files = ArrayFiles(tmp_path / "again", node)
         for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, shards or CHUNKS, strict=True))):
-            filled.store(index, x[filled.region(index)])
+            files.store(index, x.__getitem__)
         names = {p for p in contents(path) if p.name[0] not in "z."}
         assert contents(tmp_path / "again").keys() == names
         shutil.rmtree(tmp_path / "again")
@@ -360,10 +362,10 @@ def test_a_chunk_of_another_size_is_an_error(tmp_path, by, codecs):
     x[:] = 1
     path = made(tmp_path / "x.zarr", x, 3, codecs)
     with ZarrSource(path, Options()) as source:
-        chain = layout_of_means(source.nodes[""], "float32").codecs
+        chain = source.layout("").codecs
     wrong = np.ones(NBYTES + by * (4 if codecs == "lz4" else 1), np.uint8)  # whole elements are shuffled
     for codec in chain.codecs:
-        wrong = codec.do(wrong)
+        wrong = codec.encode(wrong)
     (path / "c" / "0" / "0" / "0").write_bytes(bytes(wrong))
     with pytest.raises(FormatError, match=r"array: (has a chunk|cannot be read)") as raised:
         read(path)
@@ -378,8 +380,8 @@ def test_a_chunk_of_another_size_is_an_error(tmp_path, by, codecs):
         (((1 << 64) - 2, 60), "ends before the chunks"),
         ((0, 1 << 63), "has a chunk of more than"),
         ((0, (1 << 64) - 1), "has a chunk of more than"),
-        (((1 << 64) - 1, 0), "cannot be read"),
-        ((0, 0), "cannot be read"),
+        (((1 << 64) - 1, 0), "no frame of zstd"),
+        ((0, 0), "no frame of zstd"),
     ],
 )
 @pytest.mark.parametrize("checked", [True, False])
@@ -438,6 +440,118 @@ def test_damage_is_one_line_or_other_cells(tmp_path, version, codecs, shards):
         except lucid.errors.LucidError as error:
             assert "\n" not in str(error)
         file.write_bytes(whole)
+
+
+# ---- what memory held before never shows
+
+ENCODERS = {
+    "blosc": numcodecs.Blosc(cname="lz4"),
+    "blosc, stored": numcodecs.Blosc(cname="lz4", clevel=0),
+    "blosc, zstd": numcodecs.Blosc(cname="zstd", shuffle=2, blocksize=32),
+    "zstd": numcodecs.Zstd(),
+    "zstd, checked": numcodecs.Zstd(checksum=True),
+    "gzip": numcodecs.GZip(),
+    "zlib": numcodecs.Zlib(),
+    "lz4": numcodecs.LZ4(),
+    "shuffle": numcodecs.Shuffle(elementsize=4),
+    "crc32c": numcodecs.CRC32C(location="end"),
+    "adler32": numcodecs.Adler32(),
+    "fletcher32": numcodecs.Fletcher32(),
+    "bz2": numcodecs.BZ2(),
+    "lzma": numcodecs.LZMA(),
+    "fixedscaleoffset": numcodecs.FixedScaleOffset(offset=1, scale=2, dtype="<f4", astype="i1"),
+    "astype": numcodecs.AsType(encode_dtype="<f8", decode_dtype="<f4"),
+    "quantize": numcodecs.Quantize(digits=3, dtype="<f4"),
+}
+WHOLE = np.arange(NBYTES // 4, dtype="<f4")
+
+
+def decoded_after(before, chain, raw, monkeypatch, **target):
+    """What bytes decode to where all memory that is not theirs held one number; None for an error of one line."""
+    held = np.frombuffer(bytes(raw) + bytes([before]) * 256, "u1")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            np, "empty", lambda shape, dtype=float: np.frombuffer(bytes([before]) * shape, dtype).copy()
+        )
+        cells = np.frombuffer(bytes([before]) * NBYTES, "<f4").reshape(CHUNKS).copy()
+        try:
+            with refusals("cannot be read"):
+                return chain.decode(held[: len(raw)], CHUNKS, cells if target["straight"] else None).tobytes()
+        except FormatError as error:
+            assert "\n" not in str(error)
+            return None
+
+
+@pytest.mark.parametrize("straight", [True, False])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_chunks_of_another_size_or_cut_off_are_errors(monkeypatch, name, straight):
+    codec = ENCODERS[name]
+    encode = lambda x: bytes(codec.encode(x))  # noqa: E731
+    whole = encode(WHOLE)
+    wrong = {
+        "short": encode(WHOLE[:-2]),
+        "long": encode(np.append(WHOLE, WHOLE[:2])),
+        "empty": b"",
+        "one byte": whole[:1],
+        "cut off": whole[:-5],
+        "cut in half": whole[: len(whole) // 2],
+    }
+    chain = Chain(WHOLE.dtype, (codec,))
+    assert decoded_after(7, chain, whole, monkeypatch, straight=straight) == WHOLE.tobytes()
+    for kind, raw in wrong.items():
+        assert decoded_after(7, chain, raw, monkeypatch, straight=straight) is None, kind
+
+
+@pytest.mark.parametrize("rounds", [40, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_damaged_chunks_show_nothing_that_memory_held(monkeypatch, name, rounds):
+    rng = np.random.default_rng(len(name))
+    codecs = (ENCODERS[name], ENCODERS["zstd"])[: rng.integers(1, 3)]
+    data = WHOLE
+    for codec in codecs:
+        data = codec.encode(data)
+    for _ in range(rounds):
+        raw = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            raw[rng.integers(min(len(raw), rng.choice([20, len(raw)])))] = rng.integers(256)
+        for straight in (True, False):
+            first, second = (
+                decoded_after(before, Chain(WHOLE.dtype, codecs), raw, monkeypatch, straight=straight)
+                for before in (0, 255)
+            )
+            assert first == second, bytes(raw)
+
+
+def test_frames_that_may_be_skipped_are_no_chunk(monkeypatch):
+    # Where the size of a frame would be, another one says what is wanted, and the frame behind it has less.
+    skipped = struct.pack("<I", 0x184D2A50) + struct.pack("<I", 0x20 | NBYTES << 8)
+    skipped += bytes(0x20 | NBYTES << 8)
+    raw = skipped + ENCODERS["zstd"].encode(WHOLE[:3])
+    assert decoded_after(7, Chain(WHOLE.dtype, (ENCODERS["zstd"],)), raw, monkeypatch, straight=True) is None
+
+
+def test_a_chunk_that_is_compressed_twice_and_once_to_its_own_size(rng):
+    inner, outer = ENCODERS["lz4"], ENCODERS["zstd"]
+    numbers = rng.integers(0, 256, 256, "u1")
+    sparse = (np.where(np.arange(256) < n, numbers, 0).astype("u1") for n in range(256))
+    x = next(x for x in sparse if len(inner.encode(x)) == 256)
+    raw = np.frombuffer(outer.encode(inner.encode(x)), "u1")
+    assert np.array_equal(Chain(x.dtype, (inner, outer)).decode(raw, x.shape, np.zeros_like(x)), x)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "one bit", "not checked"])
+def test_damaged_indices_of_shards_are_one_line(tmp_path, damage):
+    path = made(tmp_path / "x.zarr", cells(), shards=SHARDS)
+    shard = path / "c" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    if damage == "cut off":
+        shard.write_bytes(data[-100:])
+    else:
+        data[-20 if damage == "one bit" else -2] ^= 1
+        shard.write_bytes(data)
+    with pytest.raises(FormatError, match=r"shorter than its index|checksum do not match") as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
 
 
 def edited(path, **changes):

@@ -1,215 +1,186 @@
-"""The groups and arrays of a Zarr store, before there are means in them."""
+"""The groups and arrays of a Zarr store, before there are means in them: all is decided first, then written."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lucid.compression import Compression
 from lucid.formats.choosing import listed
-from lucid.formats.contract import PROVENANCE, Carried, Pooled, Source, fitted_chunks
-from lucid.formats.zarr.carry import carry, dropped
+from lucid.formats.contract import PROVENANCE, Array, Carried, Pooled, Source, fitted_chunks
+from lucid.formats.zarr.carry import carry, dropped, write_summaries
+from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
-    Made,
+    DIMENSIONS_2,
+    DOCUMENT_3,
+    GROUP_2,
     array_document,
-    keys_of,
     write_array,
-    write_attributes,
-    write_groups,
+    write_group,
 )
-from lucid.formats.zarr.filled import Filled
-from lucid.formats.zarr.geography import Dimensions, New, Placed
-from lucid.formats.zarr.kept import kept_codecs
-from lucid.formats.zarr.layout import Layout, layout_of
-from lucid.formats.zarr.meaning import Described, described, with_dims
+from lucid.formats.zarr.geography import Dimensions
+from lucid.formats.zarr.layout import Layout
+from lucid.formats.zarr.meaning import Description, decoded, described
+from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
 from lucid.formats.zarr.nodes import Node
-from lucid.formats.zarr.ome import described_again, left_out
-from lucid.formats.zarr.refusals import refusals
+from lucid.formats.zarr.ome import attributes_of_image, left_out
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.summary import with_summary, write_summary
+from lucid.formats.zarr.store import refusals
 
 
 class Builder:
-    """A store's groups and arrays, before there are means in them."""
+    """What a store for results holds, but for the means."""
 
     def __init__(
         self, source: Source, pooled: Sequence[Pooled], compression: Compression | None, *, carries: bool
     ) -> None:
-        self._pooled, self._compression = pooled, compression
-        self._source = source if isinstance(source, ZarrSource) else None
-        self._carries = carries and self._source is not None
-        #: Arrays for means, by name.
+        self._compression = compression
+        #: Arrays for means, by name; all arrays, with their values if they are coordinates; groups that change.
         self.arrays: dict[str, Node] = {}
-        #: Notes for the user, one line each.
+        self._nodes: list[tuple[Node, Array | None]] = []
+        self._groups: dict[str, dict[str, Any]] = {}
+        #: Notes for the user, one line each; and what was copied.
         self.notes: list[str] = []
-        #: Arrays that were copied.
         self.carried = Carried()
-        #: Arrays of a source that are neither pooled nor carried over.
-        self._gone: set[str] = set()
-        #: Paths of the arrays that are made, and lengths of their dimensions by group, where NCZarr wants them.
-        self._made: list[str] = []
+        #: What is pooled, by path; and paths of what is neither pooled nor carried over.
+        self._results: dict[str, list[Pooled]] = {}
+        for array in pooled:
+            self._results.setdefault(array.source.name[1:], []).append(array)
+        self._left_out: set[str] = set()
+        #: Lengths of dimensions by group, where NCZarr wants them; and arrays whose codec is left out, by codec.
         self._lengths: dict[str, dict[str, int]] = {}
         self._lossy: dict[str, list[str]] = {}
-        self._version = 3
-        if self._source is not None:
-            versions = [node.version for node in self._source.nodes.values() if node.document is not None]
-            self._version = versions[0]
-        if self._source is not None and self._carries:
-            self._gone = dropped(self._source.nodes.values(), self._source.options.drop)
-            self._leave_out_levels(self._source)
-
-    def _leave_out_levels(self, source: ZarrSource) -> None:
-        pooled = [array.source.name.strip("/") for array in self._pooled]
-        for group, paths in left_out(source.images, pooled).items():
-            there = [f"/{path}" for path in paths if path in source.nodes]
-            self._gone |= {*paths}
-            if there:
-                self.notes.append(
-                    f"levels {listed(there)} of image /{group} are left out: its levels come from the first"
-                )
-
-    def build(self, root: Path | None) -> None:
-        """Create the arrays in a folder, and copy what is carried over; without a folder, only see what would be."""
-        self._root = root
         # The only array of a source that names none is the store itself.
-        is_root = len(self._pooled) == 1 and not self._pooled[0].source.name
-        pooled = {array.source.name.strip("/") for array in self._pooled}
-        if self._carries and self._source is not None and root is not None:
-            with refusals("cannot be carried over"):
-                self.carried = carry(
-                    self._source.tree, self._source.nodes.values(), root, pooled | self._gone
-                )
-        if not is_root and root is not None:
-            write_groups(root, "", self._version)
+        self._is_root = len(pooled) == 1 and not pooled[0].source.name
+        self._source = source if isinstance(source, ZarrSource) else None
+        self._carries = carries and self._source is not None
+        nodes = self._source.nodes.values() if self._source is not None else ()
+        self._version = next((node.version for node in nodes if node.document is not None), 3)
         if self._source is not None:
-            self._geography = Dimensions(
-                self._source, self._pooled, self._gone, self._put, carries=self._carries
-            )
-        for array in self._pooled:
-            path = "" if is_root else array.name.strip("/")
-            if path and root is not None:
-                write_groups(root, path.rpartition("/")[0], self._version)
-            self.arrays[array.name] = self._create(array, path)
-        if self._source is not None:
-            self.notes += [f"{what}: {listed(names)}" for what, names in self._geography.notes.items()]
+            self._decide(self._source)
+        for array in pooled if self._source is None else ():
+            self._add_means(array, None, Description({}))
+
+    def _decide(self, source: ZarrSource) -> None:
+        """Decide on everything for a source that is a store."""
+        if self._carries:
+            self._left_out = dropped(source.nodes.values(), source.options.drop)
+            for group, paths in left_out(source.images, self._results).items():
+                self._left_out |= {*paths}
+                levels = listed([f"/{path}" for path in paths if path in source.nodes])
+                note = f"levels {levels} of image /{group} are left out: its levels come from the first"
+                self.notes += [note] if levels else []
+        geography = Dimensions(
+            source, self._results, self._left_out, self._add_coordinate, carries=self._carries
+        )
+        for path, arrays in self._results.items():
+            node, is_image = source.nodes[path], path in source.of_images
+            says = decoded(node, is_image=is_image)
+            for array in arrays:
+                own = None if array.source.numbers == "bfloat16" else source.layout(path).fill
+                description = described(node, says, array.changes_of(says), array.meaning, own, array.numbers)
+                # Levels of an image have its axes, in version 0.5 by their very names.
+                if not is_image or array.flat:
+                    description = geography.placed(node, array, description)
+                self._add_means(array, node, description)
+        self.notes += [f"{what}: {listed(names)}" for what, names in geography.notes.items()]
         self.notes += [
             f"{codec} of {listed(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy.items()
         ]
-        if self._carries and self._source is not None and not is_root:
-            self._describe_images(self._source)
-            self._describe_groups(self._source, pooled)
+        if self._carries and not self._is_root:
+            self._describe_groups(source)
 
-    def finish(self) -> None:
-        """Make the summaries of metadata that the source has anew."""
-        if self._source is not None and self._carries and self._root is not None:
-            for group, name in with_summary(self._source.tree, self._source.nodes.values()):
-                if group not in self._gone:
-                    write_summary(self._root, group, name)
-
-    def _describe_images(self, source: ZarrSource) -> None:
-        """Say of OME-Zarr images where their cells are now."""
-        made: dict[str, list[Pooled]] = {}
-        for pooled in self._pooled:
-            made.setdefault(pooled.source.name.strip("/"), []).append(pooled)
-        shapes = {p: n.shape for p, n in source.nodes.items() if n.document is not None}
-        for group in dict.fromkeys(image.group for image in source.images):
-            attributes, notes = described_again(source.nodes[group], shapes, made)
-            self.notes += notes
-            if attributes is not None and self._root is not None:
-                write_attributes(self._root / group, attributes, self._version)
-
-    def _describe_groups(self, source: ZarrSource, pooled: set[str]) -> None:
-        """Say of NCZarr's groups what is in them now."""
-        groups = [n for n in source.nodes.values() if GROUP in n.attributes and n.path not in self._gone]
-        arrays = {n.path for n in source.nodes.values() if n.document is not None and n.path not in pooled}
-        for node in groups if self._root is not None else ():
-            paths = [path.rpartition("/") for path in sorted({*arrays, *self._made} - self._gone)]
-            inside = [name for folder, _, name in paths if folder == node.path]
-            again = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
-            if again is not None and self._root is not None:
-                write_attributes(self._root / node.path, again, self._version)
-
-    def _create(self, pooled: Pooled, path: str) -> Node:
+    def _add_means(self, pooled: Pooled, origin: Node | None, says: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
-        provenance = {PROVENANCE: pooled.provenance}
-        if self._source is None:
-            return self._make(path, pooled, Described(provenance, None), [], None)
-        node = self._source.nodes[pooled.source.name.strip("/")]
-        is_image = node.path in self._source.of_images
-        own = None if pooled.source.numbers == "bfloat16" else self._source.layout(node.path).fill
-        says = described(node, own, pooled, is_image=is_image)
-        # Levels of an image have its axes, in version 0.5 by their very names.
-        is_placed = not is_image or pooled.flat
-        placed = (
-            self._geography.placed(node, pooled) if is_placed else Placed([d or None for d in node.dims], {})
-        )
-        attributes = {k: v for k, v in says.attributes.items() if k not in placed.changes}
-        attributes |= {key: value for key, value in placed.changes.items() if value is not None}
-        return self._make(path, pooled, Described(attributes | provenance, says.fill), placed.dims, node)
+        chunks, shards = fitted_chunks(pooled), None
+        if pooled.numbers == "bfloat16":
+            says = says._replace(fill=None)
+        elif self._source is not None and origin is not None:
+            # zarr 3.1 can read no shards of untyped elements.
+            shards = _shards(self._source.layout(origin.path), chunks, pooled)
+        says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
+        facts = {"shape": pooled.stored_shape, "numbers": pooled.stored_numbers, "chunks": chunks}
+        path = "" if self._is_root else pooled.name.strip("/")
+        node = self._array(path, origin, says, pooled.dtype, shards=shards, **facts)
+        self._nodes.append((node, None))
+        self.arrays[pooled.name] = node
 
-    def _put(self, variable: New) -> None:
-        """Make a coordinate of the new grid."""
-        assert self._source is not None
-        values = variable.values
-        codecs = kept_codecs(self._compression, variable.origin, self._version, values.dtype)
-        shape, numbers = values.shape, values.dtype.name
-        fill, dims = variable.described.fill, variable.dims
-        made = Made(shape, numbers, shape, None, codecs.codecs, fill, keys_of(variable.origin), dims)
-        node = self._written(variable.path, made, variable.described.attributes, variable.origin)
-        if self._root is not None:
-            Filled(self._root, node, layout_of_means(node, numbers)).store((0,) * values.ndim, values)
+    def _add_coordinate(self, path: str, origin: Node, values: Array, says: Description) -> None:
+        """A coordinate of the new grid, in one chunk."""
+        facts = {"shape": values.shape, "numbers": values.dtype.name, "chunks": values.shape}
+        node = self._array(path, origin, says, values.dtype, shards=None, **facts)
+        self._nodes.append((node, values))
 
-    def _make(
-        self, path: str, pooled: Pooled, says: Described, dims: list[str | None], node: Node | None
+    def _array(
+        self, path: str, origin: Node | None, says: Description, dtype: np.dtype[Any], **facts: Any
     ) -> Node:
-        """An array for means."""
-        chunks = fitted_chunks(pooled)
-        codecs = kept_codecs(self._compression, node, self._version, pooled.dtype)
-        for codec in codecs.left_out:
-            self._lossy.setdefault(codec, []).append((node.name if node is not None else path) or "the array")
-        # zarr 3.1 can read no shards of untyped elements.
-        layout = None
-        if self._source is not None and node is not None and pooled.numbers != "bfloat16":
-            layout = self._source.layout(node.path)
-        made = Made(
-            shape=pooled.stored_shape,
-            numbers=pooled.stored_numbers,
-            chunks=chunks,
-            shards=None if layout is None or not layout.is_sharded else _shards(layout, chunks, pooled),
-            codecs=codecs.codecs,
-            fill=None if pooled.numbers == "bfloat16" else says.fill,
-            keys=None if node is None else keys_of(node),
-            dims=dims,
-        )
-        return self._written(path, made, says.attributes, node)
-
-    def _written(self, path: str, made: Made, attributes: dict[str, Any], origin: Node | None) -> Node:
         """An array of the store, with what its version and NCZarr have of dimensions."""
-        if origin is not None:
-            references = references_of(origin.attributes, made.dims)
-            attributes = array_again(
-                with_dims(origin, attributes, [*made.dims]), origin.attributes, references
-            )
-            for reference, length in zip(references, made.shape, strict=False):
+        codecs, lossy = codecs_of_results(self._compression, origin, self._version, dtype)
+        for codec in lossy:
+            self._lossy.setdefault(codec, []).append((origin.name if origin else path) or "the array")
+        attributes, keys = says.attributes, None
+        if origin is not None and origin.document is not None:
+            keys = origin.document["chunk_key_encoding"]
+            keys = keys if keys.get("name") in ("default", "v2") else None
+            is_scalar = attributes.pop(DIMENSIONS_2, None) == []
+            if self._version == 2 and (any(says.dims) or is_scalar):
+                attributes[DIMENSIONS_2] = says.dims
+            references = references_of(origin.attributes, says.dims)
+            attributes = array_again(attributes, origin.attributes, references)
+            for reference, length in zip(references, facts["shape"], strict=False):
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
-        self._made.append(path)
-        document = array_document(made, self._version)
-        if self._root is not None:
-            write_array(self._root / path, document, attributes)
-        return Node(path, document, attributes)
+        facts |= {"codecs": codecs, "keys": keys, "dims": says.dims, "fill": says.fill}
+        return Node(path, array_document(self._version, **facts), attributes)
+
+    def _describe_groups(self, source: ZarrSource) -> None:
+        """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
+        shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
+        for group in dict.fromkeys(image.group for image in source.images):
+            attributes, notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            self.notes += notes
+            if attributes is not None:
+                self._groups[group] = attributes
+        arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
+        paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
+        for node in source.nodes.values():
+            if GROUP in node.attributes and node.path not in self._left_out:
+                inside = [name for folder, _, name in paths if folder == node.path]
+                attributes = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
+                if attributes is not None:
+                    self._groups[node.path] = attributes
+
+    def write(self, root: Path) -> None:
+        """Create the groups and arrays in a folder, after what is carried over."""
+        if self._carries and self._source is not None:
+            left_behind = self._results.keys() | self._left_out
+            with refusals("cannot be carried over"):
+                self.carried = carry(self._source.store, self._source.nodes.values(), root, left_behind)
+        document = GROUP_2 if self._version == 2 else DOCUMENT_3
+        for group in {root / path for node, _ in self._nodes for path in Path(node.path).parents}:
+            if not (group / document).is_file():
+                write_group(group, self._version, {})
+        for node, values in self._nodes:
+            assert node.document is not None
+            write_array(root / node.path, node.document, node.attributes)
+            if values is not None:
+                ArrayFiles(root, node).store((0,) * values.ndim, values.__getitem__)
+        for path, attributes in self._groups.items():
+            write_group(root / path, self._version, attributes)
+
+    def finish(self, root: Path) -> None:
+        """Make the summaries of metadata that the source has anew."""
+        if self._carries and self._source is not None:
+            write_summaries(self._source.store, self._source.nodes.values(), root, self._left_out)
 
 
-def layout_of_means(node: Node, numbers: str) -> Layout:
-    """How an array that was made here lies."""
-    layout = layout_of(node, numbers if numbers == "bfloat16" else None)
-    assert layout is not None
-    return layout
-
-
-def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...]:
-    """Shards like those of the source: whole chunks, and not below it in samples or channels."""
+def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:
+    """Shards like those of the source, if it has any: whole chunks, and not below it in samples or channels."""
+    if origin.shard_index is None:
+        return None
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
     most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))

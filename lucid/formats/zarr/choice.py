@@ -10,8 +10,16 @@ from collections.abc import Container, Mapping, Sequence
 from lucid.errors import DatasetError
 from lucid.formats.choosing import Wanted, absolute_name, coordinates_in, left_out, listed, matches, not_there
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
-from lucid.formats.zarr.nodes import Node, joined
+from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Image
+from lucid.formats.zarr.store import joined
+
+_LABELS = "a label image"
+_OF_LABELS = (
+    "{} is a label image: means of numbers of objects are no numbers of objects; `reduce='max'` keeps to some "
+    "that are there"
+)
+_MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
 
 
 class Choice:
@@ -21,10 +29,8 @@ class Choice:
         self._nodes, self._wanted = nodes, wanted
         self._arrays = [node for node in nodes.values() if not node.is_group]
         #: Arrays that are pooled only where the user names them, and what they are.
-        self._aside = {path: "a label image" for image in images if image.is_label for path in image.paths}
-        self._aside |= {
-            path: "a lower level" for image in images if not image.is_label for path in image.paths[1:]
-        }
+        self._aside = {path: _LABELS for image in images if image.is_label for path in image.paths}
+        self._aside |= {path: "a lower level" for one in images if not one.is_label for path in one.paths[1:]}
         for node in self._arrays:
             bounds = bounds_name(node.attributes)
             if bounds is not None:
@@ -33,79 +39,54 @@ class Choice:
         self.notes: list[str] = []
 
     def of(self, patterns: Sequence[str]) -> list[Node]:
-        """What is pooled, in the order of paths.
-
-        Raises
-        ------
-        DatasetError
-            Something named is not there, or cannot be pooled; or nothing can.
-
-        """
+        """What is pooled, in the order of paths; an error where something named cannot be, or nothing can."""
         fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
         words = {node.name: words_of(node.attributes, COORDINATES) for node in fitting.values()}
         coordinates = coordinates_in(words, {node.name for node in fitting.values()})
         # Coordinates of what is pooled are no fields of their own.
         fitting = {path: node for path, node in fitting.items() if node.name not in coordinates} or fitting
-        if not patterns:
-            if not fitting:
-                raise self._nothing()
-            self._note_others(fitting, coordinates)
-            return self._sorted(fitting)
-        wanted: dict[str, Node] = {}
+        chosen = {} if patterns else fitting
         for pattern in patterns:
             exact = self._nodes.get(absolute_name(pattern)[1:].rstrip("/"))
-            if exact is not None:
-                wanted[exact.path] = self._checked(exact)
-                continue
-            found = {path: node for path, node in fitting.items() if matches(node.name, pattern)}
-            if not found:
+            if exact is None:
+                named = {path: node for path, node in fitting.items() if matches(node.name, pattern)}
+            elif why := self._why_not(exact):
+                raise DatasetError(f"dataset {exact.name or 'at the root'} {why}")
+            else:
+                named = {exact.path: exact}
+                self.notes += [_OF_LABELS.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
+            if not named:
                 raise self._no_match(pattern, fitting)
-            wanted |= found
-        return self._sorted(wanted)
-
-    def _sorted(self, nodes: Mapping[str, Node]) -> list[Node]:
-        return [nodes[path] for path in sorted(nodes)]
+            chosen = chosen | named
+        if not chosen:
+            raise self._nothing()
+        if not patterns:
+            self._note_others(fitting, coordinates)
+        return [node for _, node in sorted(chosen.items())]
 
     def _why_not(self, node: Node) -> str | None:
-        """Why an array cannot be pooled; None where it can."""
+        """Why a node cannot be pooled; None where it can."""
+        if node.is_group:
+            return f"is a group; name an array in it, or {node.name}/* for all"
         if node.document is None:
             return node.damage
         plane = self._plane(node)
         if plane is not None and node.numbers(self._wanted.input_numbers) is None:
-            hint = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
-            return f"is of {_type_of(node)}, which has no mean here" + hint * (
-                node.numbers("bfloat16") is not None
-            )
+            kind = node.document["data_type"]
+            kind = kind["name"] if isinstance(kind, dict) and "name" in kind else kind
+            return f"is of type {kind}, which has no mean here" + _MAY_BE_BFLOAT16 * _is_untyped(node)
         return self._wanted.why_not(node.shape, plane)
 
     def _plane(self, node: Node) -> tuple[int, ...] | None:
         return self._wanted.plane(node.shape, lambda: node.dims)
 
-    def _checked(self, node: Node) -> Node:
-        """A node that was named and can be pooled."""
-        if node.is_group:
-            raise DatasetError(
-                f"{node.name or 'the root'} is a group; name an array in it, or {node.name}/* for all"
-            )
-        why = self._why_not(node)
-        if why is not None:
-            raise DatasetError(f"dataset {node.name} {why}")
-        if self._aside.get(node.path) == "a label image":
-            self.notes.append(
-                f"{node.name} is a label image: means of numbers of objects are no numbers of objects; "
-                "`reduce='max'` keeps to some that are there"
-            )
-        return node
-
     def _no_match(self, pattern: str, fitting: Mapping[str, Node]) -> DatasetError:
         for node in self._arrays:
             if matches(node.name, pattern):
-                why = (
-                    self._why_not(node)
-                    or f"is {self._aside.get(node.path)}, which is only pooled by its full name"
-                )
+                aside = f"is {self._aside.get(node.path)}, which is only pooled by its full name"
+                why = self._why_not(node) or aside
                 return DatasetError(f"has no dataset {pattern!r} that can be pooled: {node.name} {why}")
-        return not_there(pattern, [node.name for node in self._sorted(fitting)])
+        return not_there(pattern, [node.name for _, node in sorted(fitting.items())])
 
     def _nothing(self) -> DatasetError:
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
@@ -116,37 +97,30 @@ class Choice:
             f"{n.name or 'a root'} that {n.damage}" if n.damage else f"{n.name} {n.shape}".strip()
             for n in self._arrays
         ]
-        untyped = any(
-            self._plane(n) and n.numbers() != n.numbers("bfloat16")
-            for n in self._arrays
-            if n.document is not None
-        )
-        hint = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`" * untyped
+        hint = _MAY_BE_BFLOAT16 * any(self._plane(node) and _is_untyped(node) for node in self._arrays)
         return DatasetError(
             f"has no array of numbers {self._wanted}; it has {listed(seen) or 'no array at all'}{hint}"
         )
 
-    def _note_others(self, fitting: Mapping[str, Node], aside: Container[str]) -> None:
+    def _note_others(self, fitting: Mapping[str, Node], coordinates: Container[str]) -> None:
         """A line about arrays of the same plane that have other axes before it, but for coordinates."""
         planes = {self._plane(node) for node in fitting.values()}
-        coordinates = {
-            joined(node.folder, word)
+        named = {
+            joined(node.folder, w)
             for node in self._nodes.values()
-            for word in words_of(node.attributes, COORDINATES)
+            for w in words_of(node.attributes, COORDINATES)
         }
         others: dict[tuple[int, ...], list[str]] = {}
         for node in self._arrays:
-            if (
-                node.document is not None
-                and node.numbers(self._wanted.input_numbers) is not None
-                and node.shape[-2:] in planes
-                and node.name not in aside
-                and not any(node.path in paths for paths in (self._aside, fitting, coordinates))
-            ):
+            is_other = node.numbers(self._wanted.input_numbers) is not None and node.shape[-2:] in planes
+            is_known = node.name in coordinates or any(
+                node.path in paths for paths in (self._aside, fitting, named)
+            )
+            if is_other and not is_known:
                 others.setdefault(node.shape, []).append(node.name)
         self.notes += left_out(others)
 
 
-def _type_of(node: Node) -> str:
-    kind = (node.document or {}).get("dtype" if node.version == 2 else "data_type")
-    return f"type {kind['name'] if isinstance(kind, dict) and 'name' in kind else kind}"
+def _is_untyped(node: Node) -> bool:
+    """Whether an array is of two bytes without a type."""
+    return node.numbers() != node.numbers("bfloat16")

@@ -5,21 +5,21 @@ in silence. A store that lost `dimension_separator`, or was copied under other n
 """
 
 import re
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
-from lucid.formats.contract import Array, Region, overlaps, size_of
+from lucid.formats.contract import Array, Region, overlaps, shifted, size_of
 from lucid.formats.zarr.layout import Layout
-from lucid.formats.zarr.nodes import joined
-from lucid.formats.zarr.tree import Tree
+from lucid.formats.zarr.store import Store, joined
 
 #: What the files of chunks are called by some convention or other.
 _ANY_KEY = re.compile(r"(c[./])?\d+([./]\d+)*")
-#: Folders that are searched for a file, one below the other.
+#: Folders of an array that are searched for a file.
 _MOST_FOLDERS = 64
 #: Where the index of a shard has no chunk; and where no file reaches to.
 NOWHERE, _FAR = (1 << 64) - 1, 1 << 62
@@ -28,26 +28,25 @@ _MOST_INDICES, _OF_MEMORY = 4, 16
 
 
 class Chunks:
-    """The chunks of a store."""
+    """The chunks of a store, whose arrays lie as `layout` says of their paths; `foreign` are those as zarr has them."""
 
-    def __init__(self, tree: Tree, max_memory: int) -> None:
-        self._tree, self._max_memory = tree, max_memory
-        self._indices: dict[str, Array | None] = {}
-        self._lock = threading.Lock()
+    def __init__(
+        self, store: Store, layout: Callable[[str], Layout], foreign: Callable[[str], Any], max_memory: int
+    ) -> None:
+        self._store, self._layout, self._foreign, self._max_memory = store, layout, foreign, max_memory
+        self._index = lru_cache(_MOST_INDICES)(self._read_index)
 
-    def read(self, path: str, layout: Layout, region: Region, out: Array) -> None:
-        """Fill `out`, of the region's shape, with the cells of all chunks that it touches.
-
-        Raises
-        ------
-        FormatError
-            A chunk decodes to another size, or its shard says nonsense.
-
-        """
-        assert layout.codecs is not None
+    def read(self, path: str, region: Region, out: Array) -> None:
+        """Fill `out`, of the region's shape, with the cells of all chunks of an array that it touches."""
+        layout = self._layout(path)
         for index, inside, outside in overlaps(region, layout.chunks):
             place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
             target = out[place]
+            if layout.codecs is None:
+                # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
+                array = self._foreign(path)
+                target.view(array.dtype)[...] = array[shifted(outside, [axis.start for axis in region])]
+                continue
             raw = self._encoded(path, layout, index)
             if raw is None:
                 target[...] = 0 if layout.fill is None else layout.fill
@@ -62,66 +61,52 @@ class Chunks:
     def _encoded(self, path: str, layout: Layout, index: tuple[int, ...]) -> bytes | None:
         """A chunk as it lies in its file; None where it was never written."""
         most = 2 * size_of(layout.chunks) * layout.dtype.itemsize + 4096
-        if not layout.is_sharded:
-            raw = self._tree.read(joined(path, layout.key(index)), 0, most + 1)
+        if layout.shard_index is None:
+            raw = self._store.read(joined(path, layout.key(index)), 0, most + 1)
             count = 0 if raw is None else len(raw)
         else:
             grid = layout.grid
             key = joined(path, layout.key(tuple(i // n for i, n in zip(index, grid, strict=True))))
-            places = self._index(key, layout)
+            places = self._index(path, key)
             if places is None:
                 return None
             start, count = map(int, places[tuple(i % n for i, n in zip(index, grid, strict=True))])
             if start == count == NOWHERE:
                 return None
-            raw = self._tree.read(key, start, start + count) if count <= most and start < _FAR else b""
+            raw = self._store.read(key, start, start + count) if count <= most and start < _FAR else b""
             if count <= most and (raw is None or len(raw) != count):
                 raise FormatError("has a shard that ends before the chunks that its index lists")
         if count > most:
             raise FormatError(f"has a chunk of more than {most} bytes; expected at most that")
         return raw
 
-    def _index(self, key: str, layout: Layout) -> Array | None:
-        """Places and lengths of the chunks of a shard; None where it was never written."""
-        with self._lock:
-            if key in self._indices:
-                return self._indices[key]
+    def _read_index(self, path: str, key: str) -> Array | None:
+        """Places and lengths of the chunks of a shard of an array; None where it was never written."""
+        layout = self._layout(path)
         chain, shape = layout.shard_index, (*layout.grid, 2)
         assert chain is not None
-        size = 8 * size_of(shape) + (chain.added or 0)
+        size = chain.sizes(8 * size_of(shape))[-1] or 0
         if size > max(1 << 16, self._max_memory // _OF_MEMORY):
             raise MemoryLimitError(
                 f"has shards of {size_of(layout.grid)} chunks, whose index needs `max_memory` of "
                 f"{size * _OF_MEMORY} bytes; it is {self._max_memory}"
             )
-        raw = self._tree.read(key, *((0, size) if layout.index_is_first else (-size, None)))
-        places = None
-        if raw is not None:
-            if len(raw) != size:
-                raise FormatError("has a shard that is shorter than its index")
-            places = chain.decode(np.frombuffer(raw, np.uint8), shape)
-        with self._lock:
-            while len(self._indices) >= _MOST_INDICES:
-                self._indices.pop(next(iter(self._indices)))
-            self._indices[key] = places
-        return places
+        raw = self._store.read(key, *((0, size) if layout.index_is_first else (-size, None)))
+        if raw is None:
+            return None
+        if len(raw) != size:
+            raise FormatError("has a shard that is shorter than its index")
+        return chain.decode(np.frombuffer(raw, np.uint8), shape)
 
 
-def check_names(tree: Tree, path: str, layout: Layout, version: int) -> None:
-    """Raise where an array has chunks, but none where its metadata say.
-
-    Raises
-    ------
-    FormatError
-        Its chunks have other names.
-
-    """
+def check_names(store: Store, path: str, layout: Layout, version: int) -> None:
+    """Raise where an array has chunks, but none where its metadata say."""
     first = layout.key((0,) * len(layout.shape))
-    if 0 in layout.shape or tree.has(joined(path, first)):
+    if 0 in layout.shape or store.read(joined(path, first), 0, 1) is not None:
         return
-    wanted = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first)))
-    for key in _keys(tree, path):
-        if _ANY_KEY.fullmatch(key) and not wanted.fullmatch(key):
+    right = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first)))
+    for key in _keys(store, path):
+        if _ANY_KEY.fullmatch(key) and not right.fullmatch(key):
             what = "dimension_separator" if version == 2 else "chunk_key_encoding"
             raise FormatError(
                 f"has its chunks in files such as {key}, where its metadata ({what}) say {first}; "
@@ -129,17 +114,9 @@ def check_names(tree: Tree, path: str, layout: Layout, version: int) -> None:
             )
 
 
-def _keys(tree: Tree, path: str) -> Iterator[str]:
+def _keys(store: Store, path: str, most: int = _MOST_FOLDERS) -> Iterator[str]:
     """Some files of an array: all at the top, and of each folder one, however deep."""
-    folders, files = tree.list(path)
+    folders, files = store.list(path)
     yield from files
-    for folder in folders[:_MOST_FOLDERS]:
-        key = folder
-        for _ in range(_MOST_FOLDERS):
-            below, here = tree.list(joined(path, key))
-            if here:
-                yield f"{key}/{here[0]}"
-                break
-            if not below:
-                break
-            key = f"{key}/{below[0]}"
+    for folder in folders[:most]:
+        yield from (f"{folder}/{key}" for key in islice(_keys(store, joined(path, folder), 1), 1))

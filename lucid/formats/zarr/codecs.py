@@ -1,25 +1,23 @@
 """Codecs of chunks, done and undone by numcodecs in any number of threads, without zarr.
 
 A chunk is elements in some order, as bytes, through codecs of bytes. What a chunk decodes to is known before it is
-decoded: what would become more, or fewer, is an error, and takes no memory. Codecs that are not of this table are
-zarr's own business, or a package's that it knows of.
+decoded: what would become more, or fewer, is an error, takes no memory, and leaves nothing in the result that was not
+decoded. Codecs that are not of this table are zarr's own business, or a package's that it knows of.
 """
 
 import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numcodecs
 import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.contract import Array, size_of
-
-#: What a document says of one codec: `id` and parameters in version 2, `name` and `configuration` in version 3.
-Said: TypeAlias = Mapping[str, Any]
+from lucid.formats.zarr.documents import JsonObject
 
 # As zarr has it: several chunks are decoded at once, so that each is decoded by one thread.
 numcodecs.blosc.use_threads = False
@@ -39,105 +37,58 @@ _STREAMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _zstd_size(raw: bytes) -> int | None:
+def _zstd_size(head: bytes, _: int) -> int | None:
     """The size that the header of a frame declares (RFC 8878, 3.1.1.1); None where it has none."""
-    flags = raw[4]
+    if head[:4] != b"\x28\xb5\x2f\xfd":
+        raise FormatError("has a chunk that is no frame of zstd")
+    flags = head[4]
     width = (0, 2, 4, 8)[flags >> 6] or flags >> 5 & 1
     start = 5 + (not flags & 32) + (0, 1, 2, 4)[flags & 3]
-    size = int.from_bytes(raw[start : start + width], "little")
+    size = int.from_bytes(head[start : start + width], "little")
     return size + 256 * (width == 2) if width else None
 
 
-#: The size that the beginning of encoded bytes declares, where it does.
-_DECLARED: dict[str, Callable[[bytes], int | None]] = {
+def _blosc_size(head: bytes, count: int) -> int:
+    """The size that a header declares; as to where the encoded bytes end, Blosc believes its header, too."""
+    size, end = (int.from_bytes(head[at : at + 4], "little") for at in (4, 12))
+    if count < 16 or count != end:
+        raise FormatError(f"has a chunk of {count} bytes that says it has {end}")
+    return size
+
+
+#: The size that the first bytes of so many encoded ones declare, where they do.
+_DECLARED: dict[str, Callable[[bytes, int], int | None]] = {
     "zstd": _zstd_size,
-    "lz4": lambda raw: int.from_bytes(raw[:4], "little"),
-    "blosc": lambda raw: int.from_bytes(raw[4:8], "little"),
+    "lz4": lambda head, _: int.from_bytes(head[:4], "little"),
+    "blosc": _blosc_size,
 }
-#: Codecs of bytes that change none; differences are bytes, too.
-KNOWN = frozenset((*_ADDED, *_STREAMS, *_DECLARED, "delta"))
+#: Codecs that change no number; differences are bytes, too.
+LOSSLESS = frozenset((*_ADDED, *_STREAMS, *_DECLARED, "delta"))
+#: Others that have a number for each of their bytes or bits, so that they take little memory.
+_LOSSY = ("astype", "bitround", "fixedscaleoffset", "packbits", "quantize")
 
 
-def name_of(said: Said) -> str:
-    """What a codec is called, without the prefix by which version 3 marks those of numcodecs."""
-    return str(said.get("name", said.get("id"))).removeprefix("numcodecs.")
-
-
-class Codec(NamedTuple):
-    """One codec of bytes."""
-
-    name: str
-    codec: Any
-
-    def undo(self, raw: Array, size: int | None, most: int, out: Array | None) -> Array:
-        """Decode to so many bytes, or where these are not known to `most` at most; into `out` where that goes.
-
-        Raises
-        ------
-        FormatError
-            It would become another size.
-
-        """
-        if self.name in _STREAMS:
-            return _streamed(lambda: _STREAMS[self.name](self.codec), raw, most)
-        if self.name not in _DECLARED:
-            return _bytes(self.codec.decode(raw))
-        declared = _DECLARED[self.name](raw[:18].tobytes().ljust(18, b"\0"))
-        declared = size if declared is None else declared
-        if declared is None or declared > most or size not in (None, declared):
-            raise FormatError(f"has a chunk that decodes to {declared} bytes; expected {size or most}")
-        if out is None or len(out) != declared:
-            out = np.empty(declared, np.uint8)
-        self.codec.decode(raw, out)
-        return out
-
-    def do(self, data: Any) -> Any:
-        """Encode, to the bytes that zarr would write; but gzip notes no time of day."""
-        if self.name == "gzip":
-            return gzip.compress(np.ascontiguousarray(data).data, self.codec.level, mtime=0)
-        return self.codec.encode(data)
-
-
-def codec_of(said: Said) -> Codec | None:
-    """The codec that a document speaks of; None where it is not of this table, or wrong."""
-    name = name_of(said)
-    if name not in KNOWN:
-        return None
-    parameters = dict(said.get("configuration", {}) if "name" in said else said)
-    if said.get("name") == "blosc":
-        parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
-    if said.get("name") == "crc32c":
-        parameters["location"] = "end"
-    return Codec(name, numcodecs.get_codec(parameters | {"id": name}))
+def name_of(codec: JsonObject) -> str:
+    """What a document calls a codec, without the prefix by which version 3 marks those of numcodecs."""
+    return str(codec.get("name")).removeprefix("numcodecs.")
 
 
 class Chain(NamedTuple):
-    """How the elements of a chunk become bytes."""
+    """How the elements of a chunk become bytes: in an order, then by codecs of numcodecs."""
 
     dtype: np.dtype[Any]
-    codecs: tuple[Codec, ...]
+    codecs: tuple[Any, ...]
     #: The axes of the chunk in the order in which they lie, where that is another one.
     order: tuple[int, ...] | None = None
-    #: Whether codecs are given elements to encode, not bytes, as in version 2: Blosc looks at their size.
-    typed: bool = False
 
     def decode(self, raw: Array, shape: tuple[int, ...], target: Array | None = None) -> Array:
-        """The elements of a chunk; `target` where they could be decoded there, which is contiguous.
-
-        Raises
-        ------
-        FormatError
-            The bytes become another size.
-
-        """
+        """The elements of a chunk; `target` where they could be decoded there, which is contiguous."""
         nbytes = size_of(shape) * self.dtype.itemsize
-        sizes: list[int | None] = [nbytes]
-        for codec in self.codecs[:-1]:
-            added, size = _ADDED.get(codec.name), sizes[-1]
-            sizes.append(None if size is None or added is None else size + added)
+        sizes = self.sizes(nbytes)
         straight = None if target is None or self.order else target.reshape(-1).view(np.uint8)
-        for codec, size in zip(reversed(self.codecs), reversed(sizes), strict=False):
-            raw = codec.undo(raw, size, 2 * nbytes + 4096, straight)
+        for step in reversed(range(len(self.codecs))):
+            out = straight if step == 0 else None
+            raw = _decoded(self.codecs[step], raw, sizes[step], 2 * nbytes + 4096, out)
         if raw is straight and target is not None:
             return target
         if len(raw) != nbytes:
@@ -148,75 +99,83 @@ class Chain(NamedTuple):
         return cells.reshape([shape[axis] for axis in self.order]).transpose(np.argsort(self.order))
 
     def encode(self, cells: Array) -> bytes:
-        """The bytes of a chunk."""
+        """The bytes of a chunk, as zarr would write them; but gzip notes no time of day."""
         if self.order is not None:
             cells = cells.transpose(self.order)
+        # Not as bytes: where nothing else says it, Blosc takes the size of elements from what it is given.
         data: Any = np.ascontiguousarray(cells, self.dtype)
-        data = data if self.typed else _bytes(data)
         for codec in self.codecs:
-            data = codec.do(data)
+            if codec.codec_id == "gzip":
+                data = gzip.compress(np.ascontiguousarray(data).data, codec.level, mtime=0)
+            else:
+                data = codec.encode(data)
         return data.tobytes() if isinstance(data, np.ndarray) else bytes(data)
 
-    @property
-    def added(self) -> int | None:
-        """Bytes that the codecs add to any chunk; None where that varies."""
-        added = [_ADDED.get(codec.name) for codec in self.codecs]
-        return None if None in added else sum(n for n in added if n is not None)
+    def sizes(self, nbytes: int) -> list[int | None]:
+        """Bytes of a chunk before each codec, and behind the last; None where that varies."""
+        sizes: list[int | None] = [nbytes]
+        for codec in self.codecs:
+            added, size = _ADDED.get(codec.codec_id), sizes[-1]
+            sizes.append(None if size is None or added is None else size + added)
+        return sizes
 
 
-def chain_2(document: Said, dtype: np.dtype[Any], rank: int) -> Chain | None:
-    """What the codecs of a document of version 2 make of elements of a type; None where one is not known here."""
-    said = [
-        *(document.get("filters") or []),
-        *([document["compressor"]] if document.get("compressor") else []),
-    ]
-    codecs = [codec_of(one) for one in said]
-    order = tuple(reversed(range(rank))) if document["order"] == "F" and rank > 1 else None
-    known = tuple(codec for codec in codecs if codec is not None)
-    return Chain(dtype, known, order, typed=True) if len(known) == len(codecs) else None
+def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> Chain | None:
+    """What the codecs of a document make of elements of a type; None where one is not known here.
 
-
-def chain_3(said: Sequence[Said], dtype: np.dtype[Any], rank: int) -> Chain | None:
-    """The same of a list of codecs of version 3."""
+    Where one says nonsense, whatever it leads to is raised.
+    """
     order: tuple[int, ...] | None = None
     is_bytes = False
-    codecs: list[Codec] = []
-    for one in said:
-        parameters = one.get("configuration") or {}
-        if one.get("name") == "transpose" and not is_bytes and order is None:
-            order = tuple(parameters["order"])
+    known: list[Any] = []
+    for one in codecs:
+        name, parameters = name_of(one), dict(one.get("configuration") or {})
+        if name == "transpose" and not is_bytes and order is None:
+            order = tuple(reversed(range(rank))) if parameters["order"] == "F" else tuple(parameters["order"])
             if sorted(order) != [*range(rank)]:
                 return None
-        elif one.get("name") == "bytes" and not is_bytes:
+        elif name == "bytes" and not is_bytes:
             is_bytes = True
             endian = parameters.get("endian")
             if dtype.itemsize > 1 and endian not in ("little", "big") and dtype.kind != "V":
                 return None
             dtype = dtype.newbyteorder(">" if endian == "big" else "<")
-        elif is_bytes and (codec := codec_of(one)) is not None:
-            codecs.append(codec)
+        elif is_bytes and name in {*LOSSLESS, *_LOSSY}:
+            if name == "blosc" and isinstance(parameters["shuffle"], str):
+                parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
+            known.append(numcodecs.get_codec(parameters | {"id": name}))
         else:
             return None
-    return Chain(dtype, tuple(codecs), order) if is_bytes else None
+    return Chain(dtype, tuple(known), order) if is_bytes else None
+
+
+def _decoded(codec: Any, raw: Array, size: int | None, most: int, out: Array | None) -> Array:
+    """Decode to so many bytes, or where these are not known to `most` at most; into `out` where that goes."""
+    name = codec.codec_id
+    if name in _STREAMS:
+        return _streamed(lambda: _STREAMS[name](codec), raw, most)
+    if name not in _DECLARED:
+        data = codec.decode(raw)
+        data = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+        return data.reshape(-1).view(np.uint8)
+    declared = _DECLARED[name](raw[:18].tobytes().ljust(18, b"\0"), len(raw))
+    declared = size if declared is None else declared
+    if declared is None or declared > most or size not in (None, declared):
+        raise FormatError(f"has a chunk that decodes to {declared} bytes; expected {size or most}")
+    if out is None or len(out) != declared:
+        out = np.empty(declared, np.uint8)
+    codec.decode(raw, out)
+    return out
 
 
 def _streamed(new: Callable[[], Any], raw: Array, most: int) -> Array:
     """Decode streams, one behind the other, of so many bytes at most."""
-    found, left, data = 0, most, raw.tobytes()
-    parts: list[bytes] = []
-    while data or not parts:
+    data, count, decoded = raw.tobytes(), 0, list[bytes]()
+    while data or not decoded:
         stream = new()
-        part = stream.decompress(data, left + 1)
-        found, left = found + len(part), left - len(part)
-        if left < 0 or not stream.eof:
+        decoded.append(stream.decompress(data, most - count + 1))
+        count += len(decoded[-1])
+        if count > most or not stream.eof:
             raise FormatError(f"has a chunk that is cut off, or decodes to more than {most} bytes")
-        parts.append(part)
         data = stream.unused_data
-    return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), np.uint8)
-
-
-def _bytes(data: Any) -> Array:
-    """What a codec returns, as bytes."""
-    return (
-        np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data.reshape(-1).view(np.uint8)
-    )
+    return np.frombuffer(decoded[0] if len(decoded) == 1 else b"".join(decoded), np.uint8)

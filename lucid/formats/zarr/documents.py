@@ -1,129 +1,190 @@
-"""The documents of outputs: groups and arrays as zarr would write them, attributes and all."""
+"""Metadata documents: JSON that says what arrays and groups are, in the words of version 3 for both versions.
 
+Those of version 2 are translated when they are read and when they are written, so that nothing else knows their words.
+What differs in meaning stays: `zarr_format` is 2, and a fill value may be `null`.
+"""
+
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from lucid.formats.zarr.codecs import Said
-from lucid.formats.zarr.kept import said
-from lucid.formats.zarr.layout import data_type, in_json
-from lucid.formats.zarr.nodes import ATTRIBUTES_2, DOCUMENT_2, DOCUMENT_3, GROUP_2, Node, parsed
+from lucid.errors import DTypeError
+from lucid.pooling.dtypes import name_of
+
+#: The files that hold them: of an array or a group in version 3; in version 2 of an array, a group, attributes.
+DOCUMENT_3, DOCUMENT_2, GROUP_2, ATTRIBUTES_2 = "zarr.json", ".zarray", ".zgroup", ".zattrs"
+#: Where arrays of version 2 say what their axes are called, as xarray has it.
+DIMENSIONS_2 = "_ARRAY_DIMENSIONS"
+
+#: An object of JSON, such as a codec: `{"name": …, "configuration": {…}}`.
+JsonObject: TypeAlias = Mapping[str, Any]
+
+#: Two bytes without a type, which ml_dtypes' bfloat16 is stored as; older stores have the second name.
+TWO_BYTES = {"name": "raw_bytes", "configuration": {"length_bytes": 2}}, "r16"
+#: Codecs that version 2 calls filters, wherever they stand.
+_FILTERS_2 = ("shuffle", "delta", "crc32", "crc32c", "adler32", "fletcher32")
+#: Numbers that JSON has no other name for.
+_NAMED = ("NaN", "Infinity", "-Infinity")
 
 
-class Made(NamedTuple):
-    """An array to be made, but for its attributes."""
-
-    shape: tuple[int, ...]
-    numbers: str
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None
-    codecs: Sequence[Said]
-    #: Its fill value, None for `null`, which only version 2 has.
-    fill: Any
-    #: How the files of its chunks are called, as the source says it; None where there is none.
-    keys: Any
-    dims: Sequence[str | None]
+def parsed(text: bytes) -> tuple[dict[str, Any], str]:
+    """A document, and why it is none; NaN and infinities are taken as Python writes them."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, "has metadata that are no JSON"
+    return (document, "") if isinstance(document, dict) else ({}, "has metadata that are no JSON object")
 
 
-def array_document(made: Made, version: int) -> dict[str, Any]:
-    """The document of an array, without attributes."""
-    dtype = np.dtype("uint16" if made.numbers == "bfloat16" else made.numbers).newbyteorder("<")
-    if version == 2:
-        # What compresses comes last, and there can be one.
-        filters = [*made.codecs]
-        compressor = filters.pop() if filters and filters[-1]["id"] not in _FILTERS else None
-        return {
-            "shape": [*made.shape],
-            "chunks": [*made.chunks],
-            "dtype": "|V2" if made.numbers == "bfloat16" else dtype.str,
-            "fill_value": None if made.fill is None else in_json(made.fill, dtype),
-            "order": "C",
-            "filters": filters or None,
-            "dimension_separator": made.keys or ".",
-            "compressor": compressor,
-            "zarr_format": 2,
-        }
-    has_order = dtype.itemsize > 1 and made.numbers != "bfloat16"
-    codecs = [said(3, "bytes", endian="little") if has_order else {"name": "bytes"}, *made.codecs]
-    if made.shards is not None:
-        index = [said(3, "bytes", endian="little"), {"name": "crc32c"}]
-        codecs = [
-            said(
-                3,
-                "sharding_indexed",
-                chunk_shape=[*made.chunks],
-                codecs=codecs,
-                index_codecs=index,
-                index_location="end",
-            )
-        ]
-    fill: Any = in_json(0 if made.fill is None else made.fill, dtype)
+def codec(name: str, **configuration: Any) -> dict[str, Any]:
+    """A codec in a document."""
+    return {"name": name, "configuration": configuration}
+
+
+def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, Any]:
+    """The document of an array of version 2 in the words of version 3; what is wrong there stays wrong."""
+    kind = document.get("dtype")
+    endian = "big" if str(kind).startswith(">") else "little"
+    # Structured types are lists; of None, NumPy would make a type, too.
+    with suppress(DTypeError, SyntaxError, TypeError, ValueError):
+        dtype = np.dtype(kind if isinstance(kind, str) else "V")
+        kind = TWO_BYTES[0] if dtype == np.dtype("V2") else name_of(dtype)
+    order, compressor = document.get("order"), document.get("compressor")
+    codecs = [*([] if order == "C" else [codec("transpose", order=order)]), codec("bytes", endian=endian)]
+    for one in (*(document.get("filters") or ()), *([compressor] if compressor else ())):
+        configuration = {key: value for key, value in one.items() if key != "id"}
+        codecs.append({"name": one.get("id"), "configuration": configuration})
+    separator = document.get("dimension_separator", ".")
     return {
-        "shape": [*made.shape],
-        "data_type": data_type(made.numbers),
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*(made.shards or made.chunks)]}},
-        "chunk_key_encoding": made.keys or {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": "AAA=" if made.numbers == "bfloat16" else fill,
+        "zarr_format": 2,
+        "shape": document["shape"],
+        "data_type": kind,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": document.get("chunks")}},
+        "chunk_key_encoding": {"name": "v2", "configuration": {"separator": separator}},
+        "codecs": codecs,
+        "dimension_names": attributes.get(DIMENSIONS_2),
+    } | ({"fill_value": document["fill_value"]} if "fill_value" in document else {})
+
+
+def to_version_2(document: JsonObject) -> dict[str, Any]:
+    """A document that `array_document` made, in the words of version 2."""
+    kind = document["data_type"]
+    filters = [{"id": one["name"]} | one["configuration"] for one in document["codecs"][1:]]
+    # What compresses comes last, and there can be one.
+    compressor = filters.pop() if filters and filters[-1]["id"] not in _FILTERS_2 else None
+    return {
+        "shape": document["shape"],
+        "chunks": document["chunk_grid"]["configuration"]["chunk_shape"],
+        "dtype": "|V2" if kind in TWO_BYTES else np.dtype(kind).newbyteorder("<").str,
+        "fill_value": document["fill_value"],
+        "order": "C",
+        "filters": filters or None,
+        "dimension_separator": document["chunk_key_encoding"]["configuration"]["separator"],
+        "compressor": compressor,
+        "zarr_format": 2,
+    }
+
+
+def array_document(
+    version: int,
+    *,
+    shape: tuple[int, ...],
+    numbers: str,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+    codecs: list[dict[str, Any]],
+    fill: Any,
+    keys: JsonObject | None,
+    dims: list[str | None],
+) -> dict[str, Any]:
+    """The document of an array, but for its attributes; a fill value of None is `null`, which only version 2 has."""
+    is_typed = numbers != "bfloat16"
+    dtype = np.dtype(numbers if is_typed else "uint16")
+    in_order = codec("bytes", endian="little")
+    codecs = [in_order if is_typed and dtype.itemsize > 1 else {"name": "bytes"}, *codecs]
+    if shards is not None:
+        inner = {"chunk_shape": [*chunks], "codecs": codecs, "index_codecs": [in_order, {"name": "crc32c"}]}
+        codecs = [codec("sharding_indexed", **inner, index_location="end")]
+    if fill is not None or version == 3:
+        fill = in_json(0 if fill is None else fill, dtype) if is_typed else "AAA="
+    return {
+        "shape": [*shape],
+        "data_type": numbers if is_typed else TWO_BYTES[0],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*(shards or chunks)]}},
+        "chunk_key_encoding": keys or {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
         "codecs": codecs,
         "attributes": {},
-        **({"dimension_names": [*made.dims]} if any(made.dims) else {}),
-        "zarr_format": 3,
+        **({"dimension_names": [*dims]} if any(dims) else {}),
+        "zarr_format": version,
         "node_type": "array",
         "storage_transformers": [],
     }
 
 
-#: Codecs that zarr calls filters in version 2, wherever they stand.
-_FILTERS = ("shuffle", "delta", "crc32", "crc32c", "adler32", "fletcher32")
+def fill_in(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A fill value of JSON as an element; a TypeError, ValueError or OverflowError where it is none of this type.
+
+    >>> fill_in("-Infinity", np.dtype("f2")), fill_in(3, np.dtype("i2"))
+    (np.float16(-inf), np.int16(3))
+
+    """
+    native = dtype.newbyteorder("=")
+    if isinstance(value, str) and dtype.kind == "f" and value in _NAMED:
+        return native.type(value)
+    if dtype.kind == "b":
+        if value not in (True, False):
+            raise ValueError(value)
+        return native.type(value)
+    if isinstance(value, str | list):  # of two bytes without a type
+        raw = base64.b64decode(value, validate=True) if isinstance(value, str) else bytes(value)
+        return np.frombuffer(raw, native)[0]
+    if isinstance(value, bool) or (dtype.kind in "iu" and value != int(value)):
+        raise ValueError(value)
+    return native.type(int(value) if dtype.kind in "iu" else float(value))
 
 
-def keys_of(node: Node) -> Any:
-    """How the files of an array's chunks are called, as its document says; OME-Zarr wants slashes in version 2."""
-    assert node.document is not None
-    if node.version == 2:
-        return node.document.get("dimension_separator")
-    keys = node.document["chunk_key_encoding"]
-    return keys if keys.get("name") in ("default", "v2") else None
+def in_json(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A fill value as it stands in a document.
+
+    >>> in_json(np.nan, np.dtype("f4")), in_json(7.0, np.dtype("i2"))
+    ('NaN', 7)
+
+    """
+    make: Callable[[Any], Any] = {"b": bool, "f": float}.get(dtype.kind, int)
+    element = make(np.asarray(value).astype(dtype)[()])
+    if dtype.kind != "f" or np.isfinite(element):
+        return element
+    return "NaN" if element != element else "Infinity" if element > 0 else "-Infinity"
 
 
-def write_array(folder: Path, document: dict[str, Any], attributes: dict[str, Any]) -> None:
+def write_array(folder: Path, document: JsonObject, attributes: JsonObject) -> None:
     """Write the documents of an array."""
-    folder.mkdir(parents=True, exist_ok=True)
     if document["zarr_format"] == 2:
-        _write(folder / DOCUMENT_2, document)
-        _write(folder / ATTRIBUTES_2, attributes)
+        write(folder / DOCUMENT_2, to_version_2(document))
+        write(folder / ATTRIBUTES_2, attributes)
     else:
-        _write(folder / DOCUMENT_3, document | {"attributes": attributes})
+        write(folder / DOCUMENT_3, {**document, "attributes": attributes})
 
 
-def write_groups(root: Path, path: str, version: int) -> None:
-    """Make a group and those around it, which may be there already."""
-    while True:
-        folder = root / path
-        if (folder / (GROUP_2 if version == 2 else DOCUMENT_3)).is_file():
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        if version == 2:
-            _write(folder / GROUP_2, {"zarr_format": 2})
-            _write(folder / ATTRIBUTES_2, {})
-        else:
-            _write(folder / DOCUMENT_3, {"attributes": {}, "zarr_format": 3, "node_type": "group"})
-        if not path:
-            return
-        path = path.rpartition("/")[0]
-
-
-def write_attributes(folder: Path, attributes: dict[str, Any], version: int) -> None:
-    """Write the attributes of a group that was carried over; all else in its document stays."""
+def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
+    """Write the documents of a group, which may be there already; all else that they say stays."""
     if version == 2:
-        _write(folder / ATTRIBUTES_2, attributes)
+        write(folder / GROUP_2, {"zarr_format": 2})
+        write(folder / ATTRIBUTES_2, attributes)
         return
-    document, _ = parsed((folder / DOCUMENT_3).read_bytes())
-    _write(folder / DOCUMENT_3, document | {"attributes": attributes})
+    path = folder / DOCUMENT_3
+    document = parsed(path.read_bytes())[0] if path.is_file() else {}
+    news = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+    write(path, {**document, **news})
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
+def write(path: Path, document: JsonObject) -> None:
+    """Write a document, and the folder that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2), encoding="utf-8")

@@ -3,8 +3,8 @@
 Which of them results have is said in `lucid.formats.geography`; here they are read and described.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,63 +13,44 @@ from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
-from lucid.formats.zarr.meaning import Described, decoded, in_json
-from lucid.formats.zarr.nodes import Node, joined
+from lucid.formats.zarr.meaning import Description, decoded, described
+from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.ome import Results
 from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.store import joined
 from lucid.pooling.dtypes import name_of
 
-
-class New(NamedTuple):
-    """A variable of the new grid: all that a store holds of it."""
-
-    path: str
-    origin: Node
-    values: Array
-    dims: list[str | None]
-    described: Described
-
-
-class Placed(NamedTuple):
-    """Names of the axes of a result, and attributes of it that differ from its source's."""
-
-    dims: list[str | None]
-    changes: Mapping[str, Any]
+#: Makes a variable of the new grid: its path, the array that it is made of, its values, what it says of itself.
+Make: TypeAlias = Callable[[str, Node, Array, Description], None]
 
 
 class Dimensions(Geography):
-    """The named axes of a store, and what lies along them; `put` makes a variable."""
+    """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self,
-        source: ZarrSource,
-        pooled: Sequence[Pooled],
-        gone: Collection[str],
-        put: Callable[[New], None],
-        *,
-        carries: bool,
+        self, source: ZarrSource, pooled: Results, left_out: Collection[str], make: Make, *, carries: bool
     ) -> None:
         super().__init__()
-        self._source, self._put, self._carries = source, put, carries
-        self._pooled: dict[str, list[Pooled]] = {}
-        for array in pooled:
-            self._pooled.setdefault(array.source.name.strip("/"), []).append(array)
+        self._source, self._make_array, self._carries = source, make, carries
+        self._pooled = pooled
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
-        self._taken = {array.name.strip("/") for array in pooled}
+        self._taken = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
         self._lengths: dict[str, int] = {}
         for node in source.nodes.values() if carries else ():
-            if node.path not in self._pooled and node.path not in gone:
+            if node.path not in self._pooled and node.path not in left_out:
                 self._taken.add(node.path)
                 for name, length in zip(node.dims, node.shape, strict=False):
                     self._lengths[joined(node.folder, name)] = length
 
-    def placed(self, node: Node, pooled: Pooled) -> Placed:
-        """Where a result is: the names of its axes, and what it says of coordinates."""
+    def placed(self, node: Node, pooled: Pooled, says: Description) -> Description:
+        """What a result says of itself, with the names of its axes, and what it says of coordinates."""
         if pooled.flat:
-            features = f"{base_of(pooled.name)}_features"
-            names = [node.dims[0] or None, features] if node.dims else []
-            return Placed(names, references_of(node.attributes, {}))
-        dims, changes = self.place(self._variable(node), pooled)
-        return Placed(_names(dims) if node.dims else [], changes)
+            names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
+            changes: Changes = dict(references_of(node.attributes, {}))
+        else:
+            dims, changes = self.place(self._variable(node), pooled)
+            names = _names(dims) if node.dims else []
+        return says._replace(attributes=_changed(says.attributes, changes), dims=names)
 
     def variable(self, path: str) -> Variable | None:
         node = self._source.nodes.get(path.strip("/")) if self._carries else None
@@ -95,47 +76,42 @@ class Dimensions(Geography):
             there = self._source.nodes.get(joined(folder, name))
         if not self._carries or there is None or there.document is None or there.shape != (length,):
             return Dimension((name, length), f"/{joined(near, name)}", f"/{name}", lambda: None)
-        path = f"/{there.path}"
-        return Dimension((name, length), path, f"/{name}", lambda: self.variable(path))
+        return Dimension((name, length), there.name, f"/{name}", lambda: self.variable(there.path))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        arrays = self._pooled.get(variable.item.path)
-        return None if arrays is None else {array.name: array.shape for array in arrays}
+        return {array.name: array.shape for array in self._pooled.get(variable.item.path, ())} or None
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         path = path.strip("/")
-        if path in self._taken:
-            return values is not None and self._has(self._source.nodes.get(path), values)
-        if path not in self._lengths:
-            return None
-        return values is None and shape == (self._lengths[path],)
-
-    def _has(self, there: Node | None, values: Array) -> bool:
-        """Whether a variable of the source has these values."""
-        if there is None or there.document is None or there.path in self._pooled:
+        if path not in self._taken:
+            return values is None and shape == (self._lengths[path],) if path in self._lengths else None
+        there = self._source.nodes.get(path)
+        if values is None or there is None or path in self._pooled:
             return False
-        if there.shape != values.shape or there.numbers() != values.dtype.name:
-            return False
-        is_float = values.dtype.kind == "f"
-        return np.array_equal(self._source.values(there.path), values, equal_nan=is_float)
+        fits = (there.shape, there.numbers()) == (values.shape, values.dtype.name)
+        return fits and np.array_equal(self._source.values(path), values, equal_nan=values.dtype.kind == "f")
 
     def declare(self, path: str, length: int) -> None:
         self._lengths[path.strip("/")] = length
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         if dims == [[path]]:
-            self._lengths[path.strip("/")] = len(values)
-        self._taken.add(path.strip("/"))
-        node, said = origin.item, dict(origin.attributes)
-        own = self._source.layout(node.path).fill
+            self.declare(path, len(values))
+        path, node = path.strip("/"), origin.item
+        self._taken.add(path)
+        says, own = dict(origin.attributes), self._source.layout(node.path).fill
         if origin.numbers is None:
-            there = {key: value for key, value in node.attributes.items() if key not in changes}
-            said = there | {key: value for key, value in changes.items() if value is not None}
-            described = Described(said, own)
+            description = Description(_changed(node.attributes, changes), fill=own)
         else:
-            meaning = meaning_of(said, origin.numbers)
-            described = in_json(node, said, changes, meaning, own, name_of(values.dtype))
-        self._put(New(path.strip("/"), node, values, _names(dims), described))
+            meaning = meaning_of(says, origin.numbers)
+            description = described(node, says, changes, meaning, own, name_of(values.dtype))
+        self._make_array(path, node, values, description._replace(dims=_names(dims)))
+
+
+def _changed(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """Attributes with others, of which None says that there is none."""
+    news = {key: value for key, value in changes.items() if value is not None}
+    return {key: value for key, value in attributes.items() if key not in changes} | news
 
 
 def _names(dims: Paths) -> list[str | None]:

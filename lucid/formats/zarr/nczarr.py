@@ -13,6 +13,16 @@ _REFERENCES = ("dimension_references", "dimrefs")
 _DIMENSIONS = ("dimensions", "dims")
 
 
+def _entry(attributes: Mapping[str, Any], name: str, keys: Sequence[str], kind: type) -> tuple[str, Any]:
+    """Under which of some keys an attribute holds what it says, and that; "" where it does not."""
+    holder = attributes.get(name)
+    if isinstance(holder, dict):
+        for key in keys:
+            if isinstance(holder.get(key), kind):
+                return key, holder[key]
+    return "", kind()
+
+
 def references_of(attributes: Mapping[str, Any], dims: Sequence[str | None]) -> list[str]:
     """The dimensions of a result with their groups: a new one is declared where the old one is.
 
@@ -20,17 +30,10 @@ def references_of(attributes: Mapping[str, Any], dims: Sequence[str | None]) -> 
     ['/t', '/g/lat_2']
 
     """
-    said = attributes.get(ARRAY)
-    key = next(
-        (key for key in _REFERENCES if isinstance(said, dict) and isinstance(said.get(key), list)), None
-    )
-    if not isinstance(said, dict) or key is None or not said[key]:
-        return []
-    old = [str(reference) for reference in said[key]]
-    groups = [reference.rpartition("/")[0] for reference in old]
+    _, old = _entry(attributes, ARRAY, _REFERENCES, list)
+    near = [str(old[min(axis, len(old) - 1)]) for axis in range(len(dims) if old else 0)]
     return [
-        f"{groups[min(axis, len(old) - 1)]}/{name}" if name else old[min(axis, len(old) - 1)]
-        for axis, name in enumerate(dims)
+        f"{one.rpartition('/')[0]}/{name}" if name else one for one, name in zip(near, dims, strict=False)
     ]
 
 
@@ -38,16 +41,12 @@ def array_again(attributes: dict[str, Any], old: Mapping[str, Any], references: 
     """The attributes of a result; those that are new or another have the types that they look like."""
     again = dict(attributes)
     if references:
-        key = next(key for key in _REFERENCES if key in again[ARRAY])
+        key, _ = _entry(again, ARRAY, _REFERENCES, list)
         again[ARRAY] = again[ARRAY] | {key: references}
-    said = again.get(TYPES)
-    if isinstance(said, dict) and isinstance(said.get("types"), dict):
-        types = {
-            k: t
-            for k, t in said["types"].items()
-            if k.startswith("_nczarr") or again.get(k, old) == old.get(k)
-        }
-        again[TYPES] = said | {"types": types}
+    _, types = _entry(again, TYPES, ("types",), dict)
+    if types:
+        kept = {k: t for k, t in types.items() if k.startswith("_nczarr") or again.get(k, old) == old.get(k)}
+        again[TYPES] = again[TYPES] | {"types": kept}
     return again
 
 
@@ -60,11 +59,10 @@ def group_again(
     {'_nczarr_group': {'dims': {'lat': 4, 'lat_2': 2}, 'arrays': ['v']}}
 
     """
-    said = attributes.get(GROUP)
-    key = next(
-        (key for key in _DIMENSIONS if isinstance(said, dict) and isinstance(said.get(key), dict)), None
-    )
-    if not isinstance(said, dict) or key is None:
+    key, dimensions = _entry(attributes, GROUP, _DIMENSIONS, dict)
+    if not key:
         return None
-    described = said | {key: said[key] | dict(lengths)}
-    return dict(attributes) | {GROUP: described | ({"arrays": list(arrays)} if "arrays" in said else {})}
+    news = {key: dimensions | dict(lengths)} | (
+        {"arrays": [*arrays]} if "arrays" in attributes[GROUP] else {}
+    )
+    return {**attributes, GROUP: attributes[GROUP] | news}

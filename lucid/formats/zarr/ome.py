@@ -3,15 +3,30 @@
 A group is an image whose attributes, in 0.5 those under `ome`, have "multiscales": lists of arrays of one image, the
 largest first. All levels of a result come from the source's first, one for each size; what was made of that one at
 other sizes in the source is left out, arrays and all. Axes keep their names, which 0.5 holds array metadata to.
+
+Cell i of a result lies where r * i + t of the source does, with r = n_in / n_out and t = (r - 1) / 2, since pooling
+makes cells larger and moves the centre of the first. Its coordinate transformation is the source's after that one:
+
+    scale s, translation b      →  scale s * r, translation b + s * t
+    affine (A | b)              →  affine (A * r | b + A * t)
+    any other                   →  scale r and translation t before it
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from lucid.formats.contract import Pooled, size_of
-from lucid.formats.zarr.nodes import Node, joined
-from lucid.formats.zarr.transformations import after_pooling, pooling_of
+from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.store import joined
+
+#: Transformations that are a number for each axis.
+_PLAIN = ("scale", "translation")
+#: Results by the path of what they are made of.
+Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
 
 class Image(NamedTuple):
@@ -24,99 +39,117 @@ class Image(NamedTuple):
 
 def images_of(nodes: Iterable[Node]) -> list[Image]:
     """The images of a store."""
-    found = []
+    images = []
     for node in nodes:
         holder = _holder(node.attributes)
-        is_label = "image-label" in holder or node.path.rpartition("/")[0].rpartition("/")[2] == "labels"
-        for image in _multiscales(holder):
-            levels = [d for d in _dicts(image.get("datasets")) if isinstance(d.get("path"), str)]
-            paths = tuple(_normal(joined(node.path, level["path"])) for level in levels)
-            found.append(Image(node.path, paths, is_label))
-    return found
+        is_label = "image-label" in holder or node.folder.rpartition("/")[2] == "labels"
+        for image in _objects(holder.get("multiscales")):
+            levels = [d for d in _objects(image.get("datasets")) if isinstance(d.get("path"), str)]
+            images.append(Image(node.path, tuple(_path(node, level) for level in levels), is_label))
+    return images
 
 
-def left_out(images: Sequence[Image], pooled: Iterable[str]) -> dict[str, list[str]]:
+def left_out(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
     """Arrays that do not go with the result, by the group of their image: all levels of one whose first is pooled."""
-    chosen = set(pooled)
-    gone = {
-        image.group: [path for path in image.paths[1:] if path not in chosen]
-        for image in images
-        if image.paths and image.paths[0] in chosen
-    }
-    return {group: paths for group, paths in gone.items() if paths}
+    whole = [image for image in images if image.paths and image.paths[0] in pooled]
+    levels = ((image.group, [path for path in image.paths[1:] if path not in pooled]) for image in whole)
+    return {group: paths for group, paths in levels if paths}
 
 
-def described_again(
-    node: Node, shapes: Mapping[str, tuple[int, ...]], made: Mapping[str, Sequence[Pooled]]
+def attributes_of_image(
+    node: Node, shapes: Mapping[str, tuple[int, ...]], results: Results
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The attributes of an image's group for what was made of its arrays, None if nothing changes; and notes.
+    """The attributes of an image's group for the results of its arrays, None if nothing changes; and notes.
 
-    Parameters
-    ----------
-    node
-        The group.
-    shapes
-        Of the arrays of the source, by their paths.
-    made
-        What was made of each, by its path.
-
+    `shapes` are those of the arrays of the source, by their paths.
     """
-    attributes = deepcopy(node.attributes)
-    holder, notes = _holder(attributes), list[str]()
-    is_changed = False
-    for image in _multiscales(holder):
-        levels = [(_normal(joined(node.path, str(d.get("path")))), d) for d in _dicts(image.get("datasets"))]
-        if not any(path in made for path, _ in levels):
+    attributes, notes = deepcopy(node.attributes), list[str]()
+    holder = _holder(attributes)
+    images = _objects(holder.get("multiscales"))
+    for image in images:
+        levels = [(_path(node, level), level) for level in _objects(image.get("datasets"))]
+        if not any(path in results for path, _ in levels):
             continue
-        is_changed = True
-        is_whole = levels[0][0] in made
-        described: list[tuple[int, dict[str, Any]]] = []
+        first = results.get(levels[0][0])
+        sizes: list[tuple[int, dict[str, Any]]] = []
         for path, level in levels:
-            if path in made:
-                for pooled in made[path]:
-                    if not pooled.flat:
-                        again, unknown = _level(node, level, pooled)
-                        described.append((size_of(pooled.shape), again))
-                        notes += [_note(kind, pooled) for kind in unknown]
-            elif not is_whole and path in shapes:
-                described.append((size_of(shapes[path]), level))
-        described.sort(key=lambda pair: -pair[0])
-        image["datasets"] = [level for _, level in described]
-        if is_whole:
-            _say_method(image, next(iter(made[levels[0][0]])).reduce)
-    if not is_changed:
+            for pooled in (one for one in results.get(path, ()) if not one.flat):
+                result, unknown = _level(node, level, pooled)
+                sizes.append((size_of(pooled.shape), result))
+                notes += unknown
+            if path not in results and not first and path in shapes:
+                sizes.append((size_of(shapes[path]), level))
+        image["datasets"] = [level for _, level in sorted(sizes, key=lambda pair: -pair[0])]
+        if first and "type" in image:
+            image["type"] = first[0].reduce
+        if first and "metadata" in image:
+            words = f"{first[0].reduce} over adaptive windows of level 0"
+            image["metadata"] = {"method": "lucid-pool", "description": words}
+    if attributes == node.attributes:
         return None, []
-    holder["multiscales"] = [
-        image for image in holder["multiscales"] if not isinstance(image, dict) or image.get("datasets")
-    ]
+    holder["multiscales"] = [image for image in images if image.get("datasets")]
     if not holder["multiscales"]:
         del holder["multiscales"]
     return attributes, list(dict.fromkeys(notes))
 
 
 def _level(node: Node, level: dict[str, Any], pooled: Pooled) -> tuple[dict[str, Any], list[str]]:
-    path = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
-    steps = _dicts(level.get("coordinateTransformations"))
-    again, unknown = after_pooling(steps, *pooling_of(pooled.source.shape, pooled.shape))
-    return level | {"path": path, "coordinateTransformations": again}, unknown
-
-
-def _note(kind: str, pooled: Pooled) -> str:
-    return (
+    """What an image's group says of a result; and notes."""
+    name = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
+    steps = _objects(level.get("coordinateTransformations"))
+    steps, unknown = after_pooling(steps, pooled.source.shape, pooled.shape)
+    return level | {"path": name, "coordinateTransformations": steps}, [
         f"{pooled.source.name} has a coordinate transformation of type {kind}, which is kept as it is, behind "
         "the scale and the translation of the new cells"
+        for kind in unknown
+    ]
+
+
+def after_pooling(
+    steps: Sequence[dict[str, Any]], before: Sequence[int], after: Sequence[int]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The transformations of a result, by shapes, and the types of those that are not understood.
+
+    >>> after_pooling([{"type": "scale", "scale": [1, 0.5]}], (3, 8), (3, 2))[0]
+    [{'type': 'scale', 'scale': [1.0, 2.0]}, {'type': 'translation', 'translation': [0.0, 0.75]}]
+
+    """
+    rank = len(before)
+    scale = np.array([a / b if b else 1.0 for a, b in zip(before, after, strict=True)])
+    translation = (scale - 1) / 2
+    rest = [step for step in steps if step.get("type") != "identity"]
+    matrix = _numbers(rest[0], "affine", (rank, rank + 1)) if rest else None
+    if matrix is not None:
+        square = matrix[:, :-1]
+        moved = np.column_stack([square * scale, matrix[:, -1] + square @ translation])
+        first, rest = [rest[0] | {"affine": moved.tolist()}], rest[1:]
+    else:
+        is_moved = bool(translation.any())
+        while rest:
+            factors, shift = (_numbers(rest[0], kind, (rank,)) for kind in _PLAIN)
+            if factors is not None:
+                scale, translation = scale * factors, translation * factors
+            elif shift is not None:
+                translation, is_moved = translation + shift, True
+            else:
+                break
+            rest = rest[1:]
+        first = [{"type": "scale", "scale": scale.tolist()}]
+        if is_moved or rest:
+            first.append({"type": "translation", "translation": translation.tolist()})
+    kinds = (
+        str(step.get("type")) for step in rest if all(_numbers(step, k, (rank,)) is None for k in _PLAIN)
     )
+    return [*first, *rest], [kind for kind in dict.fromkeys(kinds) if kind != "affine"]
 
 
-def _say_method(image: dict[str, Any], reduce: str) -> None:
-    """What made the levels, where that is said."""
-    if "type" in image:
-        image["type"] = reduce
-    if "metadata" in image:
-        image["metadata"] = {
-            "method": "lucid-pool",
-            "description": f"{reduce} over adaptive windows of level 0",
-        }
+def _numbers(step: dict[str, Any], kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+    """The numbers of a transformation of a kind; None of all else, also where they lie in an array of their own."""
+    try:
+        array = np.asarray(step.get(kind), np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if step.get("type") == kind and array.shape == shape else None
 
 
 def _holder(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -125,14 +158,11 @@ def _holder(attributes: dict[str, Any]) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else attributes
 
 
-def _multiscales(holder: dict[str, Any]) -> list[dict[str, Any]]:
-    return _dicts(holder.get("multiscales"))
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
+def _objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _normal(path: str) -> str:
-    """A path without empty steps, as files may have them: "./0", "0/"."""
-    return "/".join(step for step in path.split("/") if step not in ("", "."))
+def _path(node: Node, level: dict[str, Any]) -> str:
+    """The path of a level, without empty steps, as files may have them: "./0", "0/"."""
+    steps = joined(node.path, str(level.get("path"))).split("/")
+    return "/".join(step for step in steps if step not in ("", "."))

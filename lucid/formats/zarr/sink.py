@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, refuse_taken
 from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import ARCHIVE, url_of
-from lucid.formats.zarr.build import Builder, layout_of_means
-from lucid.formats.zarr.filled import Means
-from lucid.formats.zarr.kept import check_compression
-from lucid.formats.zarr.refusals import refusals
+from lucid.formats.zarr.build import Builder
+from lucid.formats.zarr.means import Means
+from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.store import refusals
 from lucid.options import Options
 
 
@@ -34,71 +34,64 @@ class ZarrSink(Sink):
         super().__init__(path, options, joins=joins)
         self._compression = parse_compression(options.compression)
         self._url = url_of(path)
-        check_compression(self._compression)
         self._stack = ExitStack()
         self._file: Replacement | None = None
-        self._filled: dict[str, Means] = {}
+        self._means: dict[str, Means] = {}
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the store, all but the means."""
+        overwrite = self.options.overwrite
         with refusals("output cannot be written"):
             if self._url is not None:
-                self._refuse_taken()
                 self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
                 self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
-            elif self.path.suffix == ARCHIVE:
-                refuse_taken(self.path, overwrite=self.options.overwrite)
-                self._file = Replacement(self.path, overwrite=self.options.overwrite)
-                self._stack.callback(self._file.abort)
-            if self._url is None:
+            else:
+                if self.path.suffix == ARCHIVE:
+                    refuse_taken(self.path, overwrite=overwrite)
+                    self._file = Replacement(self.path, overwrite=overwrite)
+                    self._stack.callback(self._file.abort)
                 # An archive is made of a folder beside it.
-                overwrite = self.options.overwrite or self._file is not None
-                self._folder = FolderReplacement(self.path, overwrite=overwrite)
+                self._folder = FolderReplacement(self.path, overwrite=overwrite or self._file is not None)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        self._builder = self._planned(source, pooled)
+        self._builder = self._decided(source, pooled)
         with refusals("output cannot be built"):
-            self._builder.build(self._root)
-        self.notes += self._builder.notes
+            self._builder.write(self._root)
         self.carried = self._builder.carried
-        self._open_spool(pooled)
-
-    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
-        """See what would be built, without what is carried over."""
-        if self._url is not None:
-            self._refuse_taken()
-        builder = self._planned(source, pooled)
-        with refusals("output cannot be built"):
-            builder.build(None)
-        self.notes += builder.notes
-
-    def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
-        return Builder(source, pooled, self._compression, carries=self.carries(pooled))
-
-    def _open_spool(self, pooled: Sequence[Pooled]) -> None:
         spool = self._stack.enter_context(Spool(self._root.parent))
         # It gets no bytes where chunks come whole.
         spool.hold(pooled, claims=False)
         for array in pooled:
-            node = self._builder.arrays[array.name]
-            layout = layout_of_means(node, array.numbers)
-            self._filled[array.name] = Means(self._root, node, layout, array, spool)
+            self._means[array.name] = Means(self._root, self._builder.arrays[array.name], array, spool)
+
+    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """See what would be built, without what is carried over."""
+        self._decided(source, pooled)
+
+    def _decided(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
+        """What is to be built, unless there is something already behind the URL."""
+        if self._url is not None:
+            self._find_place(self._url)
+        with refusals("output cannot be built"):
+            builder = Builder(source, pooled, self._compression, carries=self.carries(pooled))
+        self.notes += builder.notes
+        return builder
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
         with refusals("output cannot be written"):
-            self._filled[pooled.name].write(pooled.shape, region, values)
+            self._means[pooled.name].write(pooled.shape, region, values)
 
     def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:
         """Copy the files of chunks that are the same in a shard."""
         with refusals("output cannot be written"):
-            return self._filled[pooled.name].move(shard, one)
+            return self._means[pooled.name].move(shard, one) if isinstance(shard, ZarrSource) else 0
 
     def commit(self) -> None:
         """Put the store in its place."""
         with refusals("output cannot be built"):
-            self._builder.finish()
+            self._builder.finish(self._root)
         with refusals("output cannot be put in place"):
             if self._url is not None:
                 self._upload()
@@ -110,10 +103,9 @@ class ZarrSink(Sink):
 
     def _archive(self, file: Replacement) -> None:
         """Write all files to an archive, in one order and without times."""
-        descriptor = file.create()
-        with os.fdopen(descriptor, "wb") as raw:
+        with os.fdopen(file.create(), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
-                for path in _files(self._root):
+                for path in self._files():
                     member = zipfile.ZipInfo(path.relative_to(self._root).as_posix())
                     member.external_attr = 0o644 << 16  # else what unzip makes of it may not be read
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
@@ -121,29 +113,27 @@ class ZarrSink(Sink):
             raw.flush()
             file.commit(self.later)
 
-    def _refuse_taken(self) -> None:
+    def _find_place(self, url: str) -> None:
         import fsspec
 
-        if str(self._url).startswith("http"):
-            raise FileError(f"output {self._url} is on a server that is only read; name another `target`")
-        self._system, self._place = fsspec.core.url_to_fs(self._url)
+        if url.startswith("http"):
+            raise FileError(f"output {url} is on a server that is only read; name another `target`")
+        self._system, self._place = fsspec.core.url_to_fs(url)
         if self._system.exists(self._place) and not self.options.overwrite:
-            raise ExistsError(f"output {self._url} exists already; `overwrite=True` replaces it")
+            raise ExistsError(f"output {url} exists already; `overwrite=True` replaces it")
 
     def _upload(self) -> None:
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""
         if self._system.exists(self._place):
             self._system.rm(self._place, recursive=True)
-        for path in sorted(_files(self._root), key=lambda path: path.parent == self._root):
+        for path in sorted(self._files(), key=lambda path: path.parent == self._root):
             place = f"{self._place}/{path.relative_to(self._root).as_posix()}"
             self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
             self._system.put_file(str(path), place)
 
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self._root.rglob("*") if path.is_file())
+
     def close(self) -> None:
         """Remove what was not put in place."""
         self._stack.close()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """All files below a folder, in one order."""
-    yield from sorted(path for path in root.rglob("*") if path.is_file())

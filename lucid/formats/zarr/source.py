@@ -8,25 +8,16 @@ configuration is changed, which is the user's own.
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.choosing import Wanted
-from lucid.formats.contract import (
-    PROVENANCE,
-    Array,
-    ArraySpec,
-    Region,
-    Source,
-    named,
-    overlaps,
-    shape_of,
-    shifted,
-    size_of,
-)
+from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named, shape_of, size_of
 from lucid.formats.disk.files import digest
 from lucid.formats.registry import url_of
 from lucid.formats.zarr.choice import Choice
@@ -35,8 +26,7 @@ from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import meaning_in
 from lucid.formats.zarr.nodes import Node, nodes_of
 from lucid.formats.zarr.ome import images_of
-from lucid.formats.zarr.refusals import called, quiet, refusals
-from lucid.formats.zarr.tree import tree_of
+from lucid.formats.zarr.store import called, refusals, store_at
 from lucid.options import Options
 
 #: Arrays that are kept open.
@@ -52,23 +42,23 @@ class ZarrSource(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         with refusals("cannot be opened as Zarr"):
-            self.tree = tree_of(path, options)
+            self.store = store_at(path, options)
             try:
-                self._state = self.tree.state()
+                self._state = self.store.state()
                 #: Groups and arrays by path, "" for the root.
-                self.nodes = nodes_of(self.tree)
+                self.nodes = nodes_of(self.store)
             except BaseException:
-                self.tree.close()
+                self.store.close()
                 raise
         self.is_far = url_of(path) is not None
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.of_images = frozenset(path for image in self.images for path in image.paths)
-        self._chunks = Chunks(self.tree, options.max_memory)
-        self._layouts: dict[str, Layout] = {}
-        #: Arrays that zarr reads.
-        self._foreign: dict[str, Any] = {}
-        self._store: Any = None
+        #: How the array at a path lies.
+        self.layout = lru_cache(MOST_OPEN)(self._layout)
+        #: The array at a path as zarr knows it.
+        self._foreign = lru_cache(MOST_OPEN)(self._opened)
+        self._chunks = Chunks(self.store, self.layout, self._foreign, options.max_memory)
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
         """Arrays of that rank and of numbers; a store with none is an error."""
@@ -85,70 +75,29 @@ class ZarrSource(Source):
         for node in nodes:
             with refusals(called(node.name)), named(called(node.name)):
                 specs.append(self._spec(node))
-                check_names(self.tree, node.path, self.layout(node.path), node.version)
+                check_names(self.store, node.path, self.layout(node.path), node.version)
         return tuple(specs)
 
-    def layout(self, path: str) -> Layout:
-        """How an array lies.
-
-        Raises
-        ------
-        FormatError
-            Its document says nonsense, or what neither we nor zarr can read.
-
-        """
-        layout = self._layouts.get(path)
-        if layout is None:
-            node = self.nodes[path]
-            layout = layout_of(node, self.options.input_dtype)
-            if layout is None or layout.codecs is None:
-                array = self._opened(path)
-                if 0 in array.chunks:
-                    raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
-                layout = layout or _as_zarr_says(array)
-            while len(self._layouts) >= MOST_OPEN:
-                self._layouts.pop(next(iter(self._layouts)))
-            self._layouts[path] = layout
-        return layout
+    def _layout(self, path: str) -> Layout:
+        layout = layout_of(self.nodes[path], self.options.input_dtype)
+        return layout or _as_zarr_says(self._foreign(path))
 
     def _opened(self, path: str) -> Any:
-        """An array as zarr knows it."""
-        document = self.nodes[path].document or {}
-        if "pickle" in json.dumps([document.get(key) for key in ("codecs", "filters", "compressor")]):
+        codecs = (self.nodes[path].document or {}).get("codecs")
+        if "pickle" in json.dumps(codecs):
             raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
-        if path not in self._foreign:
-            import zarr  # takes longer to load than most stores to read
+        import zarr  # takes longer to load than most stores to read
 
-            with quiet():
-                self._store = self._store or self.tree.store()
-                array = zarr.open_array(self._store, path=f"{self.tree.prefix}{path}", mode="r")
-            while len(self._foreign) >= MOST_OPEN:
-                self._foreign.pop(next(iter(self._foreign)))
-            self._foreign[path] = array
-        return self._foreign[path]
+        with catch_warnings(action="ignore"):  # as of types and codecs that the specification has not yet
+            return zarr.open_array(self.store.address, path=f"{self.store.prefix}{path}", mode="r")
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
         with named(called(f"/{path}")), refusals("cannot be read"):
             layout = self.layout(path)
             values = np.empty(layout.shape, layout.dtype)
-            self._fill(path, tuple(slice(0, n) for n in layout.shape), values)
+            self._chunks.read(path, tuple(slice(0, n) for n in layout.shape), values)
         return values.astype(values.dtype.newbyteorder("="))
-
-    def _fill(self, path: str, region: Region, out: Array) -> None:
-        """Read a region of an array."""
-        layout = self.layout(path)
-        if layout.codecs is not None:
-            self._chunks.read(path, layout, region, out)
-            return
-        from zarr.buffer.cpu import NDBuffer
-
-        array = self._opened(path)
-        out = out.view(array.dtype)
-        # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-        for _, _, outside in overlaps(region, array.chunks):
-            box = shifted(outside, [axis.start for axis in region])
-            array.get_basic_selection(box, out=NDBuffer.from_numpy_array(out[outside]))
 
     def _spec(self, node: Node) -> ArraySpec:
         """The description of an array of numbers."""
@@ -159,10 +108,13 @@ class ZarrSource(Source):
         if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
         meaning = meaning_in(node, stored, self.options, is_image=node.path in self.of_images)
+        dtype = layout.dtype
+        if meaning.stored != meaning.numbers:  # by `_Unsigned`, as which the same bits are read
+            dtype = np.dtype(meaning.numbers).newbyteorder(dtype.byteorder)
         return ArraySpec(
             name=node.name,
             shape=layout.shape,
-            dtype=reinterpreted(layout.dtype, meaning.stored, meaning.numbers),
+            dtype=dtype,
             numbers=meaning.numbers,
             chunks=layout.chunks,
             whole_chunks=True,
@@ -173,24 +125,23 @@ class ZarrSource(Source):
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
         with refusals("changed while it was read"):
-            is_same = self.tree.state() == self._state and _digests(self.nodes) == _digests(
-                nodes_of(self.tree)
-            )
-        if not is_same:
-            raise FormatError("changed while it was read")
+            is_same = self.store.state() == self._state
+            if self._state is None:
+                # Of NaN, which is not equal to itself, the text is the same.
+                nodes = nodes_of(self.store).values()
+                is_same = [repr(node) for node in nodes] == [repr(node) for node in self.nodes.values()]
+            if not is_same:
+                raise FormatError("changed while it was read")
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the metadata, and of times and sizes."""
-        return digest(self._state, [(s.name, self.nodes[_path(s.name)].digest.hex()) for s in specs])
+        return digest(self._state, [(s.name, digest(self.nodes[s.name[1:]])) for s in specs])
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays with an attribute that says what they are means of."""
-        for path in sorted(self.nodes):
-            node = self.nodes[path]
+        for _, node in sorted(self.nodes.items()):
             text = node.attributes.get(PROVENANCE)
-            if node.document is None or not isinstance(text, str):
-                continue
-            if node.numbers(self.options.input_dtype) is not None:
+            if isinstance(text, str) and node.numbers(self.options.input_dtype) is not None:
                 with refusals(called(node.name)):
                     spec = self._spec(node)
                 yield spec, text
@@ -200,35 +151,28 @@ class ZarrSource(Source):
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
         with named(called(spec.name)), refusals("cannot be read"):
-            path = _path(spec.name)
-            self._fill(path, region, values.view(self.layout(path).dtype))
+            path = spec.name[1:]
+            self._chunks.read(path, region, values.view(self.layout(path).dtype))
         return values
 
     def close(self) -> None:
         """Let go of the store."""
-        if self._store is not None:
-            self._store.close()
-        self.tree.close()
+        self.store.close()
 
 
 def _as_zarr_says(array: Any) -> Layout:
-    """The layout of an array whose document only zarr understands."""
-    shards, dtype = array.shards or array.chunks, array.dtype
+    """The layout of an array that only zarr understands."""
+    if 0 in array.chunks:
+        raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
     is_2 = array.metadata.zarr_format == 2
     separator = array.metadata.dimension_separator if is_2 else array.metadata.chunk_key_encoding.separator
-    start = () if is_2 or array.metadata.chunk_key_encoding.name == "v2" else ("c",)
-    dtype = np.dtype("<u2") if dtype.kind == "V" else dtype
-    return Layout(array.shape, dtype, array.fill_value, array.chunks, shards, start, separator, None)
-
-
-def reinterpreted(dtype: np.dtype[Any], stored: str, numbers: str) -> np.dtype[Any]:
-    """A type whose bits are read as those of another one of its size."""
-    return dtype if stored == numbers else np.dtype(numbers).newbyteorder(dtype.byteorder)
-
-
-def _digests(nodes: dict[str, Node]) -> list[tuple[str, bytes]]:
-    return [(path, node.digest) for path, node in nodes.items()]
-
-
-def _path(name: str) -> str:
-    return name.removeprefix("/")
+    return Layout(
+        shape=array.shape,
+        dtype=np.dtype("<u2") if array.dtype.kind == "V" else array.dtype,
+        fill=array.fill_value,
+        chunks=array.chunks,
+        files=array.shards or array.chunks,
+        start=() if is_2 or array.metadata.chunk_key_encoding.name == "v2" else ("c",),
+        separator=separator,
+        codecs=None,
+    )

@@ -1,0 +1,250 @@
+"""The files of a Zarr store by keys such as `group/array/zarr.json`: in a folder, in an archive, or behind a URL."""
+
+import os
+import struct
+import zlib
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
+from lucid.formats.contract import Resource
+from lucid.formats.disk.files import Watch, open_regular
+from lucid.formats.registry import url_of
+from lucid.options import Options
+
+#: Members of an archive that are compressed once more may grow to this.
+MOST_MEMBER_BYTES = 1 << 30
+
+#: Names of the folders and of the files in a folder.
+Listing: TypeAlias = tuple[list[str], list[str]]
+
+
+class Store(Resource):
+    """The files of a store."""
+
+    #: What zarr opens, and what stands before every key there.
+    address: Any
+    prefix: str = ""
+
+    @abstractmethod
+    def list(self, folder: str) -> Listing:
+        """What is in a folder, sorted."""
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        """A file, or some of its bytes, as a slice has them; None if there is none."""
+
+    def state(self) -> tuple[int, ...] | None:
+        """The bytes of all files, and what else changes when anything is written to; None if that cannot be seen."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class FolderStore(Store):
+    """A store in a folder."""
+
+    def __init__(self, path: Path, *, allow_links: bool) -> None:
+        self.address = self._path = path.resolve()
+        self._allow_links = allow_links
+
+    def list(self, folder: str) -> Listing:
+        with os.scandir(self._path / folder) as entries:
+            return _sorted((entry.name, entry.is_dir()) for entry in entries)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        try:
+            descriptor = os.open(f"{self._path}/{key}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return _pread(descriptor, *slice(start, stop).indices(os.fstat(descriptor).st_size)[:2])
+        except IsADirectoryError:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def state(self) -> tuple[int, ...]:
+        """Sizes and times of all files; that there are no links is seen on the way."""
+        total = newest = count = 0
+        pending = [str(self._path)]
+        while pending:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink() and not self._allow_links:
+                        raise DatasetError(
+                            f"has a link to another place, {os.path.relpath(entry.path, self._path)}, "
+                            "which only `allow_external=True` follows"
+                        )
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        status = entry.stat()
+                        total, count = total + status.st_size, count + 1
+                        newest = max(newest, status.st_mtime_ns)
+        return total, newest, count
+
+
+class ArchiveStore(Store):
+    """A store in a zip file."""
+
+    def __init__(self, path: Path) -> None:
+        import zipfile
+
+        self._descriptor = open_regular(path)
+        self._watch = Watch(self._descriptor)
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        members = [member for member in self._zip.infolist() if not member.is_dir()]
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
+                raise FormatError(f"has a member that grows to {member.file_size} bytes")
+        self._folders = listings(member.filename for member in members)
+        # `zip -r x.zarr.zip x.zarr` puts the name of the folder before every other.
+        folders, files = self._folders.get("", ([], []))
+        while not files and len(folders) == 1:
+            self.prefix += f"{folders[0]}/"
+            folders, files = self._folders[self.prefix[:-1]]
+
+    @cached_property
+    def address(self) -> Any:
+        from zarr.storage import ZipStore
+
+        # A spooled file has lost its name.
+        return ZipStore(Path(f"/dev/fd/{self._descriptor}"), mode="r")
+
+    def list(self, folder: str) -> Listing:
+        return self._folders.get(f"{self.prefix}{folder}".rstrip("/"), ([], []))
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        try:
+            member = self._zip.getinfo(f"{self.prefix}{key}")
+        except KeyError:
+            return None
+        start, stop, _ = slice(start, stop).indices(member.file_size)
+        if member.compress_type != 0 or member.flag_bits & 1:
+            with self._zip.open(member) as file:
+                file.seek(start)
+                return file.read(stop - start)
+        # A member that is stored lies behind a header of its own, whose lengths are not those of the directory.
+        header = os.pread(self._descriptor, 30, member.header_offset)
+        if header[:4] != b"PK\x03\x04" or len(header) < 30:
+            raise FormatError(f"has a member that is not where the archive says, {key[:200]!r}")
+        begin = member.header_offset + 30 + sum(struct.unpack_from("<2H", header, 26))
+        data = _pread(self._descriptor, begin + start, begin + stop)
+        if (start, stop) == (0, member.file_size) and zlib.crc32(data) != member.CRC:
+            raise FormatError(f"has a member that does not fit its checksum, {key[:200]!r}")
+        return data
+
+    def state(self) -> tuple[int, ...]:
+        self._watch.check()
+        return self._watch.state
+
+    def close(self) -> None:
+        if "address" in self.__dict__:
+            self.address.close()
+        self._zip.close()
+        os.close(self._descriptor)
+
+
+class UrlStore(Store):
+    """A store that fsspec reaches, such as one in an object store."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.address = url
+        self._system, self._root = fsspec.core.url_to_fs(url)
+
+    def list(self, folder: str) -> Listing:
+        entries = self._system.ls(f"{self._root}/{folder}".rstrip("/"), detail=True)
+        return _sorted((e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in entries)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        try:
+            data: bytes = self._system.cat_file(f"{self._root}/{key}", start=start or None, end=stop)
+        except FileNotFoundError:
+            return None
+        # Some servers send all, whatever is asked of them.
+        sends_all = len(data) > (-start if stop is None else stop - start)
+        return data[start:stop] if sends_all else data
+
+
+def store_at(path: Path, options: Options) -> Store:
+    """The store at a path."""
+    url = url_of(path)
+    if url is not None:
+        return UrlStore(url)
+    return FolderStore(path, allow_links=options.allow_external) if path.is_dir() else ArchiveStore(path)
+
+
+def joined(folder: str, name: str) -> str:
+    """A key in a folder, which is "" for the root."""
+    return f"{folder}/{name}" if folder else name
+
+
+def listings(keys: Iterable[str]) -> dict[str, Listing]:
+    """What is in each folder, where these are all keys; an error where one would lead out of the store.
+
+    >>> listings(["a/zarr.json", "zarr.json"])
+    {'a': ([], ['zarr.json']), '': (['a'], ['zarr.json'])}
+
+    """
+    folders: defaultdict[str, set[tuple[str, bool]]] = defaultdict(set)
+    for key in keys:
+        if key.startswith("/") or {"..", "."} & {*key.split("/")}:
+            raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
+        folder, _, name = key.rpartition("/")
+        folders[folder].add((name, False))
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            folders[folder].add((name, True))
+    return {folder: _sorted(entries) for folder, entries in folders.items()}
+
+
+def _sorted(entries: Iterable[tuple[str, bool]]) -> Listing:
+    """Names, and whether they are those of folders, as a listing."""
+    names = sorted(entries)
+    return [n for n, is_folder in names if is_folder], [n for n, is_folder in names if not is_folder]
+
+
+def _pread(descriptor: int, start: int, stop: int) -> bytes:
+    """Bytes of a file, fewer where it ends before."""
+    runs: list[bytes] = []
+    while start < stop and (run := os.pread(descriptor, stop - start, start)):
+        runs.append(run)
+        start += len(run)
+    return runs[0] if len(runs) == 1 else b"".join(runs)
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
+    try:
+        yield
+    except LucidError:
+        raise
+    except MemoryError as error:
+        raise FormatError(f"{what}: a chunk grows beyond all memory when it is decoded") from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{what}: no such file {error.filename or ''}".rstrip()) from error
+    except Exception as error:
+        words = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+        if isinstance(error, ImportError):
+            raise FileError(f"{what}: needs a package that is not installed: {words}") from error
+        kind = FileError if isinstance(error, OSError) and error.errno else FormatError
+        raise kind(f"{what}: {words}") from error
+
+
+def called(name: str) -> str:
+    """An array as errors speak of it; one that is the store itself has no name."""
+    return f"array {name}" if name else "array"
