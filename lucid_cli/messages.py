@@ -2,7 +2,6 @@
 
 import re
 from contextlib import suppress
-from typing import Protocol
 
 import click
 
@@ -49,23 +48,6 @@ def complain(text: str, status: int) -> int:
     with suppress(OSError):  # Nobody reads standard error; the status still tells.
         click.echo(f"{NAME}: {line}", err=True)
     return status
-
-
-class Told(Protocol):
-    """Notes, each with the first file that it is about and the number of files; and how many others there are."""
-
-    first: dict[str, str]
-    counts: dict[str, int]
-    others: int
-
-
-def tell(notes: Told) -> None:
-    """What the user should know of files, a line for each note, which may be of many files."""
-    for note, path in notes.first.items():
-        more = f" and {notes.counts[note] - 1:,} more" if notes.counts[note] > 1 else ""
-        complain(f"{name_of(path)}{more}: {note}", 0)
-    if notes.others:
-        complain(f"{notes.others:,} more notes, which --json has", 0)
 
 
 def name_of(path: object, stream: str = "standard input") -> str:

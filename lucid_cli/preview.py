@@ -1,6 +1,6 @@
 """`--preview`: channels of one sample before and after, as heat maps of half blocks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lucid.errors import LucidError
 from lucid.formats.contract import ArraySpec, Region, Source
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import plane_in, rule_of
@@ -45,13 +46,25 @@ class Channel(NamedTuple):
     pictures: dict[str, Floats]
 
 
-def show_preview(report: Report, to: Console, options: Options, read: Callable[..., list[Channel]]) -> None:
-    """Pictures of the first dataset: channels side by side, the input above its poolings.
+def show_previews(
+    reports: Iterable[Report], to: Console, options: Options
+) -> Iterator[tuple[Path, BaseException]]:
+    """Pictures of the first dataset of every input, read where it can do no harm; yield those that fail."""
+    from lucid.run.process import Process
 
-    `read` calls `channels_of` where the file can do no harm.
-    """
-    path, dataset = report.source, report.datasets[0].name
-    channels = read(channels_of, path, dataset, options, options=options)
+    with Process() as process:
+        for report in reports:
+            path, dataset = report.source, report.datasets[0].name
+            try:
+                channels = process.call(channels_of, path, dataset, options, options=options)
+            except (LucidError, MemoryError) as error:
+                yield path, error
+            else:
+                show_preview(dataset or path.name, channels, options, to)
+
+
+def show_preview(name: str, channels: list[Channel], options: Options, to: Console) -> None:
+    """Pictures of an array: channels side by side, the input above its poolings."""
     if not channels:
         to.print(Text("no preview: its planes are empty or too large", style="dim"))
         return
@@ -65,7 +78,7 @@ def show_preview(report: Report, to: Console, options: Options, read: Callable[.
     labels = channels[0].pictures
     width = max(labels["input"].shape[1] * (1 if in_colour else 2), *map(len, "\n".join(heads).split("\n")))
     count = max(1, (to.width - max(map(len, labels))) // (width + 2))
-    to.print(Text(f"{shown(dataset or path.name)}, from lowest to highest: {ends}", "bold"))
+    to.print(Text(f"{shown(name)}, from lowest to highest: {ends}", "bold"))
     table = Table("", *heads[:count], box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for label in labels:
         pictures = [channel.pictures[label] for channel in channels[:count]]

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, Report
+from lucid_cli import streams
 from lucid_cli.messages import name_of, shown
-from lucid_cli.outcomes import Summary
+from lucid_cli.outcomes import MOST_ROWS, Summary
 
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
@@ -37,8 +38,7 @@ class _StandardError(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
-            sys.stderr.flush()
+        streams.flush(sys.stderr)
 
 
 def console() -> Console:
@@ -56,21 +56,23 @@ def show(summary: Summary, to: Console, *, every: bool = False) -> None:
             else f"outputs of {summary.skipped:,} inputs were"
         )
         to.print(Text(f"{word} complete already, and skipped"))
-    if summary.last is None:
+    if not summary.reports:
         return
+    report, totals = summary.reports[0], summary.totals
     if summary.count == 1:
-        report = summary.last
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    planned = every or summary.last.dry_run
-    to.print(_table(summary.rows, with_files=summary.count > 1, planned=planned))
-    if more := summary.row_count - len(summary.rows):
+    rows = [(one, dataset) for one in summary.reports for dataset in one.datasets][
+        : None if every else MOST_ROWS
+    ]
+    to.print(_table(rows, with_files=summary.count > 1, planned=every or report.dry_run))
+    if more := summary.row_count - len(rows):
         to.print(Text(f"… and {more:,} more (-v lists all)"))
-    if summary.carried:
-        word = "array" if summary.carried == 1 else "arrays"
-        to.print(Text(f"carried over: {summary.carried:,} {word}, {size(summary.carried_bytes)}"))
+    if totals["carried"]:
+        word = "array" if totals["carried"] == 1 else "arrays"
+        to.print(Text(f"carried over: {totals['carried']:,} {word}, {size(totals['carried_bytes'])}"))
     files = f"{summary.count:,} files · " * (summary.count > 1)
-    to.print(Text(files + _timing(summary, summary.last)))
+    to.print(Text(files + _timing(summary, report)))
 
 
 def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
@@ -101,16 +103,15 @@ def _label(report: Report, d: DatasetReport) -> str:
     return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def _timing(summary: Summary, last: Report) -> str:
-    """Where the time went; a plan says what it would take instead."""
-    threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
-    if last.dry_run:
-        most = f"{size(summary.blocks_bytes)} of {size(last.max_memory)}"
+def _timing(summary: Summary, one: Report) -> str:
+    """Where the time went; a plan says what it would take instead. Threads and limits are the same in all reports."""
+    threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
+    if one.dry_run:
+        most = f"{size(summary.blocks_bytes)} of {size(one.max_memory)}"
         return f"dry run: buffers up to {most}, {threads}; nothing written"
-    steps = [
-        f"{step} {getattr(summary, f'{step}_seconds'):.2f} s" for step in ("read", "pool", "write", "total")
-    ]
-    rate = summary.input_bytes / (summary.total_seconds or 1.0) / 1e9
+    totals = summary.totals
+    steps = [f"{step} {totals[f'{step}_seconds']:.2f} s" for step in ("read", "pool", "write", "total")]
+    rate = totals["input_bytes"] / (totals["total_seconds"] or 1.0) / 1e9
     return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(summary.peak_memory_bytes)}"))
 
 

@@ -4,12 +4,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import click
-
-
-class ReaderGoneError(Exception):
-    """Nobody reads standard output any more; Click would answer a BrokenPipeError with status 1."""
 
 
 class OutputError(Exception):
@@ -21,8 +18,8 @@ def as_output() -> Iterator[None]:
     """What the system refuses as errors of standard output, which Click writes help and version to, too."""
     try:
         yield
-    except BrokenPipeError as error:
-        raise ReaderGoneError from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if error.filename is not None:
             raise
@@ -46,10 +43,9 @@ def open_closed() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
 
 
-def flush() -> None:
+def flush(stream: TextIO) -> None:
     """Write what is left; what cannot be written goes nowhere, as Python would end with a word and another status."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
