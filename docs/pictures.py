@@ -9,7 +9,7 @@ from rich.console import Console
 
 import lucid
 from lucid.options import Options
-from lucid_cli.outcomes import Summary
+from lucid_cli.outcomes import Outcomes
 from lucid_cli.preview import channels_of, show_preview
 from lucid_cli.render import show
 
@@ -25,9 +25,9 @@ def main() -> None:
         # The picture shows names as one would type them.
         named = replace(report, source=Path("digits.h5"), targets=(Path("digits.pooled.h5"),))
         summary.print("$ lucid-pool digits.h5 --size 4 --size 1", style="dim")
-        added = Summary()
-        added.add(named)
-        show(added, summary)
+        outcomes = Outcomes()
+        outcomes.add("digits.h5", named)
+        show(outcomes, summary)
         summary.save_svg(str(HERE / "summary.svg"), title="lucid-pool")
         preview.print("$ lucid-pool digits.h5 --size 4 --size 1 --preview", style="dim")
         options = Options(sizes=[(4, 4), (1, 1)])

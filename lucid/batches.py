@@ -1,42 +1,46 @@
 """Every input with its outputs, settled before any work: whose names clash, what would be destroyed."""
 
-from collections.abc import Iterator, Sequence
+import os
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from lucid.backlog import Backlog
-from lucid.clashes import Clashes
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import Found, LeftOutError, find_inputs
+from lucid.inputs import Found, LeftOutError, find_inputs, is_stream
 from lucid.options import Options
+from lucid.outputs import FilePath, Target
 from lucid.tasks import Naming, Task, task_of
 
 
 class Batch:
     """Every input in order, with its outputs, or why it is not pooled; a million take no more memory than a thousand.
 
-    The tasks wait in a temporary file. Nothing is made yet.
-
-    Raises
-    ------
-    ArgumentError
-        A name fits no format, or is the one name of several outputs.
-
+    The tasks wait in a temporary file, and nothing is made yet. A name that fits no format, or is that of all outputs,
+    is an ArgumentError.
     """
 
     def __init__(self, names: Sequence[str], naming: Naming, options: Options) -> None:
         self._names, self._naming, self._options = names, naming, options
         self._tasks = Backlog[Task]()
         self._folders = set[Path]()
-        #: Bytes of all inputs.
-        self.size_bytes = 0
-        #: Inputs that are read or written by native code, go to standard output, or are small.
-        self.native = self.to_stream = self.small = 0
         self._clashes = Clashes(naming)
+        #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
+        self.totals = Counter[str]()
         for found in find_inputs(names):
-            self._add(self._task_of(found))
+            task = self._task_of(found)
+            self._tasks.append(task)
+            if task.error is None:
+                self._clashes.add(task)
+                self._folders.update(target.path.parent for target in task.targets)
+                self.totals["bytes"] += task.size_bytes
+                self.totals.update(native=task.is_native, small=task.is_small, to_stream=not task.targets)
         self._clashes.compare(self._tasks, names)
 
     def __len__(self) -> int:
@@ -61,31 +65,14 @@ class Batch:
             error = FileError(f"cannot be opened: {reason.strerror}")
         return Task(found.source, error=error)
 
-    def _add(self, task: Task) -> None:
-        self._tasks.append(task)
-        if task.error is None:
-            self._clashes.add(task)
-            self._folders.update(target.path.parent for target in task.targets)
-            self.size_bytes += task.size_bytes
-            self.native += task.is_native
-            self.to_stream += not task.targets
-            self.small += task.is_small
-
     def prepare(self) -> None:
-        """Make the folders of outputs, where they are made, and clear them of what killed runs left.
-
-        Raises
-        ------
-        ArgumentError
-            The folder for outputs cannot be made.
-
-        """
-        folder = self._naming.folder
-        if folder is not None:
+        """Make the folders of outputs, where they are made, and clear them of what killed runs left."""
+        output_dir = self._naming.folder
+        if output_dir is not None:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                output_dir.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise ArgumentError(f"--output-dir {folder} cannot be made: {error.strerror}") from error
+                raise ArgumentError(f"--output-dir {output_dir} cannot be made: {error.strerror}") from error
         for folder in self._folders if self._naming.makes_folders else ():
             with suppress(OSError):  # it is an error of its inputs, which name it
                 folder.mkdir(parents=True, exist_ok=True)
@@ -97,13 +84,11 @@ class Batch:
             remove_stale(folder.resolve())
 
     def _checked(self, task: Task) -> Task:
-        """A task, with what keeps it from its outputs, which in a dry run is only told."""
+        """A task, with what keeps it from its outputs."""
         if maker := self._clashes.makers.get(task.source):
-            return task._replace(error=LeftOutError(f"it is the output of {maker}"))
+            return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker}"))
         conflict = self._clashes.conflict_of(task) or self._conflict(task)
-        if conflict and not self._options.dry_run:
-            return task._replace(error=FileError(conflict))
-        return task._replace(conflict=conflict)
+        return task._replace(error=FileError(conflict) if conflict else None)
 
     def _conflict(self, task: Task) -> str:
         """Why the outputs of a task may not be written, if so."""
@@ -132,3 +117,82 @@ class Batch:
         except ArgumentError:
             return error
         return NotFoundError(f"{error}; if it is to be the output, say -o {source}")
+
+
+class Clashes:
+    """Which paths are those of several inputs and outputs.
+
+    Of each path a number of eight bytes is remembered, by which it may be one of several. Only those are compared by
+    name.
+    """
+
+    def __init__(self, naming: Naming) -> None:
+        self._naming = naming
+        self._folder = self._real_folder = ""
+        self._inputs, self._outputs = array("q"), array("q")
+        #: Of paths that are compared: whose outputs they are, and which input has it.
+        self._owners = defaultdict[str, list[Task]](list)
+        self._sources: dict[str, Path] = {}
+        #: Inputs that were found in a folder and are the outputs of others: of which ones.
+        self.makers: dict[str, str] = {}
+
+    def add(self, task: Task) -> None:
+        """Note the paths of a task."""
+        if not task.is_stream:
+            self._inputs.append(hash(self._real(task.source)))
+        self._outputs.extend(hash(self._real(target.path)) for target in task.targets)
+
+    def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
+        """Find paths that are one, of the tasks that were added and of what was named as inputs.
+
+        One name for all outputs is an ArgumentError.
+        """
+        named = {self._real(name): Path(name) for name in names if not is_stream(name)}
+        self._inputs.extend(map(hash, named))
+        numbers, counts = np.unique(np.frombuffer(self._outputs, np.int64), return_counts=True)
+        known = {*numbers[(counts > 1) | np.isin(numbers, self._inputs)].tolist()}
+        sources: list[tuple[str, Task]] = []
+        for task in tasks if known else ():
+            for path in (self._real(target.path) for target in task.targets):
+                if hash(path) in known:
+                    self._owners[path].append(task)
+            path = "" if task.is_stream or task.error else self._real(task.source)
+            if hash(path) in known:
+                sources.append((path, task))
+        for path, task in sources:
+            others = [owner.source for owner in self._owners[path] if owner.source != task.source]
+            if task.is_found and others:
+                self.makers[task.source] = others[0]
+            else:
+                self._sources[path] = task.path
+        self._sources |= named
+        for path, owners in self._owners.items():
+            self._owners[path] = [owner for owner in owners if owner.source not in self.makers]
+            if self._naming.is_one_name and len(self._owners[path]) > 1:
+                raise ArgumentError(
+                    f"{self._owners[path][0].source} {self.conflict_of(self._owners[path][0])}"
+                )
+
+    def input_at(self, target: Target) -> Path | None:
+        """The input that is where an output would be."""
+        return self._sources.get(self._real(target.path))
+
+    def conflict_of(self, task: Task) -> str:
+        """Why a task cannot have its outputs, if others would have them, too."""
+        for target in task.targets if self._owners else ():
+            owners = self._owners.get(self._real(target.path), ())
+            others = [other for other in owners if other.source != task.source]
+            if others:
+                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+                remedy = self._naming.remedy(target, task.path, others[0].path, count=len(task.targets))
+                return f"would be written to {target.path}, as {others[0].source}{more} would; {remedy}"
+        return ""
+
+    def _real(self, path: FilePath) -> str:
+        """A path without links; that of the folder is found once for all that follow each other in it."""
+        folder, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        if folder != self._folder or not self._real_folder:
+            self._folder, self._real_folder = folder, os.path.realpath(folder)
+        return os.path.join(self._real_folder, name)

@@ -81,14 +81,7 @@ def pack_files(
 def pack(
     names: Sequence[str], path: Path, options: Options, *, on_progress: OnProgress | None = None
 ) -> list[tuple[str, Report | LucidError]]:
-    """The same with options that are checked already: what became of inputs that are not in it, and of the pack.
-
-    Raises
-    ------
-    LucidError
-        The output cannot be made.
-
-    """
+    """The same with options that are checked already: what became of inputs that are not in it, and of the pack."""
     begun = time.perf_counter()
     target = _target_of(path, options)
     notes = []
@@ -98,7 +91,9 @@ def pack(
         if not options.dry_run:
             raise
         notes.append(f"the run would fail: {error}")
-    with _PackSource(_common(names), options) as source:
+    # The pack is of the folder that all inputs lie in, or of the only one.
+    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
+    with _PackSource(Path(common), options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
         if failures:
@@ -132,11 +127,6 @@ def _target_of(path: Path, options: Options) -> Target:
     return Target(path, format_, tuple(range(len(options.pairs))))
 
 
-def _common(names: Sequence[str]) -> Path:
-    """The folder that all inputs lie in, or the only one."""
-    return Path(names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(n) for n in names]))  # noqa: PTH100
-
-
 class _Member(NamedTuple):
     """An array of an input: as it is there, and where."""
 
@@ -156,14 +146,7 @@ class _PackSource(Source):
         self._lock = threading.Lock()
 
     def gather(self, names: Sequence[str], target: Target) -> dict[str, LucidError]:
-        """Take in the arrays of all inputs; which inputs are left out, or fail, and why.
-
-        Raises
-        ------
-        ArgumentError
-            Two arrays would have one name.
-
-        """
+        """Take in the arrays of all inputs; which inputs are left out, or fail, and why."""
         errors: dict[str, LucidError] = {}
         for found in find_inputs(names):
             try:
@@ -225,12 +208,6 @@ class _PackSource(Source):
         """The same."""
         return self.arrays(rank)
 
-    def check_unchanged(self) -> None:
-        """Raise if the input that is open was written to."""
-        if self._opened is not None:
-            with named(self._name):
-                self._opened.check_unchanged()
-
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """None: a pack is made whole."""
         raise NotImplementedError
@@ -254,6 +231,12 @@ class _PackSource(Source):
         if member.spec not in self._specs:
             raise FormatError("changed while it was read")
         return self._opened
+
+    def check_unchanged(self) -> None:
+        """Raise if the input that is open was written to."""
+        if self._opened is not None:
+            with named(self._name):
+                self._opened.check_unchanged()
 
     def close(self) -> None:
         """Close the input that is open."""

@@ -27,10 +27,8 @@ class Task(NamedTuple):
     is_native: bool = False
     #: Whether it was found in a folder.
     is_found: bool = False
-    #: Why it is not pooled, if so.
+    #: Why it is not pooled, if so; if it has outputs, they conflict with others, which a dry run only tells.
     error: LucidError | None = None
-    #: Of a dry run: why the run would fail.
-    conflict: str = ""
 
     @property
     def path(self) -> Path:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -54,7 +55,7 @@ class Workers:
             pool_tasks = self._pool_small if is_small else self._pool_each
             for task, outcome in pool_tasks(tasks, watch):
                 if isinstance(outcome, Report):
-                    notes = (f"the run would fail: {task.conflict}",) if task.conflict else ()
+                    notes = () if task.error is None else (f"the run would fail: {task.error}",)
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
                 yield task.source, outcome
 
@@ -115,19 +116,20 @@ class Workers:
     def _pool_file(
         self, source: str, task: Task, on_progress: OnProgress | None, *, is_native: bool
     ) -> Report:
-        args = source, task.targets, self.options
-        keywords: dict[str, Any] = {
-            "on_progress": on_progress,
-            "executor": self.executor,
-            "is_found": task.is_found,
-        }
-        try:
-            if not is_native:
-                return pool_to(*args, **keywords)
+        call: Callable[..., Report] = pool_to
+        if is_native:
             if not self.processes:
                 self.start(1)
-            report: Report = self.processes[0].call(pool_to, *args, options=self.options, **keywords)
-            return report
+            call = partial(self.processes[0].call, pool_to, options=self.options)
+        try:
+            return call(
+                source,
+                task.targets,
+                self.options,
+                on_progress=on_progress,
+                executor=self.executor,
+                is_found=task.is_found,
+            )
         except BaseException as error:
             if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
                 error.add_note("shards that are done are kept, and the same command goes on with them")
@@ -146,11 +148,11 @@ class Workers:
 def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator[Workers]:
     """The processes, and the cluster at an address, if they are needed."""
     workers = Workers(options)
-    workers.in_groups = batch.small >= MANY and cluster is None
+    workers.in_groups = batch.totals["small"] >= MANY and cluster is None
     with ExitStack() as stack:
         try:
             # Processes are started now, while there are no other threads.
-            if workers.in_groups or batch.native:
+            if workers.in_groups or batch.totals["native"]:
                 workers.start(options.workers if workers.in_groups else 1)
             if cluster is not None and len(batch) and not options.dry_run:
                 from lucid.run import dask
@@ -175,7 +177,7 @@ def outcome_of(
     task: Task, options: Options, function: Callable[..., Report], *args: Any, **keywords: Any
 ) -> Outcome:
     """The report of a call that pools an input, or the error that is its input's alone."""
-    if task.error is not None:
+    if task.error is not None and not (options.dry_run and task.targets):
         return task.error
     try:
         return function(*args, **keywords)
@@ -195,18 +197,11 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     try:
         outcomes = [
             outcome_of(
-                task,
-                options,
-                pool_to,
-                task.source,
-                task.targets,
-                options,
-                is_found=task.is_found,
-                later=later,
+                task, options, pool, task.source, task.targets, options, is_found=task.is_found, later=later
             )
             for task, later in zip(tasks, finished, strict=True)
         ]
-        errors = put_in_place([output for later in finished for output in later])
+        errors = put_in_place([*chain(*finished)])
     finally:
         for output in chain(*finished):
             output.abort()

@@ -1,7 +1,7 @@
 """The command as Click knows it: its options, those of `lucid.options` among them, its help, its completion."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -10,7 +10,7 @@ from lucid import __version__
 from lucid.options import Option, declared
 from lucid.pooling import kernel_name
 from lucid.sizes import DIMENSION
-from lucid_cli.messages import NAME
+from lucid_cli.streams import NAME
 
 ENVIRONMENT = "LUCID_POOL"
 #: The groups of the help, in order.
@@ -20,13 +20,8 @@ GROUPS = ("input", "output", "numbers", "work", "display")
 def join_sizes(args: Iterable[str]) -> list[str]:
     """Join `--size 4 5` to `--size 4x5`, as Click has no option of one or two values.
 
-    Only bare dimensions are joined, so a file of such a name is reached as `./4`.
-
-    Raises
-    ------
-    click.UsageError
-        More dimensions follow, or signs between them, which would be taken for inputs.
-
+    Only bare dimensions are joined, so a file of such a name is reached as `./4`. More dimensions, or signs between
+    them, would be taken for inputs, and are a UsageError.
     """
     joined: list[str] = []
     rest = list(args)
@@ -68,7 +63,7 @@ class GroupedOption(click.Option):
         self.group = group
 
 
-def option(*flags: str, group: str, name: str | None = None, **attributes: Any) -> GroupedOption:
+def _option(*flags: str, group: str, name: str | None = None, **attributes: Any) -> GroupedOption:
     """An option of the command, which the environment may give, too."""
     variable = flags[-1].split("/")[0].strip("-").replace("-", "_").upper()
     declarations = [*flags, name or variable.lower()]
@@ -76,11 +71,12 @@ def option(*flags: str, group: str, name: str | None = None, **attributes: Any) 
 
 
 def _option_of(name: str, row: Option) -> GroupedOption:
+    """An option of the work."""
     *others, flag = row.flags
     is_flag = isinstance(row.default, bool)
     default = flag.strip("-") if row.default is True else row.shown or row.default
     shown = f"  [default: {default}]" if isinstance(default, str) else ""
-    return option(
+    return _option(
         *others,
         f"{flag}/--no-{flag.strip('-')}" if row.default is True else flag,
         group=row.group,
@@ -91,20 +87,30 @@ def _option_of(name: str, row: Option) -> GroupedOption:
         multiple=row.kind.is_list,
         metavar=row.kind.metavar,
         help=row.help + " Repeatable." * row.kind.is_list + shown.replace("default: required", "required"),
-        shell_complete=_completion(name) if name in ("datasets", "compression") else None,
+        shell_complete=_complete if name in ("datasets", "compression") else None,
     )
 
 
-def _completion(name: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """What completes the values of an option; it is loaded when it is asked."""
+def _own_option(flags: str, group: str, help_: str, metavar: str | None = None) -> GroupedOption:
+    """An option that is the command's own: a path, a folder, a text, or without any of these a flag."""
+    type_ = click.Path(file_okay=metavar == "PATH") if metavar in ("PATH", "DIR") else None
+    name = "as_json" if flags == "--json" else None
+    return _option(
+        *flags.split(),
+        group=group,
+        name=name,
+        help=help_,
+        is_flag=metavar is None,
+        type=type_,
+        metavar=metavar,
+    )
 
-    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-        from lucid_cli import completion
 
-        function: Callable[[click.Context, str], list[str]] = getattr(completion, name)
-        return function(context, incomplete)
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from lucid_cli import completion
 
-    return complete
+    names: list[str] = getattr(completion, str(parameter.name))(context, incomplete)
+    return names
 
 
 def _parse(**_: Any) -> Any:
@@ -157,68 +163,44 @@ command = Command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
         click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
-        option(
-            "-o",
-            "--output",
-            group="output",
-            type=click.Path(),
-            metavar="PATH",
-            help="Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size}"
-            " are filled in; DIR/ is --output-dir DIR.  [default: NAME.pooled.EXT]",
+        _own_option(
+            "-o --output",
+            "output",
+            "Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size} are filled in; "
+            "DIR/ is --output-dir DIR.  [default: NAME.pooled.EXT]",
+            "PATH",
         ),
-        option(
+        _own_option(
             "--output-dir",
-            group="output",
-            type=click.Path(file_okay=False),
-            metavar="DIR",
-            help="Folder for outputs with default names; it is made if it is not there, and inputs from a folder"
-            " keep their place below it.",
+            "output",
+            "Folder for outputs with default names; it is made if it is not there, and inputs from a folder keep their "
+            "place below it.",
+            "DIR",
         ),
-        option(
+        _own_option(
             "--pack",
-            group="output",
-            type=click.Path(),
-            metavar="PATH",
-            help="One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an"
-            " input has several arrays, their names follow. It holds all inputs, or is not made.",
+            "output",
+            "One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an input "
+            "has several arrays, their names follow. It holds all inputs, or is not made.",
+            "PATH",
         ),
         *(_option_of(name, row) for name, row in declared().items()),
-        option(
+        _own_option(
             "--merge",
-            group="work",
-            is_flag=True,
-            help="The inputs are all shards of one file; join them to what one run would have written.",
+            "work",
+            "The inputs are all shards of one file; join them to what one run would have written.",
         ),
-        option(
+        _own_option(
             "--dask",
-            group="work",
-            metavar="ADDRESS",
-            help="Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
+            "work",
+            "Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
+            "ADDRESS",
         ),
-        option(
-            "--json",
-            group="display",
-            name="as_json",
-            is_flag=True,
-            help="Report on standard output, one JSON object per input and line.",
-        ),
-        option(
-            "--preview",
-            group="display",
-            is_flag=True,
-            help="Show channels of one sample before and after, as heat maps.",
-        ),
-        option(
-            "-q", "--quiet", group="display", is_flag=True, help="No summary and no progress; errors only."
-        ),
-        option(
-            "-v",
-            "--verbose",
-            group="display",
-            is_flag=True,
-            help="The summary lists every file, and the plan.",
-        ),
-        option("--no-progress", group="display", is_flag=True, help="No progress bar."),
+        _own_option("--json", "display", "Report on standard output, one JSON object per input and line."),
+        _own_option("--preview", "display", "Show channels of one sample before and after, as heat maps."),
+        _own_option("-q --quiet", "display", "No summary and no progress; errors only."),
+        _own_option("-v --verbose", "display", "The summary lists every file, and the plan."),
+        _own_option("--no-progress", "display", "No progress bar."),
     ],
 )
 command.examples = (

@@ -12,7 +12,7 @@ import click
 from lucid.errors import LucidError
 from lucid_cli import streams
 from lucid_cli.command import command, join_sizes
-from lucid_cli.messages import FAILED, NAME, complain, in_shell_words
+from lucid_cli.streams import FAILED, NAME, complain, in_shell_words
 
 #: Exit status for a mistake in the command line.
 USAGE = 2

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 
 from lucid.backlog import Backlog
 from lucid.errors import ArgumentError
 from lucid.inputs import LeftOutError
 from lucid.report import Report
 from lucid.workers import Outcome
-from lucid_cli.messages import FAILED, complain, in_shell_words, name_of
-from lucid_cli.streams import emit
+from lucid_cli.streams import FAILED, complain, emit, in_shell_words, name_of
 
 #: Of the JSON, whose keys `docs/command.md` describes; none is removed or changed without a new number.
 SCHEMA = 1
@@ -20,39 +19,14 @@ MOST_ROWS = 20
 MOST_NOTES = 20
 #: What of reports is added up.
 _ADDED = (
-    *(f"{step}_seconds" for step in ("read", "pool", "write", "total")),
-    *("input_bytes", "carried", "carried_bytes"),
+    "read_seconds",
+    "pool_seconds",
+    "write_seconds",
+    "total_seconds",
+    "input_bytes",
+    "carried",
+    "carried_bytes",
 )
-
-
-@dataclass
-class Summary:
-    """Reports added up, and the first of them."""
-
-    #: Whether all reports are kept; otherwise as many as the table has rows for.
-    keeps_all: bool = False
-    reports: list[Report] = field(default_factory=list)
-    #: Inputs that were pooled, rows of their table, and inputs whose outputs were there already.
-    count: int = 0
-    row_count: int = 0
-    skipped: int = 0
-    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_ADDED, 0))
-    blocks_bytes: int = 0
-    peak_memory_bytes: int = 0
-
-    def add(self, report: Report) -> None:
-        """Add a report."""
-        if report.skipped:
-            self.skipped += 1
-            return
-        if self.keeps_all or self.row_count < MOST_ROWS:
-            self.reports.append(report)
-        self.count += 1
-        self.row_count += len(report.datasets)
-        for name in _ADDED:
-            self.totals[name] += getattr(report, name)
-        self.blocks_bytes = max([self.blocks_bytes, *(one.blocks_bytes for one in report.datasets)])
-        self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
 
 
 class Notes:
@@ -84,9 +58,13 @@ class Notes:
 class Outcomes:
     """What became of the inputs so far; JSON tells of each at once."""
 
-    def __init__(self, *, as_json: bool, keeps_all: bool) -> None:
-        self._as_json = as_json
-        self.summary = Summary(keeps_all)
+    def __init__(self, *, as_json: bool = False, keeps_all: bool = False) -> None:
+        self._as_json, self._keeps_all = as_json, keeps_all
+        #: Reports on what was pooled, of the first inputs or of all.
+        self.reports: list[Report] = []
+        #: Of all: `inputs`, `rows` of their table, inputs `skipped` as their outputs were there, and what is added up.
+        self.totals = dict.fromkeys(("inputs", "rows", "skipped", *_ADDED), 0.0)
+        self.blocks_bytes = self.peak_memory_bytes = 0
         #: Notes for the user, and which files of folders are not pooled.
         self.notes, self.left_out = Notes(), Notes()
         self._failures = Backlog[tuple[str, str]]()
@@ -94,7 +72,7 @@ class Outcomes:
     @property
     def has_reports(self) -> bool:
         """Whether any input is done."""
-        return bool(self.summary.count or self.summary.skipped)
+        return self.totals["inputs"] + self.totals["skipped"] > 0
 
     @property
     def has_failures(self) -> bool:
@@ -102,20 +80,9 @@ class Outcomes:
         return len(self._failures) > 0
 
     def add(self, source: str, outcome: Outcome) -> None:
-        """Add what became of an input.
-
-        Raises
-        ------
-        ArgumentError
-            It is the first, and the command line cannot be.
-
-        """
+        """Add what became of an input; an ArgumentError at the beginning is raised, as all inputs would fail by it."""
         if isinstance(outcome, Report):
-            report = replace(outcome, notes=tuple(map(in_shell_words, outcome.notes)))
-            self.summary.add(report)
-            self.notes.add(report.source, report.notes)
-            if self._as_json:
-                _emit(asdict(report))
+            self._add_report(replace(outcome, notes=tuple(map(in_shell_words, outcome.notes))))
             return
         if isinstance(outcome, ArgumentError) and not self.has_reports:
             raise outcome
@@ -128,6 +95,22 @@ class Outcomes:
             facts = {"error": reason}
         if self._as_json:
             _emit({"source": source, **facts})
+
+    def _add_report(self, report: Report) -> None:
+        self.notes.add(report.source, report.notes)
+        if self._as_json:
+            _emit(asdict(report))
+        if report.skipped:
+            self.totals["skipped"] += 1
+            return
+        if self._keeps_all or self.totals["rows"] < MOST_ROWS:
+            self.reports.append(report)
+        self.totals["inputs"] += 1
+        self.totals["rows"] += len(report.datasets)
+        for name in _ADDED:
+            self.totals[name] += getattr(report, name)
+        self.blocks_bytes = max([self.blocks_bytes, *(one.blocks_bytes for one in report.datasets)])
+        self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
 
     def tell_failures(self) -> int:
         """Tell a person what failed; the exit status."""

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, Report
-from lucid_cli import streams
-from lucid_cli.messages import name_of, shown
-from lucid_cli.outcomes import MOST_ROWS, Summary
+from lucid_cli.outcomes import MOST_ROWS, Outcomes
+from lucid_cli.streams import flush, name_of, shown
 
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
@@ -38,7 +37,7 @@ class _StandardError(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        streams.flush(sys.stderr)
+        flush(sys.stderr)
 
 
 def console() -> Console:
@@ -47,32 +46,29 @@ def console() -> Console:
     return Console(file=_StandardError(), highlight=False, width=width)  # type: ignore[arg-type]
 
 
-def show(summary: Summary, to: Console, *, every: bool = False) -> None:
+def show(outcomes: Outcomes, to: Console, *, every: bool = False) -> None:
     """The whole summary; `every` row of it, and the plan with it."""
-    if summary.skipped:
-        word = (
-            "outputs of 1 input were"
-            if summary.skipped == 1
-            else f"outputs of {summary.skipped:,} inputs were"
-        )
+    totals = {name: round(total) for name, total in outcomes.totals.items()}
+    if skipped := totals["skipped"]:
+        word = "outputs of 1 input were" if skipped == 1 else f"outputs of {skipped:,} inputs were"
         to.print(Text(f"{word} complete already, and skipped"))
-    if not summary.reports:
+    if not outcomes.reports:
         return
-    report, totals = summary.reports[0], summary.totals
-    if summary.count == 1:
+    report, is_one = outcomes.reports[0], totals["inputs"] == 1
+    if is_one:
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    rows = [(one, dataset) for one in summary.reports for dataset in one.datasets][
+    rows = [(one, dataset) for one in outcomes.reports for dataset in one.datasets][
         : None if every else MOST_ROWS
     ]
-    to.print(_table(rows, with_files=summary.count > 1, planned=every or report.dry_run))
-    if more := summary.row_count - len(rows):
+    to.print(_table(rows, with_files=not is_one, planned=every or report.dry_run))
+    if more := totals["rows"] - len(rows):
         to.print(Text(f"… and {more:,} more (-v lists all)"))
-    if totals["carried"]:
-        word = "array" if totals["carried"] == 1 else "arrays"
-        to.print(Text(f"carried over: {totals['carried']:,} {word}, {size(totals['carried_bytes'])}"))
-    files = f"{summary.count:,} files · " * (summary.count > 1)
-    to.print(Text(files + _timing(summary, report)))
+    if carried := totals["carried"]:
+        arrays = f"{carried:,} array" + "s" * (carried > 1)
+        to.print(Text(f"carried over: {arrays}, {size(totals['carried_bytes'])}"))
+    files = "" if is_one else f"{totals['inputs']:,} files · "
+    to.print(Text(files + _timing(outcomes, report)))
 
 
 def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
@@ -103,16 +99,18 @@ def _label(report: Report, d: DatasetReport) -> str:
     return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def _timing(summary: Summary, one: Report) -> str:
+def _timing(outcomes: Outcomes, one: Report) -> str:
     """Where the time went; a plan says what it would take instead. Threads and limits are the same in all reports."""
     threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
     if one.dry_run:
-        most = f"{size(summary.blocks_bytes)} of {size(one.max_memory)}"
+        most = f"{size(outcomes.blocks_bytes)} of {size(one.max_memory)}"
         return f"dry run: buffers up to {most}, {threads}; nothing written"
-    totals = summary.totals
+    totals = outcomes.totals
     steps = [f"{step} {totals[f'{step}_seconds']:.2f} s" for step in ("read", "pool", "write", "total")]
     rate = totals["input_bytes"] / (totals["total_seconds"] or 1.0) / 1e9
-    return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(summary.peak_memory_bytes)}"))
+    return " · ".join(
+        (*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(outcomes.peak_memory_bytes)}")
+    )
 
 
 def size(count: float) -> str:
@@ -140,7 +138,7 @@ def progress_bar(
     is_narrow = to.width < 80
 
     class Amount(ProgressColumn):
-        """Bytes done, of how many, and how many a second, in the units of the summary."""
+        """Bytes done, of how many, and how many a second, in the units of the outcomes."""
 
         def render(self, task: Task) -> Text:
             rate = 0 if is_narrow else task.finished_speed or task.speed

@@ -37,30 +37,20 @@ class Request:
 
 
 def request_of(context: click.Context) -> Request:
-    """What the shell gave, checked.
-
-    Raises
-    ------
-    click.UsageError, LucidError
-        It cannot be.
-
-    """
+    """What the shell gave, checked; what cannot be is a UsageError or a LucidError."""
     values = dict(context.params)
     options = Options(**{name: values.pop(name) for name in declared()})
     request = Request(options=options, **values)
     if request.merge:
         for parameter in context.command.params:
-            if parameter.name not in _OF_MERGE and _is_typed(context, parameter):
+            is_typed = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
+            if is_typed and parameter.name not in _OF_MERGE:
                 raise click.UsageError(f"--merge takes no {parameter.opts[-1]}: the shards know it")
     for text in _mistakes(request):
         raise click.UsageError(text)
     if request.dask is not None:
         import_module("lucid.run.dask")
     return replace(request, inputs=request.inputs or (DASH,))
-
-
-def _is_typed(context: click.Context, parameter: click.Parameter) -> bool:
-    return context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
 
 
 def _mistakes(request: Request) -> Iterator[str]:

@@ -25,7 +25,7 @@ def run_request(request: Request) -> int:
     with closing(_outcomes_of(request)) as done:
         for source, outcome in done:
             outcomes.add(source, outcome)
-    outcomes.summary.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
+    outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
     if not (outcomes.has_reports or outcomes.has_failures):
         for name in request.inputs:
             outcomes.add(name, FormatError(NOTHING))
@@ -47,10 +47,7 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
             merge_files,
             request.inputs,
             request.output,
-            max_memory=options.max_memory,
-            threads=options.threads,
-            overwrite=options.overwrite,
-            dry_run=options.dry_run,
+            **{name: getattr(options, name) for name in ("max_memory", "threads", "overwrite", "dry_run")},
         )
     elif request.pack is not None:
         from lucid.packs import pack
@@ -64,16 +61,17 @@ def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
     """Every input to its own outputs."""
     batch = Batch(request.inputs, Naming.of(request.output, request.output_dir), request.options)
     if not request.options.dry_run:
-        if batch.to_stream and request.as_json:
+        to_stream = batch.totals["to_stream"]
+        if to_stream and request.as_json:
             raise click.UsageError("--json and arrays cannot both go to standard output; name a file with -o")
-        if batch.to_stream and sys.stdout.isatty():
+        if to_stream and sys.stdout.isatty():
             raise click.UsageError(
                 "standard output is a terminal, which shows no arrays; name a file with -o"
             )
         batch.prepare()
     with (
         workers_for(batch, request.options, request.dask) as workers,
-        _progress(len(batch), batch.size_bytes, request) as watch,
+        _progress(len(batch), batch.totals["bytes"], request) as watch,
     ):
         yield from workers.pool_all(batch, watch)
 
@@ -121,10 +119,10 @@ def _show(outcomes: Outcomes, request: Request) -> None:
         from lucid_cli import render
 
         console = render.console()
-        render.show(outcomes.summary, console, every=request.verbose)
+        render.show(outcomes, console, every=request.verbose)
         if request.preview:
             from lucid_cli.preview import show_previews
 
-            for path, error in show_previews(outcomes.summary.reports, console, request.options):
+            for path, error in show_previews(outcomes.reports, console, request.options):
                 outcomes.add(str(path), error)
         outcomes.notes.tell()

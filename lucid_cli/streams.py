@@ -1,12 +1,62 @@
-"""The standard streams: closed by the shell, full, or read by nobody."""
+"""The standard streams: words to a person on one, safe for a terminal, data on the other; closed, full, or not read."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import click
+
+from lucid.options import declared
+
+NAME = "lucid-pool"
+#: Exit status where at least one input failed.
+FAILED = 1
+#: What a line holds.
+MOST_LETTERS = 300
+
+
+def in_shell_words(text: str) -> str:
+    """A message with the names of options as the shell has them.
+
+    >>> in_shell_words("needs `max_memory` of 9; `overwrite=True` replaces it, or `layout='NHWC'`")
+    'needs --max-memory of 9; -f replaces it, or --layout NHWC'
+    """
+    flags = {name: row.flags for name, row in declared().items()} | {"size": ("--size",), "target": ("-o",)}
+
+    def in_shell(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in flags:
+            return match[0]
+        if value == "True":
+            return flags[name][0]
+        return flags[name][-1] if value is None else f"{flags[name][-1]} {value.strip(chr(39))}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)
+
+
+def shown(text: object) -> str:
+    """Text from a file or the shell, with what could command a terminal escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
+    )
+
+
+def complain(text: str, status: int) -> int:
+    """Say what is wrong and return the exit status; of a long text what is in the middle is left out."""
+    line = shown(text)
+    if len(line) > MOST_LETTERS:
+        line = f"{line[: MOST_LETTERS * 2 // 3]} ... {line[-MOST_LETTERS // 3 :]}"
+    with suppress(OSError):  # Nobody reads standard error; the status still tells.
+        click.echo(f"{NAME}: {line}", err=True)
+    return status
+
+
+def name_of(path: object, stream: str = "standard input") -> str:
+    """A path as it is told to a person; `-` by what it stands for."""
+    return stream if str(path) == "-" else shown(path) or "''"
 
 
 class OutputError(Exception):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import clashes
+from lucid import batches
 from lucid.backlog import HELD, Backlog
 from lucid.batches import Batch
 from lucid.formats.disk import replacement
@@ -210,7 +210,7 @@ class TestConflicts:
 
     @pytest.mark.parametrize("number", [hash, lambda _: 7], ids=["numbers", "all one number"])
     def test_only_what_is_one_path_is_a_conflict(self, tmp_path, monkeypatch, number):
-        monkeypatch.setattr(clashes, "hash", number, raising=False)
+        monkeypatch.setattr(batches, "hash", number, raising=False)
         make(tmp_path / "a", 3)
         make(tmp_path / "b", 3)
         assert self.settled(tmp_path, ["a", "b"]) == (6, [])

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_cli.command import join_sizes
-from lucid_cli.messages import shown
+from lucid_cli.streams import shown
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 COMMAND = Path(sys.executable).parent / "lucid-pool"

@@ -16,7 +16,7 @@ from lucid.errors import ArgumentError, LucidError
 from lucid.options import WORK, Options, declared
 from lucid.pooling.dtypes import FLOATS
 from lucid_cli.command import command
-from lucid_cli.messages import in_shell_words
+from lucid_cli.streams import in_shell_words
 
 
 def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_the_help():
