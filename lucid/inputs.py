@@ -138,6 +138,6 @@ def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:
             format_of_content(Path(path))
         except FormatError as error:
             return LeftOutError(f"it {error}")
-        except LucidError:
+        except OSError:
             pass
     return None

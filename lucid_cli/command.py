@@ -100,7 +100,7 @@ def _own_option(flags: str, group: str, help_: str, metavar: str | None = None) 
         group=group,
         name=name,
         help=help_,
-        is_flag=metavar is None,
+        is_flag=metavar is None or None,
         type=type_,
         metavar=metavar,
     )

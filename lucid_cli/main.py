@@ -41,8 +41,8 @@ def run(args: list[str]) -> int:
         return complain("; ".join(words), 128 + stopped.signal)
     except BrokenPipeError:  # nobody reads: end as other filters do, without a word
         return 128 + signal.SIGPIPE
-    except streams.OutputError as error:
-        return complain(f"standard output cannot be written: {error}", FAILED)
+    except OSError as error:
+        return complain(f"{error.filename or 'a temporary file'} cannot be written: {error.strerror}", FAILED)
 
 
 class Stopped(BaseException):

@@ -59,21 +59,14 @@ def name_of(path: object, stream: str = "standard input") -> str:
     return stream if str(path) == "-" else shown(path) or "''"
 
 
-class OutputError(Exception):
-    """Standard output takes no more, as on a full disk."""
-
-
 @contextmanager
 def as_output() -> Iterator[None]:
-    """What the system refuses as errors of standard output, which Click writes help and version to, too."""
+    """Give what the system refuses the name of standard output, which Click writes help and version to, too."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OutputError(error.strerror) from error
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def emit(line: str) -> None:

@@ -198,6 +198,17 @@ class TestManySmallFiles:
         )
         assert len(names_in(folder / "out")) == self.COUNT
 
+    def test_no_room_for_the_list_of_inputs_is_one_line(self, command, tmp_path):
+        make(tmp_path / "in", HELD + 1)
+        code = (
+            "import sys, tempfile; tempfile.TemporaryFile = lambda: open('/dev/full', 'wb+')\n"
+            "from lucid_cli.main import main; main()"
+        )
+        args = [sys.executable, "-c", code, "in", "-s", "2", "--output-dir", "out"]
+        done = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr == "lucid-pool: a temporary file cannot be written: No space left on device\n"
+
 
 class TestConflicts:
     """They are found from numbers of paths, and told by names."""

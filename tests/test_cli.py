@@ -116,6 +116,7 @@ def test_joining_sizes_loses_no_word(args):
         ),
         (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
         (["x.npy", "--sise", "4"], 2, "No such option"),
+        (["x.npy", "--size", "4", "-o"], 2, "Option '-o' requires an argument"),
         (["gone.npy", "--size", "4"], 1, "lucid-pool: gone.npy: no such file"),
         (["", "--size", "4"], 1, "lucid-pool: '': is no path"),
         (["flat.npy", "--size", "4"], 1, "lucid-pool: flat.npy: has shape (3, 4); expected 4 axes"),

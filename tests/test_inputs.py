@@ -1,5 +1,6 @@
 """Inputs as they are found, where the system lets one see less than all."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -69,3 +70,23 @@ def test_outputs_behind_it(folder, dry_run):
         batch.prepare()
     (task,) = batch
     assert str(task.error) == "output in/shut/in/a.npy cannot be written: Permission denied"
+
+
+def test_what_the_system_refuses_to_read_costs_itself_only(tmp_path, monkeypatch):
+    """As files of /proc do that can be opened and not read."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "b"):
+        np.save(name, np.ones((1, 1, 2, 2), "f4"))
+    Path("b.npy").rename("b")
+    unreadable, own = Path("b").open("rb"), os.pread  # noqa: SIM115
+
+    def pread(descriptor, *args):
+        if os.path.sameopenfile(descriptor, unreadable.fileno()):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return own(descriptor, *args)
+
+    monkeypatch.setattr(os, "pread", pread)
+    with unreadable:
+        batch = Batch(["."], Naming(None, None), Options(sizes=(1,)))
+    errors = {task.source: task.error and str(task.error) for task in batch}
+    assert errors == {"a.npy": None, "b": "cannot be opened: Invalid argument"}
