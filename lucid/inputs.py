@@ -1,7 +1,6 @@
 """Which inputs: those that are named, and of a folder all files in it that can be read, at any depth."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
+from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, format_of_content, url_of
 from lucid.formats.stream import STREAM
 from lucid.options import Options
 from lucid.outputs import MARK, FilePath
 
-#: Names of what an earlier run made, as `lucid.outputs` gives them.
-_EARLIER = re.compile(rf".*{re.escape(MARK)}(\..*)?", re.DOTALL)
 #: What files are called that are read.
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 NOTHING = "holds no file that can be pooled"
@@ -112,17 +110,13 @@ def _files_in(folder: str) -> Iterator[Found]:
 
 
 def _is_store(folder: str) -> bool:
-    try:
-        format_of_content(Path(folder))
-    except LucidError:
-        return False
-    return True
+    return any(is_marked(Path(folder), format_.marks) for format_ in FORMATS if format_.marks)
 
 
 def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:
     """What a file of this mode is, if it is none to be pooled; what cannot be read is an error when its turn comes."""
     name = os.path.basename(path)
-    if MARK in name and _EARLIER.fullmatch(name):
+    if f"{MARK}." in f"{name}.":
         return LeftOutError(EARLIER)
     if stat.S_ISLNK(mode):
         try:

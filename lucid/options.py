@@ -233,9 +233,9 @@ def keywords() -> dict[str, Option]:
     return {name: one.metadata["option"] for name, one in Options.__dataclass_fields__.items()}
 
 
-def declared() -> dict[str, Option]:
+def declared(of: type = Options) -> dict[str, Option]:
     """Every option by its name, with its flags."""
-    rows = {one.name: one.metadata["option"] for one in fields(Options)}
+    rows = {one.name: one.metadata["option"] for one in fields(of) if "option" in one.metadata}
     return {
         name: replace(row, flags=row.flags or (f"--{name.replace('_', '-')}",)) for name, row in rows.items()
     }

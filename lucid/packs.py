@@ -213,24 +213,20 @@ class _PackSource(Source):
         raise NotImplementedError
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-        """Read a region of an array from its input."""
+        """Read a region of an array from its input, which stays open until all of its arrays are read."""
         member = self._members[spec.name]
         with named(member.source):
             with self._lock:
-                source = self._source_of(member)
+                if member.source != self._name or self._opened is None:
+                    self.check_unchanged()
+                    self.close()
+                    path = Path(member.source)
+                    self._opened, self._name = format_of_content(path).open(path, self.options), member.source
+                    self._specs = set(choose(self._opened, self.options, ()).specs)
+                if member.spec not in self._specs:
+                    raise FormatError("changed while it was read")
+                source = self._opened
             return source.read(member.spec, region, buffer)
-
-    def _source_of(self, member: _Member) -> Source:
-        """The input of an array, which is the one that is open until all of the array is read."""
-        if member.source != self._name or self._opened is None:
-            self.check_unchanged()
-            self.close()
-            path = Path(member.source)
-            self._opened, self._name = format_of_content(path).open(path, self.options), member.source
-            self._specs = set(choose(self._opened, self.options, ()).specs)
-        if member.spec not in self._specs:
-            raise FormatError("changed while it was read")
-        return self._opened
 
     def check_unchanged(self) -> None:
         """Raise if the input that is open was written to."""

@@ -10,6 +10,7 @@ from lucid import __version__
 from lucid.options import Option, declared
 from lucid.pooling import kernel_name
 from lucid.sizes import DIMENSION
+from lucid_cli.request import FILE, FOLDER, Request, request_of
 from lucid_cli.streams import NAME
 
 ENVIRONMENT = "LUCID_POOL"
@@ -55,55 +56,36 @@ class Text(click.ParamType[Any]):
     envvar_list_splitter = ";"
 
 
+_PATHS = {FILE: click.Path(), FOLDER: click.Path(file_okay=False)}
+
+
 class GroupedOption(click.Option):
-    """An option in a group of the help."""
+    """An option as it is declared, in a group of the help; the environment may give it, too."""
 
-    def __init__(self, *args: Any, group: str, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.group = group
-
-
-def _option(*flags: str, group: str, name: str | None = None, **attributes: Any) -> GroupedOption:
-    """An option of the command, which the environment may give, too."""
-    variable = flags[-1].split("/")[0].strip("-").replace("-", "_").upper()
-    declarations = [*flags, name or variable.lower()]
-    return GroupedOption(declarations, group=group, envvar=f"{ENVIRONMENT}_{variable}", **attributes)
-
-
-def _option_of(name: str, row: Option) -> GroupedOption:
-    """An option of the work."""
-    *others, flag = row.flags
-    is_flag = isinstance(row.default, bool)
-    default = flag.strip("-") if row.default is True else row.shown or row.default
-    shown = f"  [default: {default}]" if isinstance(default, str) else ""
-    return _option(
-        *others,
-        f"{flag}/--no-{flag.strip('-')}" if row.default is True else flag,
-        group=row.group,
-        name=name,
-        default=row.default,
-        is_flag=is_flag,
-        type=None if is_flag else click.Choice(row.kind.choices) if row.kind.choices else Text(),
-        multiple=row.kind.is_list,
-        metavar=row.kind.metavar,
-        help=row.help + " Repeatable." * row.kind.is_list + shown.replace("default: required", "required"),
-        shell_complete=_complete if name in ("datasets", "compression") else None,
-    )
-
-
-def _own_option(flags: str, group: str, help_: str, metavar: str | None = None) -> GroupedOption:
-    """An option that is the command's own: a path, a folder, a text, or without any of these a flag."""
-    type_ = click.Path(file_okay=metavar == "PATH") if metavar in ("PATH", "DIR") else None
-    name = "as_json" if flags == "--json" else None
-    return _option(
-        *flags.split(),
-        group=group,
-        name=name,
-        help=help_,
-        is_flag=metavar is None or None,
-        type=type_,
-        metavar=metavar,
-    )
+    def __init__(self, name: str, row: Option) -> None:
+        *others, flag = row.flags
+        word = flag.strip("-")
+        is_flag = isinstance(row.default, bool)
+        default = word if row.default is True else row.shown or row.default
+        shown = f"  [default: {default}]" if isinstance(default, str) else ""
+        super().__init__(
+            [*others, f"{flag}/--no-{word}" if row.default is True else flag, name],
+            envvar=f"{ENVIRONMENT}_{word.replace('-', '_').upper()}",
+            default=row.default,
+            is_flag=is_flag,
+            type=None
+            if is_flag
+            else click.Choice(row.kind.choices)
+            if row.kind.choices
+            else _PATHS.get(row.kind, Text()),
+            multiple=row.kind.is_list,
+            metavar=row.kind.metavar,
+            help=row.help
+            + " Repeatable." * row.kind.is_list
+            + shown.replace("default: required", "required"),
+            shell_complete=_complete if name in ("datasets", "compression") else None,
+        )
+        self.group = row.group
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -111,13 +93,6 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 
     names: list[str] = getattr(completion, str(parameter.name))(context, incomplete)
     return names
-
-
-def _parse(**_: Any) -> Any:
-    """The request that the words of the shell make."""
-    from lucid_cli.request import request_of
-
-    return request_of(click.get_current_context())
 
 
 class Command(click.Command):
@@ -156,51 +131,16 @@ LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
 """
 
 
+_OWN = declared(Request)
+_OF_OUTPUT = {name: row for name, row in _OWN.items() if row.group == "output"}
 command = Command(
     NAME,
-    callback=_parse,
+    callback=lambda **_: request_of(click.get_current_context()),
     help=DESCRIPTION,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
         click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
-        _own_option(
-            "-o --output",
-            "output",
-            "Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size} are filled in; "
-            "DIR/ is --output-dir DIR.  [default: NAME.pooled.EXT]",
-            "PATH",
-        ),
-        _own_option(
-            "--output-dir",
-            "output",
-            "Folder for outputs with default names; it is made if it is not there, and inputs from a folder keep their "
-            "place below it.",
-            "DIR",
-        ),
-        _own_option(
-            "--pack",
-            "output",
-            "One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an input "
-            "has several arrays, their names follow. It holds all inputs, or is not made.",
-            "PATH",
-        ),
-        *(_option_of(name, row) for name, row in declared().items()),
-        _own_option(
-            "--merge",
-            "work",
-            "The inputs are all shards of one file; join them to what one run would have written.",
-        ),
-        _own_option(
-            "--dask",
-            "work",
-            "Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
-            "ADDRESS",
-        ),
-        _own_option("--json", "display", "Report on standard output, one JSON object per input and line."),
-        _own_option("--preview", "display", "Show channels of one sample before and after, as heat maps."),
-        _own_option("-q --quiet", "display", "No summary and no progress; errors only."),
-        _own_option("-v --verbose", "display", "The summary lists every file, and the plan."),
-        _own_option("--no-progress", "display", "No progress bar."),
+        *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | declared() | _OWN).items()),
     ],
 )
 command.examples = (

@@ -1,46 +1,87 @@
-"""A command line as one value, and what in it excludes each other."""
+"""A command line as one value: the command's own options, each declared once, and what excludes each other."""
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib import import_module
 
 import click
 from click.core import ParameterSource
 
-from lucid.formats.stream import STREAM
-from lucid.inputs import is_stream
-from lucid.options import Options, declared
+from lucid.kinds import TRUTH, Kind
+from lucid.options import WORK, Options, declared, option
 
-DASH = str(STREAM)
+DASH = "-"
+FILE, FOLDER, ADDRESS = (
+    Kind(str, "a path", "PATH"),
+    Kind(str, "a folder", "DIR"),
+    Kind(str, "an address", "ADDRESS"),
+)
 #: What a merge takes; all else the shards know.
 _OF_MERGE = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
 _OF_MERGE |= {"as_json", "quiet", "verbose", "no_progress"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Request:
-    """A command line: the options of the work, and the command's own."""
+    """A command line: the inputs, the options of the work, and the command's own."""
 
-    options: Options
     inputs: tuple[str, ...]
-    output: str | None
-    output_dir: str | None
-    pack: str | None
-    merge: bool
-    dask: str | None
-    as_json: bool
-    preview: bool
-    quiet: bool
-    verbose: bool
-    no_progress: bool
+    options: Options
+    _: KW_ONLY
+    output: str | None = option(
+        "output",
+        None,
+        FILE,
+        "Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size} are filled in; "
+        "DIR/ is --output-dir DIR.",
+        "-o --output",
+        "NAME.pooled.EXT",
+    )
+    output_dir: str | None = option(
+        "output",
+        None,
+        FOLDER,
+        "Folder for outputs with default names; it is made if it is not there, and inputs from a folder keep their "
+        "place below it.",
+    )
+    pack: str | None = option(
+        "output",
+        None,
+        FILE,
+        "One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an input has "
+        "several arrays, their names follow. It holds all inputs, or is not made.",
+    )
+    merge: bool = option(
+        WORK,
+        False,
+        TRUTH,
+        "The inputs are all shards of one file; join them to what one run would have written.",
+    )
+    dask: str | None = option(
+        WORK,
+        None,
+        ADDRESS,
+        "Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
+    )
+    as_json: bool = option(
+        "display", False, TRUTH, "Report on standard output, one JSON object per input and line.", "--json"
+    )
+    preview: bool = option(
+        "display", False, TRUTH, "Show channels of one sample before and after, as heat maps."
+    )
+    quiet: bool = option("display", False, TRUTH, "No summary and no progress; errors only.", "-q --quiet")
+    verbose: bool = option(
+        "display", False, TRUTH, "The summary lists every file, and the plan.", "-v --verbose"
+    )
+    no_progress: bool = option("display", False, TRUTH, "No progress bar.")
 
 
 def request_of(context: click.Context) -> Request:
     """What the shell gave, checked; what cannot be is a UsageError or a LucidError."""
     values = dict(context.params)
     options = Options(**{name: values.pop(name) for name in declared()})
-    request = Request(options=options, **values)
+    request = Request(values.pop("inputs"), options, **values)
     if request.merge:
         for parameter in context.command.params:
             is_typed = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
@@ -55,6 +96,8 @@ def request_of(context: click.Context) -> Request:
 
 def _mistakes(request: Request) -> Iterator[str]:
     """What is missing, and what excludes each other."""
+    from lucid.inputs import is_stream  # `--help` does without
+
     options = request.options
     has_files = bool(request.inputs) and DASH not in request.inputs
     if request.merge:
