@@ -15,7 +15,6 @@ from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
 from lucid.inputs import Found, LeftOutError, find_inputs, is_stream
 from lucid.options import Options
-from lucid.outputs import FilePath, Target
 from lucid.tasks import Naming, Task, task_of
 
 
@@ -87,24 +86,22 @@ class Batch:
         """A task, with what keeps it from its outputs."""
         if maker := self._clashes.makers.get(task.source):
             return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker}"))
-        conflict = self._clashes.conflict_of(task) or self._conflict(task)
-        return task._replace(error=FileError(conflict) if conflict else None)
-
-    def _conflict(self, task: Task) -> str:
-        """Why the outputs of a task may not be written, if so."""
         options, makes = self._options, self._naming.makes_folders and self._options.dry_run
         try:
+            if conflict := self._clashes.conflict_of(task):
+                raise FileError(conflict)
             for target in task.targets:
-                other = self._clashes.input_at(target)
+                other = self._clashes.inputs.get(os.path.realpath(target.path))
                 if other is not None:
                     target.refuse_input(other)
                 if not (makes and not target.path.parent.exists()):
                     target.refuse_existing(overwrite=options.overwrite or options.resume)
         except LucidError as error:
-            return str(error)
+            return task._replace(error=error)
         except OSError as error:  # from a look at the folder
-            return f"output {target.path} cannot be written: {error.strerror}"
-        return ""
+            reason = FileError(f"output {target.path} cannot be written: {error.strerror}")
+            return task._replace(error=reason)
+        return task
 
     def _as_output(self, error: NotFoundError, source: str) -> LucidError:
         """The error for an input that is not there; the last one may be meant as the output, as in cp."""
@@ -128,35 +125,34 @@ class Clashes:
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
-        self._folder = self._real_folder = ""
-        self._inputs, self._outputs = array("q"), array("q")
+        self._input_numbers, self._output_numbers = array("q"), array("q")
         #: Of paths that are compared: whose outputs they are, and which input has it.
         self._owners = defaultdict[str, list[Task]](list)
-        self._sources: dict[str, Path] = {}
+        self.inputs: dict[str, Path] = {}
         #: Inputs that were found in a folder and are the outputs of others: of which ones.
         self.makers: dict[str, str] = {}
 
     def add(self, task: Task) -> None:
         """Note the paths of a task."""
         if not task.is_stream:
-            self._inputs.append(hash(self._real(task.source)))
-        self._outputs.extend(hash(self._real(target.path)) for target in task.targets)
+            self._input_numbers.append(hash(os.path.realpath(task.source)))
+        self._output_numbers.extend(hash(os.path.realpath(target.path)) for target in task.targets)
 
     def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
         """Find paths that are one, of the tasks that were added and of what was named as inputs.
 
         One name for all outputs is an ArgumentError.
         """
-        named = {self._real(name): Path(name) for name in names if not is_stream(name)}
-        self._inputs.extend(map(hash, named))
-        numbers, counts = np.unique(np.frombuffer(self._outputs, np.int64), return_counts=True)
-        known = {*numbers[(counts > 1) | np.isin(numbers, self._inputs)].tolist()}
+        named = {os.path.realpath(name): Path(name) for name in names if not is_stream(name)}
+        self._input_numbers.extend(map(hash, named))
+        numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)
+        known = {*numbers[(counts > 1) | np.isin(numbers, self._input_numbers)].tolist()}
         sources: list[tuple[str, Task]] = []
         for task in tasks if known else ():
-            for path in (self._real(target.path) for target in task.targets):
+            for path in (os.path.realpath(target.path) for target in task.targets):
                 if hash(path) in known:
                     self._owners[path].append(task)
-            path = "" if task.is_stream or task.error else self._real(task.source)
+            path = "" if task.is_stream or task.error else os.path.realpath(task.source)
             if hash(path) in known:
                 sources.append((path, task))
         for path, task in sources:
@@ -164,35 +160,20 @@ class Clashes:
             if task.is_found and others:
                 self.makers[task.source] = others[0]
             else:
-                self._sources[path] = task.path
-        self._sources |= named
-        for path, owners in self._owners.items():
-            self._owners[path] = [owner for owner in owners if owner.source not in self.makers]
-            if self._naming.is_one_name and len(self._owners[path]) > 1:
-                raise ArgumentError(
-                    f"{self._owners[path][0].source} {self.conflict_of(self._owners[path][0])}"
-                )
-
-    def input_at(self, target: Target) -> Path | None:
-        """The input that is where an output would be."""
-        return self._sources.get(self._real(target.path))
+                self.inputs[path] = task.path
+        self.inputs |= named
+        for owners in self._owners.values():
+            owners[:] = [owner for owner in owners if owner.source not in self.makers]
+            if self._naming.is_one_name and len(owners) > 1:
+                raise ArgumentError(f"{owners[0].source} {self.conflict_of(owners[0])}")
 
     def conflict_of(self, task: Task) -> str:
         """Why a task cannot have its outputs, if others would have them, too."""
         for target in task.targets if self._owners else ():
-            owners = self._owners.get(self._real(target.path), ())
+            owners = self._owners.get(os.path.realpath(target.path), ())
             others = [other for other in owners if other.source != task.source]
             if others:
                 more = f" and {len(others) - 1} more" if len(others) > 1 else ""
                 remedy = self._naming.remedy(target, task.path, others[0].path, count=len(task.targets))
                 return f"would be written to {target.path}, as {others[0].source}{more} would; {remedy}"
         return ""
-
-    def _real(self, path: FilePath) -> str:
-        """A path without links; that of the folder is found once for all that follow each other in it."""
-        folder, name = os.path.split(path)
-        if name in ("", os.curdir, os.pardir) or os.path.islink(path):  # noqa: PTH114
-            return os.path.realpath(path)
-        if folder != self._folder or not self._real_folder:
-            self._folder, self._real_folder = folder, os.path.realpath(folder)
-        return os.path.join(self._real_folder, name)

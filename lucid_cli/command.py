@@ -68,16 +68,13 @@ class GroupedOption(click.Option):
         is_flag = isinstance(row.default, bool)
         default = word if row.default is True else row.shown or row.default
         shown = f"  [default: {default}]" if isinstance(default, str) else ""
+        type_ = click.Choice(row.kind.choices) if row.kind.choices else _PATHS.get(row.kind, Text())
         super().__init__(
             [*others, f"{flag}/--no-{word}" if row.default is True else flag, name],
             envvar=f"{ENVIRONMENT}_{word.replace('-', '_').upper()}",
             default=row.default,
             is_flag=is_flag,
-            type=None
-            if is_flag
-            else click.Choice(row.kind.choices)
-            if row.kind.choices
-            else _PATHS.get(row.kind, Text()),
+            type=None if is_flag else type_,
             multiple=row.kind.is_list,
             metavar=row.kind.metavar,
             help=row.help

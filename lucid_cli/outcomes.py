@@ -75,9 +75,9 @@ class Outcomes:
         return self.totals["inputs"] + self.totals["skipped"] > 0
 
     @property
-    def has_failures(self) -> bool:
-        """Whether any input failed."""
-        return len(self._failures) > 0
+    def are_all_left_out(self) -> bool:
+        """Whether no input is done, and none failed."""
+        return not (self.has_reports or len(self._failures))
 
     def add(self, source: str, outcome: Outcome) -> None:
         """Add what became of an input; an ArgumentError at the beginning is raised, as all inputs would fail by it."""
@@ -116,7 +116,7 @@ class Outcomes:
         """Tell a person what failed; the exit status."""
         for source, reason in self._failures:
             complain(f"{name_of(source)}: {reason}", FAILED)
-        return FAILED if self.has_failures else 0
+        return FAILED if len(self._failures) else 0
 
 
 def _emit(facts: dict[str, object]) -> None:

@@ -138,7 +138,7 @@ def progress_bar(
     is_narrow = to.width < 80
 
     class Amount(ProgressColumn):
-        """Bytes done, of how many, and how many a second, in the units of the outcomes."""
+        """Bytes done, of how many, and how many a second, in the units of the summary."""
 
         def render(self, task: Task) -> Text:
             rate = 0 if is_narrow else task.finished_speed or task.speed
@@ -164,11 +164,9 @@ def progress_bar(
             bar.update(line, description=label.plain, completed=start)
 
             def on_progress(progress: Progress) -> None:
-                if nbytes:
-                    share = progress.done_bytes / max(1, progress.total_bytes)
-                    bar.update(line, completed=start + share * nbytes)
-                else:  # a stream says how much there is only as it comes
-                    bar.update(line, completed=progress.done_bytes, total=progress.total_bytes)
+                # A stream says how much there is only as it comes.
+                total, share = progress.total_bytes, progress.done_bytes / max(1, progress.total_bytes)
+                bar.update(line, completed=start + share * (nbytes or total), total=total_bytes or total)
 
             return on_progress
 

@@ -26,7 +26,7 @@ def run_request(request: Request) -> int:
         for source, outcome in done:
             outcomes.add(source, outcome)
     outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
-    if not (outcomes.has_reports or outcomes.has_failures):
+    if outcomes.are_all_left_out:
         for name in request.inputs:
             outcomes.add(name, FormatError(NOTHING))
     if not request.quiet:
