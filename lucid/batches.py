@@ -105,15 +105,13 @@ class Batch:
 
     def _as_output(self, error: NotFoundError, source: str) -> LucidError:
         """The error for an input that is not there; the last one may be meant as the output, as in cp."""
-        if len(self._names) < 2 or source != self._names[-1] or self._naming != (None, None):
-            return error
-        if source.endswith("/"):
-            return NotFoundError(f"{error}; if it is to take the outputs, say --output-dir {source}")
-        try:
-            format_of_suffix(Path(source))
-        except ArgumentError:
-            return error
-        return NotFoundError(f"{error}; if it is to be the output, say -o {source}")
+        if len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None):
+            if source.endswith("/"):
+                return NotFoundError(f"{error}; if it is to take the outputs, say --output-dir {source}")
+            with suppress(ArgumentError):
+                format_of_suffix(Path(source))
+                return NotFoundError(f"{error}; if it is to be the output, say -o {source}")
+        return error
 
 
 class Clashes:
@@ -139,10 +137,7 @@ class Clashes:
         self._output_numbers.extend(hash(os.path.realpath(target.path)) for target in task.targets)
 
     def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
-        """Find paths that are one, of the tasks that were added and of what was named as inputs.
-
-        One name for all outputs is an ArgumentError.
-        """
+        """Find paths that are one, of the tasks and of what was named; one name for all outputs is an ArgumentError."""
         named = {os.path.realpath(name): Path(name) for name in names if not is_stream(name)}
         self._input_numbers.extend(map(hash, named))
         numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)

@@ -60,11 +60,10 @@ def find_inputs(names: Sequence[str]) -> Iterator[Found]:
         for found in _inputs_of(name):
             # Links are inputs of their own, with outputs of their own.
             path = found.source if is_stream(found.source) else os.path.abspath(found.source)  # noqa: PTH100
-            if path in seen:
-                continue
+            if path not in seen:
+                yield found
             if len(names) > 1:  # of one folder, each file is found once
                 seen.add(path)
-            yield found
 
 
 def _inputs_of(name: str) -> Iterator[Found]:

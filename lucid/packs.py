@@ -68,9 +68,8 @@ def pack_files(
     for path in (*names, target):
         check_path(path)
     check_progress(on_progress)
-    for source, outcome in pack(
-        [os.fspath(name) for name in names], Path(target), options_of(options), on_progress=on_progress
-    ):
+    paths = [os.fspath(name) for name in names]
+    for source, outcome in pack(paths, Path(target), options_of(options), on_progress=on_progress):
         if isinstance(outcome, Report):
             return outcome
         if not isinstance(outcome, LeftOutError):
@@ -84,24 +83,24 @@ def pack(
     """The same with options that are checked already: what became of inputs that are not in it, and of the pack."""
     begun = time.perf_counter()
     target = _target_of(path, options)
-    notes = []
+    # The pack is of the folder that all inputs lie in, or of the only one.
+    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
+    watch = Watch(Path(common), on_progress)
     try:
         target.refuse_existing(overwrite=options.overwrite)
     except LucidError as error:
         if not options.dry_run:
             raise
-        notes.append(f"the run would fail: {error}")
-    # The pack is of the folder that all inputs lie in, or of the only one.
-    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
-    with _PackSource(Path(common), options) as source:
+        watch.notes.append(f"the run would fail: {error}")
+    with _PackSource(watch.path, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
         if failures:
             outcome = LucidError(f"is not made, since {failures:,} of its inputs failed")
             return [*errors.items(), (str(path), outcome)]
         job = plan(source, options, (target,))
-        watch = Watch(source.path, on_progress, total_bytes=job.input_bytes)
-        watch.notes += [*notes, *source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
+        watch.total_bytes = job.input_bytes
+        watch.notes += [*source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
             with target.create(options) as sink:
                 sink.refuse(source, [array.pooled for array in job.every()])

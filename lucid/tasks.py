@@ -66,12 +66,11 @@ class Naming(NamedTuple):
 
     def remedy(self, target: Target, one: Path, other: Path, *, count: int) -> str:
         """What keeps two inputs from having one output, where each has so many of them."""
-        alone = "pool one of them alone, with another -o"
         field = STEM if stem_of(one) != stem_of(other) else PARENT if one.parent != other.parent else None
-        if field is None:
-            return alone
+        if field is None or field in (self.output or ""):
+            return "pool one of them alone, with another -o"
         if self.output is not None:
-            return alone if field in self.output else f"put {field} in its name"
+            return f"put {field} in its name"
         name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
         return f"say -o '{name}{suffix_of(target.path)}'"
 

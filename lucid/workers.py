@@ -157,12 +157,10 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
             if cluster is not None and len(batch) and not options.dry_run:
                 from lucid.run import dask
 
-                is_local = cluster == dask.LOCAL
-                if is_local:  # its processes have a thread each
+                if cluster == dask.LOCAL:  # its processes have a thread each
                     workers.options = replace(options, threads=None)
-                connection = dask.connect(cluster, workers=options.threads if is_local else None)
                 try:
-                    workers.executor = stack.enter_context(connection)
+                    workers.executor = stack.enter_context(dask.connect(cluster, workers=options.threads))
                 except LucidError as error:
                     workers.error = error
             yield workers

@@ -13,7 +13,6 @@ from lucid.sizes import DIMENSION
 from lucid_cli.request import FILE, FOLDER, Request, request_of
 from lucid_cli.streams import NAME
 
-ENVIRONMENT = "LUCID_POOL"
 #: The groups of the help, in order.
 GROUPS = ("input", "output", "numbers", "work", "display")
 
@@ -71,7 +70,7 @@ class GroupedOption(click.Option):
         type_ = click.Choice(row.kind.choices) if row.kind.choices else _PATHS.get(row.kind, Text())
         super().__init__(
             [*others, f"{flag}/--no-{word}" if row.default is True else flag, name],
-            envvar=f"{ENVIRONMENT}_{word.replace('-', '_').upper()}",
+            envvar=f"LUCID_POOL_{word.replace('-', '_').upper()}",
             default=row.default,
             is_flag=is_flag,
             type=None if is_flag else type_,
@@ -95,7 +94,11 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 class Command(click.Command):
     """A command whose help lists options in groups, and shows examples."""
 
-    examples: tuple[str, ...] = ()
+    examples = (
+        "lucid-pool features.h5 --size 4 4",
+        "lucid-pool features/ --size 1 --size 2 --output-dir pooled",
+        "cat features.npy | lucid-pool --size 1 --flatten > means.npy",
+    )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
@@ -127,7 +130,6 @@ A file named like a number is given as ./4. Every option but --version and --hel
 LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
 """
 
-
 _OWN = declared(Request)
 _OF_OUTPUT = {name: row for name, row in _OWN.items() if row.group == "output"}
 command = Command(
@@ -139,10 +141,5 @@ command = Command(
         click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
         *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | declared() | _OWN).items()),
     ],
-)
-command.examples = (
-    "lucid-pool features.h5 --size 4 4",
-    "lucid-pool features/ --size 1 --size 2 --output-dir pooled",
-    "cat features.npy | lucid-pool --size 1 --flatten > means.npy",
 )
 command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)

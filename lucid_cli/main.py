@@ -37,8 +37,9 @@ def run(args: list[str]) -> int:
         text = error.format_message() if isinstance(error, click.UsageError) else in_shell_words(str(error))
         return complain(f"{text} ({NAME} --help lists the options)", USAGE)
     except Stopped as stopped:
-        words = [f"stopped by {stopped.signal.name}", *getattr(stopped, "__notes__", ())]
-        return complain("; ".join(words), 128 + stopped.signal)
+        (number,) = stopped.args
+        words = [f"stopped by {number.name}", *getattr(stopped, "__notes__", ())]
+        return complain("; ".join(words), 128 + number)
     except BrokenPipeError:  # nobody reads: end as other filters do, without a word
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -46,17 +47,13 @@ def run(args: list[str]) -> int:
 
 
 class Stopped(BaseException):
-    """A signal asked the process to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
+    """A signal asked the process to end: this one."""
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     # The second signal ends the process at once.
     signal.signal(number, signal.SIG_DFL)
-    raise Stopped(number)
+    raise Stopped(signal.Signals(number))
 
 
 def main() -> NoReturn:

@@ -13,20 +13,11 @@ from lucid_cli.streams import FAILED, complain, emit, in_shell_words, name_of
 
 #: Of the JSON, whose keys `docs/command.md` describes; none is removed or changed without a new number.
 SCHEMA = 1
-#: Rows of the summary, unless all are asked for: what fits a screen.
-MOST_ROWS = 20
-#: Different notes that are told.
-MOST_NOTES = 20
+#: Rows of the summary, unless all are asked for, and different notes: what fits a screen.
+MOST_ROWS = MOST_NOTES = 20
 #: What of reports is added up.
-_ADDED = (
-    "read_seconds",
-    "pool_seconds",
-    "write_seconds",
-    "total_seconds",
-    "input_bytes",
-    "carried",
-    "carried_bytes",
-)
+STEPS = ("read_seconds", "pool_seconds", "write_seconds", "total_seconds")
+_ADDED = (*STEPS, "input_bytes", "carried", "carried_bytes")
 
 
 class Notes:

@@ -50,7 +50,7 @@ class Channel(NamedTuple):
 
 def show_previews(
     reports: Iterable[Report], to: Console, options: Options
-) -> Iterator[tuple[Path, BaseException]]:
+) -> Iterator[tuple[Path, Exception]]:
     """Pictures of the first dataset of every input, read where it can do no harm; yield those that fail."""
     from lucid.run.process import Process
 

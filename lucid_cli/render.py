@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, Report
-from lucid_cli.outcomes import MOST_ROWS, Outcomes
+from lucid_cli.outcomes import MOST_ROWS, STEPS, Outcomes
 from lucid_cli.streams import flush, name_of, shown
 
 #: Columns of the summary, and of the plan.
@@ -50,8 +50,8 @@ def show(outcomes: Outcomes, to: Console, *, every: bool = False) -> None:
     """The whole summary; `every` row of it, and the plan with it."""
     totals = {name: round(total) for name, total in outcomes.totals.items()}
     if skipped := totals["skipped"]:
-        word = "outputs of 1 input were" if skipped == 1 else f"outputs of {skipped:,} inputs were"
-        to.print(Text(f"{word} complete already, and skipped"))
+        inputs = f"{skipped:,} input" + "s" * (skipped > 1)
+        to.print(Text(f"outputs of {inputs} were complete already, and skipped"))
     if not outcomes.reports:
         return
     report, is_one = outcomes.reports[0], totals["inputs"] == 1
@@ -79,9 +79,10 @@ def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pl
         justify = "right" if name in ("bytes", "ratio", *PLAN) else "left"
         table.add_column(Text(name, "bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for report, d in rows:
+        before, after = ("×".join(map(str, shape)) for shape in (d.input_shape, d.output_shape))
         cells: list[str | Text] = [
             shown(_label(report, d)),
-            Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape)),
+            Text.assemble(before, (" → ", "bold"), after),
             d.input_dtype if d.input_dtype == d.output_dtype else f"{d.input_dtype} → {d.output_dtype}",
             f"{size(d.input_bytes)} → {size(d.output_bytes)}",
             f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
@@ -106,7 +107,7 @@ def _timing(outcomes: Outcomes, one: Report) -> str:
         most = f"{size(outcomes.blocks_bytes)} of {size(one.max_memory)}"
         return f"dry run: buffers up to {most}, {threads}; nothing written"
     totals = outcomes.totals
-    steps = [f"{step} {totals[f'{step}_seconds']:.2f} s" for step in ("read", "pool", "write", "total")]
+    steps = [f"{name.removesuffix('_seconds')} {totals[name]:.2f} s" for name in STEPS]
     rate = totals["input_bytes"] / (totals["total_seconds"] or 1.0) / 1e9
     return " · ".join(
         (*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(outcomes.peak_memory_bytes)}")
@@ -120,10 +121,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import click
@@ -12,11 +12,7 @@ from lucid.kinds import TRUTH, Kind
 from lucid.options import WORK, Options, declared, option
 
 DASH = "-"
-FILE, FOLDER, ADDRESS = (
-    Kind(str, "a path", "PATH"),
-    Kind(str, "a folder", "DIR"),
-    Kind(str, "an address", "ADDRESS"),
-)
+FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
 #: What a merge takes; all else the shards know.
 _OF_MERGE = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
 _OF_MERGE |= {"as_json", "quiet", "verbose", "no_progress"}
@@ -28,7 +24,6 @@ class Request:
 
     inputs: tuple[str, ...]
     options: Options
-    _: KW_ONLY
     output: str | None = option(
         "output",
         None,
@@ -61,7 +56,7 @@ class Request:
     dask: str | None = option(
         WORK,
         None,
-        ADDRESS,
+        Kind(str, "an address", "ADDRESS"),
         "Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
     )
     as_json: bool = option(

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,17 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
     if request.merge:
         from lucid.shards.merge import merge_files
 
-        yield from _in_process(
-            request,
-            request.output or f"{len(request.inputs)} shards",
-            sum(bytes_of(Path(path)) for path in request.inputs),
-            merge_files,
-            request.inputs,
-            request.output,
-            **{name: getattr(options, name) for name in ("max_memory", "threads", "overwrite", "dry_run")},
-        )
+        work = {name: getattr(options, name) for name in ("max_memory", "threads", "overwrite", "dry_run")}
+        name = request.output or f"{len(request.inputs)} shards"
+        size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
+        merge = partial(merge_files, request.inputs, request.output, **work)
+        yield from _in_process(request, name, size_bytes, merge)
     elif request.pack is not None:
         from lucid.packs import pack
 
-        yield from _in_process(request, request.pack, 0, pack, request.inputs, Path(request.pack), options)
+        yield from _in_process(
+            request, request.pack, 0, partial(pack, request.inputs, Path(request.pack), options)
+        )
     else:
         yield from _pooled(request)
 
@@ -77,12 +76,7 @@ def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
 
 
 def _in_process(
-    request: Request,
-    name: str,
-    size_bytes: int,
-    function: Callable[..., Any],
-    *args: Any,
-    **keywords: Any,
+    request: Request, name: str, size_bytes: int, make: Callable[..., Any]
 ) -> Generator[tuple[str, Outcome], None, None]:
     """What becomes of one output that is made in a process of its own, which native code may crash."""
     from lucid.run.process import Process  # seldom needed, and slow to load
@@ -92,9 +86,7 @@ def _in_process(
             process.start()  # while there are no other threads
             with _progress(1, size_bytes, request) as watch:
                 on_progress = watch and watch(name, size_bytes)
-                done = process.call(
-                    function, *args, options=request.options, on_progress=on_progress, **keywords
-                )
+                done = process.call(make, options=request.options, on_progress=on_progress)
     except (LucidError, MemoryError) as error:
         yield name, error
     else:
