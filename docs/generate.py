@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import lucid
-from lucid_cli.main import NAME, command
+from lucid_cli.command import NAME, command
 
 HERE = Path(__file__).parent
 

@@ -2,13 +2,15 @@
 
 import io
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 import lucid
 from lucid.options import Options
-from lucid_cli.preview import show_preview
+from lucid_cli.outcomes import Outcomes
+from lucid_cli.preview import channels_of, show_preview
 from lucid_cli.render import show
 
 HERE = Path(__file__).parent
@@ -21,15 +23,16 @@ def main() -> None:
         report = lucid.pool_file(SAMPLE, Path(folder) / "digits.pooled.h5", sizes=[(4, 4), (1, 1)])
         summary, preview = (_console(width) for width in (106, 90))
         # The picture shows names as one would type them.
-        named = type(report)(
-            **{**vars(report), "source": Path("digits.h5"), "targets": (Path("digits.pooled.h5"),)}
-        )
+        named = replace(report, source=Path("digits.h5"), targets=(Path("digits.pooled.h5"),))
         summary.print("$ lucid-pool digits.h5 --size 4 --size 1", style="dim")
-        show([named], summary)
+        outcomes = Outcomes()
+        outcomes.add("digits.h5", named)
+        show(outcomes, summary)
         summary.save_svg(str(HERE / "summary.svg"), title="lucid-pool")
         preview.print("$ lucid-pool digits.h5 --size 4 --size 1 --preview", style="dim")
         options = Options(sizes=[(4, 4), (1, 1)])
-        show_preview(report, preview, options, lambda function, *args, **_: function(*args))
+        dataset = report.datasets[0].name
+        show_preview(dataset, channels_of(SAMPLE, dataset, options), options, preview)
         preview.save_svg(str(HERE / "preview.svg"), title="lucid-pool --preview")
 
 

@@ -15,39 +15,33 @@ class Backlog(Generic[Item]):
     def __init__(self) -> None:
         self._end: list[Item] = []
         self._file: IO[bytes] | None = None
-        self._stop = self._count = 0
+        #: Where in the file each of the lists begins that were the end.
+        self._offsets: list[int] = []
 
     def append(self, item: Item) -> None:
         """Add an item, which must be one that pickle knows."""
         self._end.append(item)
-        self._count += 1
-        if len(self._end) >= HELD:
-            self._write()
+        if len(self._end) == HELD:
+            import pickle  # most lists are short
+            import tempfile
 
-    def _write(self) -> None:
-        import pickle  # most lists are short
-        import tempfile
-
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and goes with the process)
-        self._file.seek(self._stop)
-        pickle.dump(self._end, self._file, pickle.HIGHEST_PROTOCOL)
-        self._file.flush()
-        self._stop, self._end = self._file.tell(), []
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and goes with the process)
+            self._offsets.append(self._file.seek(0, 2))
+            pickle.dump(self._end, self._file, pickle.HIGHEST_PROTOCOL)
+            self._end = []
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._offsets) * HELD + len(self._end)
 
     def __iter__(self) -> Iterator[Item]:
-        end, stop, at = self._end, self._stop, 0
-        while self._file is not None and at < stop:
+        for offset in self._offsets:
             import pickle
 
-            self._file.seek(at)
-            items = pickle.load(self._file)  # noqa: S301  (nobody else can write to it)
-            at = self._file.tell()
-            yield from items
-        yield from end
+            assert self._file is not None
+            self._file.seek(offset)
+            yield from pickle.load(self._file)  # noqa: S301  (nobody else can write to it)
+        yield from self._end
 
     def __del__(self) -> None:
         if self._file is not None:

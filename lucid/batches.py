@@ -1,154 +1,174 @@
 """Every input with its outputs, settled before any work: whose names clash, what would be destroyed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from lucid.backlog import Backlog
-from lucid.clashes import Paths
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import find_inputs
+from lucid.inputs import Found, LeftOutError, find_inputs, is_stream
 from lucid.options import Options
 from lucid.tasks import Naming, Task, task_of
 
-#: Hears of an input that fails, and why.
-OnFailure = Callable[[str, LucidError], None]
-#: Hears of a file of a folder that is left out, and why.
-OnLeftOut = Callable[[str, str], None]
-
 
 class Batch:
-    """Every input with its outputs, settled before any work; a million take no more memory than a thousand.
+    """Every input in order, with its outputs, or why it is not pooled; a million take no more memory than a thousand.
 
-    The tasks wait in a temporary file. Of each path a number of eight bytes is remembered, from which follows
-    where two paths may be the same; only those are looked at by name.
+    The tasks wait in a temporary file, and nothing is made yet. A name that fits no format, or is that of all outputs,
+    is an ArgumentError.
     """
 
-    def __init__(self, naming: Naming, options: Options, names: Sequence[str]) -> None:
-        self._naming, self._options, self._names = naming, options, names
+    def __init__(self, names: Sequence[str], naming: Naming, options: Options) -> None:
+        self._names, self._naming, self._options = names, naming, options
         self._tasks = Backlog[Task]()
-        #: Bytes of all inputs.
-        self.size_bytes = 0
-        #: Inputs that are read or written by native code, go to standard output, or are small.
-        self.native = self.to_stream = self.small = 0
+        self._folders = set[Path]()
+        self._clashes = Clashes(naming)
+        #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
+        self.totals = Counter[str]()
+        for found in find_inputs(names):
+            task = self._task_of(found)
+            self._tasks.append(task)
+            if task.error is None:
+                self._clashes.add(task)
+                self._folders.update(target.path.parent for target in task.targets)
+                self.totals["bytes"] += task.size_bytes
+                self.totals.update(native=task.is_native, small=task.is_small, to_stream=not task.targets)
+        self._clashes.compare(self._tasks, names)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self._tasks)
+        for task in self._tasks:
+            yield self._checked(task) if task.error is None else task
 
-    def settle(self, on_failure: OnFailure, on_left_out: OnLeftOut) -> None:
-        """Find the inputs, name their outputs, and say which of them cannot be; nothing is made yet.
+    def _task_of(self, found: Found) -> Task:
+        error = found.error
+        try:
+            if error is None:
+                return task_of(found, self._options, self._naming)
+        except ArgumentError:
+            raise
+        except NotFoundError as reason:
+            error = self._as_output(reason, found.source)
+        except LucidError as reason:
+            error = reason
+        except OSError as reason:  # from a look at a path, as of a name too long
+            error = FileError(f"cannot be opened: {reason.strerror}")
+        return Task(found.source, error=error)
 
-        Raises
-        ------
-        ArgumentError
-            A name fits no format, or is the one name of several outputs.
-
-        """
-        every, paths = Backlog[Task](), Paths()
-        for found in find_inputs(self._names):
-            if found.left_out:
-                on_left_out(found.source, found.left_out)
-                continue
+    def prepare(self) -> None:
+        """Make the folders of outputs, where they are made, and clear them of what killed runs left."""
+        output_dir = self._naming.folder
+        if output_dir is not None:
             try:
-                if found.error is not None:
-                    raise found.error
-                task = task_of(found, self._options, self._naming)
-            except ArgumentError:
-                raise
-            except NotFoundError as error:
-                on_failure(found.source, _as_output(error, found.source, self._names, self._naming))
-            except LucidError as error:
-                on_failure(found.source, error)
-            except OSError as error:  # from a look at a path, as of a name too long
-                on_failure(found.source, FileError(f"cannot be opened: {error.strerror}"))
-            else:
-                every.append(task)
-                paths.add(task)
-        paths.compare(every, self._names)
-        for task in every:
-            maker = paths.makers.get(task.source)
-            if maker is not None:
-                on_left_out(task.source, f"it is the output of {maker}")
-            else:
-                self._add(task._replace(conflict=paths.clash_of(task, self._naming)))
-        self._paths = paths
-
-    def _add(self, task: Task) -> None:
-        self._tasks.append(task)
-        self.size_bytes += task.size_bytes
-        self.native += task.is_native
-        self.to_stream += not task.targets
-        self.small += task.is_small
-
-    def prepare(self, on_conflict: OnFailure) -> None:
-        """Make the folders of outputs, and clear them of what killed runs left; say what may not be written.
-
-        A dry run keeps such inputs, with the conflict.
-
-        Raises
-        ------
-        ArgumentError
-            The folder for outputs cannot be made.
-
-        """
-        naming, options = self._naming, self._options
-        if naming.folder is not None and not options.dry_run:
-            try:
-                naming.folder.mkdir(parents=True, exist_ok=True)
+                output_dir.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise ArgumentError(
-                    f"--output-dir {naming.folder} cannot be made: {error.strerror}"
-                ) from error
-        if not options.dry_run:
-            clear(self, makes=naming.makes_folders)
-        every, self._tasks = self._tasks, Backlog()
-        self.size_bytes = self.native = self.to_stream = self.small = 0
-        for task in every:
-            conflict = task.conflict or self._conflict(task)
-            if conflict and not options.dry_run:
-                on_conflict(task.source, FileError(conflict))
-            else:
-                self._add(task._replace(conflict=conflict))
+                raise ArgumentError(f"--output-dir {output_dir} cannot be made: {error.strerror}") from error
+        for folder in self._folders if self._naming.makes_folders else ():
+            with suppress(OSError):  # it is an error of its inputs, which name it
+                folder.mkdir(parents=True, exist_ok=True)
+        self.clear()
 
-    def _conflict(self, task: Task) -> str:
-        """Why the outputs of a task may not be written, if so."""
+    def clear(self) -> None:
+        """Remove what killed runs left in the folders of outputs."""
+        for folder in self._folders:
+            remove_stale(folder.resolve())
+
+    def _checked(self, task: Task) -> Task:
+        """A task, with what keeps it from its outputs."""
+        if maker := self._clashes.makers.get(task.source):
+            return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker}"))
         options, makes = self._options, self._naming.makes_folders and self._options.dry_run
         try:
+            if conflict := self._clashes.conflict_of(task):
+                raise FileError(conflict)
             for target in task.targets:
-                other = self._paths.input_at(target)
+                other = self._clashes.inputs.get(os.path.realpath(target.path))
                 if other is not None:
                     target.refuse_input(other)
                 if not (makes and not target.path.parent.exists()):
                     target.refuse_existing(overwrite=options.overwrite or options.resume)
         except LucidError as error:
-            return str(error)
+            return task._replace(error=error)
         except OSError as error:  # from a look at the folder
-            return f"output {target.path} cannot be written: {error.strerror}"
+            reason = FileError(f"output {target.path} cannot be written: {error.strerror}")
+            return task._replace(error=reason)
+        return task
+
+    def _as_output(self, error: NotFoundError, source: str) -> LucidError:
+        """The error for an input that is not there; the last one may be meant as the output, as in cp."""
+        if len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None):
+            if source.endswith("/"):
+                return NotFoundError(f"{error}; if it is to take the outputs, say --output-dir {source}")
+            with suppress(ArgumentError):
+                format_of_suffix(Path(source))
+                return NotFoundError(f"{error}; if it is to be the output, say -o {source}")
+        return error
+
+
+class Clashes:
+    """Which paths are those of several inputs and outputs.
+
+    Of each path a number of eight bytes is remembered, by which it may be one of several. Only those are compared by
+    name.
+    """
+
+    def __init__(self, naming: Naming) -> None:
+        self._naming = naming
+        self._input_numbers, self._output_numbers = array("q"), array("q")
+        #: Of paths that are compared: whose outputs they are, and which input has it.
+        self._owners = defaultdict[str, list[Task]](list)
+        self.inputs: dict[str, Path] = {}
+        #: Inputs that were found in a folder and are the outputs of others: of which ones.
+        self.makers: dict[str, str] = {}
+
+    def add(self, task: Task) -> None:
+        """Note the paths of a task."""
+        if not task.is_stream:
+            self._input_numbers.append(hash(os.path.realpath(task.source)))
+        self._output_numbers.extend(hash(os.path.realpath(target.path)) for target in task.targets)
+
+    def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
+        """Find paths that are one, of the tasks and of what was named; one name for all outputs is an ArgumentError."""
+        named = {os.path.realpath(name): Path(name) for name in names if not is_stream(name)}
+        self._input_numbers.extend(map(hash, named))
+        numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)
+        known = {*numbers[(counts > 1) | np.isin(numbers, self._input_numbers)].tolist()}
+        sources: list[tuple[str, Task]] = []
+        for task in tasks if known else ():
+            for path in (os.path.realpath(target.path) for target in task.targets):
+                if hash(path) in known:
+                    self._owners[path].append(task)
+            path = "" if task.is_stream or task.error else os.path.realpath(task.source)
+            if hash(path) in known:
+                sources.append((path, task))
+        for path, task in sources:
+            others = [owner.source for owner in self._owners[path] if owner.source != task.source]
+            if task.is_found and others:
+                self.makers[task.source] = others[0]
+            else:
+                self.inputs[path] = task.path
+        self.inputs |= named
+        for owners in self._owners.values():
+            owners[:] = [owner for owner in owners if owner.source not in self.makers]
+            if self._naming.is_one_name and len(owners) > 1:
+                raise ArgumentError(f"{owners[0].source} {self.conflict_of(owners[0])}")
+
+    def conflict_of(self, task: Task) -> str:
+        """Why a task cannot have its outputs, if others would have them, too."""
+        for target in task.targets if self._owners else ():
+            owners = self._owners.get(os.path.realpath(target.path), ())
+            others = [other for other in owners if other.source != task.source]
+            if others:
+                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+                remedy = self._naming.remedy(target, task.path, others[0].path, count=len(task.targets))
+                return f"would be written to {target.path}, as {others[0].source}{more} would; {remedy}"
         return ""
-
-
-def _as_output(error: NotFoundError, source: str, names: Sequence[str], naming: Naming) -> LucidError:
-    """The error for an input that is not there; the last one may be meant as the output, as in cp."""
-    if len(names) < 2 or source != names[-1] or naming != (None, None):
-        return error
-    if source.endswith("/"):
-        return NotFoundError(f"{error}; if it is to take the outputs, say --output-dir {source}")
-    try:
-        format_of_suffix(Path(source))
-    except ArgumentError:
-        return error
-    return NotFoundError(f"{error}; if it is to be the output, say -o {source}")
-
-
-def clear(tasks: Iterable[Task], *, makes: bool = False) -> None:
-    """Remove what killed runs left in the folders of outputs, or make those that are not there."""
-    for folder in {target.path.parent for task in tasks for target in task.targets}:
-        if makes:
-            with suppress(OSError):  # it is an error of its inputs, which name it
-                folder.mkdir(parents=True, exist_ok=True)
-        remove_stale(folder.resolve())

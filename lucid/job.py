@@ -17,7 +17,7 @@ from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
-from lucid.inputs import EARLIER, is_pipe
+from lucid.inputs import EARLIER, LeftOutError, is_pipe
 from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options, documentation, keywords
@@ -218,9 +218,7 @@ class _Job:
         targets = self._settle(format_)
         with format_.open(self.path, options) as source:
             if is_found and any(text for _, text in source.provenances()):
-                self.is_skipped, self.targets = True, ()
-                self.watch.notes.append(EARLIER)
-                return
+                raise LeftOutError(EARLIER)
             job = plan(source, options, targets)
             self.watch.notes += [*source.notes, *probable_mistakes(job)]
             for target in targets:

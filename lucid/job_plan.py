@@ -276,7 +276,7 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
     """What is done with the cells of an array, by the options and by what its file says of the numbers."""
     missing = parse_missing(options.missing)
     meaning = spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
-    result = result_of(spec.numbers, options.reduce, options.dtype)
+    result = result_of(spec.numbers, options.reduce, options.dtype_name)
     for target in targets:
         result, _ = result_for(result, target.path.suffix)
     return Rule(
@@ -293,7 +293,7 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
 def _notes(job: JobPlan) -> Iterator[str]:
     """A line where results are of another type than was wanted."""
     for spec in job.specs:
-        wanted = result_of(spec.numbers, job.options.reduce, job.options.dtype)
+        wanted = result_of(spec.numbers, job.options.reduce, job.options.dtype_name)
         for target in job.targets:
             _, note = result_for(wanted, target.path.suffix)
             if note is not None:

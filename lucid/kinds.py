@@ -6,7 +6,7 @@ A kind reads a value as Python, the shell or JSON has it, so that `max_memory` i
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from lucid.errors import ArgumentError, LucidError, SizeTypeError
@@ -51,6 +51,20 @@ def one_of(*choices: str) -> Kind:
     *others, last = choices
     expected = f"{', '.join(others)} or {last}" if others else last
     return Kind(lambda value: choices[choices.index(value)], expected, choices=choices)
+
+
+def dtype_of(*choices: str) -> Kind:
+    """One of a few dtypes, by its name or as NumPy has it: `np.float16`, `np.dtype(">f4")`, `float`."""
+    kind = one_of(*choices)
+    return replace(
+        kind, read=lambda value: kind.read(value if isinstance(value, str) else _dtype_name(value))
+    )
+
+
+def _dtype_name(value: Any) -> str:
+    import numpy as np  # `--help` does without
+
+    return str(np.dtype(value).name)
 
 
 def _truth(value: Any) -> bool:

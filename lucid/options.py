@@ -8,14 +8,30 @@ comes to be; whatever is below takes it as it is.
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
 from types import EllipsisType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from lucid.compression import COMPRESSION
 from lucid.dims import DIMS
 from lucid.errors import ArgumentError
-from lucid.kinds import BYTES, COUNT, FRACTION, LAYOUT, NAMES, NAN, SAMPLES, TRUTH, Kind, NanRule, one_of
+from lucid.kinds import (
+    BYTES,
+    COUNT,
+    FRACTION,
+    LAYOUT,
+    NAMES,
+    NAN,
+    SAMPLES,
+    TRUTH,
+    Kind,
+    NanRule,
+    dtype_of,
+    one_of,
+)
 from lucid.missing import MISSING
 from lucid.sizes import SIZE, SIZES, OutputSize, Size, size_name
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 #: Samples of the first axis; a field is called `slice` below.
@@ -87,7 +103,7 @@ class Options:
         shown="by the layout",
     )
     input_dtype: str | None = option(
-        "input", None, one_of("bfloat16"), "What two-byte elements without a type are."
+        "input", None, dtype_of("bfloat16"), "What two-byte elements without a type are."
     )
     allow_external: bool = option(
         "input", False, TRUTH, "Read what keeps its elements in other files, and follow links out of a store."
@@ -108,10 +124,10 @@ class Options:
         "blosc-zstd, …",
     )
     flatten: bool = option("output", False, TRUTH, "Write each pooled dataset as (N, everything else).")
-    dtype: str | None = option(
+    dtype: "npt.DTypeLike | None" = option(
         "numbers",
         None,
-        one_of("float16", "bfloat16", "float32", "float64", "keep"),
+        dtype_of("float16", "bfloat16", "float32", "float64", "keep"),
         "dtype of the results; keep is the input's own, integers rounded to nearest.",
         shown="as the input",
     )
@@ -187,6 +203,11 @@ class Options:
         return self.dims  # type: ignore[return-value]
 
     @property
+    def dtype_name(self) -> str | None:
+        """`dtype` as it is kept."""
+        return self.dtype  # type: ignore[return-value]
+
+    @property
     def height_axis(self) -> int:
         """The first of the two axes that are pooled."""
         return self.layout.index("H")
@@ -212,9 +233,9 @@ def keywords() -> dict[str, Option]:
     return {name: one.metadata["option"] for name, one in Options.__dataclass_fields__.items()}
 
 
-def declared() -> dict[str, Option]:
+def declared(of: type = Options) -> dict[str, Option]:
     """Every option by its name, with its flags."""
-    rows = {one.name: one.metadata["option"] for one in fields(Options)}
+    rows = {one.name: one.metadata["option"] for one in fields(of) if "option" in one.metadata}
     return {
         name: replace(row, flags=row.flags or (f"--{name.replace('_', '-')}",)) for name, row in rows.items()
     }

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from lucid.errors import LucidError
 from lucid.formats.registry import NPY, format_of_content
 from lucid.formats.stream import STREAM
 from lucid.inputs import Found, is_stream
@@ -18,16 +19,16 @@ class Task(NamedTuple):
 
     source: str
     #: Empty where the results go to standard output.
-    targets: tuple[Target, ...]
-    size_bytes: int
+    targets: tuple[Target, ...] = ()
+    size_bytes: int = 0
     #: Whether it is read once and in order.
     is_stream: bool = False
     #: Whether native code reads or writes it, which must not take the other inputs along.
     is_native: bool = False
     #: Whether it was found in a folder.
     is_found: bool = False
-    #: Why its outputs may not be written, if so.
-    conflict: str = ""
+    #: Why it is not pooled, if so; if it has outputs, they conflict with others, which a dry run only tells.
+    error: LucidError | None = None
 
     @property
     def path(self) -> Path:
@@ -36,8 +37,8 @@ class Task(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether it is a file that is best pooled along with others."""
-        return bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES
+        """Whether it is best done along with others: a small file, or nothing to do."""
+        return self.error is not None or (bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES)
 
 
 class Naming(NamedTuple):
@@ -65,12 +66,11 @@ class Naming(NamedTuple):
 
     def remedy(self, target: Target, one: Path, other: Path, *, count: int) -> str:
         """What keeps two inputs from having one output, where each has so many of them."""
-        alone = "pool one of them alone, with another -o"
         field = STEM if stem_of(one) != stem_of(other) else PARENT if one.parent != other.parent else None
-        if field is None:
-            return alone
+        if field is None or field in (self.output or ""):
+            return "pool one of them alone, with another -o"
         if self.output is not None:
-            return alone if field in self.output else f"put {field} in its name"
+            return f"put {field} in its name"
         name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
         return f"say -o '{name}{suffix_of(target.path)}'"
 
@@ -80,14 +80,18 @@ def task_of(found: Found, options: Options, naming: Naming) -> Task:
     source, path = found.source, Path(found.source)
     streams = is_stream(source)
     format_ = NPY if streams else format_of_content(path)
-    size_bytes = 0 if streams else bytes_of(path)
-    task = Task(source, (), size_bytes, streams, format_.is_native, found.place is not None)
-    if naming.output == str(STREAM) or (streams and naming == (None, None)):
-        return task
-    folder = naming.folder and naming.folder / (found.place or "")
-    targets = targets_of(STREAM if streams else path, format_, naming.output, options, folder)
-    is_native = format_.is_native or any(target.format.is_native for target in targets)
-    return task._replace(targets=targets, is_native=is_native)
+    targets: tuple[Target, ...] = ()
+    if naming.output != str(STREAM) and not (streams and naming == (None, None)):
+        folder = naming.folder and naming.folder / (found.place or "")
+        targets = targets_of(STREAM if streams else path, format_, naming.output, options, folder)
+    return Task(
+        source,
+        targets,
+        0 if streams else bytes_of(path),
+        is_stream=streams,
+        is_native=format_.is_native or any(target.format.is_native for target in targets),
+        is_found=found.place is not None,
+    )
 
 
 def bytes_of(path: Path) -> int:

@@ -1,8 +1,9 @@
 """`--preview`: channels of one sample before and after, as heat maps of half blocks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,17 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lucid.formats.contract import ArraySpec, Region, Source
+from lucid.errors import LucidError
+from lucid.formats.contract import Array, ArraySpec
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import plane_in, rule_of
+from lucid.kinds import NanRule
 from lucid.nn.functional import adaptive_avg_pool2d, pooled
 from lucid.options import Options
 from lucid.pooling.dtypes import storage, widened
 from lucid.report import Report
 from lucid.sizes import resolve, size_name
-from lucid_cli.messages import shown
+from lucid_cli.streams import shown
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,13 +48,25 @@ class Channel(NamedTuple):
     pictures: dict[str, Floats]
 
 
-def show_preview(report: Report, to: Console, options: Options, read: Callable[..., list[Channel]]) -> None:
-    """Pictures of the first dataset: channels side by side, the input above its poolings.
+def show_previews(
+    reports: Iterable[Report], to: Console, options: Options
+) -> Iterator[tuple[Path, Exception]]:
+    """Pictures of the first dataset of every input, read where it can do no harm; yield those that fail."""
+    from lucid.run.process import Process
 
-    `read` calls `channels_of` where the file can do no harm.
-    """
-    path, dataset = report.source, report.datasets[0].name
-    channels = read(channels_of, path, dataset, options, options=options)
+    with Process() as process:
+        for report in reports:
+            path, dataset = report.source, report.datasets[0].name
+            try:
+                channels = process.call(channels_of, path, dataset, options, options=options)
+            except (LucidError, MemoryError) as error:
+                yield path, error
+            else:
+                show_preview(dataset or path.name, channels, options, to)
+
+
+def show_preview(name: str, channels: list[Channel], options: Options, to: Console) -> None:
+    """Pictures of an array: channels side by side, the input above its poolings."""
     if not channels:
         to.print(Text("no preview: its planes are empty or too large", style="dim"))
         return
@@ -65,7 +80,7 @@ def show_preview(report: Report, to: Console, options: Options, read: Callable[.
     labels = channels[0].pictures
     width = max(labels["input"].shape[1] * (1 if in_colour else 2), *map(len, "\n".join(heads).split("\n")))
     count = max(1, (to.width - max(map(len, labels))) // (width + 2))
-    to.print(Text(f"{shown(dataset or path.name)}, from lowest to highest: {ends}", "bold"))
+    to.print(Text(f"{shown(name)}, from lowest to highest: {ends}", "bold"))
     table = Table("", *heads[:count], box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for label in labels:
         pictures = [channel.pictures[label] for channel in channels[:count]]
@@ -78,42 +93,37 @@ def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
     with format_of_content(path).open(path, options) as source:
         names = (dataset,) if dataset else ()
         spec = source.choose(len(options.layout), names, options.height_axis, options.names)[0]
-        _, (height, width) = plane_in(spec, options)
-        if 0 in spec.shape or height * width * 8 > PLANE_BYTES:
+        (h, is_swapped), plane = plane_in(spec, options)
+        if 0 in spec.shape or plane[0] * plane[1] * 8 > PLANE_BYTES:
             return []
-        return [_channel(source, spec, region, options) for region in _regions(spec, options)]
+        region = [slice(0, 1)] * len(spec.shape)
+        region[h : h + 2] = [slice(0, length) for length in plane]
+        axis = options.layout.find("C") if options.names is None else -1
+        channels = []
+        for i in range(min(CHANNELS, spec.shape[axis]) if axis >= 0 else 1):
+            if axis >= 0:
+                region[axis] = slice(i, i + 1)
+            buffer = np.empty(plane[0] * plane[1] * spec.dtype.itemsize, np.uint8)
+            cells = source.read(spec, tuple(region), buffer).reshape(plane)
+            channels.append(_channel(cells.T if is_swapped else cells, spec, options))
+        return channels
 
 
-def _regions(spec: ArraySpec, options: Options) -> Iterator[Region]:
-    """The first planes of the first sample, one for each channel."""
-    (h, _), plane = plane_in(spec, options)
-    region = [slice(0, 1)] * len(spec.shape)
-    region[h : h + 2] = [slice(0, length) for length in plane]
-    axis = options.layout.find("C") if options.names is None else -1
-    for channel in range(min(CHANNELS, spec.shape[axis]) if axis >= 0 else 1):
-        if axis >= 0:
-            region[axis] = slice(channel, channel + 1)
-        yield tuple(region)
-
-
-def _channel(source: Source, spec: ArraySpec, region: Region, options: Options) -> Channel:
-    """A plane pooled as the run pools it, and its pictures."""
-    (_, is_swapped), plane = plane_in(spec, options)
+def _channel(cells: Array, spec: ArraySpec, options: Options) -> Channel:
+    """A plane as the file has it, pooled as the run pools it, and the pictures of both."""
     rule = rule_of(spec, options)
-    buffer = np.empty(plane[0] * plane[1] * spec.dtype.itemsize, np.uint8)
-    cells = source.read(spec, region, buffer).reshape(plane)
     values = widened(cells.astype(storage(spec.numbers)).view(storage(rule.source)), rule.source)
     values[np.isin(values, rule.missing)] = np.nan
-    values = values.T if is_swapped else values
-    nan = "skip" if rule.skips else "propagate"
-    low, high = _range(values)
-    pictures = {"input": _picture(values, values.shape, low, high, nan)}
+    nan: NanRule = "skip" if rule.skips else "propagate"
+    ends = _range(values)
+    pictures = {"input": _picture(values, values.shape, ends, nan)}
     for size in (resolve(pair, values.shape) for pair in options.pairs):
         result = pooled(values[None], size, rule.reduce, nan)[0]
         # Sums have a range of their own.
-        ends = _range(result) if rule.reduce == "sum" else (low, high)
-        pictures[size_name(size)] = _picture(result, values.shape, *ends, nan)
-    return Channel(low, high, pictures)
+        pictures[size_name(size)] = _picture(
+            result, values.shape, _range(result) if rule.reduce == "sum" else ends, nan
+        )
+    return Channel(*ends, pictures)
 
 
 def _range(values: Floats) -> tuple[float, float]:
@@ -122,17 +132,14 @@ def _range(values: Floats) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
 
-def _picture(values: Floats, plane: tuple[int, ...], low: float, high: float, nan: Any) -> Floats:
-    """Values from 0 to 1 on a few cells, in the proportions of the plane."""
-    rows, cols = (max(1, min(n, round(n * CELLS / max(plane)))) for n in plane)
-    if values.shape[0] > rows or values.shape[1] > cols:
-        few = min(rows, values.shape[0]), min(cols, values.shape[1])
-        values = adaptive_avg_pool2d(values[None], few, nan=nan)[0]
-    share = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
-    # A coarse grid fills the same area with larger cells.
-    coarse: Floats = share[
-        np.arange(rows)[:, None] * share.shape[0] // rows, np.arange(cols) * share.shape[1] // cols
-    ]
+def _picture(values: Floats, plane: tuple[int, ...], ends: tuple[float, float], nan: NanRule) -> Floats:
+    """Values from 0 to 1 on a few cells, in the proportions of the plane; a coarse grid has larger cells."""
+    shape = [max(1, min(n, round(n * CELLS / max(plane)))) for n in plane]
+    if np.any(np.greater(values.shape, shape)):
+        values = adaptive_avg_pool2d(values[None], np.minimum(shape, values.shape).tolist(), nan=nan)[0]
+    low, high = ends
+    rows, cols = (np.arange(count) * n // count for count, n in zip(shape, values.shape, strict=True))
+    coarse: Floats = np.clip((values - low) / ((high - low) or 1.0), 0, 1)[np.ix_(rows, cols)]
     return coarse
 
 
@@ -144,15 +151,12 @@ def _shaded(picture: Floats, shades: str) -> Text:
 
 def _coloured(picture: Floats) -> Text:
     """A picture of half blocks, two rows of cells a line; what is no number is black."""
-    position = np.nan_to_num(picture) * (len(COLOURS) - 1)
-    below = np.minimum(position.astype(int), len(COLOURS) - 2)
-    colours = COLOURS[below] + (COLOURS[below + 1] - COLOURS[below]) * (position - below)[..., None]
+    stops = np.linspace(0, 1, len(COLOURS))
+    colours = np.stack([np.interp(np.nan_to_num(picture), stops, shade) for shade in COLOURS.T], -1)
     colours[np.isnan(picture)] = 0
     names = [["#{:02x}{:02x}{:02x}".format(*colour) for colour in row] for row in colours.astype(int)]
-    text = Text()
-    for top in range(0, len(names), 2):
-        lower = names[top + 1] if top + 1 < len(names) else [None] * len(names[top])
-        for upper, under in zip(names[top], lower, strict=True):
-            text.append("▀", Style(color=upper, bgcolor=under))
-        text.append("\n" if top + 2 < len(names) else "")
-    return text
+    lines = zip_longest(names[::2], names[1::2], fillvalue=[None] * len(names[0]))
+    halves = (
+        [("▀", Style(color=one, bgcolor=other)) for one, other in zip(*line, strict=True)] for line in lines
+    )
+    return Text("\n").join(Text.assemble(*line) for line in halves)

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, Report
-from lucid_cli.messages import name_of, shown
-from lucid_cli.outcomes import Summary
+from lucid_cli.outcomes import MOST_ROWS, STEPS, Outcomes
+from lucid_cli.streams import flush, name_of, shown
 
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
@@ -37,8 +37,7 @@ class _StandardError(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
-            sys.stderr.flush()
+        flush(sys.stderr)
 
 
 def console() -> Console:
@@ -47,30 +46,29 @@ def console() -> Console:
     return Console(file=_StandardError(), highlight=False, width=width)  # type: ignore[arg-type]
 
 
-def show(summary: Summary, to: Console, *, every: bool = False) -> None:
+def show(outcomes: Outcomes, to: Console, *, every: bool = False) -> None:
     """The whole summary; `every` row of it, and the plan with it."""
-    if summary.skipped:
-        word = (
-            "outputs of 1 input were"
-            if summary.skipped == 1
-            else f"outputs of {summary.skipped:,} inputs were"
-        )
-        to.print(Text(f"{word} complete already, and skipped"))
-    if summary.last is None:
+    totals = {name: round(total) for name, total in outcomes.totals.items()}
+    if skipped := totals["skipped"]:
+        inputs = f"{skipped:,} input" + "s" * (skipped > 1)
+        to.print(Text(f"outputs of {inputs} were complete already, and skipped"))
+    if not outcomes.reports:
         return
-    if summary.count == 1:
-        report = summary.last
+    report, is_one = outcomes.reports[0], totals["inputs"] == 1
+    if is_one:
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    planned = every or summary.last.dry_run
-    to.print(_table(summary.rows, with_files=summary.count > 1, planned=planned))
-    if more := summary.row_count - len(summary.rows):
+    rows = [(one, dataset) for one in outcomes.reports for dataset in one.datasets][
+        : None if every else MOST_ROWS
+    ]
+    to.print(_table(rows, with_files=not is_one, planned=every or report.dry_run))
+    if more := totals["rows"] - len(rows):
         to.print(Text(f"… and {more:,} more (-v lists all)"))
-    if summary.carried:
-        word = "array" if summary.carried == 1 else "arrays"
-        to.print(Text(f"carried over: {summary.carried:,} {word}, {size(summary.carried_bytes)}"))
-    files = f"{summary.count:,} files · " * (summary.count > 1)
-    to.print(Text(files + _timing(summary, summary.last)))
+    if carried := totals["carried"]:
+        arrays = f"{carried:,} array" + "s" * (carried > 1)
+        to.print(Text(f"carried over: {arrays}, {size(totals['carried_bytes'])}"))
+    files = "" if is_one else f"{totals['inputs']:,} files · "
+    to.print(Text(files + _timing(outcomes, report)))
 
 
 def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
@@ -81,9 +79,10 @@ def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pl
         justify = "right" if name in ("bytes", "ratio", *PLAN) else "left"
         table.add_column(Text(name, "bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for report, d in rows:
+        before, after = ("×".join(map(str, shape)) for shape in (d.input_shape, d.output_shape))
         cells: list[str | Text] = [
             shown(_label(report, d)),
-            Text.assemble(_shape(d.input_shape), (" → ", "bold"), _shape(d.output_shape)),
+            Text.assemble(before, (" → ", "bold"), after),
             d.input_dtype if d.input_dtype == d.output_dtype else f"{d.input_dtype} → {d.output_dtype}",
             f"{size(d.input_bytes)} → {size(d.output_bytes)}",
             f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
@@ -101,17 +100,18 @@ def _label(report: Report, d: DatasetReport) -> str:
     return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def _timing(summary: Summary, last: Report) -> str:
-    """Where the time went; a plan says what it would take instead."""
-    threads = f"{last.threads} thread{'s' * (last.threads > 1)}"
-    if last.dry_run:
-        most = f"{size(summary.blocks_bytes)} of {size(last.max_memory)}"
+def _timing(outcomes: Outcomes, one: Report) -> str:
+    """Where the time went; a plan says what it would take instead. Threads and limits are the same in all reports."""
+    threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
+    if one.dry_run:
+        most = f"{size(outcomes.blocks_bytes)} of {size(one.max_memory)}"
         return f"dry run: buffers up to {most}, {threads}; nothing written"
-    steps = [
-        f"{step} {getattr(summary, f'{step}_seconds'):.2f} s" for step in ("read", "pool", "write", "total")
-    ]
-    rate = summary.input_bytes / (summary.total_seconds or 1.0) / 1e9
-    return " · ".join((*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(summary.peak_memory_bytes)}"))
+    totals = outcomes.totals
+    steps = [f"{name.removesuffix('_seconds')} {totals[name]:.2f} s" for name in STEPS]
+    rate = totals["input_bytes"] / (totals["total_seconds"] or 1.0) / 1e9
+    return " · ".join(
+        (*steps, f"{rate:.2f} GB/s", threads, f"peak memory {size(outcomes.peak_memory_bytes)}")
+    )
 
 
 def size(count: float) -> str:
@@ -121,10 +121,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
 
 
 @contextmanager
@@ -165,11 +161,9 @@ def progress_bar(
             bar.update(line, description=label.plain, completed=start)
 
             def on_progress(progress: Progress) -> None:
-                if nbytes:
-                    share = progress.done_bytes / max(1, progress.total_bytes)
-                    bar.update(line, completed=start + share * nbytes)
-                else:  # a stream says how much there is only as it comes
-                    bar.update(line, completed=progress.done_bytes, total=progress.total_bytes)
+                # A stream says how much there is only as it comes.
+                total, share = progress.total_bytes, progress.done_bytes / max(1, progress.total_bytes)
+                bar.update(line, completed=start + share * (nbytes or total), total=total_bytes or total)
 
             return on_progress
 

@@ -1,44 +1,132 @@
-"""A command line as one value."""
+"""A command line as one value: the command's own options, each declared once, and what excludes each other."""
 
-from dataclasses import dataclass
-from typing import Any
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import import_module
 
 import click
+from click.core import ParameterSource
 
-from lucid.errors import LucidError
-from lucid.options import Options, declared
-from lucid_cli.messages import in_shell_words
+from lucid.kinds import TRUTH, Kind
+from lucid.options import WORK, Options, declared, option
+
+DASH = "-"
+FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
+#: What a merge takes; all else the shards know.
+_OF_MERGE = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
+_OF_MERGE |= {"as_json", "quiet", "verbose", "no_progress"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Request:
-    """A command line: the options of the work, and the command's own."""
+    """A command line: the inputs, the options of the work, and the command's own."""
 
-    options: Options
     inputs: tuple[str, ...]
-    output: str | None
-    output_dir: str | None
-    pack: str | None
-    merge: bool
-    dask: str | None
-    as_json: bool
-    preview: bool
-    quiet: bool
-    verbose: bool
-    no_progress: bool
+    options: Options
+    output: str | None = option(
+        "output",
+        None,
+        FILE,
+        "Output, or - for standard output; its suffix picks the format; {stem}, {parent} and {size} are filled in; "
+        "DIR/ is --output-dir DIR.",
+        "-o --output",
+        "NAME.pooled.EXT",
+    )
+    output_dir: str | None = option(
+        "output",
+        None,
+        FOLDER,
+        "Folder for outputs with default names; it is made if it is not there, and inputs from a folder keep their "
+        "place below it.",
+    )
+    pack: str | None = option(
+        "output",
+        None,
+        FILE,
+        "One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an input has "
+        "several arrays, their names follow. It holds all inputs, or is not made.",
+    )
+    merge: bool = option(
+        WORK,
+        False,
+        TRUTH,
+        "The inputs are all shards of one file; join them to what one run would have written.",
+    )
+    dask: str | None = option(
+        WORK,
+        None,
+        Kind(str, "an address", "ADDRESS"),
+        "Pool on a Dask cluster: a scheduler's address, or `local` for one process per CPU.",
+    )
+    as_json: bool = option(
+        "display", False, TRUTH, "Report on standard output, one JSON object per input and line.", "--json"
+    )
+    preview: bool = option(
+        "display", False, TRUTH, "Show channels of one sample before and after, as heat maps."
+    )
+    quiet: bool = option("display", False, TRUTH, "No summary and no progress; errors only.", "-q --quiet")
+    verbose: bool = option(
+        "display", False, TRUTH, "The summary lists every file, and the plan.", "-v --verbose"
+    )
+    no_progress: bool = option("display", False, TRUTH, "No progress bar.")
 
 
-def request_of(values: dict[str, Any]) -> Request:
-    """What the shell gave, checked."""
-    try:
-        options = Options(**{name: values.pop(name) for name in declared()})
-    except LucidError as error:
-        raise click.UsageError(in_shell_words(str(error))) from error
-    return Request(options=options, **values)
+def request_of(context: click.Context) -> Request:
+    """What the shell gave, checked; what cannot be is a UsageError or a LucidError."""
+    values = dict(context.params)
+    options = Options(**{name: values.pop(name) for name in declared()})
+    request = Request(values.pop("inputs"), options, **values)
+    if request.merge:
+        for parameter in context.command.params:
+            is_typed = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
+            if is_typed and parameter.name not in _OF_MERGE:
+                raise click.UsageError(f"--merge takes no {parameter.opts[-1]}: the shards know it")
+    for text in _mistakes(request):
+        raise click.UsageError(text)
+    if request.dask is not None:
+        import_module("lucid.run.dask")
+    return replace(request, inputs=request.inputs or (DASH,))
 
 
-def refuse(*rules: tuple[bool, str]) -> None:
-    """Raise for the first of these that is true, with its text."""
-    for is_wrong, text in rules:
-        if is_wrong:
-            raise click.UsageError(text)
+def _mistakes(request: Request) -> Iterator[str]:
+    """What is missing, and what excludes each other."""
+    from lucid.inputs import is_stream  # `--help` does without
+
+    options = request.options
+    has_files = bool(request.inputs) and DASH not in request.inputs
+    if request.merge:
+        if not has_files or request.output == DASH:
+            yield "--merge needs shards as files, and a file for its output"
+        return
+    if request.pack is not None:
+        if not has_files:
+            yield "--pack needs files or folders as inputs"
+        for name in ("output", "output_dir", "dask", "preview"):
+            if getattr(request, name):
+                yield f"--pack is one output for all inputs; choose it or --{name.replace('_', '-')}"
+    if not options.sizes:
+        yield "Missing option '-s' / '--size'; expected the output grid"
+    if not request.inputs and sys.stdin.isatty():
+        yield "Missing argument 'INPUT...'; expected files, or - with data on standard input"
+    if request.output is not None and request.output_dir is not None:
+        yield "--output and --output-dir exclude each other"
+    if request.inputs.count(DASH) > 1:
+        yield "standard input (-) can be read once only"
+    reads_stream = not request.inputs or any(map(is_stream, request.inputs))
+    if reads_stream or request.output == DASH:
+        if request.dask is not None:
+            yield "--dask needs files that the workers find by their names"
+        if options.resume:
+            yield "--resume needs files; standard input and output cannot be read or written again"
+        if options.slice is not None:
+            yield "--slice needs files; a shard and its input are found again by their names"
+    if request.dask is not None and options.slice is not None:
+        yield "--dask divides the work itself; choose it or --slice"
+    if request.preview:
+        if options.slice is not None:
+            yield "--preview shows the first sample, which a --slice may not hold; choose one"
+        if reads_stream:
+            yield "--preview reads the input again, which standard input and pipes do not allow"
+        if request.as_json:
+            yield "--preview is for people, --json for programs; choose one"

@@ -1,32 +1,72 @@
-"""The standard streams: closed by the shell, full, or read by nobody."""
+"""The standard streams: words to a person on one, safe for a terminal, data on the other; closed, full, or not read."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 import click
 
+from lucid.options import declared
 
-class ReaderGoneError(Exception):
-    """Nobody reads standard output any more; Click would answer a BrokenPipeError with status 1."""
+NAME = "lucid-pool"
+#: Exit status where at least one input failed.
+FAILED = 1
+#: What a line holds.
+MOST_LETTERS = 300
 
 
-class OutputError(Exception):
-    """Standard output takes no more, as on a full disk."""
+def in_shell_words(text: str) -> str:
+    """A message with the names of options as the shell has them.
+
+    >>> in_shell_words("needs `max_memory` of 9; `overwrite=True` replaces it, or `layout='NHWC'`")
+    'needs --max-memory of 9; -f replaces it, or --layout NHWC'
+    """
+    flags = {name: row.flags for name, row in declared().items()} | {"size": ("--size",), "target": ("-o",)}
+
+    def in_shell(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in flags:
+            return match[0]
+        if value == "True":
+            return flags[name][0]
+        return flags[name][-1] if value is None else f"{flags[name][-1]} {value.strip(chr(39))}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)
+
+
+def shown(text: object) -> str:
+    """Text from a file or the shell, with what could command a terminal escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
+    )
+
+
+def complain(text: str, status: int) -> int:
+    """Say what is wrong and return the exit status; of a long text what is in the middle is left out."""
+    line = shown(text)
+    if len(line) > MOST_LETTERS:
+        line = f"{line[: MOST_LETTERS * 2 // 3]} ... {line[-MOST_LETTERS // 3 :]}"
+    with suppress(OSError):  # Nobody reads standard error; the status still tells.
+        click.echo(f"{NAME}: {line}", err=True)
+    return status
+
+
+def name_of(path: object, stream: str = "standard input") -> str:
+    """A path as it is told to a person; `-` by what it stands for."""
+    return stream if str(path) == "-" else shown(path) or "''"
 
 
 @contextmanager
 def as_output() -> Iterator[None]:
-    """What the system refuses as errors of standard output, which Click writes help and version to, too."""
+    """Give what the system refuses the name of standard output, which Click writes help and version to, too."""
     try:
         yield
-    except BrokenPipeError as error:
-        raise ReaderGoneError from error
     except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OutputError(error.strerror) from error
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def emit(line: str) -> None:
@@ -46,10 +86,9 @@ def open_closed() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
 
 
-def flush() -> None:
+def flush(stream: TextIO) -> None:
     """Write what is left; what cannot be written goes nowhere, as Python would end with a word and another status."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import clashes
+from lucid import batches
 from lucid.backlog import HELD, Backlog
 from lucid.batches import Batch
 from lucid.formats.disk import replacement
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.options import Options
-from lucid.places import GROUP, MANY
 from lucid.tasks import Naming
+from lucid.workers import GROUP, MANY
 
 
 def make(folder, count, shape=(2, 3, 4, 4)):
@@ -133,6 +133,7 @@ class TestManySmallFiles:
     def test_they_are_what_one_by_one_gives_in_order(self, command, folder):
         (folder / "in" / "f00003.npy").write_bytes(b"\x93NUMPY")
         np.save(folder / "in" / "f00004.npy", np.zeros(3))
+        (folder / "in" / "f00004.txt").write_text("features")
         with h5py.File(folder / "in" / "f00005.h5", "w") as file:
             file["x"] = np.ones((2, 3, 4, 4), "f4")
         done = command("in", "-s", "2", "--output-dir", "out", "--json")
@@ -140,7 +141,10 @@ class TestManySmallFiles:
         objects = [json.loads(line) for line in done.stdout.splitlines()]
         assert [Path(one["source"]).name for one in objects] == names_in(folder / "in")
         assert [Path(one["source"]).name for one in objects if "error" in one] == ["f00003.npy"]
-        assert [Path(one["source"]).name for one in objects if one.get("skipped")] == ["f00004.npy"]
+        assert [Path(one["source"]).name for one in objects if one.get("skipped")] == [
+            "f00004.npy",
+            "f00004.txt",
+        ]
         assert len(names_in(folder / "out")) == self.COUNT - 1
         lucid.pool_file(folder / "in" / "f00007.npy", folder / "one.npy", size=2)
         assert (folder / "out" / "f00007.pooled.npy").read_bytes() == (folder / "one.npy").read_bytes()
@@ -194,40 +198,46 @@ class TestManySmallFiles:
         )
         assert len(names_in(folder / "out")) == self.COUNT
 
+    def test_no_room_for_the_list_of_inputs_is_one_line(self, command, tmp_path):
+        make(tmp_path / "in", HELD + 1)
+        code = (
+            "import sys, tempfile; tempfile.TemporaryFile = lambda: open('/dev/full', 'wb+')\n"
+            "from lucid_cli.main import main; main()"
+        )
+        args = [sys.executable, "-c", code, "in", "-s", "2", "--output-dir", "out"]
+        done = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr == "lucid-pool: a temporary file cannot be written: No space left on device\n"
+
 
 class TestConflicts:
     """They are found from numbers of paths, and told by names."""
 
     def settled(self, folder, names, output=None, **options):
-        told = []
-        batch = Batch(
-            Naming.of(output, None), Options(size=1, **options), [str(folder / name) for name in names]
-        )
-        tell = lambda source, why: told.append((Path(source).name, str(why)))  # noqa: E731
-        batch.settle(tell, tell)
-        batch.prepare(tell)
-        return batch, told
+        names = [str(folder / name) for name in names]
+        tasks = list(Batch(names, Naming.of(output, None), Options(size=1, **options)))
+        refused = [(Path(task.source).name, str(task.error)) for task in tasks if task.error]
+        return len(tasks) - len(refused), refused
 
     @pytest.mark.parametrize("number", [hash, lambda _: 7], ids=["numbers", "all one number"])
     def test_only_what_is_one_path_is_a_conflict(self, tmp_path, monkeypatch, number):
-        monkeypatch.setattr(clashes, "hash", number, raising=False)
+        monkeypatch.setattr(batches, "hash", number, raising=False)
         make(tmp_path / "a", 3)
         make(tmp_path / "b", 3)
-        batch, told = self.settled(tmp_path, ["a", "b"])
-        assert (len(batch), told) == (6, [])
+        assert self.settled(tmp_path, ["a", "b"]) == (6, [])
         (tmp_path / "c").symlink_to("a")
-        batch, told = self.settled(tmp_path, ["a/f00001.npy", "c/f00001.npy", "b"])
-        assert len(batch) == 3
-        assert [name for name, _ in told] == ["f00001.npy"] * 2
-        assert all("would be written to" in why for _, why in told)
+        count, refused = self.settled(tmp_path, ["a/f00001.npy", "c/f00001.npy", "b"])
+        assert count == 3
+        assert [name for name, _ in refused] == ["f00001.npy"] * 2
+        assert all("would be written to" in why for _, why in refused)
 
     def test_chains_of_outputs(self, tmp_path):
         make(tmp_path / "a", 1)
         for name in ("f00000_s.npy", "f00000_s_s.npy"):
             np.save(tmp_path / "a" / name, np.ones((1, 1, 2, 2)))
-        batch, told = self.settled(tmp_path, ["a"], "{parent}/{stem}_s.npy", overwrite=True)
-        assert len(batch) == 1
-        assert [name for name, _ in told] == ["f00000_s.npy", "f00000_s_s.npy"]
+        count, refused = self.settled(tmp_path, ["a"], "{parent}/{stem}_s.npy", overwrite=True)
+        assert count == 1
+        assert [name for name, _ in refused] == ["f00000_s.npy", "f00000_s_s.npy"]
 
 
 SHAPE = (1, 16, 32, 32)

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_cli.messages import shown
-from lucid_cli.options import join_sizes
+from lucid_cli.command import join_sizes
+from lucid_cli.streams import shown
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -109,9 +109,14 @@ def test_joining_sizes_loses_no_word(args):
         (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is '0'; expected an integer of at least 1"),
         (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
         (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
-        (["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"], 2, "would both be written to y.npy"),
+        (
+            ["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"],
+            2,
+            "x.npy would be written to y.npy, as flat.npy would; put {stem} in its name",
+        ),
         (["x.npy", "--size", "4", "-o", "y.npy", "--output-dir", "."], 2, "exclude each other"),
         (["x.npy", "--sise", "4"], 2, "No such option"),
+        (["x.npy", "--size", "4", "-o"], 2, "Option '-o' requires an argument"),
         (["gone.npy", "--size", "4"], 1, "lucid-pool: gone.npy: no such file"),
         (["", "--size", "4"], 1, "lucid-pool: '': is no path"),
         (["flat.npy", "--size", "4"], 1, "lucid-pool: flat.npy: has shape (3, 4); expected 4 axes"),
@@ -176,13 +181,14 @@ def test_one_input_fails_the_others_are_done(command, x, tmp_path):
 def test_an_existing_output_fails_its_own_input(command, x, tmp_path):
     np.save(tmp_path / "a.npy", x)
     (tmp_path / "x.pooled.npy").write_bytes(b"mine")
-    done = command("x.npy", "gone.npy", "a.npy", "-s", "2", "--json", "-q")
+    done = command("x.npy", "gone.npy", "a.npy", "x.npy", "-s", "2", "--json", "-q")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "lucid-pool: x.npy: output x.pooled.npy exists already; -f replaces it"
-    )
-    told = {line["source"]: "error" in line for line in map(json.loads, done.stdout.splitlines())}
-    assert told == {"x.npy": True, "gone.npy": True, "a.npy": False}
+    assert done.stderr.splitlines() == [
+        "lucid-pool: x.npy: output x.pooled.npy exists already; -f replaces it",
+        "lucid-pool: gone.npy: no such file",
+    ]
+    told = [(line["source"], "error" in line) for line in map(json.loads, done.stdout.splitlines())]
+    assert told == [("x.npy", True), ("gone.npy", True), ("a.npy", False)]
     assert (tmp_path / "a.pooled.npy").exists()
     assert (tmp_path / "x.pooled.npy").read_bytes() == b"mine"
     assert command("a.npy", "x.npy", "-s", "2", "-f").returncode == 0
@@ -436,6 +442,7 @@ def test_standard_output_that_takes_nothing(command, x):
         ("<&- >&-", 0, None),
         ("2>&-", 0, ""),
         ("2> /dev/full", 0, ""),
+        ("--preview 2> /dev/full", 0, ""),
         ("--preview <&- >&- 2>&-", 0, ""),
     ],
 )
@@ -488,7 +495,7 @@ def test_summary_and_names(command, tmp_path, x):
 
 def test_json_is_all_of_standard_output(command, x):
     done = command("x.npy", "gone.npy", "-s", "2", "--json", "-q")
-    bad, good = map(json.loads, done.stdout.splitlines())
+    good, bad = map(json.loads, done.stdout.splitlines())
     assert good["schema"] == bad["schema"] == 1
     assert good["datasets"][0]["output_shape"] == [4, 3, 2, 2]
     assert bad == {
@@ -775,7 +782,7 @@ def test_the_summary_says_what_was_carried_over(command, tmp_path):
 def test_completion_follows_dims(tmp_path):
     from types import SimpleNamespace
 
-    from lucid_cli.options import complete_datasets
+    from lucid_cli.completion import datasets
 
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name, shape in {"flat": (4, 6), "deep": (2, 2, 4, 6)}.items():
@@ -787,4 +794,4 @@ def test_completion_follows_dims(tmp_path):
             file["flat"].dims[axis].attach_scale(file[name])
     for params, names in [({}, ["deep"]), ({"layout": "HW"}, ["flat"]), ({"dims": "lat,lon"}, ["flat"])]:
         context = SimpleNamespace(params={"inputs": [str(tmp_path / "x.h5")], **params}, args=[])
-        assert complete_datasets(context, None, "") == names
+        assert datasets(context, "") == names

@@ -1,5 +1,6 @@
 """Inputs as they are found, where the system lets one see less than all."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import lucid
 from lucid.batches import Batch
 from lucid.errors import FileError
+from lucid.inputs import LeftOutError
 from lucid.options import Options
 from lucid.tasks import Naming
 
@@ -39,15 +41,14 @@ def folder(monkeypatch, request):
 
 
 def test_what_cannot_be_entered_is_a_failure_and_the_others_are_done(folder):
-    batch = Batch(Naming(None, None), Options(sizes=(1,)), ["in"])
-    failures, left_out = {}, {}
-    batch.settle(lambda name, error: failures.update({name: str(error)}), left_out.__setitem__)
-    assert [task.source for task in batch] == ["in/a.npy"]
+    batch = Batch(["in"], Naming(None, None), Options(sizes=(1,)))
     where = "in/shut/b.npy" if folder else "in/shut"
-    assert failures == {
-        where: f"{'cannot be opened' if folder else 'folder cannot be read'}: Permission denied"
+    assert {task.source: task.error and str(task.error) for task in batch} == {
+        "in/a.npy": None,
+        "in/c.npy": "it is a link to nothing",
+        where: f"{'cannot be opened' if folder else 'folder cannot be read'}: Permission denied",
     }
-    assert left_out == {"in/c.npy": "it is a link to nothing"}
+    assert [task.source for task in batch if isinstance(task.error, LeftOutError)] == ["in/c.npy"]
 
 
 def test_the_functions_say_so_too(folder):
@@ -64,9 +65,28 @@ def test_the_functions_say_so_too(folder):
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_outputs_behind_it(folder, dry_run):
     options = Options(sizes=(1,), dry_run=dry_run)
-    batch = Batch(Naming("in/shut/{parent}/{stem}.npy", None), options, ["in/a.npy"])
-    failures = {}
-    batch.settle(lambda name, error: failures.update({name: str(error)}), failures.__setitem__)
-    batch.prepare(lambda name, error: failures.update({name: str(error)}))
-    failures |= {task.source: task.conflict for task in batch}
-    assert failures == {"in/a.npy": "output in/shut/in/a.npy cannot be written: Permission denied"}
+    batch = Batch(["in/a.npy"], Naming("in/shut/{parent}/{stem}.npy", None), options)
+    if not dry_run:
+        batch.prepare()
+    (task,) = batch
+    assert str(task.error) == "output in/shut/in/a.npy cannot be written: Permission denied"
+
+
+def test_what_the_system_refuses_to_read_costs_itself_only(tmp_path, monkeypatch):
+    """As files of /proc do that can be opened and not read."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "b"):
+        np.save(name, np.ones((1, 1, 2, 2), "f4"))
+    Path("b.npy").rename("b")
+    unreadable, own = Path("b").open("rb"), os.pread  # noqa: SIM115
+
+    def pread(descriptor, *args):
+        if os.path.sameopenfile(descriptor, unreadable.fileno()):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return own(descriptor, *args)
+
+    monkeypatch.setattr(os, "pread", pread)
+    with unreadable:
+        batch = Batch(["."], Naming(None, None), Options(sizes=(1,)))
+    errors = {task.source: task.error and str(task.error) for task in batch}
+    assert errors == {"a.npy": None, "b": "cannot be opened: Invalid argument"}

@@ -15,8 +15,8 @@ import lucid
 from lucid.errors import ArgumentError, LucidError
 from lucid.options import WORK, Options, declared
 from lucid.pooling.dtypes import FLOATS
-from lucid_cli.main import command
-from lucid_cli.messages import in_shell_words
+from lucid_cli.command import command
+from lucid_cli.streams import in_shell_words
 
 
 def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_the_help():
@@ -50,6 +50,9 @@ def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_
         ({"layout": "NCWH"}, "`layout` is 'NCWH'"),
         ({"layout": "HWHW"}, "`layout` is 'HWHW'"),
         ({"dtype": "int8"}, "`dtype` is 'int8'; expected float16, bfloat16, float32, float64 or keep"),
+        ({"dtype": int}, "`dtype` is <class 'int'>; expected float16, bfloat16, float32"),
+        ({"dtype": ["f4"]}, "`dtype` is ['f4']; expected float16, bfloat16, float32"),
+        ({"dtype": object()}, "`dtype` is <object object at "),
         ({"nan": "drop"}, "`nan` is 'drop'; expected propagate or skip"),
         ({"input_dtype": "f4"}, "`input_dtype` is 'f4'; expected bfloat16"),
         ({"max_memory": "1X"}, "`max_memory` is '1X'; expected a number of bytes"),
@@ -78,6 +81,26 @@ def test_values_are_kept_in_one_form():
     assert Options(sizes=[1, (2, 3)]).pairs == ((1, 1), (2, 3))
     assert replace(one, dry_run=True).sizes == one.sizes
     assert pickle.loads(pickle.dumps(one)) == one
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (np.float16, "float16"),
+        (np.dtype(">f4"), "float32"),
+        (float, "float64"),
+        (np.double, "float64"),
+        ("keep", "keep"),
+        (None, None),
+    ],
+)
+def test_a_dtype_is_taken_as_numpy_has_it(dtype, name):
+    assert Options(dtype=dtype).dtype == name
+
+
+def test_bfloat16_is_taken_as_ml_dtypes_has_it():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    assert Options(dtype=bfloat16, input_dtype=bfloat16) == Options(dtype="bfloat16", input_dtype="bfloat16")
 
 
 def test_the_result_goes_through_json_and_leaves_out_how_the_work_is_done():

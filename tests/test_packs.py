@@ -236,10 +236,10 @@ class TestCommand:
         [
             (["-o", "x.h5"], "choose it or --output"),
             (["--output-dir", "x"], "choose it or --output-dir"),
-            (["--resume"], "choose it or --resume"),
-            (["--slice", "0:1"], "choose it or --slice"),
+            (["--resume"], "--resume is for one input at a time; a pack is made whole"),
+            (["--slice", "0:1"], "--slice is for one input at a time"),
             (["--dask", "local"], "choose it or --dask"),
-            (["--preview"], "choose it or --pack"),
+            (["--preview"], "choose it or --preview"),
             (["--merge"], "--merge takes no --pack"),
         ],
     )

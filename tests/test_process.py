@@ -15,9 +15,9 @@ import pytest
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
 from lucid.options import Options
-from lucid.places import pool_to
 from lucid.run import process
 from lucid.run.process import Process
+from lucid.workers import pool_to
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lucid.report import DatasetReport, Progress, Report
-from lucid_cli.outcomes import Summary
+from lucid_cli.outcomes import Outcomes
 from lucid_cli.render import progress_bar, show, size
 
 MIB = 1 << 20
@@ -36,10 +36,10 @@ def report(datasets, targets=("y.h5",), **facts):
 
 
 def shown(reports, *, every=False):
-    to, summary = Console(file=io.StringIO(), width=1000), Summary(keeps_all=every)
+    to, outcomes = Console(file=io.StringIO(), width=1000), Outcomes(keeps_all=every)
     for one in reports:
-        summary.add(one)
-    show(summary, to, every=every)
+        outcomes.add(str(one.source), one)
+    show(outcomes, to, every=every)
     return [line.split("  ")[0].strip() for line in to.file.getvalue().splitlines()]
 
 

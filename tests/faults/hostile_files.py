@@ -15,10 +15,10 @@ from lucid.formats.npy import read_header
 from lucid.formats.npz.members import read_entries
 from lucid.formats.safetensors.header import parse_header
 from lucid.options import Options
-from lucid.places import pool_to
 from lucid.report import peak_memory_bytes
 from lucid.run import process as native
 from lucid.run.process import Process
+from lucid.workers import pool_to
 
 #: What a mutated file may take beyond what the process began with, unless a codec believes it: szip allocates what a chunk says.
 PEAK_BYTES = 400 << 20

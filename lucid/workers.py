@@ -1,0 +1,214 @@
+"""Who pools the inputs of a batch: processes for native code and for small files, a cluster, this process all else."""
+
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from itertools import chain, groupby, islice
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+from lucid.batches import Batch
+from lucid.errors import LucidError, MemoryLimitError, unexpected
+from lucid.formats.disk.replacement import Replacement, put_in_place
+from lucid.formats.disk.spool import NamedSpool
+from lucid.formats.registry import MAGIC_BYTES, format_of_start
+from lucid.formats.stream import STREAM, Stream
+from lucid.inputs import unless_fitting
+from lucid.job import pool
+from lucid.options import Options
+from lucid.outputs import FilePath, Target
+from lucid.report import OnProgress, Report
+from lucid.run.executor import Executor
+from lucid.shards.folder import ShardFolder
+from lucid.tasks import Task
+from lucid.threads import in_order
+
+#: Most small files that are pooled before their outputs are put in place together.
+GROUP = 64
+#: As many small files are worth processes of their own.
+MANY = 16
+
+#: What became of an input.
+Outcome: TypeAlias = Report | BaseException
+#: Gives the callback for the events of an input, by its name and bytes.
+Watch: TypeAlias = Callable[[str, int], OnProgress]
+
+
+class Workers:
+    """Processes and a cluster that pool the inputs of a batch, as `workers_for` starts them."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.executor: Executor | None = None
+        #: Why the cluster cannot be reached.
+        self.error: LucidError | None = None
+        self.processes: list[Any] = []
+        #: Whether each process is to pool small files, of which most of the work is Python's.
+        self.in_groups = False
+
+    def pool_all(self, batch: Batch, watch: Watch | None) -> Generator[tuple[str, Outcome], None, None]:
+        """What becomes of every input, in order."""
+        for is_small, tasks in groupby(batch, lambda task: self.in_groups and task.is_small):
+            pool_tasks = self._pool_small if is_small else self._pool_each
+            for task, outcome in pool_tasks(tasks, watch):
+                if isinstance(outcome, Report):
+                    notes = () if task.error is None else (f"the run would fail: {task.error}",)
+                    outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
+                yield task.source, outcome
+
+    def _pool_each(self, tasks: Iterable[Task], watch: Watch | None) -> Iterator[tuple[Task, Outcome]]:
+        """Pool one input after the other."""
+        for task in tasks:
+            on_progress = watch and watch(task.source, task.size_bytes)
+            yield task, outcome_of(task, self.options, self._pool, task, on_progress)
+
+    def _pool_small(self, tasks: Iterator[Task], watch: Watch | None) -> Iterator[tuple[Task, Outcome]]:
+        """Pool small files, a group in each process."""
+        count = len(self.processes)
+        idle: SimpleQueue[Any] = SimpleQueue()
+        for process in self.processes:
+            idle.put(process)
+        options = replace(self.options, threads=1, max_memory=max(1, self.options.max_memory // count))
+
+        def pool_group(group: tuple[Task, ...]) -> Iterable[tuple[Task, Outcome]]:
+            process = idle.get()
+            try:
+                return zip(group, process.call(pool_together, group, options, options=options), strict=True)
+            except LucidError as error:  # the process crashed or hung, for one of them
+                if len(group) == 1:
+                    return [(group[0], error)]
+            finally:
+                idle.put(process)
+            return [one for task in group for one in pool_group((task,))]
+
+        groups = iter(lambda: tuple(islice(tasks, GROUP)), ())
+        for outcomes in in_order(pool_group, groups, workers=count, in_flight=2 * count):
+            for task, outcome in outcomes:
+                if isinstance(outcome, MemoryLimitError):  # several at a time have less each
+                    yield from self._pool_each([task], watch)
+                    continue
+                if watch is not None:
+                    watch(task.source, task.size_bytes)
+                if isinstance(outcome, Report):  # what all have together
+                    outcome = replace(outcome, threads=count, max_memory=self.options.max_memory)
+                yield task, outcome
+
+    def _pool(self, task: Task, on_progress: OnProgress | None) -> Report:
+        """Pool an input where it belongs."""
+        if self.error is not None:
+            raise self.error
+        if not task.is_stream:
+            return self._pool_file(task.source, task, on_progress, is_native=task.is_native)
+        with nullcontext(sys.stdin.buffer) if task.source == str(STREAM) else open(task.source, "rb") as file:
+            stream = Stream(file)
+            format_ = format_of_start(stream.peek(MAGIC_BYTES))
+            if format_ is None or not format_.is_native:
+                # To a native format, too: what is written is our own, and a stream need not fit the disk.
+                return pool(stream, task.targets or sys.stdout.buffer, self.options, on_progress=on_progress)
+            with NamedSpool() as spool:
+                stream.copy_to(spool.file, None)
+                spool.file.flush()
+                return self._pool_file(str(spool.path), task, on_progress, is_native=True)
+
+    def _pool_file(
+        self, source: str, task: Task, on_progress: OnProgress | None, *, is_native: bool
+    ) -> Report:
+        call: Callable[..., Report] = pool_to
+        if is_native:
+            if not self.processes:
+                self.start(1)
+            call = partial(self.processes[0].call, pool_to, options=self.options)
+        try:
+            return call(
+                source,
+                task.targets,
+                self.options,
+                on_progress=on_progress,
+                executor=self.executor,
+                is_found=task.is_found,
+            )
+        except BaseException as error:
+            if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
+                error.add_note("shards that are done are kept, and the same command goes on with them")
+            raise
+
+    def start(self, count: int) -> None:
+        """Start so many processes."""
+        from lucid.run.process import Process  # seldom needed, and slow to load
+
+        for _ in range(count):
+            self.processes.append(Process())
+            self.processes[-1].start()
+
+
+@contextmanager
+def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator[Workers]:
+    """The processes, and the cluster at an address, if they are needed."""
+    workers = Workers(options)
+    workers.in_groups = batch.totals["small"] >= MANY and cluster is None
+    with ExitStack() as stack:
+        try:
+            # Processes are started now, while there are no other threads.
+            if workers.in_groups or batch.totals["native"]:
+                workers.start(options.workers if workers.in_groups else 1)
+            if cluster is not None and len(batch) and not options.dry_run:
+                from lucid.run import dask
+
+                if cluster == dask.LOCAL:  # its processes have a thread each
+                    workers.options = replace(options, threads=None)
+                try:
+                    workers.executor = stack.enter_context(dask.connect(cluster, workers=options.threads))
+                except LucidError as error:
+                    workers.error = error
+            yield workers
+        finally:
+            for process in workers.processes:
+                process.stop()
+            if any(process.has_crashed for process in workers.processes):
+                batch.clear()  # of what they left beside outputs
+
+
+def outcome_of(
+    task: Task, options: Options, function: Callable[..., Report], *args: Any, **keywords: Any
+) -> Outcome:
+    """The report of a call that pools an input, or the error that is its input's alone."""
+    if task.error is not None and not (options.dry_run and task.targets):
+        return task.error
+    try:
+        return function(*args, **keywords)
+    except BrokenPipeError:
+        raise
+    except LucidError as error:
+        return unless_fitting(error, options) if task.is_found else error
+    except MemoryError as error:
+        return error
+    except Exception as error:
+        return unexpected(error)
+
+
+def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
+    """Pool small files one after the other, and put all their outputs in place together."""
+    finished: list[list[Replacement]] = [[] for _ in tasks]
+    try:
+        outcomes = [
+            outcome_of(
+                task, options, pool, task.source, task.targets, options, is_found=task.is_found, later=later
+            )
+            for task, later in zip(tasks, finished, strict=True)
+        ]
+        errors = put_in_place([*chain(*finished)])
+    finally:
+        for output in chain(*finished):
+            output.abort()
+    return [
+        next((errors[output] for output in later if output in errors), outcome)
+        for outcome, later in zip(outcomes, finished, strict=True)
+    ]
+
+
+def pool_to(source: str, targets: FilePath | tuple[Target, ...], options: Options, **keywords: Any) -> Report:
+    """Pool a file to its outputs; without any, to standard output of the process that does it."""
+    return pool(source, targets or sys.stdout.buffer, options, **keywords)

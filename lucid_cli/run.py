@@ -1,0 +1,120 @@
+"""A command line carried out: what becomes of every input, the summary, the exit status."""
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lucid.batches import Batch
+from lucid.errors import FormatError, LucidError
+from lucid.inputs import NOTHING
+from lucid.tasks import Naming, bytes_of
+from lucid.workers import Outcome, Watch, workers_for
+from lucid_cli.outcomes import Outcomes
+from lucid_cli.request import Request
+
+
+def run_request(request: Request) -> int:
+    """Do what the command line says; the exit status."""
+    outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose or request.preview)
+    begun = time.perf_counter()
+    with closing(_outcomes_of(request)) as done:
+        for source, outcome in done:
+            outcomes.add(source, outcome)
+    outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
+    if outcomes.are_all_left_out:
+        for name in request.inputs:
+            outcomes.add(name, FormatError(NOTHING))
+    if not request.quiet:
+        _show(outcomes, request)
+    return outcomes.tell_failures()
+
+
+def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]:
+    """What becomes of every input, or of the one output of all."""
+    options = request.options
+    if request.merge:
+        from lucid.shards.merge import merge_files
+
+        work = {name: getattr(options, name) for name in ("max_memory", "threads", "overwrite", "dry_run")}
+        name = request.output or f"{len(request.inputs)} shards"
+        size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
+        merge = partial(merge_files, request.inputs, request.output, **work)
+        yield from _in_process(request, name, size_bytes, merge)
+    elif request.pack is not None:
+        from lucid.packs import pack
+
+        yield from _in_process(
+            request, request.pack, 0, partial(pack, request.inputs, Path(request.pack), options)
+        )
+    else:
+        yield from _pooled(request)
+
+
+def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
+    """Every input to its own outputs."""
+    batch = Batch(request.inputs, Naming.of(request.output, request.output_dir), request.options)
+    if not request.options.dry_run:
+        to_stream = batch.totals["to_stream"]
+        if to_stream and request.as_json:
+            raise click.UsageError("--json and arrays cannot both go to standard output; name a file with -o")
+        if to_stream and sys.stdout.isatty():
+            raise click.UsageError(
+                "standard output is a terminal, which shows no arrays; name a file with -o"
+            )
+        batch.prepare()
+    with (
+        workers_for(batch, request.options, request.dask) as workers,
+        _progress(len(batch), batch.totals["bytes"], request) as watch,
+    ):
+        yield from workers.pool_all(batch, watch)
+
+
+def _in_process(
+    request: Request, name: str, size_bytes: int, make: Callable[..., Any]
+) -> Generator[tuple[str, Outcome], None, None]:
+    """What becomes of one output that is made in a process of its own, which native code may crash."""
+    from lucid.run.process import Process  # seldom needed, and slow to load
+
+    try:
+        with Process() as process:
+            process.start()  # while there are no other threads
+            with _progress(1, size_bytes, request) as watch:
+                on_progress = watch and watch(name, size_bytes)
+                done = process.call(make, options=request.options, on_progress=on_progress)
+    except (LucidError, MemoryError) as error:
+        yield name, error
+    else:
+        yield from done if isinstance(done, list) else [(name, done)]
+
+
+def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[Watch | None]:
+    """One line of progress for so many inputs, where somebody looks."""
+    is_wanted = not (request.quiet or request.no_progress or request.options.dry_run)
+    if not (is_wanted and count and sys.stderr.isatty()):
+        return nullcontext()
+    from lucid_cli import render
+
+    return render.progress_bar(render.console(), count, total_bytes)
+
+
+def _show(outcomes: Outcomes, request: Request) -> None:
+    """The summary and notes, between them pictures."""
+    outcomes.left_out.tell()
+    if outcomes.has_reports:
+        # rich takes as long to load as NumPy; without a summary it is not needed.
+        from lucid_cli import render
+
+        console = render.console()
+        render.show(outcomes, console, every=request.verbose)
+        if request.preview:
+            from lucid_cli.preview import show_previews
+
+            for path, error in show_previews(outcomes.reports, console, request.options):
+                outcomes.add(str(path), error)
+        outcomes.notes.tell()
