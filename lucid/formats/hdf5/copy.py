@@ -1,12 +1,13 @@
-"""Objects of an HDF5 file made again in another one, where the library's own copy would be broken.
+"""Objects of an HDF5 file made again in another one, where the library's own copy would be wrong.
 
 `H5Ocopy` takes some addresses of the source along: those of fill values that live in the file's heap, as
 strings and sequences of any length do. A dataset that has one is made anew, with all its
-properties, and its elements are copied. The creation properties of a group hold addresses, too.
+properties, and its elements are copied; likewise one that names other files, for these must be found from
+the copy's place. The creation properties of a group hold addresses, too.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
@@ -14,6 +15,7 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.contract import Array, Region, boxes_of, shape_of, size_of
+from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, lead_to_sources, stored_outside
 from lucid.formats.hdf5.tree import Dataset
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
@@ -59,7 +61,7 @@ def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
 
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
-    if item.id.get_offset() is None and item.creation.get_external_count():
+    if item.id.get_offset() is None and (is_virtual(item.creation) or item.creation.get_external_count()):
         return
     claimed = item.id.get_storage_size()
     if claimed <= held:
@@ -88,10 +90,31 @@ def _lengths(item: Dataset) -> Iterator[int]:
             yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
 
 
-def remake_dataset(item: Dataset, target: h5py.File, name: bytes) -> Dataset:
-    """Make a dataset of the same properties and elements; references among them are still to be written."""
+def remade(
+    item: Dataset, target: h5py.File, name: bytes, where: Elsewhere, *, is_written_out: bool
+) -> Dataset | None:
+    """A dataset made anew where the library's own copy would be wrong, and None where it is right.
+
+    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
+    """
+    if item.id.get_offset() is not None and not has_fill_in_heap(item):
+        return None
     # The library converts the fill value of these properties from one file to the other.
     creation = item.id.get_create_plist()
+    regions: Iterable[Region] = ()
+    if is_written_out:
+        creation.set_layout(h5py.h5d.CONTIGUOUS)
+        if item.maxshape != item.shape:
+            creation.set_chunk(tuple(max(1, min(n, 64)) for n in item.shape))
+        regions = boxes_of(item.shape, MOST_ELEMENTS)
+    elif is_virtual(creation):
+        lead_to_sources(creation, where)
+    elif creation.get_external_count() and not where.is_same:
+        creation = stored_outside(item, where)
+    elif has_fill_in_heap(item):
+        regions = _stored(item)
+    else:
+        return None
     creation.set_obj_track_times(False)
     kind = _type_in(target, item.kind)
     h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation)
@@ -100,11 +123,9 @@ def remake_dataset(item: Dataset, target: h5py.File, name: bytes) -> Dataset:
         chunk_bytes = size_of(item.chunks) * kind.get_size()
         cached.set_chunk_cache(521, min(max(chunk_bytes, 1 << 20), MOST_CACHE_BYTES), 0.75)
     made = Dataset(h5py.h5d.open(target.id, name, cached))
-    if not kind.detect_class(h5py.h5t.REFERENCE):
-        path = h5py.h5i.get_name(item.id)
-        origin = Dataset(h5py.h5d.open(item.file.id, path, cached))
-        for region in _stored(origin):
-            write_cells(made, region, read_cells(origin, region))
+    origin = Dataset(h5py.h5d.open(item.file.id, h5py.h5i.get_name(item.id), cached))
+    for region in regions if not kind.detect_class(h5py.h5t.REFERENCE) else ():
+        write_cells(made, region, read_cells(origin, region))
     return made
 
 
@@ -121,11 +142,9 @@ def _type_in(target: Any, kind: Any) -> Any:
 
 def _stored(dataset: Dataset) -> Iterator[Region]:
     """Regions that cover what was written, each of few elements; what was not is left unwritten."""
-    creation = dataset.creation
-    layout = creation.get_layout()
-    if not dataset.size or layout == h5py.h5d.VIRTUAL or creation.get_external_count():
+    if not dataset.size:
         return
-    if layout == h5py.h5d.CHUNKED:
+    if dataset.creation.get_layout() == h5py.h5d.CHUNKED:
         corners: list[tuple[int, ...]] = []
         dataset.id.chunk_iter(lambda chunk: corners.append(chunk.chunk_offset))
     elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
