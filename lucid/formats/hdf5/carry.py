@@ -14,12 +14,15 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried, Pooled
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
-from lucid.formats.hdf5.copy import group_properties, refuse_more_than_there_is, remade
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
 from lucid.formats.hdf5.references import References, hold_references
+from lucid.formats.hdf5.remade import group_properties, refuse_more_than_there_is, remade
 from lucid.formats.hdf5.tree import (
+    EXTERNAL,
+    HARD,
+    SOFT,
     Dataset,
     Identity,
     Link,
@@ -139,12 +142,12 @@ class Carry:
 
     def _link(self, path: str, link: Link) -> None:
         """Make a link that leads to the same place."""
-        if link.is_hard:
+        if link.kind == HARD:
             self._hard(path, link.value)
-        elif link.is_external:
+        elif link.kind == EXTERNAL:
             file, name = link.value
             self._target.id.links.create_external(encoded(path), self._where.moved(file), name)
-        elif link.is_soft:
+        elif link.kind == SOFT:
             for suffix in self._suffixes(path, link):
                 self._target.id.links.create_soft(encoded(path + suffix), link.value + encoded(suffix))
         else:

@@ -12,7 +12,7 @@ import h5py
 from lucid.errors import FileError
 from lucid.formats.contract import Region, size_of
 from lucid.formats.hdf5.attributes import attributes_in
-from lucid.formats.hdf5.copy import lies_in_heap, read_attribute, read_cells
+from lucid.formats.hdf5.cells import lies_in_heap, read_attribute, read_cells
 from lucid.formats.hdf5.references import PLAIN
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Link, encoded, opened, reason, walk
 

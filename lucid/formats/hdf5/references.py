@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.contract import boxes_of
-from lucid.formats.hdf5.copy import read_cells, write_cells
+from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Identity, encoded, identity
 
 #: Classes of types that have no others in them.

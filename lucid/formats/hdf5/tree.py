@@ -13,6 +13,8 @@ import h5py
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
 
+#: Kinds of links: an object's name, or one to another path or another file; there are others.
+HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL
 #: What two names of one object in a file have in common: its address.
 Identity = int
 #: Soft links that are followed, one after another.
@@ -45,30 +47,13 @@ class Link(NamedTuple):
     #: A soft link's path, or an external link's file and path, as bytes of any encoding; an object's first path.
     value: Any
 
-    @property
-    def is_soft(self) -> bool:
-        """Whether it leads to another path of its file."""
-        return bool(self.kind == h5py.h5l.TYPE_SOFT)
-
-    @property
-    def is_hard(self) -> bool:
-        """Whether it is a further name of an object."""
-        return bool(self.kind == h5py.h5l.TYPE_HARD)
-
-    @property
-    def is_external(self) -> bool:
-        """Whether it leads to another file."""
-        return bool(self.kind == h5py.h5l.TYPE_EXTERNAL)
-
 
 def link_of(group: Any, name: bytes) -> Link | None:
     """A link of a group that is not simply the object's name; None where it is."""
     kind = group.links.get_info(name).type
-    if kind == h5py.h5l.TYPE_HARD:
+    if kind == HARD:
         return None
-    if kind in (h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL):
-        return Link(kind, group.links.get_val(name))
-    return Link(kind, None)
+    return Link(kind, group.links.get_val(name) if kind in (SOFT, EXTERNAL) else None)
 
 
 class Dataset:
@@ -168,12 +153,12 @@ def walk(
         if skips(full):
             continue
         link = group.links.get_info(name)
-        if link.type != h5py.h5l.TYPE_HARD:
+        if link.type != HARD:
             yield Entry(full, link_of(group, name))
         elif link.u in known:
             yield Entry(full, None, link.u)
         elif link.u in first_paths:
-            yield Entry(full, Link(link.type, first_paths[link.u]), link.u)
+            yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
         else:
             own = h5py.h5o.open(group, name)
             if h5py.h5o.get_info(own).rc > 1:
@@ -198,7 +183,7 @@ def resolved(file: h5py.File, path: str) -> str | Link | None:
         if link is None:
             here = there if len(names) == 1 else _first_path(file, there)
             names = names[1:]
-        elif not link.is_soft:
+        elif link.kind != SOFT:
             return link
         else:
             soft.append(link)
