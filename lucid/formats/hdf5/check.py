@@ -33,8 +33,8 @@ def check_copy(file: h5py.File, source: h5py.File | None, pooled: Container[str]
     """
     held = file.id.get_filesize()
     _read_some(file, held)
-    for path, item, _ in walk(file):
-        if isinstance(item, Link) or path in pooled:
+    for path, item, _ in walk(file, pooled.__contains__):
+        if isinstance(item, Link):
             continue
         try:
             _read_some(item, held)
