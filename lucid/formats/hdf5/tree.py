@@ -135,8 +135,8 @@ def walk(
 
     def enter(path: str, group: Any) -> None:
         names = list(group)
-        # The library holds the names of a group together, and a path leads through all groups above.
-        more_bytes = 2 * sum(map(len, names)) + LEVEL_BYTES * path.count("/")
+        # The library holds the names of a group together, in words, and a path leads through all groups above.
+        more_bytes = sum(map(len, names)) + 8 * len(names) + LEVEL_BYTES * path.count("/")
         if more_bytes > CACHED_BYTES // 2:
             for one in (file, copy or file):
                 limit_cache(one, more_bytes)
