@@ -140,6 +140,33 @@ def test_a_dataset_with_two_names_is_pooled_once(path, out, x):
         assert file["x_2x2"] == file["alias_2x2"]
 
 
+@pytest.mark.parametrize("options", [{}, {"drop": "/g"}, {"carry": False}], ids=str)
+def test_an_earlier_name_of_a_pooled_dataset(path, out, x, options):
+    with h5py.File(path, "w") as file:
+        file["g/x"] = x
+        file["a"], file["h"] = file["g/x"], file["g"]
+        file["g"].attrs["of"] = file["g/x"].attrs["itself"] = file["g/x"].ref
+    lucid.pool_file(path, out, size=2, datasets="g/x", **options)
+    with h5py.File(out) as file:
+        assert set(file) == ({"g"} if "carry" in options else {"a", "g", "h"})
+        for name in set(file) - {"a"}:
+            assert file[name]["x"] == file["g/x"]
+            assert "drop" in options or "carry" in options or file[file[name].attrs["of"]] == file["g/x"]
+        assert file.get("a", file["g/x"]) == file["g/x"]
+        assert file[file["g/x"].attrs["itself"]].shape == (12, 3, 2, 2)
+
+
+def test_external_storage_keeps_its_fill_value_in_another_folder(path, tmp_path, x):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "raw").write_bytes(bytes(8))
+    with h5py.File(path, "w") as file:
+        file["x"] = x
+        file.create_dataset("outside", (4,), "f8", external=[("raw", 0, 32)], fillvalue=7)
+    lucid.pool_file(path, tmp_path / "b" / "y.h5", size=2)
+    with h5py.File(tmp_path / "b" / "y.h5") as file:
+        assert file["outside"].fillvalue == 7
+
+
 @pytest.mark.parametrize(
     ("text", "filters"),
     [

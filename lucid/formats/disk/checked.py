@@ -1,9 +1,6 @@
 """A file for software that does not say when a write fails."""
 
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from lucid.formats.disk.files import write_at
@@ -21,23 +18,19 @@ class CheckedFile(io.FileIO):
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write all of it."""
+        """Write all of it at the place that was sought; h5py seeks one before each write."""
         view = memoryview(data)
-        with self._keeping():
+        try:
             write_at(self.fileno(), self.tell(), view)
-        self.seek(len(view), os.SEEK_CUR)
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            self.error = self.error or cause
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the length."""
-        with self._keeping():
-            super().truncate(size)
-        return size or 0
-
-    @contextmanager
-    def _keeping(self) -> Iterator[None]:
         try:
-            yield
+            super().truncate(size)
         except OSError as error:
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            self.error = self.error or cause
+            self.error = self.error or error
+        return size or 0

@@ -4,19 +4,23 @@ h5py reads and writes by NumPy's types, which have no name for many of HDF5's: p
 fields, times. What is copied is not converted, so that nothing of its type is lost.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lucid.formats.hdf5.copy import copy_attribute, read_attribute
+from lucid.formats.contract import Array
+from lucid.formats.hdf5.cells import in_memory, read_attribute, type_in
 from lucid.formats.hdf5.references import References, hold_references
 from lucid.formats.hdf5.tree import decoded, encoded
 
-#: Texts of any length: in the file, and in memory.
-_TEXT = h5py.string_dtype()
-_STORED_TEXT, _TEXT_IN_MEMORY = h5py.h5t.py_create(_TEXT, logical=True), h5py.h5t.py_create(_TEXT)
+#: Texts of any length: in a file, and by their character sets in memory.
+_STORED_TEXT = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+_IN_MEMORY = {
+    code: (h5py.string_dtype(name), h5py.h5t.py_create(h5py.string_dtype(name)))
+    for code, name in ((h5py.h5t.CSET_ASCII, "ascii"), (h5py.h5t.CSET_UTF8, "utf-8"))
+}
 _ONE = h5py.h5s.create(h5py.h5s.SCALAR)
 
 
@@ -33,31 +37,24 @@ def attributes_in(item: Any) -> Iterator[Any]:
 def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: bool = False) -> None:
     """Write an attribute of text; `like` is the type it had, `fixed` forbids strings of any length."""
     data = encoded(text)
-    is_text = like is not None and like.get_class() == h5py.h5t.STRING
-    kind = like.copy() if is_text else _STORED_TEXT
+    kind = _STORED_TEXT if like is None or like.get_class() != h5py.h5t.STRING else like.copy()
     if fixed and kind.is_variable_str():
         kind = h5py.h5t.C_S1.copy()
-        kind.set_cset(h5py.h5t.CSET_UTF8 if not data.isascii() else h5py.h5t.CSET_ASCII)
-    remove(target, name)
+        kind.set_cset(h5py.h5t.CSET_ASCII if data.isascii() else h5py.h5t.CSET_UTF8)
     if kind.is_variable_str():
-        made = h5py.h5a.create(target.id, name, kind, _ONE)
-        if kind.get_cset() == h5py.h5t.CSET_UTF8:
-            made.write(np.array(data, _TEXT), mtype=_TEXT_IN_MEMORY)
-        else:
-            dtype = h5py.string_dtype("ascii")
-            made.write(np.array(data, dtype), mtype=h5py.h5t.py_create(dtype))
-        return
-    kind.set_size(max(1, len(data)))
-    made = h5py.h5a.create(target.id, name, kind, _ONE)
-    made.write(np.array(data, f"S{max(1, len(data))}"), mtype=kind)
+        dtype, memory_type = _IN_MEMORY[kind.get_cset()]
+    else:
+        kind.set_size(max(1, len(data)))
+        dtype, memory_type = np.dtype(f"S{kind.get_size()}"), kind
+    _created(target, name, kind, _ONE).write(np.array(data, dtype), mtype=memory_type)
 
 
-def write_numbers(target: Any, name: bytes, values: Any) -> None:
-    """Write an attribute of numbers, in their type and shape."""
-    array = np.ascontiguousarray(values).reshape(np.shape(values))
-    remove(target, name)
-    space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    h5py.h5a.create(target.id, name, h5py.h5t.py_create(array.dtype), space).write(array)
+def write_values(target: Any, name: bytes, values: Any, dtype: Any = None) -> None:
+    """Write an attribute of numbers or references, in their type and shape."""
+    array = np.asarray(values, dtype, order="C")
+    space = h5py.h5s.create_simple(array.shape) if array.shape else _ONE
+    made = _created(target, name, h5py.h5t.py_create(dtype or array.dtype, logical=True), space)
+    made.write(array, mtype=h5py.h5t.py_create(dtype or array.dtype))
 
 
 def write_change(origin: Any, target: Any, name: str, value: Any) -> None:
@@ -67,7 +64,7 @@ def write_change(origin: Any, target: Any, name: str, value: Any) -> None:
         has_one = origin is not None and h5py.h5a.exists(origin.id, key)
         write_text(target, key, value, like=h5py.h5a.open(origin.id, key).get_type() if has_one else None)
     else:
-        write_numbers(target, key, value)
+        write_values(target, key, value)
 
 
 def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[bytes]:
@@ -90,14 +87,25 @@ def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[b
     return left
 
 
+def copy_attribute(
+    attribute: Any, target: Any, name: bytes, change: Callable[[Array], Array] = lambda values: values
+) -> None:
+    """Make an attribute of the same type, shape and value, but for a change of it."""
+    made = _created(target, name, type_in(target, attribute.get_type()), attribute.get_space())
+    values = read_attribute(attribute)
+    if values is not None:
+        made.write(change(values), mtype=in_memory(attribute, attribute.get_type())[1])
+
+
 def write_references(origin: Any, target: Any, name: bytes, references: References) -> None:
     """Write an attribute that holds references anew, each to the copy of what it pointed to."""
-    attribute = h5py.h5a.open(origin.id, name)
-    values = read_attribute(attribute)
+    copy_attribute(h5py.h5a.open(origin.id, name), target, name, references.redirected)
+
+
+def _created(target: Any, name: bytes, kind: Any, space: Any) -> Any:
+    """An attribute that takes the place of one that may be there."""
     remove(target, name)
-    made = h5py.h5a.create(target.id, name, attribute.get_type().copy(), attribute.get_space())
-    if values is not None:
-        made.write(references.redirected(values), mtype=h5py.h5t.py_create(attribute.dtype))
+    return h5py.h5a.create(target.id, name, kind, space)
 
 
 def _index(origin: Any) -> int:

@@ -5,7 +5,8 @@ and addresses are remembered, so that memory does not grow with what is copied.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import h5py
 
@@ -13,51 +14,30 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried, Pooled
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
-from lucid.formats.hdf5.copy import (
-    group_properties,
-    has_fill_in_heap,
-    refuse_more_than_there_is,
-    remake_dataset,
-)
-from lucid.formats.hdf5.elsewhere import (
-    Elsewhere,
-    is_virtual,
-    remade_external,
-    remade_virtual,
-    shows_one_of,
-    written_out,
-)
+from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
 from lucid.formats.hdf5.references import References, hold_references
+from lucid.formats.hdf5.remade import group_properties, refuse_more_than_there_is, remade
 from lucid.formats.hdf5.tree import (
+    EXTERNAL,
+    HARD,
+    SOFT,
     Dataset,
-    Entry,
     Identity,
     Link,
     absolute,
     decoded,
     encoded,
     identity,
-    limit_cache,
     opened,
     resolved,
     walk,
 )
-from lucid.formats.result import Changes
 
 #: Notes that there may be one of for each of many objects are only counted beyond these.
 GONE_LINKS = "links of a kind that only their own software can make"
-
-
-class _Late(NamedTuple):
-    """What is still to be done to an object when all are there: paths in both files, names of attributes."""
-
-    origin: bytes
-    copy: bytes
-    attributes: list[bytes]
-    pooled: Pooled | None = None
-    has_references: bool = False
+WRITTEN_OUT = "virtual datasets of what is pooled are written out"
 
 
 class Carry:
@@ -71,19 +51,21 @@ class Carry:
         make: Callable[[Pooled, Dataset | None], Dataset],
         where: Elsewhere,
         drop: Sequence[str] = (),
-        known: Container[str] = (),
+        plain: Container[str] = (),
     ) -> None:
-        self._source, self._target, self._means, self._make = source, target, means, make
+        self._source, self._target, self._make, self._where, self._drop = source, target, make, where, drop
+        self._names = means
+        addresses = {name: source.id.links.get_info(encoded(name)).u for name in means}
+        self._means: dict[Identity, Sequence[Pooled]] = {addresses[name]: means[name] for name in means}
         #: Pooled datasets of which there is nothing to know but their specs.
-        self._where, self._drop, self._known = where, drop, known
+        self._plain = {own for name, own in addresses.items() if name in plain}
         self._held = source.id.get_filesize()
-        #: The path of each object whose copy is there, that of a pooled one by which it was chosen.
+        #: The path of each object whose copy is there.
         self._paths: dict[Identity, str] = {identity(source): "/"}
-        self._references = References(source, target, self._path)
-        self._geography = Scales(source, target, self._references, self._copies)
-        self._late: list[_Late] = []
-        #: Pooled datasets that have several names, by address.
-        self._named: dict[Identity, str] | None = None
+        self._references = References(source, target, self.copies, self._means)
+        self._geography = Scales(source, target, self._references, self.copies)
+        #: What is still to be done when all objects are there.
+        self._late: list[Callable[[], None]] = []
         #: What the user should know, by kind: names.
         self.notes = self._geography.notes
         #: Datasets that are copied.
@@ -91,168 +73,148 @@ class Carry:
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
-        self._attributes(self._source, self._target, b"/")
-        limit_cache(self._target, h5py.h5g.open(self._source.id, b"/"))
-        for entry in walk(self._source, self._drops if self._drop else None, self._known):
-            name, item = entry.path, entry.item
-            if isinstance(item, Link):
-                self._link(name, item)
-                continue
-            pooled = self._pooled_name(entry)
-            if pooled is not None:
-                self._pool(entry, pooled)
-            elif not entry.is_first:
-                self._hard(name, self._paths[entry.own])
-            elif isinstance(item, h5py.Group):
-                made = h5py.h5g.create(self._target.id, encoded(name), gcpl=group_properties(item))
-                self._paths[entry.own] = name
-                limit_cache(self._target, item.id, name)
-                self._attributes(item, h5py.Group(made), encoded(name))
+        self._note("/", self._source, copy_attributes(self._source, self._target, {}))
+        for path, item, own in walk(self._source, self._drops, self._plain, self._target):
+            if own in self._means:
+                self._pool(path, item, own)
+            elif isinstance(item, Link):
+                self._link(path, item)
             else:
-                self._paths[entry.own] = name
-                self._object(name, item)
-        for name in self._means if self._drop else ():  # what is in a group that is dropped
-            item = opened(self._source, encoded(name))
-            if identity(item) not in self._paths:
-                self._pool(Entry(name, item, own=identity(item)), name)
+                self._paths[own] = path
+                self._object(path, item)
+        for own, (first, *_) in (
+            self._means.items() if self._drop else ()
+        ):  # what is in a group that is dropped
+            if encoded(first.name) not in self._target:
+                self._pool(first.source.name, opened(self._source, encoded(first.source.name)), own)
         self._finish()
-
-    def _drops(self, name: str) -> bool:
-        """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        return is_meant(name, self._drop) and name not in self._means
+        self._geography.finish()
 
     def only_pooled(self) -> None:
         """Make what is pooled, with its provenance, and nothing else."""
-        for name, several in self._means.items():
+        for name, several in self._names.items():
             origin = opened(self._source, encoded(name))
             for pooled in several:
                 copy = self._make(pooled, origin)
                 # There is nothing that these could lead to.
                 changes = changes_in(origin, pooled) | dict.fromkeys((COORDINATES, *DIMENSIONS))
-                for attribute in copy_attributes(origin, copy, changes):
-                    write_references(origin, copy, attribute, self._references)
+                self._refer(encoded(name), encoded(pooled.name), copy_attributes(origin, copy, changes))
+        self._finish()
 
-    def _pooled_name(self, entry: Entry) -> str | None:
-        """The name under which an object is pooled, which may be another one of its names."""
-        if entry.path in self._means:
-            return entry.path
-        if not (entry.is_dataset and entry.has_names):
-            return None
-        if self._named is None:
-            self._named = {identity(opened(self._source, encoded(n))): n for n in self._means}
-        return self._named.get(entry.own)
+    def copies(self, own: Identity) -> list[str]:
+        """The paths of the copies of an object; of a pooled dataset there may be several."""
+        path = self._paths.get(own)
+        return [pooled.name for pooled in self._means.get(own, ())] or ([] if path is None else [path])
 
-    def _pool(self, entry: Entry, name: str) -> None:
-        """Make what takes the place of a pooled dataset, or give it a further name."""
-        item, origin = entry.item, encoded(entry.path)
-        if entry.own not in self._paths:
-            self._paths[entry.own] = name
-            self._references.pooled.add(entry.own)
-            for pooled in self._means[name]:
-                copy = self._make(pooled, item)
-                if item is not None and self._geography.concerns(item):
-                    self._late.append(_Late(origin, encoded(pooled.name), [], pooled))
+    def _drops(self, path: str) -> bool:
+        """Whether the user does not want an object in the output; what is pooled is always wanted."""
+        return bool(self._drop) and is_meant(path, self._drop) and path not in self._names
+
+    def _pool(self, path: str, item: Any, own: Identity) -> None:
+        """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
+        item = opened(self._source, encoded(path)) if isinstance(item, Link) else item
+        for pooled in self._means[own]:
+            if path != pooled.source.name:
+                link = partial(self._hard, path + _suffix(pooled), pooled.name)
+                if encoded(pooled.name) in self._target:
+                    link()
                 else:
-                    left = copy_attributes(item, copy, changes_in(item, pooled))
-                    if left:
-                        self._late.append(_Late(origin, encoded(pooled.name), left))
-        if entry.path != name:
-            for pooled in self._means[name]:
-                self._hard(f"{entry.path}{_suffix(pooled)}", pooled.name)
+                    self._late.append(link)
+                continue
+            copy = self._make(pooled, item)
+            if item is not None and self._geography.concerns(item):
+                self._late.append(partial(self._place, encoded(path), pooled))
+            else:
+                names = copy_attributes(item, copy, changes_in(item, pooled))
+                self._refer(encoded(path), encoded(pooled.name), names)
 
-    def _hard(self, name: str, path: str) -> None:
-        if not self._target.id.links.exists(encoded(name)):
-            self._target.id.links.create_hard(encoded(name), self._target.id, encoded(path))
+    def _place(self, origin: bytes, pooled: Pooled) -> None:
+        """Write the attributes of means that say where their cells are."""
+        item, copy = opened(self._source, origin), opened(self._target, encoded(pooled.name))
+        changes = changes_in(item, pooled)
+        changes |= self._geography.attach(item, copy, pooled)
+        self._write_references(origin, encoded(pooled.name), copy_attributes(item, copy, changes))
 
-    def _link(self, name: str, link: Link) -> None:
+    def _hard(self, path: str, first: str) -> None:
+        """Give an object of the output another name, unless it has it."""
+        if not self._target.id.links.exists(encoded(path)):
+            self._target.id.links.create_hard(encoded(path), self._target.id, encoded(first))
+
+    def _link(self, path: str, link: Link) -> None:
         """Make a link that leads to the same place."""
-        if link.is_external:
-            file, path = link.value
-            self._target.id.links.create_external(encoded(name), self._where.moved(file), path)
-        elif link.is_soft:
-            suffixes = self._suffixes(name, link)
-            for suffix in suffixes:
-                self._target.id.links.create_soft(encoded(name + suffix), link.value + encoded(suffix))
+        if link.kind == HARD:
+            self._hard(path, link.value)
+        elif link.kind == EXTERNAL:
+            file, name = link.value
+            self._target.id.links.create_external(encoded(path), self._where.moved(file), name)
+        elif link.kind == SOFT:
+            for suffix in self._suffixes(path, link):
+                self._target.id.links.create_soft(encoded(path + suffix), link.value + encoded(suffix))
         else:
-            self.notes.setdefault(GONE_LINKS, []).append(name)
+            self.notes.setdefault(GONE_LINKS, []).append(path)
 
-    def _suffixes(self, name: str, link: Link) -> list[str]:
+    def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
         if max(map(len, self._means.values()), default=0) < 2:
             return [""]
-        path = resolved(self._source, absolute(name, decoded(link.value)))
-        if not isinstance(path, str):
-            return [""]
-        item = opened(self._source, encoded(path))
-        pooled = self._pooled_name(Entry(path, item, has_names=True, own=identity(item)))
-        return [""] if pooled is None else list(map(_suffix, self._means[pooled]))
+        name = resolved(self._source, absolute(path, decoded(link.value)))
+        own = identity(opened(self._source, encoded(name))) if isinstance(name, str) else -1
+        return [_suffix(pooled) for pooled in self._means.get(own, ())] or [""]
 
-    def _object(self, name: str, item: Any) -> None:
-        """Copy a dataset or a named type, by the library where its copy is right."""
-        if isinstance(item, Dataset):
+    def _object(self, path: str, item: Any) -> None:
+        """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
+        name, copy = encoded(path), None
+        if isinstance(item, h5py.Group):
+            copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(item)))
+        elif isinstance(item, Dataset):
             self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
-        path, holds = encoded(name), hold_references(item)
-        # What has a place in the file is neither virtual nor in another one.
-        creation = item.creation if isinstance(item, Dataset) and item.id.get_offset() is None else None
-        if creation is not None and is_virtual(creation):
-            copy = self._virtual(name, item)
-        elif creation is not None and creation.get_external_count() and not self._where.is_same:
-            copy = remade_external(item, self._target, path, self._where)
+            refuse_more_than_there_is(path, item, self._held)
+            is_written_out = self._shows_means(path, item)
+            copy = remade(item, self._target, name, self._where, is_written_out=is_written_out)
+        if copy is not None:
+            names = copy_attributes(item, copy, {})
         else:
-            if isinstance(item, Dataset):
-                refuse_more_than_there_is(name, item, self._held)
-            if not has_fill_in_heap(item):
-                h5py.h5o.copy(item.id, b".", self._target.id, path)
-                names = [one.get_name() for one in attributes_in(item) if hold_references(one)]
-                if names or holds:
-                    self._late.append(_Late(path, path, names, has_references=holds))
-                self._geography.note(name, item)
-                return
-            copy = remake_dataset(item, self._target, path)
-        self._attributes(item, copy, path)
-        if holds:
-            self._late.append(_Late(path, path, [], has_references=True))
+            h5py.h5o.copy(item.id, b".", self._target.id, name)
+            names = [one.get_name() for one in attributes_in(item) if hold_references(one)]
+        self._note(path, item, names)
 
-    def _virtual(self, name: str, item: Dataset) -> Dataset:
-        if not shows_one_of(item.creation, self._means):
-            return remade_virtual(item, self._target, encoded(name), self._where)
-        self.notes.setdefault("virtual datasets of what is pooled are written out", []).append(name)
-        return written_out(item, self._target, encoded(name))
+    def _note(self, path: str, item: Any, names: list[bytes]) -> None:
+        """Note what is still to be done to a copy, whose attributes of these names hold references."""
+        self._geography.note(path, item)
+        self._refer(encoded(path), encoded(path), names)
+        if isinstance(item, Dataset) and hold_references(item):
+            self._late.append(partial(self._rewrite, encoded(path)))
 
-    def _attributes(self, item: Any, copy: Any, path: bytes) -> None:
-        """Copy the attributes of an object, but for those that refer to others."""
-        left = copy_attributes(item, copy, {})
-        if left:
-            self._late.append(_Late(path, path, left))
-        self._geography.note(decoded(path), item)
+    def _shows_means(self, path: str, item: Dataset) -> bool:
+        """Whether a dataset shows cells of one that is pooled, so that its own have to be written out."""
+        # What has a place in the file is not virtual.
+        if item.id.get_offset() is not None or not is_virtual(item.creation):
+            return False
+        if not shows_one_of(item.creation, self._names):
+            return False
+        self.notes.setdefault(WRITTEN_OUT, []).append(path)
+        return True
 
     def _finish(self) -> None:
-        """Make what refers to other objects: dimensions and coordinates, attributes, datasets."""
-        for late in self._late:
-            origin, copy = opened(self._source, late.origin), opened(self._target, late.copy)
-            names = late.attributes
-            if late.pooled is not None:
-                changes: Changes = changes_in(origin, late.pooled)
-                changes |= self._geography.attach(origin, copy, late.pooled)
-                names = copy_attributes(origin, copy, changes)
-            for name in names:
-                if not self._geography.is_its(name):
-                    write_references(origin, copy, name, self._references)
-                elif late.pooled is None:
-                    self._geography.take_over(origin, copy)
-            if late.has_references:
-                self._references.rewrite(origin, copy)
-        self._geography.finish()
+        for work in self._late:
+            work()
 
-    def _path(self, own: Identity) -> str | None:
-        return next(iter(self._copies(own)), None)
+    def _refer(self, origin: bytes, copy: bytes, names: list[bytes]) -> None:
+        if names:
+            self._late.append(partial(self._write_references, origin, copy, names))
 
-    def _copies(self, own: Identity) -> list[str]:
-        """The paths of the copies of an object; of a pooled dataset there may be several."""
-        name = self._paths.get(own)
-        if name is None:
-            return []
-        return [pooled.name for pooled in self._means[name]] if name in self._means else [name]
+    def _write_references(self, origin: bytes, copy: bytes, names: list[bytes]) -> None:
+        """Write the attributes of these names, which refer to other objects."""
+        item, there = opened(self._source, origin), opened(self._target, copy)
+        for name in names:
+            if self._geography.is_its(name):
+                self._geography.take_over(item, there)
+            else:
+                write_references(item, there, name, self._references)
+
+    def _rewrite(self, path: bytes) -> None:
+        """Write the references of a dataset anew."""
+        self._references.rewrite(opened(self._source, path), opened(self._target, path))
 
 
 def _suffix(pooled: Pooled) -> str:

@@ -5,15 +5,16 @@ element. The source is the measure: what cannot be read there either is carried 
 """
 
 from collections.abc import Container, Iterator
+from typing import Any
 
 import h5py
 
 from lucid.errors import FileError
 from lucid.formats.contract import Region, size_of
 from lucid.formats.hdf5.attributes import attributes_in
-from lucid.formats.hdf5.copy import lies_in_heap, read_attribute, read_cells
+from lucid.formats.hdf5.cells import lies_in_heap, read_attribute, read_cells
 from lucid.formats.hdf5.references import PLAIN
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, decoded, limit_cache, opened, reason
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Link, encoded, opened, reason, walk
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24
@@ -31,42 +32,35 @@ def check_copy(file: h5py.File, source: h5py.File | None, pooled: Container[str]
 
     """
     held = file.id.get_filesize()
-
-    def check(name: bytes) -> None:
-        path = b"/" + name
-        if decoded(path) in pooled:
-            return
+    _read_some(file, held)
+    for path, item, _ in walk(file, pooled.__contains__):
+        if isinstance(item, Link):
+            continue
         try:
-            _read_some(file, path, held)
+            _read_some(item, held)
         except HDF5_ERRORS as error:
-            if source is None or not _is_unreadable(source, path):
-                shown = path.decode("utf-8", "replace")
+            if source is None or not _is_unreadable(source, encoded(path)):
+                shown = encoded(path).decode("utf-8", "replace")
                 raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
-
-    check(b"")
-    h5py.h5o.visit(file.id, check)
 
 
 def _is_unreadable(file: h5py.File, path: bytes) -> bool:
     """Whether a file has an object that cannot be read."""
     try:
-        h5py.h5o.open(file.id, path)
+        item = opened(file, path)
     except HDF5_ERRORS:
         return False
     try:
-        _read_some(file, path, file.id.get_filesize())
+        _read_some(item, file.id.get_filesize())
     except HDF5_ERRORS:
         return True
     return False
 
 
-def _read_some(file: h5py.File, path: bytes, held: int) -> None:
+def _read_some(item: Any, held: int) -> None:
     """Read what can be broken of an object, and little else; its file has so many bytes."""
-    item = opened(file, path)
     for attribute in attributes_in(item):
         read_attribute(attribute)
-    if isinstance(item, h5py.Group):
-        limit_cache(file, item.id, decoded(path))
     if not isinstance(item, Dataset):
         return
     offset = item.id.get_offset()

@@ -24,7 +24,9 @@ from lucid.formats.contract import ArraySpec
 from lucid.formats.grid import BOUNDS, COORDINATES, words_of
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (
+    EXTERNAL,
     HDF5_ERRORS,
+    SOFT,
     Dataset,
     Identity,
     Link,
@@ -146,10 +148,10 @@ class Choice:
         if not isinstance(found, Link):
             return found
         why = "is a link that only its own software can follow"
-        if found.is_external:
+        if found.kind == EXTERNAL:
             file, there = (decoded(part) for part in found.value)
             why = f"is a link to {there} in {file}, which is not followed: pool that"
-        elif found.is_soft:
+        elif found.kind == SOFT:
             why = "is a link that leads to nothing"
         raise DatasetError(f"dataset {pattern!r} {why}")
 

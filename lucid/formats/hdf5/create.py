@@ -112,11 +112,11 @@ def set_filters(creation: Any, compression: Compression) -> None:
     elif compression.name == "lzf":
         creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
     else:
-        chosen = plugin_filter(compression)
-        creation.set_filter(chosen.filter_id, h5py.h5z.FLAG_OPTIONAL, chosen.filter_options)
+        made = _plugin_filter(compression)
+        creation.set_filter(made.filter_id, h5py.h5z.FLAG_OPTIONAL, made.filter_options)
 
 
-def plugin_filter(compression: Compression) -> Any:
+def _plugin_filter(compression: Compression) -> Any:
     """A filter of hdf5plugin and its parameters."""
     try:
         import hdf5plugin
@@ -124,13 +124,9 @@ def plugin_filter(compression: Compression) -> Any:
         raise MissingExtraError(
             f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
         ) from None
-    level = {} if compression.level is None else {"clevel": compression.level}
-    codec = {} if compression.codec is None else {"cname": compression.codec}
-    makers = {
-        "lz4": hdf5plugin.LZ4,
-        "zstd": hdf5plugin.Zstd,
-        "bitshuffle": hdf5plugin.Bitshuffle,
-        "blosc": hdf5plugin.Blosc,
-        "blosc2": hdf5plugin.Blosc2,
-    }
-    return makers[compression.name](**level, **codec)
+    names = {
+        "lz4": "LZ4", "zstd": "Zstd", "bitshuffle": "Bitshuffle", "blosc": "Blosc", "blosc2": "Blosc2",
+    }  # fmt: skip
+    make = getattr(hdf5plugin, names[compression.name])
+    parameters = {"clevel": compression.level, "cname": compression.codec}
+    return make(**{key: value for key, value in parameters.items() if value is not None})

@@ -1,7 +1,7 @@
 """Other files that an HDF5 file names: external links, external storage, sources of virtual datasets.
 
 The library looks for a relative name beside the file that has it. An output in another folder therefore gets
-other names for the same files. Below, "." is the library's name for the file itself.
+other names for the same files.
 """
 
 import os
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
-from lucid.formats.contract import boxes_of, size_of
-from lucid.formats.hdf5.copy import read_cells, write_cells
+from lucid.formats.contract import size_of
 from lucid.formats.hdf5.tree import Dataset, absolute, decoded, encoded
 
-#: Elements of a virtual dataset that are written out at once.
-MOST_ELEMENTS = 1 << 20
+#: The name of a file for itself.
 ITSELF = b"."
 
 
@@ -80,9 +79,8 @@ def shows_one_of(creation: Any, pooled: Collection[str]) -> bool:
     return any(f == ITSELF and absolute("/", decoded(d)) in pooled for _, f, d, _ in sources_of(creation))
 
 
-def remade_virtual(item: Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> Dataset:
-    """Make a virtual dataset that shows the same cells of the same files."""
-    creation = item.id.get_create_plist()
+def lead_to_sources(creation: Any, where: Elsewhere) -> None:
+    """Make the properties of a virtual dataset name the same cells of the same files."""
     mappings = list(sources_of(creation))
     creation.set_layout(h5py.h5d.CONTIGUOUS)  # forgets the mappings
     for region, file, dataset, there in mappings:
@@ -90,34 +88,16 @@ def remade_virtual(item: Dataset, target: h5py.File, name: bytes, where: Elsewhe
             # Of a dataset that is shown whole, the file does not say the shape.
             there = h5py.h5s.create_simple((_elements_of(region),))
         creation.set_virtual(region, where.moved(file), dataset, there)
-    return _made(item, target, name, creation)
 
 
-def written_out(item: Dataset, target: h5py.File, name: bytes) -> Dataset:
-    """Make a dataset of the cells that a virtual one shows."""
-    creation = item.id.get_create_plist()
-    creation.set_layout(h5py.h5d.CONTIGUOUS)
-    shape = item.shape
-    if any(limit != n for limit, n in zip(item.maxshape, shape, strict=True)):
-        creation.set_chunk(tuple(max(1, min(n, 64)) for n in shape))
-    made = _made(item, target, name, creation)
-    for region in boxes_of(shape, MOST_ELEMENTS):
-        write_cells(made, region, read_cells(item, region))
-    return made
-
-
-def remade_external(item: Dataset, target: h5py.File, name: bytes, where: Elsewhere) -> Dataset:
-    """Make a dataset whose elements lie in the same files."""
-    creation = item.id.get_create_plist()
-    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    made.set_fill_time(creation.get_fill_time())
-    made.set_attr_creation_order(creation.get_attr_creation_order())
-    for i in range(creation.get_external_count()):
-        file, offset, size = creation.get_external(i)
-        made.set_external(where.stored(file), offset, size)
-    return _made(item, target, name, made)
-
-
-def _made(item: Dataset, target: h5py.File, name: bytes, creation: Any) -> Dataset:
-    creation.set_obj_track_times(False)
-    return Dataset(h5py.h5d.create(target.id, name, item.kind.copy(), item.id.get_space(), creation))
+def stored_outside(item: Dataset, where: Elsewhere) -> Any:
+    """Properties of a dataset whose elements lie in the same files."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_fill_time(item.creation.get_fill_time())
+    creation.set_attr_creation_order(item.creation.get_attr_creation_order())
+    if item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+        creation.set_fill_value(np.asarray(item.fillvalue))
+    for i in range(item.creation.get_external_count()):
+        file, offset, size = item.creation.get_external(i)
+        creation.set_external(where.stored(file), offset, size)
+    return creation

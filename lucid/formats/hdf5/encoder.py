@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 
 from lucid.formats.contract import Array
+from lucid.formats.hdf5.cells import write_cells
 from lucid.formats.hdf5.kept import kept_filters
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.hdf5.types import unwritten_of, write_through
+from lucid.formats.hdf5.types import unwritten_of
 
 
 class Encoder:
@@ -36,7 +37,7 @@ class Encoder:
             edge = np.full(shape, self._unwritten)
             edge[tuple(slice(0, n) for n in cells.shape)] = cells
             cells = edge
-        write_through(self._chunk, tuple(slice(0, n) for n in shape), cells)
+        write_cells(self._chunk, tuple(slice(0, n) for n in shape), cells)
         mask, data = self._chunk.id.read_direct_chunk((0,) * len(shape))
         return data, mask
 

@@ -18,8 +18,8 @@ from lucid.formats.hdf5.attributes import (
     copy_attributes,
     remove,
     write_change,
-    write_numbers,
     write_references,
+    write_values,
 )
 from lucid.formats.hdf5.meaning import OF_RESULTS, attributes_of
 from lucid.formats.hdf5.references import References
@@ -196,7 +196,7 @@ class Scales(Geography):
             lists[axis] = np.array([self._references.to(path) for path in paths], h5py.ref_dtype)
             for path in paths:
                 self._users.setdefault(path, []).append((path_of(dataset), axis))
-        _write_records(dataset, SCALES, lists, _SCALES_OF_AXES)
+        write_values(dataset, SCALES.encode(), lists, _SCALES_OF_AXES)
 
     def finish(self) -> None:
         """Name the users of all scales; number those that have no number in a file where others have one.
@@ -205,19 +205,11 @@ class Scales(Geography):
         """
         for number, path in enumerate(self._unnumbered, self._last_number + 1):
             if self._last_number >= 0:
-                write_numbers(opened(self._target, encoded(path)), NUMBER.encode(), np.int32(number))
+                write_values(opened(self._target, encoded(path)), NUMBER.encode(), np.int32(number))
         for path, users in self._users.items():
             if users:
                 entries = np.array([(self._references.to(user), axis) for user, axis in users], _USER)
-                _write_records(opened(self._target, encoded(path)), USERS, entries, _USER)
-
-
-def _write_records(item: Any, name: str, records: Array, dtype: np.dtype[Any]) -> None:
-    """Write an attribute of references, with what goes with them."""
-    remove(item, name.encode())
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    made = h5py.h5a.create(item.id, name.encode(), kind, h5py.h5s.create_simple(records.shape))
-    made.write(records, mtype=h5py.h5t.py_create(dtype))
+                write_values(opened(self._target, encoded(path)), USERS.encode(), entries, _USER)
 
 
 def scales_of(dataset: Dataset) -> list[list[Dataset]]:

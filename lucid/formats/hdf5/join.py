@@ -4,7 +4,7 @@ Where the shard's grid of chunks is that of the dataset, a chunk is moved as it 
 shard begins or ends within a chunk, its cells are read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice, takewhile
 from typing import Any
 
@@ -29,37 +29,33 @@ class Joined:
         """A chunk's bytes and filter mask, or the cells of a region and no mask; regions come in order."""
         while self._shards[self._next].region[0].stop <= region[0].start:
             self._next += 1
-        touched = [one for one in self._ahead(region) if 0 not in shape_of(_common(one.region, region))]
+        # Those of the samples of the region, and of these the ones that have cells in it.
+        ahead = takewhile(
+            lambda one: one.region[0].start < region[0].stop, islice(self._shards, self._next, None)
+        )
+        touched = [one for one in ahead if 0 not in shape_of(_common(one.region, region))]
         try:
             moved = self._moved(touched[0], region) if len(touched) == 1 else None
-            return (self._cells(touched, region), None) if moved is None else moved
+            return moved or (self._cells(touched, region), None)
         except LucidError:
             raise
         except HDF5_ERRORS as error:
             raise FormatError(f"shard {touched[0].path}: {reason(error)}") from error
 
-    def _ahead(self, region: Region) -> Iterator[ShardArray]:
-        """The shards of the samples of a region."""
-        return takewhile(
-            lambda one: one.region[0].start < region[0].stop, islice(self._shards, self._next, None)
-        )
-
     def _moved(self, one: ShardArray, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""
         source = one.open()
-        if not isinstance(source, Hdf5Source):
-            return None
-        stored = source.file[encoded(one.spec.name)]
-        if _kind(stored) != self._kind:
+        stored = source.file[encoded(one.spec.name)] if isinstance(source, Hdf5Source) else None
+        if stored is None or _kind(stored) != self._kind:
             return None
         there = shifted(region, [-n for n in one.offset])
-        axes = zip(region, there, stored.chunks, self._dataset.shape, strict=True)
         # A chunk that ends with the dataset is filled up in both alike.
-        is_same = all(
+        if not all(
             own.start % chunk == 0 and (own.stop - own.start == chunk or whole.stop == length)
-            for whole, own, chunk, length in axes
-        )
-        if not is_same:
+            for whole, own, chunk, length in zip(
+                region, there, stored.chunks, self._dataset.shape, strict=True
+            )
+        ):
             return None
         mask, data = stored.id.read_direct_chunk(tuple(s.start for s in there))
         return data, mask
@@ -76,9 +72,8 @@ class Joined:
 
 def _common(one: Region, other: Region) -> Region:
     """What two regions share; empty along an axis where they do not meet."""
-    starts = [max(a.start, b.start) for a, b in zip(one, other, strict=True)]
-    stops = [min(a.stop, b.stop) for a, b in zip(one, other, strict=True)]
-    return tuple(slice(start, max(start, stop)) for start, stop in zip(starts, stops, strict=True))
+    pairs = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)]
+    return tuple(slice(start, max(start, stop)) for start, stop in pairs)
 
 
 def _kind(dataset: h5py.Dataset) -> tuple[object, ...]:

@@ -4,14 +4,14 @@ It leads to the copy of what it pointed to, or to nothing where that is not ther
 by their type, however references are nested in it: arrays, members, sequences of any length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.formats.contract import boxes_of
-from lucid.formats.hdf5.copy import read_cells, write_cells
+from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Identity, encoded, identity
 
 #: Classes of types that have no others in them.
@@ -31,18 +31,21 @@ def hold_references(holder: Any) -> bool:
 class References:
     """Turns references of one file into those of another."""
 
-    def __init__(self, source: h5py.File, target: h5py.File, path: Callable[[Identity], str | None]) -> None:
-        self._source, self._target, self._path = source, target, path
-        #: Datasets whose regions are no longer there, since they were pooled.
-        self.pooled: set[Identity] = set()
+    def __init__(
+        self,
+        source: h5py.File,
+        target: h5py.File,
+        copies: Callable[[Identity], Sequence[str]],
+        pooled: Container[Identity],
+    ) -> None:
+        self._source, self._target, self._copies = source, target, copies
+        #: Datasets whose regions are no longer there.
+        self.pooled = pooled
 
     def redirected(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""
-        if isinstance(value, h5py.RegionReference):
-            return self._region(value)
         if isinstance(value, h5py.Reference):
-            path = self.path(value)
-            return h5py.h5r.Reference() if path is None else self.to(path)
+            return self._reference(value)
         if isinstance(value, np.void) and value.dtype.hasobject:
             return self.redirected(np.array(value))[()]
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
@@ -61,11 +64,6 @@ class References:
         """A reference to an object of the copy."""
         return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.OBJECT)
 
-    def path(self, reference: Any) -> str | None:
-        """The path of the first copy of what a reference points to."""
-        own = self.identity(reference)
-        return None if own is None else self._path(own)
-
     def identity(self, reference: Any) -> Identity | None:
         """What a reference points to; None where it dangles."""
         if not reference:
@@ -75,9 +73,12 @@ class References:
         except HDF5_ERRORS:
             return None
 
-    def _region(self, value: Any) -> Any:
+    def _reference(self, value: Any) -> Any:
+        """A reference to the first copy of what another one points to; a null one where there is none."""
         own = self.identity(value)
-        path = None if own is None else self._path(own)
+        path = next(iter(self._copies(own)), None) if own is not None else None
+        if not isinstance(value, h5py.RegionReference):
+            return h5py.h5r.Reference() if path is None else self.to(path)
         if path is None or own in self.pooled:
             return h5py.h5r.RegionReference()
         space = h5py.h5r.get_region(value, self._source.id)

@@ -36,12 +36,12 @@ from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
-from lucid.formats.hdf5.copy import refuse_more_than_there_is
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
-from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual
+from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.encoder import Encoder
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
+from lucid.formats.hdf5.remade import refuse_more_than_there_is
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
 from lucid.options import Options
@@ -109,7 +109,7 @@ class Hdf5Sink(Sink):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
             for name, item, *_ in datasets(source.file):
-                if name not in names and not is_virtual(item.creation):
+                if name not in names:
                     refuse_more_than_there_is(name, item, held)
                 if name not in names and not is_meant(name, self.options.drop):
                     items, nbytes = self.carried

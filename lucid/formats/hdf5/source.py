@@ -17,13 +17,14 @@ from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraErro
 from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
+from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice, dims_of
 from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
 from lucid.formats.hdf5.filters import can_undo
 from lucid.formats.hdf5.meaning import meaning_in
 from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
-from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
+from lucid.formats.hdf5.types import numbers_of, reinterpreted, unwritten_of
 from lucid.formats.meaning import Meaning
 from lucid.options import Options
 
@@ -144,7 +145,7 @@ class Hdf5Source(Source):
                 place.read(self._descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                read_through(opened(self.file, encoded(spec.name)), region, values)
+                read_into(values, opened(self.file, encoded(spec.name)), region)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.

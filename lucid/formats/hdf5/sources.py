@@ -7,7 +7,7 @@ missing is an error, or a line where the fill value is NaN and shows. A series (
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -24,11 +24,8 @@ MOST_LEVELS = 8
 MOST_FILES = 100_000
 
 
-class _Missing(NamedTuple):
-    """What is not there, and whether the library shows the fill value for it, where it does not fail."""
-
-    what: str
-    is_away: bool = True
+#: What is missing, and whether the library shows the fill value for it, where it does not fail.
+Missing: TypeAlias = tuple[str, bool]
 
 
 def check_sources(name: str, dataset: h5py.Dataset) -> str | None:
@@ -40,18 +37,18 @@ def check_sources(name: str, dataset: h5py.Dataset) -> str | None:
         Something is missing, and would read as a number.
 
     """
-    creation = dataset.id.get_create_plist()
-    missing = list(dict.fromkeys(_missing(dataset, 0)))
+    missing = dict(_missing(dataset, 0))
     if not missing:
         return None
-    what = f"dataset {name} shows {listed([one.what for one in missing])}"
-    is_away = is_virtual(creation) and all(one.is_away for one in missing)
-    if is_away and dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
+    what = f"dataset {name} shows {listed(list(missing))}"
+    if not all(missing.values()):
+        raise DatasetError(what)
+    if dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
         return f"{what}; its cells are NaN"
-    raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}" if is_away else what)
+    raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
 
 
-def _missing(dataset: h5py.Dataset, level: int) -> Iterator[_Missing]:
+def _missing(dataset: h5py.Dataset, level: int) -> Iterator[Missing]:
     """What of a dataset's sources is not there, and why."""
     creation = dataset.id.get_create_plist()
     if creation.get_external_count():
@@ -63,31 +60,34 @@ def _missing(dataset: h5py.Dataset, level: int) -> Iterator[_Missing]:
         for own_file, own_path in _series(dataset, region, file, path):
             by_file.setdefault(own_file, []).append((own_path, region, there))
     folder = Path(os.path.realpath(dataset.file.filename)).parent
-    for file, parts in by_file.items():
-        found = dataset.file.filename if file == ITSELF else _found(folder, os.fsdecode(file))
-        if found is None:
-            yield _Missing(f"{os.fsdecode(file)}, which is not there")
+    for file, mappings in by_file.items():
+        name = os.fsdecode(file)
+        # The library looks for it beside the one that names it, and in the current folder.
+        places = (Path(dataset.file.filename),) if file == ITSELF else (folder / name, Path(name))
+        place = next(filter(Path.is_file, places), None)
+        if place is None:
+            yield f"{name}, which is not there", True
             continue
         try:
-            with h5py.File(found, "r") as other:
-                for path, region, there in parts:
-                    yield from _missing_of(other, os.fsdecode(file), path, region, there, level)
+            with h5py.File(place, "r") as other:
+                for path, region, there in mappings:
+                    yield from _missing_of(other, name, path, region, there, level)
         except OSError:
-            yield _Missing(f"{os.fsdecode(file)}, which cannot be opened", is_away=False)
+            yield f"{name}, which cannot be opened", False
 
 
 def _missing_of(
     file: h5py.File, name: str, path: bytes, region: Any, there: Any, level: int
-) -> Iterator[_Missing]:
+) -> Iterator[Missing]:
     """What one mapping shows that is not there."""
     shown = f"{decoded(path)} in {name}"
     try:
         source = file[path]
     except HDF5_ERRORS:
-        yield _Missing(f"{shown}, which is not there")
+        yield f"{shown}, which is not there", True
         return
     if not isinstance(source, h5py.Dataset):
-        yield _Missing(f"{shown}, which is no dataset", is_away=False)
+        yield f"{shown}, which is no dataset", False
         return
     if there.get_select_type() == h5py.h5s.SEL_ALL:
         is_short = not is_unlimited(region) and region.get_select_npoints() > size_of(source.shape)
@@ -96,11 +96,11 @@ def _missing_of(
         ends = () if is_unlimited(there) else there.get_select_bounds()[1]
         is_short = any(end >= n for end, n in zip(ends, source.shape, strict=False))
     if is_short:
-        yield _Missing(f"more of {shown} than it holds, {source.shape}", is_away=False)
+        yield f"more of {shown} than it holds, {source.shape}", False
     yield from _missing(source, level + 1)
 
 
-def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[_Missing]:
+def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[Missing]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
     left = dataset.size * dataset.id.get_type().get_size()
     for i in range(creation.get_external_count()):
@@ -109,10 +109,10 @@ def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[_Missing]:
         held = min(left, size)
         left -= held
         if not path.is_file():
-            yield _Missing(f"{path}, which is not there", is_away=False)
+            yield f"{path}, which is not there", False
         elif path.stat().st_size < offset + held:
             have = path.stat().st_size
-            yield _Missing(f"{path}, which has {have} of {offset + held} bytes", is_away=False)
+            yield f"{path}, which has {have} of {offset + held} bytes", False
 
 
 def _series(dataset: h5py.Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -127,9 +127,3 @@ def _series(dataset: h5py.Dataset, region: Any, file: bytes, path: bytes) -> Ite
             for k in range(min(length // stride[axis] + 1, MOST_FILES)):
                 number = str(k).encode()
                 yield file.replace(b"%b", number), path.replace(b"%b", number)
-
-
-def _found(folder: Path, name: str) -> Path | None:
-    """Where the library finds a file: beside the one that names it, or in the current folder."""
-    places = (folder / name, Path(name))
-    return next((place for place in places if place.is_file()), None)

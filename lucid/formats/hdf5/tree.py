@@ -13,13 +13,15 @@ import h5py
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
 
+#: Kinds of links: an object's name, or one to another path or another file; there are others.
+HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL
 #: What two names of one object in a file have in common: its address.
 Identity = int
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
-#: Bytes of metadata that the library keeps of a file. In memory they take ten times as much, and by itself the
-#: library keeps up to 32 MiB. The names of a group it holds together, and a path leads through all groups above.
-CACHED_BYTES, LINK_BYTES, LEVEL_BYTES = 1 << 20, 32, 2 << 10
+#: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take ten times as much,
+#: and by itself the library keeps up to 32 MiB.
+CACHED_BYTES, LEVEL_BYTES = 1 << 20, 2 << 10
 
 
 def reason(error: Exception) -> str:
@@ -39,30 +41,19 @@ def decoded(name: bytes) -> str:
 
 
 class Link(NamedTuple):
-    """A soft link's path, or an external link's file and path, as bytes of any encoding."""
+    """What is at a name where no object has its first one."""
 
     kind: int
+    #: A soft link's path, or an external link's file and path, as bytes of any encoding; an object's first path.
     value: Any
-
-    @property
-    def is_soft(self) -> bool:
-        """Whether it leads to another path of its file."""
-        return bool(self.kind == h5py.h5l.TYPE_SOFT)
-
-    @property
-    def is_external(self) -> bool:
-        """Whether it leads to another file."""
-        return bool(self.kind == h5py.h5l.TYPE_EXTERNAL)
 
 
 def link_of(group: Any, name: bytes) -> Link | None:
     """A link of a group that is not simply the object's name; None where it is."""
     kind = group.links.get_info(name).type
-    if kind == h5py.h5l.TYPE_HARD:
+    if kind == HARD:
         return None
-    if kind in (h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL):
-        return Link(kind, group.links.get_val(name))
-    return Link(kind, None)
+    return Link(kind, group.links.get_val(name) if kind in (SOFT, EXTERNAL) else None)
 
 
 class Dataset:
@@ -109,78 +100,72 @@ def wrapped(own: Any) -> Any:
     return h5py.Group(own) if isinstance(own, h5py.h5g.GroupID) else h5py.Datatype(own)
 
 
-def limit_cache(file: h5py.File, group: Any = None, path: str = "") -> None:
-    """Keep the library's cache of metadata from growing with the number of objects.
-
-    It grows for a group, by the library's identifier, of very many links or deep down: it has to hold what leads to
-    an object, or it holds nothing.
-    """
-    more = 0 if group is None else LINK_BYTES * group.get_num_objs() + LEVEL_BYTES * path.count("/")
-    if group is not None and more < CACHED_BYTES // 2:
-        return
+def limit_cache(file: h5py.File, more_bytes: int = 0) -> None:
+    """Keep the library's cache of metadata from growing with the number of objects, but for so many bytes."""
     config = file.id.get_mdc_config()
-    wanted = CACHED_BYTES + more
-    if group is None or wanted > config.max_size:
+    if not more_bytes or CACHED_BYTES + more_bytes > config.max_size:
         config.set_initial_size = True
-        config.max_size = config.initial_size = config.max_increment = wanted
+        config.max_size = config.initial_size = config.max_increment = CACHED_BYTES + more_bytes
         file.id.set_mdc_config(config)
 
 
 class Entry(NamedTuple):
-    """A name of an object, and the object, None where it is known; or a link that is not followed."""
+    """A name in a file: of an object that has no earlier one, or a link; and the object's address."""
 
     path: str
+    #: None for an object that is not opened.
     item: Any
-    #: Whether it is the first name of the object; whether there may be others.
-    is_first: bool = True
-    has_names: bool = False
     own: Identity = -1
-
-    @property
-    def is_dataset(self) -> bool:
-        """Whether it is a dataset."""
-        return isinstance(self.item, Dataset)
 
 
 def walk(
-    file: h5py.File, skips: Callable[[str], bool] | None = None, known: Container[str] = ()
+    file: h5py.File,
+    skips: Callable[[str], bool] = lambda _: False,
+    known: Container[Identity] = (),
+    copy: h5py.File | None = None,
 ) -> Iterator[Entry]:
     """Every link, a group before what is in it.
 
-    What `skips` says to skip by its path does not come, nor what is in it. What is `known` by its path, its
-    only one, is not opened.
+    What `skips` says to skip by its path does not come, nor what is in it. What is `known` has one name, and
+    is not opened. A `copy` is a file that gets the same groups.
     """
-    seen = {identity(file)}
-    root = h5py.h5g.open(file.id, b"/")
-    limit_cache(file, root)
-    pending: list[tuple[str, Iterator[bytes], Any]] = [("", iter(root), root)]
+    #: Of objects that have several names.
+    first_paths = {identity(file): "/"}
+    pending: list[tuple[str, Any, Iterator[bytes]]] = []
+
+    def enter(path: str, group: Any) -> None:
+        names = list(group)
+        # The library holds the names of a group together, in words, and a path leads through all groups above.
+        more_bytes = sum(map(len, names)) + 8 * len(names) + LEVEL_BYTES * path.count("/")
+        if more_bytes > CACHED_BYTES // 2:
+            for one in (file, copy or file):
+                limit_cache(one, more_bytes)
+        pending.append((path, group, iter(names)))
+
+    enter("", h5py.h5g.open(file.id, b"/"))
     while pending:
-        path, names, group = pending[-1]
-        raw = next(names, None)
-        if raw is None:
+        path, group, names = pending[-1]
+        name = next(names, None)
+        if name is None:
             pending.pop()
             continue
-        full = f"{path}/{decoded(raw)}"
-        if skips is not None and skips(full):
+        full = f"{path}/{decoded(name)}"
+        if skips(full):
             continue
-        link = group.links.get_info(raw)
-        if link.type != h5py.h5l.TYPE_HARD:
-            yield Entry(full, link_of(group, raw))
-            continue
-        if full in known:
-            yield Entry(full, None, own=link.u)
-            continue
-        own = h5py.h5o.open(group, raw)
-        info = h5py.h5o.get_info(own)
-        # An object with one name is met once.
-        has_names = info.rc > 1
-        is_first = not has_names or info.addr not in seen
-        if has_names:
-            seen.add(info.addr)
-        yield Entry(full, wrapped(own), is_first, has_names, info.addr)
-        if is_first and isinstance(own, h5py.h5g.GroupID):
-            limit_cache(file, own, full)
-            pending.append((full, iter(own), own))
+        link = group.links.get_info(name)
+        if link.type != HARD:
+            yield Entry(full, link_of(group, name))
+        elif link.u in known:
+            yield Entry(full, None, link.u)
+        elif link.u in first_paths:
+            yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
+        else:
+            own = h5py.h5o.open(group, name)
+            if h5py.h5o.get_info(own).rc > 1:
+                first_paths[link.u] = full
+            yield Entry(full, wrapped(own), link.u)
+            if isinstance(own, h5py.h5g.GroupID):
+                enter(full, own)
 
 
 def resolved(file: h5py.File, path: str) -> str | Link | None:
@@ -198,7 +183,7 @@ def resolved(file: h5py.File, path: str) -> str | Link | None:
         if link is None:
             here = there if len(names) == 1 else _first_path(file, there)
             names = names[1:]
-        elif not link.is_soft:
+        elif link.kind != SOFT:
             return link
         else:
             soft.append(link)
@@ -218,7 +203,7 @@ def _first_path(file: h5py.File, path: str) -> str:
 
 def datasets(file: h5py.File) -> Iterator[Entry]:
     """Every dataset once, by its first path through hard links, parents before children."""
-    return (entry for entry in walk(file) if entry.is_first and entry.is_dataset)
+    return (entry for entry in walk(file) if isinstance(entry.item, Dataset))
 
 
 def identity(item: Any) -> Identity:
@@ -231,16 +216,6 @@ def path_of(item: Any) -> str:
     return decoded(h5py.h5i.get_name(item.id) or b"")
 
 
-def parent_of(path: str) -> str:
-    """The path of the group that holds an object.
-
-    >>> parent_of("/g/x"), parent_of("/x")
-    ('/g', '/')
-
-    """
-    return path.rpartition("/")[0] or "/"
-
-
 def absolute(path: str, value: str) -> str:
     """Where a soft link leads, without following it.
 
@@ -248,5 +223,5 @@ def absolute(path: str, value: str) -> str:
     ('/g/x', '/x', '/g/x')
 
     """
-    whole = value if value.startswith("/") else f"{parent_of(path)}/{value}"
+    whole = value if value.startswith("/") else f"{path.rpartition('/')[0]}/{value}"
     return "/" + "/".join(name for name in whole.split("/") if name not in ("", "."))

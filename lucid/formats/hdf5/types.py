@@ -5,77 +5,42 @@ as ml_dtypes arrays are saved, opaque elements of 2 bytes that the user must nam
 precision, bit fields and floats of 8 bits, which h5py would silently convert, are no numbers here.
 """
 
+from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array, Region, shape_of
 from lucid.formats.hdf5.tree import Dataset
 
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
 BFLOAT16 = ((15, 7, 8, 0, 7), 127)
 
-#: Types that NumPy may have no name for, by their class.
-_CLASSES = {
-    h5py.h5t.TIME: "of times",
-    h5py.h5t.FLOAT: "of floats of another size",
-    h5py.h5t.INTEGER: "of integers of another size",
-    h5py.h5t.BITFIELD: "of bit fields",
-    h5py.h5t.REFERENCE: "of references",
-    h5py.h5t.COMPOUND: "of compounds",
-}
-
-
-def _key(kind: Any) -> tuple[int, ...]:
-    """What tells the plain number types apart; of one byte, no order."""
-    group, size = kind.get_class(), kind.get_size()
-    order = h5py.h5t.ORDER_LE if size == 1 else kind.get_order()
-    return group, size, order, kind.get_sign() if group == h5py.h5t.INTEGER else 0
-
-
-#: Plain number types: NumPy's name, dtype, and the library's type.
+#: The library's types of plain numbers; files say any order of a single byte.
 _PLAIN = {
-    _key(kind): (dtype.name, dtype, kind)
-    for dtype in (
-        np.dtype(f"{o}{n}")
-        for o in "<>"
-        for n in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-    )
-    for kind in (h5py.h5t.py_create(dtype),)
+    dtype: [h5py.h5t.py_create(dtype)] for dtype in map(np.dtype, map("".join, product("<>", "iuf", "248")))
 }
-
-
-#: The library's types of the plain ones.
-_STORED = {dtype: kind for _, dtype, kind in _PLAIN.values()}
+_PLAIN[np.dtype("i1")] = [h5py.h5t.STD_I8LE, h5py.h5t.STD_I8BE]
+_PLAIN[np.dtype("u1")] = [h5py.h5t.STD_U8LE, h5py.h5t.STD_U8BE]
 
 
 def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
     """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
     kind = dataset.kind
     group = kind.get_class()
+    if is_bfloat16(kind):
+        return "bfloat16", np.dtype(">u2" if kind.get_order() == h5py.h5t.ORDER_BE else "<u2")
     if group in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
-        name, dtype, plain = _PLAIN.get(_key(kind), (None, None, None))
-        if name is not None and dtype is not None and (kind.equal(plain) or _is_plain_byte(kind)):
-            return name, dtype
-        if is_bfloat16(kind):
-            order = ">" if kind.get_order() == h5py.h5t.ORDER_BE else "<"
-            return "bfloat16", np.dtype(f"{order}u2")
-        return None
-    if group == h5py.h5t.OPAQUE and kind.get_size() == 2 and input_numbers == "bfloat16":
+        with suppress(TypeError, ValueError):  # NumPy has no name for it
+            dtype = kind.dtype
+            if any(map(kind.equal, _PLAIN.get(dtype, ()))):
+                return dtype.name, dtype
+    if is_unnamed(dataset) and input_numbers == "bfloat16":
         return "bfloat16", np.dtype("<u2")
     if group == h5py.h5t.ENUM and dataset.dtype == np.bool_:
         return "bool", dataset.dtype
     return None
-
-
-def _is_plain_byte(kind: Any) -> bool:
-    """Whether a type is an integer of one whole byte, of which files may say any order."""
-    return bool(
-        kind.get_class() == h5py.h5t.INTEGER
-        and kind.get_size() == 1
-        and (kind.get_precision(), kind.get_offset()) == (8, 0)
-    )
 
 
 def described_type(dataset: Dataset) -> str:
@@ -83,7 +48,7 @@ def described_type(dataset: Dataset) -> str:
     try:
         return str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):
-        return _CLASSES.get(dataset.kind.get_class(), "of a type that is not known")
+        return "of times" if dataset.kind.get_class() == h5py.h5t.TIME else "of a type that is not known"
 
 
 def reinterpreted(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
@@ -104,14 +69,13 @@ def is_bfloat16(kind: Any) -> bool:
 
 def is_unnamed(dataset: Dataset) -> bool:
     """Whether the elements may be bfloat16 if the user says so."""
-    kind = dataset.kind
-    return bool(kind.get_class() == h5py.h5t.OPAQUE and kind.get_size() == 2)
+    return bool(dataset.kind.get_class() == h5py.h5t.OPAQUE and dataset.kind.get_size() == 2)
 
 
 def file_type(numbers: str, dtype: np.dtype[Any], origin: Dataset | None) -> Any:
     """The type in which means are stored; bfloat16 stays opaque where its source is."""
     if numbers != "bfloat16":
-        return _STORED.get(dtype) or h5py.h5t.py_create(dtype, logical=True)
+        return _PLAIN[dtype][0] if dtype in _PLAIN else h5py.h5t.py_create(dtype, logical=True)
     if origin is not None and is_unnamed(origin):
         return origin.kind
     kind = h5py.h5t.IEEE_F16LE.copy()
@@ -145,33 +109,3 @@ def leaves_gaps(creation: Any) -> bool:
 def unwritten_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
     """What is read where nothing was written: the fill value, or zero where the library never fills."""
     return np.zeros((), dtype)[()] if leaves_gaps(dataset.creation) else fill_of(dataset, dtype)
-
-
-def read_through(dataset: Dataset, region: Region, out: Array) -> None:
-    """Read a region through the library, without conversion."""
-    creation = dataset.creation
-    if leaves_gaps(creation):
-        out[...] = np.zeros((), out.dtype)
-        is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
-        if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
-            return  # the library would refuse
-    space = _selected(dataset, region)
-    dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=_memory_type(dataset, out))
-
-
-def write_through(dataset: Dataset, region: Region, values: Array) -> None:
-    """Write a region through the library, without conversion."""
-    space = _selected(dataset, region)
-    dataset.id.write(h5py.h5s.create_simple(values.shape), space, values, mtype=_memory_type(dataset, values))
-
-
-def _selected(dataset: Dataset, region: Region) -> Any:
-    space = dataset.id.get_space()
-    space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
-    return space
-
-
-def _memory_type(dataset: Dataset, array: Array) -> Any:
-    kind = dataset.kind
-    is_raw = is_bfloat16(kind) or kind.get_class() == h5py.h5t.OPAQUE
-    return kind if is_raw else h5py.h5t.py_create(array.dtype, logical=True)

@@ -1,19 +1,22 @@
-"""Objects of an HDF5 file made again in another one, where the library's own copy would be broken.
+"""Objects of an HDF5 file made again in another one, where the library's own copy would be wrong.
 
 `H5Ocopy` takes some addresses of the source along: those of fill values that live in the file's heap, as
 strings and sequences of any length do. A dataset that has one is made anew, with all its
-properties, and its elements are copied. The creation properties of a group hold addresses, too.
+properties, and its elements are copied; likewise one that names other files, for these must be found from
+the copy's place. The creation properties of a group hold addresses, too.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Array, Region, boxes_of, shape_of, size_of
+from lucid.formats.contract import Region, boxes_of, size_of
+from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in, write_cells
+from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, lead_to_sources, stored_outside
 from lucid.formats.hdf5.tree import Dataset
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
@@ -42,24 +45,12 @@ def has_fill_in_heap(item: Any) -> bool:
     )
 
 
-def lies_in_heap(kind: Any) -> bool:
-    """Whether elements of a type, or some of their members, are of any length."""
-    group = kind.get_class()
-    if group == h5py.h5t.STRING:
-        return bool(kind.is_variable_str())
-    if group == h5py.h5t.COMPOUND:
-        return any(lies_in_heap(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
-    if group == h5py.h5t.ARRAY:
-        return lies_in_heap(kind.get_super())
-    return bool(group == h5py.h5t.VLEN)
-
-
 def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
     """Raise for a dataset whose elements a file of so many bytes cannot hold.
 
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
-    if item.id.get_offset() is None and item.creation.get_external_count():
+    if item.id.get_offset() is None and (is_virtual(item.creation) or item.creation.get_external_count()):
         return
     claimed = item.id.get_storage_size()
     if claimed <= held:
@@ -88,44 +79,50 @@ def _lengths(item: Dataset) -> Iterator[int]:
             yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
 
 
-def remake_dataset(item: Dataset, target: h5py.File, name: bytes) -> Dataset:
-    """Make a dataset of the same properties and elements; references among them are still to be written."""
+def remade(
+    item: Dataset, target: h5py.File, name: bytes, where: Elsewhere, *, is_written_out: bool
+) -> Dataset | None:
+    """A dataset made anew where the library's own copy would be wrong, and None where it is right.
+
+    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
+    """
+    if item.id.get_offset() is not None and not has_fill_in_heap(item):
+        return None
     # The library converts the fill value of these properties from one file to the other.
     creation = item.id.get_create_plist()
+    regions: Iterable[Region] = ()
+    if is_written_out:
+        creation.set_layout(h5py.h5d.CONTIGUOUS)
+        if item.maxshape != item.shape:
+            creation.set_chunk(tuple(max(1, min(n, 64)) for n in item.shape))
+        regions = boxes_of(item.shape, MOST_ELEMENTS)
+    elif is_virtual(creation):
+        lead_to_sources(creation, where)
+    elif creation.get_external_count() and not where.is_same:
+        creation = stored_outside(item, where)
+    elif has_fill_in_heap(item):
+        regions = _stored(item)
+    else:
+        return None
     creation.set_obj_track_times(False)
-    kind = _type_in(target, item.kind)
+    kind = type_in(target, item.kind)
     h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation)
     cached = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     if item.chunks is not None:
         chunk_bytes = size_of(item.chunks) * kind.get_size()
         cached.set_chunk_cache(521, min(max(chunk_bytes, 1 << 20), MOST_CACHE_BYTES), 0.75)
     made = Dataset(h5py.h5d.open(target.id, name, cached))
-    if not kind.detect_class(h5py.h5t.REFERENCE):
-        path = h5py.h5i.get_name(item.id)
-        origin = Dataset(h5py.h5d.open(item.file.id, path, cached))
-        for region in _stored(origin):
-            write_cells(made, region, read_cells(origin, region))
+    origin = Dataset(h5py.h5d.open(item.file.id, h5py.h5i.get_name(item.id), cached))
+    for region in regions if not kind.detect_class(h5py.h5t.REFERENCE) else ():
+        write_cells(made, region, read_cells(origin, region))
     return made
-
-
-def _type_in(target: Any, kind: Any) -> Any:
-    """A type for the file of an object: its own committed one of the same name if it is there already."""
-    if not kind.committed():
-        return kind
-    file, path = target.file, h5py.h5i.get_name(kind)
-    if path and path in file and isinstance(file[path], h5py.Datatype) and file[path].id.equal(kind):
-        return file[path].id
-    # Of the copy of a committed type, only what it says is left.
-    return kind.copy()
 
 
 def _stored(dataset: Dataset) -> Iterator[Region]:
     """Regions that cover what was written, each of few elements; what was not is left unwritten."""
-    creation = dataset.creation
-    layout = creation.get_layout()
-    if not dataset.size or layout == h5py.h5d.VIRTUAL or creation.get_external_count():
+    if not dataset.size:
         return
-    if layout == h5py.h5d.CHUNKED:
+    if dataset.creation.get_layout() == h5py.h5d.CHUNKED:
         corners: list[tuple[int, ...]] = []
         dataset.id.chunk_iter(lambda chunk: corners.append(chunk.chunk_offset))
     elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
@@ -139,50 +136,3 @@ def _stored(dataset: Dataset) -> Iterator[Region]:
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
         for box in boxes_of(shape, MOST_ELEMENTS):
             yield tuple(slice(a + s.start, a + s.stop) for a, s in zip(corner, box, strict=True))
-
-
-def read_cells(dataset: Dataset, region: Region) -> Array:
-    """Elements as they are in the file, as bytes; as Python's objects where they lie in the heap."""
-    dtype, memory_type = _in_memory(dataset.id, dataset.kind)
-    cells = np.zeros(shape_of(region), dtype)
-    dataset.id.read(*_spaces(dataset, region), cells, mtype=memory_type)
-    return cells
-
-
-def write_cells(dataset: Dataset, region: Region, cells: Array) -> None:
-    """Write elements that `read_cells` read from a dataset of the same type."""
-    dataset.id.write(*_spaces(dataset, region), cells, mtype=_in_memory(dataset.id, dataset.kind)[1])
-
-
-def _in_memory(holder: Any, kind: Any) -> tuple[np.dtype[Any], Any]:
-    """How elements of a dataset or an attribute are held: dtype, and what HDF5 calls it."""
-    if lies_in_heap(kind) or kind.detect_class(h5py.h5t.REFERENCE):
-        return holder.dtype, h5py.h5t.py_create(holder.dtype)
-    return np.dtype((np.void, kind.get_size())), kind
-
-
-def _spaces(dataset: Dataset, region: Region) -> tuple[Any, Any]:
-    stored = dataset.id.get_space()
-    if not region:
-        return h5py.h5s.create(h5py.h5s.SCALAR), stored
-    stored.select_hyperslab(tuple(s.start for s in region), shape_of(region))
-    return h5py.h5s.create_simple(shape_of(region)), stored
-
-
-def copy_attribute(attribute: Any, target: Any, name: bytes) -> None:
-    """Make an attribute of the same type, shape and value; it holds no references."""
-    own = attribute.get_type()
-    made = h5py.h5a.create(target.id, name, _type_in(target, own), attribute.get_space())
-    values = read_attribute(attribute)
-    if values is not None:
-        made.write(values, mtype=_in_memory(attribute, own)[1])
-
-
-def read_attribute(attribute: Any) -> Array | None:
-    """An attribute's values, as `read_cells` reads elements; None where it has none."""
-    if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
-        return None
-    dtype, memory_type = _in_memory(attribute, attribute.get_type())
-    values = np.zeros(attribute.shape, dtype)
-    attribute.read(values, mtype=memory_type)
-    return values

@@ -1,0 +1,85 @@
+"""Elements of datasets and attributes as they are in a file: read and written without conversion.
+
+Those of any length lie in the heap of the file, and references point into it: these are Python's objects.
+"""
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lucid.formats.contract import Array, Region, shape_of
+from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.hdf5.types import leaves_gaps
+
+
+def lies_in_heap(kind: Any) -> bool:
+    """Whether elements of a type, or some of their members, are of any length."""
+    group = kind.get_class()
+    if group == h5py.h5t.STRING:
+        return bool(kind.is_variable_str())
+    if group == h5py.h5t.COMPOUND:
+        return any(lies_in_heap(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+    if group == h5py.h5t.ARRAY:
+        return lies_in_heap(kind.get_super())
+    return bool(group == h5py.h5t.VLEN)
+
+
+def type_in(target: Any, kind: Any) -> Any:
+    """A type for the file of an object: its own committed one of the same name if it is there already."""
+    if not kind.committed():
+        return kind
+    file, path = target.file, h5py.h5i.get_name(kind)
+    if path and path in file and isinstance(file[path], h5py.Datatype) and file[path].id.equal(kind):
+        return file[path].id
+    # Of the copy of a committed type, only what it says is left.
+    return kind.copy()
+
+
+def read_cells(dataset: Dataset, region: Region) -> Array:
+    """Elements of a region, as bytes or objects."""
+    dtype, memory_type = in_memory(dataset.id, dataset.kind)
+    cells = np.zeros(shape_of(region), dtype)
+    dataset.id.read(*_spaces(dataset, region), cells, mtype=memory_type)
+    return cells
+
+
+def read_into(out: Array, dataset: Dataset, region: Region) -> None:
+    """Read numbers of a region; where the library would leave `out` as it is, they are zero."""
+    creation = dataset.creation
+    if leaves_gaps(creation):
+        out[...] = np.zeros((), out.dtype)
+        is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
+        if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+            return  # the library would refuse
+    dataset.id.read(*_spaces(dataset, region), out, mtype=dataset.kind)
+
+
+def write_cells(dataset: Dataset, region: Region, cells: Array) -> None:
+    """Write elements that were read from a dataset of the same type, or numbers of its type."""
+    dataset.id.write(*_spaces(dataset, region), cells, mtype=in_memory(dataset.id, dataset.kind)[1])
+
+
+def _spaces(dataset: Dataset, region: Region) -> tuple[Any, Any]:
+    stored = dataset.id.get_space()
+    if not region:
+        return h5py.h5s.create(h5py.h5s.SCALAR), stored
+    stored.select_hyperslab(tuple(s.start for s in region), shape_of(region))
+    return h5py.h5s.create_simple(shape_of(region)), stored
+
+
+def in_memory(holder: Any, kind: Any) -> tuple[np.dtype[Any], Any]:
+    """How elements of a dataset or an attribute are held: dtype, and what HDF5 calls it."""
+    if lies_in_heap(kind) or kind.detect_class(h5py.h5t.REFERENCE):
+        return holder.dtype, h5py.h5t.py_create(holder.dtype)
+    return np.dtype((np.void, kind.get_size())), kind
+
+
+def read_attribute(attribute: Any) -> Array | None:
+    """An attribute's values, as `read_cells` reads elements; None where it has none."""
+    if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+        return None
+    dtype, memory_type = in_memory(attribute, attribute.get_type())
+    values = np.zeros(attribute.shape, dtype)
+    attribute.read(values, mtype=memory_type)
+    return values
