@@ -29,8 +29,8 @@ HEADER_LIMIT = 10_000
 #: Largest number of bytes that an offset in a file can reach.
 OFFSET_LIMIT = 2**63 - 1
 
-#: `read(offset, count)` returns so many bytes of the file, or raises a FormatError.
-Read = Callable[[int, int], bytes]
+#: Longest beginning of a file that a header is read from.
+START_BYTES = 12 + HEADER_LIMIT
 
 
 class Header(NamedTuple):
@@ -49,8 +49,8 @@ class Header(NamedTuple):
         return size_of(self.shape) * self.dtype.itemsize
 
 
-def read_header(read: Read) -> Header:
-    """Parse a header.
+def read_header(read: Callable[[int], bytes]) -> Header:
+    """Parse a header; `read` returns the next so many bytes of the file, or fewer at its end.
 
     Raises
     ------
@@ -60,18 +60,25 @@ def read_header(read: Read) -> Header:
         It does, but the elements are Python objects, which only pickle could read.
 
     """
-    prefix = read(0, 8)
+
+    def read_all(count: int) -> bytes:
+        data = read(count)
+        if len(data) < count:
+            raise FormatError("ends before its header is over; was it cut off?")
+        return data
+
+    prefix = read_all(8)
     if prefix[:6] != MAGIC:
         raise FormatError("is not a .npy file")
     version = (prefix[6], prefix[7])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise FormatError(f"is .npy version {version[0]}.{version[1]}; expected 1.0, 2.0 or 3.0")
     width = 2 if version == (1, 0) else 4
-    length_bytes = read(8, width)
+    length_bytes = read_all(width)
     length = int.from_bytes(length_bytes, "little")
     if length > HEADER_LIMIT:
         raise FormatError(f"its header claims {length} bytes; expected at most {HEADER_LIMIT}")
-    text = read(8 + width, length)
+    text = read_all(length)
     shape, fortran_order, dtype = _parse(length_bytes + text, version)
     # NumPy takes lengths for what they are not.
     if not all(type(n) is int and n >= 0 for n in shape):
@@ -134,7 +141,7 @@ class NpySource(FlatSource):
 
     def parse(self, size: int) -> None:
         """Read the header, and hold it against the file's size."""
-        self._header = header = read_header(self.bytes_at)
+        self._header = header = read_header(io.BytesIO(self.bytes_at(0, min(size, START_BYTES))).read)
         expected = header.offset + header.nbytes
         if size < expected:
             raise FormatError(f"is cut off: it has {size} bytes, its header promises {expected}")

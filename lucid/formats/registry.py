@@ -5,14 +5,13 @@ A format is one row here; its module is imported when a file needs it.
 
 import os
 import re
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import bytes_at, open_regular
+from lucid.formats.disk.files import open_regular
 from lucid.formats.disk.replacement import is_marked, refuse_existing
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
@@ -167,7 +166,7 @@ def format_of_content(path: Path) -> Format:
     try:
         size = os.fstat(descriptor).st_size
         start = os.pread(descriptor, START_BYTES, 0)
-        member = _telling_member(descriptor, size) if start.startswith(ZIP) else ""
+        member = _telling_member(descriptor) if start.startswith(ZIP) else ""
         offsets = [0, *(512 << n for n in range(48) if 512 << n < size)]
         for format_ in FORMATS:
             for offset in offsets if format_.after_user_block else offsets[:1]:
@@ -183,14 +182,12 @@ def format_of_content(path: Path) -> Format:
     raise FormatError(f"{what}; expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}")
 
 
-def _telling_member(descriptor: int, size: int) -> str:
+def _telling_member(descriptor: int) -> str:
     """The first name in a zip archive that tells what the archive is; nothing where none does."""
-    from lucid.formats.npz.directory import find_directory, members  # only archives need it
+    from lucid.formats.npz.archive import open_archive  # only archives need it
 
-    read = partial(bytes_at, descriptor)
-    telling = "|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)])
-    names = (member.name for member in members(read, find_directory(read, size)))
-    return next((name for name in names if re.fullmatch(telling, name)), "")
+    telling = re.compile("|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)]))
+    return next(filter(telling.fullmatch, open_archive(descriptor).namelist()), "")
 
 
 def format_of_suffix(path: Path) -> Format:

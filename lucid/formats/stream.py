@@ -105,11 +105,10 @@ class NpyStreamSource(Source):
             known = description(stream.peek(START_BYTES))
             raise FormatError(known or "is neither a .npy stream nor a file of another format that is read")
         self._text = b""
-        self.header = read_header(self._header_bytes)
+        self.header = read_header(self._read_header)
         self._position = 0
 
-    def _header_bytes(self, offset: int, count: int) -> bytes:
-        assert offset == len(self._text), "a header is read from its first byte to its last"
+    def _read_header(self, count: int) -> bytes:
         text = bytearray(count)
         self._stream.fill(memoryview(text))
         self._text += text

@@ -1,41 +1,37 @@
 """The members of `.npz` archives, and the headers of the arrays in them, checked before anything is read."""
 
+import io
+import zipfile
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from lucid.errors import DTypeError, FormatError
 from lucid.formats.contract import named
-from lucid.formats.npy import HEADER_LIMIT, PREFIX_BYTES, Header, Read, read_header
-from lucid.formats.npz.directory import (
-    DEFLATED,
-    ENCRYPTED,
-    STORED,
-    Member,
-    check_name,
-    data_offset,
-    find_directory,
-    members,
-)
+from lucid.formats.disk.files import bytes_at
+from lucid.formats.npy import START_BYTES, Header, read_header
+from lucid.formats.npz.archive import ENCRYPTED, check_name, data_offset
 
 #: What a member that holds an array is called, behind the array's name.
 SUFFIX = ".npy"
 #: Deflate makes at most so many bytes of one, and a few more at the end of a stream.
 DEFLATE_RATIO, DEFLATE_REST = 1032, 1 << 10
-#: Bytes read at once of a header; most have 128.
-START_BYTES = 128
 
 
-class Entry(NamedTuple):
-    """A member, the offset of its bytes, and the header of the array in it, None for any other member."""
+class Member(NamedTuple):
+    """A file in an archive: what the directory says, the offset of its bytes, the header of the array in it, if any."""
 
-    member: Member
+    info: zipfile.ZipInfo
     offset: int
     header: Header | None
 
+    @property
+    def array_name(self) -> str:
+        """The name of the array in it."""
+        return f"/{self.info.filename.removesuffix(SUFFIX)}"
 
-def read_entries(read: Read, size: int) -> list[Entry]:
-    """All members of an archive, checked, in the order of its directory.
+
+def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
+    """All members of an archive in an open file, checked, in the order of its directory.
 
     Raises
     ------
@@ -43,98 +39,51 @@ def read_entries(read: Read, size: int) -> list[Entry]:
         The archive is damaged, or made to mislead.
 
     """
-    directory = find_directory(read, size)
     names: set[str] = set()
-    entries = []
-    for member in members(read, directory):
-        check_name(member.name)
-        if member.name in names:
-            raise FormatError(f"has two members {member.name[:80]!r}")
-        names.add(member.name)
-        with named(f"member {member.name[:80]!r}"):
-            if member.flags & ENCRYPTED:
+    members = []
+    for info in archive.infolist():
+        check_name(info.orig_filename)
+        check_name(info.filename)
+        if info.filename in names:
+            raise FormatError(f"has two members {info.filename[:80]!r}")
+        names.add(info.filename)
+        with named(f"member {info.filename[:80]!r}"):
+            if info.flag_bits & ENCRYPTED:
                 raise FormatError("is encrypted; decrypt the archive first: unzip, then zip -0")
-            offset = data_offset(read, member, directory)
-            entries.append(Entry(member, offset, _header(read, member, offset)))
+            offset = data_offset(descriptor, info, archive.start_dir)
+            members.append(Member(info, offset, _header(descriptor, info, offset)))
     stop = 0
-    for member, offset, _ in sorted(entries, key=lambda entry: (entry.member.offset, entry.offset)):
-        if member.offset < stop:
-            raise FormatError(f"has a member {member.name[:80]!r} that overlaps another")
-        stop = offset + member.packed
-    return entries
+    for info, offset, _ in sorted(members, key=lambda member: (member.info.header_offset, member.offset)):
+        if info.header_offset < stop:
+            raise FormatError(f"has a member {info.filename[:80]!r} that overlaps another")
+        stop = offset + info.compress_size
+    return members
 
 
-def _header(read: Read, member: Member, offset: int) -> Header | None:
+def _header(descriptor: int, info: zipfile.ZipInfo, offset: int) -> Header | None:
     """The header of an array, held against the member's size; None for what is carried over."""
-    if not member.name.endswith(SUFFIX):
+    if not info.filename.endswith(SUFFIX):
         return None
-    if member.method == STORED:
-        if member.packed != member.size:
-            raise FormatError(f"is stored, but has {member.packed} bytes for {member.size}")
-    elif member.method != DEFLATED:
-        raise FormatError(f"is compressed by method {member.method}; expected 0 (stored) or 8 (deflated)")
-    elif member.size > member.packed * DEFLATE_RATIO + DEFLATE_REST:
-        raise FormatError(f"claims {member.size} bytes, more than {member.packed} can be inflated to")
-    start, more = b"", bytes_of(read, member, offset, START_BYTES)
-
-    def read_start(at: int, count: int) -> bytes:
-        nonlocal start
-        if at + count > min(member.size, PREFIX_BYTES + 2 + HEADER_LIMIT):
-            raise FormatError("ends before its header")
-        while len(start) < at + count:
-            start += next(more)
-        return start[at : at + count]
-
+    size, packed_size = info.file_size, info.compress_size
+    if info.compress_type == zipfile.ZIP_STORED:
+        if packed_size != size:
+            raise FormatError(f"is stored, but has {packed_size} bytes for {size}")
+    elif info.compress_type != zipfile.ZIP_DEFLATED:
+        raise FormatError(
+            f"is compressed by method {info.compress_type}; expected 0 (stored) or 8 (deflated)"
+        )
+    elif size > packed_size * DEFLATE_RATIO + DEFLATE_REST:
+        raise FormatError(f"claims {size} bytes, more than {packed_size} can be inflated to")
+    start = bytes_at(descriptor, offset, min(packed_size, START_BYTES))
     try:
-        header = read_header(read_start)
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, START_BYTES)
+        header = read_header(io.BytesIO(start).read)
+    except zlib.error:
+        raise FormatError("cannot be inflated; is the archive damaged?") from None
     except DTypeError:  # objects, which are carried over as they are and never unpickled
         return None
-    if header.offset + header.nbytes != member.size:
-        promised = header.offset + header.nbytes
-        raise FormatError(f"has {member.size} bytes, its header promises {promised}")
+    promised = header.offset + header.nbytes
+    if promised != size:
+        raise FormatError(f"has {size} bytes, its header promises {promised}")
     return header
-
-
-def bytes_of(read: Read, member: Member, offset: int, step: int) -> Iterator[bytes]:
-    """The bytes of a member in order, so many of them at a time; of a deflated one length and sum are checked.
-
-    Raises
-    ------
-    FormatError
-        They are not what the archive says.
-
-    """
-    if member.method == STORED:
-        for at in range(0, member.size, step):
-            yield read(offset + at, min(step, member.size - at))
-        return
-    inflater, taken, done, crc = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0, 0
-    while done < member.size:
-        packed = inflater.unconsumed_tail
-        if not packed:
-            packed = read(offset + taken, min(step, member.packed - taken))
-            taken += len(packed)
-        try:
-            # One byte more than are left shows a member that is longer than the archive says.
-            data = inflater.decompress(packed, min(step, member.size - done + 1))
-        except zlib.error:
-            raise FormatError("cannot be inflated; is the archive damaged?") from None
-        done += len(data)
-        is_over = not data and taken == member.packed and not inflater.unconsumed_tail
-        if is_over or done > member.size:
-            raise FormatError("does not inflate to the length that the archive says; is it damaged?")
-        crc = zlib.crc32(data, crc)
-        if done == member.size:
-            check_sum(member, crc)
-        yield data
-
-
-def check_sum(member: Member, crc: int) -> None:
-    """Raise unless the bytes of a member have its sum."""
-    if crc != member.crc:
-        raise FormatError("does not fit its checksum; is the archive damaged?")
-
-
-def name_of_array(member: Member) -> str:
-    """The name of the array in a member."""
-    return f"/{member.name.removesuffix(SUFFIX)}"
