@@ -8,7 +8,7 @@ describes.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lucid.errors import DatasetError, FormatError
@@ -28,20 +28,18 @@ _ORDER = (
 )  # fmt: skip
 #: Bytes before the header, which also is what its end is aligned to.
 PREFIX_BYTES = 8
-#: Longest header, as in the format's library, and longest description of one tensor.
-HEADER_LIMIT, TENSOR_LIMIT = 100_000_000, 4096
-#: Most tensors of a file, each of which takes half a kilobyte of memory, and most texts of `__metadata__`.
-ENTRIES_LIMIT, METADATA_LIMIT = 1 << 20, 1 << 16
+#: Longest header, as in the format's library; longest description of one tensor, and of what `__metadata__` holds.
+HEADER_LIMIT, TENSOR_LIMIT, METADATA_LIMIT = 100_000_000, 4096, 1 << 24
+#: Most tensors of a file, each of which takes half a kilobyte of memory.
+ENTRIES_LIMIT = 1 << 20
 METADATA = "__metadata__"
 
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
-_TEXT = re.compile(_STRING, re.DOTALL)
-_KEY = re.compile(rb"[ \t\n\r]*+(%b)[ \t\n\r]*+:[ \t\n\r]*+" % _STRING, re.DOTALL)
-_TENSOR = re.compile(rb"\{[^{}]{0,%d}\}" % TENSOR_LIMIT)
-_STRINGS = re.compile(rb'\{(?:[^{}"]++|%b)*+\}' % _STRING, re.DOTALL)
-_NEXT = re.compile(rb"[ \t\n\r]*+([,}])")
-_EMPTY = re.compile(rb"\{[ \t\n\r]*+\}[ \t\n\r]*+")
-_SPACE = re.compile(rb"[ \t\n\r]*+")
+_SPACE, _STRING = r"[ \t\n\r]*+", r'"(?:[^"\\]++|\\.)*+"'
+#: A name, an object without others in it, and what follows. It never goes back, so it takes the time of one pass.
+_ENTRY = re.compile(
+    rf'{_SPACE}({_STRING}){_SPACE}:{_SPACE}(\{{(?:[^{{}}"]++|{_STRING})*+\}}){_SPACE}([,}}])'.encode(),
+    re.DOTALL,
+)
 
 
 class Tensor(NamedTuple):
@@ -52,6 +50,11 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     start: int
     stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.stop - self.start
 
 
 class Header(NamedTuple):
@@ -82,54 +85,61 @@ def parse_header(text: bytes, data_bytes: int) -> Header:
     """
     if text[:1] != b"{":
         raise FormatError("its header does not begin with {")
-    metadata: dict[str, str] = {}
-    tensors: list[Tensor] = []
-    seen: set[str] = set()
-    for name, value in _entries(text, lambda name: _STRINGS if name == METADATA else _TENSOR):
-        if name in seen:
+    metadata: dict[str, str] | None = None
+    tensors: dict[str, Tensor] = {}
+    for name, fields in _entries(text):
+        if name in tensors or (name == METADATA and metadata is not None):
             raise FormatError(f"its header has {name[:80]!r} twice")
-        if len(seen) == ENTRIES_LIMIT:
-            raise FormatError(f"its header has more than {ENTRIES_LIMIT} entries")
-        seen.add(name)
-        if name == METADATA:
-            metadata = _metadata(value)
+        if name != METADATA:
+            tensors[name] = _tensor(name, fields)
+        elif all(isinstance(value, str) for value in fields.values()):
+            metadata = fields
         else:
-            tensors.append(_tensor(name, _parsed(value)))
-    ordered = tuple(sorted(tensors, key=lambda tensor: tensor[3:]))
+            raise FormatError(f"its {METADATA} holds what is no text")
+        if len(tensors) > ENTRIES_LIMIT:
+            raise FormatError(f"its header has more than {ENTRIES_LIMIT} tensors")
+    ordered = tuple(sorted(tensors.values(), key=lambda tensor: tensor[3:]))
     _check_places(ordered, data_bytes)
-    return Header(metadata, ordered)
+    return Header(metadata or {}, ordered)
 
 
-def _entries(text: bytes, pattern_of: Callable[[str], re.Pattern[bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of the JSON object that a text is; a key has the pattern that its value must match."""
-    if _EMPTY.fullmatch(text):
+def _entries(text: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and objects of the JSON object that a text is, each parsed by itself and of bounded length."""
+    position, following = 1, b","
+    if text[1:].strip(b" \t\n\r") == b"}":
         return
-    position, separator = 1, b","
-    while separator == b",":
-        following = value = None
-        key = _KEY.match(text, position)
-        if key is not None:
-            name = _parsed(key[1])
-            value = pattern_of(name).match(text, key.end())
-        if value is not None:
-            following = _NEXT.match(text, value.end())
-        if value is None or following is None:
+    while following == b",":
+        entry = _ENTRY.match(text, position)
+        if entry is None:
             raise FormatError(f"its header is no JSON object of tensors, at byte {position}")
-        yield name, value[0]
-        position, separator = following.end(), following[1]
-    if _SPACE.fullmatch(text, position) is None:
+        key, value, following = entry.groups()
+        name = _parsed(key)
+        limit = METADATA_LIMIT if name == METADATA else TENSOR_LIMIT
+        if len(value) > limit:
+            raise FormatError(f"its header has {len(value)} bytes of {name[:80]!r}; expected at most {limit}")
+        yield name, _parsed(value)
+        position = entry.end()
+    if text[position:].strip(b" \t\n\r"):
         raise FormatError("its header goes on behind its end")
 
 
 def _parsed(text: bytes) -> Any:
-    """A piece of JSON; objects as lists of pairs, so that a key that stands twice is seen."""
+    """A text or an object of JSON."""
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_Pairs, parse_int=_integer)
-        if isinstance(value, str):
-            value.encode("utf-8")  # a lone surrogate is no text
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
+        if rb"\u" in text:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate is no text
     except (ValueError, RecursionError):
         raise FormatError(f"its header is no JSON at {text[:40]!r}") from None
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each name in it once."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError
+    return fields
 
 
 def _integer(text: str) -> int:
@@ -137,43 +147,26 @@ def _integer(text: str) -> int:
     return -1 if text == "-0" else int(text)
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it stands there."""
-
-
-def _metadata(text: bytes) -> dict[str, str]:
-    """Names and texts, each name once."""
-    metadata: dict[str, str] = {}
-    for name, value in _entries(text, lambda _: _TEXT):
-        if name in metadata or len(metadata) >= METADATA_LIMIT:
-            raise FormatError(
-                f"its {METADATA} has {name[:80]!r} twice, or more than {METADATA_LIMIT} entries"
-            )
-        metadata[name] = _parsed(value)
-    return metadata
-
-
-def _tensor(name: str, pairs: _Pairs) -> Tensor:
+def _tensor(name: str, fields: dict[str, Any]) -> Tensor:
     """A tensor's entry, checked by itself."""
-    fields = dict(pairs)
-    if len(pairs) != 3 or set(fields) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"tensor {name[:80]!r} needs exactly dtype, shape and data_offsets")
+
+    def misfit(what: str) -> FormatError:
+        return FormatError(f"tensor {name[:80]!r} {what}")
+
+    if set(fields) != {"dtype", "shape", "data_offsets"}:
+        raise misfit("needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if type(dtype) is not str or not re.fullmatch(r"\w{1,32}", dtype, re.ASCII):
-        raise FormatError(f"tensor {name[:80]!r} has dtype {str(dtype)[:80]!r}; expected a name")
+        raise misfit(f"has dtype {str(dtype)[:80]!r}; expected a name")
     if not _are_lengths(shape):
-        raise FormatError(f"tensor {name[:80]!r} has shape {str(shape)[:80]}; expected lengths")
+        raise misfit(f"has shape {str(shape)[:80]}; expected lengths")
     if not _are_lengths(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise FormatError(
-            f"tensor {name[:80]!r} has data_offsets {str(offsets)[:80]}; expected start and end"
-        )
+        raise misfit(f"has data_offsets {str(offsets)[:80]}; expected start and end")
     tensor = Tensor(name, dtype, tuple(shape), *offsets)
     if dtype in NUMBERS:
-        nbytes = size_of(shape) * storage(NUMBERS[dtype]).itemsize
-        if tensor.stop - tensor.start != nbytes:
-            raise FormatError(
-                f"tensor {name[:80]!r} has {tensor.stop - tensor.start} bytes, its shape needs {nbytes}"
-            )
+        expected = size_of(shape) * storage(NUMBERS[dtype]).itemsize
+        if tensor.nbytes != expected:
+            raise misfit(f"has {tensor.nbytes} bytes, its shape needs {expected}")
     return tensor
 
 
@@ -204,9 +197,8 @@ def laid_out(tensors: Sequence[Tensor]) -> list[Tensor]:
     )
     placed, start = [], 0
     for tensor in ordered:
-        stop = start + tensor.stop - tensor.start
-        placed.append(tensor._replace(start=start, stop=stop))
-        start = stop
+        placed.append(tensor._replace(start=start, stop=start + tensor.nbytes))
+        start += tensor.nbytes
     return placed
 
 

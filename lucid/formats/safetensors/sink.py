@@ -42,9 +42,9 @@ class SafetensorsSink(FlatSink):
         header = header_of(metadata, placed)
         places = {tensor.name: len(header) + tensor.start for tensor in placed}
         return Layout(
-            len(header) + sum(t.stop - t.start for t in placed),
+            len(header) + sum(tensor.nbytes for tensor in placed),
             texts=[(0, header)],
-            copies=[(places[t.name], start + t.start, t.stop - t.start) for t in carried.values()],
+            copies=[(places[t.name], start + t.start, t.nbytes) for t in carried.values()],
             offsets={name: places[tensor.name] for name, tensor in tensors.items()},
         )
 
