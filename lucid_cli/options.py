@@ -148,7 +148,7 @@ def dataset_names(path: "Path", options: Options) -> list[str]:
     from lucid.formats.registry import format_of_content
 
     with format_of_content(path).open(path, options) as source:
-        specs = source.choose(len(options.layout), (), options.height_axis, options.names)
+        specs = source.choose(())
         return [spec.name for spec in specs if spec.name]
 
 

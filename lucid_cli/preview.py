@@ -11,7 +11,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lucid.formats.contract import ArraySpec, Region, Source
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.contract import Source
+from lucid.formats.regions import Region
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import plane_in, rule_of
 from lucid.nn.functional import adaptive_avg_pool2d, pooled
@@ -77,7 +79,7 @@ def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
     """The first channels of the first sample of a dataset; none where they are empty or too large."""
     with format_of_content(path).open(path, options) as source:
         names = (dataset,) if dataset else ()
-        spec = source.choose(len(options.layout), names, options.height_axis, options.names)[0]
+        spec = source.choose(names)[0]
         _, (height, width) = plane_in(spec, options)
         if 0 in spec.shape or height * width * 8 > PLANE_BYTES:
             return []

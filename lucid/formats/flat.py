@@ -6,13 +6,15 @@ but for its means before the first of them is.
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError
-from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.choosing import chosen
+from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.files import (
     Place,
     Watch,
@@ -27,6 +29,7 @@ from lucid.formats.disk.files import (
 )
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
+from lucid.formats.regions import Region, shape_of, size_of
 from lucid.options import Options
 
 
@@ -44,6 +47,15 @@ def read_elements(
         return target.view(spec.dtype).reshape(extent[::-1]).T
     read_region(*place, shape, region, spec.dtype.itemsize, target)
     return target.view(spec.dtype).reshape(extent)
+
+
+def fitting(specs: Iterable[ArraySpec], options: Options, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all."""
+    if options.names is not None:
+        raise DatasetError("has axes without names, so `dims` names none of them; say `layout`")
+    known = [spec for spec in specs if len(spec.shape) == len(options.layout)]
+    names = chosen([spec.name for spec in known], patterns if known else ())
+    return tuple(spec for spec in known if not patterns or spec.name in names)
 
 
 class FlatSource(Source):
@@ -80,10 +92,11 @@ class FlatSource(Source):
         """So many bytes of the file."""
         return bytes_at(self.descriptor, offset, count)
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """Arrays of that rank; a file with none is an error."""
-        specs = tuple(spec for spec in self.specs.values() if len(spec.shape) == rank)
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """The arrays of the layout's rank that are named, or all."""
+        specs = fitting(self.specs.values(), self.options, patterns)
         if not specs:
+            rank = len(self.options.layout)
             shapes = {name: f"has shape {str(spec.shape)[:80]}" for name, spec in self.specs.items()}
             others = [f"{name[:80]!r} {why}" for name, why in (shapes | self.others).items()]
             listed = "; ".join(others[:3]) + ("; …" if len(others) > 3 else "")
@@ -131,8 +144,8 @@ class FlatSink(Sink):
     files = ""
     compressions: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self.compression = parse_compression(options.compression)
         if self.compression is not None and self.compression.name not in ("none", *self.compressions):
             known = f", or {', '.join(self.compressions)}" if self.compressions else "; HDF5 files have"
@@ -187,10 +200,10 @@ class FlatSink(Sink):
     def finish(self) -> None:
         """Write what only the means tell."""
 
-    def commit(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the file in its place."""
         self.finish()
-        self.file.commit(self.later)
+        self.file.commit(later)
         self.close()
 
     def close(self) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.lib import format as numpy_format
 
 from lucid.errors import DatasetError, DTypeError, FormatError
-from lucid.formats.contract import ArraySpec, Pooled, Source, size_of
-from lucid.formats.flat import FlatSink, FlatSource, Layout
+from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.contract import Source
+from lucid.formats.flat import FlatSink, FlatSource, Layout, fitting
+from lucid.formats.regions import size_of
 from lucid.options import Options
 from lucid.pooling.dtypes import name_of
 
@@ -128,12 +130,16 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
-def only_array(header: Header, options: Options, rank: int, name: str = "") -> tuple[ArraySpec]:
-    """The one array that there is, if it has that rank."""
-    spec = spec_of(header, options.input_dtype, name)
-    if len(spec.shape) != rank:
-        raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (`layout` names them)")
-    return (spec,)
+def only_array(
+    header: Header, options: Options, patterns: Sequence[str], name: str = ""
+) -> tuple[ArraySpec, ...]:
+    """The one array that there is, if it fits and is named."""
+    specs = fitting([spec_of(header, options.input_dtype, name)], options, patterns)
+    if not specs:
+        raise DatasetError(
+            f"has shape {header.shape}; expected {len(options.layout)} axes (`layout` names them)"
+        )
+    return specs
 
 
 class NpySource(FlatSource):
@@ -149,9 +155,9 @@ class NpySource(FlatSource):
             raise FormatError(f"has {size - expected} bytes after its array; is it several files joined?")
         self.runs[""] = header.offset, header.shape
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """The one array, if its rank fits."""
-        return only_array(self._header, self.options, rank)
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """The one array, if it fits."""
+        return only_array(self._header, self.options, patterns)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""

@@ -47,9 +47,9 @@ class Format(NamedTuple):
         source: Source = self._load(self.source)(path, options)
         return source
 
-    def create(self, path: Path, options: Options, *, joins: bool = False) -> Sink:
+    def create(self, path: Path, options: Options) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, options, joins=joins)
+        sink: Sink = self._load(self.sink)(path, options)
         return sink
 
     def refuse_existing(self, target: Path, *, overwrite: bool) -> None:

@@ -13,19 +13,15 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from lucid.errors import FileError, FormatError
-from lucid.formats.contract import (
-    Array,
-    ArraySpec,
-    Pooled,
-    Region,
-    Source,
-    shape_of,
-)
-from lucid.formats.disk.files import COPY_BYTES, blocks_at, runs
+from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.contract import Source
+from lucid.formats.disk.files import COPY_BYTES, blocks_at
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.flat import FlatSink, Layout
 from lucid.formats.foreign import START_BYTES, description
 from lucid.formats.npy import MAGIC, one_after_another, only_array, read_header
+from lucid.formats.regions import Region, runs, shape_of
 from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
@@ -114,16 +110,12 @@ class NpyStreamSource(Source):
         self._text += text
         return bytes(text)
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """The one array, if its rank fits."""
-        return only_array(self.header, self.options, rank, self.name)
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """The one array, if it fits."""
+        return only_array(self.header, self.options, patterns, self.name)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
-
-    def signature(self, specs: Sequence[ArraySpec]) -> str:
-        """None: a stream cannot be read again."""
-        raise NotImplementedError
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read the next elements, which the region must be."""
@@ -178,7 +170,7 @@ class NpyStreamSink(FlatSink):
         else:
             super().write(pooled, region, values)
 
-    def commit(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
             for block in blocks_at(self.spool.file.fileno(), 0, self._size):

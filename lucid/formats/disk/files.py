@@ -4,20 +4,17 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lucid.errors import FileError, FormatError, NotFoundError
-from lucid.formats.contract import Region
+from lucid.formats.arrays import Array
+from lucid.formats.regions import Region, runs
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20
 
-Array = npt.NDArray[Any]
 #: Where an array begins: a descriptor, and an offset in its file.
 Place = tuple[int, int]
 
@@ -134,24 +131,6 @@ def claim(descriptor: int, size: int) -> None:
             os.ftruncate(descriptor, size)
         else:
             raise FileError(f"output needs {size} bytes of disk: {error.strerror}") from error
-
-
-def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
-    """The region of a C-ordered array as runs (first element, number of elements), in order."""
-    base, length, step = 0, 1, 1
-    outer: list[range] = []
-    goes_on = True  # the run takes in whole axes, and the first that is not
-    for own, whole in zip(reversed(region), reversed(shape), strict=True):
-        count = own.stop - own.start
-        base += own.start * step
-        if goes_on:
-            length, goes_on = length * count, count == whole
-        else:
-            outer.append(range(0, count * step, step))
-        step *= whole
-    if length or not outer:
-        for offsets in product(*reversed(outer)):
-            yield base + sum(offsets), length
 
 
 def read_region(

@@ -7,8 +7,10 @@ from typing import IO
 
 import numpy as np
 
-from lucid.formats.contract import Array, Pooled, Region, Resource, shape_of
+from lucid.formats.arrays import Array, Pooled
+from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Place, claim, read_region, write_region
+from lucid.formats.regions import Region, shape_of
 
 
 class Spool(Resource):
@@ -46,6 +48,10 @@ class Spool(Resource):
         flat = values.reshape(-1).view(np.uint8)
         read_region(*self.place(pooled), pooled.stored_shape, region, pooled.dtype.itemsize, flat)
         return values
+
+    def empty(self) -> None:
+        """Give back the room of arrays that come from elsewhere."""
+        self.file.truncate(0)
 
     def close(self) -> None:
         """Let go of it."""

@@ -9,11 +9,11 @@ from collections.abc import Container, Iterator
 import h5py
 
 from lucid.errors import FileError
-from lucid.formats.contract import Region, size_of
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.copy import lies_in_heap, read_attribute, read_cells
 from lucid.formats.hdf5.references import PLAIN
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, decoded, limit_cache, opened, reason
+from lucid.formats.regions import Region, size_of
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24

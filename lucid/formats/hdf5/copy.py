@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Array, Region, boxes_of, shape_of, size_of
+from lucid.formats.arrays import Array
 from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.regions import Region, boxes_of, shape_of, size_of
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14

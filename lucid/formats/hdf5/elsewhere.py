@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from lucid.formats.contract import boxes_of, size_of
 from lucid.formats.hdf5.copy import read_cells, write_cells
 from lucid.formats.hdf5.tree import Dataset, absolute, decoded, encoded
+from lucid.formats.regions import boxes_of, size_of
 
 #: Elements of a virtual dataset that are written out at once.
 MOST_ELEMENTS = 1 << 20

@@ -10,8 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array, Region, shape_of
+from lucid.formats.arrays import Array
 from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.regions import Region, shape_of
 
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
 BFLOAT16 = ((15, 7, 8, 0, 7), 127)

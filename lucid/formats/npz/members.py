@@ -5,8 +5,7 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from lucid.errors import DTypeError, FormatError
-from lucid.formats.contract import named
+from lucid.errors import DTypeError, FormatError, named
 from lucid.formats.disk.files import bytes_at
 from lucid.formats.npy import START_BYTES, Header, read_header
 from lucid.formats.npz.archive import ENCRYPTED, check_name, data_offset

@@ -12,8 +12,9 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, FileError, FormatError
+from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Pooled, Source
+from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.flat import FlatSink, Layout
 from lucid.formats.npy import header_of, one_after_another

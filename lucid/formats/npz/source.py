@@ -18,15 +18,16 @@ from typing import IO
 
 import numpy as np
 
-from lucid.errors import DTypeError, FileError, FormatError
-from lucid.formats.contract import Array, ArraySpec, Region, named, shape_of
-from lucid.formats.disk.files import blocks_at, runs, write_at
+from lucid.errors import DTypeError, FileError, FormatError, named
+from lucid.formats.arrays import Array, ArraySpec
+from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSource, read_elements
 from lucid.formats.npy import Header, spec_of
 from lucid.formats.npz.archive import open_archive
 from lucid.formats.npz.checksum import Checksum
 from lucid.formats.npz.members import SUFFIX, Member, read_members
+from lucid.formats.regions import Region, runs, shape_of
 from lucid.options import Options
 
 #: Bytes inflated at once.

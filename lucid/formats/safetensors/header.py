@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lucid.errors import DatasetError, FormatError
-from lucid.formats.contract import size_of
+from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import storage
 
 #: Number types by the format's names for them.

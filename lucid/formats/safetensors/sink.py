@@ -7,9 +7,11 @@ places from any thread: unlike by the format's library, a file larger than memor
 import json
 from collections.abc import Sequence
 
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import PROVENANCE, Array, Pooled, Region, Source
+from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.flat import FlatSink, Layout
+from lucid.formats.regions import Region
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
 from lucid.formats.safetensors.source import SafetensorsSource, name_of_array, provenance_of
 

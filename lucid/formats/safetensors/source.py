@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, named
+from lucid.errors import named
+from lucid.formats.arrays import Array, ArraySpec
+from lucid.formats.contract import PROVENANCE
 from lucid.formats.flat import FlatSource
+from lucid.formats.regions import Region
 from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
 from lucid.pooling.dtypes import storage
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lucid.compression import Compression
+from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import listed
-from lucid.formats.contract import PROVENANCE, Carried, Pooled, Source, fitted_chunks
+from lucid.formats.contract import PROVENANCE, Carried, Source
 from lucid.formats.zarr.carry import carry, dropped
 from lucid.formats.zarr.documents import (
     Made,
@@ -164,7 +165,7 @@ class Builder:
         self, path: str, pooled: Pooled, says: Described, dims: list[str | None], node: Node | None
     ) -> Node:
         """An array for means."""
-        chunks = fitted_chunks(pooled)
+        chunks = pooled.chunks
         codecs = kept_codecs(self._compression, node, self._version, pooled.dtype)
         for codec in codecs.left_out:
             self._lossy.setdefault(codec, []).append((node.name if node is not None else path) or "the array")

@@ -16,7 +16,8 @@ import numcodecs
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Array, size_of
+from lucid.formats.arrays import Array
+from lucid.formats.regions import size_of
 
 #: What a document says of one codec: `id` and parameters in version 2, `name` and `configuration` in version 3.
 Said: TypeAlias = Mapping[str, Any]

@@ -13,18 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lucid.formats.contract import (
-    Array,
-    Pooled,
-    Region,
-    ShardArray,
-    Source,
-    overlaps,
-    shape_of,
-    shifted,
-    size_of,
-)
+from lucid.formats.arrays import Array, Pooled
+from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
+from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
 from lucid.formats.zarr.chunks import NOWHERE
 from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.nodes import Node, joined
@@ -138,8 +130,9 @@ class Means(Filled):
         if missing == 0:
             self.store(index, lambda region: self._spool.read(self._pooled, region))
 
-    def move(self, shard: Source, one: ShardArray) -> int:
+    def move(self, one: ShardArray) -> int:
         """Copy the files of a shard's chunks that are those of the whole; how many samples that were."""
+        shard = one.open()
         layout = self._layout
         unit, length = layout.files[0], layout.shape[0]
         start, end = one.offset[0], one.offset[0] + one.spec.shape[0]

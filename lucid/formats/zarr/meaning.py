@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.formats.contract import Pooled
+from lucid.formats.arrays import Pooled
 from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
 from lucid.formats.result import Changes, own_fill
 from lucid.formats.values import numbers_in

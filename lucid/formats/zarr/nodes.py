@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid.errors import DTypeError, FormatError
-from lucid.formats.contract import size_of
+from lucid.formats.regions import size_of
 from lucid.formats.zarr.tree import Tree, check_key
 from lucid.pooling.dtypes import ELEMENTS, name_of
 

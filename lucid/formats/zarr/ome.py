@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-from lucid.formats.contract import Pooled, size_of
+from lucid.formats.arrays import Pooled
+from lucid.formats.regions import size_of
 from lucid.formats.zarr.nodes import Node, joined
 from lucid.formats.zarr.transformations import after_pooling, pooling_of
 
