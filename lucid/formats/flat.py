@@ -7,8 +7,9 @@ but for its means before the first of them is.
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError
@@ -123,17 +124,15 @@ class FlatSource(Source):
         os.close(self.descriptor)
 
 
-@dataclass
-class Layout:
-    """A file before its means are known: what is written at once, what is copied, and where the means go."""
+class Copied(NamedTuple):
+    """Bytes that are carried over: where they begin, and how many they are."""
 
-    size: int = 0
-    #: Offsets and texts.
-    texts: list[tuple[int, bytes]] = field(default_factory=list)
-    #: What is carried over: its offset, its offset in the source, its length.
-    copies: list[tuple[int, int, int]] = field(default_factory=list)
-    #: Offsets of the arrays of means by their names.
-    offsets: dict[str, int] = field(default_factory=dict)
+    place: Place
+    nbytes: int
+
+
+#: What such files hold, one after another: texts, room for means, and what is carried over.
+Content = bytes | Pooled | Copied
 
 
 class FlatSink(Sink):
@@ -159,39 +158,42 @@ class FlatSink(Sink):
         self.places: dict[str, Place] = {}
 
     @abstractmethod
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
-        """What will be in the file, and where; an error says why it cannot be."""
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+        """All that the file holds before the means are known; an error says why it cannot be."""
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        self._note(self.layout(source, pooled))
+        self._count_copied(self.contents(source, pooled))
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
-        """Claim the space, so that a full disk shows now, and write all but the means."""
-        layout = self.layout(source, pooled)
-        self._note(layout)
+        """Make the file, all but the means."""
+        contents = self.contents(source, pooled)
+        self._count_copied(contents)
         self.descriptor = self.file.create()
-        self.prepare(self.descriptor, layout)
-        for offset, start, count in layout.copies:
-            assert isinstance(source, FlatSource)
-            for block in blocks_at(source.descriptor, start, count):
-                write_at(self.descriptor, offset, block)
-                offset += len(block)
+        self.lay_out(self.descriptor, contents)
 
-    def prepare(self, descriptor: int, layout: Layout) -> None:
-        """Write the texts to a file, and make room for the means."""
-        claim(descriptor, layout.size)
-        self.places |= {name: (descriptor, offset) for name, offset in layout.offsets.items()}
-        for offset, text in layout.texts:
-            write_at(descriptor, offset, text)
+    def _count_copied(self, contents: Sequence[Content]) -> None:
+        copied = [content.nbytes for content in contents if isinstance(content, Copied)]
+        self.carried = Carried(len(copied), sum(copied))
 
-    def prepare_spool(self, layout: Layout, folder: Path | None = None) -> None:
-        """Write the texts of what waits to a spool, and make room for its means."""
+    def lay_out(self, descriptor: int, contents: Sequence[Content]) -> None:
+        """Claim the space in a file, so that a full disk shows now, and write all but the means."""
+        sizes = [len(content) if isinstance(content, bytes) else content.nbytes for content in contents]
+        claim(descriptor, sum(sizes))
+        for content, offset in zip(contents, accumulate(sizes, initial=0), strict=False):
+            if isinstance(content, bytes):
+                write_at(descriptor, offset, content)
+            elif isinstance(content, Pooled):
+                self.places[content.name] = descriptor, offset
+            else:
+                for block in blocks_at(*content.place, content.nbytes):
+                    write_at(descriptor, offset, block)
+                    offset += len(block)
+
+    def lay_out_spool(self, contents: Sequence[Content], folder: Path | None = None) -> None:
+        """The same with a spool, in this folder."""
         self.spool = Spool(folder)
-        self.prepare(self.spool.file.fileno(), layout)
-
-    def _note(self, layout: Layout) -> None:
-        self.carried = Carried(len(layout.copies), sum(count for *_, count in layout.copies))
+        self.lay_out(self.spool.file.fileno(), contents)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place."""

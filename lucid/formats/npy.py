@@ -7,7 +7,7 @@ it claims is held against the size of the file before anything is allocated.
 import io
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.lib import format as numpy_format
 from lucid.errors import DatasetError, DTypeError, FormatError
 from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.contract import Source
-from lucid.formats.flat import FlatSink, FlatSource, Layout, fitting
+from lucid.formats.flat import Content, FlatSink, FlatSource, fitting
 from lucid.formats.regions import size_of
 from lucid.options import Options
 from lucid.pooling.dtypes import name_of
@@ -185,7 +185,7 @@ class NpySink(FlatSink):
 
     files = ".npy"
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
         """The header, and the elements behind it."""
         if len(pooled) != 1:
             names = ", ".join(p.source.name for p in pooled)
@@ -193,15 +193,9 @@ class NpySink(FlatSink):
                 f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
                 f"choose with `datasets`: {names}"
             )
-        return one_after_another(pooled)
+        return behind_headers(pooled)
 
 
-def one_after_another(pooled: Sequence[Pooled]) -> Layout:
+def behind_headers(pooled: Iterable[Pooled]) -> list[Content]:
     """Arrays of means, each behind its header."""
-    layout = Layout()
-    for array in pooled:
-        header = header_of(array)
-        layout.texts.append((layout.size, header))
-        layout.offsets[array.name] = layout.size + len(header)
-        layout.size += len(header) + array.nbytes
-    return layout
+    return [content for array in pooled for content in (header_of(array), array)]

@@ -5,6 +5,7 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,9 @@ from lucid.formats.contract import Source
 from lucid.formats.disk.files import COPY_BYTES, blocks_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.flat import FlatSink, Layout
+from lucid.formats.flat import Content, FlatSink
 from lucid.formats.foreign import START_BYTES, description
-from lucid.formats.npy import MAGIC, one_after_another, only_array, read_header
+from lucid.formats.npy import MAGIC, behind_headers, header_of, only_array, read_header
 from lucid.formats.regions import Region, runs, shape_of
 from lucid.options import Options
 
@@ -149,19 +150,17 @@ class NpyStreamSink(FlatSink):
         self.in_sequence = in_sequence
         self._stream = stream
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:  # noqa: ARG002
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
-        return one_after_another(pooled)
+        return behind_headers(pooled)
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write the header of a single array, or make room for several."""
-        layout = self.layout(source, pooled)
-        self._size = layout.size
         if self.in_sequence:
-            ((_, header),) = layout.texts
-            self._write(header)
+            (array,) = pooled
+            self._write(header_of(array))
         else:
-            self.prepare_spool(layout)
+            self.lay_out_spool(self.contents(source, pooled))
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
@@ -173,7 +172,8 @@ class NpyStreamSink(FlatSink):
     def commit(self, later: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
-            for block in blocks_at(self.spool.file.fileno(), 0, self._size):
+            descriptor = self.spool.file.fileno()
+            for block in blocks_at(descriptor, 0, os.fstat(descriptor).st_size):
                 self._write(block)
         with _refusals_as("output stream cannot be written"):
             self._stream.flush()

@@ -16,10 +16,10 @@ from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
-from lucid.formats.flat import FlatSink, Layout
-from lucid.formats.npy import header_of, one_after_another
+from lucid.formats.flat import Content, Copied, FlatSink
+from lucid.formats.npy import header_of
 from lucid.formats.npz.archive import LENGTHS_BEHIND, check_name
-from lucid.formats.npz.members import SUFFIX, Member
+from lucid.formats.npz.members import SUFFIX
 from lucid.formats.npz.source import NpzSource
 from lucid.threads import in_order
 
@@ -31,14 +31,13 @@ class _NewMember(NamedTuple):
     """A member to be written: means behind their header, or what is carried over."""
 
     info: zipfile.ZipInfo
+    content: Pooled | Copied
     header: bytes = b""
-    pooled: Pooled | None = None
-    carried: Member | None = None
 
     @property
     def waits(self) -> bool:
         """Whether it is deflated when its means are known, and has no place before."""
-        return self.pooled is not None and self.info.compress_type == zipfile.ZIP_DEFLATED
+        return isinstance(self.content, Pooled) and self.info.compress_type == zipfile.ZIP_DEFLATED
 
 
 class NpzSink(FlatSink):
@@ -47,35 +46,30 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
-        """Every member at its place, but for those that wait."""
-        layout, names = Layout(), set[str]()
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+        """Every member behind its header, but for those that wait."""
+        contents: list[Content] = []
         self._members = list(self._planned(source, pooled))
+        self._end, names = 0, set[str]()
         for member in self._members:
-            info, header, means, carried = member
+            info = member.info
             if info.filename in names:
                 raise DatasetError(f"output {self.path} would have two members {info.filename!r}")
             names.add(info.filename)
             if member.waits:
                 continue
-            info.header_offset = layout.size
-            text = info.FileHeader() + header
-            start = layout.size + len(text)
-            layout.texts.append((layout.size, text))
-            layout.size = start - len(header) + info.compress_size
-            if means is not None:
-                layout.offsets[means.name] = start
-            elif carried is not None:
-                layout.copies.append((start, carried.offset, info.compress_size))
-        self._end = layout.size
-        return layout
+            info.header_offset = self._end
+            contents += [info.FileHeader() + member.header, member.content]
+            self._end += len(info.FileHeader()) + info.compress_size
+        return contents
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, pooled)
-        waiting = [member.pooled for member in self._members if member.waits and member.pooled]
+        waiting = [member for member in self._members if member.waits]
         if waiting:
-            self.prepare_spool(one_after_another(waiting), self.file.target.parent)
+            contents = [content for member in waiting for content in (member.header, member.content)]
+            self.lay_out_spool(contents, self.file.target.parent)
 
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
@@ -96,7 +90,7 @@ class NpzSink(FlatSink):
                 info.extra = b""
                 # The lengths stand before the bytes in any case.
                 info.flag_bits &= ~LENGTHS_BEHIND
-                yield _NewMember(info, carried=member)
+                yield _NewMember(info, Copied((source.descriptor, member.offset), info.compress_size))
 
     def _planned_means(self, pooled: Pooled, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
@@ -114,13 +108,13 @@ class NpzSink(FlatSink):
         header = header_of(pooled)
         info.CRC, info.file_size = 0, len(header) + pooled.nbytes
         info.compress_size = info.file_size
-        return _NewMember(info, header, pooled)
+        return _NewMember(info, pooled, header)
 
     def finish(self) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
         for member in self._members:
-            if member.pooled is not None:
-                self._finish(member, *self.places[member.pooled.name])
+            if isinstance(member.content, Pooled):
+                self._finish(member, *self.places[member.content.name])
         try:
             with open(self.descriptor, "r+b", closefd=False) as file:
                 file.seek(self._end)
