@@ -20,7 +20,6 @@ from lucid.formats.disk.files import (
     Place,
     Watch,
     blocks_at,
-    bytes_at,
     claim,
     digest,
     open_regular,
@@ -80,18 +79,7 @@ class FlatSource(Source):
 
     @abstractmethod
     def parse(self, size: int) -> None:
-        """Read what says where the arrays are, in a file of so many bytes.
-
-        Raises
-        ------
-        FormatError
-            It does not follow the format, or does not fit the file.
-
-        """
-
-    def bytes_at(self, offset: int, count: int) -> bytes:
-        """So many bytes of the file."""
-        return bytes_at(self.descriptor, offset, count)
+        """Read what says where the arrays are, and hold it against a file of so many bytes."""
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays of the layout's rank that are named, or all."""
@@ -199,12 +187,8 @@ class FlatSink(Sink):
         """Write a region to its place."""
         write_region(*self.places[pooled.name], pooled.shape, region, values)
 
-    def finish(self) -> None:
-        """Write what only the means tell."""
-
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the file in its place."""
-        self.finish()
         self.file.commit(later)
         self.close()
 

@@ -16,6 +16,7 @@ from numpy.lib import format as numpy_format
 from lucid.errors import DatasetError, DTypeError, FormatError
 from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.contract import Source
+from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import Content, FlatSink, FlatSource, fitting
 from lucid.formats.regions import size_of
 from lucid.options import Options
@@ -32,7 +33,7 @@ HEADER_LIMIT = 10_000
 OFFSET_LIMIT = 2**63 - 1
 
 #: Longest beginning of a file that a header is read from.
-START_BYTES = 12 + HEADER_LIMIT
+BEGINNING_BYTES = 12 + HEADER_LIMIT
 
 
 class Header(NamedTuple):
@@ -147,7 +148,9 @@ class NpySource(FlatSource):
 
     def parse(self, size: int) -> None:
         """Read the header, and hold it against the file's size."""
-        self._header = header = read_header(io.BytesIO(self.bytes_at(0, min(size, START_BYTES))).read)
+        self._header = header = read_header(
+            io.BytesIO(bytes_at(self.descriptor, 0, min(size, BEGINNING_BYTES))).read
+        )
         expected = header.offset + header.nbytes
         if size < expected:
             raise FormatError(f"is cut off: it has {size} bytes, its header promises {expected}")

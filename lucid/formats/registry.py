@@ -27,7 +27,7 @@ class Format(NamedTuple):
     suffixes: tuple[str, ...]
     #: A regular expression for its first bytes.
     magic: bytes
-    #: "module:class" of each.
+    #: "module:class" of each, in this package.
     source: str
     sink: str
     #: Whether a file holds several arrays, each with a name.
@@ -62,7 +62,7 @@ class Format(NamedTuple):
     def _load(self, name: str) -> Any:
         module, class_ = name.split(":")
         try:
-            return getattr(import_module(module), class_)
+            return getattr(import_module(f"lucid.formats.{module}"), class_)
         except ModuleNotFoundError as error:
             if self.extra is None:
                 raise
@@ -71,23 +71,19 @@ class Format(NamedTuple):
             ) from error
 
 
-_HERE = "lucid.formats"
-NPY = Format(
-    "npy",
-    (".npy",),
-    rb"\x93NUMPY",
-    f"{_HERE}.npy:NpySource",
-    f"{_HERE}.npy:NpySink",
-    holds_many=False,
-)
+_HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat")
+_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+#: The length of a header, at most 100 MB, and its first byte.
+_TENSORS = rb"...[\x00-\x05]\x00{4}\{"
+NPY = Format("npy", (".npy",), rb"\x93NUMPY", "npy:NpySource", "npy:NpySink", holds_many=False)
 FORMATS = (
     NPY,
     Format(
         "HDF5",
-        (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"),
+        _HDF5,
         rb"\x89HDF\r\n\x1a\n",
-        f"{_HERE}.hdf5.source:Hdf5Source",
-        f"{_HERE}.hdf5.sink:Hdf5Sink",
+        "hdf5.source:Hdf5Source",
+        "hdf5.sink:Hdf5Sink",
         after_user_block=True,
         is_native=True,
     ),
@@ -95,28 +91,20 @@ FORMATS = (
         "Zarr",
         (".zarr", ".zarr.zip"),
         ZIP,
-        f"{_HERE}.zarr.source:ZarrSource",
-        f"{_HERE}.zarr.sink:ZarrSink",
+        "zarr.source:ZarrSource",
+        "zarr.sink:ZarrSink",
         is_native=True,
         extra="zarr",
-        marks=("zarr.json", ".zgroup", ".zarray", ".zmetadata"),
-        member=r"(.*/)?(zarr\.json|\.zgroup|\.zarray|\.zmetadata)",
+        marks=_MARKS,
+        member=rf"(.*/)?({'|'.join(map(re.escape, _MARKS))})",
     ),
-    Format(
-        "npz",
-        (".npz",),
-        ZIP,
-        f"{_HERE}.npz.source:NpzSource",
-        f"{_HERE}.npz.sink:NpzSink",
-        member=r".*\.npy",
-    ),
+    Format("npz", (".npz",), ZIP, "npz.source:NpzSource", "npz.sink:NpzSink", member=r".*\.npy"),
     Format(
         "safetensors",
         (".safetensors",),
-        # The length of the header, at most 100 MB, and its first byte.
-        rb"...[\x00-\x05]\x00{4}\{",
-        f"{_HERE}.safetensors.source:SafetensorsSource",
-        f"{_HERE}.safetensors.sink:SafetensorsSink",
+        _TENSORS,
+        "safetensors.source:SafetensorsSource",
+        "safetensors.sink:SafetensorsSink",
     ),
 )
 #: What a store in one file ends with.
@@ -144,16 +132,7 @@ def format_of_start(start: bytes) -> Format | None:
 
 
 def format_of_content(path: Path) -> Format:
-    """The format of an existing file.
-
-    Raises
-    ------
-    NotFoundError, FileError
-        The file cannot be opened.
-    FormatError
-        It is of no format known.
-
-    """
+    """The format of an existing file; one of no format known is an error that names what it is."""
     folders = [f for f in FORMATS if f.marks]
     if url_of(path) is not None:
         return folders[0]
@@ -191,14 +170,7 @@ def _telling_member(descriptor: int) -> str:
 
 
 def format_of_suffix(path: Path) -> Format:
-    """The format in which to write a file.
-
-    Raises
-    ------
-    ArgumentError
-        The suffix names none.
-
-    """
+    """The format in which to write a file."""
     for format_ in FORMATS:
         if path.name.lower().endswith(format_.suffixes):
             return format_

@@ -38,43 +38,30 @@ class Stream:
 
     def peek(self, count: int) -> bytes:
         """The next bytes, fewer at the end only; they are still to be read."""
-        while len(self._ahead) < count and (more := self._read(count - len(self._ahead))):
-            self._ahead += more
+        with _refusals_as("cannot be read"):
+            while len(self._ahead) < count and (more := self._file.read(count - len(self._ahead))):
+                self._ahead += more
         return self._ahead[:count]
 
     def fill(self, buffer: memoryview) -> None:
-        """Read as many bytes as the buffer has.
-
-        Raises
-        ------
-        FormatError
-            The stream ends before.
-
-        """
+        """Read as many bytes as the buffer has; a stream that ends before is an error."""
         done = min(len(self._ahead), len(buffer))
         buffer[:done], self._ahead = self._ahead[:done], self._ahead[done:]
-        while done < len(buffer):
-            count = self._read_into(buffer[done:])
-            if count == 0:
-                raise FormatError("ends before its data; was it cut off?")
-            done += count
+        with _refusals_as("cannot be read"):
+            while done < len(buffer):
+                count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
+                if not count:
+                    raise FormatError("ends before its data; was it cut off?")
+                done += count
 
     def copy_to(self, file: IO[bytes], count: int | None) -> None:
         """Copy so many bytes, or all there are."""
-        chunk = bytearray(COPY_BYTES)
         left = count
         while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
-            self.fill(memoryview(chunk)[:step])
-            file.write(memoryview(chunk)[:step])
+            chunk = bytearray(step)
+            self.fill(memoryview(chunk))
+            file.write(chunk)
             left = None if left is None else left - step
-
-    def _read(self, count: int) -> bytes:
-        with _refusals_as("cannot be read"):
-            return self._file.read(count)
-
-    def _read_into(self, buffer: memoryview) -> int:
-        with _refusals_as("cannot be read"):
-            return self._file.readinto(buffer) or 0  # type: ignore[attr-defined]
 
 
 @contextmanager

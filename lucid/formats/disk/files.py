@@ -20,16 +20,7 @@ Place = tuple[int, int]
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a regular file, for reading.
-
-    Opened without blocking, so that a FIFO does not make the command wait for a writer.
-
-    Raises
-    ------
-    NotFoundError, FileError
-        There is none, it is something else, or it may not be read.
-
-    """
+    """A descriptor of a regular file, for reading; a FIFO does not make it wait for a writer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -63,14 +54,7 @@ class Watch:
 
 
 def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
-    """Fill a buffer from an offset of a file.
-
-    Raises
-    ------
-    FormatError
-        The file ends before.
-
-    """
+    """Fill a buffer from an offset of a file, which does not end before."""
     done = 0
     while done < len(buffer):
         try:
@@ -83,7 +67,7 @@ def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 
 
 def bytes_at(descriptor: int, offset: int, count: int) -> bytes:
-    """So many bytes from an offset of a file; errors are those of `read_at`."""
+    """So many bytes from an offset of a file."""
     buffer = bytearray(count)
     read_at(descriptor, offset, memoryview(buffer))
     return bytes(buffer)
@@ -113,14 +97,7 @@ def digest(*facts: object) -> str:
 
 
 def claim(descriptor: int, size: int) -> None:
-    """Give a file its final size on disk, so that a full disk is found before the work.
-
-    Raises
-    ------
-    FileError
-        There is no room.
-
-    """
+    """Give a file its final size on disk, so that a full disk is found before the work."""
     try:
         if hasattr(os, "posix_fallocate") and size:
             os.posix_fallocate(descriptor, 0, size)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lucid.errors import DTypeError, FormatError, named
 from lucid.formats.disk.files import bytes_at
-from lucid.formats.npy import START_BYTES, Header, read_header
+from lucid.formats.npy import BEGINNING_BYTES, Header, read_header
 from lucid.formats.npz.archive import ENCRYPTED, check_name, data_offset
 
 #: What a member that holds an array is called, behind the array's name.
@@ -73,10 +73,10 @@ def _header(descriptor: int, info: zipfile.ZipInfo, offset: int) -> Header | Non
         )
     elif size > packed_size * DEFLATE_RATIO + DEFLATE_REST:
         raise FormatError(f"claims {size} bytes, more than {packed_size} can be inflated to")
-    start = bytes_at(descriptor, offset, min(packed_size, START_BYTES))
+    start = bytes_at(descriptor, offset, min(packed_size, BEGINNING_BYTES))
     try:
         if info.compress_type == zipfile.ZIP_DEFLATED:
-            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, START_BYTES)
+            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, BEGINNING_BYTES)
         header = read_header(io.BytesIO(start).read)
     except zlib.error:
         raise FormatError("cannot be inflated; is the archive damaged?") from None

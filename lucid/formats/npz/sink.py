@@ -16,6 +16,7 @@ from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import Content, Copied, FlatSink
 from lucid.formats.npy import header_of
 from lucid.formats.npz.archive import LENGTHS_BEHIND, check_name
@@ -110,7 +111,7 @@ class NpzSink(FlatSink):
         info.compress_size = info.file_size
         return _NewMember(info, pooled, header)
 
-    def finish(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
         for member in self._members:
             if isinstance(member.content, Pooled):
@@ -122,6 +123,7 @@ class NpzSink(FlatSink):
                     archive.filelist += [member.info for member in self._members]
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
+        super().commit(later)
 
     def _finish(self, member: _NewMember, descriptor: int, offset: int) -> None:
         """Sum up a member of means, whose elements lie there, and write it if it waited."""

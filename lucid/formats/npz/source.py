@@ -20,7 +20,7 @@ import numpy as np
 
 from lucid.errors import DTypeError, FileError, FormatError, named
 from lucid.formats.arrays import Array, ArraySpec
-from lucid.formats.disk.files import blocks_at, write_at
+from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSource, read_elements
 from lucid.formats.npy import Header, spec_of
@@ -90,7 +90,7 @@ class NpzSource(FlatSource):
         name, start = member.info.filename, member.offset + header.offset
         with self._lock:
             if name not in self._sums:
-                crc = zlib.crc32(self.bytes_at(member.offset, header.offset))
+                crc = zlib.crc32(bytes_at(self.descriptor, member.offset, header.offset))
                 self._sums[name] = Checksum(crc, header.nbytes)
             checksum = self._sums[name]
         if checksum is None:

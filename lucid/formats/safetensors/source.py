@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lucid.errors import named
-from lucid.formats.arrays import Array, ArraySpec
+from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import PROVENANCE
+from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import FlatSource
-from lucid.formats.regions import Region
 from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
 from lucid.pooling.dtypes import storage
 
@@ -19,10 +18,10 @@ class SafetensorsSource(FlatSource):
 
     def parse(self, size: int) -> None:
         """Read the header."""
-        length = header_length(self.bytes_at(0, PREFIX_BYTES), size)
+        length = header_length(bytes_at(self.descriptor, 0, PREFIX_BYTES), size)
         #: Where the tensors begin.
         self.offset = PREFIX_BYTES + length
-        self.header = parse_header(self.bytes_at(PREFIX_BYTES, length), size - self.offset)
+        self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
             name = name_of_array(tensor)
             self.runs[name] = self.offset + tensor.start, tensor.shape
@@ -39,11 +38,6 @@ class SafetensorsSource(FlatSource):
         for name, spec in self.specs.items():
             if name[1:] in facts:
                 yield spec, json.dumps(facts[name[1:]])
-
-    def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-        """Read a region from its place in the file."""
-        with named(f"tensor {spec.name[1:][:80]!r}"):
-            return super().read(spec, region, buffer)
 
 
 def name_of_array(tensor: Tensor) -> str:
