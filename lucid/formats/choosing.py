@@ -107,12 +107,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def chosen(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    """The paths that any of these names.
-
-    Raises
-    ------
-    DatasetError
-        One names no path.
+    """The paths that any of these names; one that names none is an error.
 
     >>> sorted(chosen(["/ch[0]", "/ch0", "/a/b"], ["ch[0]", "a/*"]))
     ['/a/b', '/ch[0]']

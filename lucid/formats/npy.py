@@ -31,7 +31,6 @@ PREFIX_BYTES = 10
 HEADER_LIMIT = 10_000
 #: Largest number of bytes that an offset in a file can reach.
 OFFSET_LIMIT = 2**63 - 1
-
 #: Longest beginning of a file that a header is read from.
 BEGINNING_BYTES = 12 + HEADER_LIMIT
 
@@ -55,13 +54,7 @@ class Header(NamedTuple):
 def read_header(read: Callable[[int], bytes]) -> Header:
     """Parse a header; `read` returns the next so many bytes of the file, or fewer at its end.
 
-    Raises
-    ------
-    FormatError
-        The header does not follow the format.
-    DTypeError
-        It does, but the elements are Python objects, which only pickle could read.
-
+    A DTypeError says that it is right, but of Python objects, which only pickle could read.
     """
 
     def read_all(count: int) -> bytes:

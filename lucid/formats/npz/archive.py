@@ -36,14 +36,7 @@ class _Limited(io.FileIO):
 
 
 def open_archive(descriptor: int) -> zipfile.ZipFile:
-    """The archive in an open file.
-
-    Raises
-    ------
-    FormatError
-        Its directory is not there, or damaged.
-
-    """
+    """The archive in an open file."""
     try:
         return zipfile.ZipFile(_Limited(descriptor, closefd=False))
     except LucidError:
@@ -63,14 +56,7 @@ def check_name(name: str) -> None:
 
 
 def data_offset(descriptor: int, member: zipfile.ZipInfo, stop: int) -> int:
-    """Where a member's bytes begin; its own header is held against the directory, which begins at `stop`.
-
-    Raises
-    ------
-    FormatError
-        The two do not agree, or the bytes would reach into the directory.
-
-    """
+    """Where a member's bytes begin; its own header is held against the directory, which begins at `stop`."""
     start: int = member.header_offset + _LOCAL.size
     if member.header_offset >= 0 and start + member.compress_size <= stop:
         magic, method, name_length, extra_length = _LOCAL.unpack(

@@ -30,14 +30,7 @@ class Member(NamedTuple):
 
 
 def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
-    """All members of an archive in an open file, checked, in the order of its directory.
-
-    Raises
-    ------
-    FormatError
-        The archive is damaged, or made to mislead.
-
-    """
+    """All members of an archive in an open file, checked, in the order of its directory."""
     names: set[str] = set()
     members = []
     for info in archive.infolist():

@@ -28,16 +28,16 @@ _ORDER = (
 )  # fmt: skip
 #: Bytes before the header, which also is what its end is aligned to.
 PREFIX_BYTES = 8
-#: Longest header, as in the format's library; longest description of one tensor, and of what `__metadata__` holds.
-HEADER_LIMIT, TENSOR_LIMIT, METADATA_LIMIT = 100_000_000, 4096, 1 << 24
-#: Most tensors of a file, each of which takes half a kilobyte of memory.
-ENTRIES_LIMIT = 1 << 20
+#: Longest header, as in the format's library, and longest description of one tensor.
+HEADER_LIMIT, TENSOR_LIMIT = 100_000_000, 4096
+#: Most tensors of a file, each of which takes half a kilobyte of memory, and most texts of `__metadata__`.
+ENTRIES_LIMIT, METADATA_LIMIT = 1 << 20, 1 << 16
 METADATA = "__metadata__"
 
 _SPACE, _STRING = r"[ \t\n\r]*+", r'"(?:[^"\\]++|\\.)*+"'
-#: A name, an object without others in it, and what follows. It never goes back, so it takes the time of one pass.
+#: A name, an object without others in it or a text, and what follows. It never goes back, so it takes one pass.
 _ENTRY = re.compile(
-    rf'{_SPACE}({_STRING}){_SPACE}:{_SPACE}(\{{(?:[^{{}}"]++|{_STRING})*+\}}){_SPACE}([,}}])'.encode(),
+    rf'{_SPACE}({_STRING}){_SPACE}:{_SPACE}(\{{(?:[^{{}}"]++|{_STRING})*+\}}|{_STRING}){_SPACE}([,}}])'.encode(),
     re.DOTALL,
 )
 
@@ -75,37 +75,24 @@ def header_length(prefix: bytes, file_size: int) -> int:
 
 
 def parse_header(text: bytes, data_bytes: int) -> Header:
-    """Parse a header, in front of so many bytes of data.
-
-    Raises
-    ------
-    FormatError
-        It does not follow the format.
-
-    """
+    """Parse a header, in front of so many bytes of data."""
     if text[:1] != b"{":
         raise FormatError("its header does not begin with {")
-    metadata: dict[str, str] | None = None
-    tensors: dict[str, Tensor] = {}
-    for name, fields in _entries(text):
-        if name in tensors or (name == METADATA and metadata is not None):
-            raise FormatError(f"its header has {name[:80]!r} twice")
-        if name != METADATA:
-            tensors[name] = _tensor(name, fields)
-        elif all(isinstance(value, str) for value in fields.values()):
-            metadata = fields
+    metadata: dict[str, str] = {}
+    tensors = []
+    for name, value in _entries(text, ENTRIES_LIMIT):
+        if name == METADATA:
+            metadata = {key: _text(item) for key, item in _entries(value, METADATA_LIMIT)}
         else:
-            raise FormatError(f"its {METADATA} holds what is no text")
-        if len(tensors) > ENTRIES_LIMIT:
-            raise FormatError(f"its header has more than {ENTRIES_LIMIT} tensors")
-    ordered = tuple(sorted(tensors.values(), key=lambda tensor: tensor[3:]))
-    _check_places(ordered, data_bytes)
-    return Header(metadata or {}, ordered)
+            tensors.append(_tensor(name, value))
+    tensors.sort(key=lambda tensor: tensor[3:])
+    _check_places(tensors, data_bytes)
+    return Header(metadata, tuple(tensors))
 
 
-def _entries(text: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and objects of the JSON object that a text is, each parsed by itself and of bounded length."""
-    position, following = 1, b","
+def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
+    """Names and values, not yet parsed, of the JSON object that a text is; each name once."""
+    position, following, seen = 1, b",", set[str]()
     if text[1:].strip(b" \t\n\r") == b"}":
         return
     while following == b",":
@@ -113,25 +100,33 @@ def _entries(text: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         if entry is None:
             raise FormatError(f"its header is no JSON object of tensors, at byte {position}")
         key, value, following = entry.groups()
-        name = _parsed(key)
-        limit = METADATA_LIMIT if name == METADATA else TENSOR_LIMIT
-        if len(value) > limit:
-            raise FormatError(f"its header has {len(value)} bytes of {name[:80]!r}; expected at most {limit}")
-        yield name, _parsed(value)
+        name = _text(key)
+        if name in seen or len(seen) == limit:
+            what = "twice" if name in seen else f"after {limit} others, which are too many"
+            raise FormatError(f"its header has {name[:80]!r} {what}")
+        seen.add(name)
+        yield name, value
         position = entry.end()
     if text[position:].strip(b" \t\n\r"):
         raise FormatError("its header goes on behind its end")
 
 
-def _parsed(text: bytes) -> Any:
-    """A text or an object of JSON."""
+def _text(value: bytes) -> str:
+    """A text of JSON."""
+    text = _parsed(value)
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
-        if rb"\u" in text:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate is no text
+        text.encode()  # a lone surrogate is no text
+    except (AttributeError, UnicodeEncodeError):
+        raise FormatError(f"its header has {value[:40]!r}; expected a text") from None
+    return str(text)
+
+
+def _parsed(value: bytes) -> Any:
+    """A value of JSON."""
+    try:
+        return json.loads(value.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError):
-        raise FormatError(f"its header is no JSON at {text[:40]!r}") from None
-    return value
+        raise FormatError(f"its header is no JSON at {value[:40]!r}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -147,12 +142,15 @@ def _integer(text: str) -> int:
     return -1 if text == "-0" else int(text)
 
 
-def _tensor(name: str, fields: dict[str, Any]) -> Tensor:
+def _tensor(name: str, value: bytes) -> Tensor:
     """A tensor's entry, checked by itself."""
 
     def misfit(what: str) -> FormatError:
         return FormatError(f"tensor {name[:80]!r} {what}")
 
+    if len(value) > TENSOR_LIMIT:
+        raise misfit(f"is described in {len(value)} bytes; expected at most {TENSOR_LIMIT}")
+    fields = _parsed(value)
     if set(fields) != {"dtype", "shape", "data_offsets"}:
         raise misfit("needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
@@ -203,14 +201,7 @@ def laid_out(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
-    """A header with its length, padded so that the tensors are aligned.
-
-    Raises
-    ------
-    DatasetError
-        Two tensors have one name, a name is no text, or the header is longer than the format allows.
-
-    """
+    """A header with its length, padded so that the tensors are aligned."""
     fields: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     for name, dtype, shape, start, stop in tensors:
         if name in fields or name == METADATA:
