@@ -6,7 +6,7 @@ but for its means before the first of them is.
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -49,12 +49,24 @@ def read_elements(
     return target.view(spec.dtype).reshape(extent)
 
 
-def fitting(specs: Iterable[ArraySpec], options: Options, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
-    """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all."""
+def fitting(
+    specs: Sequence[ArraySpec], options: Options, patterns: Sequence[str], others: Sequence[str] = ()
+) -> tuple[ArraySpec, ...]:
+    """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all.
+
+    `others` says what else there is, for the error where none has the rank.
+    """
     if options.names is not None:
         raise DatasetError("has axes without names, so `dims` names none of them; say `layout`")
-    known = [spec for spec in specs if len(spec.shape) == len(options.layout)]
-    names = chosen([spec.name for spec in known], patterns if known else ())
+    rank = len(options.layout)
+    known = [spec for spec in specs if len(spec.shape) == rank]
+    if len(specs) == 1 and not known and not others:
+        raise DatasetError(f"has shape {specs[0].shape}; expected {rank} axes (`layout` names them)")
+    if not known:
+        seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
+        what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
+        raise DatasetError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
+    names = chosen([spec.name for spec in known], patterns)
     return tuple(spec for spec in known if not patterns or spec.name in names)
 
 
@@ -83,16 +95,8 @@ class FlatSource(Source):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays of the layout's rank that are named, or all."""
-        specs = fitting(self.specs.values(), self.options, patterns)
-        if not specs:
-            rank = len(self.options.layout)
-            shapes = {name: f"has shape {str(spec.shape)[:80]}" for name, spec in self.specs.items()}
-            others = [f"{name[:80]!r} {why}" for name, why in (shapes | self.others).items()]
-            listed = "; ".join(others[:3]) + ("; …" if len(others) > 3 else "")
-            raise DatasetError(
-                f"has no array of numbers with {rank} axes: {listed or 'it has no array at all'}"
-            )
-        return specs
+        others = [f"{name[:80]!r} {why}" for name, why in self.others.items()]
+        return fitting([*self.specs.values()], self.options, patterns, others)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""

@@ -19,7 +19,6 @@ from lucid.formats.contract import Source
 from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import Content, FlatSink, FlatSource, fitting
 from lucid.formats.regions import size_of
-from lucid.options import Options
 from lucid.pooling.dtypes import name_of
 
 MAGIC = b"\x93NUMPY"
@@ -124,18 +123,6 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
-def only_array(
-    header: Header, options: Options, patterns: Sequence[str], name: str = ""
-) -> tuple[ArraySpec, ...]:
-    """The one array that there is, if it fits and is named."""
-    specs = fitting([spec_of(header, options.input_dtype, name)], options, patterns)
-    if not specs:
-        raise DatasetError(
-            f"has shape {header.shape}; expected {len(options.layout)} axes (`layout` names them)"
-        )
-    return specs
-
-
 class NpySource(FlatSource):
     """A `.npy` file: one array, named "" ."""
 
@@ -153,7 +140,7 @@ class NpySource(FlatSource):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The one array, if it fits."""
-        return only_array(self._header, self.options, patterns)
+        return fitting([spec_of(self._header, self.options.input_dtype)], self.options, patterns)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""
