@@ -6,17 +6,13 @@ order and more than once, and the disk holds the largest member only. Either way
 has to fit its checksum.
 """
 
-import os
 import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import IO
-
-import numpy as np
 
 from lucid.errors import DTypeError, FileError, FormatError, named
 from lucid.formats.arrays import Array, ArraySpec
@@ -27,8 +23,7 @@ from lucid.formats.npy import Header, spec_of
 from lucid.formats.npz.archive import open_archive
 from lucid.formats.npz.checksum import Checksum
 from lucid.formats.npz.members import SUFFIX, Member, read_members
-from lucid.formats.regions import Region, runs, shape_of
-from lucid.options import Options
+from lucid.formats.regions import Region, runs
 
 #: Bytes inflated at once.
 STEP_BYTES = 1 << 18
@@ -37,25 +32,22 @@ STEP_BYTES = 1 << 18
 class NpzSource(FlatSource):
     """A `.npz` archive; its arrays are named by its members, without the suffix."""
 
-    def __init__(self, path: Path, options: Options) -> None:
-        super().__init__(path, options)
-        self._inflated = _Inflated(self._archive)
-        #: Of stored members; None for those that fit theirs.
-        self._sums: dict[str, Checksum | None] = {}
-        self._lock = threading.Lock()
-
     def parse(self, size: int) -> None:  # noqa: ARG002  (of which the directory says where it ends)
         """Read the directory, and the header of every array."""
-        self._archive = open_archive(self.descriptor)
-        self.members = read_members(self._archive, self.descriptor)
-        self._arrays: dict[str, Member] = {}
+        archive = open_archive(self.descriptor)
+        self._inflated = _Inflated(archive)
+        #: Of stored members that are being read; None for those that fit theirs.
+        self._sums: dict[str, Checksum | None] = {}
+        self._lock = threading.Lock()
+        self.members = read_members(archive, self.descriptor)
+        self._arrays: dict[str, tuple[Member, Header]] = {}
         for member in self.members:
-            name = member.array_name
-            if member.header is not None:
-                self._arrays[name] = member
-                self.runs[name] = member.offset + member.header.offset, member.header.shape
+            name, header = member.array_name, member.header
+            if header is not None:
+                self._arrays[name] = member, header
+                self.runs[name] = member.offset + header.offset, header.shape
                 try:
-                    self.specs[name] = spec_of(member.header, self.options.input_dtype, name)
+                    self.specs[name] = spec_of(header, self.options.input_dtype, name)
                 except DTypeError as error:
                     self.others[name] = str(error)
             elif member.info.filename.endswith(SUFFIX):
@@ -63,26 +55,29 @@ class NpzSource(FlatSource):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays, with what a comment in their headers says; those of a whole output say nothing."""
-        for name, (_, _, header) in self._arrays.items():
-            assert header is not None
+        for name, (_, header) in self._arrays.items():
             with suppress(DTypeError):
                 yield spec_of(header, "bfloat16", name), header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""
-        member = self._arrays[spec.name]
-        header = member.header
-        assert header is not None
+        member, header = self._arrays[spec.name]
+        axes = (header.shape[::-1], region[::-1]) if header.fortran_order else (header.shape, region)
         with named(f"member {member.info.filename[:80]!r}"):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
-                self._sum(member, header, region, buffer[: values.nbytes].data)
+                self._sum(member, header, runs(*axes), buffer[: values.nbytes].data)
                 return values
+            elements = max((first + count for first, count in runs(*axes)), default=0)
             with self._inflated.lock:
-                descriptor = self._inflated.up_to(member.info, header.offset + _end(header, region))
+                descriptor = self._inflated.up_to(
+                    member.info, header.offset + elements * header.dtype.itemsize
+                )
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
 
-    def _sum(self, member: Member, header: Header, region: Region, data: memoryview) -> None:
+    def _sum(
+        self, member: Member, header: Header, places: Iterator[tuple[int, int]], data: memoryview
+    ) -> None:
         """Sum up what was read of a stored member, and compare with the last of it.
 
         A region of one run is summed as it is; what was read otherwise is read once more, in order.
@@ -95,8 +90,7 @@ class NpzSource(FlatSource):
             checksum = self._sums[name]
         if checksum is None:
             return
-        axes = (header.shape[::-1], region[::-1]) if header.fortran_order else (header.shape, region)
-        (first, _), *others = islice(runs(*axes), 2)
+        (first, _), *others = islice(places, 2)
         if checksum.add(None if others else first * header.dtype.itemsize, data):
             crc = checksum.total(lambda at, count: blocks_at(self.descriptor, start + at, count))
             if crc != member.info.CRC:
@@ -109,15 +103,6 @@ class NpzSource(FlatSource):
         self._inflated.close()
 
 
-def _end(header: Header, region: Region) -> int:
-    """How many bytes of an array hold a region."""
-    if 0 in shape_of(region):
-        return 0
-    last = [s.stop - 1 for s in region]
-    element = np.ravel_multi_index(last, header.shape, order="F" if header.fortran_order else "C")
-    return (int(element) + 1) * header.dtype.itemsize
-
-
 class _Inflated:
     """The front of one deflated member at a time, in a temporary file."""
 
@@ -125,7 +110,6 @@ class _Inflated:
         self._archive = archive
         self.lock = threading.Lock()
         self._spool: Spool | None = None
-        #: What is being inflated, and the stream of it.
         self._member: zipfile.ZipInfo | None = None
         self._stream: IO[bytes]
 
@@ -135,7 +119,7 @@ class _Inflated:
         descriptor = self._spool.file.fileno()
         try:
             if self._member is not member:
-                os.ftruncate(descriptor, 0)
+                self._spool.empty()
                 self._stream, self._done = self._archive.open(member), 0
             self._member = None  # if an error comes between
             while self._done < end:
