@@ -19,8 +19,7 @@ from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import Content, Copied, FlatSink
 from lucid.formats.npy import header_of
-from lucid.formats.npz.archive import LENGTHS_BEHIND, check_name
-from lucid.formats.npz.members import SUFFIX
+from lucid.formats.npz.archive import LENGTHS_BEHIND, SUFFIX, check_name
 from lucid.formats.npz.source import NpzSource
 from lucid.threads import in_order
 

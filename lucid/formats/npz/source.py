@@ -20,9 +20,8 @@ from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSource, read_elements
 from lucid.formats.npy import Header, spec_of
-from lucid.formats.npz.archive import open_archive
+from lucid.formats.npz.archive import SUFFIX, Member, open_archive, read_members
 from lucid.formats.npz.checksum import Checksum
-from lucid.formats.npz.members import SUFFIX, Member, read_members
 from lucid.formats.regions import Region, runs
 
 #: Bytes inflated at once.

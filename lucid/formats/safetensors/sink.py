@@ -13,7 +13,7 @@ from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.flat import Content, Copied, FlatSink
 from lucid.formats.regions import Region
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
-from lucid.formats.safetensors.source import SafetensorsSource, name_of_array, provenance_of
+from lucid.formats.safetensors.source import SafetensorsSource, provenance_of
 
 #: The format's names of number types.
 _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
@@ -34,12 +34,10 @@ class SafetensorsSink(FlatSink):
             replaced = {array.source.name for array in pooled}
             metadata |= source.header.metadata
             for tensor in source.header.tensors:
-                name = name_of_array(tensor)
+                name, place = tensor.array_name, (source.descriptor, source.offset + tensor.start)
                 if name not in replaced and not is_meant(name, self.options.drop):
                     tensors.append(tensor)
-                    kept[tensor.name] = Copied(
-                        (source.descriptor, source.offset + tensor.start), tensor.nbytes
-                    )
+                    kept[tensor.name] = Copied(place, tensor.nbytes)
         facts = {name: facts for name, facts in provenance_of(metadata).items() if name in kept}
         facts |= {name: json.loads(array.provenance) for name, array in new.items()}
         metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)

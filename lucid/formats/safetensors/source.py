@@ -9,7 +9,7 @@ from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import FlatSource
-from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
+from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, header_length, parse_header
 from lucid.pooling.dtypes import storage
 
 
@@ -23,7 +23,7 @@ class SafetensorsSource(FlatSource):
         self.offset = PREFIX_BYTES + length
         self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
-            name = name_of_array(tensor)
+            name = tensor.array_name
             self.runs[name] = self.offset + tensor.start, tensor.shape
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
@@ -38,11 +38,6 @@ class SafetensorsSource(FlatSource):
         for name, spec in self.specs.items():
             if name[1:] in facts:
                 yield spec, json.dumps(facts[name[1:]])
-
-
-def name_of_array(tensor: Tensor) -> str:
-    """The name of a tensor as an array of a file."""
-    return f"/{tensor.name}"
 
 
 def provenance_of(metadata: dict[str, str]) -> dict[str, object]:
