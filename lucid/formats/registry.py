@@ -154,11 +154,10 @@ def format_of_content(path: Path) -> Format:
                     return format_
     finally:
         os.close(descriptor)
-    what = "is empty" if size == 0 else description(start, path.suffix, member)
-    if size and what is not None:
-        raise FormatError(what)
-    what = what or "is of no known format"
-    raise FormatError(f"{what}; expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}")
+    known = f"expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}"
+    if size == 0:
+        raise FormatError(f"is empty; {known}")
+    raise FormatError(description(start, path.suffix, member) or f"is of no known format; {known}")
 
 
 def _telling_member(descriptor: int) -> str:
