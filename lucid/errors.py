@@ -5,6 +5,9 @@ built-in error that the same mistake raises elsewhere, so code that knows nothin
 of lucid handles it too.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LucidError(Exception):
     """Base of all errors raised on purpose; its text is one line for a person."""
@@ -58,3 +61,12 @@ def unexpected(error: BaseException) -> LucidError:
     """An error that nobody foresaw, in one line."""
     words = " ".join(str(error).split())[:300]
     return LucidError(f"{type(error).__name__} {words}".rstrip() + "; nobody foresaw this, please report it")
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Say which file an error is about."""
+    try:
+        yield
+    except LucidError as error:
+        raise type(error)(f"{what}: {error}") from error

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lucid import forks
-from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shifted
+from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.contract import Carried, Sink, Source
+from lucid.formats.regions import Region, shifted
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.options import Options
 from lucid.outputs import Target
@@ -91,7 +93,6 @@ def carry_out(
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
             sink = target.create(job.options, in_sequence=is_alone)
-            sink.later = later
             sinks[target.path] = stack.enter_context(sink)
         for target in job.targets:
             sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
@@ -102,7 +103,7 @@ def carry_out(
             before_commit()
         with watch.seconds.clock("write"):
             for sink in sinks.values():
-                sink.commit()
+                sink.commit(later)
 
 
 def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -> None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, named
 from lucid.execution import Watch, carry_out, report_of
-from lucid.formats.contract import Source, named
+from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start

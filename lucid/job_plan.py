@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import lucid
 from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError
-from lucid.formats.contract import Array, ArraySpec, Pooled, Region, Source, fitted_chunks, named, size_of
+from lucid.errors import ArgumentError, DatasetError, named
+from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.contract import Source
 from lucid.formats.meaning import check_sums, meaning_of, reduction_of
+from lucid.formats.regions import Region, size_of
 from lucid.formats.registry import resolved
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
@@ -133,7 +135,7 @@ class JobPlan:
                     blocks_bytes=blocks.workers * (own.total_bytes + others),
                     blocks=blocks.block_count,
                     input_chunk=spec.chunks[0] if spec.chunks else 1,
-                    output_chunk=fitted_chunks(pooled)[0],
+                    output_chunk=pooled.chunks[0],
                 )
 
 
@@ -168,7 +170,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """The arrays that are pooled, not yet planned."""
-    specs = list(source.choose(len(options.layout), options.datasets, options.height_axis, options.names))
+    specs = list(source.choose(options.datasets))
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
         specs = [spec for spec in specs if 0 not in plane_in(spec, options)[1]] or specs

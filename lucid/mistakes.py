@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import listed
-from lucid.formats.contract import ArraySpec
 from lucid.job_plan import JobPlan
 
 #: Lengths of an axis of colours.

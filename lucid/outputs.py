@@ -30,11 +30,11 @@ class Target:
     sizes: tuple[int, ...]
     stream: BinaryIO | None = None
 
-    def create(self, options: Options, *, in_sequence: bool = False, joins: bool = False) -> Sink:
+    def create(self, options: Options, *, in_sequence: bool = False) -> Sink:
         """The output while it is written; `in_sequence`, a stream is written as the means come."""
         if self.stream is not None:
             return NpyStreamSink(self.stream, options, in_sequence=in_sequence)
-        return self.format.create(self.path, options, joins=joins)
+        return self.format.create(self.path, options)
 
     def refuse_existing(self, *, overwrite: bool) -> None:
         """Raise unless it may be written."""

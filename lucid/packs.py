@@ -12,10 +12,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError
+from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
 from lucid.execution import Watch, carry_out, report_of
-from lucid.formats.contract import Array, ArraySpec, Region, Source, named
+from lucid.formats.arrays import Array, ArraySpec
+from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
+from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import EARLIER, NOTHING, Found, LeftOutError, find_inputs, unless_fitting
 from lucid.job import check_progress, options_of
@@ -198,18 +200,9 @@ class _PackSource(Source):
                         "lie in a group of that name; rename one, or pack to .safetensors or .npz"
                     )
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:  # noqa: ARG002  (each input has them)
         """All arrays, which were chosen in their inputs."""
-        del rank
         return tuple(member.spec._replace(name=name) for name, member in self._members.items())
-
-    def choose(self, rank: int, *_: Any, **__: Any) -> tuple[ArraySpec, ...]:
-        """The same."""
-        return self.arrays(rank)
-
-    def signature(self, specs: Sequence[ArraySpec]) -> str:
-        """None: a pack is made whole."""
-        raise NotImplementedError
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region of an array from its input, which stays open until all of its arrays are read."""

@@ -30,7 +30,7 @@ def datasets(context: click.Context, incomplete: str) -> list[str]:
 def names_in(path: Path, options: Options) -> list[str]:
     """Names of the datasets of a file that can be pooled."""
     with format_of_content(path).open(path, options) as source:
-        specs = source.choose(len(options.layout), (), options.height_axis, options.names)
+        specs = source.choose(())
         return [spec.name for spec in specs if spec.name]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lucid.errors import LucidError
-from lucid.formats.contract import Array, ArraySpec
+from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import plane_in, rule_of
 from lucid.kinds import NanRule
@@ -92,7 +92,7 @@ def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
     """The first channels of the first sample of a dataset; none where they are empty or too large."""
     with format_of_content(path).open(path, options) as source:
         names = (dataset,) if dataset else ()
-        spec = source.choose(len(options.layout), names, options.height_axis, options.names)[0]
+        spec = source.choose(names)[0]
         (h, is_swapped), plane = plane_in(spec, options)
         if 0 in spec.shape or plane[0] * plane[1] * 8 > PLANE_BYTES:
             return []

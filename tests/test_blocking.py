@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid.errors import MemoryLimitError
-from lucid.formats.contract import ArraySpec, shape_of
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.regions import shape_of
 from lucid.pooling.windows import make_grid
 from lucid.run.blocking import BLOCK_BYTES, make_plan
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lucid.formats.contract import ArraySpec
+from lucid.formats.arrays import ArraySpec
 from lucid.pooling.windows import make_grid
 from lucid.run.blocking import make_plan
 from lucid.run.blocks import Output, run

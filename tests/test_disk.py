@@ -9,6 +9,7 @@ import pytest
 import lucid
 from lucid.errors import ExistsError, FileError
 from lucid.formats.disk import renames
+from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
 
 REFUSALS = [errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV]
@@ -65,6 +66,26 @@ def test_fsync_that_fails_is_told(pooled, monkeypatch, tmp_path):
         pooled()
     (kept,) = tmp_path.glob("b.npy.*.finished")
     assert np.all(np.load(kept) == 1)
+
+
+def test_all_files_of_a_folder_are_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, own = [], os.fsync
+
+    def fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        assert (tmp_path / "x").exists() == (len(synced) > 4)
+        own(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = FolderReplacement(tmp_path / "x", overwrite=False)
+    folder.create()
+    (folder.path / "b").mkdir()
+    for name in ("a", "b/c"):
+        (folder.path / name).write_text("text")
+    folder.commit()
+    paths = [tmp_path / name for name in ("x", "x/a", "x/b", "x/b/c")]
+    assert sorted(synced[:4]) == sorted(path.stat().st_ino for path in paths)
+    assert synced[4:] == [tmp_path.stat().st_ino]
 
 
 @pytest.mark.parametrize("without_links", [False, True])

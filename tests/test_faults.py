@@ -30,7 +30,7 @@ def refuse(*args, **options):
     [
         ("headers", "read_header"),
         ("tensor headers", "parse_header"),
-        ("archive directories", "read_entries"),
+        ("archive directories", "read_members"),
         ("mutations", "pool_to"),
     ],
 )

@@ -32,7 +32,7 @@ def path(tmp_path):
 
 def read_all(path, region=None):
     with Hdf5Source(path, Options()) as source:
-        (spec,) = source.arrays(4)
+        (spec,) = source.choose(())
         region = region or tuple(slice(0, n) for n in spec.shape)
         return source.read(spec, region, np.empty(spec.nbytes, np.uint8)).copy()
 

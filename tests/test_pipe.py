@@ -128,7 +128,11 @@ def test_from_a_stream_to_files(tmp_path, rng):
     [
         (b"", FormatError, "is empty"),
         (b"no array", FormatError, "is neither a .npy stream nor a file of another format"),
-        (b"PK\x03\x04 no array", FormatError, "is a zip archive without its directory; was it cut off?"),
+        (
+            b"PK\x03\x04 no array",
+            FormatError,
+            r"but has no directory that can be read .*; was it cut off\?",
+        ),
         (npy(np.zeros((2, 2, 4, 4)))[:-1], FormatError, "ends before its data"),
         (npy(np.zeros((2, 2, 4, 4)))[:50], FormatError, "ends before its data"),
         (npy(np.asfortranarray(np.zeros((2, 2, 4, 4))))[:-1], FormatError, "ends before its data"),

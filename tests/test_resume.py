@@ -15,7 +15,7 @@ import pytest
 import lucid
 import lucid.formats.registry
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError
-from lucid.formats.contract import ArraySpec
+from lucid.formats.arrays import ArraySpec
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.outputs import Target
 from lucid.shards import spans

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
-from lucid.formats.contract import Carried, Pooled
+from lucid.formats.arrays import Pooled
+from lucid.formats.contract import Carried
 from lucid.formats.safetensors import header
 from lucid.formats.safetensors.header import HEADER_LIMIT, parse_header
 from lucid.formats.safetensors.sink import SafetensorsSink
@@ -62,7 +63,7 @@ def test_what_is_not_pooled_is_carried_over(tmp_path, array):
     assert metadata == {"format": "pt", "epoch": "7"}
     assert provenance["layer.x"]["source_shape"] == [5, 3, 6, 7]
     with SafetensorsSource(tmp_path / "x.safetensors", Options()) as source:
-        (spec,) = source.arrays(4)
+        (spec,) = source.choose(())
         pooled = Pooled(spec, spec.name, (5, 3, 2, 2), spec.dtype, spec.numbers, "{}")
         with SafetensorsSink(tmp_path / "z.safetensors", Options()) as sink:
             sink.refuse(source, [pooled])
@@ -195,25 +196,29 @@ X = json.dumps(tensor()).encode()
         ({"x": {"dtype": "F32", "shape": []}}, "needs exactly dtype, shape and data_offsets"),
         ({"x": tensor() | {"more": 1}}, "needs exactly dtype, shape and data_offsets"),
         ({"x": 3}, "is no JSON object of tensors, at byte 1"),
+        ({"x": tensor(dtype="F" * 5000)}, "bytes; expected at most 4096"),
         ({"x": {"dtype": {}}}, "is no JSON object of tensors"),
-        ({"__metadata__": {"a": 1}}, "is no JSON object of tensors"),
+        ({"__metadata__": {"a": 1}}, "is no JSON object of tensors, at byte 1"),
+        ({"x": "tensor"}, "needs exactly dtype, shape and data_offsets"),
+        ({"__metadata__": "a"}, "is no JSON object of tensors, at byte 1"),
         ({"__metadata__": {"a": {}}}, "is no JSON object of tensors"),
         ([], "does not begin with {"),
         (b'{"x": %b, "x": %b}' % (X, X), "has 'x' twice"),
         (b'{"x": %b, "\\u0078": %b}' % (X, X), "has 'x' twice"),
         (b'{"__metadata__": {}, "__metadata__": {}}', "has '__metadata__' twice"),
-        (b'{"__metadata__": {"a": "b", "a": "c"}}', "__metadata__ has 'a' twice"),
-        (b'{"x": {"dtype": "F32", "dtype": "F32", "shape": [], "data_offsets": [0, 4]}}', "needs exactly"),
+        (b'{"__metadata__": {"a": "b", "a": "c"}}', "has 'a' twice"),
+        (b'{"x": {"dtype": "F32", "dtype": "F32", "shape": [], "data_offsets": [0, 4]}}', "is no JSON at"),
         (b'{"x": %b} {}' % X, "goes on behind its end"),
         (b'{"x": %b' % X, "is no JSON object of tensors"),
         (b'{"x": %b,}' % X, "is no JSON object of tensors"),
         (b'{x: %b}' % X, "is no JSON object of tensors"),
         (b' {"x": %b}' % X, "does not begin with {"),
-        (b'{"\\ud800": %b}' % X, "is no JSON"),
+        (b'{"\\ud800": %b}' % X, "expected a text"),
+        (b'{"__metadata__": {"a": "\\ud800"}}', "expected a text"),
         (b'{"\xff": %b}' % X, "is no JSON"),
         (b'{"a\nb": %b}' % X, "is no JSON"),
         (b'{"x": {"shape": [%b]}}' % (b"[" * 4000), "is no JSON"),
-        (b'{"x": {"shape": [%b]}}' % (b"0," * 4000), "is no JSON object of tensors"),
+        (b'{"x": {"shape": [%b]}}' % (b"0," * 4000), "is described in 8013 bytes; expected at most 4096"),
         (b"{" + b"[" * 100_000, "is no JSON object of tensors"),
         (b"{}", "has 8 bytes after its tensors"),
         (b"", "does not begin with {"),

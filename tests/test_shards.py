@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
-from lucid.formats.contract import boxes_of, size_of
 from lucid.formats.hdf5.join import Joined
+from lucid.formats.regions import boxes_of, size_of
 
 FILTERS = {
     "contiguous": {},

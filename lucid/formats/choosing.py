@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lucid.dims import has_both
 from lucid.errors import DatasetError
+from lucid.options import Options
 
 #: Names that are listed before they are only counted.
 MOST_NAMES = 10
@@ -23,6 +24,11 @@ class Wanted(NamedTuple):
     dims: tuple[str, str] | None = None
     #: What two bytes without a type are.
     input_numbers: str | None = None
+
+    @classmethod
+    def of(cls, options: Options) -> "Wanted":
+        """What fits these options."""
+        return cls(len(options.layout), options.height_axis, options.names, options.input_dtype)
 
     def plane(self, shape: tuple[int, ...], names: Callable[[], Sequence[str]]) -> tuple[int, ...] | None:
         """Lengths of the axes that would be pooled, by the names of all; None where there are no such axes."""
@@ -101,12 +107,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def chosen(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    """The paths that any of these names.
-
-    Raises
-    ------
-    DatasetError
-        One names no path.
+    """The paths that any of these names; one that names none is an error.
 
     >>> sorted(chosen(["/ch[0]", "/ch0", "/a/b"], ["ch[0]", "a/*"]))
     ['/a/b', '/ch[0]']

@@ -7,17 +7,19 @@ but for its means before the first of them is.
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError
-from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shape_of, size_of
+from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.choosing import chosen
+from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.files import (
     Place,
     Watch,
     blocks_at,
-    bytes_at,
     claim,
     digest,
     open_regular,
@@ -27,6 +29,7 @@ from lucid.formats.disk.files import (
 )
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
+from lucid.formats.regions import Region, shape_of, size_of
 from lucid.options import Options
 
 
@@ -44,6 +47,27 @@ def read_elements(
         return target.view(spec.dtype).reshape(extent[::-1]).T
     read_region(*place, shape, region, spec.dtype.itemsize, target)
     return target.view(spec.dtype).reshape(extent)
+
+
+def fitting(
+    specs: Sequence[ArraySpec], options: Options, patterns: Sequence[str], others: Sequence[str] = ()
+) -> tuple[ArraySpec, ...]:
+    """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all.
+
+    `others` says what else there is, for the error where none has the rank.
+    """
+    if options.names is not None:
+        raise DatasetError("has axes without names, so `dims` names none of them; say `layout`")
+    rank = len(options.layout)
+    known = [spec for spec in specs if len(spec.shape) == rank]
+    if len(specs) == 1 and not known and not others:
+        raise DatasetError(f"has shape {specs[0].shape}; expected {rank} axes (`layout` names them)")
+    if not known:
+        seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
+        what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
+        raise DatasetError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
+    names = chosen([spec.name for spec in known], patterns)
+    return tuple(spec for spec in known if not patterns or spec.name in names)
 
 
 class FlatSource(Source):
@@ -67,30 +91,12 @@ class FlatSource(Source):
 
     @abstractmethod
     def parse(self, size: int) -> None:
-        """Read what says where the arrays are, in a file of so many bytes.
+        """Read what says where the arrays are, and hold it against a file of so many bytes."""
 
-        Raises
-        ------
-        FormatError
-            It does not follow the format, or does not fit the file.
-
-        """
-
-    def bytes_at(self, offset: int, count: int) -> bytes:
-        """So many bytes of the file."""
-        return bytes_at(self.descriptor, offset, count)
-
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """Arrays of that rank; a file with none is an error."""
-        specs = tuple(spec for spec in self.specs.values() if len(spec.shape) == rank)
-        if not specs:
-            shapes = {name: f"has shape {str(spec.shape)[:80]}" for name, spec in self.specs.items()}
-            others = [f"{name[:80]!r} {why}" for name, why in (shapes | self.others).items()]
-            listed = "; ".join(others[:3]) + ("; …" if len(others) > 3 else "")
-            raise DatasetError(
-                f"has no array of numbers with {rank} axes: {listed or 'it has no array at all'}"
-            )
-        return specs
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """The arrays of the layout's rank that are named, or all."""
+        others = [f"{name[:80]!r} {why}" for name, why in self.others.items()]
+        return fitting([*self.specs.values()], self.options, patterns, others)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
@@ -110,17 +116,15 @@ class FlatSource(Source):
         os.close(self.descriptor)
 
 
-@dataclass
-class Layout:
-    """A file before its means are known: what is written at once, what is copied, and where the means go."""
+class Copied(NamedTuple):
+    """Bytes that are carried over: where they begin, and how many they are."""
 
-    size: int = 0
-    #: Offsets and texts.
-    texts: list[tuple[int, bytes]] = field(default_factory=list)
-    #: What is carried over: its offset, its offset in the source, its length.
-    copies: list[tuple[int, int, int]] = field(default_factory=list)
-    #: Offsets of the arrays of means by their names.
-    offsets: dict[str, int] = field(default_factory=dict)
+    place: Place
+    nbytes: int
+
+
+#: What such files hold, one after another: texts, room for means, and what is carried over.
+Content = bytes | Pooled | Copied
 
 
 class FlatSink(Sink):
@@ -131,8 +135,8 @@ class FlatSink(Sink):
     files = ""
     compressions: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self.compression = parse_compression(options.compression)
         if self.compression is not None and self.compression.name not in ("none", *self.compressions):
             known = f", or {', '.join(self.compressions)}" if self.compressions else "; HDF5 files have"
@@ -146,51 +150,50 @@ class FlatSink(Sink):
         self.places: dict[str, Place] = {}
 
     @abstractmethod
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
-        """What will be in the file, and where; an error says why it cannot be."""
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+        """All that the file holds before the means are known; an error says why it cannot be."""
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        self._note(self.layout(source, pooled))
+        self._count_copied(self.contents(source, pooled))
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
-        """Claim the space, so that a full disk shows now, and write all but the means."""
-        layout = self.layout(source, pooled)
-        self._note(layout)
+        """Make the file, all but the means."""
+        contents = self.contents(source, pooled)
+        self._count_copied(contents)
         self.descriptor = self.file.create()
-        self.prepare(self.descriptor, layout)
-        for offset, start, count in layout.copies:
-            assert isinstance(source, FlatSource)
-            for block in blocks_at(source.descriptor, start, count):
-                write_at(self.descriptor, offset, block)
-                offset += len(block)
+        self.lay_out(self.descriptor, contents)
 
-    def prepare(self, descriptor: int, layout: Layout) -> None:
-        """Write the texts to a file, and make room for the means."""
-        claim(descriptor, layout.size)
-        self.places |= {name: (descriptor, offset) for name, offset in layout.offsets.items()}
-        for offset, text in layout.texts:
-            write_at(descriptor, offset, text)
+    def _count_copied(self, contents: Sequence[Content]) -> None:
+        copied = [content.nbytes for content in contents if isinstance(content, Copied)]
+        self.carried = Carried(len(copied), sum(copied))
 
-    def prepare_spool(self, layout: Layout, folder: Path | None = None) -> None:
-        """Write the texts of what waits to a spool, and make room for its means."""
+    def lay_out(self, descriptor: int, contents: Sequence[Content]) -> None:
+        """Claim the space in a file, so that a full disk shows now, and write all but the means."""
+        sizes = [len(content) if isinstance(content, bytes) else content.nbytes for content in contents]
+        claim(descriptor, sum(sizes))
+        for content, offset in zip(contents, accumulate(sizes, initial=0), strict=False):
+            if isinstance(content, bytes):
+                write_at(descriptor, offset, content)
+            elif isinstance(content, Pooled):
+                self.places[content.name] = descriptor, offset
+            else:
+                for block in blocks_at(*content.place, content.nbytes):
+                    write_at(descriptor, offset, block)
+                    offset += len(block)
+
+    def lay_out_spool(self, contents: Sequence[Content], folder: Path | None = None) -> None:
+        """The same with a spool, in this folder."""
         self.spool = Spool(folder)
-        self.prepare(self.spool.file.fileno(), layout)
-
-    def _note(self, layout: Layout) -> None:
-        self.carried = Carried(len(layout.copies), sum(count for *_, count in layout.copies))
+        self.lay_out(self.spool.file.fileno(), contents)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place."""
         write_region(*self.places[pooled.name], pooled.shape, region, values)
 
-    def finish(self) -> None:
-        """Write what only the means tell."""
-
-    def commit(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the file in its place."""
-        self.finish()
-        self.file.commit(self.later)
+        self.file.commit(later)
         self.close()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.formats.contract import Array, Pooled, size_of
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.grid import (
     COORDINATES,
     GRID_MAPPING,
@@ -29,6 +29,7 @@ from lucid.formats.grid import (
     words_of,
 )
 from lucid.formats.meaning import Attributes, meaning_of
+from lucid.formats.regions import size_of
 from lucid.formats.result import Changes, changes_of
 from lucid.formats.values import text_of
 

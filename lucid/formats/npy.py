@@ -7,16 +7,18 @@ it claims is held against the size of the file before anything is allocated.
 import io
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as numpy_format
 
 from lucid.errors import DatasetError, DTypeError, FormatError
-from lucid.formats.contract import ArraySpec, Pooled, Source, size_of
-from lucid.formats.flat import FlatSink, FlatSource, Layout
-from lucid.options import Options
+from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.contract import Source
+from lucid.formats.disk.files import bytes_at
+from lucid.formats.flat import Content, FlatSink, FlatSource, fitting
+from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import name_of
 
 MAGIC = b"\x93NUMPY"
@@ -28,9 +30,8 @@ PREFIX_BYTES = 10
 HEADER_LIMIT = 10_000
 #: Largest number of bytes that an offset in a file can reach.
 OFFSET_LIMIT = 2**63 - 1
-
-#: `read(offset, count)` returns so many bytes of the file, or raises a FormatError.
-Read = Callable[[int, int], bytes]
+#: Longest beginning of a file that a header is read from.
+BEGINNING_BYTES = 12 + HEADER_LIMIT
 
 
 class Header(NamedTuple):
@@ -49,29 +50,30 @@ class Header(NamedTuple):
         return size_of(self.shape) * self.dtype.itemsize
 
 
-def read_header(read: Read) -> Header:
-    """Parse a header.
+def read_header(read: Callable[[int], bytes]) -> Header:
+    """Parse a header; `read` returns the next so many bytes of the file, or fewer at its end.
 
-    Raises
-    ------
-    FormatError
-        The header does not follow the format.
-    DTypeError
-        It does, but the elements are Python objects, which only pickle could read.
-
+    A DTypeError says that it is right, but of Python objects, which only pickle could read.
     """
-    prefix = read(0, 8)
+
+    def read_all(count: int) -> bytes:
+        data = read(count)
+        if len(data) < count:
+            raise FormatError("ends before its header is over; was it cut off?")
+        return data
+
+    prefix = read_all(8)
     if prefix[:6] != MAGIC:
         raise FormatError("is not a .npy file")
     version = (prefix[6], prefix[7])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise FormatError(f"is .npy version {version[0]}.{version[1]}; expected 1.0, 2.0 or 3.0")
     width = 2 if version == (1, 0) else 4
-    length_bytes = read(8, width)
+    length_bytes = read_all(width)
     length = int.from_bytes(length_bytes, "little")
     if length > HEADER_LIMIT:
         raise FormatError(f"its header claims {length} bytes; expected at most {HEADER_LIMIT}")
-    text = read(8 + width, length)
+    text = read_all(length)
     shape, fortran_order, dtype = _parse(length_bytes + text, version)
     # NumPy takes lengths for what they are not.
     if not all(type(n) is int and n >= 0 for n in shape):
@@ -121,20 +123,14 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
     return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
 
 
-def only_array(header: Header, options: Options, rank: int, name: str = "") -> tuple[ArraySpec]:
-    """The one array that there is, if it has that rank."""
-    spec = spec_of(header, options.input_dtype, name)
-    if len(spec.shape) != rank:
-        raise DatasetError(f"has shape {spec.shape}; expected {rank} axes (`layout` names them)")
-    return (spec,)
-
-
 class NpySource(FlatSource):
     """A `.npy` file: one array, named "" ."""
 
     def parse(self, size: int) -> None:
         """Read the header, and hold it against the file's size."""
-        self._header = header = read_header(self.bytes_at)
+        self._header = header = read_header(
+            io.BytesIO(bytes_at(self.descriptor, 0, min(size, BEGINNING_BYTES))).read
+        )
         expected = header.offset + header.nbytes
         if size < expected:
             raise FormatError(f"is cut off: it has {size} bytes, its header promises {expected}")
@@ -142,9 +138,9 @@ class NpySource(FlatSource):
             raise FormatError(f"has {size - expected} bytes after its array; is it several files joined?")
         self.runs[""] = header.offset, header.shape
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """The one array, if its rank fits."""
-        return only_array(self._header, self.options, rank)
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """The one array, if it fits."""
+        return fitting([spec_of(self._header, self.options.input_dtype)], self.options, patterns)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""
@@ -172,7 +168,7 @@ class NpySink(FlatSink):
 
     files = ".npy"
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
         """The header, and the elements behind it."""
         if len(pooled) != 1:
             names = ", ".join(p.source.name for p in pooled)
@@ -180,15 +176,9 @@ class NpySink(FlatSink):
                 f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
                 f"choose with `datasets`: {names}"
             )
-        return one_after_another(pooled)
+        return behind_headers(pooled)
 
 
-def one_after_another(pooled: Sequence[Pooled]) -> Layout:
+def behind_headers(pooled: Iterable[Pooled]) -> list[Content]:
     """Arrays of means, each behind its header."""
-    layout = Layout()
-    for array in pooled:
-        header = header_of(array)
-        layout.texts.append((layout.size, header))
-        layout.offsets[array.name] = layout.size + len(header)
-        layout.size += len(header) + array.nbytes
-    return layout
+    return [content for array in pooled for content in (header_of(array), array)]

@@ -5,14 +5,13 @@ A format is one row here; its module is imported when a file needs it.
 
 import os
 import re
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import bytes_at, open_regular
+from lucid.formats.disk.files import open_regular
 from lucid.formats.disk.replacement import is_marked, refuse_existing
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
@@ -28,7 +27,7 @@ class Format(NamedTuple):
     suffixes: tuple[str, ...]
     #: A regular expression for its first bytes.
     magic: bytes
-    #: "module:class" of each.
+    #: "module:class" of each, in this package.
     source: str
     sink: str
     #: Whether a file holds several arrays, each with a name.
@@ -48,9 +47,9 @@ class Format(NamedTuple):
         source: Source = self._load(self.source)(path, options)
         return source
 
-    def create(self, path: Path, options: Options, *, joins: bool = False) -> Sink:
+    def create(self, path: Path, options: Options) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, options, joins=joins)
+        sink: Sink = self._load(self.sink)(path, options)
         return sink
 
     def refuse_existing(self, target: Path, *, overwrite: bool) -> None:
@@ -63,7 +62,7 @@ class Format(NamedTuple):
     def _load(self, name: str) -> Any:
         module, class_ = name.split(":")
         try:
-            return getattr(import_module(module), class_)
+            return getattr(import_module(f"lucid.formats.{module}"), class_)
         except ModuleNotFoundError as error:
             if self.extra is None:
                 raise
@@ -72,23 +71,19 @@ class Format(NamedTuple):
             ) from error
 
 
-_HERE = "lucid.formats"
-NPY = Format(
-    "npy",
-    (".npy",),
-    rb"\x93NUMPY",
-    f"{_HERE}.npy:NpySource",
-    f"{_HERE}.npy:NpySink",
-    holds_many=False,
-)
+_HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat")
+_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+#: The length of a header, at most 100 MB, and its first byte.
+_TENSORS = rb"...[\x00-\x05]\x00{4}\{"
+NPY = Format("npy", (".npy",), rb"\x93NUMPY", "npy:NpySource", "npy:NpySink", holds_many=False)
 FORMATS = (
     NPY,
     Format(
         "HDF5",
-        (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"),
+        _HDF5,
         rb"\x89HDF\r\n\x1a\n",
-        f"{_HERE}.hdf5.source:Hdf5Source",
-        f"{_HERE}.hdf5.sink:Hdf5Sink",
+        "hdf5.source:Hdf5Source",
+        "hdf5.sink:Hdf5Sink",
         after_user_block=True,
         is_native=True,
     ),
@@ -96,28 +91,20 @@ FORMATS = (
         "Zarr",
         (".zarr", ".zarr.zip"),
         ZIP,
-        f"{_HERE}.zarr.source:ZarrSource",
-        f"{_HERE}.zarr.sink:ZarrSink",
+        "zarr.source:ZarrSource",
+        "zarr.sink:ZarrSink",
         is_native=True,
         extra="zarr",
-        marks=("zarr.json", ".zgroup", ".zarray", ".zmetadata"),
-        member=r"(.*/)?(zarr\.json|\.zgroup|\.zarray|\.zmetadata)",
+        marks=_MARKS,
+        member=rf"(.*/)?({'|'.join(map(re.escape, _MARKS))})",
     ),
-    Format(
-        "npz",
-        (".npz",),
-        ZIP,
-        f"{_HERE}.npz.source:NpzSource",
-        f"{_HERE}.npz.sink:NpzSink",
-        member=r".*\.npy",
-    ),
+    Format("npz", (".npz",), ZIP, "npz.source:NpzSource", "npz.sink:NpzSink", member=r".*\.npy"),
     Format(
         "safetensors",
         (".safetensors",),
-        # The length of the header, at most 100 MB, and its first byte.
-        rb"...[\x00-\x05]\x00{4}\{",
-        f"{_HERE}.safetensors.source:SafetensorsSource",
-        f"{_HERE}.safetensors.sink:SafetensorsSink",
+        _TENSORS,
+        "safetensors.source:SafetensorsSource",
+        "safetensors.sink:SafetensorsSink",
     ),
 )
 #: What a store in one file ends with.
@@ -145,16 +132,7 @@ def format_of_start(start: bytes) -> Format | None:
 
 
 def format_of_content(path: Path) -> Format:
-    """The format of an existing file.
-
-    Raises
-    ------
-    NotFoundError, FileError
-        The file cannot be opened.
-    FormatError
-        It is of no format known.
-
-    """
+    """The format of an existing file; one of no format known is an error that names what it is."""
     folders = [f for f in FORMATS if f.marks]
     if url_of(path) is not None:
         return folders[0]
@@ -167,7 +145,7 @@ def format_of_content(path: Path) -> Format:
     try:
         size = os.fstat(descriptor).st_size
         start = os.pread(descriptor, START_BYTES, 0)
-        member = _telling_member(descriptor, size) if start.startswith(ZIP) else ""
+        member = _telling_member(descriptor) if start.startswith(ZIP) else ""
         offsets = [0, *(512 << n for n in range(48) if 512 << n < size)]
         for format_ in FORMATS:
             for offset in offsets if format_.after_user_block else offsets[:1]:
@@ -176,32 +154,22 @@ def format_of_content(path: Path) -> Format:
                     return format_
     finally:
         os.close(descriptor)
-    what = "is empty" if size == 0 else description(start, path.suffix, member)
-    if size and what is not None:
-        raise FormatError(what)
-    what = what or "is of no known format"
-    raise FormatError(f"{what}; expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}")
+    known = f"expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}"
+    if size == 0:
+        raise FormatError(f"is empty; {known}")
+    raise FormatError(description(start, path.suffix, member) or f"is of no known format; {known}")
 
 
-def _telling_member(descriptor: int, size: int) -> str:
+def _telling_member(descriptor: int) -> str:
     """The first name in a zip archive that tells what the archive is; nothing where none does."""
-    from lucid.formats.npz.directory import find_directory, members  # only archives need it
+    from lucid.formats.npz.archive import open_archive  # only archives need it
 
-    read = partial(bytes_at, descriptor)
-    telling = "|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)])
-    names = (member.name for member in members(read, find_directory(read, size)))
-    return next((name for name in names if re.fullmatch(telling, name)), "")
+    telling = re.compile("|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)]))
+    return next(filter(telling.fullmatch, open_archive(descriptor).namelist()), "")
 
 
 def format_of_suffix(path: Path) -> Format:
-    """The format in which to write a file.
-
-    Raises
-    ------
-    ArgumentError
-        The suffix names none.
-
-    """
+    """The format in which to write a file."""
     for format_ in FORMATS:
         if path.name.lower().endswith(format_.suffixes):
             return format_

@@ -5,6 +5,7 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +14,15 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from lucid.errors import FileError, FormatError
-from lucid.formats.contract import (
-    Array,
-    ArraySpec,
-    Pooled,
-    Region,
-    Source,
-    shape_of,
-)
-from lucid.formats.disk.files import COPY_BYTES, blocks_at, runs
+from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.contract import Source
+from lucid.formats.disk.files import COPY_BYTES, blocks_at
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.flat import FlatSink, Layout
+from lucid.formats.flat import Content, FlatSink, fitting
 from lucid.formats.foreign import START_BYTES, description
-from lucid.formats.npy import MAGIC, one_after_another, only_array, read_header
+from lucid.formats.npy import MAGIC, behind_headers, header_of, read_header, spec_of
+from lucid.formats.regions import Region, runs, shape_of
 from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
@@ -41,43 +38,30 @@ class Stream:
 
     def peek(self, count: int) -> bytes:
         """The next bytes, fewer at the end only; they are still to be read."""
-        while len(self._ahead) < count and (more := self._read(count - len(self._ahead))):
-            self._ahead += more
+        with _refusals_as("cannot be read"):
+            while len(self._ahead) < count and (more := self._file.read(count - len(self._ahead))):
+                self._ahead += more
         return self._ahead[:count]
 
     def fill(self, buffer: memoryview) -> None:
-        """Read as many bytes as the buffer has.
-
-        Raises
-        ------
-        FormatError
-            The stream ends before.
-
-        """
+        """Read as many bytes as the buffer has; a stream that ends before is an error."""
         done = min(len(self._ahead), len(buffer))
         buffer[:done], self._ahead = self._ahead[:done], self._ahead[done:]
-        while done < len(buffer):
-            count = self._read_into(buffer[done:])
-            if count == 0:
-                raise FormatError("ends before its data; was it cut off?")
-            done += count
+        with _refusals_as("cannot be read"):
+            while done < len(buffer):
+                count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
+                if not count:
+                    raise FormatError("ends before its data; was it cut off?")
+                done += count
 
     def copy_to(self, file: IO[bytes], count: int | None) -> None:
         """Copy so many bytes, or all there are."""
-        chunk = bytearray(COPY_BYTES)
         left = count
         while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
-            self.fill(memoryview(chunk)[:step])
-            file.write(memoryview(chunk)[:step])
+            chunk = bytearray(step)
+            self.fill(memoryview(chunk))
+            file.write(chunk)
             left = None if left is None else left - step
-
-    def _read(self, count: int) -> bytes:
-        with _refusals_as("cannot be read"):
-            return self._file.read(count)
-
-    def _read_into(self, buffer: memoryview) -> int:
-        with _refusals_as("cannot be read"):
-            return self._file.readinto(buffer) or 0  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -105,26 +89,21 @@ class NpyStreamSource(Source):
             known = description(stream.peek(START_BYTES))
             raise FormatError(known or "is neither a .npy stream nor a file of another format that is read")
         self._text = b""
-        self.header = read_header(self._header_bytes)
+        self.header = read_header(self._read_header)
         self._position = 0
 
-    def _header_bytes(self, offset: int, count: int) -> bytes:
-        assert offset == len(self._text), "a header is read from its first byte to its last"
+    def _read_header(self, count: int) -> bytes:
         text = bytearray(count)
         self._stream.fill(memoryview(text))
         self._text += text
         return bytes(text)
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """The one array, if its rank fits."""
-        return only_array(self.header, self.options, rank, self.name)
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """The one array, if it fits."""
+        return fitting([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""
-
-    def signature(self, specs: Sequence[ArraySpec]) -> str:
-        """None: a stream cannot be read again."""
-        raise NotImplementedError
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read the next elements, which the region must be."""
@@ -158,19 +137,17 @@ class NpyStreamSink(FlatSink):
         self.in_sequence = in_sequence
         self._stream = stream
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:  # noqa: ARG002
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
-        return one_after_another(pooled)
+        return behind_headers(pooled)
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write the header of a single array, or make room for several."""
-        layout = self.layout(source, pooled)
-        self._size = layout.size
         if self.in_sequence:
-            ((_, header),) = layout.texts
-            self._write(header)
+            (array,) = pooled
+            self._write(header_of(array))
         else:
-            self.prepare_spool(layout)
+            self.lay_out_spool(self.contents(source, pooled))
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
@@ -179,10 +156,11 @@ class NpyStreamSink(FlatSink):
         else:
             super().write(pooled, region, values)
 
-    def commit(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
-            for block in blocks_at(self.spool.file.fileno(), 0, self._size):
+            descriptor = self.spool.file.fileno()
+            for block in blocks_at(descriptor, 0, os.fstat(descriptor).st_size):
                 self._write(block)
         with _refusals_as("output stream cannot be written"):
             self._stream.flush()

@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lucid.errors import MemoryLimitError
-from lucid.formats.contract import ArraySpec, Region, size_of
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.regions import Region, size_of
 from lucid.pooling.windows import Axis, Grid, Span
 
 #: Bytes of input that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and

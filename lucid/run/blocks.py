@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid import forks, threads
-from lucid.formats.contract import ArraySpec, Region, shape_of, size_of
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.regions import Region, shape_of, size_of
 from lucid.run.blocking import Block, Plan, Strip, share_blocks
 
 Array = npt.NDArray[Any]

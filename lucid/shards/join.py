@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lucid.execution import Watch
-from lucid.formats.contract import Resource, ShardArray, Source, size_of
+from lucid.formats.contract import Resource, ShardArray, Source
+from lucid.formats.regions import size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.outputs import Target
@@ -93,7 +94,7 @@ def join(
     """Make outputs of a plan, with means that lie in shards."""
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
     for target in targets:
-        with target.create(job.options, joins=True) as sink:
+        with target.create(job.options) as sink:
             arrays = job.of(target)
             sink.begin(source, [array.pooled for array in arrays])
             watch.note(sink)

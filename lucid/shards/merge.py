@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError
+from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
 from lucid.execution import Watch, report_of
-from lucid.formats.contract import ShardArray, named
+from lucid.formats.contract import ShardArray
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan

@@ -11,7 +11,8 @@ from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple
 
-from lucid.formats.contract import ArraySpec, Region, fitted_chunks
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.regions import Region
 from lucid.job_plan import ArrayPlan, JobPlan
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
@@ -60,7 +61,7 @@ def _boxes(array: ArrayPlan, most_bytes: int) -> Iterator[Region]:
     if lead == 0:
         yield ()
         return
-    steps = box_steps(spec, lead, fitted_chunks(array.pooled), most_bytes, is_flat=array.pooled.flat)
+    steps = box_steps(spec, lead, array.pooled.chunks, most_bytes, is_flat=array.pooled.flat)
     offset = spec.offset or (0,) * lead
     axes = [
         [slice(a, b) for a, b in pairwise(_edges(start, start + length, step))] or [slice(start, start)]

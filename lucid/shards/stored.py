@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid.errors import FormatError, LucidError
-from lucid.formats.contract import ArraySpec, Pooled
+from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.options import Options, declared

@@ -4,35 +4,23 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lucid.errors import FileError, FormatError, NotFoundError
-from lucid.formats.contract import Region
+from lucid.formats.arrays import Array
+from lucid.formats.regions import Region, runs
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20
 
-Array = npt.NDArray[Any]
 #: Where an array begins: a descriptor, and an offset in its file.
 Place = tuple[int, int]
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a regular file, for reading.
-
-    Opened without blocking, so that a FIFO does not make the command wait for a writer.
-
-    Raises
-    ------
-    NotFoundError, FileError
-        There is none, it is something else, or it may not be read.
-
-    """
+    """A descriptor of a regular file, for reading; a FIFO does not make it wait for a writer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -66,14 +54,7 @@ class Watch:
 
 
 def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
-    """Fill a buffer from an offset of a file.
-
-    Raises
-    ------
-    FormatError
-        The file ends before.
-
-    """
+    """Fill a buffer from an offset of a file, which does not end before."""
     done = 0
     while done < len(buffer):
         try:
@@ -86,7 +67,7 @@ def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
 
 
 def bytes_at(descriptor: int, offset: int, count: int) -> bytes:
-    """So many bytes from an offset of a file; errors are those of `read_at`."""
+    """So many bytes from an offset of a file."""
     buffer = bytearray(count)
     read_at(descriptor, offset, memoryview(buffer))
     return bytes(buffer)
@@ -116,14 +97,7 @@ def digest(*facts: object) -> str:
 
 
 def claim(descriptor: int, size: int) -> None:
-    """Give a file its final size on disk, so that a full disk is found before the work.
-
-    Raises
-    ------
-    FileError
-        There is no room.
-
-    """
+    """Give a file its final size on disk, so that a full disk is found before the work."""
     try:
         if hasattr(os, "posix_fallocate") and size:
             os.posix_fallocate(descriptor, 0, size)
@@ -134,24 +108,6 @@ def claim(descriptor: int, size: int) -> None:
             os.ftruncate(descriptor, size)
         else:
             raise FileError(f"output needs {size} bytes of disk: {error.strerror}") from error
-
-
-def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
-    """The region of a C-ordered array as runs (first element, number of elements), in order."""
-    base, length, step = 0, 1, 1
-    outer: list[range] = []
-    goes_on = True  # the run takes in whole axes, and the first that is not
-    for own, whole in zip(reversed(region), reversed(shape), strict=True):
-        count = own.stop - own.start
-        base += own.start * step
-        if goes_on:
-            length, goes_on = length * count, count == whole
-        else:
-            outer.append(range(0, count * step, step))
-        step *= whole
-    if length or not outer:
-        for offsets in product(*reversed(outer)):
-            yield base + sum(offsets), length
 
 
 def read_region(

@@ -3,18 +3,15 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
 
 from lucid.formats.disk.renames import exchange, rename_new
-from lucid.formats.disk.replacement import Replacement, refuse_taken, sync
+from lucid.formats.disk.replacement import SYNC_THREADS, Replacement, sync
+from lucid.threads import every
 
 
 class FolderReplacement(Replacement):
     """A folder that takes the place of another, or of none, in one step."""
-
-    def _refuse(self) -> None:
-        refuse_taken(self.target, overwrite=self._overwrite)
 
     def _make(self) -> int:
         self.path.mkdir()
@@ -26,12 +23,10 @@ class FolderReplacement(Replacement):
         return -1
 
     def bring_to_disk(self) -> None:
-        """Wait until all files in it are on disk, and the folders."""
-        with self._kept_if_refused():
-            for path in _everything(self.path):
-                sync(path)
+        """Wait until all files and folders in it are on disk."""
+        every(sync, chain([self.path], self.path.rglob("*")), workers=SYNC_THREADS)
 
-    def _place(self) -> None:
+    def place(self) -> None:
         if self._overwrite and self.target.is_dir():
             self.path.chmod(stat.S_IMODE(self.target.stat().st_mode))
             # What has the temporary name is the old one from now on, to be removed by `abort`.
@@ -42,10 +37,3 @@ class FolderReplacement(Replacement):
 
     def _remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)  # what stays is stale, and goes with the next run
-
-
-def _everything(folder: Path) -> Iterator[Path]:
-    """All files in a folder, and the folders after what is in them."""
-    for path, _, names in os.walk(folder, topdown=False):
-        yield from (Path(path, name) for name in names)
-        yield Path(path)

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _AT_FDCWD = -100
@@ -16,35 +17,18 @@ def link_new(path: Path, target: Path) -> None:
 
     A hard link fails if the name was taken meanwhile, where a rename would destroy what has it. File
     systems such as FAT have none, and shares refuse them in ways of their own; there it is renamed.
-
-    Raises
-    ------
-    FileExistsError
-        The name is taken.
-
     """
     try:
         os.link(path, target)
-    except FileExistsError:
-        raise
     except OSError:
         rename_new(path, target)
-        return
-    try:
-        os.unlink(path)
-    except OSError:
-        return  # left unlocked, it is stale, and the next run removes it
+    else:
+        with suppress(OSError):  # left unlocked, it is stale, and the next run removes it
+            os.unlink(path)
 
 
 def rename_new(path: Path, target: Path) -> None:
-    """Rename unless the name is taken; a plain rename would replace a file or an empty folder.
-
-    Raises
-    ------
-    FileExistsError
-        The name is taken.
-
-    """
+    """Rename unless the name is taken; a plain rename would replace a file or an empty folder."""
     if not _rename(path, target, _EXCLUSIVE):
         # Nothing closes the gap between the look and the rename there.
         if os.path.lexists(target):

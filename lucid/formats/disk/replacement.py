@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
@@ -42,7 +43,7 @@ class Replacement:
 
     def create(self) -> int:
         """A descriptor of what is new, which is locked; of a file for reading and writing."""
-        self._refuse()
+        refuse_taken(self.target, overwrite=self._overwrite)
         # A signal may end the call when the file is there, and before anything that follows.
         self._pending = True
         try:
@@ -58,10 +59,6 @@ class Replacement:
             raise FileError(f"output {self.target} is being written by another run")
         return descriptor
 
-    def _refuse(self) -> None:
-        """Raise if what has the name may not be replaced."""
-        refuse_existing(self.target, overwrite=self._overwrite)
-
     def _make(self) -> int:
         """Make what is new under its temporary name; a file with the mode of what it replaces."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -70,13 +67,9 @@ class Replacement:
         return descriptor
 
     def commit(self, later: "list[Replacement] | None" = None) -> None:
-        """Put it in its place, all of it on disk; or hand it on to somebody who does so with others, `later`.
+        """Put it in its place, or hand it on to somebody who does so with others, `later`.
 
-        Raises
-        ------
-        ExistsError, FileError
-            It could not be; what is finished is kept, and the error says where.
-
+        Where that is refused, what is finished is kept, and the error says where.
         """
         if later is not None:
             later.append(copy(self))
@@ -94,15 +87,10 @@ class Replacement:
 
     def bring_to_disk(self) -> None:
         """Wait until all of it is on disk."""
-        with self._kept_if_refused():
-            sync(self.path)
+        sync(self.path)
 
     def place(self) -> None:
         """Give it its name."""
-        with self._kept_if_refused():
-            self._place()
-
-    def _place(self) -> None:
         if self._overwrite:
             os.replace(self.path, self.target)
         else:
@@ -110,27 +98,23 @@ class Replacement:
         self._pending = False
 
     @contextmanager
-    def _kept_if_refused(self) -> Iterator[None]:
-        """Keep the finished work where the system refuses to go on, and say where."""
+    def kept_if_refused(self) -> Iterator[None]:
+        """Where the system refuses to go on, keep the finished work under a name that no run takes for stale."""
         try:
             yield
-        except FileExistsError:
-            raise ExistsError(
-                f"output {self.target} exists by now; `overwrite=True` replaces it; {self._keep()}"
-            ) from None
         except OSError as error:
-            why = f"output {self.target} cannot be put in place: {error.strerror}; {self._keep()}"
-            raise FileError(why) from error
-
-    def _keep(self) -> str:
-        """Leave the finished work under a name that no run takes for stale; where it is."""
-        self._pending = False
-        kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
-        try:
-            rename_new(self.path, kept)
-        except OSError:
-            kept = self.path
-        return f"the finished work is {kept}"
+            self._pending = False
+            kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
+            try:
+                rename_new(self.path, kept)
+            except OSError:
+                kept = self.path
+            where = f"the finished work is {kept}"
+            if isinstance(error, FileExistsError):
+                why = "exists by now; `overwrite=True` replaces it"
+                raise ExistsError(f"output {self.target} {why}; {where}") from None
+            why = f"cannot be put in place: {error.strerror}"
+            raise FileError(f"output {self.target} {why}; {where}") from error
 
     def abort(self) -> None:
         """Remove the file unless it is in place."""
@@ -159,28 +143,25 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
 
     def step(action: Callable[[Replacement], None], output: Replacement) -> None:
         try:
-            action(output)
+            with output.kept_if_refused():
+                action(output)
         except LucidError as error:
             errors[output] = error
 
     for output in outputs if len(outputs) > 1 else ():
         output.start_write_back()
-    every(partial(step, Replacement.bring_to_disk), outputs, workers=min(SYNC_THREADS, len(outputs)))
-    on_disk = [output for output in outputs if output not in errors]
-    for output in on_disk:
-        step(Replacement.place, output)
-    placed = [output for output in on_disk if output not in errors]
-    for folder in {output.target.parent for output in placed}:
+    every(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
+    for output in [output for output in outputs if output not in errors]:
+        step(methodcaller("place"), output)
+    folders: dict[Path, list[Replacement]] = {}
+    for output in [output for output in outputs if output not in errors]:
+        folders.setdefault(output.target.parent, []).append(output)
+    for folder, placed in folders.items():
         try:
             sync(folder)
         except OSError as error:
-            for output in placed:
-                if output.target.parent == folder:
-                    why = (
-                        f"output {output.target} is complete, but its folder is not on disk: {error.strerror}"
-                    )
-                    errors[output] = FileError(why)
-                    errors[output].__cause__ = error
+            why = f"is complete, but its folder is not on disk: {error.strerror}"
+            errors |= {output: FileError(f"output {output.target} {why}") for output in placed}
     for output in outputs:
         output.abort()
     return errors
@@ -221,14 +202,7 @@ def remove_stale(folder: Path) -> None:
 
 
 def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
-    """Raise unless an output may be made under that name; a folder of files holds one of `marks`.
-
-    Raises
-    ------
-    ExistsError, NotFoundError, FileError
-        It exists and may not be replaced, or is something else, which is never replaced; its folder is not there.
-
-    """
+    """Raise unless an output may be made under that name; a folder of files holds one of `marks`."""
     if target.is_dir():
         if not marks:
             raise FileError(

@@ -7,21 +7,20 @@ from typing import IO
 
 import numpy as np
 
-from lucid.formats.contract import Array, Pooled, Region, Resource, shape_of
+from lucid.formats.arrays import Array, Pooled
+from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Place, claim, read_region, write_region
+from lucid.formats.regions import Region, shape_of
 
 
 class Spool(Resource):
     """A file without a name, so that nothing is left of it whatever happens; it may hold arrays of means."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.file: IO[bytes] = self._opened(folder)
-        self._offsets: dict[str, int] = {}
-
-    def _opened(self, folder: Path | None) -> IO[bytes]:
         import tempfile  # most runs need none
 
-        return tempfile.TemporaryFile(dir=folder)
+        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by `close`)
+        self._offsets: dict[str, int] = {}
 
     def hold(self, arrays: Sequence[Pooled], *, claims: bool = True) -> None:
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
@@ -47,20 +46,23 @@ class Spool(Resource):
         read_region(*self.place(pooled), pooled.stored_shape, region, pooled.dtype.itemsize, flat)
         return values
 
+    def empty(self) -> None:
+        """Give back the room of arrays that come from elsewhere."""
+        self.file.truncate(0)
+
     def close(self) -> None:
         """Let go of it."""
         self.file.close()
 
 
-class NamedSpool(Spool):
+class NamedSpool(Resource):
     """One that has a name until somebody has opened it by that."""
 
-    def _opened(self, folder: Path | None) -> IO[bytes]:
+    def __init__(self) -> None:
         import tempfile
 
-        file = tempfile.NamedTemporaryFile(prefix="lucid-pool-", dir=folder, delete=False)  # noqa: SIM115  (closed by `close`)
-        self.path = Path(file.name)
-        return file
+        descriptor, name = tempfile.mkstemp(prefix="lucid-pool-")
+        self.file, self.path = open(descriptor, "r+b"), Path(name)  # noqa: SIM115  (closed by `close`)
 
     def forget(self) -> None:
         """Take its name away: the system removes it with the last that has it open."""
@@ -68,4 +70,4 @@ class NamedSpool(Spool):
 
     def close(self) -> None:
         self.forget()
-        super().close()
+        self.file.close()

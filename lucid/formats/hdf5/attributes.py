@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array
+from lucid.formats.arrays import Array
 from lucid.formats.hdf5.cells import in_memory, read_attribute, type_in
 from lucid.formats.hdf5.references import References, hold_references
 from lucid.formats.hdf5.tree import decoded, encoded

@@ -10,8 +10,9 @@ from typing import Any
 
 import h5py
 
+from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Carried, Pooled
+from lucid.formats.contract import Carried
 from lucid.formats.grid import COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of

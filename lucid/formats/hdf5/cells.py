@@ -8,9 +8,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array, Region, shape_of
+from lucid.formats.arrays import Array
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import leaves_gaps
+from lucid.formats.regions import Region, shape_of
 
 
 def lies_in_heap(kind: Any) -> bool:

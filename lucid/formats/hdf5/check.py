@@ -10,11 +10,11 @@ from typing import Any
 import h5py
 
 from lucid.errors import FileError
-from lucid.formats.contract import Region, size_of
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.cells import lies_in_heap, read_attribute, read_cells
 from lucid.formats.hdf5.references import PLAIN
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Link, encoded, opened, reason, walk
+from lucid.formats.regions import Region, size_of
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24

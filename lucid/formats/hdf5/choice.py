@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from lucid.errors import DatasetError
+from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import (
     MOST_NAMES,
     Wanted,
@@ -20,7 +21,6 @@ from lucid.formats.choosing import (
     matches,
     not_there,
 )
-from lucid.formats.contract import ArraySpec
 from lucid.formats.grid import BOUNDS, COORDINATES, words_of
 from lucid.formats.hdf5.meaning import attributes_of, matlab_kind
 from lucid.formats.hdf5.tree import (

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Array, Region, overlaps, size_of
+from lucid.formats.arrays import Array
 from lucid.formats.disk.files import read_at
 from lucid.formats.hdf5.filters import undo
+from lucid.formats.regions import Region, overlaps, size_of
 
 #: Address of a chunk that was never written.
 MISSING = -1

@@ -7,8 +7,9 @@ import h5py
 
 from lucid.compression import Compression
 from lucid.errors import FileError, MissingExtraError
+from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import listed
-from lucid.formats.contract import PROVENANCE, Pooled, fitted_chunks
+from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_text
 from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
 from lucid.formats.hdf5.meaning import fill_in
@@ -50,10 +51,10 @@ def create_dataset(
     if compression is not None:
         set_filters(creation, compression)
     elif own is not None and own.get_nfilters():
-        for code, flags, values in kept_filters(own, fitted_chunks(pooled)):
+        for code, flags, values in kept_filters(own, pooled.chunks):
             creation.set_filter(code, flags, values)
     if limits != shape or creation.get_nfilters():
-        creation.set_chunk(fitted_chunks(pooled))
+        creation.set_chunk(pooled.chunks)
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
         creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET if own is None else own.get_fill_time())
     else:

@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import size_of
 from lucid.formats.hdf5.tree import Dataset, absolute, decoded, encoded
+from lucid.formats.regions import size_of
 
 #: The name of a file for itself.
 ITSELF = b"."

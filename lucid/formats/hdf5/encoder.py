@@ -8,7 +8,7 @@ from io import BytesIO
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array
+from lucid.formats.arrays import Array
 from lucid.formats.hdf5.cells import write_cells
 from lucid.formats.hdf5.kept import kept_filters
 from lucid.formats.hdf5.tree import Dataset

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Array
+from lucid.formats.arrays import Array
 
 _deflate: ModuleType | None
 try:

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array, Pooled
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import BOUNDS, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (

@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError, LucidError
-from lucid.formats.contract import Array, Region, ShardArray, shape_of, shifted, size_of
+from lucid.formats.arrays import Array
+from lucid.formats.contract import ShardArray
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, encoded, reason
+from lucid.formats.regions import Region, shape_of, shifted, size_of
 
 
 class Joined:
@@ -66,7 +68,7 @@ class Joined:
         for one in shards:
             common = _common(one.region, region)
             buffer = np.empty(size_of(shape_of(common)) * self._dtype.itemsize, np.uint8)
-            values[shifted(common, [-s.start for s in region])] = one.read(one.open(), common, buffer)
+            values[shifted(common, [-s.start for s in region])] = one.read(common, buffer)
         return values
 
 

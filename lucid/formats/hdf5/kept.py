@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from lucid.formats.contract import size_of
+from lucid.formats.regions import size_of
 
 Values = tuple[int, ...]
 

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Pooled
+from lucid.formats.arrays import Pooled
 from lucid.formats.grid import COORDINATES, OF_OLD_GRID
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
 from lucid.formats.hdf5.types import is_unnamed

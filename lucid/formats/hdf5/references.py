@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.contract import boxes_of
 from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Identity, encoded, identity
+from lucid.formats.regions import boxes_of
 
 #: Classes of types that have no others in them.
 PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}

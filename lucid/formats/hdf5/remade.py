@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Region, boxes_of, size_of
 from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in, write_cells
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, lead_to_sources, stored_outside
 from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.regions import Region, boxes_of, size_of
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14

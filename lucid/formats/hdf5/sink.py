@@ -19,17 +19,9 @@ import h5py
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import is_meant, listed
-from lucid.formats.contract import (
-    Array,
-    Carried,
-    Pooled,
-    Region,
-    ShardArray,
-    Sink,
-    Source,
-    size_of,
-)
+from lucid.formats.contract import Carried, ShardArray, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
@@ -44,6 +36,7 @@ from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.remade import refuse_more_than_there_is
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
+from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
@@ -55,8 +48,8 @@ class Hdf5Sink(Sink):
 
     by_offset = True
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self._compression = parse_compression(options.compression)
         self._file = Replacement(path, overwrite=options.overwrite)
         self._spool: Spool | None = None
@@ -93,7 +86,7 @@ class Hdf5Sink(Sink):
             self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(descriptor, os.fstat(descriptor).st_size)
         write_at(descriptor, 0, memoryview(block))
-        if self._chunked and not self.joins:
+        if self._chunked:
             self._spool = Spool(self._file.target.parent)
             self._spool.hold(self._chunked)
 
@@ -186,7 +179,7 @@ class Hdf5Sink(Sink):
         elif values.size:
             raise FileError(f"output has no room for {pooled.name}: it was made under another name")
 
-    def commit(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
         if self._chunked:
             with self._opened(self._descriptors[0], "r+") as file:
@@ -194,19 +187,21 @@ class Hdf5Sink(Sink):
                     self._fill(opened(file, encoded(array.name)), array)
         with self._opened(self._descriptors[0], "r") as file:
             check_copy(file, self._carried_from, self._pooled)
-        self._file.commit(self.later)
+        self._file.commit(later)
         self._close()
 
     def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
         """Copy contiguous means to their place; chunked ones are moved by `commit`."""
         if pooled.name in self._places:
             super().join(pooled, shards, buffer)
-        else:
+        elif self._spool is not None:
+            self._spool.empty()
             self._shards[pooled.name] = shards
 
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        joined = Joined(dataset, self._shards[array.name], array.dtype) if self.joins else None
+        shards = self._shards.get(array.name)
+        joined = Joined(dataset, shards, array.dtype) if shards else None
         with closing(Encoder(dataset, array.dtype)) as encoder:
 
             def encoded_chunk(region: Region) -> tuple[bytes, int]:

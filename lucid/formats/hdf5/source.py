@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
+from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Wanted
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
+from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice, dims_of
@@ -26,6 +27,7 @@ from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
 from lucid.formats.hdf5.types import numbers_of, reinterpreted, unwritten_of
 from lucid.formats.meaning import Meaning
+from lucid.formats.regions import Region, shape_of, size_of
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -62,19 +64,12 @@ class Hdf5Source(Source):
         self._plain_meanings: dict[str, Meaning] = {}
         self._lock = threading.Lock()
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """Datasets of that rank and of numbers, by their first path; a file with none is an error."""
-        return self.choose(rank, ())
-
-    def choose(
-        self, rank: int, patterns: Sequence[str], height_axis: int = 2, dims: tuple[str, str] | None = None
-    ) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The datasets that the user names, or all that fit; only these are checked.
 
         They fit by their rank, or where `dims` is given by having both dimensions.
         """
-        wanted = Wanted(rank, height_axis, dims, self.options.input_dtype)
-        choice = Choice(self.file, wanted, self._spec)
+        choice = Choice(self.file, Wanted.of(self.options), self._spec)
         try:
             self.notes = choice.notes
             specs = tuple(choice.of(patterns))

@@ -14,9 +14,9 @@ import numpy as np
 
 from lucid.errors import DatasetError
 from lucid.formats.choosing import listed
-from lucid.formats.contract import size_of
 from lucid.formats.hdf5.elsewhere import ITSELF, is_unlimited, is_virtual, sources_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, decoded
+from lucid.formats.regions import size_of
 
 #: Virtual datasets of virtual datasets are followed so far.
 MOST_LEVELS = 8

@@ -16,40 +16,6 @@ except ImportError:
 
 #: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
-#: Runs that wait for those before them; of more, the bytes are read again in the end.
-_AHEAD_LIMIT = 256
-
-
-def power(length: int) -> int:
-    """What the sum of a run is multiplied by if one of so many bytes follows."""
-    square, result = _BYTE, 1 << 31
-    while length:
-        if length & 1:
-            result = _product(result, square)
-        square = _product(square, square)
-        length >>= 1
-    return result
-
-
-def joined(first: int, second: int, power_of_second: int) -> int:
-    """The sum of two runs.
-
-    >>> joined(crc32(b"pooled "), crc32(b"means"), power(5)) == crc32(b"pooled means")
-    True
-
-    """
-    return _product(first, power_of_second) ^ second
-
-
-def _product(one: int, other: int) -> int:
-    """The product of two remainders."""
-    product = 0
-    while one:
-        if one & 1 << 31:
-            product ^= other
-        one = one << 1 & 0xFFFFFFFF
-        other = other >> 1 ^ _POLYNOMIAL * (other & 1)
-    return product
 
 
 class Checksum:
@@ -62,27 +28,46 @@ class Checksum:
         self._ahead: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
         #: Most runs have one length, and its power takes longer than the sum.
-        self._power = lru_cache(64)(power)
+        self._power = lru_cache(64)(_power)
 
-    def count(self, nbytes: int) -> bool:
-        """Count bytes that were read; whether these were the last."""
+    def add(self, start: int | None, data: memoryview) -> bool:
+        """Take in bytes that were read, a run from `start` on or, without it, several; whether these were the last."""
+        crc = 0 if start is None else crc32(data)
         with self._lock:
-            were_left, self._left = self._left > 0, self._left - nbytes
-            return were_left and self._left <= 0
-
-    def add(self, start: int, data: memoryview) -> None:
-        """Add a run; what is in the sum already is passed over."""
-        crc = crc32(data)
-        with self._lock:
-            if start == self._done or (start > self._done and len(self._ahead) < _AHEAD_LIMIT):
+            if start is not None and start >= self._done:
                 self._ahead[start] = len(data), crc
             while (run := self._ahead.pop(self._done, None)) is not None:
-                self._crc = joined(self._crc, run[1], self._power(run[0]))
-                self._done += run[0]
+                length, crc = run
+                self._crc = _product(self._crc, self._power(length)) ^ crc
+                self._done += length
+            were_left, self._left = self._left > 0, self._left - len(data)
+            return were_left and self._left <= 0
 
     def total(self, blocks: Callable[[int, int], Iterable[bytes]]) -> int:
-        """The sum of all bytes; `blocks(offset, count)` reads those that are not in it yet."""
+        """The sum of all bytes; `blocks(offset, count)` reads those that came in no run."""
         crc = self._crc
         for block in blocks(self._done, self._size - self._done):
             crc = crc32(block, crc)
         return crc
+
+
+def _power(length: int) -> int:
+    """What the sum of a run is multiplied by if one of so many bytes follows."""
+    square, result = _BYTE, 1 << 31
+    while length:
+        if length & 1:
+            result = _product(result, square)
+        square = _product(square, square)
+        length >>= 1
+    return result
+
+
+def _product(one: int, other: int) -> int:
+    """The product of two remainders."""
+    product = 0
+    while one:
+        if one & 1 << 31:
+            product ^= other
+        one = one << 1 & 0xFFFFFFFF
+        other = other >> 1 ^ _POLYNOMIAL * (other & 1)
+    return product

@@ -5,51 +5,39 @@ that are to be deflated wait in a spool; they are deflated at the end and stand 
 in its directory, which has the order of the source.
 """
 
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import NamedTuple
 
-from lucid.errors import DatasetError, FormatError
+from lucid.errors import DatasetError, FileError, FormatError
+from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Pooled, Source
+from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
-from lucid.formats.flat import FlatSink, Layout
+from lucid.formats.disk.replacement import Replacement
+from lucid.formats.flat import Content, Copied, FlatSink
 from lucid.formats.npy import header_of
-from lucid.formats.npz.directory import (
-    DEFLATED,
-    LENGTHS_BEHIND,
-    NO_TIME,
-    STORED,
-    UTF8,
-    Directory,
-    Member,
-    check_name,
-    directory_entry,
-    end_of,
-    local_header,
-)
-from lucid.formats.npz.members import SUFFIX, Entry, name_of_array
+from lucid.formats.npz.archive import LENGTHS_BEHIND, SUFFIX, check_name
 from lucid.formats.npz.source import NpzSource
 from lucid.threads import in_order
 
 #: Bytes that one thread deflates at once, and bytes before them to which deflate may refer.
 BLOCK_BYTES, WINDOW_BYTES = 1 << 18, 1 << 15
-#: Rights of a new member, as numpy.savez has them: read and write for its owner.
-ATTRIBUTES = 0o600 << 16
 
 
-class _Made(NamedTuple):
+class _NewMember(NamedTuple):
     """A member to be written: means behind their header, or what is carried over."""
 
-    member: Member
-    pooled: Pooled | None = None
+    info: zipfile.ZipInfo
+    content: Pooled | Copied
     header: bytes = b""
-    carried: Entry | None = None
 
     @property
     def waits(self) -> bool:
         """Whether it is deflated when its means are known, and has no place before."""
-        return self.pooled is not None and self.member.method == DEFLATED
+        return isinstance(self.content, Pooled) and self.info.compress_type == zipfile.ZIP_DEFLATED
 
 
 class NpzSink(FlatSink):
@@ -58,35 +46,32 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
-        """Every member at its place, which is in the spool for those that wait."""
-        layout, names = Layout(), set[str]()
-        self._waiting, self._members = Layout(), list[_Made]()
-        for made in self._planned(source, pooled):
-            member = made.member._replace(offset=layout.size)
-            if member.name in names:
-                raise DatasetError(f"output {self.path} would have two members {member.name!r}")
-            names.add(member.name)
-            self._members.append(made._replace(member=member))
-            holder = self._waiting if made.waits else layout
-            text = made.header if made.waits else local_header(member) + made.header
-            holder.texts.append((holder.size, text))
-            start = holder.size + len(text)
-            holder.size = start - len(made.header) + (member.size if made.waits else member.packed)
-            if made.pooled is not None:
-                holder.offsets[made.pooled.name] = start
-            elif made.carried is not None:
-                holder.copies.append((start, made.carried.offset, member.packed))
-        self._end = layout.size
-        return layout
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+        """Every member behind its header, but for those that wait."""
+        contents: list[Content] = []
+        self._members = list(self._planned(source, pooled))
+        self._end, names = 0, set[str]()
+        for member in self._members:
+            info = member.info
+            if info.filename in names:
+                raise DatasetError(f"output {self.path} would have two members {info.filename!r}")
+            names.add(info.filename)
+            if member.waits:
+                continue
+            info.header_offset = self._end
+            contents += [info.FileHeader() + member.header, member.content]
+            self._end += len(info.FileHeader()) + info.compress_size
+        return contents
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, pooled)
-        if self._waiting.size:
-            self.prepare_spool(self._waiting, self.file.target.parent)
+        waiting = [member for member in self._members if member.waits]
+        if waiting:
+            contents = [content for member in waiting for content in (member.header, member.content)]
+            self.lay_out_spool(contents, self.file.target.parent)
 
-    def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_Made]:
+    def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
         carries = self.carries(pooled)
         by_source: dict[str, list[Pooled]] = {}
@@ -94,63 +79,68 @@ class NpzSink(FlatSink):
             by_source.setdefault(array.source.name, []).append(array)
         if not isinstance(source, NpzSource):
             for array in pooled:
-                yield self._made(array, STORED)
+                yield self._planned_means(array, zipfile.ZIP_STORED)
             return
-        for entry in source.entries:
-            member = entry.member
-            arrays = by_source.get(name_of_array(member), []) if entry.header is not None else []
+        for member in source.members:
+            arrays = by_source.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
-                yield self._made(array, member.method)
-            if not arrays and carries and not is_meant(name_of_array(member), self.options.drop):
+                yield self._planned_means(array, member.info.compress_type)
+            if not arrays and carries and not is_meant(member.array_name, self.options.drop):
+                info = copy(member.info)
+                info.extra = b""
                 # The lengths stand before the bytes in any case.
-                yield _Made(member._replace(flags=member.flags & ~LENGTHS_BEHIND), carried=entry)
+                info.flag_bits &= ~LENGTHS_BEHIND
+                yield _NewMember(info, Copied((source.descriptor, member.offset), info.compress_size))
 
-    def _made(self, pooled: Pooled, method: int) -> _Made:
+    def _planned_means(self, pooled: Pooled, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
         if self.compression is not None:
-            method = STORED if self.compression.name == "none" else DEFLATED
+            method = zipfile.ZIP_STORED if self.compression.name == "none" else zipfile.ZIP_DEFLATED
         name = pooled.name.removeprefix("/") + SUFFIX
         try:
             check_name(name)
-            raw_name = name.encode()
+            name.encode()
         except (FormatError, UnicodeEncodeError):
             raise DatasetError(f"a .npz file has no member of the name {name!r}") from None
+        info = zipfile.ZipInfo(name)  # of the first day that there is: no clock time enters a file
+        info.compress_type = method
+        info.external_attr = 0o600 << 16  # the rights that numpy.savez gives
         header = header_of(pooled)
-        size = len(header) + pooled.nbytes
-        flags = 0 if name.isascii() else UTF8
-        packed = size if method == STORED else 0
-        return _Made(
-            Member(name, raw_name, flags, method, NO_TIME, 0, packed, size, ATTRIBUTES, 0), pooled, header
-        )
+        info.CRC, info.file_size = 0, len(header) + pooled.nbytes
+        info.compress_size = info.file_size
+        return _NewMember(info, pooled, header)
 
-    def finish(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
-        members = [made.member if made.pooled is None else self._finished(made) for made in self._members]
-        start = self._end
-        for member in members:
-            self._append(directory_entry(member))
-        self._append(end_of(Directory(start, self._end, len(members))))
+        for member in self._members:
+            if isinstance(member.content, Pooled):
+                self._finish(member, *self.places[member.content.name])
+        try:
+            with open(self.descriptor, "r+b", closefd=False) as file:
+                file.seek(self._end)
+                with zipfile.ZipFile(file, "w") as archive:
+                    archive.filelist += [member.info for member in self._members]
+        except OSError as error:
+            raise FileError(f"output cannot be written: {error.strerror}") from error
+        super().commit(later)
 
-    def _finished(self, made: _Made) -> Member:
-        """A member of means as it is in the file in the end."""
-        assert made.pooled is not None
-        descriptor, offset = self.places[made.pooled.name]
-        start = offset - len(made.header)
-        member, crc = made.member, 0
-        if made.waits:
-            member = member._replace(offset=self._end)
-            self._end += len(local_header(member))
-            first = self._end
-            for data, packed in self._deflated(descriptor, start, member.size):
-                crc = zlib.crc32(data, crc)
-                self._append(packed)
-            member = member._replace(packed=self._end - first)
+    def _finish(self, member: _NewMember, descriptor: int, offset: int) -> None:
+        """Sum up a member of means, whose elements lie there, and write it if it waited."""
+        info, start = member.info, offset - len(member.header)
+        # What cannot be shrunk grows by a few bytes.
+        is_long = info.file_size * 1.05 > zipfile.ZIP64_LIMIT if member.waits else None
+        if member.waits:
+            info.header_offset = self._end
+            first = self._end = self._end + len(info.FileHeader(is_long))
+            for data, packed in self._deflated(descriptor, start, info.file_size):
+                info.CRC = zlib.crc32(data, info.CRC)
+                write_at(self.descriptor, self._end, packed)
+                self._end += len(packed)
+            info.compress_size = self._end - first
         else:
-            for data in blocks_at(descriptor, start, member.size):
-                crc = zlib.crc32(data, crc)
-        member = member._replace(crc=crc)
-        write_at(self.descriptor, member.offset, local_header(member))
-        return member
+            for data in blocks_at(descriptor, start, info.file_size):
+                info.CRC = zlib.crc32(data, info.CRC)
+        write_at(self.descriptor, info.header_offset, info.FileHeader(is_long))
 
     def _deflated(self, descriptor: int, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
         """Blocks of a file, each with what it is deflated to: one after another, these are one stream.
@@ -172,7 +162,3 @@ class NpzSink(FlatSink):
 
         workers = self.options.workers
         return in_order(deflated, range(0, size, BLOCK_BYTES), workers=workers, in_flight=2 * workers)
-
-    def _append(self, data: bytes) -> None:
-        write_at(self.descriptor, self._end, data)
-        self._end += len(data)

@@ -8,11 +8,11 @@ describes.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lucid.errors import DatasetError, FormatError
-from lucid.formats.contract import size_of
+from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import storage
 
 #: Number types by the format's names for them.
@@ -34,14 +34,12 @@ HEADER_LIMIT, TENSOR_LIMIT = 100_000_000, 4096
 ENTRIES_LIMIT, METADATA_LIMIT = 1 << 20, 1 << 16
 METADATA = "__metadata__"
 
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
-_TEXT = re.compile(_STRING, re.DOTALL)
-_KEY = re.compile(rb"[ \t\n\r]*+(%b)[ \t\n\r]*+:[ \t\n\r]*+" % _STRING, re.DOTALL)
-_TENSOR = re.compile(rb"\{[^{}]{0,%d}\}" % TENSOR_LIMIT)
-_STRINGS = re.compile(rb'\{(?:[^{}"]++|%b)*+\}' % _STRING, re.DOTALL)
-_NEXT = re.compile(rb"[ \t\n\r]*+([,}])")
-_EMPTY = re.compile(rb"\{[ \t\n\r]*+\}[ \t\n\r]*+")
-_SPACE = re.compile(rb"[ \t\n\r]*+")
+_SPACE, _STRING = r"[ \t\n\r]*+", r'"(?:[^"\\]++|\\.)*+"'
+#: A name, an object without others in it or a text, and what follows. It never goes back, so it takes one pass.
+_ENTRY = re.compile(
+    rf'{_SPACE}({_STRING}){_SPACE}:{_SPACE}(\{{(?:[^{{}}"]++|{_STRING})*+\}}|{_STRING}){_SPACE}([,}}])'.encode(),
+    re.DOTALL,
+)
 
 
 class Tensor(NamedTuple):
@@ -52,6 +50,16 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     start: int
     stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.stop - self.start
+
+    @property
+    def array_name(self) -> str:
+        """Its name as that of an array of a file."""
+        return f"/{self.name}"
 
 
 class Header(NamedTuple):
@@ -72,64 +80,66 @@ def header_length(prefix: bytes, file_size: int) -> int:
 
 
 def parse_header(text: bytes, data_bytes: int) -> Header:
-    """Parse a header, in front of so many bytes of data.
-
-    Raises
-    ------
-    FormatError
-        It does not follow the format.
-
-    """
+    """Parse a header, in front of so many bytes of data."""
     if text[:1] != b"{":
         raise FormatError("its header does not begin with {")
     metadata: dict[str, str] = {}
-    tensors: list[Tensor] = []
-    seen: set[str] = set()
-    for name, value in _entries(text, lambda name: _STRINGS if name == METADATA else _TENSOR):
-        if name in seen:
-            raise FormatError(f"its header has {name[:80]!r} twice")
-        if len(seen) == ENTRIES_LIMIT:
-            raise FormatError(f"its header has more than {ENTRIES_LIMIT} entries")
-        seen.add(name)
+    tensors = []
+    for name, value in _entries(text, ENTRIES_LIMIT):
         if name == METADATA:
-            metadata = _metadata(value)
+            metadata = {key: _text(item) for key, item in _entries(value, METADATA_LIMIT)}
         else:
-            tensors.append(_tensor(name, _parsed(value)))
-    ordered = tuple(sorted(tensors, key=lambda tensor: tensor[3:]))
-    _check_places(ordered, data_bytes)
-    return Header(metadata, ordered)
+            tensors.append(_tensor(name, value))
+    tensors.sort(key=lambda tensor: tensor[3:])
+    _check_places(tensors, data_bytes)
+    return Header(metadata, tuple(tensors))
 
 
-def _entries(text: bytes, pattern_of: Callable[[str], re.Pattern[bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of the JSON object that a text is; a key has the pattern that its value must match."""
-    if _EMPTY.fullmatch(text):
+def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
+    """Names and values, not yet parsed, of the JSON object that a text is; each name once."""
+    position, following, seen = 1, b",", set[str]()
+    if text[1:].strip(b" \t\n\r") == b"}":
         return
-    position, separator = 1, b","
-    while separator == b",":
-        following = value = None
-        key = _KEY.match(text, position)
-        if key is not None:
-            name = _parsed(key[1])
-            value = pattern_of(name).match(text, key.end())
-        if value is not None:
-            following = _NEXT.match(text, value.end())
-        if value is None or following is None:
+    while following == b",":
+        entry = _ENTRY.match(text, position)
+        if entry is None:
             raise FormatError(f"its header is no JSON object of tensors, at byte {position}")
-        yield name, value[0]
-        position, separator = following.end(), following[1]
-    if _SPACE.fullmatch(text, position) is None:
+        key, value, following = entry.groups()
+        name = _text(key)
+        if name in seen or len(seen) == limit:
+            what = "twice" if name in seen else f"after {limit} others, which are too many"
+            raise FormatError(f"its header has {name[:80]!r} {what}")
+        seen.add(name)
+        yield name, value
+        position = entry.end()
+    if text[position:].strip(b" \t\n\r"):
         raise FormatError("its header goes on behind its end")
 
 
-def _parsed(text: bytes) -> Any:
-    """A piece of JSON; objects as lists of pairs, so that a key that stands twice is seen."""
+def _text(value: bytes) -> str:
+    """A text of JSON."""
+    text = _parsed(value)
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_Pairs, parse_int=_integer)
-        if isinstance(value, str):
-            value.encode("utf-8")  # a lone surrogate is no text
+        text.encode()  # a lone surrogate is no text
+    except (AttributeError, UnicodeEncodeError):
+        raise FormatError(f"its header has {value[:40]!r}; expected a text") from None
+    return str(text)
+
+
+def _parsed(value: bytes) -> Any:
+    """A value of JSON."""
+    try:
+        return json.loads(value.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError):
-        raise FormatError(f"its header is no JSON at {text[:40]!r}") from None
-    return value
+        raise FormatError(f"its header is no JSON at {value[:40]!r}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each name in it once."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError
+    return fields
 
 
 def _integer(text: str) -> int:
@@ -137,43 +147,29 @@ def _integer(text: str) -> int:
     return -1 if text == "-0" else int(text)
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it stands there."""
-
-
-def _metadata(text: bytes) -> dict[str, str]:
-    """Names and texts, each name once."""
-    metadata: dict[str, str] = {}
-    for name, value in _entries(text, lambda _: _TEXT):
-        if name in metadata or len(metadata) >= METADATA_LIMIT:
-            raise FormatError(
-                f"its {METADATA} has {name[:80]!r} twice, or more than {METADATA_LIMIT} entries"
-            )
-        metadata[name] = _parsed(value)
-    return metadata
-
-
-def _tensor(name: str, pairs: _Pairs) -> Tensor:
+def _tensor(name: str, value: bytes) -> Tensor:
     """A tensor's entry, checked by itself."""
-    fields = dict(pairs)
-    if len(pairs) != 3 or set(fields) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"tensor {name[:80]!r} needs exactly dtype, shape and data_offsets")
+
+    def misfit(what: str) -> FormatError:
+        return FormatError(f"tensor {name[:80]!r} {what}")
+
+    if len(value) > TENSOR_LIMIT:
+        raise misfit(f"is described in {len(value)} bytes; expected at most {TENSOR_LIMIT}")
+    fields = _parsed(value)
+    if set(fields) != {"dtype", "shape", "data_offsets"}:
+        raise misfit("needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if type(dtype) is not str or not re.fullmatch(r"\w{1,32}", dtype, re.ASCII):
-        raise FormatError(f"tensor {name[:80]!r} has dtype {str(dtype)[:80]!r}; expected a name")
+        raise misfit(f"has dtype {str(dtype)[:80]!r}; expected a name")
     if not _are_lengths(shape):
-        raise FormatError(f"tensor {name[:80]!r} has shape {str(shape)[:80]}; expected lengths")
+        raise misfit(f"has shape {str(shape)[:80]}; expected lengths")
     if not _are_lengths(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise FormatError(
-            f"tensor {name[:80]!r} has data_offsets {str(offsets)[:80]}; expected start and end"
-        )
+        raise misfit(f"has data_offsets {str(offsets)[:80]}; expected start and end")
     tensor = Tensor(name, dtype, tuple(shape), *offsets)
     if dtype in NUMBERS:
-        nbytes = size_of(shape) * storage(NUMBERS[dtype]).itemsize
-        if tensor.stop - tensor.start != nbytes:
-            raise FormatError(
-                f"tensor {name[:80]!r} has {tensor.stop - tensor.start} bytes, its shape needs {nbytes}"
-            )
+        expected = size_of(shape) * storage(NUMBERS[dtype]).itemsize
+        if tensor.nbytes != expected:
+            raise misfit(f"has {tensor.nbytes} bytes, its shape needs {expected}")
     return tensor
 
 
@@ -204,21 +200,13 @@ def laid_out(tensors: Sequence[Tensor]) -> list[Tensor]:
     )
     placed, start = [], 0
     for tensor in ordered:
-        stop = start + tensor.stop - tensor.start
-        placed.append(tensor._replace(start=start, stop=stop))
-        start = stop
+        placed.append(tensor._replace(start=start, stop=start + tensor.nbytes))
+        start += tensor.nbytes
     return placed
 
 
 def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
-    """A header with its length, padded so that the tensors are aligned.
-
-    Raises
-    ------
-    DatasetError
-        Two tensors have one name, a name is no text, or the header is longer than the format allows.
-
-    """
+    """A header with its length, padded so that the tensors are aligned."""
     fields: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     for name, dtype, shape, start, stop in tensors:
         if name in fields or name == METADATA:

@@ -7,11 +7,13 @@ places from any thread: unlike by the format's library, a file larger than memor
 import json
 from collections.abc import Sequence
 
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import PROVENANCE, Array, Pooled, Region, Source
-from lucid.formats.flat import FlatSink, Layout
+from lucid.formats.contract import PROVENANCE, Source
+from lucid.formats.flat import Content, Copied, FlatSink
+from lucid.formats.regions import Region
 from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
-from lucid.formats.safetensors.source import SafetensorsSource, name_of_array, provenance_of
+from lucid.formats.safetensors.source import SafetensorsSource, provenance_of
 
 #: The format's names of number types.
 _NAMES = {numbers: name for name, numbers in NUMBERS.items()}
@@ -22,31 +24,25 @@ class SafetensorsSink(FlatSink):
 
     files = "safetensors"
 
-    def layout(self, source: Source, pooled: Sequence[Pooled]) -> Layout:
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
-        tensors = {array.name: _tensor(array) for array in pooled}
-        carried: dict[str, Tensor] = {}
+        new = {array.name.removeprefix("/"): array for array in pooled}
+        kept: dict[str, Copied] = {}
+        tensors = [_tensor(array) for array in pooled]
         metadata: dict[str, str] = {}
-        start = 0
         if isinstance(source, SafetensorsSource) and self.carries(pooled):
-            replaced, start = {array.source.name for array in pooled}, source.offset
+            replaced = {array.source.name for array in pooled}
+            metadata |= source.header.metadata
             for tensor in source.header.tensors:
-                name = name_of_array(tensor)
+                name, place = tensor.array_name, (source.descriptor, source.offset + tensor.start)
                 if name not in replaced and not is_meant(name, self.options.drop):
-                    carried[tensor.name] = tensor
-            metadata = dict(source.header.metadata)
-        old = {name: facts for name, facts in provenance_of(metadata).items() if name in carried}
-        new = {tensors[array.name].name: json.loads(array.provenance) for array in pooled}
-        metadata[PROVENANCE] = json.dumps(old | new, ensure_ascii=False)
-        placed = laid_out([*tensors.values(), *carried.values()])
-        header = header_of(metadata, placed)
-        places = {tensor.name: len(header) + tensor.start for tensor in placed}
-        return Layout(
-            len(header) + sum(t.stop - t.start for t in placed),
-            texts=[(0, header)],
-            copies=[(places[t.name], start + t.start, t.stop - t.start) for t in carried.values()],
-            offsets={name: places[tensor.name] for name, tensor in tensors.items()},
-        )
+                    tensors.append(tensor)
+                    kept[tensor.name] = Copied(place, tensor.nbytes)
+        facts = {name: facts for name, facts in provenance_of(metadata).items() if name in kept}
+        facts |= {name: json.loads(array.provenance) for name, array in new.items()}
+        metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)
+        placed, contents = laid_out(tensors), kept | new
+        return [header_of(metadata, placed), *(contents[tensor.name] for tensor in placed)]
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region in place; the format's byte order is little-endian."""

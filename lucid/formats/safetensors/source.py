@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, named
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.contract import PROVENANCE
+from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import FlatSource
-from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Tensor, header_length, parse_header
+from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, header_length, parse_header
 from lucid.pooling.dtypes import storage
 
 
@@ -16,12 +18,12 @@ class SafetensorsSource(FlatSource):
 
     def parse(self, size: int) -> None:
         """Read the header."""
-        length = header_length(self.bytes_at(0, PREFIX_BYTES), size)
+        length = header_length(bytes_at(self.descriptor, 0, PREFIX_BYTES), size)
         #: Where the tensors begin.
         self.offset = PREFIX_BYTES + length
-        self.header = parse_header(self.bytes_at(PREFIX_BYTES, length), size - self.offset)
+        self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
-            name = name_of_array(tensor)
+            name = tensor.array_name
             self.runs[name] = self.offset + tensor.start, tensor.shape
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
@@ -36,16 +38,6 @@ class SafetensorsSource(FlatSource):
         for name, spec in self.specs.items():
             if name[1:] in facts:
                 yield spec, json.dumps(facts[name[1:]])
-
-    def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-        """Read a region from its place in the file."""
-        with named(f"tensor {spec.name[1:][:80]!r}"):
-            return super().read(spec, region, buffer)
-
-
-def name_of_array(tensor: Tensor) -> str:
-    """The name of a tensor as an array of a file."""
-    return f"/{tensor.name}"
 
 
 def provenance_of(metadata: dict[str, str]) -> dict[str, object]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from lucid.compression import Compression
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import listed
-from lucid.formats.contract import PROVENANCE, Array, Carried, Pooled, Source, fitted_chunks
+from lucid.formats.contract import PROVENANCE, Carried, Source
 from lucid.formats.zarr.carry import carry, dropped, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -95,7 +96,7 @@ class Builder:
 
     def _add_means(self, pooled: Pooled, origin: Node | None, says: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
-        chunks, shards = fitted_chunks(pooled), None
+        chunks, shards = pooled.chunks, None
         if pooled.numbers == "bfloat16":
             says = says._replace(fill=None)
         elif self._source is not None and origin is not None:

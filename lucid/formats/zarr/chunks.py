@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
-from lucid.formats.contract import Array, Region, overlaps, shifted, size_of
+from lucid.formats.arrays import Array
+from lucid.formats.regions import Region, overlaps, shifted, size_of
 from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.store import Store, joined
 

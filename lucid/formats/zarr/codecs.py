@@ -16,7 +16,8 @@ import numcodecs
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.contract import Array, size_of
+from lucid.formats.arrays import Array
+from lucid.formats.regions import size_of
 from lucid.formats.zarr.documents import JsonObject
 
 # As zarr has it: several chunks are decoded at once, so that each is decoded by one thread.

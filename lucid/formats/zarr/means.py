@@ -13,8 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lucid.formats.contract import Array, Pooled, Region, ShardArray, overlaps, shape_of, shifted, size_of
+from lucid.formats.arrays import Array, Pooled
+from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
+from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
 from lucid.formats.zarr.chunks import NOWHERE
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import Node

@@ -7,7 +7,7 @@ array is read even then.
 from typing import Any, NamedTuple
 
 from lucid.errors import FormatError
-from lucid.formats.contract import size_of
+from lucid.formats.regions import size_of
 from lucid.formats.zarr.documents import (
     ATTRIBUTES_2,
     DOCUMENT_2,

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lucid.formats.contract import Pooled, size_of
+from lucid.formats.arrays import Pooled
+from lucid.formats.regions import size_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import joined
 

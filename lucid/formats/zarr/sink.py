@@ -15,10 +15,12 @@ from pathlib import Path
 
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
-from lucid.formats.contract import Array, Pooled, Region, ShardArray, Sink, Source
+from lucid.formats.arrays import Array, Pooled
+from lucid.formats.contract import ShardArray, Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, refuse_taken
 from lucid.formats.disk.spool import Spool
+from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
@@ -30,8 +32,8 @@ from lucid.options import Options
 class ZarrSink(Sink):
     """A Zarr store while it is written."""
 
-    def __init__(self, path: Path, options: Options, *, joins: bool = False) -> None:
-        super().__init__(path, options, joins=joins)
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self._compression = parse_compression(options.compression)
         self._url = url_of(path)
         self._stack = ExitStack()
@@ -83,12 +85,16 @@ class ZarrSink(Sink):
         with refusals("output cannot be written"):
             self._means[pooled.name].write(pooled.shape, region, values)
 
-    def move(self, pooled: Pooled, one: ShardArray, shard: Source) -> int:
-        """Copy the files of chunks that are the same in a shard."""
-        with refusals("output cannot be written"):
-            return self._means[pooled.name].move(shard, one) if isinstance(shard, ZarrSource) else 0
+    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
+        """Copy the files of chunks that are the same in shards, and the means of others."""
+        for one in shards:
+            shard, moved = one.open(), 0
+            if isinstance(shard, ZarrSource):
+                with refusals("output cannot be written"):
+                    moved = self._means[pooled.name].move(shard, one)
+            one.copy(pooled, self.write, buffer, first=moved)
 
-    def commit(self) -> None:
+    def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
         with refusals("output cannot be built"):
             self._builder.finish(self._root)
@@ -96,12 +102,12 @@ class ZarrSink(Sink):
             if self._url is not None:
                 self._upload()
             elif self._file is not None:
-                self._archive(self._file)
+                self._archive(self._file, later)
             else:
-                self._folder.commit(self.later)
+                self._folder.commit(later)
         self.close()
 
-    def _archive(self, file: Replacement) -> None:
+    def _archive(self, file: Replacement, later: list[Replacement] | None) -> None:
         """Write all files to an archive, in one order and without times."""
         with os.fdopen(file.create(), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
@@ -111,7 +117,7 @@ class ZarrSink(Sink):
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
                         shutil.copyfileobj(content, target)
             raw.flush()
-            file.commit(self.later)
+            file.commit(later)
 
     def _find_place(self, url: str) -> None:
         import fsspec

@@ -15,10 +15,12 @@ from warnings import catch_warnings
 
 import numpy as np
 
-from lucid.errors import FormatError
+from lucid.errors import FormatError, named
+from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Wanted
-from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, named, shape_of, size_of
+from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
+from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.registry import url_of
 from lucid.formats.zarr.choice import Choice
 from lucid.formats.zarr.chunks import Chunks, check_names
@@ -60,15 +62,9 @@ class ZarrSource(Source):
         self._foreign = lru_cache(MOST_OPEN)(self._opened)
         self._chunks = Chunks(self.store, self.layout, self._foreign, options.max_memory)
 
-    def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
-        """Arrays of that rank and of numbers; a store with none is an error."""
-        return self.choose(rank, ())
-
-    def choose(
-        self, rank: int, patterns: Sequence[str], height_axis: int = 2, dims: tuple[str, str] | None = None
-    ) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays that the user names, or all that fit; only these are opened."""
-        choice = Choice(self.nodes, self.images, Wanted(rank, height_axis, dims, self.options.input_dtype))
+        choice = Choice(self.nodes, self.images, Wanted.of(self.options))
         nodes = choice.of(patterns)
         self.notes = choice.notes
         specs = []

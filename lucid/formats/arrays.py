@@ -1,0 +1,119 @@
+"""Arrays in files: those that are read, and those of means that are written."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lucid.formats.meaning import Attributes, Meaning, cells_of_sums
+from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.result import Changes, changes_of, stored_as
+
+Array = npt.NDArray[Any]
+
+#: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
+CHUNK_BYTES = 1 << 18
+
+
+class ArraySpec(NamedTuple):
+    """One array in a file.
+
+    `numbers` names the type of its elements as `lucid.pooling.dtypes` does; `dtype` is how they
+    lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
+    the file holds them, None where there is none; `whole_chunks` says that a chunk can
+    only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
+    Of a box of an array, `shape` is the box's, and `offset` its first cell, but for axes that are whole.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    numbers: str
+    chunks: tuple[int, ...] | None = None
+    whole_chunks: bool = False
+    order: str = "C"
+    offset: tuple[int, ...] = ()
+    #: What the numbers mean, where the file says more than that they are numbers.
+    meaning: Meaning | None = None
+    #: Names of the axes, "" for one that has none; () where no axis has a name.
+    dims: tuple[str, ...] = ()
+
+    def box(self, region: Region) -> "ArraySpec":
+        """A box of the array, by a region of its first axes."""
+        shape = (*shape_of(region), *self.shape[len(region) :])
+        return self._replace(shape=shape, offset=tuple(s.start for s in region))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return size_of(self.shape) * self.dtype.itemsize
+
+
+class Pooled(NamedTuple):
+    """One array of means to be written: what it is the means of, and its attribute `lucid_pool`."""
+
+    source: ArraySpec
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    numbers: str
+    provenance: str
+    #: Axes of the source that were pooled, the first of two.
+    height_axis: int = 2
+    #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
+    flat: bool = False
+    #: Whether these are the means of a box only, and `provenance` says what joins them.
+    is_shard: bool = False
+    #: Pools coordinates: means of a plane at a size, NaN counting as nothing.
+    coarsen: Callable[[Array, tuple[int, int]], Array] | None = None
+    #: What was done: "mean", "max", "min" or "sum".
+    reduce: str = "mean"
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape in the file."""
+        return (self.shape[0], size_of(self.shape[1:])) if self.flat else self.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return size_of(self.shape) * self.dtype.itemsize
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the source's numbers mean."""
+        return self.source.meaning or Meaning(self.source.numbers, self.source.numbers)
+
+    def changes_of(self, attributes: Attributes) -> Changes:
+        """What becomes of the source's attributes, as `result.changes_of` says."""
+        h, meaning = self.height_axis, self.meaning
+        (rows, columns), (m, n) = self.source.shape[h : h + 2], self.shape[h : h + 2]
+        cells = cells_of_sums(meaning, (rows, columns), (m, n)) if m and n else None
+        return changes_of(attributes, meaning, self.numbers, reduce=self.reduce, cells=cells)
+
+    @property
+    def stored_numbers(self) -> str:
+        """The type in the file, where `_Unsigned` may say how it is read."""
+        meaning = self.source.meaning
+        return self.numbers if meaning is None else stored_as(meaning, self.numbers)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Chunks in the file: not below the source's, grown by whole ones from the last axis up.
+
+        An axis grows only when those after it are whole, so that chunks are runs of the array. A box of
+        an array has the chunks of the whole, as far as they fit it.
+        """
+        shape = self.stored_shape
+        chunks = self.source.chunks or (1,) * len(self.shape)
+        chunks = (chunks[0], shape[1]) if self.flat else chunks
+        fitted = [max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True)]
+        for axis in reversed(range(len(shape))):
+            others = size_of(fitted) // fitted[axis] * self.dtype.itemsize
+            most = CHUNK_BYTES // max(1, others)
+            grown = most // chunks[axis] * chunks[axis] if axis == 0 else most
+            fitted[axis] = max(fitted[axis], min(shape[axis], grown), 1)
+            if fitted[axis] < shape[axis]:
+                break
+        return tuple(fitted)

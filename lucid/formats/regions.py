@@ -1,0 +1,67 @@
+"""Regions: boxes of arrays, each a tuple of slices with start and stop, one for each axis."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+Region = tuple[slice, ...]
+
+
+def size_of(shape: Sequence[int]) -> int:
+    """Number of elements, in integers that do not overflow."""
+    return math.prod(map(int, shape))
+
+
+def shape_of(region: Region) -> tuple[int, ...]:
+    """Shape of a region."""
+    return tuple(s.stop - s.start for s in region)
+
+
+def shifted(region: Region, by: Sequence[int]) -> Region:
+    """The same region, so many cells further on along the first axes."""
+    moved = (slice(s.start + n, s.stop + n) for s, n in zip(region, by, strict=False))
+    return (*moved, *region[len(by) :])
+
+
+def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
+    """Regions of an array in order, each a run of at most so many elements."""
+    steps = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        steps[axis] = max(1, min(shape[axis], most // max(1, size_of(shape[axis + 1 :]))))
+        if steps[axis] < shape[axis]:
+            break
+    ranges = [range(0, length, step) for length, step in zip(shape, steps, strict=True)]
+    for corner in product(*ranges):
+        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(corner, steps, shape, strict=True))
+
+
+def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:
+    """Every chunk of a grid that a region touches: its index, the common cells in it and in the region."""
+    if 0 in shape_of(region):
+        return
+    axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)]
+    for index in product(*axes):
+        inside, outside = [], []
+        for i, s, c in zip(index, region, chunks, strict=True):
+            start, stop = max(s.start, i * c), min(s.stop, (i + 1) * c)
+            inside.append(slice(start - i * c, stop - i * c))
+            outside.append(slice(start - s.start, stop - s.start))
+        yield index, tuple(inside), tuple(outside)
+
+
+def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:
+    """The region of a C-ordered array as runs (first element, number of elements), in order."""
+    base, length, step = 0, 1, 1
+    outer: list[range] = []
+    goes_on = True  # the run takes in whole axes, and the first that is not
+    for own, whole in zip(reversed(region), reversed(shape), strict=True):
+        count = own.stop - own.start
+        base += own.start * step
+        if goes_on:
+            length, goes_on = length * count, count == whole
+        else:
+            outer.append(range(0, count * step, step))
+        step *= whole
+    if length or not outer:
+        for offsets in product(*reversed(outer)):
+            yield base + sum(offsets), length
