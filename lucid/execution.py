@@ -1,80 +1,27 @@
-"""A plan carried out: its blocks read, pooled and written, its outputs put in place."""
+"""A plan carried out: outputs begun, blocks read, pooled and written, outputs put in place.
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+Each worker reads a block into a buffer of its own, pools it to every size and writes the results. What must be done
+in order is done by the caller's thread: a stream is read there and a stream is written there. Windows that exceed the
+memory come in strips of columns: workers add the columns of a strip, the caller joins the strips. Workers are threads,
+or processes where only one thread of a process is let in to read.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lucid import forks
-from lucid.formats.contract import Array, ArraySpec, Carried, Pooled, Region, Sink, Source, shifted
-from lucid.job_plan import ArrayPlan, JobPlan
-from lucid.options import Options
-from lucid.outputs import Target
-from lucid.report import DatasetReport, OnProgress, Progress, Report, peak_memory_bytes
-from lucid.run.blocks import Output, Seconds, run
+import numpy as np
 
-
-@dataclass
-class Watch:
-    """Who is told how far an input is, and what the work took."""
-
-    path: Path
-    on_progress: OnProgress | None = None
-    seconds: Seconds = field(default_factory=Seconds)
-    total_bytes: int = 0
-    done_bytes: int = 0
-    #: Of other processes that worked on it.
-    peak_memory_bytes: int = 0
-    #: Notes for the user, one line each.
-    notes: list[str] = field(default_factory=list)
-    carried: Carried = field(default_factory=Carried)
-
-    def note(self, sink: Sink) -> None:
-        """Take over what an output that was begun, or only looked at, says of itself."""
-        self.notes += sink.notes
-        self.carried = Carried(*map(sum, zip(self.carried, sink.carried, strict=True)))
-
-    def add(self, count: int) -> None:
-        """Bytes of input were used up."""
-        self.done_bytes = min(self.done_bytes + count, self.total_bytes)
-        self.tell()
-
-    def tell(self, more: int = 0) -> None:
-        """Say how far it is, and so many bytes further in what is being done."""
-        if self.on_progress is not None:
-            done = min(self.done_bytes + more, self.total_bytes)
-            self.on_progress(Progress(self.path, done, self.total_bytes))
-
-
-def report_of(
-    watch: Watch,
-    options: Options,
-    targets: Sequence[Target],
-    datasets: Iterable[DatasetReport],
-    begun: float,
-    **others: Any,
-) -> Report:
-    """The report on an input whose work began at that time of `perf_counter`."""
-    report = Report(
-        source=watch.path,
-        targets=tuple(target.path for target in targets),
-        datasets=tuple(datasets),
-        read_seconds=watch.seconds.read,
-        pool_seconds=watch.seconds.pool,
-        write_seconds=watch.seconds.write,
-        total_seconds=time.perf_counter() - begun,
-        threads=options.workers,
-        max_memory=options.max_memory,
-        peak_memory_bytes=max(peak_memory_bytes(), watch.peak_memory_bytes),
-        dry_run=options.dry_run,
-        notes=tuple(dict.fromkeys(watch.notes)),
-        carried=watch.carried.items,
-        carried_bytes=watch.carried.nbytes,
-    )
-    return replace(report, **others)
+from lucid import forks, threads
+from lucid.blocking import Strip, span_of
+from lucid.formats.contract import Array, Region, Sink, Source, shape_of, shifted, size_of
+from lucid.job_plan import ArrayPlan, JobPlan, Pass
+from lucid.pooling.means import Columns, Total, columns
+from lucid.pooling.stacks import stacks
+from lucid.report import Seconds, Watch
 
 
 def carry_out(
@@ -84,19 +31,25 @@ def carry_out(
     before_commit: Callable[[], None] | None = None,
     later: list[Any] | None = None,
 ) -> None:
-    """Read, pool and write everything, and make the outputs appear, or leave that for `later`."""
-    first = job.arrays[0][0].blocks if job.arrays else None
-    is_alone = first is not None and len(job.arrays) == len(job.arrays[0]) == 1 and first.is_sequential
+    """Pool, and put the outputs in place, or hand them on to be put in place with others, `later`."""
+    watch.total_bytes, watch.done_bytes = job.input_bytes, 0
+    is_alone = len(job.passes) == len(job.passes[0].arrays) == 1 if job.passes else False
+    in_sequence = is_alone and job.passes[0].blocks.is_sequential
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
-            sink = target.create(job.options, in_sequence=is_alone)
-            sink.later = later
-            sinks[target.path] = stack.enter_context(sink)
-        for target in job.targets:
-            sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
-            watch.note(sinks[target.path])
-        _pool(job, source, sinks, watch)
+            sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
+            sink.later, sinks[target.path] = later, sink
+            sink.begin(source, [array.pooled for array in job.of(target)])
+            watch.note(sink)
+        for one in job.passes:
+            with closing(_pool(one, source, sinks)) as done:
+                for work in done:
+                    watch.seconds.add(work.seconds)
+                    watch.add(work.input_bytes)
+                    if work.overflows:
+                        pooled = one.arrays[0].pooled
+                        watch.overflows[pooled.source.name, pooled.numbers] += work.overflows
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
@@ -105,37 +58,149 @@ def carry_out(
                 sink.commit()
 
 
-def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -> None:
-    def output(array: ArrayPlan) -> Output:
-        return array.output(partial(sinks[array.target.path].write, array.pooled))
+@dataclass
+class _Work:
+    """A block, or a strip of one, on its way through the steps."""
 
-    in_sequence = any(sink.in_sequence for sink in sinks.values())
-    by_offset = all(sink.by_offset for sink in sinks.values())
-    for arrays in job.passes():
-        overflows = 0
-        blocks = arrays[0].blocks
-        in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
-        steps = run(
-            [output(array) for array in arrays],
-            partial(_read, source),
-            read_in_sequence=source.in_sequence,
-            write_in_sequence=in_sequence or (in_processes and not by_offset),
-            in_processes=in_processes,
-        )
-        with closing(steps):
-            for step in steps:
-                watch.add(step.input_bytes)
-                watch.seconds.add(step.seconds)
-                overflows += step.overflows
-        if overflows:
-            watch.notes.append(_overflow(arrays[0].pooled, overflows))
+    #: Its place in the output of every size.
+    block: tuple[Region, ...]
+    strip: Strip | None = None
+    cells: Array | None = None
+    columns: Columns = ()
+    results: list[Array] = field(default_factory=list)
+    input_bytes: int = 0
+    #: Finite results that became infinite.
+    overflows: int = 0
+    seconds: Seconds = field(default_factory=Seconds)
 
 
-def _overflow(pooled: Pooled, count: int) -> str:
-    what = f"{count} finite result{'s' * (count > 1)} of {pooled.source.name or 'the array'}"
-    return f"{what} exceed {pooled.numbers} and became infinite; `dtype` float32 or float64 holds more"
+def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_Work, None, None]:
+    """Do one pass; work goes on between what is yielded until the generator is closed."""
+    blocks, worker = one.blocks, _Worker(one, source, sinks)
+    workers = blocks.workers
+    in_processes = forks.are_worth(blocks.spec.nbytes, workers) and source.is_locked(blocks.spec)
+    in_order = forks.in_order if in_processes else threads.in_order
+    if not blocks.is_whole:
+        strips = (_Work((strip.block,), strip) for strip in blocks.strips())
+        for work in in_order(worker.add_columns, strips, workers=workers, in_flight=workers):
+            worker.join(work)
+            yield work
+        return
+    by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
+    every: Iterable[_Work] = map(_Work, blocks.blocks())
+    if not (source.in_sequence or by_caller or in_processes):
+        with closing(threads.as_done(worker.pool_and_write, every, workers=workers)) as done:
+            yield from done
+        return
+    if source.in_sequence:
+        # One block more is held by the thread that reads ahead.
+        workers = max(1, workers - 1)
+        every = map(worker.read_ahead, every)
+    task = worker.pool if by_caller else worker.pool_and_write
+    # What is written already takes no memory while its turn comes.
+    in_flight = workers if by_caller or source.in_sequence else 4 * workers
+    for work in in_order(task, every, workers=workers, in_flight=in_flight):
+        if by_caller:
+            worker.write(work)
+        yield work
 
 
-def _read(source: Source, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-    """Read a region of a box, counted from the box's first cell."""
-    return source.read(spec, shifted(region, spec.offset) if spec.offset else region, buffer)
+class _Worker:
+    """The steps of a block, with buffers that each thread or process uses again."""
+
+    def __init__(self, one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
+        self._arrays, self._blocks, self._source, self._sinks = one.arrays, one.blocks, source, sinks
+        self._buffers = threading.local()
+        self._total: Total | None = None
+
+    def read_ahead(self, work: _Work) -> _Work:
+        """Read a block into memory of its own."""
+        region, buffer = self._blocks.cells(work.block[0]), np.empty(self._blocks.input_bytes, np.uint8)
+        work.cells = self._read(work, region, buffer)
+        return work
+
+    def pool_and_write(self, work: _Work) -> _Work:
+        """Read a block, pool it, write it."""
+        self._pool(work, self._results)
+        self.write(work)
+        return work
+
+    def pool(self, work: _Work) -> _Work:
+        """Read a block and pool it into memory of its own."""
+        self._pool(work, lambda array, region: np.empty(shape_of(region), array.pooled.dtype))
+        return work
+
+    def write(self, work: _Work) -> None:
+        """Write the results of a block, and let go of them."""
+        with work.seconds.clock("write"):
+            for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
+                self._sinks[array.target.path].write(array.pooled, region, results)
+        work.results = []
+
+    def _pool(self, work: _Work, memory: Callable[[ArrayPlan, Region], Array]) -> None:
+        cells, h = work.cells, self._blocks.height_axis
+        if cells is None:
+            cells = self._read(work, self._blocks.cells(work.block[0]))
+        with work.seconds.clock("pool"):
+            for array, region in zip(self._arrays, work.block, strict=True):
+                results, rows, cols = memory(array, region), span_of(region[h]), span_of(region[h + 1])
+                for planes, means in stacks(cells, results, h):
+                    work.overflows += array.pooling.means(planes, means, rows, cols)
+                work.results.append(results)
+        work.cells = None
+
+    def add_columns(self, work: _Work) -> _Work:
+        """Add the columns of a strip."""
+        assert work.strip is not None
+        reads = work.strip.reads
+
+        def cuts() -> Iterator[Array]:
+            for region in reads:
+                cells = self._read(work, region)
+                with work.seconds.clock("pool"):
+                    yield self._planes(cells)
+
+        work.columns = columns(cuts(), self._arrays[0].pooling.rule)
+        return work
+
+    def join(self, work: _Work) -> None:
+        """Join a strip to those before it; after the last one of a block, write the results."""
+        (array,), (region,), strip, h = self._arrays, work.block, work.strip, self._blocks.height_axis
+        assert strip is not None
+        with work.seconds.clock("pool"):
+            self._total = self._total or Total(array.pooling, span_of(region[h]), span_of(region[h + 1]))
+            self._total.add(work.columns, strip.left)
+        work.columns = ()
+        if strip.is_last:
+            work.results = [self._results(array, region)]
+            with work.seconds.clock("pool"):
+                work.overflows = self._total.finish(self._planes(work.results[0]))
+            self.write(work)
+            self._total = None
+
+    def _planes(self, array: Array) -> Array:
+        """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
+        h = self._blocks.height_axis
+        return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
+
+    def _read(self, work: _Work, region: Region, buffer: Array | None = None) -> Array:
+        """Read a region of the box, counted from its first cell."""
+        spec = self._blocks.spec
+        with work.seconds.clock("read"):
+            memory = self._kept("cells", self._blocks.input_bytes) if buffer is None else buffer
+            cells = self._source.read(spec, shifted(region, spec.offset), memory)
+        work.input_bytes += cells.nbytes
+        return cells
+
+    def _results(self, array: ArrayPlan, region: Region) -> Array:
+        """Memory for the results of a block that is used again for the next one."""
+        shape, dtype = shape_of(region), array.pooled.dtype
+        size_bytes = self._blocks.results(array.pooling.grid) * dtype.itemsize
+        buffer = self._kept(f"results{array.size}", size_bytes)
+        return buffer[: size_of(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    def _kept(self, name: str, size_bytes: int) -> Array:
+        if not hasattr(self._buffers, name):
+            setattr(self._buffers, name, np.empty(size_bytes, np.uint8))
+        buffer: Array = getattr(self._buffers, name)
+        return buffer

@@ -17,7 +17,7 @@ from lucid.errors import (
     FormatError,
     LucidError,
 )
-from lucid.execution import Watch, carry_out, report_of
+from lucid.execution import carry_out
 from lucid.formats.contract import Array, ArraySpec, Region, Source, named
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
@@ -27,7 +27,7 @@ from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, stem_of
-from lucid.report import OnProgress, Report
+from lucid.report import OnProgress, Report, Watch
 
 #: Suffixes of formats in which arrays with names that have slashes in them lie in groups.
 _WITH_GROUPS = ("HDF5", "Zarr")
@@ -113,7 +113,7 @@ def pack(
         if failures:
             return Pack(None, failures, left_out)
         job = plan(source, options, (target,))
-        watch = Watch(source.path, on_progress, total_bytes=job.input_bytes)
+        watch = Watch(source.path, on_progress, begun, targets=(target.path,))
         watch.notes += [*notes, *source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
             with target.create(options) as sink:
@@ -122,7 +122,8 @@ def pack(
         else:
             remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
-        return Pack(report_of(watch, options, (target,), job.reports(), begun), {}, left_out)
+        watch.datasets += job.reports()
+        return Pack(watch.report(options), {}, left_out)
 
 
 def _target_of(path: Path, options: Options) -> Target:

@@ -13,8 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from lucid.errors import FileError, LucidError, MissingExtraError
-from lucid.run.executor import Item, Result
-from lucid.threads import available_cpus
+from lucid.threads import Item, Result, available_cpus
 
 try:
     import distributed

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,7 +23,7 @@ from lucid.errors import FileError, LucidError, unexpected
 from lucid.forks import end_with_parent, ending
 from lucid.options import Options
 from lucid.report import Progress
-from lucid.run.executor import Item, Result
+from lucid.threads import Result
 
 #: Seconds without an event, a byte read or a byte written, after which a process is taken to hang.
 HANG_SECONDS = 60.0
@@ -42,8 +42,6 @@ STOP_SECONDS = 0.8
 
 class Process:
     """The parent's end; the process is started when there is work and again after a crash."""
-
-    threads = None
 
     def __init__(self) -> None:
         #: Whether any process ended without cleaning up.
@@ -84,13 +82,6 @@ class Process:
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
-
-    def run(
-        self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
-    ) -> Iterator[Result]:
-        """Do a task for every item, as an `Executor`."""
-        for item in items:
-            yield self.call(task, item, options=getattr(task, "options", Options()))
 
     def start(self) -> "Connection[Any, Any]":
         """Start the process, before there is work for it or after it crashed; its pipe."""

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError
-from lucid.execution import Watch, report_of
 from lucid.formats.contract import ShardArray, named
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
+from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
-from lucid.report import OnProgress, Report
-from lucid.shards.join import COPY_BYTES, Key, Opened, collect, join, keys_of
+from lucid.report import OnProgress, Report, Watch
+from lucid.shards.join import COPY_BYTES, Opened, collect, join
 from lucid.shards.stored import AS_STORED, facts_in
 
 
@@ -79,7 +78,7 @@ def merge_files(
             raise FileError(f"output {one.path} is one of the shards")
         one.refuse_existing(overwrite=overwrite)
         remove_stale(one.path.resolve().parent)
-    watch = Watch(path, on_progress)
+    watch = Watch(path, on_progress, begun, targets=tuple(one.path for one in targets))
     with named(f"source {path}"):
         source = format_.open(path, options)
     with source, Opened() as opened:
@@ -91,11 +90,11 @@ def merge_files(
         ]
         with named("shard"):
             found = collect(job, every, opened)
-        found = {key: _in_order(key, array, found[key]) for key, array in keys_of(job).items()}
+        found = {array.key: _in_order(array, found[array.key]) for array in job.every()}
         if not dry_run:
             with watch.seconds.clock("write"):
                 join(job, targets, source, found, watch, max_memory)
-    datasets = (
+    watch.datasets += (
         replace(
             d,
             input_shape=d.output_shape,
@@ -107,7 +106,7 @@ def merge_files(
         )
         for d in job.reports()
     )
-    return report_of(watch, options, targets, datasets, begun, max_memory=max_memory)
+    return watch.report(options, max_memory=max_memory)
 
 
 #: What a shard claims: facts of its first array, and the box of each array.
@@ -166,7 +165,7 @@ def _plan_of(job: JobPlan, path: Path, claim: Claim, facts: dict[str, Any]) -> J
     return job.within(regions, (Target(path, format_of_content(path), sizes),), facts)
 
 
-def _in_order(key: Key, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
+def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
     """The shards of an array of means by their samples, if they make up the whole.
 
     Raises
@@ -175,7 +174,7 @@ def _in_order(key: Key, array: ArrayPlan, shards: list[ShardArray]) -> list[Shar
         They do not.
 
     """
-    name, done, before = key.dataset or "the array", 0, Path()
+    name, done, before = array.key.dataset or "the array", 0, Path()
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
     for one in ordered:
         samples = one.region[0]

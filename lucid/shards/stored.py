@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from lucid.errors import FormatError, LucidError
+from lucid.errors import ExistsError, FormatError, LucidError
 from lucid.formats.contract import ArraySpec, Pooled
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
@@ -16,9 +17,19 @@ from lucid.outputs import Target
 AS_STORED = Options(input_dtype="bfloat16")
 
 
-def is_there(target: Target) -> bool:
-    """Whether there is anything under the name of an output."""
-    return os.path.lexists(target.path)
+def missing_targets(job: JobPlan) -> tuple[Target, ...]:
+    """The outputs of a plan that are not there, complete and this run's own.
+
+    Raises
+    ------
+    ExistsError
+        One is there that is not this run's.
+
+    """
+    try:
+        return tuple(target for target in job.targets if not _is_there(job, target))
+    except FormatError as error:
+        raise ExistsError(f"output {error}: it is not this run's; `overwrite=True` replaces it") from error
 
 
 def is_done(job: JobPlan) -> bool:
@@ -31,8 +42,12 @@ def is_done(job: JobPlan) -> bool:
 
     """
     # All are looked at, so that a stranger among them is not overlooked.
-    done = [is_there(target) and bool(stored(target, job.of(target))) for target in job.targets]
-    return all(done)
+    return set(map(partial(_is_there, job), job.targets)) == {True}
+
+
+def _is_there(job: JobPlan, target: Target) -> bool:
+    """Whether an output is there; raise if it is not what the plan makes."""
+    return os.path.lexists(target.path) and stored(target, job.of(target)) is not None
 
 
 def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
