@@ -1,9 +1,9 @@
 """A plan carried out: outputs begun, blocks read, pooled and written, outputs put in place.
 
-Each worker reads a block into a buffer of its own, pools it to every size and writes the results. What must be done
-in order is done by the caller's thread: a stream is read there and a stream is written there. Windows that exceed the
-memory come in strips of columns: workers add the columns of a strip, the caller joins the strips. Workers are threads,
-or processes where only one thread of a process is let in to read.
+Each worker reads a block into a buffer of its own, pools it to every size and writes the results. A stream is read by
+one worker at a time, and written by the caller's thread, in order. Windows that exceed the memory come in strips of
+columns: workers add the columns of a strip, the caller joins the strips. Workers are threads, or processes where only
+one thread of a process is let in to read.
 """
 
 import threading
@@ -82,23 +82,18 @@ def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_W
     in_order = forks.in_order if in_processes else threads.in_order
     if not blocks.is_whole:
         strips = (_Work((strip.block,), strip) for strip in blocks.strips())
+        # Sums of columns take memory until they are joined.
         for work in in_order(worker.add_columns, strips, workers=workers, in_flight=workers):
             worker.join(work)
             yield work
         return
     by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
-    every: Iterable[_Work] = map(_Work, blocks.blocks())
-    if not (source.in_sequence or by_caller or in_processes):
-        with closing(threads.as_done(worker.pool_and_write, every, workers=workers)) as done:
-            yield from done
-        return
-    if source.in_sequence:
-        # One block more is held by the thread that reads ahead.
-        workers = max(1, workers - 1)
-        every = map(worker.read_ahead, every)
     task = worker.pool if by_caller else worker.pool_and_write
+    every: Iterable[_Work] = map(_Work, blocks.blocks())
+    if source.in_sequence:
+        every = map(worker.read, every)
     # What is written already takes no memory while its turn comes.
-    in_flight = workers if by_caller or source.in_sequence else 4 * workers
+    in_flight = workers if by_caller else threads.AHEAD * workers
     for work in in_order(task, every, workers=workers, in_flight=in_flight):
         if by_caller:
             worker.write(work)
@@ -113,20 +108,19 @@ class _Worker:
         self._buffers = threading.local()
         self._total: Total | None = None
 
-    def read_ahead(self, work: _Work) -> _Work:
-        """Read a block into memory of its own."""
-        region, buffer = self._blocks.cells(work.block[0]), np.empty(self._blocks.input_bytes, np.uint8)
-        work.cells = self._read(work, region, buffer)
+    def read(self, work: _Work) -> _Work:
+        """Read a block."""
+        work.cells = self._cells(work, self._blocks.cells(work.block[0]))
         return work
 
     def pool_and_write(self, work: _Work) -> _Work:
-        """Read a block, pool it, write it."""
+        """Read a block, if it is not read yet, pool it, write it."""
         self._pool(work, self._results)
         self.write(work)
         return work
 
     def pool(self, work: _Work) -> _Work:
-        """Read a block and pool it into memory of its own."""
+        """Read a block, if it is not read yet, and pool it into memory of its own."""
         self._pool(work, lambda array, region: np.empty(shape_of(region), array.pooled.dtype))
         return work
 
@@ -138,9 +132,8 @@ class _Worker:
         work.results = []
 
     def _pool(self, work: _Work, memory: Callable[[ArrayPlan, Region], Array]) -> None:
-        cells, h = work.cells, self._blocks.height_axis
-        if cells is None:
-            cells = self._read(work, self._blocks.cells(work.block[0]))
+        cells, h = work.cells if work.cells is not None else self.read(work).cells, self._blocks.height_axis
+        assert cells is not None
         with work.seconds.clock("pool"):
             for array, region in zip(self._arrays, work.block, strict=True):
                 results, rows, cols = memory(array, region), span_of(region[h]), span_of(region[h + 1])
@@ -156,7 +149,7 @@ class _Worker:
 
         def cuts() -> Iterator[Array]:
             for region in reads:
-                cells = self._read(work, region)
+                cells = self._cells(work, region)
                 with work.seconds.clock("pool"):
                     yield self._planes(cells)
 
@@ -183,12 +176,12 @@ class _Worker:
         h = self._blocks.height_axis
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
-    def _read(self, work: _Work, region: Region, buffer: Array | None = None) -> Array:
+    def _cells(self, work: _Work, region: Region) -> Array:
         """Read a region of the box, counted from its first cell."""
         spec = self._blocks.spec
         with work.seconds.clock("read"):
-            memory = self._kept("cells", self._blocks.input_bytes) if buffer is None else buffer
-            cells = self._source.read(spec, shifted(region, spec.offset), memory)
+            buffer = self._kept("cells", self._blocks.input_bytes)
+            cells = self._source.read(spec, shifted(region, spec.offset), buffer)
         work.input_bytes += cells.nbytes
         return cells
 

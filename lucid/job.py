@@ -229,7 +229,7 @@ class _Job:
                 raise FormatError("holds several arrays; only a stream takes them, such as standard output")
 
         job = plan(source, self.options, targets)
-        comes_in_order = [blocks.is_sequential and blocks.workers > 1 for blocks, _ in job.passes] == [True]
+        comes_in_order = [blocks.is_sequential for blocks, _ in job.passes] == [True]
         if comes_in_order or self.options.dry_run:
             self._pool(job, source, NPY, check_end)
         else:

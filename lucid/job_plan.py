@@ -248,7 +248,7 @@ def _passes(
         h,
         storage(rule.result).itemsize,
         max_memory=options.max_memory,
-        workers=options.workers + job.in_sequence,
+        workers=options.workers,
         whole_planes=job.in_sequence,
     )
     if len(every) == 1:
