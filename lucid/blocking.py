@@ -69,29 +69,20 @@ class Blocking(NamedTuple):
         return self._samples * size_of(self._read_cells) * self.spec.dtype.itemsize
 
     @property
-    def output_bytes(self) -> int:
-        """Bytes of the results of the largest block, at all sizes."""
-        return sum(self.results(grid) for grid in self.grids) * self.output_itemsize
-
-    @property
     def chunk_bytes(self) -> int:
         """Bytes that decoding takes."""
         chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.whole_chunks else 0
         return 2 * chunk * self.spec.dtype.itemsize
 
     @property
-    def sums_bytes(self) -> int:
-        """Bytes of accumulators."""
-        h = self.height_axis
-        if self.is_whole:
-            return self.box[h + 1] * size_of(self.box[h + 2 :]) * WINDOW_SUM_BYTES
-        columns = 2 * self._samples * self._read_cells[1]
-        return (columns + self.results(self.grids[0])) * STRIP_SUM_BYTES
-
-    @property
     def block_bytes(self) -> int:
-        """What the largest block takes."""
-        return self.input_bytes + self.output_bytes + self.chunk_bytes + self.sums_bytes
+        """What the largest block takes: input, output, chunk and sums."""
+        h, results = self.height_axis, [self.results(grid) for grid in self.grids]
+        if self.is_whole:
+            sums_bytes = self.box[h + 1] * size_of(self.box[h + 2 :]) * WINDOW_SUM_BYTES
+        else:
+            sums_bytes = (2 * self._samples * self._read_cells[1] + sum(results)) * STRIP_SUM_BYTES
+        return self.input_bytes + sum(results) * self.output_itemsize + self.chunk_bytes + sums_bytes
 
     @property
     def peak_bytes(self) -> int:
@@ -129,16 +120,12 @@ class Blocking(NamedTuple):
     @property
     def is_sequential(self) -> bool:
         """Whether the blocks are runs of the array, one after the other, in input and output."""
-        h, lengths = self.height_axis, self.spec.shape[: self.height_axis]
-        has_whole_planes = self.is_whole and all(
-            map(operator.ge, self.box[h:], self._shape(self.grids[0])[h:])
-        )
-        cut = [axis for axis, length in enumerate(lengths) if self.box[axis] < length]
-        return (
-            has_whole_planes
-            and self.spec.order == "C"
-            and all(self.box[axis] == 1 for axis in range(cut[-1] if cut else 0))
-        )
+        h = self.height_axis
+        # Of the last axis that is cut there may be some, of those before it one, and of planes all.
+        first = next((axis for axis in range(h) if self.box[axis] > 1), h)
+        begin = min(first + 1, h)
+        is_run = all(map(operator.ge, self.box[begin:], self._shape(self.grids[0])[begin:]))
+        return self.is_whole and is_run and self.spec.order == "C"
 
     def _shape(self, grid: Grid) -> tuple[int, ...]:
         """Shape of the results at one size."""

@@ -7,8 +7,7 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
@@ -31,16 +30,11 @@ from lucid.report import DatasetReport
 from lucid.sizes import resolve
 
 #: What a shard holds: of arrays, by name, a box of their first axes.
-Regions = Mapping[str, Region]
+Regions: TypeAlias = Mapping[str, Region]
+#: What means are of: the dataset of the source, and the number of the size.
+Key: TypeAlias = tuple[str, int]
 #: Blocks under way where reads wait for a network.
 FAR_READS = 8
-
-
-class Key(NamedTuple):
-    """What means are of: the dataset of the source, and the number of the size."""
-
-    dataset: str
-    size: int
 
 
 class ArrayPlan(NamedTuple):
@@ -57,7 +51,7 @@ class ArrayPlan(NamedTuple):
     @property
     def key(self) -> Key:
         """What they are means of."""
-        return Key(self.pooled.source.name, self.size)
+        return self.pooled.source.name, self.size
 
 
 class Pass(NamedTuple):
@@ -79,15 +73,12 @@ class Pass(NamedTuple):
 class JobPlan:
     """All that is to be done for one input."""
 
-    path: Path
     options: Options
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
     #: How they are pooled, array by array.
     passes: Sequence[Pass] = ()
-    #: Whether the source is a stream, which gives what it has once and in order.
-    in_sequence: bool = False
 
     def every(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -109,7 +100,7 @@ class JobPlan:
         for spec in self.specs:
             if spec.name in regions:
                 box = spec.box(regions[spec.name])
-                passes += _passes(self, spec, box, targets, facts)
+                passes += _passes(self.options, spec, box, targets, facts)
         return replace(self, targets=targets, passes=passes)
 
     def only(self, targets: Sequence[Target]) -> "JobPlan":
@@ -167,7 +158,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     for spec in job.specs:
         unnamed = spec._replace(name="")
         if unnamed not in alike:
-            alike[unnamed] = _passes(job, spec, spec, targets)
+            alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
         passes += [one.of(spec, options) for one in alike[unnamed]]
     return replace(job, passes=passes)
 
@@ -182,7 +173,7 @@ def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> Job
         if (options.flatten or options.slice is not None) and plane_in(spec, options)[0].height_axis == 0:
             name = "flatten" if options.flatten else "slice"
             raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
-    return JobPlan(source.path, options, targets, specs, in_sequence=source.in_sequence)
+    return JobPlan(options, targets, specs)
 
 
 def facts_of(source: Source, job: JobPlan) -> dict[str, Any]:
@@ -206,14 +197,15 @@ def _regions_of(specs: Sequence[ArraySpec], samples: slice) -> Regions:
 
 
 def _passes(
-    job: JobPlan,
+    options: Options,
     spec: ArraySpec,
     box: ArraySpec,
     targets: tuple[Target, ...],
     facts: dict[str, Any] | None = None,
+    *,
+    whole_planes: bool = False,
 ) -> list[Pass]:
     """An array, or a box of it for a shard, pooled to every size that an output takes."""
-    options = job.options
     (h, is_swapped), plane = plane_in(spec, options)
     rule = rule_of(spec, options, targets)
     arrays = []
@@ -249,7 +241,7 @@ def _passes(
         storage(rule.result).itemsize,
         max_memory=options.max_memory,
         workers=options.workers,
-        whole_planes=job.in_sequence,
+        whole_planes=whole_planes,
     )
     if len(every) == 1:
         return [Pass(every[0], arrays)]

@@ -171,8 +171,6 @@ def outcome_of(function: Callable[..., Report], *args: Any, **keywords: Any) -> 
         return function(*args, **keywords)
     except BrokenPipeError:
         raise
-    except (LucidError, MemoryError) as error:
-        return error
     except Exception as error:
         return unexpected(error)
 

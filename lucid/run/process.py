@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from lucid.errors import FileError, LucidError, unexpected
+from lucid.errors import FileError, unexpected
 from lucid.forks import end_with_parent, ending
 from lucid.options import Options
 from lucid.report import Progress
@@ -166,13 +166,11 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
         limit_memory(options)
         try:
             watched = {"on_progress": _sender(pipe)} if is_watched else {}
-            answer: tuple[Any, BaseException | None] = function(*args, **watched, **keywords), None
-        except (LucidError, MemoryError, BrokenPipeError) as error:
-            answer = None, error
+            result, failure = function(*args, **watched, **keywords), None
         except Exception as error:
-            answer = None, unexpected(error)
+            result, failure = None, unexpected(error)
         try:
-            pipe.send(answer)
+            pipe.send((result, failure))
         except (BrokenPipeError, ConnectionResetError):
             return  # it was told to stop meanwhile
 

@@ -128,7 +128,7 @@ def pool_by_shards(
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
         targets, facts = folder.named(job.targets), facts_of(source, job)
-        task = ShardTask(resolved(job.path), format_, job.options, targets, facts)
+        task = ShardTask(resolved(source.path), format_, job.options, targets, facts)
         shards = {span.number: task.plan(job, span) for span in spans}
         done = _done(shards, folder, overwrite=job.options.overwrite)
         watch.add(sum(shards[number].input_bytes for number in done))

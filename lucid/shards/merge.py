@@ -130,7 +130,7 @@ def _claim_of(path: Path) -> Claim:
         found = [facts for facts in said if _is_sound(facts)]
         if not found:
             raise FormatError("is no shard; `slice` makes them")
-    return found[0], {Key(facts["dataset"], facts["size"]): facts["region"] for facts in found}
+    return found[0], {(facts["dataset"], facts["size"]): facts["region"] for facts in found}
 
 
 def _is_sound(facts: dict[str, Any]) -> bool:
@@ -161,7 +161,7 @@ def _plan_of(job: JobPlan, path: Path, claim: Claim, facts: dict[str, Any]) -> J
         regions[dataset] = tuple(
             slice(min(a, n), min(b, n)) for (a, b), n in zip(region, lengths, strict=False)
         )
-    sizes = tuple(sorted({key.size for key in boxes}))
+    sizes = tuple(sorted({size for _, size in boxes}))
     return job.within(regions, (Target(path, format_of_content(path), sizes),), facts)
 
 
@@ -174,7 +174,7 @@ def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
         They do not.
 
     """
-    name, done, before = array.key.dataset or "the array", 0, Path()
+    name, done, before = array.pooled.source.name or "the array", 0, Path()
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
     for one in ordered:
         samples = one.region[0]
