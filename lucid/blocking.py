@@ -43,10 +43,8 @@ RUN_BYTES = 64 << 10
 class Strip(NamedTuple):
     """Columns of a block that are read from top to bottom: the first of them, and the region of each read."""
 
-    block: Region
     left: int
     reads: tuple[Region, ...]
-    is_last: bool
 
 
 class Blocking(NamedTuple):
@@ -153,15 +151,12 @@ class Blocking(NamedTuple):
         rows, cols = grid.rows.cells(span_of(block[h])), grid.cols.cells(span_of(block[h + 1]))
         return (*block[:h], slice(*rows), slice(*cols), *block[h + 2 :])
 
-    def strips(self) -> Iterator[Strip]:
-        """Everything to be read where blocks are not read at once, in order."""
-        h = self.height_axis
-        for (block,) in self.blocks():
-            cells = self.cells(block)
-            rows, cols = span_of(cells[h]), span_of(cells[h + 1])
-            for strip in _cuts(cols, self.col_cells):
-                reads = [(*cells[:h], cut, strip, *cells[h + 2 :]) for cut in _cuts(rows, self.row_cells)]
-                yield Strip(block, strip.start - cols[0], tuple(reads), strip.stop == cols[1])
+    def strips(self, block: Region) -> Iterator[Strip]:
+        """The strips of a block that is not read at once, from left to right."""
+        h, cells = self.height_axis, self.cells(block)
+        for cols in _cuts(cells[h + 1], self.col_cells):
+            reads = [(*cells[:h], rows, cols, *cells[h + 2 :]) for rows in _cuts(cells[h], self.row_cells)]
+            yield Strip(cols.start - cells[h + 1].start, tuple(reads))
 
 
 def span_of(samples: slice) -> Span:
@@ -169,10 +164,10 @@ def span_of(samples: slice) -> Span:
     return samples.start, samples.stop
 
 
-def _cuts(span: Span, step: int) -> Iterator[slice]:
+def _cuts(cells: slice, step: int) -> Iterator[slice]:
     """A range cut at multiples of `step`, so that cuts fall together with those of chunks."""
-    for start in range(span[0] - span[0] % step, span[1], step):
-        yield slice(max(start, span[0]), min(start + step, span[1]))
+    for start in range(cells.start // step * step, cells.stop, step):
+        yield slice(max(start, cells.start), min(start + step, cells.stop))
 
 
 def boxes(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:
@@ -217,14 +212,9 @@ def blockings(
 ) -> list[Blocking]:
     """How an array is streamed to some sizes: in one pass, or in one for each where planes do not fit the memory.
 
-    Fewer workers are planned where their blocks would not fit together. With `whole_planes`,
-    planes are cut only if they do not fit the memory, not for the cache.
-
-    Raises
-    ------
-    MemoryLimitError
-        Not even the smallest block fits; the text names the limit that it needs.
-
+    Fewer workers are planned where their blocks would not fit together; a MemoryLimitError names the limit that the
+    smallest block of one needs. With `whole_planes`, planes are cut only if they do not fit the memory, not for the
+    cache.
     """
 
     def fitted(some: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:

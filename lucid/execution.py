@@ -1,9 +1,8 @@
 """A plan carried out: outputs begun, blocks read, pooled and written, outputs put in place.
 
 Each worker reads a block into a buffer of its own, pools it to every size and writes the results. A stream is read by
-one worker at a time, and written by the caller's thread, in order. Windows that exceed the memory come in strips of
-columns: workers add the columns of a strip, the caller joins the strips. Workers are threads, or processes where only
-one thread of a process is let in to read.
+one worker at a time, and written by the caller's thread, in order. Workers are threads, or processes where only one
+thread of a process is let in to read.
 """
 
 import threading
@@ -18,8 +17,8 @@ import numpy as np
 from lucid import forks, threads
 from lucid.blocking import Strip, span_of
 from lucid.formats.contract import Array, Region, Sink, Source, shape_of, shifted, size_of
-from lucid.job_plan import ArrayPlan, JobPlan, Pass
-from lucid.pooling.means import Columns, Total, columns
+from lucid.job_plan import JobPlan, Pass
+from lucid.pooling.means import Total, columns
 from lucid.pooling.stacks import stacks
 from lucid.report import Seconds, Watch
 
@@ -60,13 +59,11 @@ def carry_out(
 
 @dataclass
 class _Work:
-    """A block, or a strip of one, on its way through the steps."""
+    """A block on its way through the steps."""
 
     #: Its place in the output of every size.
     block: tuple[Region, ...]
-    strip: Strip | None = None
     cells: Array | None = None
-    columns: Columns = ()
     results: list[Array] = field(default_factory=list)
     input_bytes: int = 0
     #: Finite results that became infinite.
@@ -80,13 +77,6 @@ def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_W
     workers = blocks.workers
     in_processes = forks.are_worth(blocks.spec.nbytes, workers) and source.is_locked(blocks.spec)
     in_order = forks.in_order if in_processes else threads.in_order
-    if not blocks.is_whole:
-        strips = (_Work((strip.block,), strip) for strip in blocks.strips())
-        # Sums of columns take memory until they are joined.
-        for work in in_order(worker.add_columns, strips, workers=workers, in_flight=workers):
-            worker.join(work)
-            yield work
-        return
     by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
     task = worker.pool if by_caller else worker.pool_and_write
     every: Iterable[_Work] = map(_Work, blocks.blocks())
@@ -101,27 +91,56 @@ def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_W
 
 
 class _Worker:
-    """The steps of a block, with buffers that each thread or process uses again."""
+    """The steps of a block."""
 
     def __init__(self, one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
         self._arrays, self._blocks, self._source, self._sinks = one.arrays, one.blocks, source, sinks
-        self._buffers = threading.local()
-        self._total: Total | None = None
+        self._local = threading.local()
 
     def read(self, work: _Work) -> _Work:
         """Read a block."""
         work.cells = self._cells(work, self._blocks.cells(work.block[0]))
         return work
 
-    def pool_and_write(self, work: _Work) -> _Work:
-        """Read a block, if it is not read yet, pool it, write it."""
-        self._pool(work, self._results)
-        self.write(work)
+    def pool(self, work: _Work) -> _Work:
+        """Read a block, if it is not read yet, and pool it."""
+        for array, region in zip(self._arrays, work.block, strict=True):
+            work.results.append(np.empty(shape_of(region), array.pooled.dtype))
+        if self._blocks.is_whole:
+            self._pool_at_once(work)
+        else:
+            self._pool_strips(work)
         return work
 
-    def pool(self, work: _Work) -> _Work:
-        """Read a block, if it is not read yet, and pool it into memory of its own."""
-        self._pool(work, lambda array, region: np.empty(shape_of(region), array.pooled.dtype))
+    def _pool_at_once(self, work: _Work) -> None:
+        cells, h = work.cells if work.cells is not None else self.read(work).cells, self._blocks.height_axis
+        assert cells is not None
+        with work.seconds.clock("pool"):
+            for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
+                rows, cols = span_of(region[h]), span_of(region[h + 1])
+                for planes, means in stacks(cells, results, h):
+                    work.overflows += array.pooling.means(planes, means, rows, cols)
+        work.cells = None
+
+    def _pool_strips(self, work: _Work) -> None:
+        (array,), (region,), (results,), h = self._arrays, work.block, work.results, self._blocks.height_axis
+        total = Total(array.pooling, span_of(region[h]), span_of(region[h + 1]))
+
+        def cuts(strip: Strip) -> Iterator[Array]:
+            for read in strip.reads:
+                cells = self._cells(work, read)
+                with work.seconds.clock("pool"):
+                    yield self._planes(cells)
+
+        for strip in self._blocks.strips(region):
+            sums = columns(cuts(strip), array.pooling.rule)
+            with work.seconds.clock("pool"):
+                total.add(sums, strip.left)
+        work.overflows = total.finish(self._planes(results))
+
+    def pool_and_write(self, work: _Work) -> _Work:
+        """The same, and write it."""
+        self.write(self.pool(work))
         return work
 
     def write(self, work: _Work) -> None:
@@ -131,69 +150,17 @@ class _Worker:
                 self._sinks[array.target.path].write(array.pooled, region, results)
         work.results = []
 
-    def _pool(self, work: _Work, memory: Callable[[ArrayPlan, Region], Array]) -> None:
-        cells, h = work.cells if work.cells is not None else self.read(work).cells, self._blocks.height_axis
-        assert cells is not None
-        with work.seconds.clock("pool"):
-            for array, region in zip(self._arrays, work.block, strict=True):
-                results, rows, cols = memory(array, region), span_of(region[h]), span_of(region[h + 1])
-                for planes, means in stacks(cells, results, h):
-                    work.overflows += array.pooling.means(planes, means, rows, cols)
-                work.results.append(results)
-        work.cells = None
-
-    def add_columns(self, work: _Work) -> _Work:
-        """Add the columns of a strip."""
-        assert work.strip is not None
-        reads = work.strip.reads
-
-        def cuts() -> Iterator[Array]:
-            for region in reads:
-                cells = self._cells(work, region)
-                with work.seconds.clock("pool"):
-                    yield self._planes(cells)
-
-        work.columns = columns(cuts(), self._arrays[0].pooling.rule)
-        return work
-
-    def join(self, work: _Work) -> None:
-        """Join a strip to those before it; after the last one of a block, write the results."""
-        (array,), (region,), strip, h = self._arrays, work.block, work.strip, self._blocks.height_axis
-        assert strip is not None
-        with work.seconds.clock("pool"):
-            self._total = self._total or Total(array.pooling, span_of(region[h]), span_of(region[h + 1]))
-            self._total.add(work.columns, strip.left)
-        work.columns = ()
-        if strip.is_last:
-            work.results = [self._results(array, region)]
-            with work.seconds.clock("pool"):
-                work.overflows = self._total.finish(self._planes(work.results[0]))
-            self.write(work)
-            self._total = None
-
     def _planes(self, array: Array) -> Array:
         """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
         h = self._blocks.height_axis
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
     def _cells(self, work: _Work, region: Region) -> Array:
-        """Read a region of the box, counted from its first cell."""
+        """Read a region of the box, counted from its first cell, to where this thread or process reads all."""
         spec = self._blocks.spec
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = np.empty(self._blocks.input_bytes, np.uint8)
         with work.seconds.clock("read"):
-            buffer = self._kept("cells", self._blocks.input_bytes)
-            cells = self._source.read(spec, shifted(region, spec.offset), buffer)
+            cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
         work.input_bytes += cells.nbytes
         return cells
-
-    def _results(self, array: ArrayPlan, region: Region) -> Array:
-        """Memory for the results of a block that is used again for the next one."""
-        shape, dtype = shape_of(region), array.pooled.dtype
-        size_bytes = self._blocks.results(array.pooling.grid) * dtype.itemsize
-        buffer = self._kept(f"results{array.size}", size_bytes)
-        return buffer[: size_of(shape) * dtype.itemsize].view(dtype).reshape(shape)
-
-    def _kept(self, name: str, size_bytes: int) -> Array:
-        if not hasattr(self._buffers, name):
-            setattr(self._buffers, name, np.empty(size_bytes, np.uint8))
-        buffer: Array = getattr(self._buffers, name)
-        return buffer

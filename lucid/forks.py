@@ -39,14 +39,7 @@ def may_fork() -> bool:
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, in_flight: int
 ) -> Generator[Result, None, None]:
-    """Yield `work(item)` for every item, as `threads.in_order` does.
-
-    Raises
-    ------
-    FileError
-        A process crashed.
-
-    """
+    """Yield `work(item)` for every item, as `threads.in_order` does; a process that crashed is a FileError."""
     forks: list[_Fork] = []
     idle: list[_Fork] = []
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError
 from lucid.execution import carry_out
 from lucid.formats.contract import Source, named
 from lucid.formats.disk.replacement import remove_stale
@@ -215,25 +215,21 @@ class _Job:
         if format_of_start(start) not in (NPY, None):
             self._pool_spooled(lambda spool: stream.copy_to(spool.file, None))
             return
-        index = 0
-        while stream.peek(1) and not (index and self.options.dry_run):
-            self._pool_next(stream, NpyStreamSource(stream, index, self.options))
-            index += 1
-
-    def _pool_next(self, stream: Stream, source: NpyStreamSource) -> None:
-        """Pool one array of a stream as it comes, or from a spool if that cannot be."""
-        targets = self._settle(NPY)
+        index, targets = 0, self._settle(NPY)
 
         def check_end() -> None:
             if targets[0].stream is None and stream.peek(1):
                 raise FormatError("holds several arrays; only a stream takes them, such as standard output")
 
-        job = plan(source, self.options, targets)
-        comes_in_order = [blocks.is_sequential for blocks, _ in job.passes] == [True]
-        if comes_in_order or self.options.dry_run:
-            self._pool(job, source, NPY, check_end)
-        else:
-            self._pool_spooled(source.spool, name=source.name, before_commit=check_end)
+        while stream.peek(1) and not (index and self.options.dry_run):
+            source = NpyStreamSource(stream, index, self.options)
+            job = plan(source, self.options, targets)
+            # It is pooled as it comes, or from a spool if that cannot be.
+            if self.options.dry_run or [blocks.is_sequential for blocks, _ in job.passes] == [True]:
+                self._pool(job, source, NPY, check_end)
+            else:
+                self._pool_spooled(source.spool, name=source.name, before_commit=check_end)
+            index += 1
 
     def _pool_spooled(self, fill: Callable[[NamedSpool], None], **options: Any) -> None:
         """Pool from a temporary file."""
@@ -279,7 +275,11 @@ class _Job:
                 with target.create(options) as sink:
                     sink.refuse(source, [array.pooled for array in job.of(target)])
                     watch.note(sink)
-        missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
+        try:
+            missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
+        except FormatError as error:
+            text = f"output {error}: it is not this run's; `overwrite=True` replaces it"
+            raise ExistsError(text) from error
         watch.skipped = not missing
         if missing:
             watch.datasets += (replace(one, name=name) if name else one for one in job.reports())
@@ -296,4 +296,6 @@ class _Job:
             watch.notes.append(
                 "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
             )
-        carry_out(job.only(missing), source, watch, before_commit, self.later)
+        if missing != job.targets:
+            job = plan(source, options, missing)
+        carry_out(job, source, watch, before_commit, self.later)

@@ -103,16 +103,6 @@ class JobPlan:
                 passes += _passes(self.options, spec, box, targets, facts)
         return replace(self, targets=targets, passes=passes)
 
-    def only(self, targets: Sequence[Target]) -> "JobPlan":
-        """The plan of some of the outputs."""
-        passes = []
-        for blocks, every in self.passes:
-            arrays = [array for array in every if array.target in targets]
-            if arrays:
-                grids = tuple(array.pooling.grid for array in arrays)
-                passes.append(Pass(blocks._replace(grids=grids), arrays))
-        return replace(self, targets=tuple(targets), passes=passes)
-
     def reports(self) -> Iterator[DatasetReport]:
         """What is done to every array, size by size."""
         for blocks, arrays in self.passes:
@@ -136,16 +126,7 @@ class JobPlan:
 
 
 def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
-    """What is to be done for an open source.
-
-    Raises
-    ------
-    DatasetError
-        An array that was named is not there; no array has any of the samples wanted.
-    MemoryLimitError
-        Not even the smallest block fits the memory.
-
-    """
+    """What is to be done for an open source."""
     if source.is_far and options.threads is None:
         options = replace(options, threads=max(FAR_READS, options.workers))
     job = choose(source, options, targets)

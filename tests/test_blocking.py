@@ -28,15 +28,9 @@ def blocking_of(spec, grid, h=2, *, max_memory=1 << 30, workers=1):
 
 def reads(plan):
     """Every block, and the regions that are read for it."""
-    if plan.is_whole:
-        yield from ((block, [plan.cells(block)]) for (block,) in plan.blocks())
-        return
-    regions = []
-    for strip in plan.strips():
-        regions += strip.reads
-        if strip.is_last:
-            yield strip.block, regions
-            regions = []
+    for (block,) in plan.blocks():
+        strips = [] if plan.is_whole else plan.strips(block)
+        yield block, [read for strip in strips for read in strip.reads] or [plan.cells(block)]
 
 
 AXIS = st.integers(1, 9)

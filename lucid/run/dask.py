@@ -59,14 +59,7 @@ class Dask:
 
 @contextmanager
 def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
-    """The cluster at an address, or one of processes made here for as long as it is used.
-
-    Raises
-    ------
-    FileError
-        There is no cluster to be reached.
-
-    """
+    """The cluster at an address, or one of processes made here for as long as it is used."""
     if address != LOCAL:
         cluster = Dask(address)
         with cluster._client():

@@ -59,11 +59,7 @@ class Process:
     ) -> Result:
         """Call a function in the process, with the memory that these options may need.
 
-        Raises
-        ------
-        LucidError
-            As the function; a FileError if the process crashed or hung.
-
+        It raises what the function raises, and a FileError if the process crashed or hung.
         """
         pipe = self._pipe or self.start()
         try:

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from lucid.report import OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
 from lucid.shards.join import Opened, collect, join
 from lucid.shards.spans import Span
-from lucid.shards.stored import is_done
+from lucid.shards.stored import missing_targets
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ShardTask:
     def make(self, job: JobPlan, source: Source, span: Span, on_progress: OnProgress | None = None) -> Watch:
         """Make the shard, unless another process did meanwhile; what that took."""
         shard, watch = self.plan(job, span), Watch(self.path, on_progress)
-        if not is_done(shard):
+        if missing_targets(shard):
             # Of several files of a shard some may be there: they are this run's.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
         return replace(
@@ -120,17 +120,23 @@ def pool_by_shards(
     source: Source,
     executor: Executor | None,
     watch: Watch,
-    missing_targets: Sequence[Target],
+    targets: Sequence[Target],
 ) -> None:
     """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are not there."""
     if any(url_of(target.path) for target in job.targets):
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        targets, facts = folder.named(job.targets), facts_of(source, job)
-        task = ShardTask(resolved(source.path), format_, job.options, targets, facts)
+        path, facts = resolved(source.path), facts_of(source, job)
+        task = ShardTask(path, format_, job.options, folder.named(job.targets), facts)
         shards = {span.number: task.plan(job, span) for span in spans}
-        done = _done(shards, folder, overwrite=job.options.overwrite)
+        try:
+            done = {number for number, shard in shards.items() if not missing_targets(shard)}
+        except FormatError as error:
+            if not job.options.overwrite:
+                raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
+            folder.remove()
+            done = set()
         watch.add(sum(shards[number].input_bytes for number in done))
         missing = [span for span in spans if span.number not in done]
         tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
@@ -139,26 +145,8 @@ def pool_by_shards(
             watch.add_shard(shard)
         with watch.seconds.clock("write"), Opened() as opened:
             places = collect(job, shards.values(), opened)
-            join(job, missing_targets, source, places, watch, job.options.max_memory)
+            join(job, targets, source, places, watch, job.options.max_memory)
         folder.remove()
-
-
-def _done(shards: Mapping[int, JobPlan], folder: ShardFolder, *, overwrite: bool) -> set[int]:
-    """The numbers of the shards that are there.
-
-    Raises
-    ------
-    FileError
-        A shard is another run's, and may not be replaced.
-
-    """
-    try:
-        return {number for number, shard in shards.items() if is_done(shard)}
-    except FormatError as error:
-        if not overwrite:
-            raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
-        folder.remove()
-        return set()
 
 
 def remove_shards(target: Target) -> None:

@@ -36,14 +36,7 @@ class Opened(ExitStack):
 
 
 def collect(job: JobPlan, shards: Iterable[JobPlan], opened: Opened) -> dict[Key, list[ShardArray]]:
-    """Where the means of every array are, in the order of the shards.
-
-    Raises
-    ------
-    FormatError
-        A shard is missing, or is not this run's.
-
-    """
+    """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
     whole = {array.key: array for array in job.every()}
     places: dict[Key, list[ShardArray]] = {key: [] for key in whole}
     for shard in shards:

@@ -116,14 +116,7 @@ _TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size"
 
 
 def _claim_of(path: Path) -> Claim:
-    """What a file says that it is a shard of; whether that is true, its plan will tell.
-
-    Raises
-    ------
-    LucidError
-        It cannot be read, or is no shard.
-
-    """
+    """What a file says that it is a shard of; whether that is true, its plan will tell."""
     with named(f"shard {path}"):
         with format_of_content(path).open(path, AS_STORED) as source:
             said = [facts_in(text) for _, text in source.provenances()]
@@ -166,14 +159,7 @@ def _plan_of(job: JobPlan, path: Path, claim: Claim, facts: dict[str, Any]) -> J
 
 
 def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
-    """The shards of an array of means by their samples, if they make up the whole.
-
-    Raises
-    ------
-    FormatError
-        They do not.
-
-    """
+    """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
     name, done, before = array.pooled.source.name or "the array", 0, Path()
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
     for one in ordered:

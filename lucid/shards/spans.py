@@ -29,13 +29,13 @@ class Span(NamedTuple):
     regions: dict[str, Region]
 
 
-def spans_of(job: JobPlan, most_bytes: int | None = None) -> list[Span]:
+def spans_of(job: JobPlan) -> list[Span]:
     """All spans of an input, in order."""
     sources: dict[str, Pass] = {}
     for one in job.passes:
         sources.setdefault(one.blocks.spec.name, one)
     total = sum(one.blocks.spec.nbytes for one in sources.values())
-    most_bytes = max(most_bytes or SPAN_BYTES, -(-total // MOST_SPANS))
+    most_bytes = max(SPAN_BYTES, -(-total // MOST_SPANS))
     spans: list[Span] = []
     regions: dict[str, Region] = {}
     used = 0

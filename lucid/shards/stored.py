@@ -3,10 +3,9 @@
 import json
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from lucid.errors import ExistsError, FormatError, LucidError
+from lucid.errors import FormatError, LucidError
 from lucid.formats.contract import ArraySpec, Pooled
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
@@ -18,47 +17,13 @@ AS_STORED = Options(input_dtype="bfloat16")
 
 
 def missing_targets(job: JobPlan) -> tuple[Target, ...]:
-    """The outputs of a plan that are not there, complete and this run's own.
-
-    Raises
-    ------
-    ExistsError
-        One is there that is not this run's.
-
-    """
-    try:
-        return tuple(target for target in job.targets if not _is_there(job, target))
-    except FormatError as error:
-        raise ExistsError(f"output {error}: it is not this run's; `overwrite=True` replaces it") from error
-
-
-def is_done(job: JobPlan) -> bool:
-    """Whether all outputs of a plan are there, complete and its own.
-
-    Raises
-    ------
-    FormatError
-        One is there that is not.
-
-    """
+    """The outputs of a plan that are not there; a FormatError says in what one that is there is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return set(map(partial(_is_there, job), job.targets)) == {True}
-
-
-def _is_there(job: JobPlan, target: Target) -> bool:
-    """Whether an output is there; raise if it is not what the plan makes."""
-    return os.path.lexists(target.path) and stored(target, job.of(target)) is not None
+    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored(t, job.of(t)))])
 
 
 def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
-    """The arrays of an output as they are stored, if it is the one that these plans make.
-
-    Raises
-    ------
-    FormatError
-        It is not; the text says in what.
-
-    """
+    """The arrays of an output as they are stored; a FormatError says in what they are not those of these plans."""
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:
             found = {spec.name: (spec, text) for spec, text in source.provenances()}
