@@ -6,6 +6,7 @@ thread of a process is let in to read.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from lucid.formats.contract import Array, Region, Sink, Source, shape_of, shifte
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.means import Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.report import Seconds, Watch
+from lucid.report import Watch, clock
 
 
 def carry_out(
@@ -44,7 +45,7 @@ def carry_out(
         for one in job.passes:
             with closing(_pool(one, source, sinks)) as done:
                 for work in done:
-                    watch.seconds.add(work.seconds)
+                    watch.nanoseconds += work.nanoseconds
                     watch.add(work.input_bytes)
                     if work.overflows:
                         pooled = one.arrays[0].pooled
@@ -52,7 +53,7 @@ def carry_out(
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
-        with watch.seconds.clock("write"):
+        with clock(watch.nanoseconds, "write"):
             for sink in sinks.values():
                 sink.commit()
 
@@ -68,7 +69,7 @@ class _Work:
     input_bytes: int = 0
     #: Finite results that became infinite.
     overflows: int = 0
-    seconds: Seconds = field(default_factory=Seconds)
+    nanoseconds: Counter[str] = field(default_factory=Counter)
 
 
 def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_Work, None, None]:
@@ -115,7 +116,7 @@ class _Worker:
     def _pool_at_once(self, work: _Work) -> None:
         cells, h = work.cells if work.cells is not None else self.read(work).cells, self._blocks.height_axis
         assert cells is not None
-        with work.seconds.clock("pool"):
+        with clock(work.nanoseconds, "pool"):
             for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
                 rows, cols = span_of(region[h]), span_of(region[h + 1])
                 for planes, means in stacks(cells, results, h):
@@ -129,12 +130,12 @@ class _Worker:
         def cuts(strip: Strip) -> Iterator[Array]:
             for read in strip.reads:
                 cells = self._cells(work, read)
-                with work.seconds.clock("pool"):
+                with clock(work.nanoseconds, "pool"):
                     yield self._planes(cells)
 
         for strip in self._blocks.strips(region):
             sums = columns(cuts(strip), array.pooling.rule)
-            with work.seconds.clock("pool"):
+            with clock(work.nanoseconds, "pool"):
                 total.add(sums, strip.left)
         work.overflows = total.finish(self._planes(results))
 
@@ -145,7 +146,7 @@ class _Worker:
 
     def write(self, work: _Work) -> None:
         """Write the results of a block, and let go of them."""
-        with work.seconds.clock("write"):
+        with clock(work.nanoseconds, "write"):
             for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
                 self._sinks[array.target.path].write(array.pooled, region, results)
         work.results = []
@@ -160,7 +161,7 @@ class _Worker:
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
             self._local.buffer = np.empty(self._blocks.input_bytes, np.uint8)
-        with work.seconds.clock("read"):
+        with clock(work.nanoseconds, "read"):
             cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
         work.input_bytes += cells.nbytes
         return cells

@@ -5,9 +5,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -82,27 +82,14 @@ class Report:
         return sum(d.output_bytes for d in self.datasets)
 
 
-@dataclass
-class Seconds:
-    """Time spent on each step."""
-
-    read: float = 0.0
-    pool: float = 0.0
-    write: float = 0.0
-
-    @contextmanager
-    def clock(self, step: str) -> Iterator[None]:
-        """Add the time of a `with` block."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, step, getattr(self, step) + perf_counter() - start)
-
-    def add(self, other: "Seconds") -> None:
-        """Add what others took."""
-        for step in fields(self):
-            setattr(self, step.name, getattr(self, step.name) + getattr(other, step.name))
+@contextmanager
+def clock(nanoseconds: Counter[str], step: str) -> Iterator[None]:
+    """Add the time of a `with` block to what a step took."""
+    start = perf_counter_ns()
+    try:
+        yield
+    finally:
+        nanoseconds[step] += perf_counter_ns() - start
 
 
 @dataclass
@@ -114,7 +101,8 @@ class Watch:
     begun: float = field(default_factory=perf_counter)
     total_bytes: int = 0
     done_bytes: int = 0
-    seconds: Seconds = field(default_factory=Seconds)
+    #: What the steps took: "read", "pool" and "write", added over threads.
+    nanoseconds: Counter[str] = field(default_factory=Counter)
     #: Of other processes that worked on it.
     peak_memory_bytes: int = 0
     targets: tuple[Path, ...] = ()
@@ -141,7 +129,7 @@ class Watch:
     def add_shard(self, shard: "Watch") -> None:
         """A shard was made."""
         self.add(shard.done_bytes)
-        self.seconds.add(shard.seconds)
+        self.nanoseconds += shard.nanoseconds
         self.overflows += shard.overflows
         self.peak_memory_bytes = max(self.peak_memory_bytes, shard.peak_memory_bytes)
 
@@ -162,9 +150,9 @@ class Watch:
             source=self.source,
             targets=self.targets,
             datasets=tuple(self.datasets),
-            read_seconds=self.seconds.read,
-            pool_seconds=self.seconds.pool,
-            write_seconds=self.seconds.write,
+            read_seconds=self.nanoseconds["read"] / 1e9,
+            pool_seconds=self.nanoseconds["pool"] / 1e9,
+            write_seconds=self.nanoseconds["write"] / 1e9,
             total_seconds=perf_counter() - self.begun,
             threads=options.workers,
             max_memory=options.max_memory,

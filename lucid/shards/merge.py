@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
-from lucid.report import OnProgress, Report, Watch
+from lucid.report import OnProgress, Report, Watch, clock
 from lucid.shards.join import COPY_BYTES, Opened, collect, join
 from lucid.shards.stored import AS_STORED, facts_in
 
@@ -79,27 +80,25 @@ def merge_files(
         one.refuse_existing(overwrite=overwrite)
         remove_stale(one.path.resolve().parent)
     watch = Watch(path, on_progress, begun, targets=tuple(one.path for one in targets))
-    with named(f"source {path}"):
-        source = format_.open(path, options)
-    with source, Opened() as opened:
+    with ExitStack() as stack:
+        opened = stack.enter_context(Opened())
         with named(f"source {path}"):
+            source = stack.enter_context(format_.open(path, options))
             job = plan(source, options, targets)
         facts = facts_of(source, job)
-        every = [
-            _plan_of(job, Path(shard), claim, facts) for shard, claim in zip(shards, claims, strict=True)
-        ]
+        every = [_plan_of(job, Path(path), claim, facts) for path, claim in zip(shards, claims, strict=True)]
         with named("shard"):
             found = collect(job, every, opened)
         found = {array.key: _in_order(array, found[array.key]) for array in job.every()}
         if not dry_run:
-            with watch.seconds.clock("write"):
+            with clock(watch.nanoseconds, "write"):
                 join(job, targets, source, found, watch, max_memory)
     watch.datasets += (
+        # As much comes out as goes in.
         replace(
             d,
             input_shape=d.output_shape,
             input_dtype=d.output_dtype,
-            # As much comes out as goes in.
             input_bytes=d.output_bytes,
             blocks_bytes=COPY_BYTES,
             blocks=1,
@@ -160,21 +159,16 @@ def _plan_of(job: JobPlan, path: Path, claim: Claim, facts: dict[str, Any]) -> J
 
 def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
     """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
-    name, done, before = array.pooled.source.name or "the array", 0, Path()
+    name, shape, done, before = array.pooled.source.name or "the array", array.pooled.stored_shape, 0, Path()
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
-    for one in ordered:
-        samples = one.region[0]
-        if one.spec.shape[1:] != array.pooled.stored_shape[1:]:
-            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
+    end = slice(shape[0] if array.pooled.nbytes else 0, None)
+    for samples, path in [*((one.region[0], one.path) for one in ordered), (end, Path())]:
         if samples.start < done:
-            raise FormatError(f"shards {before} and {one.path} both hold sample {samples.start} of {name}")
-        _check_no_gap(done, samples.start, name)
-        done, before = samples.stop, one.path
-    if array.pooled.nbytes:
-        _check_no_gap(done, array.pooled.stored_shape[0], name)
+            raise FormatError(f"shards {before} and {path} both hold sample {samples.start} of {name}")
+        if samples.start > done:
+            raise FormatError(f"no shard holds samples {done}:{samples.start} of {name}")
+        done, before = samples.stop, path
+    for one in ordered:
+        if one.spec.shape[1:] != shape[1:]:
+            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
     return ordered
-
-
-def _check_no_gap(done: int, start: int, name: str) -> None:
-    if done < start:
-        raise FormatError(f"no shard holds samples {done}:{start} of {name}")
