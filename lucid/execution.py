@@ -7,7 +7,7 @@ thread of a process is let in to read.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,7 @@ def carry_out(
 ) -> None:
     """Pool, and put the outputs in place, or hand them on to be put in place with others, `later`."""
     watch.total_bytes, watch.done_bytes = job.input_bytes, 0
-    is_alone = len(job.passes) == len(job.passes[0].arrays) == 1 if job.passes else False
-    in_sequence = is_alone and job.passes[0].blocks.is_sequential
+    in_sequence = [blocks.is_sequential and len(arrays) == 1 for blocks, arrays in job.passes] == [True]
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
@@ -43,13 +42,7 @@ def carry_out(
             sink.begin(source, [array.pooled for array in job.of(target)])
             watch.note(sink)
         for one in job.passes:
-            with closing(_pool(one, source, sinks)) as done:
-                for work in done:
-                    watch.nanoseconds += work.nanoseconds
-                    watch.add(work.input_bytes)
-                    if work.overflows:
-                        pooled = one.arrays[0].pooled
-                        watch.overflows[pooled.source.name, pooled.numbers] += work.overflows
+            _pool(one, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
@@ -72,9 +65,9 @@ class _Work:
     nanoseconds: Counter[str] = field(default_factory=Counter)
 
 
-def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_Work, None, None]:
-    """Do one pass; work goes on between what is yielded until the generator is closed."""
-    blocks, worker = one.blocks, _Worker(one, source, sinks)
+def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
+    """Stream an array once."""
+    blocks, worker, pooled = one.blocks, _Worker(one, source, sinks), one.arrays[0].pooled
     workers = blocks.workers
     in_processes = forks.are_worth(blocks.spec.nbytes, workers) and source.is_locked(blocks.spec)
     in_order = forks.in_order if in_processes else threads.in_order
@@ -85,10 +78,13 @@ def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> Generator[_W
         every = map(worker.read, every)
     # What is written already takes no memory while its turn comes.
     in_flight = workers if by_caller else threads.AHEAD * workers
-    for work in in_order(task, every, workers=workers, in_flight=in_flight):
-        if by_caller:
-            worker.write(work)
-        yield work
+    with closing(in_order(task, every, workers=workers, in_flight=in_flight)) as blocks_done:
+        for work in blocks_done:
+            if by_caller:
+                worker.write(work)
+            watch.nanoseconds += work.nanoseconds
+            watch.overflows[pooled.source.name, pooled.numbers] += work.overflows
+            watch.add(work.input_bytes)
 
 
 class _Worker:
@@ -114,12 +110,14 @@ class _Worker:
         return work
 
     def _pool_at_once(self, work: _Work) -> None:
-        cells, h = work.cells if work.cells is not None else self.read(work).cells, self._blocks.height_axis
-        assert cells is not None
+        if work.cells is None:
+            self.read(work)
+        assert work.cells is not None
+        h = self._blocks.height_axis
         with clock(work.nanoseconds, "pool"):
             for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
                 rows, cols = span_of(region[h]), span_of(region[h + 1])
-                for planes, means in stacks(cells, results, h):
+                for planes, means in stacks(work.cells, results, h):
                     work.overflows += array.pooling.means(planes, means, rows, cols)
         work.cells = None
 

@@ -145,6 +145,7 @@ class Watch:
             f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} exceed {numbers} and became infinite; "
             "`dtype` float32 or float64 holds more"
             for (name, numbers), count in self.overflows.items()
+            if count
         ]
         report = Report(
             source=self.source,

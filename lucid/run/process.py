@@ -131,13 +131,13 @@ class Process:
 
 def signs_of_life(pid: str) -> str:
     """What changes while a process, or a child of it, reads, writes or waits for the disk; not on Linux, time."""
-    here = Path("/proc", pid)
+    folder = Path("/proc", pid)
     try:
-        state = (here / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        state = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
         # D is a wait for the disk, as in a long sync.
         waiting = str(time.monotonic()) if state == "D" else ""
-        children = (here / "task" / pid / "children").read_text(encoding="ascii").split()
-        return (here / "io").read_text(encoding="ascii") + waiting + "".join(map(signs_of_life, children))
+        children = (folder / "task" / pid / "children").read_text(encoding="ascii").split()
+        return (folder / "io").read_text(encoding="ascii") + waiting + "".join(map(signs_of_life, children))
     except (OSError, IndexError):
         return str(time.monotonic() // (10 * HANG_SECONDS))
 
@@ -203,13 +203,13 @@ def limit_memory(options: Options) -> None:
     """Let this process have as much memory as a call can need, and no more, where the system can say so."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        wanted = (
+        needed = (
             pages * resource.getpagesize()
             + options.max_memory
             + MARGIN_BYTES
             + options.workers * THREAD_BYTES
         )
-        limit = wanted if _SET_LIMIT == resource.RLIM_INFINITY else min(wanted, _SET_LIMIT)
+        limit = needed if _SET_LIMIT == resource.RLIM_INFINITY else min(needed, _SET_LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

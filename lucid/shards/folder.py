@@ -140,8 +140,8 @@ def pool_by_shards(
         watch.add(sum(shards[number].input_bytes for number in done))
         missing = [span for span in spans if span.number not in done]
         tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
-        here = (task.make(job, source, span, tell) for span in missing)
-        for shard in executor.run(task, missing, watch.tell) if executor else here:
+        local = (task.make(job, source, span, tell) for span in missing)
+        for shard in executor.run(task, missing, watch.tell) if executor else local:
             watch.add_shard(shard)
         with clock(watch.nanoseconds, "write"), Opened() as opened:
             places = collect(job, shards.values(), opened)

@@ -88,11 +88,11 @@ def merge_files(
         facts = facts_of(source, job)
         every = [_plan_of(job, Path(path), claim, facts) for path, claim in zip(shards, claims, strict=True)]
         with named("shard"):
-            found = collect(job, every, opened)
-        found = {array.key: _in_order(array, found[array.key]) for array in job.every()}
+            places = collect(job, every, opened)
+        places = {array.key: _in_order(array, places[array.key]) for array in job.every()}
         if not dry_run:
             with clock(watch.nanoseconds, "write"):
-                join(job, targets, source, found, watch, max_memory)
+                join(job, targets, source, places, watch, max_memory)
     watch.datasets += (
         # As much comes out as goes in.
         replace(
@@ -118,11 +118,11 @@ def _claim_of(path: Path) -> Claim:
     """What a file says that it is a shard of; whether that is true, its plan will tell."""
     with named(f"shard {path}"):
         with format_of_content(path).open(path, AS_STORED) as source:
-            said = [facts_in(text) for _, text in source.provenances()]
-        found = [facts for facts in said if _is_sound(facts)]
-        if not found:
+            claims = [facts_in(text) for _, text in source.provenances()]
+        claims = [facts for facts in claims if _is_sound(facts)]
+        if not claims:
             raise FormatError("is no shard; `slice` makes them")
-    return found[0], {(facts["dataset"], facts["size"]): facts["region"] for facts in found}
+    return claims[0], {(facts["dataset"], facts["size"]): facts["region"] for facts in claims}
 
 
 def _is_sound(facts: dict[str, Any]) -> bool:

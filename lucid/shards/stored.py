@@ -26,15 +26,15 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
     """The arrays of an output as they are stored; a FormatError says in what they are not those of these plans."""
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:
-            found = {spec.name: (spec, text) for spec, text in source.provenances()}
+            arrays_there = {spec.name: (spec, text) for spec, text in source.provenances()}
     except LucidError as error:
         raise FormatError(f"{target.path} {error}") from error
     pairs = []
     for array in arrays:
         pooled = array.pooled
-        spec, text = found.get(pooled.name) or found.get("") or (None, "")
+        spec, text = arrays_there.get(pooled.name) or arrays_there.get("") or (None, "")
         if spec is None:
-            others = next((text for _, text in found.values() if text), "")
+            others = next((text for _, text in arrays_there.values() if text), "")
             different = _differences(others, pooled) if others else []
             raise FormatError(
                 f"{target.path} {_of_other(different) if different else f'has no {pooled.name}'}"
