@@ -75,22 +75,19 @@ class Blocking(NamedTuple):
     @property
     def block_bytes(self) -> int:
         """What the largest block takes: input, output, chunk and sums."""
-        h, results = self.height_axis, [self.results(grid) for grid in self.grids]
+        rows, cols, *trail = self.box[self.height_axis :]
+        windows = sum(min(rows, grid.rows.n_out) * min(cols, grid.cols.n_out) for grid in self.grids)
+        results = self._samples * windows
         if self.is_whole:
-            sums_bytes = self.box[h + 1] * size_of(self.box[h + 2 :]) * WINDOW_SUM_BYTES
+            sums_bytes = cols * size_of(trail) * WINDOW_SUM_BYTES
         else:
-            sums_bytes = (2 * self._samples * self._read_cells[1] + sum(results)) * STRIP_SUM_BYTES
-        return self.input_bytes + sum(results) * self.output_itemsize + self.chunk_bytes + sums_bytes
+            sums_bytes = (2 * self._samples * self._read_cells[1] + results) * STRIP_SUM_BYTES
+        return self.input_bytes + results * self.output_itemsize + self.chunk_bytes + sums_bytes
 
     @property
     def peak_bytes(self) -> int:
         """Most memory that the buffers take: one block for each worker."""
         return self.workers * self.block_bytes
-
-    def results(self, grid: Grid) -> int:
-        """Results of the largest block at one size."""
-        rows, cols = self.box[self.height_axis :][:2]
-        return self._samples * min(rows, grid.rows.n_out) * min(cols, grid.cols.n_out)
 
     @property
     def _samples(self) -> int:
@@ -278,12 +275,10 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
 def _windows(whole: Blocking, aim: int) -> Blocking:
     """Windows of one sample: a long run of columns, all columns, rows."""
     h, grid = whole.height_axis, whole.grids[0]
-    least = _columns_of_a_run(whole)
-    row = _resized(_one_sample(whole), h, 1)
-    some = _largest(lambda cols: _resized(row, h + 1, cols), range(least, grid.cols.n_out + 1), aim)
-    if some.box[h + 1] < grid.cols.n_out:
-        return some
-    return _largest(lambda rows: _resized(some, h, rows), range(1, grid.rows.n_out + 1), aim)
+    some = _resized(_one_sample(whole), h, 1)
+    counts = range(_columns_of_a_run(whole), grid.cols.n_out + 1)
+    some = _largest(partial(_resized, some, h + 1), counts, aim)
+    return _largest(partial(_resized, some, h), range(1, grid.rows.n_out + 1), aim)
 
 
 def _strips(whole: Blocking, budget: int) -> Blocking:
@@ -295,13 +290,20 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     some = _largest(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
     if some.col_cells == grid.cols.longest:
         some = some._replace(col_cells=grid.cols.n_in)
-    some = _largest(lambda cols: _resized(some, h + 1, cols), range(1, _columns_of_a_run(whole) + 1), budget)
+    some = _largest(partial(_resized, some, h + 1), range(1, _columns_of_a_run(whole) + 1), budget)
     for axis in range(len(whole.box) - 1, h + 1, -1):
         some = _largest(partial(_resized, some, axis), range(1, whole.box[axis] + 1), budget)
-    aim = budget if whole.spec.chunks else min(budget, some.block_bytes + BLOCK_BYTES)
-    some = _largest(lambda cells: some._replace(row_cells=cells), range(1, grid.rows.longest + 1), aim)
+    aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
     chunk = whole.spec.chunks[h] if whole.spec.chunks else 1
-    return some._replace(row_cells=max(some.row_cells // chunk * chunk, min(some.row_cells, chunk)))
+    rows = _largest(partial(_cut, some), range(1, longest + 1), aim)
+    if rows.row_cells < chunk:
+        return _largest(partial(_cut, some), range(1, min(chunk, longest) + 1), budget)
+    return _cut(some, rows.row_cells // chunk * chunk)
+
+
+def _cut(blocking: Blocking, row_cells: int) -> Blocking:
+    """The same with so many rows of cells in a read."""
+    return blocking._replace(row_cells=row_cells)
 
 
 def _resized(blocking: Blocking, axis: int, length: int) -> Blocking:
@@ -316,11 +318,12 @@ def _one_sample(blocking: Blocking) -> Blocking:
 
 
 def _columns_of_a_run(blocking: Blocking) -> int:
-    """Columns of windows whose cells lie together in the file in as many bytes as are read well."""
-    axis, h = blocking.grids[0].cols, blocking.height_axis
-    cell_bytes = size_of(blocking.box[h + 2 :]) * blocking.spec.dtype.itemsize
-    counts = range(1, axis.n_out)
-    return 1 + bisect_left(counts, RUN_BYTES, key=lambda cols: _longest_span(axis, cols) * cell_bytes)
+    """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
+    axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
+    run = RUN_BYTES // (size_of(blocking.box[h + 2 :]) * spec.dtype.itemsize)
+    if spec.chunks and spec.whole_chunks:
+        run = spec.chunks[h + 1]
+    return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _longest_span(axis, cols))
 
 
 def _largest(sized: Callable[[int], Blocking], lengths: range, aim: int) -> Blocking:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ class _Worker:
         """Read a region of the box, counted from its first cell, to where this thread or process reads all."""
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
-            self._local.buffer = np.empty(self._blocks.input_bytes, np.uint8)
+            # As a map it is given back when the pass ends, where the C library would keep it beside the next one.
+            buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
+            self._local.buffer = np.frombuffer(buffer, np.uint8)
         with clock(work.nanoseconds, "read"):
             cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
         work.input_bytes += cells.nbytes

@@ -82,6 +82,15 @@ def test_a_plane_of_20_gigabytes():
     assert not plan.is_whole
 
 
+def test_cuts_are_rows_of_chunks():
+    plan = plan_of(
+        (1, 1, 20_480, 20_480), (4, 4), chunks=(1, 1, 512, 512), whole_chunks=True, max_memory=64 << 20
+    )
+    assert not plan.is_whole
+    rows = [read[2] for _, regions in reads(plan) for read in regions]
+    assert all(row.start % 512 == 0 and row.stop % 512 == 0 for row in rows)
+
+
 def test_blocks_follow_the_chunks():
     plan = plan_of(
         (50_000, 2048, 7, 7), (1, 1), chunks=(1000, 1, 7, 7), whole_chunks=True, max_memory=256 << 20
