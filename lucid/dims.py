@@ -35,12 +35,7 @@ def has_both(dims: Sequence[str], names: tuple[str, str]) -> bool:
 
 
 def plane_of(dims: Sequence[str], names: tuple[str, str]) -> Plane:
-    """Where the two axes are in an array that has both.
-
-    Raises
-    ------
-    DatasetError
-        They are not side by side.
+    """Where the two axes are in an array that has both, which must be side by side.
 
     >>> plane_of(["time", "lat", "lon"], ("lat", "lon")), plane_of(["lon", "lat"], ("lat", "lon"))
     (Plane(height_axis=1, is_swapped=False), Plane(height_axis=0, is_swapped=True))

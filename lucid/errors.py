@@ -57,8 +57,10 @@ class MissingExtraError(LucidError, ImportError):
     """An optional package that is not installed; the text says how to install it."""
 
 
-def unexpected(error: BaseException) -> LucidError:
-    """An error that nobody foresaw, in one line."""
+def unexpected(error: Exception) -> Exception:
+    """An error that nobody foresaw, in one line; any other as it is."""
+    if isinstance(error, LucidError | MemoryError | BrokenPipeError):
+        return error
     words = " ".join(str(error).split())[:300]
     return LucidError(f"{type(error).__name__} {words}".rstrip() + "; nobody foresaw this, please report it")
 

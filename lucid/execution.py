@@ -1,82 +1,30 @@
-"""A plan carried out: its blocks read, pooled and written, its outputs put in place."""
+"""A plan carried out: outputs begun, blocks read, pooled and written, outputs put in place.
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+Each worker reads a block into a buffer of its own, pools it to every size and writes the results. A stream is read by
+one worker at a time, and written by the caller's thread, in order. Workers are threads, or processes where only one
+thread of a process is let in to read.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
 from typing import Any
 
-from lucid import forks
-from lucid.formats.arrays import Array, ArraySpec, Pooled
-from lucid.formats.contract import Carried, Sink, Source
-from lucid.formats.regions import Region, shifted
-from lucid.job_plan import ArrayPlan, JobPlan
-from lucid.options import Options
-from lucid.outputs import Target
-from lucid.report import DatasetReport, OnProgress, Progress, Report, peak_memory_bytes
-from lucid.run.blocks import Output, Seconds, run
+import numpy as np
 
-
-@dataclass
-class Watch:
-    """Who is told how far an input is, and what the work took."""
-
-    path: Path
-    on_progress: OnProgress | None = None
-    seconds: Seconds = field(default_factory=Seconds)
-    total_bytes: int = 0
-    done_bytes: int = 0
-    #: Of other processes that worked on it.
-    peak_memory_bytes: int = 0
-    #: Notes for the user, one line each.
-    notes: list[str] = field(default_factory=list)
-    carried: Carried = field(default_factory=Carried)
-
-    def note(self, sink: Sink) -> None:
-        """Take over what an output that was begun, or only looked at, says of itself."""
-        self.notes += sink.notes
-        self.carried = Carried(*map(sum, zip(self.carried, sink.carried, strict=True)))
-
-    def add(self, count: int) -> None:
-        """Bytes of input were used up."""
-        self.done_bytes = min(self.done_bytes + count, self.total_bytes)
-        self.tell()
-
-    def tell(self, more: int = 0) -> None:
-        """Say how far it is, and so many bytes further in what is being done."""
-        if self.on_progress is not None:
-            done = min(self.done_bytes + more, self.total_bytes)
-            self.on_progress(Progress(self.path, done, self.total_bytes))
-
-
-def report_of(
-    watch: Watch,
-    options: Options,
-    targets: Sequence[Target],
-    datasets: Iterable[DatasetReport],
-    begun: float,
-    **others: Any,
-) -> Report:
-    """The report on an input whose work began at that time of `perf_counter`."""
-    report = Report(
-        source=watch.path,
-        targets=tuple(target.path for target in targets),
-        datasets=tuple(datasets),
-        read_seconds=watch.seconds.read,
-        pool_seconds=watch.seconds.pool,
-        write_seconds=watch.seconds.write,
-        total_seconds=time.perf_counter() - begun,
-        threads=options.workers,
-        max_memory=options.max_memory,
-        peak_memory_bytes=max(peak_memory_bytes(), watch.peak_memory_bytes),
-        dry_run=options.dry_run,
-        notes=tuple(dict.fromkeys(watch.notes)),
-        carried=watch.carried.items,
-        carried_bytes=watch.carried.nbytes,
-    )
-    return replace(report, **others)
+from lucid import forks, threads
+from lucid.blocking import Strip, span_of
+from lucid.formats.arrays import Array
+from lucid.formats.contract import Sink, Source
+from lucid.formats.regions import Region, shape_of, shifted, size_of
+from lucid.job_plan import JobPlan, Pass
+from lucid.pooling.means import Total, columns
+from lucid.pooling.stacks import stacks
+from lucid.report import Watch, clock
 
 
 def carry_out(
@@ -86,57 +34,137 @@ def carry_out(
     before_commit: Callable[[], None] | None = None,
     later: list[Any] | None = None,
 ) -> None:
-    """Read, pool and write everything, and make the outputs appear, or leave that for `later`."""
-    first = job.arrays[0][0].blocks if job.arrays else None
-    is_alone = first is not None and len(job.arrays) == len(job.arrays[0]) == 1 and first.is_sequential
+    """Pool, and put the outputs in place, or hand them on to be put in place with others, `later`."""
+    watch.total_bytes, watch.done_bytes = job.input_bytes, 0
+    in_sequence = [blocks.is_sequential and len(arrays) == 1 for blocks, arrays in job.passes] == [True]
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
-            sink = target.create(job.options, in_sequence=is_alone)
-            sinks[target.path] = stack.enter_context(sink)
-        for target in job.targets:
-            sinks[target.path].begin(source, [array.pooled for array in job.of(target)])
-            watch.note(sinks[target.path])
-        _pool(job, source, sinks, watch)
+            sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
+            sinks[target.path] = sink
+            sink.begin(source, [array.pooled for array in job.of(target)])
+            watch.note(sink)
+        for one in job.passes:
+            _pool(one, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
-        with watch.seconds.clock("write"):
+        with clock(watch.nanoseconds, "write"):
             for sink in sinks.values():
                 sink.commit(later)
 
 
-def _pool(job: JobPlan, source: Source, sinks: dict[Path, Sink], watch: Watch) -> None:
-    def output(array: ArrayPlan) -> Output:
-        return array.output(partial(sinks[array.target.path].write, array.pooled))
+@dataclass
+class _Work:
+    """A block on its way through the steps."""
 
-    in_sequence = any(sink.in_sequence for sink in sinks.values())
-    by_offset = all(sink.by_offset for sink in sinks.values())
-    for arrays in job.passes():
-        overflows = 0
-        blocks = arrays[0].blocks
-        in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
-        steps = run(
-            [output(array) for array in arrays],
-            partial(_read, source),
-            read_in_sequence=source.in_sequence,
-            write_in_sequence=in_sequence or (in_processes and not by_offset),
-            in_processes=in_processes,
-        )
-        with closing(steps):
-            for step in steps:
-                watch.add(step.input_bytes)
-                watch.seconds.add(step.seconds)
-                overflows += step.overflows
-        if overflows:
-            watch.notes.append(_overflow(arrays[0].pooled, overflows))
+    #: Its place in the output of every size.
+    block: tuple[Region, ...]
+    cells: Array | None = None
+    results: list[Array] = field(default_factory=list)
+    input_bytes: int = 0
+    #: Finite results that became infinite.
+    overflows: int = 0
+    nanoseconds: Counter[str] = field(default_factory=Counter)
 
 
-def _overflow(pooled: Pooled, count: int) -> str:
-    what = f"{count} finite result{'s' * (count > 1)} of {pooled.source.name or 'the array'}"
-    return f"{what} exceed {pooled.numbers} and became infinite; `dtype` float32 or float64 holds more"
+def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
+    """Stream an array once."""
+    blocks, worker, pooled = one.blocks, _Worker(one, source, sinks), one.arrays[0].pooled
+    workers = blocks.workers
+    in_processes = forks.are_worth(blocks.spec.nbytes, workers) and source.is_locked(blocks.spec)
+    in_order = forks.in_order if in_processes else threads.in_order
+    by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
+    task = worker.pool if by_caller else worker.pool_and_write
+    every: Iterable[_Work] = map(_Work, blocks.blocks())
+    if source.in_sequence:
+        every = map(worker.read, every)
+    # What is written already takes no memory while its turn comes.
+    in_flight = workers if by_caller else threads.AHEAD * workers
+    with closing(in_order(task, every, workers=workers, in_flight=in_flight)) as blocks_done:
+        for work in blocks_done:
+            if by_caller:
+                worker.write(work)
+            watch.nanoseconds += work.nanoseconds
+            watch.overflows[pooled.source.name, pooled.numbers] += work.overflows
+            watch.add(work.input_bytes)
 
 
-def _read(source: Source, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-    """Read a region of a box, counted from the box's first cell."""
-    return source.read(spec, shifted(region, spec.offset) if spec.offset else region, buffer)
+class _Worker:
+    """The steps of a block."""
+
+    def __init__(self, one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
+        self._arrays, self._blocks, self._source, self._sinks = one.arrays, one.blocks, source, sinks
+        self._local = threading.local()
+
+    def read(self, work: _Work) -> _Work:
+        """Read a block."""
+        work.cells = self._cells(work, self._blocks.cells(work.block[0]))
+        return work
+
+    def pool(self, work: _Work) -> _Work:
+        """Read a block, if it is not read yet, and pool it."""
+        for array, region in zip(self._arrays, work.block, strict=True):
+            work.results.append(np.empty(shape_of(region), array.pooled.dtype))
+        if self._blocks.is_whole:
+            self._pool_at_once(work)
+        else:
+            self._pool_strips(work)
+        return work
+
+    def _pool_at_once(self, work: _Work) -> None:
+        if work.cells is None:
+            self.read(work)
+        assert work.cells is not None
+        h = self._blocks.height_axis
+        with clock(work.nanoseconds, "pool"):
+            for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
+                rows, cols = span_of(region[h]), span_of(region[h + 1])
+                for planes, means in stacks(work.cells, results, h):
+                    work.overflows += array.pooling.means(planes, means, rows, cols)
+        work.cells = None
+
+    def _pool_strips(self, work: _Work) -> None:
+        (array,), (region,), (results,), h = self._arrays, work.block, work.results, self._blocks.height_axis
+        total = Total(array.pooling, span_of(region[h]), span_of(region[h + 1]))
+
+        def cuts(strip: Strip) -> Iterator[Array]:
+            for read in strip.reads:
+                cells = self._cells(work, read)
+                with clock(work.nanoseconds, "pool"):
+                    yield self._planes(cells)
+
+        for strip in self._blocks.strips(region):
+            sums = columns(cuts(strip), array.pooling.rule)
+            with clock(work.nanoseconds, "pool"):
+                total.add(sums, strip.left)
+        work.overflows = total.finish(self._planes(results))
+
+    def pool_and_write(self, work: _Work) -> _Work:
+        """The same, and write it."""
+        self.write(self.pool(work))
+        return work
+
+    def write(self, work: _Work) -> None:
+        """Write the results of a block, and let go of them."""
+        with clock(work.nanoseconds, "write"):
+            for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
+                self._sinks[array.target.path].write(array.pooled, region, results)
+        work.results = []
+
+    def _planes(self, array: Array) -> Array:
+        """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
+        h = self._blocks.height_axis
+        return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
+
+    def _cells(self, work: _Work, region: Region) -> Array:
+        """Read a region of the box, counted from its first cell, to where this thread or process reads all."""
+        spec = self._blocks.spec
+        if not hasattr(self._local, "buffer"):
+            # As a map it is given back when the pass ends, where the C library would keep it beside the next one.
+            buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
+            self._local.buffer = np.frombuffer(buffer, np.uint8)
+        with clock(work.nanoseconds, "read"):
+            cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
+        work.input_bytes += cells.nbytes
+        return cells

@@ -3,15 +3,13 @@
 import inspect
 import io
 import os
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, named
-from lucid.execution import Watch, carry_out, report_of
+from lucid.execution import carry_out
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
@@ -22,12 +20,11 @@ from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options, documentation, keywords
 from lucid.outputs import FilePath, Target, check_path, targets_of
-from lucid.report import DatasetReport, OnProgress, Report
-from lucid.run.blocking import share_blocks
-from lucid.run.executor import Executor, Here
-from lucid.shards.folder import ShardFolder, pool_by_shards
+from lucid.report import OnProgress, Report, Watch
+from lucid.run import Executor
+from lucid.shards.folder import pool_by_shards, remove_shards
 from lucid.shards.spans import is_indivisible, spans_of
-from lucid.shards.stored import is_there, stored
+from lucid.shards.stored import missing_targets
 
 P = ParamSpec("P")
 
@@ -117,23 +114,16 @@ def options_of(values: Mapping[str, Any]) -> Options:
 
 def _check_arguments(source: object, target: object, on_progress: object, executor: object) -> None:
     """Raise for arguments of other types than `pool_file` takes."""
-    is_path = isinstance(source, str | os.PathLike)
-    expected = (
-        ("source", source, "a path or a binary stream", is_path or hasattr(source, "read")),
-        (
-            "target",
-            target,
-            "a path or a binary stream",
-            isinstance(target, str | os.PathLike | None) or hasattr(target, "write"),
-        ),
-        ("executor", executor, "an object with `run`", executor is None or hasattr(executor, "run")),
-    )
-    for name, value, wanted, is_right in expected:
-        if not is_right or isinstance(value, io.TextIOBase):
-            raise SizeTypeError(f"`{name}` is {value!r:.80}; expected {wanted}")
-    for path in (source, target):
-        if isinstance(path, str | os.PathLike):
-            check_path(path)
+    for name, value, is_right in (
+        ("source", source, hasattr(source, "read")),
+        ("target", target, target is None or hasattr(target, "write")),
+    ):
+        if isinstance(value, str | os.PathLike):
+            check_path(value)
+        elif isinstance(value, io.TextIOBase) or not is_right:
+            raise SizeTypeError(f"`{name}` is {value!r:.80}; expected a path or a binary stream")
+    if executor is not None and not hasattr(executor, "run"):
+        raise SizeTypeError(f"`executor` is {executor!r:.80}; expected an object with `run`")
     check_progress(on_progress)
 
 
@@ -160,212 +150,150 @@ def pool(
     the source was found in a folder, where what this software made is passed over. What is finished is put in
     place, or handed on to be put in place with others, `later`.
     """
-    begun = time.perf_counter()
     if not options.sizes:
         raise ArgumentError("`size` is missing; expected the output grid")
-    if isinstance(source, str | os.PathLike) and is_pipe(source):
-        with open(source, "rb") as pipe:
+    path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
+    if is_pipe(path):
+        with open(path, "rb") as pipe:
             report = pool(pipe, target, options, on_progress=on_progress, executor=executor)
-        return replace(report, source=Path(source))
-    if isinstance(source, str | os.PathLike):
-        job = _Job(Path(source), target, options, executor, Watch(Path(source), on_progress), later)
-    else:
-        job = _Job(STREAM, target, options, executor, Watch(STREAM, on_progress))
-    if job.path == STREAM and target is None:
+        return replace(report, source=path)
+    if path == STREAM and target is None:
         raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
-    is_file = job.path != STREAM and isinstance(target, str | os.PathLike | tuple | None)
-    if not is_file and (options.resume or options.slice is not None or executor is not None):
-        name = "resume" if options.resume else "slice" if options.slice is not None else "executor"
-        raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
+    if path == STREAM or not isinstance(target, str | os.PathLike | tuple | None):
+        for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
+            if value:
+                raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
+    job = _Job(path, target, options, executor, Watch(path, on_progress), is_found, later)
     try:
         if isinstance(source, str | os.PathLike):
-            job.pool_file(is_found=is_found)
+            job.pool_file(path)
         else:
             job.pool_stream(source if isinstance(source, Stream) else Stream(source))
     except (LucidError, BrokenPipeError):
         raise
     except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
         raise FileError(f"cannot be read or written: {error.strerror or error}") from error
-    threads = (executor and executor.threads) or options.workers
-    return report_of(
-        job.watch, options, job.targets, job.reports, begun, threads=threads, skipped=job.is_skipped
-    )
+    return job.watch.report(options, threads=(executor and executor.threads) or options.workers)
 
 
+@dataclass
 class _Job:
     """One input on its way to its outputs."""
 
-    def __init__(
+    path: Path
+    output: FilePath | BinaryIO | tuple[Target, ...] | None
+    options: Options
+    executor: Executor | None
+    watch: Watch
+    is_found: bool
+    later: list[Any] | None
+
+    def pool_file(
         self,
         path: Path,
-        output: FilePath | BinaryIO | tuple[Target, ...] | None,
-        options: Options,
-        executor: Executor | None,
-        watch: Watch,
-        later: list[Any] | None = None,
+        *,
+        name: str = "",
+        on_open: Callable[[], None] = lambda: None,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        self._later = later
-        self.path, self._output, self._options = path, output, options
-        self._executor, self.watch = executor, watch
-        self.targets: tuple[Target, ...] = ()
-        self.reports: list[DatasetReport] = []
-        self.is_skipped = False
-
-    def pool_file(self, *, is_found: bool) -> None:
-        """Pool a file that can be read anywhere."""
-        options = self._options
-        format_ = format_of_content(self.path)
+        """Pool a file that can be read anywhere; `name` is that of an array of a stream, which a spool lacks."""
+        format_ = format_of_content(path)
         targets = self._settle(format_)
-        with format_.open(self.path, options) as source:
-            if is_found and any(text for _, text in source.provenances()):
+        with format_.open(path, self.options) as source:
+            on_open()
+            if self.is_found and any(text for _, text in source.provenances()):
                 raise LeftOutError(EARLIER)
-            job = plan(source, options, targets)
-            self.watch.notes += [*source.notes, *probable_mistakes(job)]
-            for target in targets:
-                if target.format != format_:  # equal, but not the same in a process of its own
-                    self.watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
-            if options.dry_run:
-                self._refuse(job, source)
-            missing = _missing(job) if options.resume and not options.overwrite else targets
-            self.is_skipped = not missing
-            if not options.dry_run:
-                self._carry_out(job, missing, format_, source)
-            if missing:
-                self.reports += job.reports()
-
-    def _refuse(self, job: JobPlan, source: Source) -> None:
-        """Raise for what the run would raise for before it reads anything."""
-        for target in job.targets:
-            with target.create(job.options) as sink:
-                sink.refuse(source, [array.pooled for array in job.of(target)])
-                self.watch.note(sink)
-
-    def _carry_out(self, job: JobPlan, missing: tuple[Target, ...], format_: Format, source: Source) -> None:
-        if not missing:
-            _remove_shards(job.targets[0])
-            return
-        spans = spans_of(job) if job.options.resume or self._executor else []
-        self.watch.total_bytes = job.input_bytes
-        if len(spans) > 1 or self._executor is not None:
-            executor = self._executor or Here()
-            pool_by_shards(job, spans, format_, source, executor, self.watch, missing)
-            return
-        if is_indivisible(job, spans):
-            self.watch.notes.append(
-                "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
-            )
-        self._pool(job.only(missing), source)
-
-    def _pool(self, job: JobPlan, source: Source, before_commit: Callable[[], None] | None = None) -> None:
-        self.watch.total_bytes, self.watch.done_bytes = job.input_bytes, 0
-        carry_out(job, source, self.watch, before_commit, self._later)
+            self._pool(plan(source, self.options, targets), source, format_, before_commit, name)
 
     def pool_stream(self, stream: Stream) -> None:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
         start = stream.peek(MAGIC_BYTES)
-        if start and format_of_start(start) not in (NPY, None):
-            self._pool_spooled(lambda spool: stream.copy_to(spool.file, None))
-            return
         if not start:
             raise FormatError("is empty; expected a .npy array or an HDF5 file")
-        index = 0
-        while stream.peek(1):
-            self._pool_next(stream, NpyStreamSource(stream, index, self._options))
-            if self._options.dry_run:
-                return
-            index += 1
-
-    def _pool_next(self, stream: Stream, source: NpyStreamSource) -> None:
-        """Pool one array of a stream as it comes, or from a spool if that cannot be."""
-        targets = self._settle(NPY)
+        if format_of_start(start) not in (NPY, None):
+            self._pool_spooled(lambda spool: stream.copy_to(spool.file, None))
+            return
+        index, targets = 0, self._settle(NPY)
 
         def check_end() -> None:
             if targets[0].stream is None and stream.peek(1):
                 raise FormatError("holds several arrays; only a stream takes them, such as standard output")
 
-        job = plan(source, self._options, targets)
-        self.watch.notes += probable_mistakes(job)
-        blocks = [array.blocks for array in job.every()]
-        streams = share_blocks(blocks) and all(one.is_sequential for one in blocks) and blocks[0].workers > 1
-        if self._options.dry_run:
-            self.reports += job.reports()
-        elif streams:
-            self._pool(job, source, check_end)
-            self.reports += job.reports()
-        else:
-            self._pool_spooled(source.spool, check_end, name=source.name)
+        while stream.peek(1) and not (index and self.options.dry_run):
+            source = NpyStreamSource(stream, index, self.options)
+            job = plan(source, self.options, targets)
+            # It is pooled as it comes, or from a spool if that cannot be.
+            if self.options.dry_run or [blocks.is_sequential for blocks, _ in job.passes] == [True]:
+                self._pool(job, source, NPY, check_end)
+            else:
+                self._pool_spooled(source.spool, name=source.name, before_commit=check_end)
+            index += 1
 
-    def _pool_spooled(
-        self,
-        fill: Callable[[NamedSpool], None],
-        before_commit: Callable[[], None] | None = None,
-        *,
-        name: str | None = None,
-    ) -> None:
-        """Pool from a temporary file; `name` is that of an array of a stream, which the file lacks."""
-        spool = NamedSpool()
-        try:
+    def _pool_spooled(self, fill: Callable[[NamedSpool], None], **options: Any) -> None:
+        """Pool from a temporary file."""
+        with NamedSpool() as spool:
             fill(spool)
             spool.file.flush()
-            format_ = format_of_content(spool.path)
-            targets = self._settle(format_)
-            with format_.open(spool.path, self._options) as source:
-                spool.forget()
-                job = plan(source, self._options, targets)
-                self.watch.notes += source.notes
-                if not self._options.dry_run:
-                    self._pool(job, source, before_commit)
-                self.reports += [d if name is None else replace(d, name=name) for d in job.reports()]
-        finally:
-            spool.close()
+            self.pool_file(spool.path, on_open=spool.forget, **options)
 
     def _settle(self, format_: Format) -> tuple[Target, ...]:
         """The outputs, each of them free to be written; a dry run only says which are not."""
-        options = self._options
-        if isinstance(self._output, tuple):
-            self.targets = self._output
-            return self.targets
-        self.targets = targets_of(self.path, format_, self._output, options)
-        for target in self.targets:
-            try:
-                target.refuse_input(self.path)
-                target.refuse_existing(overwrite=options.overwrite or options.resume)
-            except LucidError as error:
-                if not options.dry_run:
-                    raise
-                self.watch.notes.append(f"the run would fail: {error}")
-        if not options.dry_run:
-            for folder in {t.path.resolve().parent for t in self.targets if t.stream is None}:
-                remove_stale(folder)
-        return self.targets
+        options, targets = self.options, self.output
+        if not isinstance(targets, tuple):
+            targets = targets_of(self.path, format_, targets, options)
+            for target in targets:
+                try:
+                    target.refuse_input(self.path)
+                    target.refuse_existing(overwrite=options.overwrite or options.resume)
+                except LucidError as error:
+                    if not options.dry_run:
+                        raise
+                    self.watch.notes.append(f"the run would fail: {error}")
+            if not options.dry_run:
+                for folder in {t.path.resolve().parent for t in targets if t.stream is None}:
+                    remove_stale(folder)
+        self.watch.targets = tuple(target.path for target in targets)
+        return targets
 
-
-def _missing(job: JobPlan) -> tuple[Target, ...]:
-    """The outputs that are not there, complete and this run's own.
-
-    Raises
-    ------
-    ExistsError
-        One is there that is not this run's.
-
-    """
-    missing = []
-    for target in job.targets:
-        if not is_there(target):
-            missing.append(target)
-            continue
+    def _pool(
+        self,
+        job: JobPlan,
+        source: Source,
+        format_: Format,
+        before_commit: Callable[[], None],
+        name: str = "",
+    ) -> None:
+        """Carry out a plan, as far as there is something to do, or only look whether it could be."""
+        options, watch = self.options, self.watch
+        watch.notes += [*source.notes, *probable_mistakes(job)]
+        for target in job.targets:
+            if target.format != format_:  # equal, but not the same in a process of its own
+                watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
+            if options.dry_run:
+                with target.create(options) as sink:
+                    sink.refuse(source, [array.pooled for array in job.of(target)])
+                    watch.note(sink)
         try:
-            stored(target, job.of(target))
+            missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
         except FormatError as error:
-            raise ExistsError(
-                f"output {error}: it is not this run's; `overwrite=True` replaces it"
-            ) from error
-    return tuple(missing)
-
-
-def _remove_shards(target: Target) -> None:
-    """Remove what a run left that was interrupted when its outputs were in place."""
-    with suppress(OSError):
-        if ShardFolder.path_of(target).is_dir():
-            with ShardFolder(target) as folder:
-                folder.remove()
+            text = f"output {error}: it is not this run's; `overwrite=True` replaces it"
+            raise ExistsError(text) from error
+        watch.skipped = not missing
+        if missing:
+            watch.datasets += (replace(one, name=name) if name else one for one in job.reports())
+        if options.dry_run:
+            return
+        if not missing:
+            remove_shards(job.targets[0])
+            return
+        spans = spans_of(job) if options.resume or self.executor else []
+        if len(spans) > 1 or self.executor is not None:
+            pool_by_shards(job, spans, format_, source, self.executor, watch, missing)
+            return
+        if is_indivisible(job, spans):
+            watch.notes.append(
+                "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
+            )
+        if missing != job.targets:
+            job = plan(source, options, missing)
+        carry_out(job, source, watch, before_commit, self.later)

@@ -30,10 +30,10 @@ def _growing(job: JobPlan) -> Iterator[str]:
     """Planes that pooling makes larger."""
     grown = []
     for array in job.every():
-        h = array.pooled.height_axis
-        plane, size = array.blocks.spec.shape[h : h + 2], array.pooled.shape[h : h + 2]
-        if size[0] > plane[0] or size[1] > plane[1]:
-            grown.append((array.blocks.spec, f"{plane[0]}x{plane[1]} to {size[0]}x{size[1]}"))
+        rows, cols = array.pooling.grid
+        if rows.n_out > rows.n_in or cols.n_out > cols.n_in:
+            text = f"{rows.n_in}x{cols.n_in} to {rows.n_out}x{cols.n_out}"
+            grown.append((array.pooled.source, text))
     if grown:
         yield f"{_called([spec for spec, _ in grown])}planes grow, from {grown[0][1]}"
 

@@ -94,13 +94,6 @@ def targets_of(
     """The outputs of a source; `{stem}`, `{parent}`, `{size}` and `{slice}` in `output` are filled in.
 
     Without `output` they have default names, in the folder of the source or in this one; `output` may be a folder.
-
-    Raises
-    ------
-    ArgumentError
-        The suffix names no format, several sizes would go to a file that holds one array, or something
-        else is to be filled in.
-
     """
     every = tuple(range(len(options.pairs)))
     if not isinstance(output, str | os.PathLike | None):

@@ -6,14 +6,13 @@ Shapes are read in a first pass over the inputs and cells in a second, with one 
 
 import os
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
-from lucid.execution import Watch, carry_out, report_of
+from lucid.execution import carry_out
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
@@ -25,7 +24,7 @@ from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, stem_of
-from lucid.report import OnProgress, Report
+from lucid.report import OnProgress, Report, Watch
 
 #: Names of formats in which arrays with names that have slashes in them lie in groups.
 _WITH_GROUPS = ("HDF5", "Zarr")
@@ -83,25 +82,23 @@ def pack(
     names: Sequence[str], path: Path, options: Options, *, on_progress: OnProgress | None = None
 ) -> list[tuple[str, Report | LucidError]]:
     """The same with options that are checked already: what became of inputs that are not in it, and of the pack."""
-    begun = time.perf_counter()
     target = _target_of(path, options)
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
-    watch = Watch(Path(common), on_progress)
+    watch = Watch(Path(common), on_progress, targets=(path,))
     try:
         target.refuse_existing(overwrite=options.overwrite)
     except LucidError as error:
         if not options.dry_run:
             raise
         watch.notes.append(f"the run would fail: {error}")
-    with _PackSource(watch.path, options) as source:
+    with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
         if failures:
             outcome = LucidError(f"is not made, since {failures:,} of its inputs failed")
             return [*errors.items(), (str(path), outcome)]
         job = plan(source, options, (target,))
-        watch.total_bytes = job.input_bytes
         watch.notes += [*source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
             with target.create(options) as sink:
@@ -110,8 +107,8 @@ def pack(
         else:
             remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
-        report = report_of(watch, options, (target,), job.reports(), begun)
-        return [*errors.items(), (str(path), report)]
+        watch.datasets += job.reports()
+        return [*errors.items(), (str(path), watch.report(options))]
 
 
 def _target_of(path: Path, options: Options) -> Target:

@@ -1,11 +1,18 @@
-"""What was done, as data: events while it goes on, a report at the end."""
+"""What is done, as data: events and a watch while it goes on, a report at the end."""
 
 import resource
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from time import perf_counter, perf_counter_ns
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from lucid.formats.contract import Sink
+    from lucid.options import Options
 
 
 class Progress(NamedTuple):
@@ -73,6 +80,91 @@ class Report:
     def output_bytes(self) -> int:
         """Bytes of all pooled datasets after."""
         return sum(d.output_bytes for d in self.datasets)
+
+
+@contextmanager
+def clock(nanoseconds: Counter[str], step: str) -> Iterator[None]:
+    """Add the time of a `with` block to what a step took."""
+    start = perf_counter_ns()
+    try:
+        yield
+    finally:
+        nanoseconds[step] += perf_counter_ns() - start
+
+
+@dataclass
+class Watch:
+    """An input while it is worked on: who is told how far it is, and what its report will say."""
+
+    source: Path
+    on_progress: OnProgress | None = None
+    begun: float = field(default_factory=perf_counter)
+    total_bytes: int = 0
+    done_bytes: int = 0
+    #: What the steps took: "read", "pool" and "write", added over threads.
+    nanoseconds: Counter[str] = field(default_factory=Counter)
+    #: Of other processes that worked on it.
+    peak_memory_bytes: int = 0
+    targets: tuple[Path, ...] = ()
+    datasets: list[DatasetReport] = field(default_factory=list)
+    skipped: bool = False
+    #: Notes for the user, one line each.
+    notes: list[str] = field(default_factory=list)
+    #: Finite results that became infinite, by what they are results of, and their type.
+    overflows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    carried: int = 0
+    carried_bytes: int = 0
+
+    def note(self, sink: "Sink") -> None:
+        """Take over what an output that was begun, or only looked at, says of itself."""
+        self.notes += sink.notes
+        self.carried += sink.carried.items
+        self.carried_bytes += sink.carried.nbytes
+
+    def add(self, count: int) -> None:
+        """Bytes of input were used up."""
+        self.done_bytes = min(self.done_bytes + count, self.total_bytes)
+        self.tell()
+
+    def add_shard(self, shard: "Watch") -> None:
+        """A shard was made."""
+        self.add(shard.done_bytes)
+        self.nanoseconds += shard.nanoseconds
+        self.overflows += shard.overflows
+        self.peak_memory_bytes = max(self.peak_memory_bytes, shard.peak_memory_bytes)
+
+    def tell(self, more: int = 0) -> None:
+        """Say how far it is, and so many bytes further in what is being done."""
+        if self.on_progress is not None:
+            done = min(self.done_bytes + more, self.total_bytes)
+            self.on_progress(Progress(self.source, done, self.total_bytes))
+
+    def report(self, options: "Options", **others: Any) -> Report:
+        """The report, now that the work is done."""
+        overflows = [
+            f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} exceed {numbers} and became infinite; "
+            "`dtype` float32 or float64 holds more"
+            for (name, numbers), count in self.overflows.items()
+            if count
+        ]
+        report = Report(
+            source=self.source,
+            targets=self.targets,
+            datasets=tuple(self.datasets),
+            read_seconds=self.nanoseconds["read"] / 1e9,
+            pool_seconds=self.nanoseconds["pool"] / 1e9,
+            write_seconds=self.nanoseconds["write"] / 1e9,
+            total_seconds=perf_counter() - self.begun,
+            threads=options.workers,
+            max_memory=options.max_memory,
+            peak_memory_bytes=max(peak_memory_bytes(), self.peak_memory_bytes),
+            dry_run=options.dry_run,
+            skipped=self.skipped,
+            notes=tuple(dict.fromkeys([*self.notes, *overflows])),
+            carried=self.carried,
+            carried_bytes=self.carried_bytes,
+        )
+        return replace(report, **others)
 
 
 def peak_memory_bytes() -> int:

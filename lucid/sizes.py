@@ -75,14 +75,7 @@ def length_of(dimension: Dimension, length: int) -> int:
 
 
 def resolve(size: Size, plane: tuple[int, int]) -> tuple[int, int]:
-    """(H_out, W_out) for a plane (H_in, W_in).
-
-    Raises
-    ------
-    ShapeError
-        The plane is empty.
-
-    """
+    """(H_out, W_out) for a plane (H_in, W_in), which must not be empty."""
     if 0 in plane:
         raise ShapeError(f"planes of {plane[0]}x{plane[1]} have no cells to average")
     return length_of(size[0], plane[0]), length_of(size[1], plane[1])

@@ -1,25 +1,23 @@
 """The only threads: a function over many items, a bounded number in flight.
 
-NumPy, the kernel and the decoders release the GIL, so threads are enough. With one worker everything runs on the
-caller's thread. `concurrent.futures` is loaded on use: that takes as long as pooling a small file.
+NumPy, the kernel and the decoders release the GIL, so threads are enough. The caller's thread is one of the workers:
+with one worker everything runs there. `concurrent.futures` would wake a worker for every item, and takes as long to
+load as pooling a small file.
 """
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Comes after the last item.
 END = object()
+#: Results of each worker that may wait for one before them.
+AHEAD = 4
 
 
 def available_cpus() -> int:
@@ -30,56 +28,71 @@ def available_cpus() -> int:
 
 
 def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
-    """Call `work(item)` for every item, as `as_done` does."""
-    for _ in as_done(work, items, workers=workers):
+    """Call `work(item)` for every item, as `in_order` does."""
+    for _ in in_order(work, items, workers=workers, in_flight=AHEAD * max(1, workers)):
         pass
 
 
-def as_done(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, in_flight: int
 ) -> Generator[Result, None, None]:
-    """Yield `work(item)` for every item in any order, the caller's thread being one of the workers.
+    """Yield `work(item)` for every item in their order, the caller's thread being one of the workers.
 
-    Workers take the next item themselves, so none is woken for one; what others have done is yielded between
-    items of the caller's. The first error ends it: items not yet begun are dropped, those under way are waited for.
+    Workers take items themselves, in order and one at a time, so an item is made by the thread that works on it. At
+    most `in_flight` items are taken and not yet yielded. The first error ends it: no further items are taken, and those
+    under way are waited for.
     """
-    items = iter(items)
-    # Nobody is begun for whom there is no item.
-    begun = list(islice(items, workers))
-    todo: Iterator[Any] = chain(begun, items)
-    taking = threading.Lock()
-    results: deque[Result] = deque()
+    todo, taken, is_more = iter(items), 0, True
+    taking, room, news = threading.Lock(), threading.Semaphore(in_flight), threading.Semaphore(0)
+    results: dict[int, Result] = {}
     errors: list[BaseException] = []
 
-    def run() -> Iterator[None]:
-        """Do items until there are no more, pausing after each."""
+    def take_one() -> None:
+        """Do the next item, for which there is room, if there is one."""
+        nonlocal taken, is_more
+        with taking:
+            item: Any = next(todo, END) if is_more and not errors else END
+            if item is END:
+                is_more = False
+                return
+            number, taken = taken, taken + 1
+        results[number] = work(item)
+
+    def help_out() -> None:
+        """Do items until there are no more; the caller, and the next helper, hear of everything."""
         try:
-            while not errors:
-                with taking:
-                    item: Any = next(todo, END)
-                if item is END:
-                    return
-                results.append(work(item))
-                yield
+            while is_more and not errors:
+                room.acquire()
+                take_one()
+                news.release()
         except BaseException as error:  # raised below, on the caller's thread
             errors.append(error)
+        room.release()
+        news.release()
 
     # Known before they are begun, so that all are waited for: a signal may raise while one begins.
-    helpers = [threading.Thread(target=lambda: deque(run(), 0), daemon=True) for _ in begun[1:]]
+    helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(workers - 1)]
     try:
         with suppress(RuntimeError):  # the system has no further threads: fewer do the work
             for helper in helpers:
                 helper.start()
-        for _ in run():
-            while results:
-                yield results.popleft()
+        done = 0
+        while not errors and (is_more or done < taken):
+            if done in results:
+                yield results.pop(done)
+                done += 1
+                room.release()
+            elif is_more and room.acquire(blocking=False):
+                take_one()
+            else:
+                news.acquire()
     except BaseException as error:
         errors.append(error)
     finally:
+        room.release(max(1, workers))
         _wait(helpers, errors)
     if errors:
         raise errors[0]
-    yield from results
 
 
 def _wait(helpers: list[threading.Thread], errors: list[BaseException]) -> None:
@@ -94,31 +107,3 @@ def _wait(helpers: list[threading.Thread], errors: list[BaseException]) -> None:
                     helper.join()
         except BaseException as error:
             errors.append(error)
-
-
-def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, in_flight: int
-) -> Iterator[Result]:
-    """Yield `work(item)` for every item in their order.
-
-    At most `in_flight` items are begun and not yet yielded. The first error ends it: items
-    not yet begun are dropped, those under way are waited for.
-    """
-    items = iter(items)
-    begun = list(islice(items, 2))
-    if workers == 1 or len(begun) < 2:
-        yield from map(work, chain(begun, items))
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    pending: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="lucid")
-    try:
-        for item in chain(begun, items):
-            pending.append(pool.submit(work, item))
-            if len(pending) >= in_flight:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

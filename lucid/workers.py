@@ -21,7 +21,7 @@ from lucid.job import pool
 from lucid.options import Options
 from lucid.outputs import FilePath, Target
 from lucid.report import OnProgress, Report
-from lucid.run.executor import Executor
+from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
 from lucid.tasks import Task
 from lucid.threads import in_order

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid.blocking import BLOCK_BYTES, blockings
 from lucid.errors import MemoryLimitError
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.regions import shape_of
 from lucid.pooling.windows import make_grid
-from lucid.run.blocking import BLOCK_BYTES, make_plan
 
 
 def plan_of(
@@ -19,20 +19,19 @@ def plan_of(
 ):
     spec = ArraySpec("x", shape, np.dtype(dtype), dtype, chunks, whole_chunks)
     grid = make_grid(shape[h : h + 2], size)
-    return make_plan(spec, grid, h, 4, max_memory=max_memory, workers=workers)
+    return blocking_of(spec, grid, h, max_memory=max_memory, workers=workers)
+
+
+def blocking_of(spec, grid, h=2, *, max_memory=1 << 30, workers=1):
+    (blocking,) = blockings(spec, [grid], h, 4, max_memory=max_memory, workers=workers)
+    return blocking
 
 
 def reads(plan):
     """Every block, and the regions that are read for it."""
-    if plan.is_whole:
-        yield from ((block, [plan.region(block)]) for block in plan.blocks())
-        return
-    regions = []
-    for strip in plan.strips():
-        regions += strip.regions
-        if strip.is_last:
-            yield strip.block, regions
-            regions = []
+    for (block,) in plan.blocks():
+        strips = [] if plan.is_whole else plan.strips(block)
+        yield block, [read for strip in strips for read in strip.reads] or [plan.cells(block)]
 
 
 AXIS = st.integers(1, 9)
@@ -45,7 +44,7 @@ def test_strips_and_cuts_cover_the_cells_of_a_block_in_order():
         for region in regions:
             assert not seen[region[2].start :, region[3].start :][: region[2].stop - region[2].start].any()
             seen[region[2:]] += 1
-        assert (seen[plan.region(block)[2:]] == 1).all()
+        assert (seen[plan.cells(block)[2:]] == 1).all()
     assert not plan.is_whole
 
 
@@ -62,12 +61,12 @@ def test_blocks_cover_every_window_once_within_the_limit(shape, size, h, bits, w
     except MemoryLimitError:
         return
     assert plan.peak_bytes <= 1 << bits
-    written = np.zeros(plan.output_shape, np.uint8)
+    written = np.zeros((*shape[:h], *size, *shape[h + 2 :]), np.uint8)
     for block, regions in reads(plan):
         for region in regions:
-            assert int(np.prod(shape_of(region))) * 4 <= plan.costs.input_bytes
+            assert int(np.prod(shape_of(region))) * 4 <= plan.input_bytes
             assert all(0 <= s.start < s.stop <= n for s, n in zip(region, shape, strict=True))
-        written[block.region] += 1
+        written[block] += 1
     assert (written == 1).all()
 
 
@@ -84,12 +83,21 @@ def test_a_plane_of_20_gigabytes():
     assert not plan.is_whole
 
 
+def test_cuts_are_rows_of_chunks():
+    plan = plan_of(
+        (1, 1, 20_480, 20_480), (4, 4), chunks=(1, 1, 512, 512), whole_chunks=True, max_memory=64 << 20
+    )
+    assert not plan.is_whole
+    rows = [read[2] for _, regions in reads(plan) for read in regions]
+    assert all(row.start % 512 == 0 and row.stop % 512 == 0 for row in rows)
+
+
 def test_blocks_follow_the_chunks():
     plan = plan_of(
         (50_000, 2048, 7, 7), (1, 1), chunks=(1000, 1, 7, 7), whole_chunks=True, max_memory=256 << 20
     )
-    assert plan.lead[0] % 1000 == 0
-    assert plan.costs.input_bytes <= BLOCK_BYTES
+    assert plan.box[0] % 1000 == 0
+    assert plan.input_bytes <= BLOCK_BYTES
 
 
 def test_blocks_of_a_box_end_where_chunks_end():
@@ -97,8 +105,8 @@ def test_blocks_of_a_box_end_where_chunks_end():
     spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True).box(
         (slice(1500, 42000),)
     )
-    plan = make_plan(spec, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
-    starts = [block.lead[0] for block in plan.blocks()]
+    plan = blocking_of(spec, make_grid((7, 7), (2, 2)))
+    starts = [(block[0].start, block[0].stop) for (block,) in plan.blocks()]
     assert len(starts) > 2
     assert starts[0][0] == 0
     assert starts[-1][1] == 40500
@@ -109,15 +117,15 @@ def test_blocks_of_a_box_end_where_chunks_end():
 def test_a_box_that_fits_a_block_is_one():
     spec = ArraySpec("x", (5000, 2, 7, 7), np.dtype("f4"), "float32", (1000, 2, 7, 7), whole_chunks=True)
     box = spec.box((slice(1500, 4200),))
-    plan = make_plan(box, make_grid((7, 7), (2, 2)), 2, 4, max_memory=1 << 30, workers=1)
-    assert [block.lead[0] for block in plan.blocks()] == [(0, 2700)]
+    plan = blocking_of(box, make_grid((7, 7), (2, 2)))
+    assert [block[0] for (block,) in plan.blocks()] == [slice(0, 2700)]
 
 
 @pytest.mark.parametrize("offset", [(0, 0), (3, 0), (1, 2)])
 @pytest.mark.parametrize("shape", [(9, 5, 64, 64), (1, 1, 3000, 2000), (0, 4, 8, 8)])
 def test_blocks_are_counted_without_making_them(offset, shape):
     spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (2, 2, 64, 64), offset=offset)
-    plan = make_plan(spec, make_grid(shape[2:], (7, 3)), 2, 4, max_memory=1 << 18, workers=1)
+    plan = blocking_of(spec, make_grid(shape[2:], (7, 3)), max_memory=1 << 18)
     assert plan.block_count == len(list(plan.blocks()))
 
 
@@ -132,3 +140,17 @@ def test_a_chunk_that_does_not_fit_names_the_limit_it_needs():
 def test_fewer_workers_where_memory_is_short():
     plan = plan_of((8, 1, 7, 7), (1, 1), chunks=(1, 1, 7, 7), whole_chunks=True, max_memory=1000, workers=8)
     assert plan.workers == 1
+
+
+def test_all_sizes_are_pooled_in_one_pass_where_planes_fit():
+    spec = ArraySpec("x", (40, 3, 200, 300), np.dtype("f4"), "float32")
+    grids = [make_grid((200, 300), size) for size in ((1, 1), (7, 400))]
+    (shared,) = blockings(spec, grids, 2, 4, max_memory=1 << 20, workers=2)
+    assert shared.peak_bytes <= 1 << 20
+    for i, size in enumerate(((1, 1), (7, 400))):
+        written = np.zeros((40, 3, *size), np.uint8)
+        for block in shared.blocks():
+            assert shared.cells(block[0])[2:] == (slice(0, 200), slice(0, 300))
+            written[block[i]] += 1
+        assert (written == 1).all()
+    assert len(blockings(spec, grids, 2, 4, max_memory=1 << 18, workers=2)) == 2

@@ -254,6 +254,12 @@ def test_a_run_that_did_nothing_leaves_nothing(x, tmp_path):
     assert set(tmp_path.iterdir()) == before
 
 
+def test_overflows_in_shards_are_told(x):
+    np.save("large.npy", np.full((40, 4, 12, 12), 1e6, "f4"))
+    report = lucid.pool_file("large.npy", "y.npy", size=1, dtype="float16", resume=True)
+    assert [note.partition(" of ")[0] for note in report.notes] == ["160 finite results"]
+
+
 def test_streams_cannot_be_resumed(x):
     with Path("x.npy").open("rb") as file, pytest.raises(ArgumentError, match="`resume` needs files"):
         lucid.pool_file(file, "y.npy", size=1, resume=True)

@@ -9,7 +9,7 @@ from time import sleep
 
 import pytest
 
-from lucid.threads import as_done, every, in_order
+from lucid.threads import every, in_order
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -76,12 +76,6 @@ def test_a_forked_child_has_threads_of_its_own():
     assert done.stdout.split()[-1] == "0", done.stderr
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_results_come_as_they_are_done(workers):
-    assert sorted(as_done(lambda n: n * n, range(100), workers=workers)) == [n * n for n in range(100)]
-    assert list(as_done(lambda n: n, [], workers=workers)) == []
-
-
 def test_who_stops_asking_stops_the_work():
     done = []
 
@@ -90,7 +84,7 @@ def test_who_stops_asking_stops_the_work():
         done.append(n)
         return n
 
-    results = as_done(work, range(10_000), workers=3)
+    results = in_order(work, range(10_000), workers=3, in_flight=9)
     next(results)
     results.close()
     count = len(done)

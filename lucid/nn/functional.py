@@ -131,14 +131,7 @@ def pooled(
 
 
 def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
-    """An array of what `numpy.asarray` takes without a copy, and of PyTorch's CPU tensors.
-
-    Raises
-    ------
-    DTypeError
-        It cannot be seen as an array, or is a masked one.
-
-    """
+    """An array of what `numpy.asarray` takes without a copy, and of PyTorch's CPU tensors."""
     if type(x) is np.ndarray:
         return x
     if isinstance(x, np.ma.MaskedArray):

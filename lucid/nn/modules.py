@@ -1,6 +1,6 @@
 """Modules store their arguments and call `lucid.nn.functional`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy.typing as npt
@@ -52,14 +52,17 @@ class Module:
 class _AdaptivePool2d(Module):
     """What the adaptive layers have in common: an output size as given, and a rule for NaN."""
 
-    output_size: OutputSize
-    nan: NanRule
+    _function: Callable[..., npt.NDArray[Any]]
 
     def __init__(self, output_size: OutputSize, *, nan: NanRule = "propagate") -> None:
         LAYER_SIZE.check("output_size", output_size)
         NAN.check("nan", nan)
         self.output_size = output_size
         self.nan = nan
+
+    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
+        """Pool (N, C, H_in, W_in) to (N, C, H_out, W_out), or the same without N."""
+        return self._function(x, self.output_size, nan=self.nan)
 
     def extra_repr(self) -> str:
         """`output_size` as given, and `nan` where it is not the default."""
@@ -96,9 +99,7 @@ class AdaptiveAvgPool2d(_AdaptivePool2d):
 
     """
 
-    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        """Pool (N, C, H_in, W_in) to (N, C, H_out, W_out), or the same without N."""
-        return functional.adaptive_avg_pool2d(x, self.output_size, nan=self.nan)
+    _function = staticmethod(functional.adaptive_avg_pool2d)
 
 
 class AdaptiveMaxPool2d(_AdaptivePool2d):
@@ -112,9 +113,7 @@ class AdaptiveMaxPool2d(_AdaptivePool2d):
 
     """
 
-    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        """Pool (N, C, H_in, W_in) to (N, C, H_out, W_out), or the same without N."""
-        return functional.adaptive_max_pool2d(x, self.output_size, nan=self.nan)
+    _function = staticmethod(functional.adaptive_max_pool2d)
 
 
 class Sequential(Module):

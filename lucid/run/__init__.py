@@ -1,1 +1,23 @@
-"""Where work is done: here, in a process of its own, on a Dask cluster."""
+"""Where tasks are done: in a process of its own, on a Dask cluster."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from lucid.threads import Item, Result
+
+
+class Executor(Protocol):
+    """Does a task for every item; the results come in any order.
+
+    The task is pickled, and so are its items and results. What the executor cannot do, and what a task raises,
+    comes as an exception, after which no task is left running.
+    """
+
+    def run(
+        self, task: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
+    ) -> Iterator[Result]:
+        """Do it; `wait` is called now and then while there is nothing else to do."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that work on it; None where the options say it."""

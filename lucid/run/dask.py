@@ -3,7 +3,6 @@
 Needs the extra `dask`.
 """
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from lucid.errors import FileError, LucidError, MissingExtraError
-from lucid.run.executor import Item, Result
-from lucid.threads import available_cpus
+from lucid.threads import Item, Result, available_cpus
 
 try:
     import distributed
@@ -41,9 +39,30 @@ class Dask:
     def run(
         self, task: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
     ) -> Iterator[Result]:
+        """Have all tasks done; whatever ends this before leaves none of them running."""
+        completed: SimpleQueue[Any] = SimpleQueue()
+        pending: dict[Any, int] = {}
         with self._client() as client:
             self.threads = sum(client.nthreads().values()) or None
-            yield from _run(client, task, items, wait)
+            try:
+                for i, item in enumerate(items):
+                    # Every task has a key of its own, so what failed in another run is tried anew.
+                    future = client.submit(_OnWorker(task), item, retries=RETRIES, pure=False)
+                    pending[future] = i
+                    future.add_done_callback(completed.put)
+                while pending:
+                    try:
+                        future = completed.get(timeout=WAIT_SECONDS)
+                    except Empty:
+                        wait()
+                        continue
+                    # A result that is held would be computed again if its worker went away.
+                    number = pending.pop(future)
+                    yield _result(future, number + 1, len(items))
+                    future.release()
+            finally:
+                with suppress(Exception):  # the cluster itself may be gone
+                    client.cancel(list(pending), force=True)
 
     @contextmanager
     def _client(self) -> Iterator["distributed.Client"]:
@@ -60,14 +79,7 @@ class Dask:
 
 @contextmanager
 def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
-    """The cluster at an address, or one of processes made here for as long as it is used.
-
-    Raises
-    ------
-    FileError
-        There is no cluster to be reached.
-
-    """
+    """The cluster at an address, or one of processes made here for as long as it is used."""
     if address != LOCAL:
         cluster = Dask(address)
         with cluster._client():
@@ -99,38 +111,6 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def _run(
-    client: "distributed.Client",
-    task: Callable[[Item], Result],
-    items: Sequence[Item],
-    wait: Callable[[], None],
-) -> Iterator[Result]:
-    """Have all tasks done; whatever ends this before leaves none of them running."""
-    run = os.urandom(8).hex()  # Keys are the scheduler's: what failed in another run is tried anew.
-    completed: SimpleQueue[Any] = SimpleQueue()
-    pending: dict[Any, int] = {}
-    try:
-        for i, item in enumerate(items):
-            future = client.submit(
-                _OnWorker(task), item, key=f"lucid-pool-{run}-{i}", retries=RETRIES, pure=False
-            )
-            pending[future] = i
-            future.add_done_callback(completed.put)
-        while pending:
-            try:
-                future = completed.get(timeout=WAIT_SECONDS)
-            except Empty:
-                wait()
-                continue
-            # A result that is held would be computed again if its worker went away.
-            number = pending.pop(future)
-            yield _result(future, number + 1, len(items))
-            future.release()
-    finally:
-        with suppress(Exception):  # the cluster itself may be gone
-            client.cancel(list(pending), force=True)
 
 
 def _result(future: Any, number: int, count: int) -> Any:

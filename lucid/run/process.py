@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -19,11 +19,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from lucid.errors import FileError, LucidError, unexpected
+from lucid.errors import FileError, unexpected
 from lucid.forks import end_with_parent, ending
 from lucid.options import Options
 from lucid.report import Progress
-from lucid.run.executor import Item, Result
+from lucid.threads import Result
 
 #: Seconds without an event, a byte read or a byte written, after which a process is taken to hang.
 HANG_SECONDS = 60.0
@@ -43,8 +43,6 @@ STOP_SECONDS = 0.8
 class Process:
     """The parent's end; the process is started when there is work and again after a crash."""
 
-    threads = None
-
     def __init__(self) -> None:
         #: Whether any process ended without cleaning up.
         self.has_crashed = False
@@ -61,11 +59,7 @@ class Process:
     ) -> Result:
         """Call a function in the process, with the memory that these options may need.
 
-        Raises
-        ------
-        LucidError
-            As the function; a FileError if the process crashed or hung.
-
+        It raises what the function raises, and a FileError if the process crashed or hung.
         """
         pipe = self._pipe or self.start()
         try:
@@ -84,13 +78,6 @@ class Process:
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
-
-    def run(
-        self, task: Callable[[Item], Result], items: Sequence[Item], _wait: Callable[[], None], /
-    ) -> Iterator[Result]:
-        """Do a task for every item, as an `Executor`."""
-        for item in items:
-            yield self.call(task, item, options=getattr(task, "options", Options()))
 
     def start(self) -> "Connection[Any, Any]":
         """Start the process, before there is work for it or after it crashed; its pipe."""
@@ -144,13 +131,13 @@ class Process:
 
 def signs_of_life(pid: str) -> str:
     """What changes while a process, or a child of it, reads, writes or waits for the disk; not on Linux, time."""
-    here = Path("/proc", pid)
+    folder = Path("/proc", pid)
     try:
-        state = (here / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        state = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
         # D is a wait for the disk, as in a long sync.
         waiting = str(time.monotonic()) if state == "D" else ""
-        children = (here / "task" / pid / "children").read_text(encoding="ascii").split()
-        return (here / "io").read_text(encoding="ascii") + waiting + "".join(map(signs_of_life, children))
+        children = (folder / "task" / pid / "children").read_text(encoding="ascii").split()
+        return (folder / "io").read_text(encoding="ascii") + waiting + "".join(map(signs_of_life, children))
     except (OSError, IndexError):
         return str(time.monotonic() // (10 * HANG_SECONDS))
 
@@ -175,13 +162,11 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
         limit_memory(options)
         try:
             watched = {"on_progress": _sender(pipe)} if is_watched else {}
-            answer: tuple[Any, BaseException | None] = function(*args, **watched, **keywords), None
-        except (LucidError, MemoryError, BrokenPipeError) as error:
-            answer = None, error
+            result, failure = function(*args, **watched, **keywords), None
         except Exception as error:
-            answer = None, unexpected(error)
+            result, failure = None, unexpected(error)
         try:
-            pipe.send(answer)
+            pipe.send((result, failure))
         except (BrokenPipeError, ConnectionResetError):
             return  # it was told to stop meanwhile
 
@@ -218,13 +203,13 @@ def limit_memory(options: Options) -> None:
     """Let this process have as much memory as a call can need, and no more, where the system can say so."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        wanted = (
+        needed = (
             pages * resource.getpagesize()
             + options.max_memory
             + MARGIN_BYTES
             + options.workers * THREAD_BYTES
         )
-        limit = wanted if _SET_LIMIT == resource.RLIM_INFINITY else min(wanted, _SET_LIMIT)
+        limit = needed if _SET_LIMIT == resource.RLIM_INFINITY else min(needed, _SET_LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

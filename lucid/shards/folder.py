@@ -4,39 +4,30 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lucid.errors import ArgumentError, FileError, FormatError
-from lucid.execution import Watch, carry_out
+from lucid.execution import carry_out
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import beginning_of, remove_stale
 from lucid.formats.registry import Format, resolved, url_of
 from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
-from lucid.report import OnProgress, peak_memory_bytes
-from lucid.run.blocks import Seconds
-from lucid.run.executor import Executor
+from lucid.report import OnProgress, Watch, clock, peak_memory_bytes
+from lucid.run import Executor
 from lucid.shards.join import Opened, collect, join
 from lucid.shards.spans import Span
-from lucid.shards.stored import is_done
+from lucid.shards.stored import missing_targets
 
 
-class Done(NamedTuple):
-    """What it took to make a shard."""
-
-    input_bytes: int
-    seconds: Seconds
-    peak_memory_bytes: int
-
-
-@dataclass
-class ShardMaker:
-    """Makes the shard of a span; where it was sent to another process, from the source opened there."""
+@dataclass(frozen=True)
+class ShardTask:
+    """Makes the shard of a span; elsewhere, from the source opened there."""
 
     path: Path
     format: Format
@@ -44,39 +35,29 @@ class ShardMaker:
     #: The outputs under the names that they have in the folder, without the span's number.
     targets: tuple[Target, ...]
     facts: dict[str, Any]
-    #: In this process: the plan of the whole, its source, and who hears of progress.
-    job: JobPlan | None = None
-    source: Source | None = None
-    on_progress: OnProgress | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"job": None, "source": None, "on_progress": None}
-
-    def __call__(self, span: Span) -> Done:
-        """Make the shard, unless another process did meanwhile."""
-        with self._opened() as (source, whole):
-            job = self.within(whole, span)
-            watch = Watch(self.path, self.on_progress, total_bytes=job.input_bytes)
-            if not is_done(job):
-                # Of several files of a shard some may be there: they are this run's.
-                carry_out(replace(job, options=replace(job.options, overwrite=True)), source, watch)
-            return Done(job.input_bytes, watch.seconds, peak_memory_bytes())
-
-    def within(self, job: JobPlan, span: Span) -> JobPlan:
-        """The plan of a shard."""
-        targets = [replace(t, path=t.path.with_name(f"{span.number:06}{t.path.name}")) for t in self.targets]
-        return job.within(span.regions, tuple(targets), self.facts)
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[Source, JobPlan]]:
-        if self.source is not None and self.job is not None:
-            yield self.source, self.job
-            return
+    def __call__(self, span: Span) -> Watch:
+        """Make the shard from the file."""
         with self.format.open(self.path, self.options) as source:
             job = choose(source, self.options, self.targets)
             if facts_of(source, job)["signature"] != self.facts["signature"]:
                 raise FormatError("is another file here, or changed while it was read")
-            yield source, job
+            return self.make(job, source, span)
+
+    def make(self, job: JobPlan, source: Source, span: Span, on_progress: OnProgress | None = None) -> Watch:
+        """Make the shard, unless another process did meanwhile; what that took."""
+        shard, watch = self.plan(job, span), Watch(self.path, on_progress)
+        if missing_targets(shard):
+            # Of several files of a shard some may be there: they are this run's.
+            carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
+        return replace(
+            watch, on_progress=None, done_bytes=shard.input_bytes, peak_memory_bytes=peak_memory_bytes()
+        )
+
+    def plan(self, job: JobPlan, span: Span) -> JobPlan:
+        """The plan of a shard."""
+        targets = [replace(t, path=t.path.with_name(f"{span.number:06}{t.path.name}")) for t in self.targets]
+        return job.within(span.regions, tuple(targets), self.facts)
 
 
 class ShardFolder(Resource):
@@ -137,55 +118,40 @@ def pool_by_shards(
     spans: Sequence[Span],
     format_: Format,
     source: Source,
-    executor: Executor,
+    executor: Executor | None,
     watch: Watch,
-    missing_targets: Sequence[Target],
+    targets: Sequence[Target],
 ) -> None:
-    """Pool what no shard holds yet, and join all shards to the outputs that are not there."""
+    """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are not there."""
     if any(url_of(target.path) for target in job.targets):
         raise ArgumentError("the output is a URL; shards need a file system")
-    facts = facts_of(source, job)
+    watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        maker = ShardMaker(
-            path=resolved(job.path),
-            format=format_,
-            options=job.options,
-            targets=folder.named(job.targets),
-            facts=facts,
-            job=job,
-            source=source,
-        )
-        missing = _missing(maker, job, spans, folder, watch)
-        if missing and watch.on_progress is not None:
-            maker.on_progress = lambda event: watch.tell(event.done_bytes)
-        for done in executor.run(maker, missing, watch.tell):
-            watch.add(done.input_bytes)
-            watch.seconds.add(done.seconds)
-            watch.peak_memory_bytes = max(watch.peak_memory_bytes, done.peak_memory_bytes)
-        with watch.seconds.clock("write"), Opened() as opened:
-            shards = collect(job, (maker.within(job, span) for span in spans), opened)
-            join(job, missing_targets, source, shards, watch, job.options.max_memory)
+        path, facts = resolved(source.path), facts_of(source, job)
+        task = ShardTask(path, format_, job.options, folder.named(job.targets), facts)
+        shards = {span.number: task.plan(job, span) for span in spans}
+        try:
+            done = {number for number, shard in shards.items() if not missing_targets(shard)}
+        except FormatError as error:
+            if not job.options.overwrite:
+                raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
+            folder.remove()
+            done = set()
+        watch.add(sum(shards[number].input_bytes for number in done))
+        missing = [span for span in spans if span.number not in done]
+        tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
+        local = (task.make(job, source, span, tell) for span in missing)
+        for shard in executor.run(task, missing, watch.tell) if executor else local:
+            watch.add_shard(shard)
+        with clock(watch.nanoseconds, "write"), Opened() as opened:
+            places = collect(job, shards.values(), opened)
+            join(job, targets, source, places, watch, job.options.max_memory)
         folder.remove()
 
 
-def _missing(
-    maker: ShardMaker, job: JobPlan, spans: Sequence[Span], folder: ShardFolder, watch: Watch
-) -> list[Span]:
-    """The spans whose shards are still to be made.
-
-    Raises
-    ------
-    FileError
-        A shard is another run's, and may not be replaced.
-
-    """
-    shards = {span.number: maker.within(job, span) for span in spans}
-    try:
-        done = {number for number, shard in shards.items() if is_done(shard)}
-    except FormatError as error:
-        if not job.options.overwrite:
-            raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
-        folder.remove()
-        done = set()
-    watch.add(sum(shards[number].input_bytes for number in done))
-    return [span for span in spans if span.number not in done]
+def remove_shards(target: Target) -> None:
+    """Remove what a run left that was interrupted when its outputs were in place."""
+    with suppress(OSError):
+        if ShardFolder.path_of(target).is_dir():
+            with ShardFolder(target) as folder:
+                folder.remove()

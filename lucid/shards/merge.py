@@ -4,20 +4,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
-from lucid.execution import Watch, report_of
 from lucid.formats.contract import ShardArray
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
+from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
-from lucid.report import OnProgress, Report
-from lucid.shards.join import COPY_BYTES, Key, Opened, collect, join, keys_of
+from lucid.report import OnProgress, Report, Watch, clock
+from lucid.shards.join import COPY_BYTES, Opened, collect, join
 from lucid.shards.stored import AS_STORED, facts_in
 
 
@@ -79,35 +79,33 @@ def merge_files(
             raise FileError(f"output {one.path} is one of the shards")
         one.refuse_existing(overwrite=overwrite)
         remove_stale(one.path.resolve().parent)
-    watch = Watch(path, on_progress)
-    with named(f"source {path}"):
-        source = format_.open(path, options)
-    with source, Opened() as opened:
+    watch = Watch(path, on_progress, begun, targets=tuple(one.path for one in targets))
+    with ExitStack() as stack:
+        opened = stack.enter_context(Opened())
         with named(f"source {path}"):
+            source = stack.enter_context(format_.open(path, options))
             job = plan(source, options, targets)
         facts = facts_of(source, job)
-        every = [
-            _plan_of(job, Path(shard), claim, facts) for shard, claim in zip(shards, claims, strict=True)
-        ]
+        every = [_plan_of(job, Path(path), claim, facts) for path, claim in zip(shards, claims, strict=True)]
         with named("shard"):
-            found = collect(job, every, opened)
-        found = {key: _in_order(key, array, found[key]) for key, array in keys_of(job).items()}
+            places = collect(job, every, opened)
+        places = {array.key: _in_order(array, places[array.key]) for array in job.every()}
         if not dry_run:
-            with watch.seconds.clock("write"):
-                join(job, targets, source, found, watch, max_memory)
-    datasets = (
+            with clock(watch.nanoseconds, "write"):
+                join(job, targets, source, places, watch, max_memory)
+    watch.datasets += (
+        # As much comes out as goes in.
         replace(
             d,
             input_shape=d.output_shape,
             input_dtype=d.output_dtype,
-            # As much comes out as goes in.
             input_bytes=d.output_bytes,
             blocks_bytes=COPY_BYTES,
             blocks=1,
         )
         for d in job.reports()
     )
-    return report_of(watch, options, targets, datasets, begun, max_memory=max_memory)
+    return watch.report(options, max_memory=max_memory)
 
 
 #: What a shard claims: facts of its first array, and the box of each array.
@@ -117,21 +115,14 @@ _TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size"
 
 
 def _claim_of(path: Path) -> Claim:
-    """What a file says that it is a shard of; whether that is true, its plan will tell.
-
-    Raises
-    ------
-    LucidError
-        It cannot be read, or is no shard.
-
-    """
+    """What a file says that it is a shard of; whether that is true, its plan will tell."""
     with named(f"shard {path}"):
         with format_of_content(path).open(path, AS_STORED) as source:
-            said = [facts_in(text) for _, text in source.provenances()]
-        found = [facts for facts in said if _is_sound(facts)]
-        if not found:
+            claims = [facts_in(text) for _, text in source.provenances()]
+        claims = [facts for facts in claims if _is_sound(facts)]
+        if not claims:
             raise FormatError("is no shard; `slice` makes them")
-    return found[0], {Key(facts["dataset"], facts["size"]): facts["region"] for facts in found}
+    return claims[0], {(facts["dataset"], facts["size"]): facts["region"] for facts in claims}
 
 
 def _is_sound(facts: dict[str, Any]) -> bool:
@@ -162,34 +153,22 @@ def _plan_of(job: JobPlan, path: Path, claim: Claim, facts: dict[str, Any]) -> J
         regions[dataset] = tuple(
             slice(min(a, n), min(b, n)) for (a, b), n in zip(region, lengths, strict=False)
         )
-    sizes = tuple(sorted({key.size for key in boxes}))
+    sizes = tuple(sorted({size for _, size in boxes}))
     return job.within(regions, (Target(path, format_of_content(path), sizes),), facts)
 
 
-def _in_order(key: Key, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
-    """The shards of an array of means by their samples, if they make up the whole.
-
-    Raises
-    ------
-    FormatError
-        They do not.
-
-    """
-    name, done, before = key.dataset or "the array", 0, Path()
+def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
+    """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
+    name, shape, done, before = array.pooled.source.name or "the array", array.pooled.stored_shape, 0, Path()
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
-    for one in ordered:
-        samples = one.region[0]
-        if one.spec.shape[1:] != array.pooled.stored_shape[1:]:
-            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
+    end = slice(shape[0] if array.pooled.nbytes else 0, None)
+    for samples, path in [*((one.region[0], one.path) for one in ordered), (end, Path())]:
         if samples.start < done:
-            raise FormatError(f"shards {before} and {one.path} both hold sample {samples.start} of {name}")
-        _check_no_gap(done, samples.start, name)
-        done, before = samples.stop, one.path
-    if array.pooled.nbytes:
-        _check_no_gap(done, array.pooled.stored_shape[0], name)
+            raise FormatError(f"shards {before} and {path} both hold sample {samples.start} of {name}")
+        if samples.start > done:
+            raise FormatError(f"no shard holds samples {done}:{samples.start} of {name}")
+        done, before = samples.stop, path
+    for one in ordered:
+        if one.spec.shape[1:] != shape[1:]:
+            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
     return ordered
-
-
-def _check_no_gap(done: int, start: int, name: str) -> None:
-    if done < start:
-        raise FormatError(f"no shard holds samples {done}:{start} of {name}")

@@ -7,13 +7,13 @@ those are shorter, so that they can be moved as they are.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple
 
+from lucid.blocking import boxes
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import Region
-from lucid.job_plan import ArrayPlan, JobPlan
+from lucid.formats.regions import Region, shifted
+from lucid.job_plan import JobPlan, Pass
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
 SPAN_BYTES = 128 << 20
@@ -30,22 +30,23 @@ class Span(NamedTuple):
     regions: dict[str, Region]
 
 
-def spans_of(job: JobPlan, most_bytes: int | None = None) -> list[Span]:
+def spans_of(job: JobPlan) -> list[Span]:
     """All spans of an input, in order."""
-    every = [sizes[0] for sizes in job.arrays]
-    total = sum(array.blocks.spec.nbytes for array in every)
-    most_bytes = max(most_bytes or SPAN_BYTES, -(-total // MOST_SPANS))
+    sources: dict[str, Pass] = {}
+    for one in job.passes:
+        sources.setdefault(one.blocks.spec.name, one)
+    total = sum(one.blocks.spec.nbytes for one in sources.values())
+    most_bytes = max(SPAN_BYTES, -(-total // MOST_SPANS))
     spans: list[Span] = []
     regions: dict[str, Region] = {}
     used = 0
-    for array in every:
-        spec = array.blocks.spec
-        for region in _boxes(array, most_bytes):
-            count = spec.box(region).nbytes
-            if regions and (used + count > most_bytes or spec.name in regions or len(regions) == MOST_ARRAYS):
+    for name, one in sources.items():
+        for region in _boxes(one, most_bytes):
+            count = one.blocks.spec.box(region).nbytes
+            if regions and (used + count > most_bytes or name in regions or len(regions) == MOST_ARRAYS):
                 spans.append(Span(len(spans), regions))
                 regions, used = {}, 0
-            regions[spec.name] = region
+            regions[name] = region
             used += count
     return [*spans, Span(len(spans), regions)] if regions else spans
 
@@ -55,19 +56,12 @@ def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
     return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
 
 
-def _boxes(array: ArrayPlan, most_bytes: int) -> Iterator[Region]:
+def _boxes(one: Pass, most_bytes: int) -> Iterator[Region]:
     """The boxes of one array; counted, as its offset is, from the first cell of the whole array."""
-    spec, lead = array.blocks.spec, array.blocks.lead_axes
-    if lead == 0:
-        yield ()
-        return
-    steps = box_steps(spec, lead, array.pooled.chunks, most_bytes, is_flat=array.pooled.flat)
-    offset = spec.offset or (0,) * lead
-    axes = [
-        [slice(a, b) for a, b in pairwise(_edges(start, start + length, step))] or [slice(start, start)]
-        for start, length, step in zip([*offset, *[0] * lead], spec.shape[:lead], steps, strict=False)
-    ]
-    yield from product(*axes)
+    spec, lead, pooled = one.blocks.spec, one.blocks.height_axis, one.arrays[0].pooled
+    steps = box_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
+    for box in boxes(spec.shape[:lead], steps, spec.offset):
+        yield shifted(box, spec.offset)
 
 
 def box_steps(
@@ -99,8 +93,3 @@ def box_steps(
         if steps[axis] < shape[axis]:
             break
     return steps
-
-
-def _edges(start: int, stop: int, step: int) -> list[int]:
-    """Where boxes begin, at whole steps from the first cell of all, and the end."""
-    return [start, *range((start // step + 1) * step, stop, step), stop] if stop > start else []

@@ -16,45 +16,25 @@ from lucid.outputs import Target
 AS_STORED = Options(input_dtype="bfloat16")
 
 
-def is_there(target: Target) -> bool:
-    """Whether there is anything under the name of an output."""
-    return os.path.lexists(target.path)
-
-
-def is_done(job: JobPlan) -> bool:
-    """Whether all outputs of a plan are there, complete and its own.
-
-    Raises
-    ------
-    FormatError
-        One is there that is not.
-
-    """
+def missing_targets(job: JobPlan) -> tuple[Target, ...]:
+    """The outputs of a plan that are not there; a FormatError says in what one that is there is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    done = [is_there(target) and bool(stored(target, job.of(target))) for target in job.targets]
-    return all(done)
+    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored(t, job.of(t)))])
 
 
 def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
-    """The arrays of an output as they are stored, if it is the one that these plans make.
-
-    Raises
-    ------
-    FormatError
-        It is not; the text says in what.
-
-    """
+    """The arrays of an output as they are stored; a FormatError says in what they are not those of these plans."""
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:
-            found = {spec.name: (spec, text) for spec, text in source.provenances()}
+            arrays_there = {spec.name: (spec, text) for spec, text in source.provenances()}
     except LucidError as error:
         raise FormatError(f"{target.path} {error}") from error
     pairs = []
     for array in arrays:
         pooled = array.pooled
-        spec, text = found.get(pooled.name) or found.get("") or (None, "")
+        spec, text = arrays_there.get(pooled.name) or arrays_there.get("") or (None, "")
         if spec is None:
-            others = next((text for _, text in found.values() if text), "")
+            others = next((text for _, text in arrays_there.values() if text), "")
             different = _differences(others, pooled) if others else []
             raise FormatError(
                 f"{target.path} {_of_other(different) if different else f'has no {pooled.name}'}"

@@ -1,0 +1,332 @@
+"""Which blocks, in which order, at what peak of memory: pure arithmetic on shapes and bytes.
+
+An array has the axes (lead..., H, W, trail...). A block is a box of windows that is written at once. It has the first
+of three forms that fits the memory:
+
+    planes    whole planes of some samples, pooled to all sizes in one pass
+    windows   some windows of a plane at one size, whose cells are read at once
+    strips    windows larger than memory: columns from left to right, each strip of them in cuts of rows, from top to
+              bottom; the sums of columns are carried from read to read
+
+What it costs in memory is
+
+    input     the cells that are read at once, as they are in the file
+    output    its results
+    chunk     where the file is compressed, one chunk raw and one decoded
+    sums      accumulators of one row of windows; in strips, of columns and of all windows
+
+Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
+limit.
+"""
+
+import operator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from lucid.errors import MemoryLimitError
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.regions import Region, size_of
+from lucid.pooling.windows import Axis, Grid, Span
+
+#: Bytes that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and smaller
+#: ones cost more Python than they save (benchmarks/decisions.md).
+BLOCK_BYTES = 4 << 20
+#: Bytes of sums for each column, and for each window, of strips: sum, error and count, also scaled, twice.
+STRIP_SUM_BYTES = 96
+#: Bytes of what the kernel keeps of each window of one row: the same, and numbers of cells.
+WINDOW_SUM_BYTES = 48
+#: Bytes that should lie together in the file where a block is cut across columns.
+RUN_BYTES = 64 << 10
+
+
+class Strip(NamedTuple):
+    """Columns of a block that are read from top to bottom: the first of them, and the region of each read."""
+
+    left: int
+    reads: tuple[Region, ...]
+
+
+class Blocking(NamedTuple):
+    """How one array is streamed, to one size or to several: the shape of its blocks, and what they cost."""
+
+    spec: ArraySpec
+    grids: tuple[Grid, ...]
+    height_axis: int
+    output_itemsize: int
+    workers: int
+    #: Lengths of a block along the axes of the output; of several sizes, enough for the largest.
+    box: tuple[int, ...]
+    #: Most rows and columns of cells that are read at once.
+    row_cells: int
+    col_cells: int
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the largest read."""
+        return self._samples * size_of(self._read_cells) * self.spec.dtype.itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes that decoding takes."""
+        chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.whole_chunks else 0
+        return 2 * chunk * self.spec.dtype.itemsize
+
+    @property
+    def block_bytes(self) -> int:
+        """What the largest block takes: input, output, chunk and sums."""
+        rows, cols, *trail = self.box[self.height_axis :]
+        windows = sum(min(rows, grid.rows.n_out) * min(cols, grid.cols.n_out) for grid in self.grids)
+        results = self._samples * windows
+        if self.is_whole:
+            sums_bytes = cols * size_of(trail) * WINDOW_SUM_BYTES
+        else:
+            sums_bytes = (2 * self._samples * self._read_cells[1] + results) * STRIP_SUM_BYTES
+        return self.input_bytes + results * self.output_itemsize + self.chunk_bytes + sums_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory that the buffers take: one block for each worker."""
+        return self.workers * self.block_bytes
+
+    @property
+    def _samples(self) -> int:
+        """Values of a block for each cell of a plane."""
+        h = self.height_axis
+        return size_of(self.box[:h]) * size_of(self.box[h + 2 :])
+
+    @property
+    def _block_cells(self) -> tuple[int, int]:
+        """Most rows and columns of cells that a block covers."""
+        rows, cols = self.box[self.height_axis :][:2]
+        return _longest_span(self.grids[0].rows, rows), _longest_span(self.grids[0].cols, cols)
+
+    @property
+    def _read_cells(self) -> tuple[int, int]:
+        """Most rows and columns of cells that are read at once."""
+        rows, cols = self._block_cells
+        return min(rows, self.row_cells), min(cols, self.col_cells)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every block is read at once."""
+        return self._read_cells == self._block_cells
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the blocks are runs of the array, one after the other, in input and output."""
+        h = self.height_axis
+        # Of the last axis that is cut there may be some, of those before it one, and of planes all.
+        first = next((axis for axis in range(h) if self.box[axis] > 1), h)
+        begin = min(first + 1, h)
+        is_run = all(map(operator.ge, self.box[begin:], self._shape(self.grids[0])[begin:]))
+        return self.is_whole and is_run and self.spec.order == "C"
+
+    def _shape(self, grid: Grid) -> tuple[int, ...]:
+        """Shape of the results at one size."""
+        shape, h = self.spec.shape, self.height_axis
+        return (*shape[:h], grid.rows.n_out, grid.cols.n_out, *shape[h + 2 :])
+
+    @property
+    def block_count(self) -> int:
+        """How many blocks there are; of an array without cells none."""
+        count = 1
+        for axis, length in enumerate(self._shape(self.grids[0])):
+            step, first = self.box[axis], first_step(length, self.box[axis], self.spec.offset[axis:])
+            count *= -(-(length - first) // step) + (first > 0)
+        return count
+
+    def blocks(self) -> Iterator[tuple[Region, ...]]:
+        """Everything to be written, in order: of each block its region in the output of every size."""
+        return zip(
+            *(boxes(self._shape(grid), self.box, self.spec.offset) for grid in self.grids), strict=True
+        )
+
+    def cells(self, block: Region) -> Region:
+        """The cells that the windows of a block cover; its region is that of the first size."""
+        h, grid = self.height_axis, self.grids[0]
+        rows, cols = grid.rows.cells(span_of(block[h])), grid.cols.cells(span_of(block[h + 1]))
+        return (*block[:h], slice(*rows), slice(*cols), *block[h + 2 :])
+
+    def strips(self, block: Region) -> Iterator[Strip]:
+        """The strips of a block that is not read at once, from left to right."""
+        h, cells = self.height_axis, self.cells(block)
+        for cols in _cuts(cells[h + 1], self.col_cells):
+            reads = [(*cells[:h], rows, cols, *cells[h + 2 :]) for rows in _cuts(cells[h], self.row_cells)]
+            yield Strip(cols.start - cells[h + 1].start, tuple(reads))
+
+
+def span_of(samples: slice) -> Span:
+    """The range of a slice."""
+    return samples.start, samples.stop
+
+
+def _cuts(cells: slice, step: int) -> Iterator[slice]:
+    """A range cut at multiples of `step`, so that cuts fall together with those of chunks."""
+    for start in range(cells.start // step * step, cells.stop, step):
+        yield slice(max(start, cells.start), min(start + step, cells.stop))
+
+
+def boxes(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:
+    """The boxes of an array, last axis fastest, cut at multiples of the steps; its first cell is the one at `offset`.
+
+    `product` would store the slices of every axis, and there may be as many as there are samples.
+    """
+    if not lengths:
+        yield ()
+        return
+    start, first = 0, first_step(lengths[0], steps[0], offset)
+    while start < lengths[0]:
+        stop = min(start + (first or steps[0]), lengths[0])
+        for box in boxes(lengths[1:], steps[1:], offset[1:]):
+            yield (slice(start, stop), *box)
+        start, first = stop, 0
+
+
+def first_step(length: int, step: int, offset: Sequence[int]) -> int:
+    """Length of the first step along an axis, if it is a shorter one: it ends where others end, if there are others."""
+    return -offset[0] % step if offset and step < length else 0
+
+
+def _longest_span(axis: Axis, windows: int) -> int:
+    """Most cells that so many consecutive windows cover; never less than they do."""
+    if windows >= axis.n_out:
+        return axis.n_in
+    if windows == 1:
+        return axis.longest
+    return min(axis.n_in, -(-windows * axis.n_in // axis.n_out) + 1)
+
+
+def blockings(
+    spec: ArraySpec,
+    grids: Sequence[Grid],
+    height_axis: int,
+    output_itemsize: int,
+    *,
+    max_memory: int,
+    workers: int,
+    whole_planes: bool = False,
+) -> list[Blocking]:
+    """How an array is streamed to some sizes: in one pass, or in one for each where planes do not fit the memory.
+
+    Fewer workers are planned where their blocks would not fit together; a MemoryLimitError names the limit that the
+    smallest block of one needs. With `whole_planes`, planes are cut only if they do not fit the memory, not for the
+    cache.
+    """
+
+    def fitted(some: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
+        """Blocks of as many workers as have room; if there is none for one worker's, these."""
+        for count in range(workers, 0, -1):
+            blocking = fit(_whole(spec, some, height_axis, output_itemsize, count), max_memory // count)
+            if blocking.peak_bytes <= max_memory:
+                break
+        return blocking
+
+    if len(grids) > 1:
+        shared = fitted(tuple(grids), _planes)
+        if shared.peak_bytes <= max_memory:
+            return [shared]
+    aim = max_memory if whole_planes or spec.chunks else BLOCK_BYTES
+    every = [fitted((grid,), lambda whole, budget: _fit(whole, budget, min(budget, aim))) for grid in grids]
+    for one in every:
+        if one.peak_bytes > max_memory:
+            chunk = f", for its chunks of {one.chunk_bytes // 2} bytes" if one.chunk_bytes else ""
+            raise MemoryLimitError(
+                f"needs `max_memory` of at least {one.peak_bytes} bytes{chunk}; it is {max_memory}"
+            )
+    return every
+
+
+def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: int, workers: int) -> Blocking:
+    """Whole planes of the samples of one chunk."""
+    chunks = spec.chunks or (1,) * len(spec.shape)
+    rows, cols = max(grid.rows.n_out for grid in grids), max(grid.cols.n_out for grid in grids)
+    lead = [max(1, min(c, n)) for c, n in zip(chunks[:h], spec.shape[:h], strict=True)]
+    trail = [max(1, n) for n in spec.shape[h + 2 :]]
+    box = (*lead, rows, cols, *trail)
+    return Blocking(spec, grids, h, output_itemsize, workers, box, grids[0].rows.n_in, grids[0].cols.n_in)
+
+
+def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
+    """Blocks of the first form that fits the budget; planes only up to the bytes that are aimed at."""
+    planes = _planes(whole, budget)
+    if planes.block_bytes <= aim:
+        return planes
+    windows = _windows(whole, aim)
+    if windows.block_bytes <= budget:
+        return windows
+    return min(windows, _strips(whole, budget), key=lambda one: one.block_bytes)
+
+
+def _planes(whole: Blocking, budget: int) -> Blocking:
+    """Samples of a chunk, or more: the last lead axis first, an outer one only when the inner is whole."""
+    if whole.block_bytes > budget:
+        whole = _one_sample(whole)
+    for axis in reversed(range(whole.height_axis)):
+        length = whole.spec.shape[axis]
+        room = min(budget, BLOCK_BYTES) // max(1, whole.block_bytes - whole.chunk_bytes)
+        if room > 1:
+            whole = _resized(whole, axis, max(1, min(length, whole.box[axis] * room)))
+        if whole.box[axis] < length:
+            break
+    return whole
+
+
+def _windows(whole: Blocking, aim: int) -> Blocking:
+    """Windows of one sample: a long run of columns, all columns, rows."""
+    h, grid = whole.height_axis, whole.grids[0]
+    some = _resized(_one_sample(whole), h, 1)
+    counts = range(_columns_of_a_run(whole), grid.cols.n_out + 1)
+    some = _largest(partial(_resized, some, h + 1), counts, aim)
+    return _largest(partial(_resized, some, h), range(1, grid.rows.n_out + 1), aim)
+
+
+def _strips(whole: Blocking, budget: int) -> Blocking:
+    """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
+    h, grid = whole.height_axis, whole.grids[0]
+    some = _one_sample(whole)._replace(row_cells=1)
+    for axis in range(h, len(whole.box)):
+        some = _resized(some, axis, 1)
+    some = _largest(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
+    if some.col_cells == grid.cols.longest:
+        some = some._replace(col_cells=grid.cols.n_in)
+    some = _largest(partial(_resized, some, h + 1), range(1, _columns_of_a_run(whole) + 1), budget)
+    for axis in range(len(whole.box) - 1, h + 1, -1):
+        some = _largest(partial(_resized, some, axis), range(1, whole.box[axis] + 1), budget)
+    aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
+    chunk = whole.spec.chunks[h] if whole.spec.chunks else 1
+    rows = _largest(partial(_cut, some), range(1, longest + 1), aim)
+    if rows.row_cells < chunk:
+        return _largest(partial(_cut, some), range(1, min(chunk, longest) + 1), budget)
+    return _cut(some, rows.row_cells // chunk * chunk)
+
+
+def _cut(blocking: Blocking, row_cells: int) -> Blocking:
+    """The same with so many rows of cells in a read."""
+    return blocking._replace(row_cells=row_cells)
+
+
+def _resized(blocking: Blocking, axis: int, length: int) -> Blocking:
+    """The same with another length of a block along one axis."""
+    return blocking._replace(box=(*blocking.box[:axis], length, *blocking.box[axis + 1 :]))
+
+
+def _one_sample(blocking: Blocking) -> Blocking:
+    """Blocks of one sample; of those of a chunk where it is compressed, which would only be decoded again."""
+    h = blocking.height_axis
+    return blocking if blocking.spec.whole_chunks else blocking._replace(box=(*[1] * h, *blocking.box[h:]))
+
+
+def _columns_of_a_run(blocking: Blocking) -> int:
+    """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
+    axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
+    run = RUN_BYTES // (size_of(blocking.box[h + 2 :]) * spec.dtype.itemsize)
+    if spec.chunks and spec.whole_chunks:
+        run = spec.chunks[h + 1]
+    return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _longest_span(axis, cols))
+
+
+def _largest(sized: Callable[[int], Blocking], lengths: range, aim: int) -> Blocking:
+    """The blocks of the greatest length that take no more bytes, or of the least."""
+    return sized(lengths[max(0, bisect_right(lengths, aim, key=lambda n: sized(n).block_bytes) - 1)])

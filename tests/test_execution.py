@@ -1,0 +1,75 @@
+"""Blocks are read, pooled and written: every cell once, by any number of workers, whole or in strips."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lucid.execution import carry_out
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.contract import Sink, Source
+from lucid.formats.registry import NPY
+from lucid.job_plan import plan
+from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.options import Options
+from lucid.outputs import Target
+from lucid.report import Watch
+
+
+class ArraySource(Source):
+    """An array in memory."""
+
+    def __init__(self, array, options):
+        super().__init__(Path("x"), options)
+        self.array = array
+
+    def arrays(self, rank):
+        return (ArraySpec("x", self.array.shape, self.array.dtype, self.array.dtype.name),)
+
+    def read(self, spec, region, buffer):
+        cells = self.array[region]
+        view = buffer[: cells.nbytes].view(cells.dtype).reshape(cells.shape)
+        view[...] = cells
+        return view
+
+    def check_unchanged(self):
+        pass
+
+    def signature(self, specs):
+        return ""
+
+    def close(self):
+        pass
+
+
+class ArraySink(Sink):
+    """One that keeps what is written, in memory."""
+
+    def begin(self, source, pooled):
+        self.arrays = {one.name: np.zeros(one.shape, one.dtype) for one in pooled}
+
+    def write(self, pooled, region, values):
+        self.arrays[pooled.name][region] = values
+
+    def commit(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("in_sequence", [False, True])
+@pytest.mark.parametrize("shape", [(9, 5, 6, 7), (1, 1, 700, 800)])
+def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng, monkeypatch):
+    x = rng.standard_normal(shape)
+    options = Options(sizes=[1, (2, 3)], max_memory=1 << 20, threads=workers)
+    sink = ArraySink(Path("y.npz"), options)
+    sink.in_sequence = in_sequence
+    monkeypatch.setattr(Target, "create", lambda *_, **__: sink)
+    source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0, 1))
+    job, watch = plan(source, options, (target,)), Watch(Path("x"))
+    carry_out(job, source, watch)
+    assert watch.done_bytes == job.input_bytes == x.nbytes * len(job.passes)
+    for size, name in ((1, "x_1x1"), ((2, 3), "x_2x3")):
+        assert np.array_equal(sink.arrays[name], adaptive_avg_pool2d(x, size))
