@@ -1,12 +1,15 @@
-"""Compressed chunks of an HDF5 dataset, read and decoded past the HDF5 library.
+"""Chunks of an HDF5 dataset read where they are in the file, and decoded.
 
-The library lets one thread in at a time, decoding included. Here each thread reads the raw
-chunk at its offset in the file and undoes the filters itself (`filters`). A filter that the chunk's mask
-marks was not applied to it. A chunk that decodes to another size than declared is an error.
+The library lets one thread in at a time, decoding included. Here each thread reads the raw chunk at its offset, and
+undoes deflate and shuffle itself; all other filters the library undoes (`codec`). A filter that the chunk's mask
+marks was not applied to it. A chunk that decodes to fewer bytes than it has is an error.
 """
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,14 @@ import numpy as np
 from lucid.errors import FormatError
 from lucid.formats.contract import Array, Region, overlaps, size_of
 from lucid.formats.disk.files import read_at
-from lucid.formats.hdf5.filters import undo
+from lucid.formats.hdf5.codec import Decoder, Place
+from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter
+
+_deflate: ModuleType | None
+try:
+    import deflate as _deflate
+except ImportError:
+    _deflate = None
 
 #: Address of a chunk that was never written.
 MISSING = -1
@@ -27,48 +37,93 @@ class ChunkedArray:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
-    filters: tuple[int, ...]
+    filters: tuple[Filter, ...]
+    #: What undoes the filters where that is not done here.
+    decoder: Decoder | None
     fill: Any
     address: Array
     size: Array
     mask: Array
 
     def read(self, descriptor: int, region: Region, out: Array) -> None:
-        """Fill `out`, of the region's shape, with the parts of all chunks that it touches."""
+        """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
         for index, inside, outside in overlaps(region, self.chunks):
-            target = out[outside]
-            if self.address[index] == MISSING:
-                target[...] = self.fill
-                continue
-            straight = inside == tuple(slice(0, n) for n in self.chunks) and target.flags.c_contiguous
-            if straight and not self.filters:
-                self._check_size(int(self.size[index]))
-                read_at(descriptor, int(self.address[index]), target.reshape(-1).view(np.uint8).data)
-                continue
-            if self.size[index] > 2 * self._chunk_bytes + 4096:
-                raise FormatError(
-                    f"has a chunk of {self.size[index]} bytes; expected about {self._chunk_bytes}"
-                )
-            raw = np.empty(int(self.size[index]), np.uint8)
-            read_at(descriptor, int(self.address[index]), raw.data)
-            cells = self._decode(raw, int(self.mask[index]))
-            np.copyto(target, cells.reshape(self.chunks)[inside])
+            place = Place(descriptor, int(self.address[index]), int(self.size[index]))
+            mask = int(self.mask[index])
+            filters = tuple(one for i, one in enumerate(self.filters) if not mask >> i & 1)
+            if place.offset == MISSING:
+                out[outside] = self.fill
+            elif place.size > 2 * self._nbytes + 4096:
+                raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
+            elif self.decoder is not None and filters:
+                self.decoder.decode(place, filters, inside, out, outside)
+            else:
+                self._read_chunk(place, filters, inside, out[outside])
 
     @property
-    def _chunk_bytes(self) -> int:
+    def _nbytes(self) -> int:
         return size_of(self.chunks) * self.dtype.itemsize
 
-    def _check_size(self, size: int) -> None:
-        if size != self._chunk_bytes:
-            raise FormatError(f"has a chunk of {size} bytes; expected {self._chunk_bytes}")
+    def _read_chunk(self, place: Place, filters: tuple[Filter, ...], inside: Region, target: Array) -> None:
+        """Read and decode some cells of a chunk."""
+        if not filters and target.shape == self.chunks and target.flags.c_contiguous:
+            _check_size(place.size, self._nbytes)
+            read_at(place.descriptor, place.offset, target.reshape(-1).view(np.uint8).data)
+            return
+        raw = np.empty(place.size, np.uint8)
+        read_at(place.descriptor, place.offset, raw.data)
+        for one in reversed(filters):
+            is_deflate = one.code == DEFLATE
+            raw = inflate(raw, self._nbytes) if is_deflate else unshuffle(raw, self.dtype.itemsize)
+        _check_size(len(raw), self._nbytes)
+        np.copyto(target, raw.view(self.dtype).reshape(self.chunks)[inside])
 
-    def _decode(self, raw: Array, mask: int) -> Array:
-        """Undo the filters, last first."""
-        for i in reversed(range(len(self.filters))):
-            if not mask >> i & 1:
-                raw = undo(self.filters[i], raw, self.dtype.itemsize, self._chunk_bytes)
-        self._check_size(len(raw))
-        return raw.view(self.dtype)
+
+def _check_size(size: int, expected: int) -> None:
+    if size != expected:
+        raise FormatError(f"has a chunk of {size} bytes; expected {expected}")
+
+
+def has_raw_edges(array: ChunkedArray) -> bool:
+    """Whether chunks that reach over the edge may be stored without filters, which only the library knows for sure."""
+    lengths = enumerate(zip(array.shape, array.chunks, strict=True))
+    edges = [axis for axis, (n, c) in lengths if n % c and array.filters]
+    is_raw = (array.size == size_of(array.chunks) * array.dtype.itemsize) & (array.mask == 0)
+    return any(is_raw.take(-1, axis).any() for axis in edges)
+
+
+def can_undo(codes: Sequence[int]) -> bool:
+    """Whether these filters, by number, are undone here."""
+    return set(codes) <= {DEFLATE, SHUFFLE} and len(set(codes)) == len(codes)
+
+
+def inflate(raw: Array, limit: int) -> Array:
+    """Decompress a zlib stream of at most `limit` bytes, whatever it would expand to."""
+    if _deflate is not None:
+        # It takes a third of zlib's time, but refuses without a reason: zlib says what is wrong.
+        with suppress(_deflate.DeflateError):
+            return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(raw.data, limit + 1)
+    except zlib.error as error:
+        raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
+    if len(data) > limit or not stream.eof:
+        raise FormatError("has a chunk that decompresses to another size than declared")
+    return np.frombuffer(data, np.uint8)
+
+
+def unshuffle(raw: Array, itemsize: int) -> Array:
+    """Put the bytes of each element together: all first bytes come first, then all second."""
+    if itemsize == 1 or len(raw) % itemsize:
+        return raw  # of another size than declared, which is an error in the end
+    # Shifting whole integers is faster than copying bytes with strides.
+    planes = raw.reshape(itemsize, -1)
+    words: Array = planes[-1].astype(f"<u{itemsize}")
+    for plane in planes[-2::-1]:
+        words <<= 8
+        words |= plane
+    return words.view(np.uint8)
 
 
 ForEachChunk = Callable[[Callable[[Any], None]], None]

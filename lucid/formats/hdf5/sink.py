@@ -9,12 +9,14 @@ the work was cut, and a failure of the disk shows in a plain system call.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from lucid import forks
 from lucid.compression import parse_compression
@@ -36,14 +38,16 @@ from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
+from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.copy import refuse_more_than_there_is
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual
-from lucid.formats.hdf5.encoder import Encoder
+from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
+from lucid.formats.hdf5.types import unwritten_of
 from lucid.options import Options
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
@@ -207,24 +211,32 @@ class Hdf5Sink(Sink):
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         joined = Joined(dataset, self._shards[array.name], array.dtype) if self.joins else None
-        with closing(Encoder(dataset, array.dtype)) as encoder:
+        codec = Codec(
+            h5py.File(BytesIO(), "w"), dataset, array.dtype, kept_filters(dataset.creation, dataset.chunks)
+        )
+        unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
 
-            def encoded_chunk(region: Region) -> tuple[bytes, int]:
-                if joined is None:
-                    return encoder.encode(self._spooled(array, region))
-                chunk = joined.load(region)
-                return encoder.encode(chunk[0]) if chunk[1] is None else chunk
+        def encoded_chunk(region: Region) -> tuple[bytes, int]:
+            chunk = (self._spooled(array, region), None) if joined is None else joined.load(region)
+            if chunk[1] is not None:
+                return chunk
+            cells = chunk[0]
+            if cells.shape != dataset.chunks:  # one at the edge
+                whole = np.full(dataset.chunks, unwritten)
+                whole[tuple(slice(0, n) for n in cells.shape)] = cells
+                cells = whole
+            return codec.encode(cells)
 
-            # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
-            chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
-            workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
-            chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-            if joined is None and forks.are_worth(array.nbytes, workers):
-                chunks = forks.in_order(
-                    encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
-                )
-            for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
-                dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
+        # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
+        chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
+        workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
+        chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
+        if joined is None and forks.are_worth(array.nbytes, workers):
+            chunks = forks.in_order(
+                encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
+            )
+        for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
+            dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
     def _spooled(self, array: Pooled, region: Region) -> Array:
         """A region of a chunked array, from the spool."""

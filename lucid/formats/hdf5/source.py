@@ -1,12 +1,13 @@
 """HDF5 files: where their arrays are, and how these are read.
 
-Elements that lie in the file as they do in memory, or in chunks whose filters are known, are read
-past the library, in any number of threads; all others through it, one at a time.
+Elements that lie in the file as they do in memory, or in chunks, are read at their place in the file; all others
+through the library.
 """
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.choice import Choice, dims_of
-from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
-from lucid.formats.hdf5.filters import can_undo
+from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, has_raw_edges, index_chunks
+from lucid.formats.hdf5.codec import ChunkFile, decoder_of
+from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import meaning_in
 from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
@@ -36,6 +38,8 @@ MOST_CHUNKS = 1 << 20
 MOST_PLACES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
+#: Before it, the library counted the addresses of chunks from behind the user block.
+COUNTS_FROM_START = (1, 14, 4)
 
 
 class Hdf5Source(Source):
@@ -52,7 +56,6 @@ class Hdf5Source(Source):
             os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
         limit_cache(self.file)
-        self._has_user_block = self.file.userblock_size > 0
         self._places: dict[str, Place] = {}
         #: Where arrays begin of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
@@ -90,7 +93,7 @@ class Hdf5Source(Source):
         if h5py.h5a.get_num_attrs(dataset.id):
             meaning = meaning_in(dataset, spec.numbers, self.options)
         else:
-            if not self._has_user_block and is_plain(dataset):
+            if is_plain(dataset):
                 self.plain[path] = dataset.id.get_offset()
             if spec.numbers not in self._plain_meanings:
                 self._plain_meanings[spec.numbers] = meaning_in(dataset, spec.numbers, self.options)
@@ -103,8 +106,9 @@ class Hdf5Source(Source):
         )
 
     def is_locked(self, spec: ArraySpec) -> bool:
-        """Whether the library reads it, which lets one thread of a process in at a time."""
-        return self._place(spec.name) is None
+        """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
+        place = self._place(spec.name)
+        return place is None or (isinstance(place, ChunkedArray) and place.decoder is not None)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
@@ -163,8 +167,15 @@ class Hdf5Source(Source):
                     self._places.pop(next(iter(self._places)))
                 dataset = opened(self.file, encoded(name))
                 kind = numbers_of(dataset, self.options.input_dtype)
-                self._places[name] = None if kind is None else place_of(self.file, dataset, kind[1])
+                self._places[name] = (
+                    None if kind is None else place_of(dataset, kind[1], lambda: self._memory)
+                )
             return self._places[name]
+
+    @cached_property
+    def _memory(self) -> ChunkFile:
+        """A file for what decodes chunks."""
+        return ChunkFile()
 
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
@@ -175,6 +186,8 @@ class Hdf5Source(Source):
 
     def close(self) -> None:
         """Close the file."""
+        if "_memory" in self.__dict__:
+            self._memory.file.close()
         self.file.close()
         os.close(self._descriptor)
 
@@ -183,23 +196,25 @@ class Hdf5Source(Source):
 Place = int | ChunkedArray | None
 
 
-def place_of(file: h5py.File, dataset: Dataset, dtype: np.dtype[Any]) -> Place:
+def place_of(dataset: Dataset, dtype: np.dtype[Any], memory: Callable[[], ChunkFile]) -> Place:
     """Find where in the file the elements of a dataset are, if they can be read there."""
-    if file.userblock_size:
-        return None  # its addresses are counted from behind it
     if is_contiguous(dataset):
-        offset: int | None = dataset.id.get_offset()
-        return offset
+        return offset_of(dataset)
     creation = dataset.creation
     if creation.get_layout() != h5py.h5d.CHUNKED:
         return None
-    filters = tuple(creation.get_filter(i)[0] for i in range(creation.get_nfilters()))
+    if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and dataset.file.userblock_size:
+        return None
     grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-    if not can_undo(filters) or size_of(grid) > MOST_CHUNKS:
+    filters = filters_of(creation)
+    is_known = can_undo([one.code for one in filters])
+    decoder = None if is_known else decoder_of(dataset, dtype, memory())
+    if size_of(grid) > MOST_CHUNKS or not (is_known or decoder):
         return None
     index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
     fill = unwritten_of(dataset, dtype)
-    return ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, fill, *index)
+    array = ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, decoder, fill, *index)
+    return None if has_raw_edges(array) else array
 
 
 def is_contiguous(dataset: Dataset) -> bool:
@@ -208,12 +223,20 @@ def is_contiguous(dataset: Dataset) -> bool:
     return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
 
 
+def offset_of(dataset: Dataset) -> int | None:
+    """Where the elements of a contiguous dataset are; None where they were never written."""
+    if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+        return None  # behind a user block, the library says a number all the same
+    offset: int | None = dataset.id.get_offset()
+    return offset
+
+
 def is_plain(dataset: Dataset) -> bool:
     """Whether a dataset without attributes has one name and no properties that results would keep."""
     creation = dataset.creation
     return bool(
         is_contiguous(dataset)
-        and dataset.id.get_offset() is not None
+        and offset_of(dataset) is not None
         and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
         and not creation.get_attr_creation_order()
         and dataset.kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)

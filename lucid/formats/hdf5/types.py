@@ -156,13 +156,14 @@ def read_through(dataset: Dataset, region: Region, out: Array) -> None:
         if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
             return  # the library would refuse
     space = _selected(dataset, region)
-    dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=_memory_type(dataset, out))
+    dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=memory_type(dataset, out.dtype))
 
 
 def write_through(dataset: Dataset, region: Region, values: Array) -> None:
     """Write a region through the library, without conversion."""
     space = _selected(dataset, region)
-    dataset.id.write(h5py.h5s.create_simple(values.shape), space, values, mtype=_memory_type(dataset, values))
+    kind = memory_type(dataset, values.dtype)
+    dataset.id.write(h5py.h5s.create_simple(values.shape), space, values, mtype=kind)
 
 
 def _selected(dataset: Dataset, region: Region) -> Any:
@@ -171,7 +172,8 @@ def _selected(dataset: Dataset, region: Region) -> Any:
     return space
 
 
-def _memory_type(dataset: Dataset, array: Array) -> Any:
+def memory_type(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
+    """What the library calls a dtype in which elements of a dataset are read as they are."""
     kind = dataset.kind
     is_raw = is_bfloat16(kind) or kind.get_class() == h5py.h5t.OPAQUE
-    return kind if is_raw else h5py.h5t.py_create(array.dtype, logical=True)
+    return kind if is_raw else h5py.h5t.py_create(dtype, logical=True)

@@ -1,0 +1,187 @@
+"""Chunks encoded and decoded by the HDF5 library apart from the file that they are in.
+
+A dataset of one chunk in a file in memory has the filters, so that any process does it, to the library's own bytes.
+The library does not look whether a chunk became as many bytes as it has, and hands out what lay in memory behind
+fewer. So there is a filter more, which is undone last and does look.
+"""
+
+import ctypes
+import threading
+from collections.abc import Iterable
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from lucid.formats.contract import Array, Region, shape_of, size_of
+from lucid.formats.disk.files import read_at
+from lucid.formats.hdf5.filters import Filter, filters_of
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
+from lucid.formats.hdf5.types import memory_type
+
+#: The number of the filter that looks. HDF5 leaves those from 256 to 511 to programs; no file has it.
+LOOK = 511
+
+_FUNCTION = ctypes.CFUNCTYPE(
+    ctypes.c_size_t,
+    ctypes.c_uint,
+    ctypes.c_size_t,
+    ctypes.POINTER(ctypes.c_uint),
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+)
+
+
+class _FilterClass(ctypes.Structure):
+    """HDF5's H5Z_class2_t."""
+
+    _fields_ = (
+        ("version", ctypes.c_int),
+        ("id", ctypes.c_int),
+        ("encodes", ctypes.c_uint),
+        ("decodes", ctypes.c_uint),
+        ("name", ctypes.c_char_p),
+        ("can_apply", ctypes.c_void_p),
+        ("set_local", ctypes.c_void_p),
+        ("filter", _FUNCTION),
+    )
+
+
+def _look(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, _buffer: Any) -> int:
+    """Pass on bytes if there are as many as the parameters say; with fewer, fail."""
+    return nbytes if nbytes >= int(values[0]) + (int(values[1]) << 32) else 0
+
+
+# The library knows it by its address for as long as the process lives.
+_LOOK = _FilterClass(1, LOOK, 1, 1, b"look", None, None, _FUNCTION(_look))
+h5py.h5z.register_filter(ctypes.addressof(_LOOK))
+
+
+class Place(NamedTuple):
+    """Some bytes of an open file."""
+
+    descriptor: int
+    offset: int
+    size: int
+
+
+class Codec:
+    """Filters for chunks like those of a dataset, one at a time."""
+
+    def __init__(
+        self, memory: h5py.File, dataset: Dataset, dtype: np.dtype[Any], filters: Iterable[Filter]
+    ) -> None:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk(dataset.chunks)
+        for one in filters:
+            creation.set_filter(*one)
+        space = h5py.h5s.create_simple(dataset.chunks)
+        self._chunk = h5py.h5d.create(memory.id, None, dataset.kind.copy(), space, creation)
+        self._kind = memory_type(dataset, dtype)
+        self._shape, self._corner = dataset.chunks, (0,) * len(dataset.chunks)
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """The filters as they are in a file."""
+        return filters_of(self._chunk.get_create_plist())
+
+    def encode(self, cells: Array) -> tuple[bytes, int]:
+        """The bytes of a chunk, and its filter mask."""
+        self._chunk.write(h5py.h5s.ALL, h5py.h5s.ALL, cells, mtype=self._kind)
+        mask, data = self._chunk.read_direct_chunk(self._corner)
+        return data, mask
+
+    def decode(self, memory: "ChunkFile", inside: Region, out: Array, outside: Region) -> None:
+        """Some cells of the chunk that the file in memory shows, to a region of an array."""
+        self._chunk.write_direct_chunk(self._corner, memory.stand_in())
+        target = out[outside]
+        if target.shape == self._shape and target.flags.c_contiguous:
+            self._chunk.read(h5py.h5s.ALL, h5py.h5s.ALL, target, mtype=self._kind)
+        else:
+            spaces = _selected(out.shape, outside), _selected(self._shape, inside)
+            self._chunk.read(*spaces, out, mtype=self._kind)
+
+
+def _selected(shape: tuple[int, ...], region: Region) -> Any:
+    space = h5py.h5s.create_simple(shape)
+    space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
+    return space
+
+
+class ChunkFile(BytesIO):
+    """A file in memory, but for one chunk, which is never copied to it.
+
+    The library is told to write a chunk of any bytes. These are left out, and when it reads there, it gets those of
+    the chunk from the file that they are in.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.file = h5py.File(self, "w")
+        self._place, self._offset = Place(-1, 0, 0), -1
+
+    def show(self, place: Place) -> None:
+        """Have the next chunk that is written be the one at a place of a file."""
+        self._place, self._offset = place, -1
+
+    def stand_in(self) -> Array:
+        """As many bytes as the chunk has; nobody looks into them."""
+        return np.empty(self._place.size, np.uint8)
+
+    def write(self, data: Any, /) -> int:
+        # Else it is what the library notes of its file, which it does not write while it writes a chunk.
+        if self._offset >= 0 or len(data) != self._place.size:
+            return super().write(data)
+        self._offset = self.tell()
+        return len(data)
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self.tell() != self._offset:
+            return super().readinto(buffer)
+        read_at(self._place.descriptor, self._place.offset, memoryview(buffer))
+        return len(buffer)
+
+
+class Decoder:
+    """Undoes the filters of a dataset's chunks, for any thread."""
+
+    def __init__(self, dataset: Dataset, dtype: np.dtype[Any], memory: ChunkFile) -> None:
+        self._dataset, self._dtype, self._memory = dataset, dtype, memory
+        nbytes = size_of(dataset.chunks) * dataset.kind.get_size()
+        self._look = Filter(LOOK, 0, (nbytes & 0xFFFFFFFF, nbytes >> 32))
+        self._filters: tuple[Filter, ...] = filters_of(dataset.creation)
+        self._codec = self._codec_of(self._filters)
+
+    def _codec_of(self, filters: tuple[Filter, ...]) -> Codec:
+        new = (one.anew(self._dataset.chunks) for one in filters)
+        return Codec(self._memory.file, self._dataset, self._dtype, (self._look, *new))
+
+    @property
+    def is_right(self) -> bool:
+        """Whether another dataset can have the filters of this one."""
+        return self._codec.filters[1:] == self._filters
+
+    def decode(
+        self, place: Place, filters: tuple[Filter, ...], inside: Region, out: Array, outside: Region
+    ) -> None:
+        """Some cells of a chunk at a place, to which these of the filters were applied, to a region of an array."""
+        with self._memory.lock:
+            # The library does not always see that the mask of a chunk is another than that of the one before.
+            if filters != self._filters:
+                self._filters, self._codec = filters, self._codec_of(filters)
+            self._memory.show(place)
+            self._codec.decode(self._memory, inside, out, outside)
+
+
+def decoder_of(dataset: Dataset, dtype: np.dtype[Any], memory: ChunkFile) -> Decoder | None:
+    """What decodes the chunks of a dataset; None where no other dataset can have its filters."""
+    if any(one.fault for one in filters_of(dataset.creation)):
+        return None
+    try:
+        decoder = Decoder(dataset, dtype, memory)
+    except HDF5_ERRORS:
+        return None  # a plugin that speaks to another HDF5 than this one can still decode
+    return decoder if decoder.is_right else None
