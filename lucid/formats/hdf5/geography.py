@@ -5,7 +5,6 @@ them results have is said in `lucid.formats.geography`; here they are read and w
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import h5py
@@ -21,7 +20,7 @@ from lucid.formats.hdf5.attributes import (
     write_numbers,
     write_references,
 )
-from lucid.formats.hdf5.meaning import OF_RESULTS, attributes_of
+from lucid.formats.hdf5.meaning import OF_RESULTS, SCALES, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -32,13 +31,12 @@ from lucid.formats.hdf5.tree import (
     identity,
     opened,
     path_of,
-    wrapped,
 )
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
 
-SCALES, USERS = "DIMENSION_LIST", "REFERENCE_LIST"
+USERS = "REFERENCE_LIST"
 #: What netCDF notes of the dimensions of a variable; of a pooled one it would be wrong.
 NUMBER = "_Netcdf4Dimid"
 DIMENSIONS = (SCALES, USERS, "_Netcdf4Coordinates", NUMBER)
@@ -218,22 +216,3 @@ def _write_records(item: Any, name: str, records: Array, dtype: np.dtype[Any]) -
     kind = h5py.h5t.py_create(dtype, logical=True)
     made = h5py.h5a.create(item.id, name.encode(), kind, h5py.h5s.create_simple(records.shape))
     made.write(records, mtype=h5py.h5t.py_create(dtype))
-
-
-def scales_of(dataset: Dataset) -> list[list[Dataset]]:
-    """The dimension scales of each axis."""
-    scales: list[list[Dataset]] = [[] for _ in dataset.shape]
-    if h5py.h5a.exists(dataset.id, SCALES.encode()):
-        with suppress(*HDF5_ERRORS):  # it is no list of references
-            for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
-                own += [scale for scale in (_behind(dataset, one) for one in references) if scale is not None]
-    return scales
-
-
-def _behind(dataset: Dataset, reference: Any) -> Dataset | None:
-    """The scale that a reference points to; None where it dangles."""
-    try:
-        item = wrapped(h5py.h5r.dereference(reference, dataset.id)) if reference else None
-    except HDF5_ERRORS:
-        return None
-    return item if isinstance(item, Dataset) else None

@@ -6,14 +6,15 @@ it follows the result; text and objects are stored as integers, which are not to
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.formats.contract import Pooled
-from lucid.formats.grid import COORDINATES, OF_OLD_GRID
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
+from lucid.formats.grid import COORDINATES, OF_OLD_GRID, base_of
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, path_of, wrapped
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, meaning_of
 from lucid.formats.result import OF_ITS_TYPE, Changes, is_kept, own_fill
@@ -21,6 +22,8 @@ from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
 
+#: Names the dimension scales of each axis.
+SCALES = "DIMENSION_LIST"
 #: Largest attribute that is looked into.
 MOST_BYTES = 1 << 20
 
@@ -111,3 +114,23 @@ def _other_software(attributes: Attributes, numbers: str) -> Changes:
 def has_classic_model(file: h5py.File) -> bool:
     """Whether netCDF holds a file to the types of its classic model, which has no strings of any length."""
     return bool(h5py.h5a.exists(file.id, b"_nc3_strict"))
+
+
+def scales_of(dataset: Dataset) -> list[list[Dataset]]:
+    """The dimension scales of each axis; a reference that leads to none is no scale."""
+    scales: list[list[Dataset]] = [[] for _ in dataset.shape]
+    if h5py.h5a.exists(dataset.id, SCALES.encode()):
+        with suppress(*HDF5_ERRORS):  # it is no list of references
+            for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
+                for reference in references:
+                    with suppress(*HDF5_ERRORS):
+                        own.append(wrapped(h5py.h5r.dereference(reference, dataset.id)))
+    return [[one for one in own if isinstance(one, Dataset)] for own in scales]
+
+
+def dims_of(dataset: Dataset) -> tuple[str, ...]:
+    """The names of the axes by their dimension scales, "" for those without; () where none has one."""
+    if not h5py.h5a.exists(dataset.id, SCALES.encode()):
+        return ()
+    names = tuple(base_of(path_of(own[0])) if own else "" for own in scales_of(dataset))
+    return names if any(names) else ()

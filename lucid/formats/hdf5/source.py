@@ -7,6 +7,7 @@ through the library.
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraErro
 from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
-from lucid.formats.hdf5.choice import Choice, dims_of
+from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, has_raw_edges, index_chunks
 from lucid.formats.hdf5.codec import ChunkFile, decoder_of
 from lucid.formats.hdf5.filters import filters_of
-from lucid.formats.hdf5.meaning import meaning_in
+from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
 from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
@@ -49,7 +50,6 @@ class Hdf5Source(Source):
         super().__init__(path, options)
         self._descriptor = open_regular(path)
         self._watch = Watch(self._descriptor)
-        self._size = os.fstat(self._descriptor).st_size
         try:
             self.file = h5py.File(path, "r")
         except OSError as error:
@@ -77,32 +77,52 @@ class Hdf5Source(Source):
         """
         wanted = Wanted(rank, height_axis, dims, self.options.input_dtype)
         choice = Choice(self.file, wanted, self._spec)
-        try:
-            self.notes = choice.notes
-            specs = tuple(choice.of(patterns))
-        except LucidError:
-            raise
-        except HDF5_ERRORS as error:
-            raise FormatError(f"is damaged: {reason(error)}") from error
-        return specs
+        self.notes = choice.notes
+        with _damage_told():
+            return tuple(choice.of(patterns))
 
     def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
         kind = numbers_of(dataset, self.options.input_dtype)
         assert kind is not None
-        spec = spec_of(path, dataset, *kind, self.options, self.notes)
-        if h5py.h5a.get_num_attrs(dataset.id):
+        spec, has_attributes = self._described(path, dataset, *kind), h5py.h5a.get_num_attrs(dataset.id) > 0
+        if not has_attributes and is_plain(dataset):
+            self.plain[path] = dataset.id.get_offset()
+        meaning = None if has_attributes else self._plain_meanings.get(spec.numbers)
+        if meaning is None:
             meaning = meaning_in(dataset, spec.numbers, self.options)
-        else:
-            if is_plain(dataset):
-                self.plain[path] = dataset.id.get_offset()
-            if spec.numbers not in self._plain_meanings:
-                self._plain_meanings[spec.numbers] = meaning_in(dataset, spec.numbers, self.options)
-            meaning = self._plain_meanings[spec.numbers]
+        if not has_attributes:
+            self._plain_meanings[spec.numbers] = meaning
         return spec._replace(
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=dims_of(dataset) if h5py.h5a.get_num_attrs(dataset.id) else (),
+            dims=dims_of(dataset) if has_attributes else (),
+        )
+
+    def _described(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
+        """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
+        creation = dataset.creation
+        is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
+        if is_elsewhere and not self.options.allow_external:
+            raise DatasetError(
+                f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
+            )
+        note = check_sources(name, dataset) if is_elsewhere else None
+        self.notes += [note] if note else []
+        for i in range(creation.get_nfilters()):
+            code, _, _, label = creation.get_filter(i)
+            if not _filter_is_available(code):
+                shown = label.decode("utf-8", "replace") or "unnamed"
+                raise MissingExtraError(
+                    f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
+                )
+        nbytes, held = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
+        if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * held):
+            raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
+        is_chunked = creation.get_layout() == h5py.h5d.CHUNKED
+        chunks = creation.get_chunk() if is_chunked else None
+        return ArraySpec(
+            name, dataset.shape, dtype, numbers, chunks, whole_chunks=creation.get_nfilters() > 0
         )
 
     def is_locked(self, spec: ArraySpec) -> bool:
@@ -125,20 +145,17 @@ class Hdf5Source(Source):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        try:
+        with _damage_told():
             for name, dataset, *_ in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
-                    yield spec_of(name, dataset, *kind, self.options, []), str(dataset.attrs[PROVENANCE])
-        except HDF5_ERRORS as error:
-            raise FormatError(f"is damaged: {reason(error)}") from error
+                    yield self._described(name, dataset, *kind), str(dataset.attrs[PROVENANCE])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
-        meaning = spec.meaning
-        stored = spec.dtype if meaning is None else reinterpreted(spec.dtype, meaning.stored)
+        stored = spec.dtype if spec.meaning is None else reinterpreted(spec.dtype, spec.meaning.stored)
         values = flat.view(stored).reshape(shape)
         try:
             place = self._place(spec.name)
@@ -152,7 +169,7 @@ class Hdf5Source(Source):
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
-        if os.fstat(self._descriptor).st_size < self._size:
+        if os.fstat(self._descriptor).st_size < self._watch.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
@@ -244,47 +261,15 @@ def is_plain(dataset: Dataset) -> bool:
     )
 
 
-def spec_of(
-    name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any], options: Options, notes: list[str]
-) -> ArraySpec:
-    """Describe a dataset.
-
-    Raises
-    ------
-    DatasetError
-        Its elements are in other files, which are not to be read, or not there.
-    MissingExtraError
-        It needs a filter that is not installed.
-
-    """
-    creation = dataset.creation
-    is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
-    if is_elsewhere and not options.allow_external:
-        raise DatasetError(
-            f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
-        )
-    note = check_sources(name, dataset) if is_elsewhere else None
-    notes += [note] if note else []
-    for i in range(creation.get_nfilters()):
-        code, _, _, label = creation.get_filter(i)
-        if not _filter_is_available(code):
-            shown = label.decode("utf-8", "replace") or "unnamed"
-            raise MissingExtraError(
-                f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
-            )
-    nbytes = size_of(dataset.shape) * dtype.itemsize
-    if not is_elsewhere and nbytes > MOST_UNWRITTEN:
-        held = dataset.file.id.get_filesize()
-        if nbytes > MOST_RATIO * held:
-            raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
-    return ArraySpec(
-        name,
-        dataset.shape,
-        dtype,
-        numbers,
-        chunks=creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None,
-        whole_chunks=creation.get_nfilters() > 0,
-    )
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Say what the library stumbles over."""
+    try:
+        yield
+    except LucidError:
+        raise
+    except HDF5_ERRORS as error:
+        raise FormatError(f"is damaged: {reason(error)}") from error
 
 
 def _filter_is_available(code: int) -> bool:
