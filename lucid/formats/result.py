@@ -79,24 +79,9 @@ def fill_of(meaning: Meaning, result: str) -> Number:
 def changes_of(
     attributes: Attributes, meaning: Meaning, result: str, *, reduce: str = "mean", cells: int | None = None
 ) -> Changes:
-    """The attributes of a result that differ from its source's.
+    """The attributes of a result that differ from its source's, in its type; None for those that it has not.
 
-    Parameters
-    ----------
-    attributes
-        Those of the source.
-    meaning
-        What they mean.
-    result
-        The name of the result's type.
-    reduce
-        What was done.
-    cells
-        Of sums: how many cells each has.
-
-    Returns
-    -------
-    Name and value, None where the result has none. Values are in its type, float32 for bfloat16.
+    Of sums, `cells` is how many each has, if that is one number.
 
     >>> from lucid.formats.meaning import meaning_of
     >>> a = {"_FillValue": np.int16([-9]), "valid_range": np.int16([0, 9]), "scale_factor": 0.1}
@@ -106,14 +91,12 @@ def changes_of(
     """
     changes = _missing(attributes, meaning, result)
     if not is_kept(meaning, result):
-        # With a negative scale, the least of what is meant is the greatest of what is stored.
         for key in OF_ITS_TYPE:
             if numbers_in(attributes.get(key)):
                 changes.setdefault(key, None)
                 changes |= _converted(attributes, key, meaning, result)
-        for key in ("_Unsigned", *(["dtype"] if text_of(attributes.get("dtype")) == "bool" else [])):
-            if key in attributes:
-                changes[key] = None
+        is_logical = text_of(attributes.get("dtype")) == "bool"
+        changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
     if reduce == "sum":
         changes |= {key: None for key in LIMITS if key in attributes}
         if meaning.offset and cells is not None:
@@ -124,22 +107,19 @@ def changes_of(
 def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
     there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
-    if result in FLOATS or not is_kept(meaning, result):
-        mark = rounded(fill_of(meaning, result), result)
-        if result not in FLOATS and not meaning.missing:
+    fill = fill_of(meaning, result)
+    if is_kept(meaning, result) and result not in FLOATS:
+        gone: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
+        if meaning.missing and (gone or not there):
+            whole = reread(int(fill), meaning.numbers, meaning.stored)
+            gone[FILL] = np.array(whole, meaning.stored)
+        return gone
+    if result not in FLOATS:
+        if not meaning.missing:
             return dict.fromkeys(there)
-        keys = there if result in FLOATS else there or [FILL]
-        return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
-    if not meaning.by_attributes:
-        there, gone = [], dict.fromkeys(there)
-    else:
-        gone = {}
-    if meaning.missing and not there:
-        whole = int(fill_of(meaning, result))
-        if meaning.stored != meaning.numbers:
-            whole = reread(whole, meaning.numbers, meaning.stored)
-        return gone | {FILL: np.array(whole, meaning.stored)}
-    return gone
+        there = there or [FILL]
+    mark = rounded(fill, result)
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in there}
 
 
 def _converted(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -173,7 +153,7 @@ def own_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) ->
     array(7., dtype=float32)
 
     """
-    if is_kept(meaning, result) and result not in FLOATS:
+    if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
     named = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]

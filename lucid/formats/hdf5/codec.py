@@ -5,9 +5,9 @@ The library does not look whether a chunk became as many bytes as it has, and ha
 fewer. So there is a filter more, which is undone last and does look.
 """
 
-import ctypes
 import threading
 from collections.abc import Iterable
+from ctypes import CFUNCTYPE, POINTER, Structure, addressof, c_char_p, c_int, c_size_t, c_uint, c_void_p
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -23,29 +23,21 @@ from lucid.formats.hdf5.types import memory_type
 #: The number of the filter that looks. HDF5 leaves those from 256 to 511 to programs; no file has it.
 LOOK = 511
 
-_FUNCTION = ctypes.CFUNCTYPE(
-    ctypes.c_size_t,
-    ctypes.c_uint,
-    ctypes.c_size_t,
-    ctypes.POINTER(ctypes.c_uint),
-    ctypes.c_size_t,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-)
+_Function = CFUNCTYPE(c_size_t, c_uint, c_size_t, POINTER(c_uint), c_size_t, c_void_p, c_void_p)
 
 
-class _FilterClass(ctypes.Structure):
+class _FilterClass(Structure):
     """HDF5's H5Z_class2_t."""
 
     _fields_ = (
-        ("version", ctypes.c_int),
-        ("id", ctypes.c_int),
-        ("encodes", ctypes.c_uint),
-        ("decodes", ctypes.c_uint),
-        ("name", ctypes.c_char_p),
-        ("can_apply", ctypes.c_void_p),
-        ("set_local", ctypes.c_void_p),
-        ("filter", _FUNCTION),
+        ("version", c_int),
+        ("id", c_int),
+        ("encodes", c_uint),
+        ("decodes", c_uint),
+        ("name", c_char_p),
+        ("can_apply", c_void_p),
+        ("set_local", c_void_p),
+        ("filter", _Function),
     )
 
 
@@ -55,8 +47,8 @@ def _look(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, _buffe
 
 
 # The library knows it by its address for as long as the process lives.
-_LOOK = _FilterClass(1, LOOK, 1, 1, b"look", None, None, _FUNCTION(_look))
-h5py.h5z.register_filter(ctypes.addressof(_LOOK))
+_LOOK = _FilterClass(1, LOOK, 1, 1, b"look", None, None, _Function(_look))
+h5py.h5z.register_filter(addressof(_LOOK))
 
 
 class Place(NamedTuple):
@@ -93,9 +85,9 @@ class Codec:
         mask, data = self._chunk.read_direct_chunk(self._corner)
         return data, mask
 
-    def decode(self, memory: "ChunkFile", inside: Region, out: Array, outside: Region) -> None:
-        """Some cells of the chunk that the file in memory shows, to a region of an array."""
-        self._chunk.write_direct_chunk(self._corner, memory.stand_in())
+    def decode(self, memory: "ChunkFile", place: Place, inside: Region, out: Array, outside: Region) -> None:
+        """Some cells of a chunk at a place, to a region of an array."""
+        self._chunk.write_direct_chunk(self._corner, memory.stand_in(place))
         target = out[outside]
         if target.shape == self._shape and target.flags.c_contiguous:
             self._chunk.read(h5py.h5s.ALL, h5py.h5s.ALL, target, mtype=self._kind)
@@ -123,13 +115,10 @@ class ChunkFile(BytesIO):
         self.file = h5py.File(self, "w")
         self._place, self._offset = Place(-1, 0, 0), -1
 
-    def show(self, place: Place) -> None:
-        """Have the next chunk that is written be the one at a place of a file."""
+    def stand_in(self, place: Place) -> Array:
+        """What is to be written next, for which the bytes at a place are read; nobody looks into it."""
         self._place, self._offset = place, -1
-
-    def stand_in(self) -> Array:
-        """As many bytes as the chunk has; nobody looks into them."""
-        return np.empty(self._place.size, np.uint8)
+        return np.empty(place.size, np.uint8)
 
     def write(self, data: Any, /) -> int:
         # Else it is what the library notes of its file, which it does not write while it writes a chunk.
@@ -172,8 +161,7 @@ class Decoder:
             # The library does not always see that the mask of a chunk is another than that of the one before.
             if filters != self._filters:
                 self._filters, self._codec = filters, self._codec_of(filters)
-            self._memory.show(place)
-            self._codec.decode(self._memory, inside, out, outside)
+            self._codec.decode(self._memory, place, inside, out, outside)
 
 
 def decoder_of(dataset: Dataset, dtype: np.dtype[Any], memory: ChunkFile) -> Decoder | None:

@@ -16,7 +16,7 @@ from lucid.formats.contract import Pooled
 from lucid.formats.grid import COORDINATES, OF_OLD_GRID, base_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, path_of, wrapped
 from lucid.formats.hdf5.types import is_unnamed
-from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, meaning_of
+from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
 from lucid.formats.result import OF_ITS_TYPE, Changes, is_kept, own_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
@@ -80,35 +80,24 @@ def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
     attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
     if not attributes and not meaning.missing:
         return {}
-    changes = pooled.changes_of(attributes)
-    if not is_kept(meaning, pooled.numbers):
-        changes |= _other_software(attributes, pooled.numbers)
-    if _PYTHON_SHAPE in attributes:
-        changes[_PYTHON_SHAPE] = None
-    return changes
+    numbers = pooled.numbers
+    others: Changes = {_PYTHON_SHAPE: None}
+    if not is_kept(meaning, numbers):
+        # How MATLAB and hdf5storage call the type.
+        others |= {
+            MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),
+            MATLAB_DECODE: None,
+            _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
+        }
+    own = {key: value for key, value in others.items() if key in attributes}
+    return pooled.changes_of(attributes) | own
 
 
 def fill_in(origin: Dataset, creation: Any, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    own = origin.fillvalue
-    # A result whose integers `_Unsigned` marks is of its source's type.
-    meaning = pooled.meaning
-    kept = meaning._replace(numbers=meaning.stored) if pooled.numbers == meaning.stored else meaning
-    return own_fill(attributes_of(origin, (FILL,)), kept, own, pooled.numbers)
-
-
-def _other_software(attributes: Attributes, numbers: str) -> Changes:
-    """How MATLAB and hdf5storage call the type of a result."""
-    changes: Changes = {}
-    if MATLAB_CLASS in attributes:
-        changes[MATLAB_CLASS] = _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None)
-    if MATLAB_DECODE in attributes:
-        changes[MATLAB_DECODE] = None
-    if _PYTHON_TYPE in attributes:
-        changes[_PYTHON_TYPE] = np.dtype(numbers).name if numbers != "bfloat16" else None
-    return changes
+    return own_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
 
 
 def has_classic_model(file: h5py.File) -> bool:
