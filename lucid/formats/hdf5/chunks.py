@@ -17,7 +17,7 @@ import numpy as np
 from lucid.errors import FormatError
 from lucid.formats.contract import Array, Region, overlaps, size_of
 from lucid.formats.disk.files import read_at
-from lucid.formats.hdf5.codec import Decoder, Place
+from lucid.formats.hdf5.codec import Decoder, Extent
 from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter
 
 _deflate: ModuleType | None
@@ -48,7 +48,7 @@ class ChunkedArray:
     def read(self, descriptor: int, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
         for index, inside, outside in overlaps(region, self.chunks):
-            place = Place(descriptor, int(self.address[index]), int(self.size[index]))
+            place = Extent(descriptor, int(self.address[index]), int(self.size[index]))
             mask = int(self.mask[index])
             filters = tuple(one for i, one in enumerate(self.filters) if not mask >> i & 1)
             if place.offset == MISSING:
@@ -64,7 +64,7 @@ class ChunkedArray:
     def _nbytes(self) -> int:
         return size_of(self.chunks) * self.dtype.itemsize
 
-    def _read_chunk(self, place: Place, filters: tuple[Filter, ...], inside: Region, target: Array) -> None:
+    def _read_chunk(self, place: Extent, filters: tuple[Filter, ...], inside: Region, target: Array) -> None:
         """Read and decode some cells of a chunk."""
         if not filters and target.shape == self.chunks and target.flags.c_contiguous:
             _check_size(place.size, self._nbytes)

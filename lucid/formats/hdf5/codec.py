@@ -51,7 +51,7 @@ _LOOK = _FilterClass(1, LOOK, 1, 1, b"look", None, None, _Function(_look))
 h5py.h5z.register_filter(addressof(_LOOK))
 
 
-class Place(NamedTuple):
+class Extent(NamedTuple):
     """Some bytes of an open file."""
 
     descriptor: int
@@ -85,7 +85,7 @@ class Codec:
         mask, data = self._chunk.read_direct_chunk(self._corner)
         return data, mask
 
-    def decode(self, memory: "ChunkFile", place: Place, inside: Region, out: Array, outside: Region) -> None:
+    def decode(self, memory: "ChunkFile", place: Extent, inside: Region, out: Array, outside: Region) -> None:
         """Some cells of a chunk at a place, to a region of an array."""
         self._chunk.write_direct_chunk(self._corner, memory.stand_in(place))
         target = out[outside]
@@ -113,9 +113,9 @@ class ChunkFile(BytesIO):
         super().__init__()
         self.lock = threading.Lock()
         self.file = h5py.File(self, "w")
-        self._place, self._offset = Place(-1, 0, 0), -1
+        self._place, self._offset = Extent(-1, 0, 0), -1
 
-    def stand_in(self, place: Place) -> Array:
+    def stand_in(self, place: Extent) -> Array:
         """What is to be written next, for which the bytes at a place are read; nobody looks into it."""
         self._place, self._offset = place, -1
         return np.empty(place.size, np.uint8)
@@ -154,7 +154,7 @@ class Decoder:
         return self._codec.filters[1:] == self._filters
 
     def decode(
-        self, place: Place, filters: tuple[Filter, ...], inside: Region, out: Array, outside: Region
+        self, place: Extent, filters: tuple[Filter, ...], inside: Region, out: Array, outside: Region
     ) -> None:
         """Some cells of a chunk at a place, to which these of the filters were applied, to a region of an array."""
         with self._memory.lock:

@@ -6,7 +6,7 @@ through the library.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -60,8 +60,8 @@ class Hdf5Source(Source):
         #: Where arrays begin of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
         self.plain: dict[str, int] = {}
-        #: What numbers mean that have no attributes, by their type.
-        self._plain_meanings: dict[str, Meaning] = {}
+        #: What numbers of arrays mean, each once, since it is the same for most.
+        self._meanings: dict[Meaning, Meaning] = {}
         self._lock = threading.Lock()
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
@@ -84,19 +84,15 @@ class Hdf5Source(Source):
     def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
         kind = numbers_of(dataset, self.options.input_dtype)
         assert kind is not None
-        spec, has_attributes = self._described(path, dataset, *kind), h5py.h5a.get_num_attrs(dataset.id) > 0
-        if not has_attributes and is_plain(dataset):
+        spec = self._described(path, dataset, *kind)
+        if is_plain(dataset):
             self.plain[path] = dataset.id.get_offset()
-        meaning = None if has_attributes else self._plain_meanings.get(spec.numbers)
-        if meaning is None:
-            meaning = meaning_in(dataset, spec.numbers, self.options)
-        if not has_attributes:
-            self._plain_meanings[spec.numbers] = meaning
+        meaning = meaning_in(dataset, spec.numbers, self.options)
         return spec._replace(
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
-            meaning=meaning,
-            dims=dims_of(dataset) if has_attributes else (),
+            meaning=self._meanings.setdefault(meaning, meaning),
+            dims=dims_of(dataset),
         )
 
     def _described(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
@@ -138,8 +134,10 @@ class Hdf5Source(Source):
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec.name) for spec in specs]
         tables = [
-            [p.address.tobytes(), p.size.tobytes(), p.mask.tobytes()] if isinstance(p, ChunkedArray) else p
-            for p in places
+            [table.tobytes() for table in (place.address, place.size, place.mask)]
+            if isinstance(place, ChunkedArray)
+            else place
+            for place in places
         ]
         return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
@@ -182,12 +180,30 @@ class Hdf5Source(Source):
                 # Arrays are read one after another, and the places of all would fill the memory.
                 while len(self._places) >= MOST_PLACES:
                     self._places.pop(next(iter(self._places)))
-                dataset = opened(self.file, encoded(name))
-                kind = numbers_of(dataset, self.options.input_dtype)
-                self._places[name] = (
-                    None if kind is None else place_of(dataset, kind[1], lambda: self._memory)
-                )
+                self._places[name] = self._find(opened(self.file, encoded(name)))
             return self._places[name]
+
+    def _find(self, dataset: Dataset) -> "Place":
+        """Where in the file the elements of a dataset are, if they can be read there."""
+        kind, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
+        if is_contiguous(dataset):
+            return offset_of(dataset)
+        if kind is None or creation.get_layout() != h5py.h5d.CHUNKED:
+            return None
+        if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
+            return None
+        grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+        if size_of(grid) > MOST_CHUNKS:
+            return None
+        filters, decoder = filters_of(creation), None
+        if not can_undo([one.code for one in filters]):
+            decoder = decoder_of(dataset, kind[1], self._memory)
+            if decoder is None:
+                return None
+        index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
+        fill = unwritten_of(dataset, kind[1])
+        array = ChunkedArray(dataset.shape, dataset.chunks, kind[1], filters, decoder, fill, *index)
+        return None if has_raw_edges(array) else array
 
     @cached_property
     def _memory(self) -> ChunkFile:
@@ -213,27 +229,6 @@ class Hdf5Source(Source):
 Place = int | ChunkedArray | None
 
 
-def place_of(dataset: Dataset, dtype: np.dtype[Any], memory: Callable[[], ChunkFile]) -> Place:
-    """Find where in the file the elements of a dataset are, if they can be read there."""
-    if is_contiguous(dataset):
-        return offset_of(dataset)
-    creation = dataset.creation
-    if creation.get_layout() != h5py.h5d.CHUNKED:
-        return None
-    if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and dataset.file.userblock_size:
-        return None
-    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-    filters = filters_of(creation)
-    is_known = can_undo([one.code for one in filters])
-    decoder = None if is_known else decoder_of(dataset, dtype, memory())
-    if size_of(grid) > MOST_CHUNKS or not (is_known or decoder):
-        return None
-    index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
-    fill = unwritten_of(dataset, dtype)
-    array = ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, decoder, fill, *index)
-    return None if has_raw_edges(array) else array
-
-
 def is_contiguous(dataset: Dataset) -> bool:
     """Whether the elements lie together, and in this file."""
     creation = dataset.creation
@@ -249,10 +244,11 @@ def offset_of(dataset: Dataset) -> int | None:
 
 
 def is_plain(dataset: Dataset) -> bool:
-    """Whether a dataset without attributes has one name and no properties that results would keep."""
+    """Whether a dataset has one name, no attributes and no properties that results would keep."""
     creation = dataset.creation
     return bool(
-        is_contiguous(dataset)
+        h5py.h5a.get_num_attrs(dataset.id) == 0
+        and is_contiguous(dataset)
         and offset_of(dataset) is not None
         and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
         and not creation.get_attr_creation_order()
