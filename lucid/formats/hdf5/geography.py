@@ -5,6 +5,7 @@ them results have is said in `lucid.formats.geography`; here they are read and w
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import h5py
@@ -92,14 +93,11 @@ class Scales(Geography):
     def take_over(self, origin: Dataset, copy: Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
         users = self._users.setdefault(path_of(copy), [])
-        try:
-            entries = [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]
-        except (*HDF5_ERRORS, IndexError):
-            entries = []  # it is no list of references and axes
-        for reference, axis in entries:
-            own = self._references.identity(reference)
-            if own is not None and own not in self._references.pooled:
-                users += [(path, axis) for path in self._copies(own)[:1]]
+        with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
+            for reference, axis in [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]:
+                own = self._references.identity(reference)
+                if own is not None and own not in self._references.pooled:
+                    users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
 
     def attach(self, origin: Dataset, copy: Dataset, pooled: Pooled) -> Changes:
@@ -113,21 +111,19 @@ class Scales(Geography):
 
     def variable(self, path: str) -> Variable | None:
         name = encoded(absolute("/", path))
-        try:
-            if self._source.id.links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL:
-                return None
-            item = opened(self._source, name)
-        except HDF5_ERRORS:
-            return None
-        is_one = isinstance(item, Dataset) and item.shape is not None
-        return self._variable(path_of(item), item) if is_one else None
+        with suppress(*HDF5_ERRORS):
+            if self._source.id.links.get_info(name).type != h5py.h5l.TYPE_EXTERNAL:
+                item = opened(self._source, name)
+                if isinstance(item, Dataset) and item.shape is not None:
+                    return self._variable(path_of(item), item)
+        return None
 
     def _variable(self, path: str, item: Dataset) -> Variable:
         kind = numbers_of(item, None)
         return Variable(
             path=path,
             shape=item.shape,
-            dims=[list(map(self._dimension_of, scales)) for scales in scales_of(item)],
+            dims=[[self._dimension_of(scale) for scale in scales] for scales in scales_of(item)],
             attributes=attributes_of(item, _READ),
             numbers=kind[0] if kind is not None else None,
             read=lambda: item[()] if kind is None else np.asarray(item[()], kind[1].newbyteorder("=")),
@@ -137,13 +133,7 @@ class Scales(Geography):
     def _dimension_of(self, scale: Dataset) -> Dimension:
         own, path = identity(scale), path_of(scale)
         kept = next(iter(self._copies(own)), None)
-        return Dimension(
-            own, path, kept, lambda: None if self._is_bare(scale) else self._variable(path, scale)
-        )
-
-    def _is_bare(self, scale: Dataset) -> bool:
-        """Whether a scale holds no coordinates."""
-        return text_of(attributes_of(scale, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)
+        return Dimension(own, path, kept, lambda: None if _is_bare(scale) else self._variable(path, scale))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
         own = identity(variable.item)
@@ -158,7 +148,7 @@ class Scales(Geography):
         if not isinstance(there, Dataset) or there.shape != shape:
             return False
         if values is None:
-            return self._is_bare(there)
+            return _is_bare(there)
         is_float = there.dtype.kind == "f"
         return bool(there.dtype == values.dtype and np.array_equal(there[()], values, equal_nan=is_float))
 
@@ -208,6 +198,11 @@ class Scales(Geography):
             if users:
                 entries = np.array([(self._references.to(user), axis) for user, axis in users], _USER)
                 _write_records(opened(self._target, encoded(path)), USERS, entries, _USER)
+
+
+def _is_bare(scale: Dataset) -> bool:
+    """Whether a scale holds no coordinates."""
+    return text_of(attributes_of(scale, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)
 
 
 def _write_records(item: Any, name: str, records: Array, dtype: np.dtype[Any]) -> None:

@@ -112,9 +112,11 @@ class Hdf5Sink(Sink):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
             for name, item, *_ in datasets(source.file):
-                if name not in names and not is_virtual(item.creation):
+                if name in names:
+                    continue
+                if not is_virtual(item.creation):
                     refuse_more_than_there_is(name, item, held)
-                if name not in names and not is_meant(name, self.options.drop):
+                if not is_meant(name, self.options.drop):
                     items, nbytes = self.carried
                     self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
 
