@@ -98,14 +98,7 @@ def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int
 
 
 def check_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise where sums of packed numbers cannot be packed by one scale and one offset.
-
-    Raises
-    ------
-    ArgumentError
-        There is an offset, and windows differ in the number of valid cells.
-
-    """
+    """Raise an ArgumentError where sums of packed numbers cannot be packed by one scale and one offset."""
     if meaning.offset and cells_of_sums(meaning, plane, size) is None:
         raise ArgumentError(
             f"`reduce` is 'sum'; sums of numbers with an add_offset of {meaning.offset} need windows with "

@@ -1,7 +1,7 @@
 """What a result says of itself: its attributes and its own fill value, by the meaning of its source.
 
-A result is "kept" where its type is the one as which the cells were pooled: then what stands in the
-attributes is right for it as it is. In all others, what stands there in the variable's type is converted.
+Where a result's type is the one as which the cells were pooled, `numbers`, what stands in the attributes is
+right for it as it is. In all others, what stands there in the variable's type is converted.
 """
 
 import math
@@ -44,21 +44,6 @@ def result_for(result: str, suffix: str) -> tuple[str, str | None]:
     return "float32", f"means are float32, since {software} has no {result}"
 
 
-def is_kept(meaning: Meaning, result: str) -> bool:
-    """Whether results are of the type as which the cells were pooled."""
-    return result == meaning.numbers
-
-
-def stored_as(meaning: Meaning, result: str) -> str:
-    """The type of a result in the file: where `_Unsigned` stays, the one that needs it.
-
-    >>> stored_as(Meaning("int16", "uint16"), "uint16"), stored_as(Meaning("int16", "uint16"), "float32")
-    ('int16', 'float32')
-
-    """
-    return meaning.stored if is_kept(meaning, result) else result
-
-
 def fill_of(meaning: Meaning, result: str) -> Number:
     """What a window without enough valid cells is in a result of a type, as which it is pooled.
 
@@ -70,7 +55,7 @@ def fill_of(meaning: Meaning, result: str) -> Number:
     """
     if result in FLOATS:
         return math.nan
-    if is_kept(meaning, result):
+    if result == meaning.numbers:
         return meaning.missing[0] if meaning.missing else 0
     limits = np.iinfo(result)
     return int(limits.min or limits.max)
@@ -90,7 +75,7 @@ def changes_of(
 
     """
     changes = _missing(attributes, meaning, result)
-    if not is_kept(meaning, result):
+    if result != meaning.numbers:
         for key in OF_ITS_TYPE:
             if numbers_in(attributes.get(key)):
                 changes.setdefault(key, None)
@@ -108,7 +93,7 @@ def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
     there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
-    if is_kept(meaning, result) and result not in FLOATS:
+    if result == meaning.numbers and result not in FLOATS:
         gone: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
         if meaning.missing and (gone or not there):
             whole = reread(int(fill), meaning.numbers, meaning.stored)

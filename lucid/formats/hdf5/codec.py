@@ -17,7 +17,7 @@ import numpy as np
 from lucid.formats.contract import Array, Region, shape_of, size_of
 from lucid.formats.disk.files import read_at
 from lucid.formats.hdf5.filters import Filter, filters_of
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
+from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import memory_type
 
 #: The number of the filter that looks. HDF5 leaves those from 256 to 511 to programs; no file has it.
@@ -135,23 +135,29 @@ class ChunkFile(BytesIO):
 
 
 class Decoder:
-    """Undoes the filters of a dataset's chunks, for any thread."""
+    """Undoes the filters of a dataset's chunks, for any thread.
+
+    Raises
+    ------
+    ValueError
+        No other dataset can have these filters.
+
+    """
 
     def __init__(self, dataset: Dataset, dtype: np.dtype[Any], memory: ChunkFile) -> None:
         self._dataset, self._dtype, self._memory = dataset, dtype, memory
         nbytes = size_of(dataset.chunks) * dataset.kind.get_size()
         self._look = Filter(LOOK, 0, (nbytes & 0xFFFFFFFF, nbytes >> 32))
         self._filters: tuple[Filter, ...] = filters_of(dataset.creation)
+        if any(one.fault for one in self._filters):
+            raise ValueError
         self._codec = self._codec_of(self._filters)
+        if self._codec.filters[1:] != self._filters:
+            raise ValueError
 
     def _codec_of(self, filters: tuple[Filter, ...]) -> Codec:
         new = (one.anew(self._dataset.chunks) for one in filters)
         return Codec(self._memory.file, self._dataset, self._dtype, (self._look, *new))
-
-    @property
-    def is_right(self) -> bool:
-        """Whether another dataset can have the filters of this one."""
-        return self._codec.filters[1:] == self._filters
 
     def decode(
         self, place: Extent, filters: tuple[Filter, ...], inside: Region, out: Array, outside: Region
@@ -162,14 +168,3 @@ class Decoder:
             if filters != self._filters:
                 self._filters, self._codec = filters, self._codec_of(filters)
             self._codec.decode(self._memory, place, inside, out, outside)
-
-
-def decoder_of(dataset: Dataset, dtype: np.dtype[Any], memory: ChunkFile) -> Decoder | None:
-    """What decodes the chunks of a dataset; None where no other dataset can have its filters."""
-    if any(one.fault for one in filters_of(dataset.creation)):
-        return None
-    try:
-        decoder = Decoder(dataset, dtype, memory)
-    except HDF5_ERRORS:
-        return None  # a plugin that speaks to another HDF5 than this one can still decode
-    return decoder if decoder.is_right else None

@@ -22,18 +22,10 @@ BITSHUFFLE, ZSTD, BLOSC2 = 32008, 32015, 32026
 BLOSC2_TRUNCATES = 4
 
 
-def _all(values: Values) -> Values:
-    return values
-
-
-def _none(_: Values) -> Values:
-    return ()
-
-
 #: Lossless filters, and their parameters as a user would give them.
 _PARAMETERS: dict[int, Callable[[Values], Values]] = {
-    **dict.fromkeys((DEFLATE, LZO, BZIP2, SNAPPY, LZ4, ZSTD), _all),
-    **dict.fromkeys((SHUFFLE, FLETCHER32, LZF), _none),
+    **dict.fromkeys((DEFLATE, LZO, BZIP2, SNAPPY, LZ4, ZSTD), lambda values: values),
+    **dict.fromkeys((SHUFFLE, FLETCHER32, LZF), lambda _: ()),
     **dict.fromkeys((BLOSC, BLOSC2), lambda values: (0, 0, 0, 0, *values[4:7])),
     SZIP: lambda values: values[:2],
     BITSHUFFLE: lambda values: values[3:],

@@ -17,7 +17,7 @@ from lucid.formats.grid import COORDINATES, OF_OLD_GRID, base_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, path_of, wrapped
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
-from lucid.formats.result import OF_ITS_TYPE, Changes, is_kept, own_fill
+from lucid.formats.result import OF_ITS_TYPE, Changes, own_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
@@ -76,13 +76,12 @@ def matlab_kind(dataset: Dataset) -> str | None:
 
 def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    meaning = pooled.meaning
     attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
-    if not attributes and not meaning.missing:
+    if not attributes and not pooled.meaning.missing:
         return {}
     numbers = pooled.numbers
     others: Changes = {_PYTHON_SHAPE: None}
-    if not is_kept(meaning, numbers):
+    if numbers != pooled.meaning.numbers:
         # How MATLAB and hdf5storage call the type.
         others |= {
             MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),

@@ -21,7 +21,7 @@ from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source,
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, has_raw_edges, index_chunks
-from lucid.formats.hdf5.codec import ChunkFile, decoder_of
+from lucid.formats.hdf5.codec import ChunkFile, Decoder
 from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.sources import check_sources
@@ -197,9 +197,10 @@ class Hdf5Source(Source):
             return None
         filters, decoder = filters_of(creation), None
         if not can_undo([one.code for one in filters]):
-            decoder = decoder_of(dataset, kind[1], self._memory)
-            if decoder is None:
-                return None
+            try:
+                decoder = Decoder(dataset, kind[1], self._memory)
+            except HDF5_ERRORS:
+                return None  # such filters, and plugins that speak to another HDF5, can still decode there
         index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
         fill = unwritten_of(dataset, kind[1])
         array = ChunkedArray(dataset.shape, dataset.chunks, kind[1], filters, decoder, fill, *index)
