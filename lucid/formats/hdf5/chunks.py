@@ -6,9 +6,8 @@ marks was not applied to it. A chunk that decodes to fewer bytes than it has is 
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +18,8 @@ from lucid.formats.contract import Array, Region, overlaps, size_of
 from lucid.formats.disk.files import read_at
 from lucid.formats.hdf5.codec import Decoder, Extent
 from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter
+from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.hdf5.types import unwritten_of
 
 _deflate: ModuleType | None
 try:
@@ -30,29 +31,49 @@ except ImportError:
 MISSING = -1
 
 
-@dataclass(frozen=True)
 class ChunkedArray:
-    """Where the chunks of an array are: its grid, and address, size and filter mask of each chunk."""
+    """Where the chunks of a dataset are, by the file's own index: address, size and filter mask of each."""
 
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: np.dtype[Any]
-    filters: tuple[Filter, ...]
-    #: What undoes the filters where that is not done here.
-    decoder: Decoder | None
-    fill: Any
-    address: Array
-    size: Array
-    mask: Array
+    def __init__(
+        self, dataset: Dataset, dtype: np.dtype[Any], filters: tuple[Filter, ...], decoder: Decoder | None
+    ) -> None:
+        self._shape, self._chunks, self._dtype, self._filters = dataset.shape, dataset.chunks, dtype, filters
+        #: What undoes the filters where that is not done here.
+        self.decoder = decoder
+        self._nbytes = size_of(self._chunks) * dtype.itemsize
+        self._fill = unwritten_of(dataset, dtype)
+        grid = grid_of(dataset)
+        self._address = np.full(grid, MISSING, np.int64)
+        self._size, self._mask = np.zeros(grid, np.int64), np.zeros(grid, np.uint32)
+
+        def note(chunk: Any) -> None:
+            index = tuple(o // c for o, c in zip(chunk.chunk_offset, self._chunks, strict=True))
+            if all(i < n for i, n in zip(index, grid, strict=True)):  # else left over from a larger dataset
+                self._address[index], self._size[index] = chunk.byte_offset, chunk.size
+                self._mask[index] = chunk.filter_mask
+
+        dataset.id.chunk_iter(note)
+
+    @property
+    def tables(self) -> list[bytes]:
+        """All that says where the chunks are."""
+        return [table.tobytes() for table in (self._address, self._size, self._mask)]
+
+    @property
+    def has_raw_edges(self) -> bool:
+        """Whether chunks that reach over the edge may be stored without filters, which only the library knows."""
+        edges = [axis for axis, n in enumerate(self._shape) if n % self._chunks[axis] and self._filters]
+        is_raw = (self._size == self._nbytes) & (self._mask == 0)
+        return any(is_raw.take(-1, axis).any() for axis in edges)
 
     def read(self, descriptor: int, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
-        for index, inside, outside in overlaps(region, self.chunks):
-            place = Extent(descriptor, int(self.address[index]), int(self.size[index]))
-            mask = int(self.mask[index])
-            filters = tuple(one for i, one in enumerate(self.filters) if not mask >> i & 1)
+        for index, inside, outside in overlaps(region, self._chunks):
+            place = Extent(descriptor, int(self._address[index]), int(self._size[index]))
+            mask = int(self._mask[index])
+            filters = tuple(one for i, one in enumerate(self._filters) if not mask >> i & 1)
             if place.offset == MISSING:
-                out[outside] = self.fill
+                out[outside] = self._fill
             elif place.size > 2 * self._nbytes + 4096:
                 raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
             elif self.decoder is not None and filters:
@@ -60,36 +81,28 @@ class ChunkedArray:
             else:
                 self._read_chunk(place, filters, inside, out[outside])
 
-    @property
-    def _nbytes(self) -> int:
-        return size_of(self.chunks) * self.dtype.itemsize
-
     def _read_chunk(self, place: Extent, filters: tuple[Filter, ...], inside: Region, target: Array) -> None:
         """Read and decode some cells of a chunk."""
-        if not filters and target.shape == self.chunks and target.flags.c_contiguous:
-            _check_size(place.size, self._nbytes)
+        if not filters and target.shape == self._chunks and target.flags.c_contiguous:
+            self._check_size(place.size)
             read_at(place.descriptor, place.offset, target.reshape(-1).view(np.uint8).data)
             return
         raw = np.empty(place.size, np.uint8)
         read_at(place.descriptor, place.offset, raw.data)
         for one in reversed(filters):
             is_deflate = one.code == DEFLATE
-            raw = inflate(raw, self._nbytes) if is_deflate else unshuffle(raw, self.dtype.itemsize)
-        _check_size(len(raw), self._nbytes)
-        np.copyto(target, raw.view(self.dtype).reshape(self.chunks)[inside])
+            raw = inflate(raw, self._nbytes) if is_deflate else unshuffle(raw, self._dtype.itemsize)
+        self._check_size(len(raw))
+        np.copyto(target, raw.view(self._dtype).reshape(self._chunks)[inside])
+
+    def _check_size(self, size: int) -> None:
+        if size != self._nbytes:
+            raise FormatError(f"has a chunk of {size} bytes; expected {self._nbytes}")
 
 
-def _check_size(size: int, expected: int) -> None:
-    if size != expected:
-        raise FormatError(f"has a chunk of {size} bytes; expected {expected}")
-
-
-def has_raw_edges(array: ChunkedArray) -> bool:
-    """Whether chunks that reach over the edge may be stored without filters, which only the library knows for sure."""
-    lengths = enumerate(zip(array.shape, array.chunks, strict=True))
-    edges = [axis for axis, (n, c) in lengths if n % c and array.filters]
-    is_raw = (array.size == size_of(array.chunks) * array.dtype.itemsize) & (array.mask == 0)
-    return any(is_raw.take(-1, axis).any() for axis in edges)
+def grid_of(dataset: Dataset) -> tuple[int, ...]:
+    """How many chunks a dataset has along each axis."""
+    return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
 
 
 def can_undo(codes: Sequence[int]) -> bool:
@@ -124,24 +137,3 @@ def unshuffle(raw: Array, itemsize: int) -> Array:
         words <<= 8
         words |= plane
     return words.view(np.uint8)
-
-
-ForEachChunk = Callable[[Callable[[Any], None]], None]
-
-
-def index_chunks(
-    for_each: ForEachChunk, grid: tuple[int, ...], chunks: tuple[int, ...]
-) -> tuple[Array, Array, Array]:
-    """Address, size and mask of every chunk, in one pass over the file's own index."""
-    address = np.full(grid, MISSING, np.int64)
-    size = np.zeros(grid, np.int64)
-    mask = np.zeros(grid, np.uint32)
-
-    def note(chunk: Any) -> None:
-        index = tuple(o // c for o, c in zip(chunk.chunk_offset, chunks, strict=True))
-        if any(i >= n for i, n in zip(index, grid, strict=True)):
-            return  # left over from before the dataset was made smaller
-        address[index], size[index], mask[index] = chunk.byte_offset, chunk.size, chunk.filter_mask
-
-    for_each(note)
-    return address, size, mask

@@ -20,13 +20,13 @@ from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.choice import Choice
-from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, has_raw_edges, index_chunks
+from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
 from lucid.formats.hdf5.codec import ChunkFile, Decoder
 from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
-from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted, unwritten_of
+from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted
 from lucid.formats.meaning import Meaning
 from lucid.options import Options
 
@@ -133,12 +133,7 @@ class Hdf5Source(Source):
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec.name) for spec in specs]
-        tables = [
-            [table.tobytes() for table in (place.address, place.size, place.mask)]
-            if isinstance(place, ChunkedArray)
-            else place
-            for place in places
-        ]
+        tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
         return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
@@ -192,8 +187,7 @@ class Hdf5Source(Source):
             return None
         if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
             return None
-        grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-        if size_of(grid) > MOST_CHUNKS:
+        if size_of(grid_of(dataset)) > MOST_CHUNKS:
             return None
         filters, decoder = filters_of(creation), None
         if not can_undo([one.code for one in filters]):
@@ -201,10 +195,8 @@ class Hdf5Source(Source):
                 decoder = Decoder(dataset, kind[1], self._memory)
             except HDF5_ERRORS:
                 return None  # such filters, and plugins that speak to another HDF5, can still decode there
-        index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
-        fill = unwritten_of(dataset, kind[1])
-        array = ChunkedArray(dataset.shape, dataset.chunks, kind[1], filters, decoder, fill, *index)
-        return None if has_raw_edges(array) else array
+        array = ChunkedArray(dataset, kind[1], filters, decoder)
+        return None if array.has_raw_edges else array
 
     @cached_property
     def _memory(self) -> ChunkFile:
