@@ -103,15 +103,15 @@ class Choice:
                 others.setdefault(shape, []).append(path)
         if not globs:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            aside = bounds | coordinates_in(
-                named, {*fitting, *(name for some in others.values() for name in some)}
+            numbers = {*fitting, *(name for some in others.values() for name in some)}
+            aside = bounds | coordinates_in(named, numbers)
+            self.notes += left_out(
+                {
+                    shape: left
+                    for shape, some in others.items()
+                    if shape[-2:] in planes and (left := [name for name in some if name not in aside])
+                }
             )
-            left = {
-                shape: [n for n in some if n not in aside]
-                for shape, some in others.items()
-                if shape[-2:] in planes
-            }
-            self.notes += left_out({shape: some for shape, some in left.items() if some})
         aside = bounds | coordinates_in(named, set(fitting))
         fields = {own: spec for own, spec in specs.items() if spec.name in names or spec.name not in aside}
         if not globs:
