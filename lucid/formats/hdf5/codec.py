@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from lucid.formats.contract import Array, Region, shape_of, size_of
+from lucid.formats.contract import Array, Region, size_of
 from lucid.formats.disk.files import read_at
 from lucid.formats.hdf5.filters import Filter, filters_of
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.hdf5.types import memory_type
+from lucid.formats.hdf5.types import memory_type, selected
 
 #: The number of the filter that looks. HDF5 leaves those from 256 to 511 to programs; no file has it.
 LOOK = 511
@@ -92,14 +92,8 @@ class Codec:
         if target.shape == self._shape and target.flags.c_contiguous:
             self._chunk.read(h5py.h5s.ALL, h5py.h5s.ALL, target, mtype=self._kind)
         else:
-            spaces = _selected(out.shape, outside), _selected(self._shape, inside)
-            self._chunk.read(*spaces, out, mtype=self._kind)
-
-
-def _selected(shape: tuple[int, ...], region: Region) -> Any:
-    space = h5py.h5s.create_simple(shape)
-    space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
-    return space
+            there = selected(h5py.h5s.create_simple(out.shape), outside)
+            self._chunk.read(there, selected(self._chunk.get_space(), inside), out, mtype=self._kind)
 
 
 class ChunkFile(BytesIO):

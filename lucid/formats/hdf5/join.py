@@ -11,10 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import FormatError, LucidError
+from lucid.errors import FormatError
 from lucid.formats.contract import Array, Region, ShardArray, shape_of, shifted, size_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, encoded, reason
+from lucid.formats.hdf5.tree import encoded, failing_as
 
 
 class Joined:
@@ -30,13 +30,9 @@ class Joined:
         while self._shards[self._next].region[0].stop <= region[0].start:
             self._next += 1
         touched = [one for one in self._ahead(region) if 0 not in shape_of(_common(one.region, region))]
-        try:
+        with failing_as(FormatError, f"shard {touched[0].path}"):
             moved = self._moved(touched[0], region) if len(touched) == 1 else None
             return (self._cells(touched, region), None) if moved is None else moved
-        except LucidError:
-            raise
-        except HDF5_ERRORS as error:
-            raise FormatError(f"shard {touched[0].path}: {reason(error)}") from error
 
     def _ahead(self, region: Region) -> Iterator[ShardArray]:
         """The shards of the samples of a region."""

@@ -46,7 +46,16 @@ from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    Dataset,
+    datasets,
+    encoded,
+    failing_as,
+    limit_cache,
+    opened,
+    reason,
+)
 from lucid.formats.hdf5.types import unwritten_of
 from lucid.options import Options
 
@@ -136,16 +145,12 @@ class Hdf5Sink(Sink):
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
             carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
-            try:
+            with failing_as(FileError, "cannot be carried over"):
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
                     carry.all()
                     self.carried = carry.carried
-            except LucidError:
-                raise
-            except HDF5_ERRORS as error:
-                raise FileError(f"cannot be carried over: {reason(error)}") from error
             self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:

@@ -7,7 +7,6 @@ through the library.
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
+from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Array, ArraySpec, Region, Source, shape_of, size_of
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
@@ -25,7 +24,16 @@ from lucid.formats.hdf5.codec import ChunkFile, Decoder
 from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.sources import check_sources
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    Dataset,
+    datasets,
+    encoded,
+    failing_as,
+    limit_cache,
+    opened,
+    reason,
+)
 from lucid.formats.hdf5.types import numbers_of, read_through, reinterpreted
 from lucid.formats.meaning import Meaning
 from lucid.options import Options
@@ -78,7 +86,7 @@ class Hdf5Source(Source):
         wanted = Wanted(rank, height_axis, dims, self.options.input_dtype)
         choice = Choice(self.file, wanted, self._spec)
         self.notes = choice.notes
-        with _damage_told():
+        with failing_as(FormatError, "is damaged"):
             return tuple(choice.of(patterns))
 
     def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
@@ -138,7 +146,7 @@ class Hdf5Source(Source):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        with _damage_told():
+        with failing_as(FormatError, "is damaged"):
             for name, dataset, *_ in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
@@ -248,17 +256,6 @@ def is_plain(dataset: Dataset) -> bool:
         and dataset.kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         and h5py.h5o.get_info(dataset.id).rc < 2
     )
-
-
-@contextmanager
-def _damage_told() -> Iterator[None]:
-    """Say what the library stumbles over."""
-    try:
-        yield
-    except LucidError:
-        raise
-    except HDF5_ERRORS as error:
-        raise FormatError(f"is damaged: {reason(error)}") from error
 
 
 def _filter_is_available(code: int) -> bool:

@@ -155,19 +155,19 @@ def read_through(dataset: Dataset, region: Region, out: Array) -> None:
         is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
         if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
             return  # the library would refuse
-    space = _selected(dataset, region)
+    space = selected(dataset.id.get_space(), region)
     dataset.id.read(h5py.h5s.create_simple(out.shape), space, out, mtype=memory_type(dataset, out.dtype))
 
 
 def write_through(dataset: Dataset, region: Region, values: Array) -> None:
     """Write a region through the library, without conversion."""
-    space = _selected(dataset, region)
+    space = selected(dataset.id.get_space(), region)
     kind = memory_type(dataset, values.dtype)
     dataset.id.write(h5py.h5s.create_simple(values.shape), space, values, mtype=kind)
 
 
-def _selected(dataset: Dataset, region: Region) -> Any:
-    space = dataset.id.get_space()
+def selected(space: Any, region: Region) -> Any:
+    """A dataspace of which only a region is read or written."""
     space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
     return space
 
