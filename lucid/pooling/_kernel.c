@@ -235,7 +235,7 @@ ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way,
     }
 }
 
-/* Short rows: up to eight of them at once, and any further ones by four and one. */
+/* Short rows, and those of columns that are runs themselves: up to eight at once, and any further ones by four and one. */
 ALWAYS void short_rows(const job *j, const enum type type, const enum way way, double sign, band b, const char *rows,
                        Py_ssize_t pitch, int64_t h, Py_ssize_t n) {
     switch (h) {
@@ -283,7 +283,7 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
     for (Py_ssize_t k = 0; k < count; k++) {
         const char *rows = runs[k].rows + from * size;
         int64_t h = runs[k].height;
-        if (type < U4 && way != GREATEST && n <= SHORT) {
+        if (type < U4 && way != GREATEST && (n <= SHORT || j->inner > 1)) {
             /* What is read behind a row is within the array, and what becomes of it is not looked at. */
             const Py_ssize_t padded = (n + PAD - 1) / PAD * PAD;
             const bool has_room = rows + (pitch > 0 ? (h - 1) * pitch : 0) + padded * size <= j->end;
@@ -333,13 +333,31 @@ static const struct {
 
 /* ---------------------------------------------------------------- fold */
 
-/* Windows of `w` columns each, one after the other: the compiler adds several of them at a time. */
-ALWAYS void fold_even(double *restrict totals, const double *restrict columns, const int w, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        double total = columns[i * w];
-        _Pragma("GCC unroll 8")
-        for (int c = 1; c < w; c++) total += columns[i * w + c];
-        totals[i] = total;
+/* Totals of `w` columns each, which lie `apart`, and `next` those of the next total: the compiler adds several at a time. */
+#define FOLD_FEW(name, ctype) \
+    ALWAYS void name(ctype *restrict totals, const ctype *restrict columns, const int w, Py_ssize_t next, Py_ssize_t apart, \
+                     int64_t count) { \
+        for (int64_t i = 0; i < count; i++) { \
+            ctype total = columns[i * next]; \
+            _Pragma("GCC unroll 8") \
+            for (int c = 1; c < w; c++) total += columns[i * next + c * apart]; \
+            totals[i] = total; \
+        } \
+    }
+FOLD_FEW(fold_few_sums, double)
+FOLD_FEW(fold_few_counts, int32_t)
+#undef FOLD_FEW
+
+/* The sums and counts of one to eight columns: most of what is asked for. */
+ALWAYS void fold_few(const enum way way, band t, band b, int64_t w, const bool across, Py_ssize_t apart, int64_t count) {
+    switch (w) {
+#define CASE(w) \
+    case w: \
+        fold_few_sums(&t.sum->f, &b.sum->f, w, across ? w : 1, across ? 1 : apart, count); \
+        if (way != ADD) fold_few_counts(t.count, b.count, w, across ? w : 1, across ? 1 : apart, count); \
+        return;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#undef CASE
     }
 }
 
@@ -380,7 +398,13 @@ ALWAYS void fold_columns(const job *j, const enum kind kind, const enum way way,
         int64_t start = j->cols.starts[i], stop = j->cols.stops[i];
         word *restrict sum = t.sum + i * inner, *restrict low = t.low + i * inner;
         int32_t *restrict count = t.count + i * inner;
-        for (int64_t c = start > left ? start : left; c < stop && c < right; c++) {
+        int64_t c = start > left ? start : left;
+        if (kind == FLOAT && way != GREATEST && c == start) {
+            const int64_t there = (stop < right ? stop : right) - c, few = there < 8 ? there : 8;
+            fold_few(way, moved(t, i * inner), moved(b, (c - left) * inner), few, false, inner, inner);
+            c += few;
+        }
+        for (; c < stop && c < right; c++) {
             const Py_ssize_t at = (c - left) * inner;
             const word *restrict more = b.sum + at, *restrict error = b.low + at;
             const int32_t *restrict valid = b.count + at;
@@ -439,17 +463,12 @@ VERSIONS static void fold(const job *j, enum kind kind, enum way way, band b, Py
                           int64_t right, band t) {
     /* Windows of a few columns each, without overlap, are most of what is asked for. */
     const bool whole = j->inner == 1 && left == 0 && right == j->cols.stops[j->cols.count - 1];
-    if (whole && kind == FLOAT && way == ADD && j->cols.even > 0 && j->cols.even <= 8 && j->cols.count > 1) {
-        for (Py_ssize_t k = 0; k < count; k++) {
-            double *totals = &t.sum[k * j->cols.count].f;
-            const double *columns = &b.sum[k * width].f;
-            switch (j->cols.even) {
-#define CASE(w) case w: fold_even(totals, columns, w, j->cols.count); break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#undef CASE
-            }
-        }
-    }
+    const bool is_even = whole && kind == FLOAT && j->cols.even > 0 && j->cols.even <= 8 && j->cols.count > 1;
+    const int64_t w = j->cols.even, cols = j->cols.count;
+    if (is_even && way == ADD)
+        for (Py_ssize_t k = 0; k < count; k++) fold_few(ADD, moved(t, k * cols), moved(b, k * width), w, true, 1, cols);
+    else if (is_even && way != GREATEST)
+        for (Py_ssize_t k = 0; k < count; k++) fold_few(ADD_VALID, moved(t, k * cols), moved(b, k * width), w, true, 1, cols);
 #define CASE(of, by) else if (kind == of && way == by) fold_kind(j, of, by, b, width, count, left, right, whole, t);
     CASE(FLOAT, ADD) CASE(FLOAT, ADD_VALID)
     CASE(DOUBLE, ADD) CASE(DOUBLE, ADD_VALID)
@@ -692,7 +711,8 @@ static int64_t pool(const job *j, const desk *d) {
     const Py_ssize_t each = j->cols.count * j->inner, windows = j->planes * j->rows.count;
     const bool looks_for_nan = j->reduction < MAX && j->skips_nan && !j->has_missing;
     const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
-    for (Py_ssize_t i = 0; i < each; i++) d->widths[i] = (double)(j->cols.stops[i / j->inner] - j->cols.starts[i / j->inner]);
+    for (Py_ssize_t i = 0, at = 0; i < j->cols.count; i++)
+        for (Py_ssize_t q = 0; q < j->inner; q++) d->widths[at++] = (double)(j->cols.stops[i] - j->cols.starts[i]);
     enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
     int64_t overflows = 0;
     Py_ssize_t plane = 0, row = 0;
