@@ -82,6 +82,7 @@ class Hdf5Sink(Sink):
         #: What the rest of the file is copied from; the paths that are not.
         self._carried_from: h5py.File | None = None
         self._pooled: frozenset[str] = frozenset()
+        self._is_classic = False
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
@@ -93,6 +94,7 @@ class Hdf5Sink(Sink):
             options = file_options(source.file)
             if self.carries(pooled):
                 self._carried_from = source.file
+                self._is_classic = has_classic_model(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:
@@ -156,8 +158,7 @@ class Hdf5Sink(Sink):
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         array = in_file(array)
-        is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
-        dataset = create_dataset(file, array, self._compression, origin, is_classic=is_classic)
+        dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
             self._places[array.name] = offset

@@ -68,8 +68,8 @@ class Hdf5Source(Source):
         #: Where arrays begin of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
         self.plain: dict[str, int] = {}
-        #: What numbers of arrays mean, each once, since it is the same for most.
-        self._meanings: dict[Meaning, Meaning] = {}
+        #: What numbers mean that have no attributes, by their type.
+        self._meanings: dict[str, Meaning] = {}
         self._lock = threading.Lock()
 
     def arrays(self, rank: int) -> tuple[ArraySpec, ...]:
@@ -95,11 +95,16 @@ class Hdf5Source(Source):
         spec = self._described(path, dataset, *kind)
         if is_plain(dataset):
             self.plain[path] = dataset.id.get_offset()
-        meaning = meaning_in(dataset, spec.numbers, self.options)
+        has_attributes = h5py.h5a.get_num_attrs(dataset.id) > 0
+        meaning = None if has_attributes else self._meanings.get(spec.numbers)
+        if meaning is None:
+            meaning = meaning_in(dataset, spec.numbers, self.options)
+        if not has_attributes:
+            self._meanings[spec.numbers] = meaning
         return spec._replace(
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
-            meaning=self._meanings.setdefault(meaning, meaning),
+            meaning=meaning,
             dims=dims_of(dataset),
         )
 
