@@ -201,7 +201,7 @@ def test_results_that_a_sink_must_write_itself_are_handed_back(calls, tmp_path, 
 
 def test_a_user_block_and_resume(calls, tmp_path, rng):
     x = rng.standard_normal((24, 3, 20, 18))
-    make(tmp_path / "x.h5", x, {}, userblock_size=512)
+    make(tmp_path / "x.h5", x, {"compression": "lzf"}, userblock_size=512)
     report = lucid.pool_file(tmp_path / "x.h5", tmp_path / "y.npy", size=3, threads=2, resume=True)
     assert calls == [2]
     assert report.input_bytes == x.nbytes

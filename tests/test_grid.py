@@ -9,22 +9,13 @@ from lucid.formats.grid import (
     coarse_coordinates,
     coarse_transform,
     references_of,
-    windows,
 )
 from lucid.nn.functional import adaptive_avg_pool2d
-from lucid.pooling.windows import make_grid
+from lucid.pooling.windows import Axis
 
 
 def coarsen(planes, size):
     return adaptive_avg_pool2d(planes, size, nan="skip")
-
-
-@pytest.mark.parametrize("n_in", [1, 2, 5, 7, 12])
-@pytest.mark.parametrize("n_out", [1, 2, 3, 5, 9])
-def test_windows_are_those_that_are_pooled(n_in, n_out):
-    axis = make_grid((n_in, 1), (n_out, 1)).rows
-    first, behind = windows(n_in, n_out)
-    assert list(zip(first, behind, strict=True)) == [axis.cells((i, i + 1)) for i in range(n_out)]
 
 
 class TestCoordinates:
@@ -99,7 +90,7 @@ class TestBounds:
     def test_outer_edges(self, order, direction, size):
         edges = np.stack([np.arange(5.0), np.arange(1, 6.0)], 1)[::direction, ::order]
         made = coarse_bounds(edges, (size,))
-        first, behind = windows(5, size)
+        first, behind = Axis(5, size).bounds((0, size))
         for (low, high), a, b in zip(np.sort(made, 1), first, behind, strict=True):
             assert (low, high) == (edges[a:b].min(), edges[a:b].max())
         # Whichever of the two comes first in the source comes first here.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from lucid.formats.meaning import Attributes, Meaning, cells_of_sums
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.result import Changes, changes_of, stored_as
+from lucid.formats.result import Changes, changes_of
 
 Array = npt.NDArray[Any]
 
@@ -94,9 +94,8 @@ class Pooled(NamedTuple):
 
     @property
     def stored_numbers(self) -> str:
-        """The type in the file, where `_Unsigned` may say how it is read."""
-        meaning = self.source.meaning
-        return self.numbers if meaning is None else stored_as(meaning, self.numbers)
+        """The type in the file: where `_Unsigned` stays, the one that needs it."""
+        return self.meaning.stored if self.numbers == self.meaning.numbers else self.numbers
 
     @property
     def chunks(self) -> tuple[int, ...]:

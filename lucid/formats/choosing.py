@@ -62,20 +62,26 @@ def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) ->
 
     """
     found = {
-        path: {one for word in words for one in _around(path, word, known)} for path, words in named.items()
+        path: {paths[0] for word in words if (paths := [one for one in around(path, word) if one in known])}
+        for path, words in named.items()
     }
     by_others = {one for path, paths in found.items() for one in paths if one != path}
     return {one for path, paths in found.items() if path not in by_others for one in paths}
 
 
-def _around(path: str, name: str, known: Container[str]) -> Iterator[str]:
-    """The array that another one means by a name, if it is known."""
-    folder = path
-    while folder:
-        folder = folder.rpartition("/")[0]
-        if f"{folder}/{name}" in known:
-            yield f"{folder}/{name}"
-            return
+def around(path: str, name: str) -> Iterator[str]:
+    """Where a variable may be that another one means by a name: in its group, or in those around.
+
+    >>> list(around("/g/h/x", "lat")), list(around("/g/x", "/lat"))
+    (['/g/h/lat', '/g/lat', '/lat'], ['/lat'])
+
+    """
+    if name.startswith("/"):
+        yield name
+        return
+    while path:
+        path = path.rpartition("/")[0]
+        yield f"{path}/{name}"
 
 
 def left_out(others: Mapping[tuple[int, ...], Sequence[str]]) -> Iterator[str]:

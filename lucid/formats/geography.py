@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, Pooled
+from lucid.formats.choosing import around
 from lucid.formats.grid import (
     COORDINATES,
     GRID_MAPPING,
@@ -23,7 +24,6 @@ from lucid.formats.grid import (
     bounds_name,
     coarse_bounds,
     coarse_coordinates,
-    coarse_name,
     coarse_transform,
     references_of,
     words_of,
@@ -111,9 +111,8 @@ class Geography(ABC):
                 dims.append(_kept(own))
                 continue
             dims.append([self._dimension(one, after, pooled.coarsen) for one in own])
-            for one, path in zip(own, dims[-1], strict=True):
-                names[base_of(one.path)] = base_of(path)
-                sizes[one.key] = after
+            sizes |= dict.fromkeys((one.key for one in own), after)
+            names |= {base_of(one.path): base_of(path) for one, path in zip(own, dims[-1], strict=True)}
         for name in words_of(variable.attributes, COORDINATES):
             item = self._found(variable, name)
             coarse = None if item is None else self._coordinate(item, sizes, pooled.coarsen)
@@ -123,15 +122,8 @@ class Geography(ABC):
         return dims, changes | self._mapping(variable, pooled)
 
     def _found(self, near: Variable, name: str) -> Variable | None:
-        """A variable by the name that another one has for it: in its group, or in those around."""
-        folder = near.path
-        while folder:
-            folder = folder.rpartition("/")[0]
-            path = name if name.startswith("/") else f"{folder}/{name}"
-            found = self.variable(path)
-            if found is not None or path == name:
-                return found
-        return None
+        """A variable by the name that another one has for it."""
+        return next((found for path in around(near.path, name) if (found := self.variable(path))), None)
 
     def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
@@ -139,7 +131,7 @@ class Geography(ABC):
         if key not in self._dimensions:
             old = dimension.coordinates()
             values = None if old is None else self._coarse(old, (after,), coarsen)
-            path, is_there = self._free(dimension.path, [after], (after,), values)
+            path, is_there = self._free(dimension.path, (after,), (after,), values)
             self._dimensions[key] = path
             if not is_there and old is not None and values is not None:
                 self._make(path, old, values, [[path]])
@@ -151,7 +143,7 @@ class Geography(ABC):
         self, old: str, sizes: Sequence[int], shape: tuple[int, ...], values: Array | None
     ) -> tuple[str, bool]:
         """A path for what is new, and whether it is there already, from an earlier run."""
-        path = coarse_name(old, sizes)
+        path = f"{old}_{'x'.join(map(str, sizes))}"
         while (is_there := self.holds(path, shape, values)) is False:
             path += "_"
         return path, is_there is True
@@ -170,50 +162,41 @@ class Geography(ABC):
             return next((path for path, shape in means.items() if shape == size), None)
         key = (item.path, size)
         if key not in self._coordinates:
-            self._coordinates[key] = None
             values = self._coarse(item, size, coarsen)
-            if values is not None:
-                path, is_there = self._free(item.path, after, size, values)
-                self._coordinates[key] = path
-                if not is_there:
-                    dims = [
-                        [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
-                        or _kept(own)
-                        for own in item.dims
-                    ]
-                    self._make(path, item, values, dims)
+            path, is_there = (
+                self._free(item.path, after, size, values) if values is not None else (None, True)
+            )
+            self._coordinates[key] = path
+            if path is not None and values is not None and not is_there:
+                dims = [
+                    [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
+                    or _kept(own)
+                    for own in item.dims
+                ]
+                self._make(path, item, values, dims)
         return self._coordinates[key]
 
     def _coarse(self, item: Variable, size: tuple[int, ...], coarsen: Coarsen | None) -> Array | None:
         """The coordinates of the new cells; None where the old ones are no numbers, or too many."""
-        if coarsen is None or len(size) != len(item.shape) or 0 in size or not self._is_small(item):
+        if coarsen is None or len(size) != len(item.shape) or 0 in size or not _is_small(item):
             return None
         return coarse_coordinates(item.read(), item.attributes, size, coarsen)
-
-    @staticmethod
-    def _is_small(item: Variable) -> bool:
-        """Whether a variable holds numbers, and not too many of them to be read."""
-        return item.numbers not in (None, "bool", "bfloat16") and 0 < size_of(item.shape) <= MOST_COORDINATES
 
     def _make(self, path: str, origin: Variable, values: Array, dims: Paths) -> None:
         """Make a coordinate of the new grid with what the old one says of itself, then the bounds of its cells."""
         changes = _changes(origin, values) | references_of(origin.attributes, {})
         key, name = bounds_name(origin.attributes) or (None, "")
         item = self._found(origin, name) if key is not None else None
-        bounds = None if item is None else self._coarse_bounds(item, values.shape)
+        bounds = None
+        if item is not None and len(item.shape) == values.ndim + 1 and _is_small(item):
+            bounds = coarse_bounds(item.read(), values.shape)
         if key is None or item is None or bounds is None:
             self.make(path, origin, values, dims, changes if key is None else changes | {key: None})
             return
         place, is_there = self._free(item.path, values.shape, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {key: base_of(place)})
         if not is_there:
-            self.make(place, item, bounds, [*dims, _kept(item.dims[values.ndim])], _changes(item, bounds))
-
-    def _coarse_bounds(self, item: Variable, size: tuple[int, ...]) -> Array | None:
-        """The bounds of the new cells; None where they cannot be told."""
-        if len(item.shape) != len(size) + 1 or not self._is_small(item):
-            return None
-        return coarse_bounds(item.read(), size)
+            self.make(place, item, bounds, [*dims, _kept(item.dims[-1])], _changes(item, bounds))
 
     def _mapping(self, variable: Variable, pooled: Pooled) -> Changes:
         """What a result says of the transform from cells to the ground, and of the variable that holds it."""
@@ -222,8 +205,7 @@ class Geography(ABC):
         if plane == size:
             return {}
         changes: Changes = {}
-        first = [base_of(one.path).lower() for one in variable.dims[h]]
-        if any(name in ACROSS for name in first):
+        if any(base_of(one.path).lower() in ACROSS for one in variable.dims[h]):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)
@@ -240,11 +222,14 @@ class Geography(ABC):
     def _transform(self, item: Variable, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:
         coarse = coarse_transform(item.attributes[TRANSFORM], plane, size)
         if coarse is None:
-            what = (
-                f"{TRANSFORM} is left out, since a grid of {size[0]}x{size[1]} has windows of several sizes"
-            )
-            self.notes.setdefault(what, []).append(item.path)
+            why = f"since a grid of {size[0]}x{size[1]} has windows of several sizes"
+            self.notes.setdefault(f"{TRANSFORM} is left out, {why}", []).append(item.path)
         return coarse
+
+
+def _is_small(item: Variable) -> bool:
+    """Whether a variable holds numbers, and not too many of them to be read."""
+    return item.numbers not in (None, "bool", "bfloat16") and 0 < size_of(item.shape) <= MOST_COORDINATES
 
 
 def _kept(dimensions: Sequence[Dimension]) -> list[str]:
@@ -256,6 +241,5 @@ def _changes(origin: Variable, values: Array) -> Changes:
     """The attributes of coarse coordinates that differ from those of the old ones."""
     if origin.numbers is None:
         return {}
-    return dict(
-        changes_of(origin.attributes, meaning_of(origin.attributes, origin.numbers), values.dtype.name)
-    )
+    meaning = meaning_of(origin.attributes, origin.numbers)
+    return changes_of(origin.attributes, meaning, values.dtype.name)

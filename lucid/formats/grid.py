@@ -7,7 +7,7 @@
 A dimension whose length stays is the old one. Nothing here knows a file, so HDF5 and Zarr share it.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.values import numbers_in, text_of
 from lucid.pooling.dtypes import FLOATS, name_of
+from lucid.pooling.windows import Axis
 
 Array: TypeAlias = npt.NDArray[Any]
 #: Means of planes (planes, height, width) at a size, NaN counting as nothing.
@@ -27,40 +28,14 @@ COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
 #: Attributes that name variables of the old grid which are neither coordinates nor pooled along.
 OF_OLD_GRID = ("cell_measures",)
-#: Attributes in which dimensions or variables are named, followed by a colon.
-_WITH_COLONS = ("cell_methods",)
 _EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 #: The orders in which the four corners of a cell may follow one another, from the lower left one of CF.
 _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1, -1) for start in range(4))
 
 
-def coarse_name(name: str, sizes: Sequence[int], taken: Container[str] = ()) -> str:
-    """The name of what takes the place of a dimension or a coordinate where axes have other lengths.
-
-    >>> coarse_name("lat", [2]), coarse_name("lat", [2, 3]), coarse_name("lat", [2], {"lat_2"})
-    ('lat_2', 'lat_2x3', 'lat_2_')
-
-    """
-    made = f"{name}_{'x'.join(map(str, sizes))}"
-    while made in taken:
-        made += "_"
-    return made
-
-
 def base_of(path: str) -> str:
     """The last name of a path."""
     return path.rpartition("/")[2]
-
-
-def windows(n_in: int, n_out: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First cells of the windows of an axis, and the cells behind their last.
-
-    >>> [edges.tolist() for edges in windows(5, 2)]
-    [[0, 2], [3, 5]]
-
-    """
-    i = np.arange(n_out)
-    return i * n_in // n_out, -((i + 1) * -n_in // n_out)
 
 
 def words_of(attributes: Attributes, key: str) -> list[str]:
@@ -78,35 +53,22 @@ def bounds_name(attributes: Attributes) -> tuple[str, str] | None:
     return next(((key, name) for key in BOUNDS if (name := text_of(attributes.get(key)))), None)
 
 
-def reworded(text: str, names: Mapping[str, str | None]) -> str:
-    """A text of names with some replaced, or left out; those with a colon are never left out.
-
-    >>> reworded("lat lon height", {"lat": "lat_2", "height": None})
-    'lat_2 lon'
-    >>> reworded("lat: lon: mean", {"lat": "lat_2"})
-    'lat_2: lon: mean'
-
-    """
-    replaced = (
-        f"{names.get(word[:-1]) or word[:-1]}:" if word.endswith(":") else names.get(word, word)
-        for word in text.split()
-    )
-    return " ".join(word for word in replaced if word)
-
-
 def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> dict[str, str | None]:
     """The attributes of a result that name other things than its source's: texts, None for those that go.
 
     >>> references_of({"coordinates": "lat lon", "cell_measures": "area: a"}, {"lat": "lat_2", "lon": None})
     {'coordinates': 'lat_2', 'cell_measures': None}
+    >>> references_of({"cell_methods": "lat: lon: mean"}, {"lat": "lat_2", "lon": None})
+    {'cell_methods': 'lat_2: lon: mean'}
 
     """
     changed: dict[str, str | None] = {}
-    for key in (COORDINATES, *_WITH_COLONS):
-        text = text_of(attributes.get(key))
-        new = reworded(text, names)
-        if text and new.split() != text.split():
-            changed[key] = new or None
+    for key in (COORDINATES, "cell_methods"):
+        words = words_of(attributes, key)
+        # A name that a colon follows is never left out.
+        new = [f"{names.get(w[:-1]) or w[:-1]}:" if w.endswith(":") else names.get(w, w) for w in words]
+        if new != words:
+            changed[key] = " ".join(word for word in new if word) or None
     return changed | {key: None for key in OF_OLD_GRID if key in attributes}
 
 
@@ -123,18 +85,16 @@ def coarse_coordinates(
     array([ 179., -177.])
 
     """
-    axes = [
-        axis for axis, (before, after) in enumerate(zip(values.shape, size, strict=True)) if before != after
-    ]
+    axes = [axis for axis, (n, m) in enumerate(zip(values.shape, size, strict=True)) if n != m]
     if len(axes) > 2:
         return None
     cells = np.moveaxis(_with_nan(values, attributes), axes, range(-len(axes), 0))
     plane = (1, 1, *cells.shape[cells.ndim - len(axes) :])[-2:]
     height, width = (1, 1, *(size[axis] for axis in axes))[-2:]
     planes = np.ascontiguousarray(cells).reshape(-1, *plane)
-    means = _longitudes(planes, (height, width), coarsen) if _is_east(attributes) else None
-    if means is None:
-        means = coarsen(planes, (height, width))
+    is_east = text_of(attributes.get("units")).lower() in _EAST
+    is_east = is_east or text_of(attributes.get("standard_name")) == "longitude"
+    means = _longitudes(planes, (height, width), coarsen) if is_east else coarsen(planes, (height, width))
     whole = means.reshape(*cells.shape[: cells.ndim - len(axes)], *(size[axis] for axis in axes))
     moved: Array = np.moveaxis(whole, range(-len(axes), 0), axes)
     return moved
@@ -152,21 +112,15 @@ def _with_nan(values: Array, attributes: Attributes) -> Array:
     return floats.astype(np.float32) if is_small else floats
 
 
-def _is_east(attributes: Attributes) -> bool:
-    """Whether coordinates are degrees of longitude."""
-    is_east = text_of(attributes.get("units")).lower() in _EAST
-    return is_east or text_of(attributes.get("standard_name")) == "longitude"
-
-
-def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Array | None:
-    """Means of longitudes that jump by a turn somewhere; None where they do not.
+def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Array:
+    """Means of longitudes, which may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
     turns = planes.astype(np.float64)
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
-        return None
+        return coarsen(planes, shape)
     middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
     if turns.shape[1] == 1 and np.all(np.isfinite(turns)):
         means = coarsen(np.unwrap(turns, period=360), shape)
@@ -217,31 +171,29 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...]) -> Array | None:
 
     """
     if bounds.ndim == 2 and bounds.shape[1] == 2:
-        first, behind = windows(len(bounds), size[0])
+        first, behind = Axis(len(bounds), size[0]).bounds((0, size[0]))
         middles = bounds.astype(np.float64).sum(1)
         rises = middles[-1] >= middles[0]
         is_forward = np.all(bounds[:, 1] >= bounds[:, 0]) == rises or len(bounds) == 1
         low, high = (first, behind - 1) if is_forward else (behind - 1, first)
         return np.stack([bounds[low, 0], bounds[high, 1]], 1)
     if bounds.ndim == 3 and bounds.shape[2] == 4:
-        return next(_with_corners(bounds, size), None)
+        return _with_corners(bounds, size)
     return None
 
 
-def _with_corners(bounds: Array, size: tuple[int, ...]) -> Iterator[Array]:
-    """Bounds by each order of corners in which those of neighbours meet; all of them are alike."""
-    (top, below), (left, right) = windows(bounds.shape[0], size[0]), windows(bounds.shape[1], size[1])
+def _with_corners(bounds: Array, size: tuple[int, ...]) -> Array | None:
+    """Bounds by the order of corners in which those of neighbours meet; if in several, all are alike."""
+    (top, below), (left, right) = (
+        Axis(n, m).bounds((0, m)) for n, m in zip(bounds.shape, size, strict=False)
+    )
     rows, cols = (top, top, below - 1, below - 1), (left, right - 1, right - 1, left)
     for order in _CORNERS:
         a, b, c, d = (bounds[..., k] for k in order)
-        meets = (
-            np.array_equal(b[:, :-1], a[:, 1:])
-            and np.array_equal(c[:, :-1], d[:, 1:])
-            and np.array_equal(d[:-1], a[1:])
-            and np.array_equal(c[:-1], b[1:])
-        )
-        if meets:
-            made = np.empty((*size, 4), bounds.dtype)
+        neighbours = (b[:, :-1], a[:, 1:]), (c[:, :-1], d[:, 1:]), (d[:-1], a[1:]), (c[:-1], b[1:])
+        if all(np.array_equal(*pair) for pair in neighbours):
+            coarse = np.empty((*size, 4), bounds.dtype)
             for k, row, col in zip(order, rows, cols, strict=True):
-                made[..., k] = bounds[np.ix_(row, col)][..., k]
-            yield made
+                coarse[..., k] = bounds[np.ix_(row, col)][..., k]
+            return coarse
+    return None

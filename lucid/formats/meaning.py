@@ -41,18 +41,10 @@ class Meaning(NamedTuple):
 def meaning_of(
     attributes: Attributes, stored: str, *, missing: Missing | None = None, nan: str | None = None
 ) -> Meaning:
-    """What the numbers of a variable mean.
+    """What the numbers of a variable mean whose elements are of the type `stored`, by name.
 
-    Parameters
-    ----------
-    attributes
-        The variable's own. In Zarr 2, the `fill_value` of an array of xarray's stands here as `_FillValue`.
-    stored
-        The name of the elements' type, as in `lucid.pooling.dtypes`.
-    missing
-        What `--missing` says.
-    nan
-        `--nan` where it was given. Otherwise NaN counts as nothing where it is named as missing.
+    `missing` is what `--missing` says. NaN counts as nothing where `nan`, the option, is "skip", or is not given
+    and NaN is named as missing. In Zarr 2, the `fill_value` of an array of xarray's stands here as `_FillValue`.
 
     >>> import numpy as np
     >>> meaning_of({"_FillValue": np.int16([-1]), "_Unsigned": "true"}, "int16")[1:3]
@@ -62,7 +54,11 @@ def meaning_of(
 
     """
     option = missing or Missing()
-    numbers = pooled_as(attributes, stored)
+    unsigned, numbers = text_of(attributes.get("_Unsigned")).lower(), stored
+    if unsigned == "true" and stored.startswith("int"):
+        numbers = f"u{stored}"
+    if unsigned == "false" and stored.startswith("uint"):
+        numbers = stored[1:]
     named = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
     named += option.values
     exact = (in_type(value, stored, numbers) for value in named)
@@ -77,21 +73,6 @@ def meaning_of(
         offset=float(offset[0]) if len(offset) == 1 else 0.0,
         by_attributes=option.by_attributes,
     )
-
-
-def pooled_as(attributes: Attributes, stored: str) -> str:
-    """The type as which elements are pooled: `_Unsigned` makes signed integers unsigned, or the reverse.
-
-    >>> pooled_as({"_Unsigned": b"true"}, "int8"), pooled_as({"_Unsigned": "false"}, "uint32")
-    ('uint8', 'int32')
-
-    """
-    said = text_of(attributes.get("_Unsigned")).lower()
-    if said == "true" and stored.startswith("int"):
-        return f"u{stored}"
-    if said == "false" and stored.startswith("uint"):
-        return stored[1:]
-    return stored
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:
@@ -117,14 +98,7 @@ def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int
 
 
 def check_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise where sums of packed numbers cannot be packed by one scale and one offset.
-
-    Raises
-    ------
-    ArgumentError
-        There is an offset, and windows differ in the number of valid cells.
-
-    """
+    """Raise an ArgumentError where sums of packed numbers cannot be packed by one scale and one offset."""
     if meaning.offset and cells_of_sums(meaning, plane, size) is None:
         raise ArgumentError(
             f"`reduce` is 'sum'; sums of numbers with an add_offset of {meaning.offset} need windows with "

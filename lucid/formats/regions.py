@@ -39,14 +39,16 @@ def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int,
     """Every chunk of a grid that a region touches: its index, the common cells in it and in the region."""
     if 0 in shape_of(region):
         return
-    axes = [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, chunks, strict=True)]
-    for index in product(*axes):
-        inside, outside = [], []
-        for i, s, c in zip(index, region, chunks, strict=True):
+    axes = []
+    for s, c in zip(region, chunks, strict=True):
+        axis = []
+        for i in range(s.start // c, -(-s.stop // c)):
             start, stop = max(s.start, i * c), min(s.stop, (i + 1) * c)
-            inside.append(slice(start - i * c, stop - i * c))
-            outside.append(slice(start - s.start, stop - s.start))
-        yield index, tuple(inside), tuple(outside)
+            axis.append((i, slice(start - i * c, stop - i * c), slice(start - s.start, stop - s.start)))
+        axes.append(axis)
+    for chunk in product(*axes):
+        index, inside, outside = zip(*chunk, strict=True) if chunk else ((), (), ())
+        yield index, inside, outside
 
 
 def runs(shape: tuple[int, ...], region: Region) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """What a result says of itself: its attributes and its own fill value, by the meaning of its source.
 
-A result is "kept" where its type is the one as which the cells were pooled: then what stands in the
-attributes is right for it as it is. In all others, what stands there in the variable's type is converted.
+Where a result's type is the one as which the cells were pooled, `numbers`, what stands in the attributes is
+right for it as it is. In all others, what stands there in the variable's type is converted.
 """
 
 import math
@@ -44,21 +44,6 @@ def result_for(result: str, suffix: str) -> tuple[str, str | None]:
     return "float32", f"means are float32, since {software} has no {result}"
 
 
-def is_kept(meaning: Meaning, result: str) -> bool:
-    """Whether results are of the type as which the cells were pooled."""
-    return result == meaning.numbers
-
-
-def stored_as(meaning: Meaning, result: str) -> str:
-    """The type of a result in the file: where `_Unsigned` stays, the one that needs it.
-
-    >>> stored_as(Meaning("int16", "uint16"), "uint16"), stored_as(Meaning("int16", "uint16"), "float32")
-    ('int16', 'float32')
-
-    """
-    return meaning.stored if is_kept(meaning, result) else result
-
-
 def fill_of(meaning: Meaning, result: str) -> Number:
     """What a window without enough valid cells is in a result of a type, as which it is pooled.
 
@@ -70,7 +55,7 @@ def fill_of(meaning: Meaning, result: str) -> Number:
     """
     if result in FLOATS:
         return math.nan
-    if is_kept(meaning, result):
+    if result == meaning.numbers:
         return meaning.missing[0] if meaning.missing else 0
     limits = np.iinfo(result)
     return int(limits.min or limits.max)
@@ -79,24 +64,9 @@ def fill_of(meaning: Meaning, result: str) -> Number:
 def changes_of(
     attributes: Attributes, meaning: Meaning, result: str, *, reduce: str = "mean", cells: int | None = None
 ) -> Changes:
-    """The attributes of a result that differ from its source's.
+    """The attributes of a result that differ from its source's, in its type; None for those that it has not.
 
-    Parameters
-    ----------
-    attributes
-        Those of the source.
-    meaning
-        What they mean.
-    result
-        The name of the result's type.
-    reduce
-        What was done.
-    cells
-        Of sums: how many cells each has.
-
-    Returns
-    -------
-    Name and value, None where the result has none. Values are in its type, float32 for bfloat16.
+    Of sums, `cells` is how many each has, if that is one number.
 
     >>> from lucid.formats.meaning import meaning_of
     >>> a = {"_FillValue": np.int16([-9]), "valid_range": np.int16([0, 9]), "scale_factor": 0.1}
@@ -105,15 +75,13 @@ def changes_of(
 
     """
     changes = _missing(attributes, meaning, result)
-    if not is_kept(meaning, result):
-        # With a negative scale, the least of what is meant is the greatest of what is stored.
+    if result != meaning.numbers:
         for key in OF_ITS_TYPE:
             if numbers_in(attributes.get(key)):
                 changes.setdefault(key, None)
                 changes |= _converted(attributes, key, meaning, result)
-        for key in ("_Unsigned", *(["dtype"] if text_of(attributes.get("dtype")) == "bool" else [])):
-            if key in attributes:
-                changes[key] = None
+        is_logical = text_of(attributes.get("dtype")) == "bool"
+        changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
     if reduce == "sum":
         changes |= {key: None for key in LIMITS if key in attributes}
         if meaning.offset and cells is not None:
@@ -124,22 +92,19 @@ def changes_of(
 def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
     there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
-    if result in FLOATS or not is_kept(meaning, result):
-        mark = rounded(fill_of(meaning, result), result)
-        if result not in FLOATS and not meaning.missing:
+    fill = fill_of(meaning, result)
+    if result == meaning.numbers and result not in FLOATS:
+        gone: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
+        if meaning.missing and (gone or not there):
+            whole = reread(int(fill), meaning.numbers, meaning.stored)
+            gone[FILL] = np.array(whole, meaning.stored)
+        return gone
+    if result not in FLOATS:
+        if not meaning.missing:
             return dict.fromkeys(there)
-        keys = there if result in FLOATS else there or [FILL]
-        return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
-    if not meaning.by_attributes:
-        there, gone = [], dict.fromkeys(there)
-    else:
-        gone = {}
-    if meaning.missing and not there:
-        whole = int(fill_of(meaning, result))
-        if meaning.stored != meaning.numbers:
-            whole = reread(whole, meaning.numbers, meaning.stored)
-        return gone | {FILL: np.array(whole, meaning.stored)}
-    return gone
+        there = there or [FILL]
+    mark = rounded(fill, result)
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in there}
 
 
 def _converted(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -173,7 +138,7 @@ def own_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) ->
     array(7., dtype=float32)
 
     """
-    if is_kept(meaning, result) and result not in FLOATS:
+    if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
     named = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]

@@ -55,9 +55,9 @@ def in_type(value: Number, stored: str, numbers: str) -> Number | None:
     if not math.isfinite(value) or value != int(value):
         return None
     whole = int(value)
-    if numbers != stored and fits(whole, stored) and not fits(whole, numbers):
+    if _fits(whole, stored) and not _fits(whole, numbers):
         whole = reread(whole, stored, numbers)
-    return whole if fits(whole, numbers) else None
+    return whole if _fits(whole, numbers) else None
 
 
 def reread(whole: int, stored: str, numbers: str) -> int:
@@ -70,8 +70,7 @@ def reread(whole: int, stored: str, numbers: str) -> int:
     return int(np.array(whole, stored).view(numbers))
 
 
-def fits(whole: int, numbers: str) -> bool:
-    """Whether an integer type has a value."""
+def _fits(whole: int, numbers: str) -> bool:
     limits = np.iinfo(numbers)
     return bool(limits.min <= whole <= limits.max)
 

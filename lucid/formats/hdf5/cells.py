@@ -65,8 +65,13 @@ def _spaces(dataset: Dataset, region: Region) -> tuple[Any, Any]:
     stored = dataset.id.get_space()
     if not region:
         return h5py.h5s.create(h5py.h5s.SCALAR), stored
-    stored.select_hyperslab(tuple(s.start for s in region), shape_of(region))
-    return h5py.h5s.create_simple(shape_of(region)), stored
+    return h5py.h5s.create_simple(shape_of(region)), selected(stored, region)
+
+
+def selected(space: Any, region: Region) -> Any:
+    """A dataspace of which only a region is read or written."""
+    space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
+    return space
 
 
 def in_memory(holder: Any, kind: Any) -> tuple[np.dtype[Any], Any]:

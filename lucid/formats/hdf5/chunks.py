@@ -1,12 +1,14 @@
-"""Compressed chunks of an HDF5 dataset, read and decoded past the HDF5 library.
+"""Chunks of an HDF5 dataset read where they are in the file, and decoded.
 
-The library lets one thread in at a time, decoding included. Here each thread reads the raw
-chunk at its offset in the file and undoes the filters itself (`filters`). A filter that the chunk's mask
-marks was not applied to it. A chunk that decodes to another size than declared is an error.
+The library lets one thread in at a time, decoding included. Here each thread reads the raw chunk at its offset, and
+undoes deflate and shuffle itself; all other filters the library undoes (`codec`). A filter that the chunk's mask
+marks was not applied to it. A chunk that decodes to fewer bytes than it has is an error.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,80 +16,125 @@ import numpy as np
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.disk.files import read_at
-from lucid.formats.hdf5.filters import undo
+from lucid.formats.hdf5.codec import Decoder, Extent
+from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter
+from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.hdf5.types import unwritten_of
 from lucid.formats.regions import Region, overlaps, size_of
+
+_deflate: ModuleType | None
+try:
+    import deflate as _deflate
+except ImportError:
+    _deflate = None
 
 #: Address of a chunk that was never written.
 MISSING = -1
 
 
-@dataclass(frozen=True)
 class ChunkedArray:
-    """Where the chunks of an array are: its grid, and address, size and filter mask of each chunk."""
+    """Where the chunks of a dataset are, by the file's own index: address, size and filter mask of each."""
 
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: np.dtype[Any]
-    filters: tuple[int, ...]
-    fill: Any
-    address: Array
-    size: Array
-    mask: Array
+    def __init__(
+        self, dataset: Dataset, dtype: np.dtype[Any], filters: tuple[Filter, ...], decoder: Decoder | None
+    ) -> None:
+        self._shape, self._chunks, self._dtype, self._filters = dataset.shape, dataset.chunks, dtype, filters
+        #: What undoes the filters where that is not done here.
+        self.decoder = decoder
+        self._nbytes = size_of(self._chunks) * dtype.itemsize
+        self._fill = unwritten_of(dataset, dtype)
+        grid = grid_of(dataset)
+        self._address = np.full(grid, MISSING, np.int64)
+        self._size, self._mask = np.zeros(grid, np.int64), np.zeros(grid, np.uint32)
 
-    def read(self, descriptor: int, region: Region, out: Array) -> None:
-        """Fill `out`, of the region's shape, with the parts of all chunks that it touches."""
-        for index, inside, outside in overlaps(region, self.chunks):
-            target = out[outside]
-            if self.address[index] == MISSING:
-                target[...] = self.fill
-                continue
-            straight = inside == tuple(slice(0, n) for n in self.chunks) and target.flags.c_contiguous
-            if straight and not self.filters:
-                self._check_size(int(self.size[index]))
-                read_at(descriptor, int(self.address[index]), target.reshape(-1).view(np.uint8).data)
-                continue
-            if self.size[index] > 2 * self._chunk_bytes + 4096:
-                raise FormatError(
-                    f"has a chunk of {self.size[index]} bytes; expected about {self._chunk_bytes}"
-                )
-            raw = np.empty(int(self.size[index]), np.uint8)
-            read_at(descriptor, int(self.address[index]), raw.data)
-            cells = self._decode(raw, int(self.mask[index]))
-            np.copyto(target, cells.reshape(self.chunks)[inside])
+        def note(chunk: Any) -> None:
+            index = tuple(o // c for o, c in zip(chunk.chunk_offset, self._chunks, strict=True))
+            if all(i < n for i, n in zip(index, grid, strict=True)):  # else left over from a larger dataset
+                self._address[index], self._size[index] = chunk.byte_offset, chunk.size
+                self._mask[index] = chunk.filter_mask
+
+        dataset.id.chunk_iter(note)
 
     @property
-    def _chunk_bytes(self) -> int:
-        return size_of(self.chunks) * self.dtype.itemsize
+    def tables(self) -> list[bytes]:
+        """All that says where the chunks are."""
+        return [table.tobytes() for table in (self._address, self._size, self._mask)]
+
+    @property
+    def has_raw_edges(self) -> bool:
+        """Whether chunks that reach over the edge may be stored without filters, which only the library knows."""
+        edges = [axis for axis, n in enumerate(self._shape) if n % self._chunks[axis] and self._filters]
+        is_raw = (self._size == self._nbytes) & (self._mask == 0)
+        return any(is_raw.take(-1, axis).any() for axis in edges)
+
+    def read(self, descriptor: int, region: Region, out: Array) -> None:
+        """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
+        for index, inside, outside in overlaps(region, self._chunks):
+            place = Extent(descriptor, int(self._address[index]), int(self._size[index]))
+            mask = int(self._mask[index])
+            filters = tuple(one for i, one in enumerate(self._filters) if not mask >> i & 1)
+            if place.offset == MISSING:
+                out[outside] = self._fill
+            elif place.size > 2 * self._nbytes + 4096:
+                raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
+            elif self.decoder is not None and filters:
+                self.decoder.decode(place, filters, inside, out, outside)
+            else:
+                self._read_chunk(place, filters, inside, out[outside])
+
+    def _read_chunk(self, place: Extent, filters: tuple[Filter, ...], inside: Region, target: Array) -> None:
+        """Read and decode some cells of a chunk."""
+        if not filters and target.shape == self._chunks and target.flags.c_contiguous:
+            self._check_size(place.size)
+            read_at(place.descriptor, place.offset, target.reshape(-1).view(np.uint8).data)
+            return
+        raw = np.empty(place.size, np.uint8)
+        read_at(place.descriptor, place.offset, raw.data)
+        for one in reversed(filters):
+            is_deflate = one.code == DEFLATE
+            raw = inflate(raw, self._nbytes) if is_deflate else unshuffle(raw, self._dtype.itemsize)
+        self._check_size(len(raw))
+        np.copyto(target, raw.view(self._dtype).reshape(self._chunks)[inside])
 
     def _check_size(self, size: int) -> None:
-        if size != self._chunk_bytes:
-            raise FormatError(f"has a chunk of {size} bytes; expected {self._chunk_bytes}")
-
-    def _decode(self, raw: Array, mask: int) -> Array:
-        """Undo the filters, last first."""
-        for i in reversed(range(len(self.filters))):
-            if not mask >> i & 1:
-                raw = undo(self.filters[i], raw, self.dtype.itemsize, self._chunk_bytes)
-        self._check_size(len(raw))
-        return raw.view(self.dtype)
+        if size != self._nbytes:
+            raise FormatError(f"has a chunk of {size} bytes; expected {self._nbytes}")
 
 
-ForEachChunk = Callable[[Callable[[Any], None]], None]
+def grid_of(dataset: Dataset) -> tuple[int, ...]:
+    """How many chunks a dataset has along each axis."""
+    return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
 
 
-def index_chunks(
-    for_each: ForEachChunk, grid: tuple[int, ...], chunks: tuple[int, ...]
-) -> tuple[Array, Array, Array]:
-    """Address, size and mask of every chunk, in one pass over the file's own index."""
-    address = np.full(grid, MISSING, np.int64)
-    size = np.zeros(grid, np.int64)
-    mask = np.zeros(grid, np.uint32)
+def can_undo(codes: Sequence[int]) -> bool:
+    """Whether these filters, by number, are undone here."""
+    return set(codes) <= {DEFLATE, SHUFFLE} and len(set(codes)) == len(codes)
 
-    def note(chunk: Any) -> None:
-        index = tuple(o // c for o, c in zip(chunk.chunk_offset, chunks, strict=True))
-        if any(i >= n for i, n in zip(index, grid, strict=True)):
-            return  # left over from before the dataset was made smaller
-        address[index], size[index], mask[index] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
-    for_each(note)
-    return address, size, mask
+def inflate(raw: Array, limit: int) -> Array:
+    """Decompress a zlib stream of at most `limit` bytes, whatever it would expand to."""
+    if _deflate is not None:
+        # It takes a third of zlib's time, but refuses without a reason: zlib says what is wrong.
+        with suppress(_deflate.DeflateError):
+            return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(raw.data, limit + 1)
+    except zlib.error as error:
+        raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
+    if len(data) > limit or not stream.eof:
+        raise FormatError("has a chunk that decompresses to another size than declared")
+    return np.frombuffer(data, np.uint8)
+
+
+def unshuffle(raw: Array, itemsize: int) -> Array:
+    """Put the bytes of each element together: all first bytes come first, then all second."""
+    if itemsize == 1 or len(raw) % itemsize:
+        return raw  # of another size than declared, which is an error in the end
+    # Shifting whole integers is faster than copying bytes with strides.
+    planes = raw.reshape(itemsize, -1)
+    words: Array = planes[-1].astype(f"<u{itemsize}")
+    for plane in planes[-2::-1]:
+        words <<= 8
+        words |= plane
+    return words.view(np.uint8)

@@ -11,7 +11,7 @@ from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import listed
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_text
-from lucid.formats.hdf5.kept import LeftOut, kept_filters, left_out
+from lucid.formats.hdf5.filters import filters_of, kept_filters
 from lucid.formats.hdf5.meaning import fill_in
 from lucid.formats.hdf5.source import is_contiguous
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, encoded, opened
@@ -51,8 +51,8 @@ def create_dataset(
     if compression is not None:
         set_filters(creation, compression)
     elif own is not None and own.get_nfilters():
-        for code, flags, values in kept_filters(own, pooled.chunks):
-            creation.set_filter(code, flags, values)
+        for one in kept_filters(own, pooled.chunks):
+            creation.set_filter(*one)
     if limits != shape or creation.get_nfilters():
         creation.set_chunk(pooled.chunks)
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
@@ -87,11 +87,12 @@ def _limits(origin: Dataset, pooled: Pooled) -> tuple[int | None, ...]:
 
 def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
     """A line for each filter that means do not keep."""
-    without: dict[LeftOut, list[str]] = {}
+    without: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
-        for filter_ in left_out(opened(source, encoded(name)).id.get_create_plist()):
-            without.setdefault(filter_, []).append(name)
-    return [f"{one.name} of {listed(names)} is left out: {one.reason}" for one, names in without.items()]
+        for one in filters_of(opened(source, encoded(name)).creation):
+            if one.fault is not None:
+                without.setdefault((one.name, one.fault), []).append(name)
+    return [f"{one} of {listed(names)} is left out: {fault}" for (one, fault), names in without.items()]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

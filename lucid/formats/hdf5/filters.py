@@ -1,61 +1,94 @@
-"""Deflate and shuffle of HDF5 chunks undone past the library, by every thread for itself; all other filters it undoes.
+"""The filters of a dataset: what they are called, with which parameters they are given, and which ones results keep.
 
-Bytes that cannot be undone, or that become more or fewer than they should, are an error.
+Lossless ones are kept. A lossy filter rounds to a tolerance, and packs by parameters, that were chosen for
+the source's numbers and chunks; of other numbers it would make others without a word. What is unknown
+may be either, and is left out like them. Most lossless filters write the size of an element or a chunk
+among their parameters when a dataset is made, so here they are taken back to what a user would give.
 """
 
-import zlib
-from collections.abc import Sequence
-from contextlib import suppress
-from types import ModuleType
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
+import h5py
 
-from lucid.errors import FormatError
-from lucid.formats.arrays import Array
+from lucid.formats.regions import size_of
 
-_deflate: ModuleType | None
-try:
-    import deflate as _deflate
-except ImportError:
-    _deflate = None
+Values = tuple[int, ...]
 
-DEFLATE, SHUFFLE = 1, 2
+DEFLATE, SHUFFLE, FLETCHER32, SZIP = 1, 2, 3, 4
+LZO, BZIP2, LZF, BLOSC, SNAPPY, LZ4 = 305, 307, 32000, 32001, 32003, 32004
+BITSHUFFLE, ZSTD, BLOSC2 = 32008, 32015, 32026
+#: What Blosc2 calls its filter that cuts digits off.
+BLOSC2_TRUNCATES = 4
 
 
-def can_undo(filters: Sequence[int]) -> bool:
-    """Whether these filters, by number, are undone here."""
-    return set(filters) <= {DEFLATE, SHUFFLE} and len(set(filters)) == len(filters)
+#: Lossless filters, and their parameters as a user would give them.
+_PARAMETERS: dict[int, Callable[[Values], Values]] = {
+    **dict.fromkeys((DEFLATE, LZO, BZIP2, SNAPPY, LZ4, ZSTD), lambda values: values),
+    **dict.fromkeys((SHUFFLE, FLETCHER32, LZF), lambda _: ()),
+    **dict.fromkeys((BLOSC, BLOSC2), lambda values: (0, 0, 0, 0, *values[4:7])),
+    SZIP: lambda values: values[:2],
+    BITSHUFFLE: lambda values: values[3:],
+}
+
+#: Filters by name: what files call them is often nothing, or a sentence.
+_NAMES = {
+    DEFLATE: "gzip",
+    SZIP: "szip",
+    5: "n-bit",
+    6: "scale-offset",
+    32012: "JPEG-LS",
+    32013: "ZFP",
+    32014: "FPZIP",
+    32017: "SZ",
+    32018: "JPEG-LS",
+    32019: "JPEG",
+    32022: "BitGroom",
+    32023: "Granular BitRound",
+    32024: "SZ3",
+    32026: "Blosc2 that truncates",
+    32028: "SPERR",
+}
 
 
-def undo(number: int, raw: Array, itemsize: int, nbytes: int) -> Array:
-    """Undo one filter of a chunk whose elements take `nbytes`."""
-    return inflate(raw, nbytes) if number == DEFLATE else unshuffle(raw, itemsize)
+class Filter(NamedTuple):
+    """A filter of a dataset, by its number."""
+
+    code: int
+    flags: int
+    values: Values
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return _NAMES.get(self.code) or f"filter {self.code}"
+
+    @property
+    def fault(self) -> str | None:
+        """Why no other dataset can have it; None where it can."""
+        truncates = self.code == BLOSC2 and BLOSC2_TRUNCATES in self.values[5:6]
+        if self.code not in _PARAMETERS or truncates:
+            return "its parameters were chosen for other numbers"
+        is_there = h5py.h5z.filter_avail(self.code)
+        if is_there and h5py.h5z.get_filter_info(self.code) & h5py.h5z.FILTER_CONFIG_ENCODE_ENABLED:
+            return None
+        return "it can only be read here"
+
+    def anew(self, chunks: tuple[int, ...]) -> "Filter":
+        """The same for a new dataset in chunks of this shape."""
+        values = _PARAMETERS[self.code](self.values)
+        if self.code == SZIP:
+            # It takes an even number of elements at once, no more than a chunk has.
+            values = (values[0], min(values[1], size_of(chunks)) // 2 * 2)
+        return self._replace(values=values)
 
 
-def inflate(raw: Array, limit: int) -> Array:
-    """Decompress a zlib stream of at most `limit` bytes, whatever it would expand to."""
-    if _deflate is not None:
-        # It takes a third of zlib's time, but refuses without a reason: zlib says what is wrong.
-        with suppress(_deflate.DeflateError):
-            return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
-    stream = zlib.decompressobj()
-    try:
-        data = stream.decompress(raw.data, limit + 1)
-    except zlib.error as error:
-        raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
-    if len(data) > limit or not stream.eof:
-        raise FormatError("has a chunk that decompresses to another size than declared")
-    return np.frombuffer(data, np.uint8)
+def filters_of(creation: Any) -> tuple[Filter, ...]:
+    """The filters of a dataset, in the order in which they are applied."""
+    return tuple(Filter(*creation.get_filter(i)[:3]) for i in range(creation.get_nfilters()))
 
 
-def unshuffle(raw: Array, itemsize: int) -> Array:
-    """Put the bytes of each element together: all first bytes come first, then all second."""
-    if itemsize == 1 or len(raw) % itemsize:
-        return raw  # of another size than declared, which is an error in the end
-    # Shifting whole integers is faster than copying bytes with strides.
-    planes = raw.reshape(itemsize, -1)
-    words: Array = planes[-1].astype(f"<u{itemsize}")
-    for plane in planes[-2::-1]:
-        words <<= 8
-        words |= plane
-    return words.view(np.uint8)
+def kept_filters(creation: Any, chunks: tuple[int, ...]) -> list[Filter]:
+    """The filters that results in chunks of this shape keep of a source."""
+    kept = [one.anew(chunks) for one in filters_of(creation) if one.fault is None]
+    return [one for one in kept if one.code != SZIP or one.values[1] > 0]

@@ -21,7 +21,7 @@ from lucid.formats.hdf5.attributes import (
     write_references,
     write_values,
 )
-from lucid.formats.hdf5.meaning import OF_RESULTS, attributes_of
+from lucid.formats.hdf5.meaning import OF_RESULTS, SCALES, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -32,13 +32,12 @@ from lucid.formats.hdf5.tree import (
     identity,
     opened,
     path_of,
-    wrapped,
 )
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
 
-SCALES, USERS = "DIMENSION_LIST", "REFERENCE_LIST"
+USERS = "REFERENCE_LIST"
 #: What netCDF notes of the dimensions of a variable; of a pooled one it would be wrong.
 NUMBER = "_Netcdf4Dimid"
 DIMENSIONS = (SCALES, USERS, "_Netcdf4Coordinates", NUMBER)
@@ -94,14 +93,11 @@ class Scales(Geography):
     def take_over(self, origin: Dataset, copy: Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
         users = self._users.setdefault(path_of(copy), [])
-        try:
-            entries = [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]
-        except (*HDF5_ERRORS, IndexError):
-            entries = []  # it is no list of references and axes
-        for reference, axis in entries:
-            own = self._references.identity(reference)
-            if own is not None and own not in self._references.pooled:
-                users += [(path, axis) for path in self._copies(own)[:1]]
+        with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
+            for reference, axis in [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]:
+                own = self._references.identity(reference)
+                if own is not None and own not in self._references.pooled:
+                    users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
 
     def attach(self, origin: Dataset, copy: Dataset, pooled: Pooled) -> Changes:
@@ -115,21 +111,19 @@ class Scales(Geography):
 
     def variable(self, path: str) -> Variable | None:
         name = encoded(absolute("/", path))
-        try:
-            if self._source.id.links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL:
-                return None
-            item = opened(self._source, name)
-        except HDF5_ERRORS:
-            return None
-        is_one = isinstance(item, Dataset) and item.shape is not None
-        return self._variable(path_of(item), item) if is_one else None
+        with suppress(*HDF5_ERRORS):
+            if self._source.id.links.get_info(name).type != h5py.h5l.TYPE_EXTERNAL:
+                item = opened(self._source, name)
+                if isinstance(item, Dataset) and item.shape is not None:
+                    return self._variable(path_of(item), item)
+        return None
 
     def _variable(self, path: str, item: Dataset) -> Variable:
         kind = numbers_of(item, None)
         return Variable(
             path=path,
             shape=item.shape,
-            dims=[list(map(self._dimension_of, scales)) for scales in scales_of(item)],
+            dims=[[self._dimension_of(scale) for scale in scales] for scales in scales_of(item)],
             attributes=attributes_of(item, _READ),
             numbers=kind[0] if kind is not None else None,
             read=lambda: item[()] if kind is None else np.asarray(item[()], kind[1].newbyteorder("=")),
@@ -139,13 +133,7 @@ class Scales(Geography):
     def _dimension_of(self, scale: Dataset) -> Dimension:
         own, path = identity(scale), path_of(scale)
         kept = next(iter(self._copies(own)), None)
-        return Dimension(
-            own, path, kept, lambda: None if self._is_bare(scale) else self._variable(path, scale)
-        )
-
-    def _is_bare(self, scale: Dataset) -> bool:
-        """Whether a scale holds no coordinates."""
-        return text_of(attributes_of(scale, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)
+        return Dimension(own, path, kept, lambda: None if _is_bare(scale) else self._variable(path, scale))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
         own = identity(variable.item)
@@ -160,7 +148,7 @@ class Scales(Geography):
         if not isinstance(there, Dataset) or there.shape != shape:
             return False
         if values is None:
-            return self._is_bare(there)
+            return _is_bare(there)
         is_float = there.dtype.kind == "f"
         return bool(there.dtype == values.dtype and np.array_equal(there[()], values, equal_nan=is_float))
 
@@ -212,20 +200,6 @@ class Scales(Geography):
                 write_values(opened(self._target, encoded(path)), USERS.encode(), entries, _USER)
 
 
-def scales_of(dataset: Dataset) -> list[list[Dataset]]:
-    """The dimension scales of each axis."""
-    scales: list[list[Dataset]] = [[] for _ in dataset.shape]
-    if h5py.h5a.exists(dataset.id, SCALES.encode()):
-        with suppress(*HDF5_ERRORS):  # it is no list of references
-            for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
-                own += [scale for scale in (_behind(dataset, one) for one in references) if scale is not None]
-    return scales
-
-
-def _behind(dataset: Dataset, reference: Any) -> Dataset | None:
-    """The scale that a reference points to; None where it dangles."""
-    try:
-        item = wrapped(h5py.h5r.dereference(reference, dataset.id)) if reference else None
-    except HDF5_ERRORS:
-        return None
-    return item if isinstance(item, Dataset) else None
+def _is_bare(scale: Dataset) -> bool:
+    """Whether a scale holds no coordinates."""
+    return text_of(attributes_of(scale, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)

@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import FormatError, LucidError
+from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.contract import ShardArray
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, encoded, reason
+from lucid.formats.hdf5.tree import encoded, failing_as
 from lucid.formats.regions import Region, shape_of, shifted, size_of
 
 
@@ -36,13 +36,9 @@ class Joined:
             lambda one: one.region[0].start < region[0].stop, islice(self._shards, self._next, None)
         )
         touched = [one for one in ahead if 0 not in shape_of(_common(one.region, region))]
-        try:
+        with failing_as(FormatError, f"shard {touched[0].path}"):
             moved = self._moved(touched[0], region) if len(touched) == 1 else None
             return moved or (self._cells(touched, region), None)
-        except LucidError:
-            raise
-        except HDF5_ERRORS as error:
-            raise FormatError(f"shard {touched[0].path}: {reason(error)}") from error
 
     def _moved(self, one: ShardArray, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""

@@ -6,21 +6,24 @@ it follows the result; text and objects are stored as integers, which are not to
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.formats.arrays import Pooled
-from lucid.formats.grid import COORDINATES, OF_OLD_GRID
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset
+from lucid.formats.grid import COORDINATES, OF_OLD_GRID, base_of
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, path_of, wrapped
 from lucid.formats.hdf5.types import is_unnamed
-from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning, meaning_of
-from lucid.formats.result import OF_ITS_TYPE, Changes, is_kept, own_fill
+from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
+from lucid.formats.result import OF_ITS_TYPE, Changes, own_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
 
+#: Names the dimension scales of each axis.
+SCALES = "DIMENSION_LIST"
 #: Largest attribute that is looked into.
 MOST_BYTES = 1 << 20
 
@@ -73,41 +76,49 @@ def matlab_kind(dataset: Dataset) -> str | None:
 
 def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    meaning = pooled.meaning
     attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
-    if not attributes and not meaning.missing:
+    if not attributes and not pooled.meaning.missing:
         return {}
-    changes = pooled.changes_of(attributes)
-    if not is_kept(meaning, pooled.numbers):
-        changes |= _other_software(attributes, pooled.numbers)
-    if _PYTHON_SHAPE in attributes:
-        changes[_PYTHON_SHAPE] = None
-    return changes
+    numbers = pooled.numbers
+    others: Changes = {_PYTHON_SHAPE: None}
+    if numbers != pooled.meaning.numbers:
+        # How MATLAB and hdf5storage call the type.
+        others |= {
+            MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),
+            MATLAB_DECODE: None,
+            _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
+        }
+    own = {key: value for key, value in others.items() if key in attributes}
+    return pooled.changes_of(attributes) | own
 
 
 def fill_in(origin: Dataset, creation: Any, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    own = origin.fillvalue
-    # A result whose integers `_Unsigned` marks is of its source's type.
-    meaning = pooled.meaning
-    kept = meaning._replace(numbers=meaning.stored) if pooled.numbers == meaning.stored else meaning
-    return own_fill(attributes_of(origin, (FILL,)), kept, own, pooled.numbers)
-
-
-def _other_software(attributes: Attributes, numbers: str) -> Changes:
-    """How MATLAB and hdf5storage call the type of a result."""
-    changes: Changes = {}
-    if MATLAB_CLASS in attributes:
-        changes[MATLAB_CLASS] = _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None)
-    if MATLAB_DECODE in attributes:
-        changes[MATLAB_DECODE] = None
-    if _PYTHON_TYPE in attributes:
-        changes[_PYTHON_TYPE] = np.dtype(numbers).name if numbers != "bfloat16" else None
-    return changes
+    return own_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
 
 
 def has_classic_model(file: h5py.File) -> bool:
     """Whether netCDF holds a file to the types of its classic model, which has no strings of any length."""
     return bool(h5py.h5a.exists(file.id, b"_nc3_strict"))
+
+
+def scales_of(dataset: Dataset) -> list[list[Dataset]]:
+    """The dimension scales of each axis; a reference that leads to none is no scale."""
+    scales: list[list[Dataset]] = [[] for _ in dataset.shape]
+    if h5py.h5a.exists(dataset.id, SCALES.encode()):
+        with suppress(*HDF5_ERRORS):  # it is no list of references
+            for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
+                for reference in references:
+                    with suppress(*HDF5_ERRORS):
+                        own.append(wrapped(h5py.h5r.dereference(reference, dataset.id)))
+    return [[one for one in own if isinstance(one, Dataset)] for own in scales]
+
+
+def dims_of(dataset: Dataset) -> tuple[str, ...]:
+    """The names of the axes by their dimension scales, "" for those without; () where none has one."""
+    if not h5py.h5a.exists(dataset.id, SCALES.encode()):
+        return ()
+    names = tuple(base_of(path_of(own[0])) if own else "" for own in scales_of(dataset))
+    return names if any(names) else ()

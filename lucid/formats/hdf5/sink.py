@@ -9,12 +9,14 @@ the work was cut, and a failure of the disk shows in a plain system call.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from lucid import forks
 from lucid.compression import parse_compression
@@ -28,14 +30,25 @@ from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
+from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
-from lucid.formats.hdf5.encoder import Encoder
+from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.remade import refuse_more_than_there_is
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    Dataset,
+    datasets,
+    encoded,
+    failing_as,
+    limit_cache,
+    opened,
+    reason,
+)
+from lucid.formats.hdf5.types import unwritten_of
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
@@ -52,8 +65,8 @@ class Hdf5Sink(Sink):
         super().__init__(path, options)
         self._compression = parse_compression(options.compression)
         self._file = Replacement(path, overwrite=options.overwrite)
+        self._descriptor = -1
         self._spool: Spool | None = None
-        self._descriptors: list[int] = []
         #: Where each array is written: the offset of its first element.
         self._places: dict[str, int] = {}
         self._chunked: list[Pooled] = []
@@ -66,26 +79,27 @@ class Hdf5Sink(Sink):
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
-        descriptor = self._file.create()
-        self._descriptors.append(descriptor)
-        # Software such as MATLAB knows its files by what stands before the HDF5 part.
-        carries = self.carries(pooled)
-        origin = source.file if isinstance(source, Hdf5Source) else None
-        block = source.user_block() if isinstance(source, Hdf5Source) and carries else b""
-        self._carried_from = origin if carries else None
+        self._descriptor = self._file.create()
         self._pooled = frozenset(array.name for array in pooled)
-        self._is_classic = self._carried_from is not None and has_classic_model(self._carried_from)
-        options = {} if origin is None else file_options(origin)
+        options: dict[str, Any] = {}
+        block = b""
+        if isinstance(source, Hdf5Source):
+            options = file_options(source.file)
+            if self.carries(pooled):
+                self._carried_from = source.file
+                self._is_classic = has_classic_model(source.file)
+                # Software such as MATLAB knows its files by what stands before the HDF5 part.
+                block = source.user_block()
         try:
             self._build(source, pooled, userblock_size=len(block), **options)
         except FileError as error:
             # An attribute of more than 64 KiB, in an old file to which newer software added.
             if "message is too large" not in str(error):
                 raise
-            os.ftruncate(descriptor, 0)
+            os.ftruncate(self._descriptor, 0)
             self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
-        claim(descriptor, os.fstat(descriptor).st_size)
-        write_at(descriptor, 0, memoryview(block))
+        claim(self._descriptor, os.fstat(self._descriptor).st_size)
+        write_at(self._descriptor, 0, memoryview(block))
         if self._chunked:
             self._spool = Spool(self._file.target.parent)
             self._spool.hold(self._chunked)
@@ -102,40 +116,36 @@ class Hdf5Sink(Sink):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
             for name, item, *_ in datasets(source.file):
-                if name not in names:
-                    refuse_more_than_there_is(name, item, held)
-                if name not in names and not is_meant(name, self.options.drop):
+                if name in names:
+                    continue
+                refuse_more_than_there_is(name, item, held)
+                if not is_meant(name, self.options.drop):
                     items, nbytes = self.carried
                     self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        descriptor = self._descriptors[0]
         self._chunked, self._places, self.notes = [], {}, []
-        with self._opened(descriptor, "w", **options) as file:
-            try:
-                if not isinstance(source, Hdf5Source):
-                    for array in pooled:
-                        self._create(file, array, None)
-                    return
-                if self._compression is None:
-                    self.notes += notes_of_filters(source.file, pooled)
-                means: dict[str, list[Pooled]] = {}
+        with self._opened("w", **options) as file:
+            if not isinstance(source, Hdf5Source):
                 for array in pooled:
-                    means.setdefault(array.source.name, []).append(array)
-                where = Elsewhere(source.path, self._file.target)
-                make = partial(self._create, file)
-                carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
+                    self._create(file, array, None)
+                return
+            if self._compression is None:
+                self.notes += notes_of_filters(source.file, pooled)
+            means: dict[str, list[Pooled]] = {}
+            for array in pooled:
+                means.setdefault(array.source.name, []).append(array)
+            where = Elsewhere(source.path, self._file.target)
+            make = partial(self._create, file)
+            carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
+            with failing_as(FileError, "cannot be carried over"):
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
                     carry.all()
                     self.carried = carry.carried
-                self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
-            except LucidError:
-                raise
-            except HDF5_ERRORS as error:
-                raise FileError(f"cannot be carried over: {reason(error)}") from error
+            self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
@@ -149,13 +159,13 @@ class Hdf5Sink(Sink):
         return dataset
 
     @contextmanager
-    def _opened(self, descriptor: int, mode: str, **options: Any) -> Iterator[h5py.File]:
+    def _opened(self, mode: str, **options: Any) -> Iterator[h5py.File]:
         """The file as HDF5 sees it, with every write checked.
 
         HDF5 may write when an object is let go of, where no error can be raised, and its
         file would be closed as if all were well.
         """
-        checked = CheckedFile(descriptor)
+        checked = CheckedFile(self._descriptor)
         try:
             with h5py.File(checked, mode, **options) as file:
                 limit_cache(file)
@@ -173,7 +183,7 @@ class Hdf5Sink(Sink):
         """Write a region to its place in the file or the spool."""
         place = self._places.get(pooled.name)
         if place is not None:
-            write_region(self._descriptors[0], place, pooled.shape, region, values)
+            write_region(self._descriptor, place, pooled.shape, region, values)
         elif self._spool is not None:
             self._spool.write(pooled, region, values)
         elif values.size:
@@ -182,10 +192,10 @@ class Hdf5Sink(Sink):
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
         if self._chunked:
-            with self._opened(self._descriptors[0], "r+") as file:
+            with self._opened("r+") as file:
                 for array in self._chunked:
                     self._fill(opened(file, encoded(array.name)), array)
-        with self._opened(self._descriptors[0], "r") as file:
+        with self._opened("r") as file:
             check_copy(file, self._carried_from, self._pooled)
         self._file.commit(later)
         self._close()
@@ -202,29 +212,35 @@ class Hdf5Sink(Sink):
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         shards = self._shards.get(array.name)
         joined = Joined(dataset, shards, array.dtype) if shards else None
-        with closing(Encoder(dataset, array.dtype)) as encoder:
+        filters = kept_filters(dataset.creation, dataset.chunks)
+        codec = Codec(h5py.File(BytesIO(), "w"), dataset, filters)
+        unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
 
-            def encoded_chunk(region: Region) -> tuple[bytes, int]:
-                if joined is None:
-                    return encoder.encode(self._spooled(array, region))
+        def encoded_chunk(region: Region) -> tuple[bytes, int]:
+            if joined is not None:
                 chunk = joined.load(region)
-                return encoder.encode(chunk[0]) if chunk[1] is None else chunk
+            else:
+                assert self._spool is not None
+                chunk = self._spool.read(array, region), None
+            if chunk[1] is not None:
+                return chunk
+            cells = chunk[0]
+            if cells.shape != dataset.chunks:  # one at the edge
+                whole = np.full(dataset.chunks, unwritten)
+                whole[tuple(slice(0, n) for n in cells.shape)] = cells
+                cells = whole
+            return codec.encode(cells)
 
-            # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
-            chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
-            workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
-            chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-            if joined is None and forks.are_worth(array.nbytes, workers):
-                chunks = forks.in_order(
-                    encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
-                )
-            for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
-                dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
-
-    def _spooled(self, array: Pooled, region: Region) -> Array:
-        """A region of a chunked array, from the spool."""
-        assert self._spool is not None
-        return self._spool.read(array, region)
+        # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
+        chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
+        workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
+        chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
+        if joined is None and forks.are_worth(array.nbytes, workers):
+            chunks = forks.in_order(
+                encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
+            )
+        for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
+            dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
@@ -232,9 +248,9 @@ class Hdf5Sink(Sink):
         self._close()
 
     def _close(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
         if self._spool is not None:
             self._spool.close()
 

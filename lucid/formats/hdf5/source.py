@@ -1,31 +1,42 @@
 """HDF5 files: where their arrays are, and how these are read.
 
-Elements that lie in the file as they do in memory, or in chunks whose filters are known, are read
-past the library, in any number of threads; all others through it, one at a time.
+Elements that lie in the file as they do in memory, or in chunks, are read at their place in the file; all others
+through the library.
 """
 
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lucid.errors import DatasetError, FormatError, LucidError, MissingExtraError
+from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Wanted
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.cells import read_into
-from lucid.formats.hdf5.choice import Choice, dims_of
-from lucid.formats.hdf5.chunks import ChunkedArray, index_chunks
-from lucid.formats.hdf5.filters import can_undo
-from lucid.formats.hdf5.meaning import meaning_in
+from lucid.formats.hdf5.choice import Choice
+from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
+from lucid.formats.hdf5.codec import ChunkFile, Decoder
+from lucid.formats.hdf5.filters import filters_of
+from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.sources import check_sources
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, datasets, encoded, limit_cache, opened, reason
-from lucid.formats.hdf5.types import numbers_of, reinterpreted, unwritten_of
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    Dataset,
+    datasets,
+    encoded,
+    failing_as,
+    limit_cache,
+    opened,
+    reason,
+)
+from lucid.formats.hdf5.types import numbers_of, reinterpreted
 from lucid.formats.meaning import Meaning
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.options import Options
@@ -39,6 +50,8 @@ MOST_CHUNKS = 1 << 20
 MOST_PLACES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
+#: Before it, the library counted the addresses of chunks from behind the user block.
+COUNTS_FROM_START = (1, 14, 4)
 
 
 class Hdf5Source(Source):
@@ -48,20 +61,18 @@ class Hdf5Source(Source):
         super().__init__(path, options)
         self._descriptor = open_regular(path)
         self._watch = Watch(self._descriptor)
-        self._size = os.fstat(self._descriptor).st_size
         try:
             self.file = h5py.File(path, "r")
         except OSError as error:
             os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
         limit_cache(self.file)
-        self._has_user_block = self.file.userblock_size > 0
         self._places: dict[str, Place] = {}
         #: Where arrays begin of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
         self.plain: dict[str, int] = {}
         #: What numbers mean that have no attributes, by their type.
-        self._plain_meanings: dict[str, Meaning] = {}
+        self._meanings: dict[str, Meaning] = {}
         self._lock = threading.Lock()
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
@@ -70,37 +81,59 @@ class Hdf5Source(Source):
         They fit by their rank, or where `dims` is given by having both dimensions.
         """
         choice = Choice(self.file, Wanted.of(self.options), self._spec)
-        try:
-            self.notes = choice.notes
-            specs = tuple(choice.of(patterns))
-        except LucidError:
-            raise
-        except HDF5_ERRORS as error:
-            raise FormatError(f"is damaged: {reason(error)}") from error
-        return specs
+        self.notes = choice.notes
+        with failing_as(FormatError, "is damaged"):
+            return tuple(choice.of(patterns))
 
     def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
         kind = numbers_of(dataset, self.options.input_dtype)
         assert kind is not None
-        spec = spec_of(path, dataset, *kind, self.options, self.notes)
-        if h5py.h5a.get_num_attrs(dataset.id):
+        spec = self._described(path, dataset, *kind)
+        if is_plain(dataset):
+            self.plain[path] = dataset.id.get_offset()
+        has_attributes = h5py.h5a.get_num_attrs(dataset.id) > 0
+        meaning = None if has_attributes else self._meanings.get(spec.numbers)
+        if meaning is None:
             meaning = meaning_in(dataset, spec.numbers, self.options)
-        else:
-            if not self._has_user_block and is_plain(dataset):
-                self.plain[path] = dataset.id.get_offset()
-            if spec.numbers not in self._plain_meanings:
-                self._plain_meanings[spec.numbers] = meaning_in(dataset, spec.numbers, self.options)
-            meaning = self._plain_meanings[spec.numbers]
+        if not has_attributes:
+            self._meanings[spec.numbers] = meaning
         return spec._replace(
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=dims_of(dataset) if h5py.h5a.get_num_attrs(dataset.id) else (),
+            dims=dims_of(dataset),
+        )
+
+    def _described(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
+        """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
+        creation = dataset.creation
+        is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
+        if is_elsewhere and not self.options.allow_external:
+            raise DatasetError(
+                f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
+            )
+        note = check_sources(name, dataset) if is_elsewhere else None
+        self.notes += [note] if note else []
+        for i in range(creation.get_nfilters()):
+            code, _, _, label = creation.get_filter(i)
+            if not _filter_is_available(code):
+                shown = label.decode("utf-8", "replace") or "unnamed"
+                raise MissingExtraError(
+                    f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
+                )
+        nbytes, held = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
+        if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * held):
+            raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
+        is_chunked = creation.get_layout() == h5py.h5d.CHUNKED
+        chunks = creation.get_chunk() if is_chunked else None
+        return ArraySpec(
+            name, dataset.shape, dtype, numbers, chunks, whole_chunks=creation.get_nfilters() > 0
         )
 
     def is_locked(self, spec: ArraySpec) -> bool:
-        """Whether the library reads it, which lets one thread of a process in at a time."""
-        return self._place(spec.name) is None
+        """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
+        place = self._place(spec.name)
+        return place is None or (isinstance(place, ChunkedArray) and place.decoder is not None)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
@@ -109,28 +142,22 @@ class Hdf5Source(Source):
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec.name) for spec in specs]
-        tables = [
-            [p.address.tobytes(), p.size.tobytes(), p.mask.tobytes()] if isinstance(p, ChunkedArray) else p
-            for p in places
-        ]
+        tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
         return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        try:
+        with failing_as(FormatError, "is damaged"):
             for name, dataset, *_ in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
-                    yield spec_of(name, dataset, *kind, self.options, []), str(dataset.attrs[PROVENANCE])
-        except HDF5_ERRORS as error:
-            raise FormatError(f"is damaged: {reason(error)}") from error
+                    yield self._described(name, dataset, *kind), str(dataset.attrs[PROVENANCE])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
-        meaning = spec.meaning
-        stored = spec.dtype if meaning is None else reinterpreted(spec.dtype, meaning.stored)
+        stored = spec.dtype if spec.meaning is None else reinterpreted(spec.dtype, spec.meaning.stored)
         values = flat.view(stored).reshape(shape)
         try:
             place = self._place(spec.name)
@@ -144,7 +171,7 @@ class Hdf5Source(Source):
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
-        if os.fstat(self._descriptor).st_size < self._size:
+        if os.fstat(self._descriptor).st_size < self._watch.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
@@ -157,10 +184,33 @@ class Hdf5Source(Source):
                 # Arrays are read one after another, and the places of all would fill the memory.
                 while len(self._places) >= MOST_PLACES:
                     self._places.pop(next(iter(self._places)))
-                dataset = opened(self.file, encoded(name))
-                kind = numbers_of(dataset, self.options.input_dtype)
-                self._places[name] = None if kind is None else place_of(self.file, dataset, kind[1])
+                self._places[name] = self._find(opened(self.file, encoded(name)))
             return self._places[name]
+
+    def _find(self, dataset: Dataset) -> "Place":
+        """Where in the file the elements of a dataset are, if they can be read there."""
+        kind, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
+        if is_contiguous(dataset):
+            return offset_of(dataset)
+        if kind is None or creation.get_layout() != h5py.h5d.CHUNKED:
+            return None
+        if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
+            return None
+        if size_of(grid_of(dataset)) > MOST_CHUNKS:
+            return None
+        filters, decoder = filters_of(creation), None
+        if not can_undo([one.code for one in filters]):
+            try:
+                decoder = Decoder(dataset, self._memory)
+            except HDF5_ERRORS:
+                return None  # such filters, and plugins that speak to another HDF5, can still decode there
+        array = ChunkedArray(dataset, kind[1], filters, decoder)
+        return None if array.has_raw_edges else array
+
+    @cached_property
+    def _memory(self) -> ChunkFile:
+        """A file for what decodes chunks."""
+        return ChunkFile()
 
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
@@ -171,6 +221,8 @@ class Hdf5Source(Source):
 
     def close(self) -> None:
         """Close the file."""
+        if "_memory" in self.__dict__:
+            self._memory.file.close()
         self.file.close()
         os.close(self._descriptor)
 
@@ -179,84 +231,31 @@ class Hdf5Source(Source):
 Place = int | ChunkedArray | None
 
 
-def place_of(file: h5py.File, dataset: Dataset, dtype: np.dtype[Any]) -> Place:
-    """Find where in the file the elements of a dataset are, if they can be read there."""
-    if file.userblock_size:
-        return None  # its addresses are counted from behind it
-    if is_contiguous(dataset):
-        offset: int | None = dataset.id.get_offset()
-        return offset
-    creation = dataset.creation
-    if creation.get_layout() != h5py.h5d.CHUNKED:
-        return None
-    filters = tuple(creation.get_filter(i)[0] for i in range(creation.get_nfilters()))
-    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-    if not can_undo(filters) or size_of(grid) > MOST_CHUNKS:
-        return None
-    index = index_chunks(dataset.id.chunk_iter, grid, dataset.chunks)
-    fill = unwritten_of(dataset, dtype)
-    return ChunkedArray(dataset.shape, dataset.chunks, dtype, filters, fill, *index)
-
-
 def is_contiguous(dataset: Dataset) -> bool:
     """Whether the elements lie together, and in this file."""
     creation = dataset.creation
     return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
 
 
+def offset_of(dataset: Dataset) -> int | None:
+    """Where the elements of a contiguous dataset are; None where they were never written."""
+    if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+        return None  # behind a user block, the library says a number all the same
+    offset: int | None = dataset.id.get_offset()
+    return offset
+
+
 def is_plain(dataset: Dataset) -> bool:
-    """Whether a dataset without attributes has one name and no properties that results would keep."""
+    """Whether a dataset has one name, no attributes and no properties that results would keep."""
     creation = dataset.creation
     return bool(
-        is_contiguous(dataset)
-        and dataset.id.get_offset() is not None
+        h5py.h5a.get_num_attrs(dataset.id) == 0
+        and is_contiguous(dataset)
+        and offset_of(dataset) is not None
         and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
         and not creation.get_attr_creation_order()
         and dataset.kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         and h5py.h5o.get_info(dataset.id).rc < 2
-    )
-
-
-def spec_of(
-    name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any], options: Options, notes: list[str]
-) -> ArraySpec:
-    """Describe a dataset.
-
-    Raises
-    ------
-    DatasetError
-        Its elements are in other files, which are not to be read, or not there.
-    MissingExtraError
-        It needs a filter that is not installed.
-
-    """
-    creation = dataset.creation
-    is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
-    if is_elsewhere and not options.allow_external:
-        raise DatasetError(
-            f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
-        )
-    note = check_sources(name, dataset) if is_elsewhere else None
-    notes += [note] if note else []
-    for i in range(creation.get_nfilters()):
-        code, _, _, label = creation.get_filter(i)
-        if not _filter_is_available(code):
-            shown = label.decode("utf-8", "replace") or "unnamed"
-            raise MissingExtraError(
-                f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
-            )
-    nbytes = size_of(dataset.shape) * dtype.itemsize
-    if not is_elsewhere and nbytes > MOST_UNWRITTEN:
-        held = dataset.file.id.get_filesize()
-        if nbytes > MOST_RATIO * held:
-            raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
-    return ArraySpec(
-        name,
-        dataset.shape,
-        dtype,
-        numbers,
-        chunks=creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None,
-        whole_chunks=creation.get_nfilters() > 0,
     )
 
 

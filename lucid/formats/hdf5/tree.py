@@ -5,10 +5,13 @@ asked of a dataset costs microseconds each time, which tell where there are a hu
 """
 
 from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import h5py
+
+from lucid.errors import LucidError
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
@@ -28,6 +31,17 @@ def reason(error: Exception) -> str:
     """The part of an HDF5 error that a person can use: what stands in the last parentheses."""
     text = str(error).strip()
     return text[text.find("(") + 1 : text.rfind(")")] if "(" in text and text.endswith(")") else text
+
+
+@contextmanager
+def failing_as(kind: type[LucidError], what: str) -> Iterator[None]:
+    """Raise an error of the library as one of ours that says what failed."""
+    try:
+        yield
+    except LucidError:
+        raise
+    except HDF5_ERRORS as error:
+        raise kind(f"{what}: {reason(error)}") from error
 
 
 def encoded(name: str) -> bytes:
