@@ -23,7 +23,7 @@ class ArraySource(Source):
         super().__init__(Path("x"), options)
         self.array = array
 
-    def arrays(self, rank):
+    def choose(self, patterns):
         return (ArraySpec("x", self.array.shape, self.array.dtype, self.array.dtype.name),)
 
     def read(self, spec, region, buffer):
@@ -34,9 +34,6 @@ class ArraySource(Source):
 
     def check_unchanged(self):
         pass
-
-    def signature(self, specs):
-        return ""
 
     def close(self):
         pass
@@ -51,7 +48,7 @@ class ArraySink(Sink):
     def write(self, pooled, region, values):
         self.arrays[pooled.name][region] = values
 
-    def commit(self):
+    def commit(self, later=None):
         pass
 
     def close(self):
