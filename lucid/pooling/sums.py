@@ -10,6 +10,7 @@ the sums of their upper and of their lower halves. Where cells can be missing, i
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,16 +114,10 @@ def added(a: Accumulator, b: Accumulator) -> Accumulator:
     return total._replace(low=a.low + (error + b.low))
 
 
-def greatest(a: Accumulator, b: Accumulator) -> Accumulator:
-    """The greater ones, NaN above all; the first of equal ones."""
-    chosen = np.where((b.sum > a.sum) | (b.sum != b.sum), b.sum, a.sum)
-    return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
-
-
-def least(a: Accumulator, b: Accumulator) -> Accumulator:
-    """The smaller ones, NaN below all; the first of equal ones."""
-    chosen = np.where((b.sum < a.sum) | (b.sum != b.sum), b.sum, a.sum)
-    return Accumulator(chosen, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
+def extreme(is_better: np.ufunc, a: Accumulator, b: Accumulator) -> Accumulator:
+    """The better ones of accumulators, NaN being better than all; the first of equal ones."""
+    values = np.where(is_better(b.sum, a.sum) | (b.sum != b.sum), b.sum, a.sum)
+    return Accumulator(values, None, None if a.valid is None or b.valid is None else a.valid + b.valid)
 
 
 class Reduction(NamedTuple):
@@ -139,8 +134,8 @@ class Reduction(NamedTuple):
 REDUCTIONS = {
     "mean": Reduction(added, divides=True),
     "sum": Reduction(added),
-    "max": Reduction(greatest, worst=0),
-    "min": Reduction(least, worst=1),
+    "max": Reduction(partial(extreme, np.greater), worst=0),
+    "min": Reduction(partial(extreme, np.less), worst=1),
 }
 
 
