@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
-from lucid.formats.choosing import chosen
+from lucid.formats.choosing import names_of
 from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.files import (
     Place,
@@ -66,7 +66,7 @@ def fitting(
         seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
         what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
         raise DatasetError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
-    names = chosen([spec.name for spec in known], patterns)
+    names = names_of(patterns, [spec.name for spec in known])
     return tuple(spec for spec in known if not patterns or spec.name in names)
 
 

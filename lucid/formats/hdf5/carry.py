@@ -83,9 +83,8 @@ class Carry:
             else:
                 self._paths[own] = path
                 self._object(path, item)
-        for own, (first, *_) in (
-            self._means.items() if self._drop else ()
-        ):  # what is in a group that is dropped
+        # What is in a group that is dropped was not met on the way.
+        for own, (first, *_) in self._means.items() if self._drop else ():
             if encoded(first.name) not in self._target:
                 self._pool(first.source.name, opened(self._source, encoded(first.source.name)), own)
         self._finish()

@@ -16,7 +16,7 @@ import numpy as np
 
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
-from lucid.formats.choosing import Wanted
+from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.cells import read_into
@@ -80,7 +80,7 @@ class Hdf5Source(Source):
 
         They fit by their rank, or where `dims` is given by having both dimensions.
         """
-        choice = Choice(self.file, Wanted.of(self.options), self._spec)
+        choice = Choice(self.file, Criteria.of(self.options), self._spec)
         self.notes = choice.notes
         with failing_as(FormatError, "is damaged"):
             return tuple(choice.of(patterns))
