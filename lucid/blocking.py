@@ -244,8 +244,16 @@ def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: in
     rows, cols = max(grid.rows.n_out for grid in grids), max(grid.cols.n_out for grid in grids)
     lead = [max(1, min(c, n)) for c, n in zip(chunks[:h], spec.shape[:h], strict=True)]
     trail = [max(1, n) for n in spec.shape[h + 2 :]]
-    box = (*lead, rows, cols, *trail)
-    return Blocking(spec, grids, h, output_itemsize, workers, box, grids[0].rows.n_in, grids[0].cols.n_in)
+    return Blocking(
+        spec=spec,
+        grids=grids,
+        height_axis=h,
+        output_itemsize=output_itemsize,
+        workers=workers,
+        box=(*lead, rows, cols, *trail),
+        row_cells=grids[0].rows.n_in,
+        col_cells=grids[0].cols.n_in,
+    )
 
 
 def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:

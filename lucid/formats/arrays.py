@@ -84,7 +84,7 @@ class Pooled(NamedTuple):
     @property
     def meaning(self) -> Meaning:
         """What the source's numbers mean."""
-        return self.source.meaning or Meaning(self.source.numbers, self.source.numbers)
+        return self.source.meaning or Meaning(stored=self.source.numbers, numbers=self.source.numbers)
 
     def changes_of(self, attributes: Attributes) -> Changes:
         """What becomes of the source's attributes, as `result.changes_of` says."""

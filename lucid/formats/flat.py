@@ -17,8 +17,8 @@ from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.choosing import names_of
 from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.files import (
+    ChangeWatch,
     Place,
-    Watch,
     blocks_at,
     claim,
     digest,
@@ -76,7 +76,7 @@ class FlatSource(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self.descriptor = open_regular(path)
-        self._watch = Watch(self.descriptor)
+        self._watch = ChangeWatch(self.descriptor)
         #: Where each array begins, and its shape.
         self.runs: dict[str, tuple[int, tuple[int, ...]]] = {}
         #: Those that can be pooled.

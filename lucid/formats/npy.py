@@ -120,7 +120,8 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
+    order = "F" if header.fortran_order else "C"
+    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order)
 
 
 class NpySource(FlatSource):

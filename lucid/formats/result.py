@@ -94,11 +94,11 @@ def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
-        gone: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
-        if meaning.missing and (gone or not there):
+        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
+        if meaning.missing and (changes or not there):
             whole = reread(int(fill), meaning.numbers, meaning.stored)
-            gone[FILL] = np.array(whole, meaning.stored)
-        return gone
+            changes[FILL] = np.array(whole, meaning.stored)
+        return changes
     if result not in FLOATS:
         if not meaning.missing:
             return dict.fromkeys(there)

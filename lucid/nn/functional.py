@@ -119,7 +119,7 @@ def pooled(
     result = result_of(name, reduce)
     out = np.empty((*array.shape[:-2], *size), storage(result))
     cells = array.view(np.uint16) if name == "bfloat16" else array
-    pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, nan == "skip"))
+    pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
     if array.nbytes + out.nbytes <= SMALL_BYTES or (workers or available_cpus()) == 1:
         for planes, results in stacks(cells, out, array.ndim - 2):
             pooling.means(planes, results, (0, size[0]), (0, size[1]))

@@ -79,7 +79,7 @@ def merge_files(
             raise FileError(f"output {one.path} is one of the shards")
         one.refuse_existing(overwrite=overwrite)
         remove_stale(one.path.resolve().parent)
-    watch = Watch(path, on_progress, begun, targets=tuple(one.path for one in targets))
+    watch = Watch(path, on_progress, begun=begun, targets=tuple(one.path for one in targets))
     with ExitStack() as stack:
         opened = stack.enter_context(Opened())
         with named(f"source {path}"):

@@ -19,7 +19,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
 from lucid.formats.hdf5.references import References, hold_references
-from lucid.formats.hdf5.remade import group_properties, refuse_more_than_there_is, remade
+from lucid.formats.hdf5.remake import group_properties, refuse_more_than_there_is, remake
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -170,7 +170,7 @@ class Carry:
             self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
             refuse_more_than_there_is(path, item, self._held)
             is_written_out = self._shows_means(path, item)
-            copy = remade(item, self._target, name, self._where, is_written_out=is_written_out)
+            copy = remake(item, self._target, name, self._where, is_written_out=is_written_out)
         if copy is not None:
             names = copy_attributes(item, copy, {})
         else:

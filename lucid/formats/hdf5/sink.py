@@ -36,7 +36,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.remade import refuse_more_than_there_is
+from lucid.formats.hdf5.remake import refuse_more_than_there_is
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,

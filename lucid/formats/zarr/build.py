@@ -185,5 +185,5 @@ def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[in
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
     most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
-    wanted = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
-    return tuple(min(m, w) for m, w in zip(most, wanted, strict=True))
+    least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
+    return tuple(min(m, n) for m, n in zip(most, least, strict=True))
