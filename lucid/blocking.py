@@ -304,15 +304,11 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
         some = _largest(partial(_resized, some, axis), range(1, whole.box[axis] + 1), budget)
     aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
     chunk = whole.spec.chunks[h] if whole.spec.chunks else 1
-    rows = _largest(partial(_cut, some), range(1, longest + 1), aim)
+    rows = _largest(lambda cells: some._replace(row_cells=cells), range(1, longest + 1), aim)
     if rows.row_cells < chunk:
-        return _largest(partial(_cut, some), range(1, min(chunk, longest) + 1), budget)
-    return _cut(some, rows.row_cells // chunk * chunk)
-
-
-def _cut(blocking: Blocking, row_cells: int) -> Blocking:
-    """The same with so many rows of cells in a read."""
-    return blocking._replace(row_cells=row_cells)
+        lengths = range(1, min(chunk, longest) + 1)
+        return _largest(lambda cells: some._replace(row_cells=cells), lengths, budget)
+    return some._replace(row_cells=rows.row_cells // chunk * chunk)
 
 
 def _resized(blocking: Blocking, axis: int, length: int) -> Blocking:

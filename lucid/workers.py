@@ -19,7 +19,7 @@ from lucid.formats.stream import STREAM, Stream
 from lucid.inputs import unless_fitting
 from lucid.job import pool
 from lucid.options import Options
-from lucid.outputs import FilePath, Target
+from lucid.outputs import Target
 from lucid.report import OnProgress, ProgressOf, Report
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
@@ -213,6 +213,6 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     ]
 
 
-def pool_to(source: str, targets: FilePath | tuple[Target, ...], options: Options, **keywords: Any) -> Report:
+def pool_to(source: str, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
     """Pool a file to its outputs; without any, to standard output of the process that does it."""
     return pool(source, targets or sys.stdout.buffer, options, **keywords)

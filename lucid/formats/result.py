@@ -24,7 +24,6 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 OF_ITS_TYPE = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-
 #: Software whose files have no floats of 16 bits, by the suffixes of these.
 _WITHOUT_HALVES = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
 

@@ -75,7 +75,7 @@ def adaptive_avg_pool2d(
     array([[[2., 3.]]])
 
     """
-    return pooled(x, output_size, "mean", nan, threads)
+    return adaptive_pool2d(x, output_size, "mean", nan, threads)
 
 
 def adaptive_max_pool2d(
@@ -100,10 +100,10 @@ def adaptive_max_pool2d(
     array([[[4, 5]]])
 
     """
-    return pooled(x, output_size, "max", nan, threads)
+    return adaptive_pool2d(x, output_size, "max", nan, threads)
 
 
-def pooled(
+def adaptive_pool2d(
     x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None = None
 ) -> npt.NDArray[Any]:
     """Pool as `adaptive_avg_pool2d` by any of the reductions."""

@@ -125,9 +125,6 @@ def _plugin_filter(compression: Compression) -> Any:
         raise MissingExtraError(
             f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
         ) from None
-    names = {
-        "lz4": "LZ4", "zstd": "Zstd", "bitshuffle": "Bitshuffle", "blosc": "Blosc", "blosc2": "Blosc2",
-    }  # fmt: skip
-    make = getattr(hdf5plugin, names[compression.name])
+    make = getattr(hdf5plugin, "LZ4" if compression.name == "lz4" else compression.name.capitalize())
     parameters = {"clevel": compression.level, "cname": compression.codec}
     return make(**{key: value for key, value in parameters.items() if value is not None})

@@ -23,7 +23,6 @@ MOST_LEVELS = 8
 #: Files of a series that are looked for.
 MOST_FILES = 100_000
 
-
 #: What is missing, and whether the library shows the fill value for it, where it does not fail.
 Missing: TypeAlias = tuple[str, bool]
 
