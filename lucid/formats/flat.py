@@ -49,7 +49,7 @@ def read_elements(
     return target.view(spec.dtype).reshape(extent)
 
 
-def fitting(
+def select(
     specs: Sequence[ArraySpec], options: Options, patterns: Sequence[str], others: Sequence[str] = ()
 ) -> tuple[ArraySpec, ...]:
     """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all.
@@ -96,7 +96,7 @@ class FlatSource(Source):
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays of the layout's rank that are named, or all."""
         others = [f"{name[:80]!r} {why}" for name, why in self.others.items()]
-        return fitting([*self.specs.values()], self.options, patterns, others)
+        return select([*self.specs.values()], self.options, patterns, others)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""

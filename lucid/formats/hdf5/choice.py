@@ -63,14 +63,14 @@ class Choice:
             Something named is not there, or cannot be pooled.
 
         """
-        exact = [(pattern, self._resolved(pattern)) for pattern in patterns]
+        exact = [(pattern, self._path_of(pattern)) for pattern in patterns]
         names = [path for _, path in exact if path is not None]
         globs = [pattern for pattern, path in exact if path is None]
         specs = self._matching(names, globs) if globs or not patterns else {}
         for path in names:
             item = opened(self._file, encoded(path))
             if identity(item) not in specs:
-                specs[identity(item)] = self._checked(path, item)
+                specs[identity(item)] = self._spec_of(path, item)
         return list(specs.values())
 
     def _matching(self, names: Sequence[str], globs: Sequence[str]) -> dict[Identity, ArraySpec]:
@@ -137,7 +137,7 @@ class Choice:
                 return plane, f"is {described_type(dataset)}, which has no mean here{hint}"
         return plane, self._criteria.why_not(shape, plane)
 
-    def _resolved(self, pattern: str) -> str | None:
+    def _path_of(self, pattern: str) -> str | None:
         """The path at which a walk meets what has exactly this name; None where there is none.
 
         Raises
@@ -157,7 +157,7 @@ class Choice:
             why = "is a link that leads to nothing"
         raise DatasetError(f"dataset {pattern!r} {why}")
 
-    def _checked(self, path: str, item: Any) -> ArraySpec:
+    def _spec_of(self, path: str, item: Any) -> ArraySpec:
         """A dataset that was named, if it can be pooled."""
         if isinstance(item, h5py.Group):
             raise DatasetError(f"{path} is a group; name a dataset in it, or {path.rstrip('/')}/* for all")
