@@ -114,7 +114,8 @@ class Hdf5Source(Source):
             )
         note = check_sources(name, dataset) if is_elsewhere else None
         self.notes += [note] if note else []
-        for i in range(creation.get_nfilters()):
+        count = creation.get_nfilters()
+        for i in range(count):
             code, _, _, label = creation.get_filter(i)
             if not _filter_is_available(code):
                 shown = label.decode("utf-8", "replace") or "unnamed"
@@ -126,12 +127,7 @@ class Hdf5Source(Source):
             raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
         chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
         return ArraySpec(
-            name,
-            dataset.shape,
-            dtype=dtype,
-            numbers=numbers,
-            chunks=chunks,
-            whole_chunks=creation.get_nfilters() > 0,
+            name, dataset.shape, dtype=dtype, numbers=numbers, chunks=chunks, whole_chunks=count > 0
         )
 
     def is_locked(self, spec: ArraySpec) -> bool:
