@@ -143,15 +143,15 @@ def is_meant(name: str, patterns: Sequence[str]) -> bool:
     return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
 
 
-def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    """Names, cut where they are many.
+def listed(names: Sequence[str]) -> str:
+    """Names; where they are many, the first of them and how many more there are.
 
-    >>> listed(["/a", "/b", "/c"], 2)
-    '/a, /b and 1 more'
+    >>> listed(["a", "b"]), listed("abcdefghijkl")
+    ('a, b', 'a, b, c, d, e, f, g, h, i, j and 2 more')
 
     """
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def not_there(pattern: str, names: Iterable[str]) -> DatasetError:

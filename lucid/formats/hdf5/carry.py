@@ -51,8 +51,8 @@ class Carry:
         means: Mapping[str, Sequence[Pooled]],
         make: Callable[[Pooled, Dataset | None], Dataset],
         where: Elsewhere,
-        drop: Sequence[str] = (),
-        plain: Container[str] = (),
+        drop: Sequence[str],
+        plain: Container[str],
     ) -> None:
         self._source, self._target, self._make, self._where, self._drop = source, target, make, where, drop
         self._names = means
