@@ -33,6 +33,7 @@ MANY = 16
 
 #: What became of an input.
 Outcome: TypeAlias = Report | BaseException
+TaskOutcomes: TypeAlias = Iterator[tuple[Task, Outcome]]
 
 
 class Workers:
@@ -59,17 +60,13 @@ class Workers:
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
                 yield task.source, outcome
 
-    def _pool_each(
-        self, tasks: Iterable[Task], progress_of: ProgressOf | None
-    ) -> Iterator[tuple[Task, Outcome]]:
+    def _pool_each(self, tasks: Iterable[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool one input after the other."""
         for task in tasks:
             on_progress = progress_of and progress_of(task.source, task.size_bytes)
             yield task, outcome_of(task, self.options, self._pool, task, on_progress)
 
-    def _pool_small(
-        self, tasks: Iterator[Task], progress_of: ProgressOf | None
-    ) -> Iterator[tuple[Task, Outcome]]:
+    def _pool_small(self, tasks: Iterator[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool small files, a group in each process."""
         count = len(self.processes)
         idle: SimpleQueue[Any] = SimpleQueue()
