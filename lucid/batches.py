@@ -13,7 +13,7 @@ from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import Found, LeftOutError, find_inputs, is_stream
+from lucid.inputs import Input, LeftOutError, find_inputs, is_stream
 from lucid.options import Options
 from lucid.tasks import Naming, Task, task_of
 
@@ -32,8 +32,8 @@ class Batch:
         self._clashes = Clashes(naming)
         #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
         self.totals = Counter[str]()
-        for found in find_inputs(names):
-            task = self._task_of(found)
+        for input_ in find_inputs(names):
+            task = self._task_of(input_)
             self._tasks.append(task)
             if task.error is None:
                 self._clashes.add(task)
@@ -49,20 +49,20 @@ class Batch:
         for task in self._tasks:
             yield self._checked(task) if task.error is None else task
 
-    def _task_of(self, found: Found) -> Task:
-        error = found.error
+    def _task_of(self, input_: Input) -> Task:
+        error = input_.error
         try:
             if error is None:
-                return task_of(found, self._options, self._naming)
+                return task_of(input_, self._options, self._naming)
         except ArgumentError:
             raise
         except NotFoundError as reason:
-            error = self._as_output(reason, found.source)
+            error = self._as_output(reason, input_.source)
         except LucidError as reason:
             error = reason
         except OSError as reason:  # from a look at a path, as of a name too long
             error = FileError(f"cannot be opened: {reason.strerror}")
-        return Task(found.source, error=error)
+        return Task(input_.source, error=error)
 
     def prepare(self) -> None:
         """Make the folders of outputs, where they are made, and clear them of what killed runs left."""

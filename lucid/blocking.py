@@ -244,8 +244,16 @@ def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: in
     rows, cols = max(grid.rows.n_out for grid in grids), max(grid.cols.n_out for grid in grids)
     lead = [max(1, min(c, n)) for c, n in zip(chunks[:h], spec.shape[:h], strict=True)]
     trail = [max(1, n) for n in spec.shape[h + 2 :]]
-    box = (*lead, rows, cols, *trail)
-    return Blocking(spec, grids, h, output_itemsize, workers, box, grids[0].rows.n_in, grids[0].cols.n_in)
+    return Blocking(
+        spec=spec,
+        grids=grids,
+        height_axis=h,
+        output_itemsize=output_itemsize,
+        workers=workers,
+        box=(*lead, rows, cols, *trail),
+        row_cells=grids[0].rows.n_in,
+        col_cells=grids[0].cols.n_in,
+    )
 
 
 def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
@@ -296,15 +304,11 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
         some = _largest(partial(_resized, some, axis), range(1, whole.box[axis] + 1), budget)
     aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
     chunk = whole.spec.chunks[h] if whole.spec.chunks else 1
-    rows = _largest(partial(_cut, some), range(1, longest + 1), aim)
+    rows = _largest(lambda cells: some._replace(row_cells=cells), range(1, longest + 1), aim)
     if rows.row_cells < chunk:
-        return _largest(partial(_cut, some), range(1, min(chunk, longest) + 1), budget)
-    return _cut(some, rows.row_cells // chunk * chunk)
-
-
-def _cut(blocking: Blocking, row_cells: int) -> Blocking:
-    """The same with so many rows of cells in a read."""
-    return blocking._replace(row_cells=row_cells)
+        lengths = range(1, min(chunk, longest) + 1)
+        return _largest(lambda cells: some._replace(row_cells=cells), lengths, budget)
+    return some._replace(row_cells=rows.row_cells // chunk * chunk)
 
 
 def _resized(blocking: Blocking, axis: int, length: int) -> Blocking:

@@ -97,8 +97,8 @@ class _Fork:
         try:
             self._pipe.send(item)
             result, error = self._pipe.recv()
-        except (EOFError, OSError) as gone:
-            raise FileError(f"crashed the process that read it: {ending(self.wait())}") from gone
+        except (EOFError, OSError) as end:
+            raise FileError(f"crashed the process that read it: {ending(self.wait())}") from end
         if error is not None:
             raise error
         return result

@@ -24,7 +24,7 @@ class LeftOutError(LucidError):
     """A file of a folder is not pooled, for this reason; that is no failure."""
 
 
-class Found(NamedTuple):
+class Input(NamedTuple):
     """An input as it was named, or a file in a folder that was."""
 
     source: str
@@ -53,34 +53,34 @@ def unless_fitting(error: LucidError, options: Options) -> LucidError:
     return LeftOutError(f"it {error}") if is_other else error
 
 
-def find_inputs(names: Sequence[str]) -> Iterator[Found]:
+def find_inputs(names: Sequence[str]) -> Iterator[Input]:
     """Every input in order, those of a folder sorted; each file once, however often it was named."""
     seen: set[str] = set()
     for name in names:
-        for found in _inputs_of(name):
+        for input_ in _inputs_of(name):
             # Links are inputs of their own, with outputs of their own.
-            path = found.source if is_stream(found.source) else os.path.abspath(found.source)  # noqa: PTH100
+            path = input_.source if is_stream(input_.source) else os.path.abspath(input_.source)  # noqa: PTH100
             if path not in seen:
-                yield found
+                yield input_
             if len(names) > 1:  # of one folder, each file is found once
                 seen.add(path)
 
 
-def _inputs_of(name: str) -> Iterator[Found]:
+def _inputs_of(name: str) -> Iterator[Input]:
     if not name:
-        yield Found(name, error=FormatError("is no path"))
+        yield Input(name, error=FormatError("is no path"))
     elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
-        yield Found(name)
+        yield Input(name)
     else:
         is_empty = True
-        for found in _files_in(name):
-            is_empty = is_empty and isinstance(found.error, LeftOutError)
-            yield found
+        for input_ in _files_in(name):
+            is_empty = is_empty and isinstance(input_.error, LeftOutError)
+            yield input_
         if is_empty:
-            yield Found(name, error=FormatError(NOTHING))
+            yield Input(name, error=FormatError(NOTHING))
 
 
-def _files_in(folder: str) -> Iterator[Found]:
+def _files_in(folder: str) -> Iterator[Input]:
     """Files and stores below a folder, hidden ones left out, in the order of their names.
 
     Of each folder on the way only the names are held.
@@ -98,12 +98,12 @@ def _files_in(folder: str) -> Iterator[Found]:
         except OSError:
             mode = 0
         if inner and (not stat.S_ISDIR(mode) or _is_store(path)):
-            yield Found(path, os.path.dirname(inner), _reason_to_leave_out(path, mode))
+            yield Input(path, os.path.dirname(inner), _reason_to_leave_out(path, mode))
             continue
         try:
             names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208
         except OSError as error:
-            yield Found(path, error=FileError(f"folder cannot be read: {error.strerror}"))
+            yield Input(path, error=FileError(f"folder cannot be read: {error.strerror}"))
         else:
             pending.append(map(partial(os.path.join, inner), names))
 

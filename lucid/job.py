@@ -163,7 +163,8 @@ def pool(
         for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
             if value:
                 raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
-    job = _Job(path, target, options, executor, Watch(path, on_progress), is_found, later)
+    watch = Watch(path, on_progress)
+    job = _Job(path, target, options, watch, executor=executor, is_found=is_found, later=later)
     try:
         if isinstance(source, str | os.PathLike):
             job.pool_file(path)
@@ -173,7 +174,7 @@ def pool(
         raise
     except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
         raise FileError(f"cannot be read or written: {error.strerror or error}") from error
-    return job.watch.report(options, threads=(executor and executor.threads) or options.workers)
+    return watch.report(options, threads=(executor and executor.threads) or options.workers)
 
 
 @dataclass
@@ -183,8 +184,8 @@ class _Job:
     path: Path
     output: FilePath | BinaryIO | tuple[Target, ...] | None
     options: Options
-    executor: Executor | None
     watch: Watch
+    executor: Executor | None
     is_found: bool
     later: list[Any] | None
 

@@ -277,9 +277,9 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
 def _notes(job: JobPlan) -> Iterator[str]:
     """A line where results are of another type than was wanted."""
     for spec in job.specs:
-        wanted = result_of(spec.numbers, job.options.reduce, job.options.dtype_name)
+        result = result_of(spec.numbers, job.options.reduce, job.options.dtype_name)
         for target in job.targets:
-            _, note = result_for(wanted, target.path.suffix)
+            _, note = result_for(result, target.path.suffix)
             if note is not None:
                 yield note
 

@@ -61,7 +61,7 @@ class Option:
 
 def option(group: str, default: Any, kind: Kind, help_: str, flags: str = "", shown: str = "") -> Any:
     """A field of `Options`."""
-    row = Option(group, default, kind, help_, tuple(flags.split()), shown)
+    row = Option(group, default, kind, help_, flags=tuple(flags.split()), shown=shown)
     return field(default=default, metadata={"option": row})
 
 

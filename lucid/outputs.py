@@ -1,4 +1,4 @@
-"""What comes out: which arrays are pooled, and which file or stream, and in it which name, takes each."""
+"""Which file or stream takes each array of means, and under which name."""
 
 import os
 import re

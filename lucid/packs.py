@@ -18,7 +18,7 @@ from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import EARLIER, NOTHING, Found, LeftOutError, find_inputs, unless_fitting
+from lucid.inputs import EARLIER, NOTHING, Input, LeftOutError, find_inputs, unless_fitting
 from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
@@ -146,44 +146,44 @@ class _PackSource(Source):
     def gather(self, names: Sequence[str], target: Target) -> dict[str, LucidError]:
         """Take in the arrays of all inputs; which inputs are left out, or fail, and why."""
         errors: dict[str, LucidError] = {}
-        for found in find_inputs(names):
+        for input_ in find_inputs(names):
             try:
-                if found.error is not None:
-                    raise found.error
-                self._add(found, target)
+                if input_.error is not None:
+                    raise input_.error
+                self._add(input_, target)
             except ArgumentError:
                 raise
             except LucidError as error:
-                is_found = found.place is not None
-                errors[found.source] = unless_fitting(error, self.options) if is_found else error
+                is_found = input_.place is not None
+                errors[input_.source] = unless_fitting(error, self.options) if is_found else error
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NOTHING) for name in names}
         if target.format.name in _WITH_GROUPS:
             self._refuse_groups()
         return errors
 
-    def _add(self, found: Found, target: Target) -> None:
+    def _add(self, input_: Input, target: Target) -> None:
         """Take in the arrays of an input."""
-        path = Path(found.source)
+        path = Path(input_.source)
         if is_same_file(path, target.path):
-            if found.place is None:
+            if input_.place is None:
                 raise FileError("is the output, too; an input is never changed")
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         with format_.open(path, self.options) as source:
-            if found.place is not None and any(text for _, text in source.provenances()):
+            if input_.place is not None and any(text for _, text in source.provenances()):
                 raise LeftOutError(EARLIER)
             specs = choose(source, self.options, (target,)).specs
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
             self.notes.append(_NOT_CARRIED)
-        key = "/" + os.path.join(found.place or "", stem_of(path)).replace(os.sep, "/")
+        key = "/" + os.path.join(input_.place or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
-            other = self._members.setdefault(name, _Member(spec, found.source))
-            if other.source != found.source:
+            other = self._members.setdefault(name, _Member(spec, input_.source))
+            if other.source != input_.source:
                 raise ArgumentError(
-                    f"{other.source} and {found.source} would both be {name} in the pack; "
+                    f"{other.source} and {input_.source} would both be {name} in the pack; "
                     "rename one, or pack them apart"
                 )
 

@@ -24,6 +24,8 @@ class Progress(NamedTuple):
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
+#: Gives the callback for an input, by its name and bytes.
+ProgressOf: TypeAlias = Callable[[str, int], OnProgress]
 
 
 @dataclass(frozen=True, slots=True)

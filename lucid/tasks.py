@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lucid.errors import LucidError
 from lucid.formats.registry import NPY, format_of_content
 from lucid.formats.stream import STREAM
-from lucid.inputs import Found, is_stream
+from lucid.inputs import Input, is_stream
 from lucid.options import Options
 from lucid.outputs import PARENT, SIZE, STEM, Target, is_folder, stem_of, suffix_of, targets_of
 
@@ -75,22 +75,22 @@ class Naming(NamedTuple):
         return f"say -o '{name}{suffix_of(target.path)}'"
 
 
-def task_of(found: Found, options: Options, naming: Naming) -> Task:
-    """A file that was found, with its outputs."""
-    source, path = found.source, Path(found.source)
+def task_of(input_: Input, options: Options, naming: Naming) -> Task:
+    """An input with its outputs."""
+    source, path = input_.source, Path(input_.source)
     streams = is_stream(source)
     format_ = NPY if streams else format_of_content(path)
     targets: tuple[Target, ...] = ()
     if naming.output != str(STREAM) and not (streams and naming == (None, None)):
-        folder = naming.folder and naming.folder / (found.place or "")
+        folder = naming.folder and naming.folder / (input_.place or "")
         targets = targets_of(STREAM if streams else path, format_, naming.output, options, folder)
     return Task(
         source,
         targets,
-        0 if streams else bytes_of(path),
+        size_bytes=0 if streams else bytes_of(path),
         is_stream=streams,
         is_native=format_.is_native or any(target.format.is_native for target in targets),
-        is_found=found.place is not None,
+        is_found=input_.place is not None,
     )
 
 

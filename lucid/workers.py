@@ -19,8 +19,8 @@ from lucid.formats.stream import STREAM, Stream
 from lucid.inputs import unless_fitting
 from lucid.job import pool
 from lucid.options import Options
-from lucid.outputs import FilePath, Target
-from lucid.report import OnProgress, Report
+from lucid.outputs import Target
+from lucid.report import OnProgress, ProgressOf, Report
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
 from lucid.tasks import Task
@@ -33,8 +33,7 @@ MANY = 16
 
 #: What became of an input.
 Outcome: TypeAlias = Report | BaseException
-#: Gives the callback for the events of an input, by its name and bytes.
-Watch: TypeAlias = Callable[[str, int], OnProgress]
+TaskOutcomes: TypeAlias = Iterator[tuple[Task, Outcome]]
 
 
 class Workers:
@@ -49,23 +48,25 @@ class Workers:
         #: Whether each process is to pool small files, of which most of the work is Python's.
         self.in_groups = False
 
-    def pool_all(self, batch: Batch, watch: Watch | None) -> Generator[tuple[str, Outcome], None, None]:
+    def pool_all(
+        self, batch: Batch, progress_of: ProgressOf | None
+    ) -> Generator[tuple[str, Outcome], None, None]:
         """What becomes of every input, in order."""
         for is_small, tasks in groupby(batch, lambda task: self.in_groups and task.is_small):
             pool_tasks = self._pool_small if is_small else self._pool_each
-            for task, outcome in pool_tasks(tasks, watch):
+            for task, outcome in pool_tasks(tasks, progress_of):
                 if isinstance(outcome, Report):
                     notes = () if task.error is None else (f"the run would fail: {task.error}",)
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
                 yield task.source, outcome
 
-    def _pool_each(self, tasks: Iterable[Task], watch: Watch | None) -> Iterator[tuple[Task, Outcome]]:
+    def _pool_each(self, tasks: Iterable[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool one input after the other."""
         for task in tasks:
-            on_progress = watch and watch(task.source, task.size_bytes)
+            on_progress = progress_of and progress_of(task.source, task.size_bytes)
             yield task, outcome_of(task, self.options, self._pool, task, on_progress)
 
-    def _pool_small(self, tasks: Iterator[Task], watch: Watch | None) -> Iterator[tuple[Task, Outcome]]:
+    def _pool_small(self, tasks: Iterator[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool small files, a group in each process."""
         count = len(self.processes)
         idle: SimpleQueue[Any] = SimpleQueue()
@@ -88,10 +89,10 @@ class Workers:
         for outcomes in in_order(pool_group, groups, workers=count, in_flight=2 * count):
             for task, outcome in outcomes:
                 if isinstance(outcome, MemoryLimitError):  # several at a time have less each
-                    yield from self._pool_each([task], watch)
+                    yield from self._pool_each([task], progress_of)
                     continue
-                if watch is not None:
-                    watch(task.source, task.size_bytes)
+                if progress_of is not None:
+                    progress_of(task.source, task.size_bytes)
                 if isinstance(outcome, Report):  # what all have together
                     outcome = replace(outcome, threads=count, max_memory=self.options.max_memory)
                 yield task, outcome
@@ -209,6 +210,6 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     ]
 
 
-def pool_to(source: str, targets: FilePath | tuple[Target, ...], options: Options, **keywords: Any) -> Report:
+def pool_to(source: str, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
     """Pool a file to its outputs; without any, to standard output of the process that does it."""
     return pool(source, targets or sys.stdout.buffer, options, **keywords)

@@ -17,7 +17,7 @@ from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import plane_in, rule_of
 from lucid.kinds import NanRule
-from lucid.nn.functional import adaptive_avg_pool2d, pooled
+from lucid.nn.functional import adaptive_avg_pool2d, adaptive_pool2d
 from lucid.options import Options
 from lucid.pooling.dtypes import storage, widened
 from lucid.report import Report
@@ -118,7 +118,7 @@ def _channel(cells: Array, spec: ArraySpec, options: Options) -> Channel:
     ends = _range(values)
     pictures = {"input": _picture(values, values.shape, ends, nan)}
     for size in (resolve(pair, values.shape) for pair in options.pairs):
-        result = pooled(values[None], size, rule.reduce, nan)[0]
+        result = adaptive_pool2d(values[None], size, rule.reduce, nan)[0]
         # Sums have a range of their own.
         pictures[size_name(size)] = _picture(
             result, values.shape, _range(result) if rule.reduce == "sum" else ends, nan

@@ -3,14 +3,14 @@
 import io
 import locale
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lucid.report import DatasetReport, OnProgress, Progress, Report
+from lucid.report import DatasetReport, OnProgress, Progress, ProgressOf, Report
 from lucid_cli.outcomes import MOST_ROWS, STEPS, Outcomes
 from lucid_cli.streams import flush, name_of, shown
 
@@ -124,9 +124,7 @@ def size(count: float) -> str:
 
 
 @contextmanager
-def progress_bar(
-    to: Console, inputs: int, total_bytes: int
-) -> Iterator[Callable[[str, int], OnProgress] | None]:
+def progress_bar(to: Console, inputs: int, total_bytes: int) -> Iterator[ProgressOf]:
     """One bar for so many inputs, with rate and time left."""
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -13,8 +13,9 @@ import click
 from lucid.batches import Batch
 from lucid.errors import FormatError, LucidError
 from lucid.inputs import NOTHING
+from lucid.report import ProgressOf
 from lucid.tasks import Naming, bytes_of
-from lucid.workers import Outcome, Watch, workers_for
+from lucid.workers import Outcome, workers_for
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
 
@@ -70,9 +71,9 @@ def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
         batch.prepare()
     with (
         workers_for(batch, request.options, request.dask) as workers,
-        _progress(len(batch), batch.totals["bytes"], request) as watch,
+        _progress(len(batch), batch.totals["bytes"], request) as progress_of,
     ):
-        yield from workers.pool_all(batch, watch)
+        yield from workers.pool_all(batch, progress_of)
 
 
 def _in_process(
@@ -84,8 +85,8 @@ def _in_process(
     try:
         with Process() as process:
             process.start()  # while there are no other threads
-            with _progress(1, size_bytes, request) as watch:
-                on_progress = watch and watch(name, size_bytes)
+            with _progress(1, size_bytes, request) as progress_of:
+                on_progress = progress_of and progress_of(name, size_bytes)
                 done = process.call(make, options=request.options, on_progress=on_progress)
     except (LucidError, MemoryError) as error:
         yield name, error
@@ -93,7 +94,7 @@ def _in_process(
         yield from done if isinstance(done, list) else [(name, done)]
 
 
-def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[Watch | None]:
+def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:
     """One line of progress for so many inputs, where somebody looks."""
     is_wanted = not (request.quiet or request.no_progress or request.options.dry_run)
     if not (is_wanted and count and sys.stderr.isatty()):

@@ -3,11 +3,16 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+with suppress(ImportError):
+    # Before netCDF4 is: its wheels bring some of the same filters, for another build of HDF5.
+    import hdf5plugin  # noqa: F401
 
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5000)
@@ -19,6 +24,16 @@ Result = subprocess.CompletedProcess[str]
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.h5"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "y.h5"
 
 
 @pytest.fixture

@@ -816,7 +816,7 @@ class TestStaleFiles:
             sink.commit()
 
     def test_they_are_removed_and_others_are_not(self, tmp_path):
-        stale = [self.leave(tmp_path), self.leave(tmp_path, ".z.h5.ba9876543210.spool.tmp")]
+        stale = [self.leave(tmp_path), self.leave(tmp_path, ".z.h5.ba9876543210.tmp")]
         kept = [
             self.leave(tmp_path, name) for name in (".y.npy.tmp", "y.0123456789ab.tmp", ".a.0123456789AB.tmp")
         ]

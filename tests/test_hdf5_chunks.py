@@ -28,11 +28,6 @@ FILTERS = [
 ]
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "x.h5"
-
-
 def read_all(path, region=None):
     with Hdf5Source(path, Options()) as source:
         (spec,) = source.choose(())

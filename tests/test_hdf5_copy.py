@@ -260,7 +260,7 @@ class TestCheckOfTheFinishedFile:
 
     def test_an_output_that_cannot_be_read_does_not_appear(self, monkeypatch):
         # As if the fill value had been overlooked.
-        monkeypatch.setattr("lucid.formats.hdf5.remade.has_fill_in_heap", lambda _: False)
+        monkeypatch.setattr("lucid.formats.hdf5.remake.has_fill_in_heap", lambda _: False)
         with pytest.raises(FileError, match="/g/names cannot be read back from the output: "):
             lucid.pool_file(self.path, self.out, size=2)
         assert [p.name for p in self.out.parent.iterdir()] == ["a.h5"]

@@ -12,7 +12,6 @@ import lucid
 from lucid.formats.hdf5.filters import filters_of, kept_filters
 from lucid.nn.functional import adaptive_avg_pool2d
 
-# Before netCDF4 is: its wheels bring some of the same filters, for another build of HDF5.
 plugins = pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
 
 SZIP = {"compression": "szip", "compression_opts": ("nn", 32)}
@@ -36,16 +35,6 @@ LOSSY = {
     "scale-offset": {"scaleoffset": 2},
     "Blosc2 that truncates": plugins.Blosc2(filters=plugins.Blosc2.TRUNC_PREC),
 }
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "x.h5"
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "y.h5"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -15,24 +14,10 @@ from lucid.compression import LEVELS
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.nn.functional import adaptive_avg_pool2d
 
-with suppress(ImportError):
-    # Before netCDF4 is: its wheels bring some of the same filters, for another build of HDF5.
-    import hdf5plugin  # noqa: F401
-
 
 @pytest.fixture
 def x(rng):
     return rng.standard_normal((12, 3, 10, 8)).astype("f4")
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "x.h5"
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "y.h5"
 
 
 def test_references_in_carried_datasets_point_into_the_output(path, out, x):

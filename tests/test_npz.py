@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -204,7 +205,6 @@ def test_no_array_of_the_rank_says_what_there_is(tmp_path):
 
 
 def test_to_and_from_other_formats(tmp_path, array):
-    h5py = pytest.importorskip("h5py")
     expected = adaptive_avg_pool2d(array, 2)
     np.savez_compressed(tmp_path / "x.npz", **{"layer/x": array})
     lucid.pool_file(tmp_path / "x.npz", tmp_path / "y.h5", size=2)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lucid.errors import ArgumentError, DatasetError
-from lucid.formats.choosing import chosen
+from lucid.formats.choosing import names_of
 from lucid.formats.registry import FORMATS
 from lucid.options import Options
 from lucid.outputs import Target, targets_of
@@ -54,7 +54,7 @@ def test_datasets():
 
 def test_a_name_is_that_name_before_it_is_a_glob():
     names = ["/ch[0]", "/ch0", "/a/b", "/a/c"]
-    assert chosen(names, ["ch[0]"]) == {"/ch[0]"}
-    assert chosen(names, ["a/*", "/ch0"]) == {"/ch0", "/a/b", "/a/c"}
+    assert names_of(["ch[0]"], names) == {"/ch[0]"}
+    assert names_of(["a/*", "/ch0"], names) == {"/ch0", "/a/b", "/a/c"}
     with pytest.raises(DatasetError, match="has no dataset 'a/d' that can be pooled; did you mean '/a/c'"):
-        chosen(names, ["a/d"])
+        names_of(["a/d"], names)

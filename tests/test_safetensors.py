@@ -3,6 +3,7 @@
 import json
 import time
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -148,7 +149,6 @@ def test_the_same_bytes_however_it_is_done(tmp_path, rng):
 
 
 def test_from_npz_and_to_hdf5(tmp_path, array):
-    h5py = pytest.importorskip("h5py")
     expected = adaptive_avg_pool2d(array, 2)
     np.savez(tmp_path / "x.npz", **{"layer.x": array})
     lucid.pool_file(tmp_path / "x.npz", tmp_path / "y.safetensors", size=2)

@@ -1,1 +1,1 @@
-"""Files of arrays: one module each behind `contract`."""
+"""Files of arrays: one room for each format, behind `contract`."""

@@ -1,7 +1,7 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,9 @@ from lucid.formats.meaning import Attributes, Meaning, cells_of_sums
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.result import Changes, changes_of
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
+#: Pools coordinates: means of planes (planes, height, width) at a size, NaN counting as nothing.
+Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
@@ -65,8 +67,7 @@ class Pooled(NamedTuple):
     flat: bool = False
     #: Whether these are the means of a box only, and `provenance` says what joins them.
     is_shard: bool = False
-    #: Pools coordinates: means of a plane at a size, NaN counting as nothing.
-    coarsen: Callable[[Array, tuple[int, int]], Array] | None = None
+    coarsen: Coarsen | None = None
     #: What was done: "mean", "max", "min" or "sum".
     reduce: str = "mean"
 
@@ -83,7 +84,7 @@ class Pooled(NamedTuple):
     @property
     def meaning(self) -> Meaning:
         """What the source's numbers mean."""
-        return self.source.meaning or Meaning(self.source.numbers, self.source.numbers)
+        return self.source.meaning or Meaning(stored=self.source.numbers, numbers=self.source.numbers)
 
     def changes_of(self, attributes: Attributes) -> Changes:
         """What becomes of the source's attributes, as `result.changes_of` says."""

@@ -16,8 +16,8 @@ from lucid.options import Options
 MOST_NAMES = 10
 
 
-class Wanted(NamedTuple):
-    """What fits: so many axes, `height_axis` being the first that is pooled; or both dimensions of `dims`."""
+class Criteria(NamedTuple):
+    """What pooled arrays have: so many axes, `height_axis` the first that is pooled; or both dimensions of `dims`."""
 
     rank: int
     height_axis: int
@@ -26,8 +26,8 @@ class Wanted(NamedTuple):
     input_numbers: str | None = None
 
     @classmethod
-    def of(cls, options: Options) -> "Wanted":
-        """What fits these options."""
+    def of(cls, options: Options) -> "Criteria":
+        """Those of some options."""
         return cls(len(options.layout), options.height_axis, options.names, options.input_dtype)
 
     def plane(self, shape: tuple[int, ...], names: Callable[[], Sequence[str]]) -> tuple[int, ...] | None:
@@ -84,9 +84,13 @@ def around(path: str, name: str) -> Iterator[str]:
         yield f"{path}/{name}"
 
 
-def left_out(others: Mapping[tuple[int, ...], Sequence[str]]) -> Iterator[str]:
+def notes_on_others(
+    others: Mapping[tuple[int, ...], Sequence[str]], planes: Container[tuple[int, ...] | None]
+) -> Iterator[str]:
     """Lines about arrays, by their shape, that have the plane of what is pooled and other axes before it."""
     for shape, names in others.items():
+        if not names or shape[-2:] not in planes:
+            continue
         verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
         what = f"{listed(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
         yield f"{what}; a `layout` of as many letters pools it"
@@ -112,21 +116,21 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, absolute_name(pattern))
 
 
-def chosen(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    """The paths that any of these names; one that names none is an error.
+def names_of(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The paths that any of these patterns names; one that names none is an error.
 
-    >>> sorted(chosen(["/ch[0]", "/ch0", "/a/b"], ["ch[0]", "a/*"]))
+    >>> sorted(names_of(["ch[0]", "a/*"], ["/ch[0]", "/ch0", "/a/b"]))
     ['/a/b', '/ch[0]']
 
     """
-    known, wanted = set(names), set[str]()
+    known, paths = set(names), set[str]()
     for pattern in patterns:
         exact = absolute_name(pattern)
-        found = {exact} if exact in known else {name for name in names if matches(name, pattern)}
-        if not found:
+        own = {exact} if exact in known else {name for name in names if matches(name, pattern)}
+        if not own:
             raise not_there(pattern, names)
-        wanted |= found
-    return wanted
+        paths |= own
+    return paths
 
 
 def is_meant(name: str, patterns: Sequence[str]) -> bool:
@@ -139,15 +143,15 @@ def is_meant(name: str, patterns: Sequence[str]) -> bool:
     return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
 
 
-def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    """Names, cut where they are many.
+def listed(names: Sequence[str]) -> str:
+    """Names; where they are many, the first of them and how many more there are.
 
-    >>> listed(["/a", "/b", "/c"], 2)
-    '/a, /b and 1 more'
+    >>> listed(["a", "b"]), listed("abcdefghijkl")
+    ('a, b', 'a, b, c, d, e, f, g, h, i, j and 2 more')
 
     """
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def not_there(pattern: str, names: Iterable[str]) -> DatasetError:

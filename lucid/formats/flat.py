@@ -14,11 +14,11 @@ from typing import NamedTuple
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
-from lucid.formats.choosing import chosen
+from lucid.formats.choosing import names_of
 from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.files import (
+    ChangeWatch,
     Place,
-    Watch,
     blocks_at,
     claim,
     digest,
@@ -49,7 +49,7 @@ def read_elements(
     return target.view(spec.dtype).reshape(extent)
 
 
-def fitting(
+def select(
     specs: Sequence[ArraySpec], options: Options, patterns: Sequence[str], others: Sequence[str] = ()
 ) -> tuple[ArraySpec, ...]:
     """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all.
@@ -66,7 +66,7 @@ def fitting(
         seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
         what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
         raise DatasetError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
-    names = chosen([spec.name for spec in known], patterns)
+    names = names_of(patterns, [spec.name for spec in known])
     return tuple(spec for spec in known if not patterns or spec.name in names)
 
 
@@ -76,7 +76,7 @@ class FlatSource(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self.descriptor = open_regular(path)
-        self._watch = Watch(self.descriptor)
+        self._watch = ChangeWatch(self.descriptor)
         #: Where each array begins, and its shape.
         self.runs: dict[str, tuple[int, tuple[int, ...]]] = {}
         #: Those that can be pooled.
@@ -96,7 +96,7 @@ class FlatSource(Source):
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays of the layout's rank that are named, or all."""
         others = [f"{name[:80]!r} {why}" for name, why in self.others.items()]
-        return fitting([*self.specs.values()], self.options, patterns, others)
+        return select([*self.specs.values()], self.options, patterns, others)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""

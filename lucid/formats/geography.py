@@ -13,13 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, Coarsen, Pooled
 from lucid.formats.choosing import around
 from lucid.formats.grid import (
     COORDINATES,
     GRID_MAPPING,
     TRANSFORM,
-    Coarsen,
     base_of,
     bounds_name,
     coarse_bounds,

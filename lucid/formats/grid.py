@@ -7,20 +7,16 @@
 A dimension whose length stays is the old one. Nothing here knows a file, so HDF5 and Zarr share it.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lucid.formats.arrays import Array, Coarsen
 from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.values import numbers_in, text_of
 from lucid.pooling.dtypes import FLOATS, name_of
 from lucid.pooling.windows import Axis
-
-Array: TypeAlias = npt.NDArray[Any]
-#: Means of planes (planes, height, width) at a size, NaN counting as nothing.
-Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 
 #: Attributes that name other variables: of coordinates, and of the bounds of their cells.
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")

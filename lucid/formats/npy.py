@@ -17,7 +17,7 @@ from lucid.errors import DatasetError, DTypeError, FormatError
 from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import bytes_at
-from lucid.formats.flat import Content, FlatSink, FlatSource, fitting
+from lucid.formats.flat import Content, FlatSink, FlatSource, select
 from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import name_of
 
@@ -120,7 +120,8 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    return ArraySpec(name, header.shape, dtype, numbers, order="F" if header.fortran_order else "C")
+    order = "F" if header.fortran_order else "C"
+    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order)
 
 
 class NpySource(FlatSource):
@@ -140,7 +141,7 @@ class NpySource(FlatSource):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The one array, if it fits."""
-        return fitting([spec_of(self._header, self.options.input_dtype)], self.options, patterns)
+        return select([spec_of(self._header, self.options.input_dtype)], self.options, patterns)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""

@@ -24,7 +24,6 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 OF_ITS_TYPE = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-
 #: Software whose files have no floats of 16 bits, by the suffixes of these.
 _WITHOUT_HALVES = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
 
@@ -94,11 +93,11 @@ def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
-        gone: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
-        if meaning.missing and (gone or not there):
+        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
+        if meaning.missing and (changes or not there):
             whole = reread(int(fill), meaning.numbers, meaning.stored)
-            gone[FILL] = np.array(whole, meaning.stored)
-        return gone
+            changes[FILL] = np.array(whole, meaning.stored)
+        return changes
     if result not in FLOATS:
         if not meaning.missing:
             return dict.fromkeys(there)

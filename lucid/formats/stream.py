@@ -19,7 +19,7 @@ from lucid.formats.contract import Source
 from lucid.formats.disk.files import COPY_BYTES, blocks_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.flat import Content, FlatSink, fitting
+from lucid.formats.flat import Content, FlatSink, select
 from lucid.formats.foreign import START_BYTES, description
 from lucid.formats.npy import MAGIC, behind_headers, header_of, read_header, spec_of
 from lucid.formats.regions import Region, runs, shape_of
@@ -100,7 +100,7 @@ class NpyStreamSource(Source):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The one array, if it fits."""
-        return fitting([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)
+        return select([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)
 
     def check_unchanged(self) -> None:
         """Nothing: what a stream gave is given."""

@@ -75,7 +75,7 @@ def adaptive_avg_pool2d(
     array([[[2., 3.]]])
 
     """
-    return pooled(x, output_size, "mean", nan, threads)
+    return adaptive_pool2d(x, output_size, "mean", nan, threads)
 
 
 def adaptive_max_pool2d(
@@ -100,10 +100,10 @@ def adaptive_max_pool2d(
     array([[[4, 5]]])
 
     """
-    return pooled(x, output_size, "max", nan, threads)
+    return adaptive_pool2d(x, output_size, "max", nan, threads)
 
 
-def pooled(
+def adaptive_pool2d(
     x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None = None
 ) -> npt.NDArray[Any]:
     """Pool as `adaptive_avg_pool2d` by any of the reductions."""
@@ -119,7 +119,7 @@ def pooled(
     result = result_of(name, reduce)
     out = np.empty((*array.shape[:-2], *size), storage(result))
     cells = array.view(np.uint16) if name == "bfloat16" else array
-    pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, nan == "skip"))
+    pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
     if array.nbytes + out.nbytes <= SMALL_BYTES or (workers or available_cpus()) == 1:
         for planes, results in stacks(cells, out, array.ndim - 2):
             pooling.means(planes, results, (0, size[0]), (0, size[1]))

@@ -144,8 +144,8 @@ def pool_by_shards(
         for shard in executor.run(task, missing, watch.tell) if executor else local:
             watch.add_shard(shard)
         with clock(watch.nanoseconds, "write"), Opened() as opened:
-            places = collect(job, shards.values(), opened)
-            join(job, targets, source, places, watch, job.options.max_memory)
+            arrays = collect(job, shards.values(), opened)
+            join(job, targets, source, arrays, watch, job.options.max_memory)
         folder.remove()
 
 

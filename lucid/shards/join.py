@@ -39,14 +39,14 @@ class Opened(ExitStack):
 def collect(job: JobPlan, shards: Iterable[JobPlan], opened: Opened) -> dict[Key, list[ShardArray]]:
     """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
     whole = {array.key: array for array in job.every()}
-    places: dict[Key, list[ShardArray]] = {key: [] for key in whole}
+    arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
     for shard in shards:
         for target in shard.targets:
             for array, spec in stored(target, shard.of(target)):
                 offset = _place(whole[array.key], array.offset)
                 shard_array = ShardArray(spec, offset, target.path, partial(opened.get, target.path))
-                places[array.key].append(shard_array)
-    return places
+                arrays[array.key].append(shard_array)
+    return arrays
 
 
 def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:

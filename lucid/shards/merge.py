@@ -79,7 +79,7 @@ def merge_files(
             raise FileError(f"output {one.path} is one of the shards")
         one.refuse_existing(overwrite=overwrite)
         remove_stale(one.path.resolve().parent)
-    watch = Watch(path, on_progress, begun, targets=tuple(one.path for one in targets))
+    watch = Watch(path, on_progress, begun=begun, targets=tuple(one.path for one in targets))
     with ExitStack() as stack:
         opened = stack.enter_context(Opened())
         with named(f"source {path}"):
@@ -88,11 +88,11 @@ def merge_files(
         facts = facts_of(source, job)
         every = [_plan_of(job, Path(path), claim, facts) for path, claim in zip(shards, claims, strict=True)]
         with named("shard"):
-            places = collect(job, every, opened)
-        places = {array.key: _in_order(array, places[array.key]) for array in job.every()}
+            arrays = collect(job, every, opened)
+        arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
         if not dry_run:
             with clock(watch.nanoseconds, "write"):
-                join(job, targets, source, places, watch, max_memory)
+                join(job, targets, source, arrays, watch, max_memory)
     watch.datasets += (
         # As much comes out as goes in.
         replace(

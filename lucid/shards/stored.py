@@ -42,9 +42,9 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
         # Of a whole output in a format without attributes, shape and type are all there is to compare.
         if text != pooled.provenance and (text or pooled.is_shard):
             raise FormatError(f"{target.path} {_of_other(_differences(text, pooled))}")
-        kind, wanted = f"{spec.numbers} {spec.shape}", f"{pooled.stored_numbers} {pooled.stored_shape}"
-        if kind != wanted:
-            raise FormatError(f"{target.path} has {kind}; expected {wanted}")
+        kind, expected = f"{spec.numbers} {spec.shape}", f"{pooled.stored_numbers} {pooled.stored_shape}"
+        if kind != expected:
+            raise FormatError(f"{target.path} has {kind}; expected {expected}")
         pairs.append((array, spec))
     return pairs
 

@@ -35,7 +35,7 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
-class Watch:
+class ChangeWatch:
     """Notices that an open file is written to."""
 
     def __init__(self, descriptor: int) -> None:

@@ -17,7 +17,7 @@ from lucid.formats.disk.renames import link_new, rename_new
 from lucid.threads import every
 
 #: Names of temporary files, as `Replacement` makes them.
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\.spool)?\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 #: What file systems answer that know no fsync of folders, as CIFS, or none at all, as some in user space.
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS)
 #: What they answer to whoever would open a folder for it.

@@ -53,8 +53,8 @@ def write_values(target: Any, name: bytes, values: Any, dtype: Any = None) -> No
     """Write an attribute of numbers or references, in their type and shape."""
     array = np.asarray(values, dtype, order="C")
     space = h5py.h5s.create_simple(array.shape) if array.shape else _ONE
-    made = _created(target, name, h5py.h5t.py_create(dtype or array.dtype, logical=True), space)
-    made.write(array, mtype=h5py.h5t.py_create(dtype or array.dtype))
+    attribute = _created(target, name, h5py.h5t.py_create(dtype or array.dtype, logical=True), space)
+    attribute.write(array, mtype=h5py.h5t.py_create(dtype or array.dtype))
 
 
 def write_change(origin: Any, target: Any, name: str, value: Any) -> None:
@@ -91,10 +91,10 @@ def copy_attribute(
     attribute: Any, target: Any, name: bytes, change: Callable[[Array], Array] = lambda values: values
 ) -> None:
     """Make an attribute of the same type, shape and value, but for a change of it."""
-    made = _created(target, name, type_in(target, attribute.get_type()), attribute.get_space())
+    copy = _created(target, name, type_in(target, attribute.get_type()), attribute.get_space())
     values = read_attribute(attribute)
     if values is not None:
-        made.write(change(values), mtype=in_memory(attribute, attribute.get_type())[1])
+        copy.write(change(values), mtype=in_memory(attribute, attribute.get_type())[1])
 
 
 def write_references(origin: Any, target: Any, name: bytes, references: References) -> None:

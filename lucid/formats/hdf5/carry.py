@@ -19,7 +19,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
 from lucid.formats.hdf5.references import References, hold_references
-from lucid.formats.hdf5.remade import group_properties, refuse_more_than_there_is, remade
+from lucid.formats.hdf5.remake import group_properties, refuse_more_than_there_is, remake
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -51,8 +51,8 @@ class Carry:
         means: Mapping[str, Sequence[Pooled]],
         make: Callable[[Pooled, Dataset | None], Dataset],
         where: Elsewhere,
-        drop: Sequence[str] = (),
-        plain: Container[str] = (),
+        drop: Sequence[str],
+        plain: Container[str],
     ) -> None:
         self._source, self._target, self._make, self._where, self._drop = source, target, make, where, drop
         self._names = means
@@ -83,9 +83,8 @@ class Carry:
             else:
                 self._paths[own] = path
                 self._object(path, item)
-        for own, (first, *_) in (
-            self._means.items() if self._drop else ()
-        ):  # what is in a group that is dropped
+        # What is in a group that is dropped was not met on the way.
+        for own, (first, *_) in self._means.items() if self._drop else ():
             if encoded(first.name) not in self._target:
                 self._pool(first.source.name, opened(self._source, encoded(first.source.name)), own)
         self._finish()
@@ -171,7 +170,7 @@ class Carry:
             self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
             refuse_more_than_there_is(path, item, self._held)
             is_written_out = self._shows_means(path, item)
-            copy = remade(item, self._target, name, self._where, is_written_out=is_written_out)
+            copy = remake(item, self._target, name, self._where, is_written_out=is_written_out)
         if copy is not None:
             names = copy_attributes(item, copy, {})
         else:

@@ -13,15 +13,16 @@ from lucid.errors import DatasetError
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import (
     MOST_NAMES,
-    Wanted,
+    Criteria,
     absolute_name,
     coordinates_in,
-    left_out,
     listed,
     matches,
     not_there,
+    notes_on_others,
 )
 from lucid.formats.grid import BOUNDS, COORDINATES, words_of
+from lucid.formats.hdf5.elsewhere import is_virtual
 from lucid.formats.hdf5.meaning import attributes_of, dims_of, matlab_kind
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
@@ -42,15 +43,14 @@ from lucid.formats.values import text_of
 
 MAY_BE_BFLOAT16 = "; two-byte opaque elements may be bfloat16, say `input_dtype='bfloat16'`"
 
-#: Lengths of the axes that would be pooled; None where there are no such axes.
-Plane = tuple[int, ...] | None
-
 
 class Choice:
     """The datasets of a file that fit, chosen by names and patterns."""
 
-    def __init__(self, file: h5py.File, wanted: Wanted, spec: Callable[[str, Dataset], ArraySpec]) -> None:
-        self._file, self._wanted, self._spec = file, wanted, spec
+    def __init__(
+        self, file: h5py.File, criteria: Criteria, spec: Callable[[str, Dataset], ArraySpec]
+    ) -> None:
+        self._file, self._criteria, self._spec = file, criteria, spec
         #: Notes for the user, one line each.
         self.notes: list[str] = []
 
@@ -63,57 +63,52 @@ class Choice:
             Something named is not there, or cannot be pooled.
 
         """
-        exact = [(pattern, self._resolved(pattern)) for pattern in patterns]
+        exact = [(pattern, self._path_of(pattern)) for pattern in patterns]
         names = [path for _, path in exact if path is not None]
         globs = [pattern for pattern, path in exact if path is None]
-        specs = self._walked(names, globs) if globs or not patterns else {}
+        specs = self._matching(names, globs) if globs or not patterns else {}
         for path in names:
             item = opened(self._file, encoded(path))
             if identity(item) not in specs:
-                specs[identity(item)] = self._checked(path, item)
+                specs[identity(item)] = self._spec_of(path, item)
         return list(specs.values())
 
-    def _walked(self, names: Sequence[str], globs: Sequence[str]) -> dict[Identity, ArraySpec]:
+    def _matching(self, names: Sequence[str], globs: Sequence[str]) -> dict[Identity, ArraySpec]:
         """What patterns match, or all that fits where there are none; described while it is open."""
         specs: dict[Identity, ArraySpec] = {}
         fitting, seen = list[str](), list[str]()
-        planes, bounds = set[Plane](), set[str]()
-        #: What datasets that fit name as their coordinates; by shape, datasets of numbers with other axes than wanted.
+        planes, bounds = set[tuple[int, ...] | None](), set[str]()
+        #: What datasets that fit name as their coordinates; by shape, datasets of numbers that have other axes.
         named, others = dict[str, list[str]](), dict[tuple[int, ...], list[str]]()
         unfit, is_untyped = None, False
         for path, dataset, *_, own in datasets(self._file):
-            plane, why = self._judged(dataset)
+            plane, why = self._plane(dataset)
             attributes = attributes_of(dataset, (*BOUNDS, COORDINATES))
             bounds |= {absolute(path, text_of(attributes[key])) for key in BOUNDS if key in attributes}
             if len(seen) <= MOST_NAMES:
                 seen.append(f"{path} {described_type(dataset)} {shape_of(dataset)}")
-            is_wanted = not globs or any(matches(path, glob) for glob in globs)
+            is_match = not globs or any(matches(path, glob) for glob in globs)
             if why is None:
                 fitting.append(path)
                 if COORDINATES in attributes:
                     named[path] = words_of(attributes, COORDINATES)
-                if is_wanted:
+                if is_match:
                     specs[own] = self._spec(path, dataset)
                     planes.add(plane)
                 continue
             is_untyped |= why.endswith(MAY_BE_BFLOAT16)
-            if globs and is_wanted:
+            if globs and is_match:
                 unfit = unfit or f"{path} {why}"
             shape = shape_of(dataset)
-            has_numbers = numbers_of(dataset, self._wanted.input_numbers) is not None
+            has_numbers = numbers_of(dataset, self._criteria.input_numbers) is not None
             if plane is None and shape is not None and len(shape) >= 2 and has_numbers:
                 others.setdefault(shape, []).append(path)
         if not globs:
             # Those of fewer axes are pooled along, as coordinates of what names them.
             numbers = {*fitting, *(name for some in others.values() for name in some)}
             aside = bounds | coordinates_in(named, numbers)
-            self.notes += left_out(
-                {
-                    shape: left
-                    for shape, some in others.items()
-                    if shape[-2:] in planes and (left := [name for name in some if name not in aside])
-                }
-            )
+            left = {shape: [name for name in some if name not in aside] for shape, some in others.items()}
+            self.notes += notes_on_others(left, planes)
         aside = bounds | coordinates_in(named, set(fitting))
         fields = {own: spec for own, spec in specs.items() if spec.name in names or spec.name not in aside}
         if not globs:
@@ -127,22 +122,22 @@ class Choice:
                 raise not_there(glob, [path for path in fitting if path not in aside or path in names])
         return fields
 
-    def _judged(self, dataset: Dataset) -> tuple[Plane, str | None]:
+    def _plane(self, dataset: Dataset) -> tuple[tuple[int, ...] | None, str | None]:
         """Lengths of the axes that would be pooled, and why none are."""
         shape = shape_of(dataset)
         if shape is None:
             return None, "holds nothing"
-        plane = self._wanted.plane(shape, lambda: dims_of(dataset))
+        plane = self._criteria.plane(shape, lambda: dims_of(dataset))
         if plane is not None:
             kind = matlab_kind(dataset)
             if kind is not None:
                 return plane, f"is {kind}, which has no mean"
-            if numbers_of(dataset, self._wanted.input_numbers) is None:
+            if numbers_of(dataset, self._criteria.input_numbers) is None:
                 hint = MAY_BE_BFLOAT16 * is_unnamed(dataset)
                 return plane, f"is {described_type(dataset)}, which has no mean here{hint}"
-        return plane, self._wanted.why_not(shape, plane)
+        return plane, self._criteria.why_not(shape, plane)
 
-    def _resolved(self, pattern: str) -> str | None:
+    def _path_of(self, pattern: str) -> str | None:
         """The path at which a walk meets what has exactly this name; None where there is none.
 
         Raises
@@ -162,13 +157,13 @@ class Choice:
             why = "is a link that leads to nothing"
         raise DatasetError(f"dataset {pattern!r} {why}")
 
-    def _checked(self, path: str, item: Any) -> ArraySpec:
+    def _spec_of(self, path: str, item: Any) -> ArraySpec:
         """A dataset that was named, if it can be pooled."""
         if isinstance(item, h5py.Group):
             raise DatasetError(f"{path} is a group; name a dataset in it, or {path.rstrip('/')}/* for all")
         if not isinstance(item, Dataset):
             raise DatasetError(f"{path} is a named type, no dataset")
-        _, why = self._judged(item)
+        _, why = self._plane(item)
         if why is not None:
             raise DatasetError(f"dataset {path} {why}")
         return self._spec(path, item)
@@ -176,14 +171,14 @@ class Choice:
     def _nothing(self, seen: Sequence[str], hint: str) -> DatasetError:
         shown = listed(seen[:MOST_NAMES]) + (" …" if len(seen) > MOST_NAMES else "")
         return DatasetError(
-            f"has no dataset of numbers {self._wanted}; it has {shown or 'no dataset at all'}{hint}"
+            f"has no dataset of numbers {self._criteria}; it has {shown or 'no dataset at all'}{hint}"
         )
 
 
 def shape_of(dataset: Dataset) -> tuple[int, ...] | None:
     """A dataset's shape, None if it has none; a virtual one's without opening the files it speaks of."""
     creation = dataset.creation
-    if creation.get_layout() == h5py.h5d.VIRTUAL and creation.get_virtual_count():
+    if is_virtual(creation) and creation.get_virtual_count():
         shape: tuple[int, ...] = creation.get_virtual_vspace(0).get_simple_extent_dims()
         return shape
     own: tuple[int, ...] | None = dataset.shape

@@ -64,7 +64,7 @@ def create_dataset(
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     kind = file_type(pooled.numbers, pooled.dtype, origin)
     try:
-        made = h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS)
+        dataset = Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS))
     except HDF5_ERRORS as error:
         if "callback" not in str(error):
             raise
@@ -73,7 +73,6 @@ def create_dataset(
             f"output cannot have the filters of {pooled.name}: hdf5plugin was imported after another package with "
             "an HDF5 of its own, such as netCDF4; import hdf5plugin first, or say `compression='gzip'`"
         ) from error
-    dataset = Dataset(made)
     write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
     return dataset
 
@@ -114,8 +113,8 @@ def set_filters(creation: Any, compression: Compression) -> None:
     elif compression.name == "lzf":
         creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
     else:
-        made = _plugin_filter(compression)
-        creation.set_filter(made.filter_id, h5py.h5z.FLAG_OPTIONAL, made.filter_options)
+        plugin = _plugin_filter(compression)
+        creation.set_filter(plugin.filter_id, h5py.h5z.FLAG_OPTIONAL, plugin.filter_options)
 
 
 def _plugin_filter(compression: Compression) -> Any:
@@ -126,9 +125,6 @@ def _plugin_filter(compression: Compression) -> Any:
         raise MissingExtraError(
             f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
         ) from None
-    names = {
-        "lz4": "LZ4", "zstd": "Zstd", "bitshuffle": "Bitshuffle", "blosc": "Blosc", "blosc2": "Blosc2",
-    }  # fmt: skip
-    make = getattr(hdf5plugin, names[compression.name])
+    make = getattr(hdf5plugin, "LZ4" if compression.name == "lz4" else compression.name.capitalize())
     parameters = {"clevel": compression.level, "cname": compression.codec}
     return make(**{key: value for key, value in parameters.items() if value is not None})

@@ -21,7 +21,6 @@ BITSHUFFLE, ZSTD, BLOSC2 = 32008, 32015, 32026
 #: What Blosc2 calls its filter that cuts digits off.
 BLOSC2_TRUNCATES = 4
 
-
 #: Lossless filters, and their parameters as a user would give them.
 _PARAMETERS: dict[int, Callable[[Values], Values]] = {
     **dict.fromkeys((DEFLATE, LZO, BZIP2, SNAPPY, LZ4, ZSTD), lambda values: values),

@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from itertools import islice, takewhile
 from typing import Any
 
-import h5py
 import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.contract import ShardArray
+from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import encoded, failing_as
+from lucid.formats.hdf5.tree import Dataset, encoded, failing_as, opened
 from lucid.formats.regions import Region, shape_of, shifted, size_of
 
 
 class Joined:
     """The shards of one dataset, in the order of their boxes."""
 
-    def __init__(self, dataset: h5py.Dataset, shards: Sequence[ShardArray], dtype: np.dtype[Any]) -> None:
+    def __init__(self, dataset: Dataset, shards: Sequence[ShardArray], dtype: np.dtype[Any]) -> None:
         self._dataset, self._shards, self._dtype = dataset, shards, dtype
         self._kind = _kind(dataset)
         self._next = 0
@@ -43,7 +43,7 @@ class Joined:
     def _moved(self, one: ShardArray, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""
         source = one.open()
-        stored = source.file[encoded(one.spec.name)] if isinstance(source, Hdf5Source) else None
+        stored = opened(source.file, encoded(one.spec.name)) if isinstance(source, Hdf5Source) else None
         if stored is None or _kind(stored) != self._kind:
             return None
         there = shifted(region, [-n for n in one.offset])
@@ -74,8 +74,6 @@ def _common(one: Region, other: Region) -> Region:
     return tuple(slice(start, max(start, stop)) for start, stop in pairs)
 
 
-def _kind(dataset: h5py.Dataset) -> tuple[object, ...]:
+def _kind(dataset: Dataset) -> tuple[object, ...]:
     """What must agree for chunks to be moved: their shape, element type and filters."""
-    creation = dataset.id.get_create_plist()
-    filters = [creation.get_filter(i)[:3] for i in range(creation.get_nfilters())]
-    return dataset.chunks, dataset.dtype, filters
+    return dataset.chunks, dataset.dtype, filters_of(dataset.creation)

@@ -36,7 +36,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.remade import refuse_more_than_there_is
+from lucid.formats.hdf5.remake import refuse_more_than_there_is
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -198,7 +198,7 @@ class Hdf5Sink(Sink):
         with self._opened("r") as file:
             check_copy(file, self._carried_from, self._pooled)
         self._file.commit(later)
-        self._close()
+        self.close()
 
     def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
         """Copy contiguous means to their place; chunked ones are moved by `commit`."""
@@ -245,9 +245,6 @@ class Hdf5Sink(Sink):
     def close(self) -> None:
         """Remove the file and the spool unless committed."""
         self._file.abort()
-        self._close()
-
-    def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

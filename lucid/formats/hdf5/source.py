@@ -16,9 +16,9 @@ import numpy as np
 
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
-from lucid.formats.choosing import Wanted
+from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.disk.files import Watch, digest, open_regular, read_at, read_region
+from lucid.formats.disk.files import ChangeWatch, digest, open_regular, read_at, read_region
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
@@ -60,7 +60,7 @@ class Hdf5Source(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self._descriptor = open_regular(path)
-        self._watch = Watch(self._descriptor)
+        self._watch = ChangeWatch(self._descriptor)
         try:
             self.file = h5py.File(path, "r")
         except OSError as error:
@@ -80,7 +80,7 @@ class Hdf5Source(Source):
 
         They fit by their rank, or where `dims` is given by having both dimensions.
         """
-        choice = Choice(self.file, Wanted.of(self.options), self._spec)
+        choice = Choice(self.file, Criteria.of(self.options), self._spec)
         self.notes = choice.notes
         with failing_as(FormatError, "is damaged"):
             return tuple(choice.of(patterns))
@@ -114,7 +114,8 @@ class Hdf5Source(Source):
             )
         note = check_sources(name, dataset) if is_elsewhere else None
         self.notes += [note] if note else []
-        for i in range(creation.get_nfilters()):
+        count = creation.get_nfilters()
+        for i in range(count):
             code, _, _, label = creation.get_filter(i)
             if not _filter_is_available(code):
                 shown = label.decode("utf-8", "replace") or "unnamed"
@@ -124,10 +125,9 @@ class Hdf5Source(Source):
         nbytes, held = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
         if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * held):
             raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
-        is_chunked = creation.get_layout() == h5py.h5d.CHUNKED
-        chunks = creation.get_chunk() if is_chunked else None
+        chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
         return ArraySpec(
-            name, dataset.shape, dtype, numbers, chunks, whole_chunks=creation.get_nfilters() > 0
+            name, dataset.shape, dtype=dtype, numbers=numbers, chunks=chunks, whole_chunks=count > 0
         )
 
     def is_locked(self, spec: ArraySpec) -> bool:

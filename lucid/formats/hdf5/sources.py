@@ -15,7 +15,7 @@ import numpy as np
 from lucid.errors import DatasetError
 from lucid.formats.choosing import listed
 from lucid.formats.hdf5.elsewhere import ITSELF, is_unlimited, is_virtual, sources_of
-from lucid.formats.hdf5.tree import HDF5_ERRORS, decoded
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, decoded, opened
 from lucid.formats.regions import size_of
 
 #: Virtual datasets of virtual datasets are followed so far.
@@ -23,12 +23,11 @@ MOST_LEVELS = 8
 #: Files of a series that are looked for.
 MOST_FILES = 100_000
 
-
 #: What is missing, and whether the library shows the fill value for it, where it does not fail.
 Missing: TypeAlias = tuple[str, bool]
 
 
-def check_sources(name: str, dataset: h5py.Dataset) -> str | None:
+def check_sources(name: str, dataset: Dataset) -> str | None:
     """A line about what is missing of a dataset whose elements are in other files, if that shows as NaN.
 
     Raises
@@ -48,15 +47,14 @@ def check_sources(name: str, dataset: h5py.Dataset) -> str | None:
     raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
 
 
-def _missing(dataset: h5py.Dataset, level: int) -> Iterator[Missing]:
+def _missing(dataset: Dataset, level: int) -> Iterator[Missing]:
     """What of a dataset's sources is not there, and why."""
-    creation = dataset.id.get_create_plist()
-    if creation.get_external_count():
-        yield from _missing_bytes(dataset, creation)
-    if not is_virtual(creation) or level > MOST_LEVELS:
+    if dataset.creation.get_external_count():
+        yield from _missing_bytes(dataset)
+    if not is_virtual(dataset.creation) or level > MOST_LEVELS:
         return
     by_file: dict[bytes, list[tuple[bytes, Any, Any]]] = {}
-    for region, file, path, there in sources_of(creation):
+    for region, file, path, there in sources_of(dataset.creation):
         for own_file, own_path in _series(dataset, region, file, path):
             by_file.setdefault(own_file, []).append((own_path, region, there))
     folder = Path(os.path.realpath(dataset.file.filename)).parent
@@ -82,11 +80,11 @@ def _missing_of(
     """What one mapping shows that is not there."""
     shown = f"{decoded(path)} in {name}"
     try:
-        source = file[path]
+        source = opened(file, path)
     except HDF5_ERRORS:
         yield f"{shown}, which is not there", True
         return
-    if not isinstance(source, h5py.Dataset):
+    if not isinstance(source, Dataset):
         yield f"{shown}, which is no dataset", False
         return
     if there.get_select_type() == h5py.h5s.SEL_ALL:
@@ -100,11 +98,11 @@ def _missing_of(
     yield from _missing(source, level + 1)
 
 
-def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[Missing]:
+def _missing_bytes(dataset: Dataset) -> Iterator[Missing]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
-    left = dataset.size * dataset.id.get_type().get_size()
-    for i in range(creation.get_external_count()):
-        file, offset, size = creation.get_external(i)
+    left = dataset.size * dataset.kind.get_size()
+    for i in range(dataset.creation.get_external_count()):
+        file, offset, size = dataset.creation.get_external(i)
         path = Path(os.fsdecode(file))
         held = min(left, size)
         left -= held
@@ -115,7 +113,7 @@ def _missing_bytes(dataset: h5py.Dataset, creation: Any) -> Iterator[Missing]:
             yield f"{path}, which has {have} of {offset + held} bytes", False
 
 
-def _series(dataset: h5py.Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _series(dataset: Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The files and datasets of a mapping: one, or as many as fit the shape where its name has a number."""
     if b"%b" not in file and b"%b" not in path:
         yield file, path

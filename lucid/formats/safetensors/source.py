@@ -28,7 +28,7 @@ class SafetensorsSource(FlatSource):
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
                 dtype = np.dtype(storage(numbers).newbyteorder("<"))
-                self.specs[name] = ArraySpec(name, tensor.shape, dtype, numbers)
+                self.specs[name] = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers)
             else:
                 self.others[name] = f"is of {tensor.dtype}"
 

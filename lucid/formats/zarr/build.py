@@ -26,7 +26,7 @@ from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
 from lucid.formats.zarr.nodes import Node
-from lucid.formats.zarr.ome import attributes_of_image, left_out
+from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import refusals
 
@@ -68,7 +68,7 @@ class Builder:
         """Decide on everything for a source that is a store."""
         if self._carries:
             self._left_out = dropped(source.nodes.values(), source.options.drop)
-            for group, paths in left_out(source.images, self._results).items():
+            for group, paths in lower_levels(source.images, self._results).items():
                 self._left_out |= {*paths}
                 levels = listed([f"/{path}" for path in paths if path in source.nodes])
                 note = f"levels {levels} of image /{group} are left out: its levels come from the first"
@@ -185,5 +185,5 @@ def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[in
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
     most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
-    wanted = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
-    return tuple(min(m, w) for m, w in zip(most, wanted, strict=True))
+    least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
+    return tuple(min(m, n) for m, n in zip(most, least, strict=True))

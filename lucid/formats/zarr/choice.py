@@ -8,7 +8,15 @@ since means of numbers of objects are numbers of no object. A level or a label t
 from collections.abc import Container, Mapping, Sequence
 
 from lucid.errors import DatasetError
-from lucid.formats.choosing import Wanted, absolute_name, coordinates_in, left_out, listed, matches, not_there
+from lucid.formats.choosing import (
+    Criteria,
+    absolute_name,
+    coordinates_in,
+    listed,
+    matches,
+    not_there,
+    notes_on_others,
+)
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Image
@@ -25,8 +33,8 @@ _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype
 class Choice:
     """The arrays of a store that fit, chosen by names and patterns."""
 
-    def __init__(self, nodes: Mapping[str, Node], images: Sequence[Image], wanted: Wanted) -> None:
-        self._nodes, self._wanted = nodes, wanted
+    def __init__(self, nodes: Mapping[str, Node], images: Sequence[Image], criteria: Criteria) -> None:
+        self._nodes, self._criteria = nodes, criteria
         self._arrays = [node for node in nodes.values() if not node.is_group]
         #: Arrays that are pooled only where the user names them, and what they are.
         self._aside = {path: _LABELS for image in images if image.is_label for path in image.paths}
@@ -45,7 +53,7 @@ class Choice:
         coordinates = coordinates_in(words, {node.name for node in fitting.values()})
         # Coordinates of what is pooled are no fields of their own.
         fitting = {path: node for path, node in fitting.items() if node.name not in coordinates} or fitting
-        chosen = {} if patterns else fitting
+        pooled = {} if patterns else fitting
         for pattern in patterns:
             exact = self._nodes.get(absolute_name(pattern)[1:].rstrip("/"))
             if exact is None:
@@ -57,12 +65,12 @@ class Choice:
                 self.notes += [_OF_LABELS.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
             if not named:
                 raise self._no_match(pattern, fitting)
-            chosen = chosen | named
-        if not chosen:
+            pooled = pooled | named
+        if not pooled:
             raise self._nothing()
         if not patterns:
             self._note_others(fitting, coordinates)
-        return [node for _, node in sorted(chosen.items())]
+        return [node for _, node in sorted(pooled.items())]
 
     def _why_not(self, node: Node) -> str | None:
         """Why a node cannot be pooled; None where it can."""
@@ -71,14 +79,14 @@ class Choice:
         if node.document is None:
             return node.damage
         plane = self._plane(node)
-        if plane is not None and node.numbers(self._wanted.input_numbers) is None:
+        if plane is not None and node.numbers(self._criteria.input_numbers) is None:
             kind = node.document["data_type"]
             kind = kind["name"] if isinstance(kind, dict) and "name" in kind else kind
             return f"is of type {kind}, which has no mean here" + _MAY_BE_BFLOAT16 * _is_untyped(node)
-        return self._wanted.why_not(node.shape, plane)
+        return self._criteria.why_not(node.shape, plane)
 
     def _plane(self, node: Node) -> tuple[int, ...] | None:
-        return self._wanted.plane(node.shape, lambda: node.dims)
+        return self._criteria.plane(node.shape, lambda: node.dims)
 
     def _no_match(self, pattern: str, fitting: Mapping[str, Node]) -> DatasetError:
         for node in self._arrays:
@@ -99,7 +107,7 @@ class Choice:
         ]
         hint = _MAY_BE_BFLOAT16 * any(self._plane(node) and _is_untyped(node) for node in self._arrays)
         return DatasetError(
-            f"has no array of numbers {self._wanted}; it has {listed(seen) or 'no array at all'}{hint}"
+            f"has no array of numbers {self._criteria}; it has {listed(seen) or 'no array at all'}{hint}"
         )
 
     def _note_others(self, fitting: Mapping[str, Node], coordinates: Container[str]) -> None:
@@ -112,13 +120,13 @@ class Choice:
         }
         others: dict[tuple[int, ...], list[str]] = {}
         for node in self._arrays:
-            is_other = node.numbers(self._wanted.input_numbers) is not None and node.shape[-2:] in planes
+            is_other = node.numbers(self._criteria.input_numbers) is not None
             is_known = node.name in coordinates or any(
                 node.path in paths for paths in (self._aside, fitting, named)
             )
             if is_other and not is_known:
                 others.setdefault(node.shape, []).append(node.name)
-        self.notes += left_out(others)
+        self.notes += notes_on_others(others, planes)
 
 
 def _is_untyped(node: Node) -> bool:

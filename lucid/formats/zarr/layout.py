@@ -48,7 +48,7 @@ class Layout(NamedTuple):
         return tuple(n // c for n, c in zip(self.files, self.chunks, strict=True))
 
 
-def layout_of(node: Node, untyped: str | None = None) -> Layout | None:
+def layout_of(node: Node, untyped: str | None) -> Layout | None:
     """How an array of numbers lies; None where only zarr can say, whether it is right or wrong.
 
     `untyped` is what two bytes without a type are.

@@ -50,7 +50,7 @@ def images_of(nodes: Iterable[Node]) -> list[Image]:
     return images
 
 
-def left_out(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
+def lower_levels(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
     """Arrays that do not go with the result, by the group of their image: all levels of one whose first is pooled."""
     whole = [image for image in images if image.paths and image.paths[0] in pooled]
     levels = ((image.group, [path for path in image.paths[1:] if path not in pooled]) for image in whole)

@@ -57,7 +57,7 @@ class ZarrSink(Sink):
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        self._builder = self._decided(source, pooled)
+        self._builder = self._builder_of(source, pooled)
         with refusals("output cannot be built"):
             self._builder.write(self._root)
         self.carried = self._builder.carried
@@ -69,9 +69,9 @@ class ZarrSink(Sink):
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """See what would be built, without what is carried over."""
-        self._decided(source, pooled)
+        self._builder_of(source, pooled)
 
-    def _decided(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
+    def _builder_of(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
         """What is to be built, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)

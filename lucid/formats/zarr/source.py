@@ -17,7 +17,7 @@ import numpy as np
 
 from lucid.errors import FormatError, named
 from lucid.formats.arrays import Array, ArraySpec
-from lucid.formats.choosing import Wanted
+from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
 from lucid.formats.regions import Region, shape_of, size_of
@@ -64,7 +64,7 @@ class ZarrSource(Source):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays that the user names, or all that fit; only these are opened."""
-        choice = Choice(self.nodes, self.images, Wanted.of(self.options))
+        choice = Choice(self.nodes, self.images, Criteria.of(self.options))
         nodes = choice.of(patterns)
         self.notes = choice.notes
         specs = []

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
 from lucid.formats.contract import Resource
-from lucid.formats.disk.files import Watch, open_regular
+from lucid.formats.disk.files import ChangeWatch, open_regular
 from lucid.formats.registry import url_of
 from lucid.options import Options
 
@@ -98,7 +98,7 @@ class ArchiveStore(Store):
         import zipfile
 
         self._descriptor = open_regular(path)
-        self._watch = Watch(self._descriptor)
+        self._watch = ChangeWatch(self._descriptor)
         try:
             self._zip = zipfile.ZipFile(path)
         except BaseException:

@@ -28,12 +28,12 @@ MOST_CACHE_BYTES = 1 << 26
 def group_properties(group: h5py.Group) -> Any:
     """Creation properties of a copy: the orders that are kept, none of the source's addresses."""
     own = group.id.get_create_plist()
-    made = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    made.set_obj_track_times(False)
-    made.set_link_creation_order(own.get_link_creation_order())
-    made.set_attr_creation_order(own.get_attr_creation_order())
-    made.set_attr_phase_change(*own.get_attr_phase_change())
-    return made
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    creation.set_link_creation_order(own.get_link_creation_order())
+    creation.set_attr_creation_order(own.get_attr_creation_order())
+    creation.set_attr_phase_change(*own.get_attr_phase_change())
+    return creation
 
 
 def has_fill_in_heap(item: Any) -> bool:
@@ -79,7 +79,7 @@ def _lengths(item: Dataset) -> Iterator[int]:
             yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
 
 
-def remade(
+def remake(
     item: Dataset, target: h5py.File, name: bytes, where: Elsewhere, *, is_written_out: bool
 ) -> Dataset | None:
     """A dataset made anew where the library's own copy would be wrong, and None where it is right.
@@ -111,11 +111,11 @@ def remade(
     if item.chunks is not None:
         chunk_bytes = size_of(item.chunks) * kind.get_size()
         cached.set_chunk_cache(521, min(max(chunk_bytes, 1 << 20), MOST_CACHE_BYTES), 0.75)
-    made = Dataset(h5py.h5d.open(target.id, name, cached))
+    copy = Dataset(h5py.h5d.open(target.id, name, cached))
     origin = Dataset(h5py.h5d.open(item.file.id, h5py.h5i.get_name(item.id), cached))
     for region in regions if not kind.detect_class(h5py.h5t.REFERENCE) else ():
-        write_cells(made, region, read_cells(origin, region))
-    return made
+        write_cells(copy, region, read_cells(origin, region))
+    return copy
 
 
 def _stored(dataset: Dataset) -> Iterator[Region]:
