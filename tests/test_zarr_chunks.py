@@ -153,6 +153,7 @@ def test_fill_values_are_left_out_as_zarr_does(tmp_path, fill):
             files.store(index, x.__getitem__)
         names = {p for p in contents(path) if p.name[0] not in "z."}
         assert contents(tmp_path / "again").keys() == names
+        assert all(any(p.iterdir()) for p in (tmp_path / "again").rglob("*") if p.is_dir())
         shutil.rmtree(tmp_path / "again")
 
 
