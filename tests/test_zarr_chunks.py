@@ -503,6 +503,14 @@ def test_chunks_of_another_size_or_cut_off_are_errors(monkeypatch, name, straigh
         assert decoded_after(7, chain, raw, monkeypatch, straight=straight) is None, kind
 
 
+def test_what_stands_behind_a_chunk_of_blosc_is_passed_over_as_by_zarr(monkeypatch):
+    raw = bytes(ENCODERS["blosc"].encode(WHOLE)) + b"behind"
+    assert (
+        decoded_after(7, Chain(WHOLE.dtype, (ENCODERS["blosc"],)), raw, monkeypatch, straight=True)
+        == WHOLE.tobytes()
+    )
+
+
 @pytest.mark.parametrize("rounds", [40, pytest.param(4000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_damaged_chunks_show_nothing_that_memory_held(monkeypatch, name, rounds):
