@@ -156,6 +156,17 @@ def test_chunks_that_decode_to_fewer_bytes_are_no_memory_of_other_data(
         lucid.pool_file(path, path.with_name("z.h5"), size=4)
 
 
+def test_damage_that_zstd_sees_is_an_error(path, rng):
+    zstd = pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed").Zstd()
+    x = rng.integers(0, 99, (2, 2, 16, 16)).astype("f4")
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("x", data=x, chunks=(1, 2, 16, 16), **zstd)
+        _, raw = data.id.read_direct_chunk((1, 0, 0, 0))
+        data.id.write_direct_chunk((1, 0, 0, 0), raw[: len(raw) // 2] + bytes(len(raw) - len(raw) // 2))
+    with pytest.raises(LucidError, match="dataset /x: "):
+        lucid.pool_file(path, path.with_name("y.h5"), size=4)
+
+
 @pytest.fixture(params=["libdeflate", "zlib"])
 def decoder(request, monkeypatch):
     """libdeflate, if it is installed, and zlib."""

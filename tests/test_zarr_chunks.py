@@ -153,6 +153,7 @@ def test_fill_values_are_left_out_as_zarr_does(tmp_path, fill):
             files.store(index, x.__getitem__)
         names = {p for p in contents(path) if p.name[0] not in "z."}
         assert contents(tmp_path / "again").keys() == names
+        assert all(any(p.iterdir()) for p in (tmp_path / "again").rglob("*") if p.is_dir())
         shutil.rmtree(tmp_path / "again")
 
 
@@ -500,6 +501,14 @@ def test_chunks_of_another_size_or_cut_off_are_errors(monkeypatch, name, straigh
     assert decoded_after(7, chain, whole, monkeypatch, straight=straight) == WHOLE.tobytes()
     for kind, raw in wrong.items():
         assert decoded_after(7, chain, raw, monkeypatch, straight=straight) is None, kind
+
+
+def test_what_stands_behind_a_chunk_of_blosc_is_passed_over_as_by_zarr(monkeypatch):
+    raw = bytes(ENCODERS["blosc"].encode(WHOLE)) + b"behind"
+    assert (
+        decoded_after(7, Chain(WHOLE.dtype, (ENCODERS["blosc"],)), raw, monkeypatch, straight=True)
+        == WHOLE.tobytes()
+    )
 
 
 @pytest.mark.parametrize("rounds", [40, pytest.param(4000, marks=pytest.mark.slow)])

@@ -5,6 +5,7 @@ The library does not look whether a chunk became as many bytes as it has, and ha
 fewer. So there is a filter more, which is undone last and does look.
 """
 
+import sys
 import threading
 from collections.abc import Iterable
 from ctypes import CFUNCTYPE, POINTER, Structure, addressof, c_char_p, c_int, c_size_t, c_uint, c_void_p
@@ -43,8 +44,11 @@ class _FilterClass(Structure):
 
 
 def _look(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, _buffer: Any) -> int:
-    """Pass on bytes if there are as many as the parameters say; with fewer, fail."""
-    return nbytes if nbytes >= int(values[0]) + (int(values[1]) << 32) else 0
+    """Pass on bytes if there are as many as the parameters say; with fewer, fail.
+
+    The filter of zstd says the library's error as a number of bytes: it is a negative one, so beyond all memory.
+    """
+    return nbytes if int(values[0]) + (int(values[1]) << 32) <= nbytes <= sys.maxsize else 0
 
 
 # The library knows it by its address for as long as the process lives.

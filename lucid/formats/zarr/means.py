@@ -7,6 +7,7 @@ have no file, and stand in no index.
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -43,24 +44,23 @@ class ArrayFiles:
         return tuple(slice(i * u, min((i + 1) * u, n)) for i, u, n in units)
 
     def store(self, index: Index, read: Reader) -> None:
-        """Write the file whose cells `read` gives, chunk after chunk."""
+        """Write the file whose cells `read` gives, chunk after chunk; there is none for the fill value alone."""
         layout, region = self.layout, self.region(index)
         places = np.full((*layout.grid, 2), NOWHERE, "<u8")
-        path, end = self._open(index), 0
-        with path.open("wb") as file:
+        file, end = None, 0
+        with ExitStack() as stack:
             for chunk in _in_morton_order(layout.grid):
                 axes = zip(chunk, layout.chunks, region, strict=True)
                 inner = tuple(slice(s.start + i * c, min(s.start + (i + 1) * c, s.stop)) for i, c, s in axes)
                 is_inside = all(axis.start < axis.stop for axis in inner)
                 data = self._encoded(read(inner)) if is_inside else None
                 if data is not None:
+                    file = file or stack.enter_context(self._open(index).open("wb"))
                     file.write(data)
                     places[chunk] = end, len(data)
                     end += len(data)
-            if layout.shard_index is not None:
+            if file is not None and layout.shard_index is not None:
                 file.write(layout.shard_index.encode(places))
-        if end == 0:
-            path.unlink()
 
     def _encoded(self, cells: Array) -> bytes | None:
         """The bytes of a chunk, which the fill value fills up at the edge; None for nothing but that value."""
