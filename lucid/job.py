@@ -13,7 +13,7 @@ from lucid.execution import carry_out
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.registry import MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
+from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import EARLIER, LeftOutError, is_pipe
 from lucid.job_plan import JobPlan, plan
@@ -210,7 +210,7 @@ class _Job:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
         start = stream.peek(MAGIC_BYTES)
         if not start:
-            raise FormatError("is empty; expected a .npy array or an HDF5 file")
+            raise FormatError(f"is empty; {EXPECTED}")
         if format_of_start(start) not in (NPY, None):
             self._pool_spooled(lambda spool: stream.copy_to(spool.file, None))
             return

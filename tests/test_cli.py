@@ -78,7 +78,11 @@ def test_joining_sizes_loses_no_word(args):
     ("args", "status", "text"),
     [
         (["x.npy"], 2, "Missing option '-s' / '--size'"),
-        (["--size", "4"], 1, "lucid-pool: standard input: is empty; expected a .npy array or an HDF5 file"),
+        (
+            ["--size", "4"],
+            1,
+            "lucid-pool: standard input: is empty; expected npy, HDF5, Zarr, npz or safetensors",
+        ),
         (
             ["x.npy", "--size", "0"],
             2,

@@ -110,6 +110,8 @@ FORMATS = (
 #: What a store in one file ends with.
 ARCHIVE = ".zip"
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+#: What a file that is none of these is told.
+EXPECTED = f"expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}"
 
 
 def url_of(path: Path) -> str | None:
@@ -154,10 +156,9 @@ def format_of_content(path: Path) -> Format:
                     return format_
     finally:
         os.close(descriptor)
-    known = f"expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}"
     if size == 0:
-        raise FormatError(f"is empty; {known}")
-    raise FormatError(description(start, path.suffix, member) or f"is of no known format; {known}")
+        raise FormatError(f"is empty; {EXPECTED}")
+    raise FormatError(description(start, path.suffix, member) or f"is of no known format; {EXPECTED}")
 
 
 def _telling_member(descriptor: int) -> str:
