@@ -23,8 +23,8 @@ except ImportError:  # it was installed without a C compiler
 
 Array = npt.NDArray[Any]
 
-#: Elements that NumPy widens at once: as float64 pairs they stay in a level-2 cache of 1 MiB.
-BLOCK_CELLS = 1 << 15
+#: Elements that NumPy widens at once, many enough for its calls to pay and few enough for caches (benchmarks/decisions.md).
+BLOCK_CELLS = 1 << 16
 #: Elements that are copied at once for the kernel where they do not lie as it wants them.
 COPIED_CELLS = 1 << 18
 #: Columns of windows too large for a block that are added at once.

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 #: Finite cells whose sum overflows are added again, scaled by this.
 SCALE = 2.0**-64
 #: Accumulators up to which a window's cells are taken one window at a time, not one cell of all windows.
-FEW = 4096
+FEW = 2048
 
 
 class Rule(NamedTuple):
