@@ -19,8 +19,8 @@ from lucid.threads import available_cpus, every
 OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] | None
 
 THREADS = Kind(count, "an integer of at least 1")
-#: Bytes read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
-SMALL_BYTES = 8 << 20
+#: Cells read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
+SMALL_CELLS = 1 << 20
 #: Shares of the work for each thread, so that a slow one does not keep the others waiting.
 SHARES_PER_THREAD = 4
 
@@ -120,7 +120,7 @@ def adaptive_pool2d(
     out = np.empty((*array.shape[:-2], *size), storage(result))
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
-    if array.nbytes + out.nbytes <= SMALL_BYTES or (workers or available_cpus()) == 1:
+    if array.size + out.size <= SMALL_CELLS or (workers or available_cpus()) == 1:
         for planes, results in stacks(cells, out, array.ndim - 2):
             pooling.means(planes, results, (0, size[0]), (0, size[1]))
     else:
