@@ -70,3 +70,14 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
     assert watch.done_bytes == job.input_bytes == x.nbytes * len(job.passes)
     for size, name in ((1, "x_1x1"), ((2, 3), "x_2x3")):
         assert np.array_equal(sink.arrays[name], adaptive_avg_pool2d(x, size))
+
+
+def test_a_single_block_needs_no_thread(monkeypatch):
+    x = np.ones((2, 3, 4, 5))
+    options = Options(sizes=[1], threads=4)
+    sink = ArraySink(Path("y.npz"), options)
+    monkeypatch.setattr(Target, "create", lambda *_, **__: sink)
+    monkeypatch.setattr("lucid.threads.threading.Thread", None)
+    source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0,))
+    carry_out(plan(source, options, (target,)), source, Watch(Path("x")))
+    assert sink.arrays["x"].tolist() == np.ones((2, 3, 1, 1)).tolist()
