@@ -71,9 +71,9 @@ class _Work:
 def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
     """Stream an array once."""
     blocks, worker, pooled = one.blocks, _Worker(one, source, sinks), one.arrays[0].pooled
-    # One for a single block, since there may be thousands of small arrays.
-    workers = max(1, min(blocks.workers, blocks.block_count))
-    in_processes = forks.are_worth(blocks.spec.nbytes, workers) and source.is_locked(blocks.spec)
+    in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
+    # A single block begins no thread, since there may be thousands of small arrays.
+    workers = blocks.workers if in_processes else max(1, min(blocks.workers, blocks.block_count))
     in_order = forks.in_order if in_processes else threads.in_order
     by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
     task = worker.pool if by_caller else worker.pool_and_write

@@ -60,8 +60,8 @@ def select(
         raise DatasetError("has axes without names, so `dims` names none of them; say `layout`")
     rank = len(options.layout)
     known = [spec for spec in specs if len(spec.shape) == rank]
-    if len(specs) == 1 and not known and not others:
-        raise DatasetError(f"has shape {specs[0].shape}; expected {rank} axes (`layout` names them)")
+    if not known and [spec.name for spec in specs] == [""]:
+        raise DatasetError(f"has shape {str(specs[0].shape)[:80]}; expected {rank} axes (`layout` names them)")
     if not known:
         seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
         what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
