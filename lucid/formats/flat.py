@@ -61,7 +61,9 @@ def select(
     rank = len(options.layout)
     known = [spec for spec in specs if len(spec.shape) == rank]
     if not known and [spec.name for spec in specs] == [""]:
-        raise DatasetError(f"has shape {str(specs[0].shape)[:80]}; expected {rank} axes (`layout` names them)")
+        raise DatasetError(
+            f"has shape {str(specs[0].shape)[:80]}; expected {rank} axes (`layout` names them)"
+        )
     if not known:
         seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
         what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")

@@ -20,7 +20,7 @@ OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] |
 
 THREADS = Kind(count, "an integer of at least 1")
 #: Cells read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
-SMALL_CELLS = 1 << 20
+SMALL_CELLS = 1_500_000
 #: Shares of the work for each thread, so that a slow one does not keep the others waiting.
 SHARES_PER_THREAD = 4
 
