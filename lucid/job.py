@@ -243,13 +243,9 @@ class _Job:
         if not isinstance(targets, tuple):
             targets = targets_of(self.path, format_, targets, options)
             for target in targets:
-                try:
+                with self.watch.refusals(dry_run=options.dry_run):
                     target.refuse_input(self.path)
                     target.refuse_existing(overwrite=options.overwrite or options.resume)
-                except LucidError as error:
-                    if not options.dry_run:
-                        raise
-                    self.watch.notes.append(f"the run would fail: {error}")
             if not options.dry_run:
                 for folder in {t.path.resolve().parent for t in targets if t.stream is None}:
                     remove_stale(folder)

@@ -86,12 +86,8 @@ def pack(
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
     watch = Watch(Path(common), on_progress, targets=(path,))
-    try:
+    with watch.refusals(dry_run=options.dry_run):
         target.refuse_existing(overwrite=options.overwrite)
-    except LucidError as error:
-        if not options.dry_run:
-            raise
-        watch.notes.append(f"the run would fail: {error}")
     with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
