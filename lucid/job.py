@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, named
-from lucid.execution import carry_out
+from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
@@ -266,10 +266,8 @@ class _Job:
         for target in job.targets:
             if target.format != format_:  # equal, but not the same in a process of its own
                 watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
-            if options.dry_run:
-                with target.create(options) as sink:
-                    sink.refuse(source, [array.pooled for array in job.of(target)])
-                    watch.note(sink)
+        if options.dry_run:
+            rehearse(job, source, watch)
         try:
             missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
         except FormatError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
-from lucid.execution import carry_out
+from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
@@ -97,9 +97,7 @@ def pack(
         job = plan(source, options, (target,))
         watch.notes += [*source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
-            with target.create(options) as sink:
-                sink.refuse(source, [array.pooled for array in job.every()])
-                watch.note(sink)
+            rehearse(job, source, watch)
         else:
             remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
