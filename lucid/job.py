@@ -150,8 +150,7 @@ def pool(
     the source was found in a folder, where what this software made is passed over. What is finished is put in
     place, or handed on to be put in place with others, `later`.
     """
-    if not options.sizes:
-        raise ArgumentError("`size` is missing; expected the output grid")
+    options.require_size()
     path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
     if is_pipe(path):
         with open(path, "rb") as pipe:

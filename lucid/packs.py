@@ -110,8 +110,7 @@ def _target_of(path: Path, options: Options) -> Target:
     for name in ("resume", "slice"):
         if getattr(options, name):
             raise ArgumentError(f"`{name}` is for one input at a time; a pack is made whole")
-    if not options.sizes:
-        raise ArgumentError("`size` is missing; expected the output grid")
+    options.require_size()
     format_ = format_of_suffix(path)
     if not format_.holds_many:
         known = ", ".join(f.suffixes[0] for f in FORMATS if f.holds_many)
