@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
+from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, format_of_content, url_of
 from lucid.formats.stream import STREAM
@@ -51,6 +52,12 @@ def unless_fitting(error: LucidError, options: Options) -> LucidError:
     """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
     is_other = isinstance(error, DatasetError | ShapeError | DTypeError) and not options.datasets
     return LeftOutError(f"it {error}") if is_other else error
+
+
+def leave_out_earlier(source: Source) -> None:
+    """Raise for a file that was found if an earlier run made it, by what it says of itself."""
+    if any(text for _, text in source.provenances()):
+        raise LeftOutError(EARLIER)
 
 
 def find_inputs(names: Sequence[str]) -> Iterator[Input]:

@@ -15,7 +15,7 @@ from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
-from lucid.inputs import EARLIER, LeftOutError, is_pipe
+from lucid.inputs import is_pipe, leave_out_earlier
 from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options, documentation, keywords
@@ -201,8 +201,8 @@ class _Job:
         targets = self._settle(format_)
         with format_.open(path, self.options) as source:
             on_open()
-            if self.is_found and any(text for _, text in source.provenances()):
-                raise LeftOutError(EARLIER)
+            if self.is_found:
+                leave_out_earlier(source)
             self._pool(plan(source, self.options, targets), source, format_, before_commit, name)
 
     def pool_stream(self, stream: Stream) -> None:

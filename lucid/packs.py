@@ -18,7 +18,7 @@ from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import EARLIER, NOTHING, Input, LeftOutError, find_inputs, unless_fitting
+from lucid.inputs import NOTHING, Input, LeftOutError, find_inputs, leave_out_earlier, unless_fitting
 from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
@@ -164,8 +164,8 @@ class _PackSource(Source):
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         with format_.open(path, self.options) as source:
-            if input_.place is not None and any(text for _, text in source.provenances()):
-                raise LeftOutError(EARLIER)
+            if input_.place is not None:
+                leave_out_earlier(source)
             specs = choose(source, self.options, (target,)).specs
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
