@@ -184,8 +184,6 @@ def outcome_of(
         raise
     except LucidError as error:
         return unless_fitting(error, options) if task.is_found else error
-    except MemoryError as error:
-        return error
     except Exception as error:
         return unexpected(error)
 
