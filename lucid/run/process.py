@@ -100,7 +100,6 @@ class Process:
             if now != life:
                 life, since = now, time.monotonic()
             elif time.monotonic() - since >= HANG_SECONDS:
-                self.stop()
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
 
     def stop(self, *, has_ended: bool = False) -> int:
