@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,15 +63,17 @@ def leave_out_earlier(source: Source) -> None:
 
 def find_inputs(names: Sequence[str]) -> Iterator[Input]:
     """Every input in order, those of a folder sorted; each file once, however often it was named."""
+    every = chain.from_iterable(map(_inputs_of, names))
+    if len(names) == 1:  # of one folder, each file is found once
+        yield from every
+        return
     seen: set[str] = set()
-    for name in names:
-        for input_ in _inputs_of(name):
-            # Links are inputs of their own, with outputs of their own.
-            path = input_.source if is_stream(input_.source) else os.path.abspath(input_.source)  # noqa: PTH100
-            if path not in seen:
-                yield input_
-            if len(names) > 1:  # of one folder, each file is found once
-                seen.add(path)
+    for input_ in every:
+        # Links are inputs of their own, with outputs of their own.
+        path = input_.source if is_stream(input_.source) else os.path.abspath(input_.source)  # noqa: PTH100
+        if path not in seen:
+            seen.add(path)
+            yield input_
 
 
 def _inputs_of(name: str) -> Iterator[Input]:
