@@ -35,6 +35,11 @@ class Input(NamedTuple):
     #: Why it cannot be pooled, or is left out.
     error: LucidError | None = None
 
+    @property
+    def is_found(self) -> bool:
+        """Whether it was found in a folder."""
+        return self.place is not None
+
 
 def is_pipe(path: FilePath) -> bool:
     """Whether a path is of something that is read once and in order, as that of `<(…)` is."""

@@ -147,8 +147,7 @@ class _PackSource(Source):
             except ArgumentError:
                 raise
             except LucidError as error:
-                is_found = input_.place is not None
-                errors[input_.source] = unless_fitting(error, self.options) if is_found else error
+                errors[input_.source] = unless_fitting(error, self.options) if input_.is_found else error
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NOTHING) for name in names}
         if target.format.name in _WITH_GROUPS:
@@ -159,12 +158,12 @@ class _PackSource(Source):
         """Take in the arrays of an input."""
         path = Path(input_.source)
         if is_same_file(path, target.path):
-            if input_.place is None:
+            if not input_.is_found:
                 raise FileError("is the output, too; an input is never changed")
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         with format_.open(path, self.options) as source:
-            if input_.place is not None:
+            if input_.is_found:
                 leave_out_earlier(source)
             specs = choose(source, self.options, (target,)).specs
             self.notes += source.notes
