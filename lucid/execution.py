@@ -54,6 +54,14 @@ def carry_out(
                 sink.commit(later)
 
 
+def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
+    """Raise what would keep outputs from being begun, and note what they would hold; nothing is made."""
+    for target in job.targets:
+        with target.create(job.options) as sink:
+            sink.refuse(source, [array.pooled for array in job.of(target)])
+            watch.note(sink)
+
+
 @dataclass
 class _Work:
     """A block on its way through the steps."""

@@ -98,7 +98,7 @@ class _Fork:
             self._pipe.send(item)
             result, error = self._pipe.recv()
         except (EOFError, OSError) as end:
-            raise FileError(f"crashed the process that read it: {ending(self.wait())}") from end
+            raise crash(self.wait()) from end
         if error is not None:
             raise error
         return result
@@ -136,8 +136,10 @@ def end_with_parent(number: signal.Signals) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def ending(status: int) -> str:
-    """How a process ended, in words."""
+def crash(status: int) -> FileError:
+    """The error of a call in whose midst the process ended, with this status."""
     if status == -signal.SIGKILL:
-        return "killed, as the system does when memory runs out"
-    return signal.Signals(-status).name if status < 0 else f"status {status}"
+        ending = "killed, as the system does when memory runs out"
+    else:
+        ending = signal.Signals(-status).name if status < 0 else f"status {status}"
+    return FileError(f"crashed the process that read it: {ending}")

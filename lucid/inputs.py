@@ -4,10 +4,12 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
+from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, format_of_content, url_of
 from lucid.formats.stream import STREAM
@@ -33,6 +35,11 @@ class Input(NamedTuple):
     #: Why it cannot be pooled, or is left out.
     error: LucidError | None = None
 
+    @property
+    def is_found(self) -> bool:
+        """Whether it was found in a folder."""
+        return self.place is not None
+
 
 def is_pipe(path: FilePath) -> bool:
     """Whether a path is of something that is read once and in order, as that of `<(…)` is."""
@@ -53,17 +60,25 @@ def unless_fitting(error: LucidError, options: Options) -> LucidError:
     return LeftOutError(f"it {error}") if is_other else error
 
 
+def leave_out_earlier(source: Source) -> None:
+    """Raise for a file that was found if an earlier run made it, by what it says of itself."""
+    if any(text for _, text in source.provenances()):
+        raise LeftOutError(EARLIER)
+
+
 def find_inputs(names: Sequence[str]) -> Iterator[Input]:
     """Every input in order, those of a folder sorted; each file once, however often it was named."""
+    every = chain.from_iterable(map(_inputs_of, names))
+    if len(names) == 1:  # of one folder, each file is found once
+        yield from every
+        return
     seen: set[str] = set()
-    for name in names:
-        for input_ in _inputs_of(name):
-            # Links are inputs of their own, with outputs of their own.
-            path = input_.source if is_stream(input_.source) else os.path.abspath(input_.source)  # noqa: PTH100
-            if path not in seen:
-                yield input_
-            if len(names) > 1:  # of one folder, each file is found once
-                seen.add(path)
+    for input_ in every:
+        # Links are inputs of their own, with outputs of their own.
+        path = input_.source if is_stream(input_.source) else os.path.abspath(input_.source)  # noqa: PTH100
+        if path not in seen:
+            seen.add(path)
+            yield input_
 
 
 def _inputs_of(name: str) -> Iterator[Input]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, named
-from lucid.execution import carry_out
+from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
-from lucid.inputs import EARLIER, LeftOutError, is_pipe
+from lucid.inputs import is_pipe, leave_out_earlier
 from lucid.job_plan import JobPlan, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options, documentation, keywords
@@ -150,8 +150,7 @@ def pool(
     the source was found in a folder, where what this software made is passed over. What is finished is put in
     place, or handed on to be put in place with others, `later`.
     """
-    if not options.sizes:
-        raise ArgumentError("`size` is missing; expected the output grid")
+    options.require_size()
     path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
     if is_pipe(path):
         with open(path, "rb") as pipe:
@@ -202,8 +201,8 @@ class _Job:
         targets = self._settle(format_)
         with format_.open(path, self.options) as source:
             on_open()
-            if self.is_found and any(text for _, text in source.provenances()):
-                raise LeftOutError(EARLIER)
+            if self.is_found:
+                leave_out_earlier(source)
             self._pool(plan(source, self.options, targets), source, format_, before_commit, name)
 
     def pool_stream(self, stream: Stream) -> None:
@@ -243,13 +242,9 @@ class _Job:
         if not isinstance(targets, tuple):
             targets = targets_of(self.path, format_, targets, options)
             for target in targets:
-                try:
+                with self.watch.refusals(dry_run=options.dry_run):
                     target.refuse_input(self.path)
                     target.refuse_existing(overwrite=options.overwrite or options.resume)
-                except LucidError as error:
-                    if not options.dry_run:
-                        raise
-                    self.watch.notes.append(f"the run would fail: {error}")
             if not options.dry_run:
                 for folder in {t.path.resolve().parent for t in targets if t.stream is None}:
                     remove_stale(folder)
@@ -270,10 +265,8 @@ class _Job:
         for target in job.targets:
             if target.format != format_:  # equal, but not the same in a process of its own
                 watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
-            if options.dry_run:
-                with target.create(options) as sink:
-                    sink.refuse(source, [array.pooled for array in job.of(target)])
-                    watch.note(sink)
+        if options.dry_run:
+            rehearse(job, source, watch)
         try:
             missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
         except FormatError as error:

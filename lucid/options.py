@@ -192,6 +192,11 @@ class Options:
                     f"`{name}` needs the first axis, which is pooled in `layout` {self.layout!r}"
                 )
 
+    def require_size(self) -> None:
+        """Raise if there is no size yet."""
+        if not self.sizes:
+            raise ArgumentError("`size` is missing; expected the output grid")
+
     @property
     def pairs(self) -> tuple[Size, ...]:
         """`sizes` as they are kept."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
-from lucid.execution import carry_out
+from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import EARLIER, NOTHING, Input, LeftOutError, find_inputs, unless_fitting
+from lucid.inputs import NOTHING, Input, LeftOutError, find_inputs, leave_out_earlier, unless_fitting
 from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
@@ -86,12 +86,8 @@ def pack(
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
     watch = Watch(Path(common), on_progress, targets=(path,))
-    try:
+    with watch.refusals(dry_run=options.dry_run):
         target.refuse_existing(overwrite=options.overwrite)
-    except LucidError as error:
-        if not options.dry_run:
-            raise
-        watch.notes.append(f"the run would fail: {error}")
     with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
@@ -101,9 +97,7 @@ def pack(
         job = plan(source, options, (target,))
         watch.notes += [*source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
-            with target.create(options) as sink:
-                sink.refuse(source, [array.pooled for array in job.every()])
-                watch.note(sink)
+            rehearse(job, source, watch)
         else:
             remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
@@ -116,8 +110,7 @@ def _target_of(path: Path, options: Options) -> Target:
     for name in ("resume", "slice"):
         if getattr(options, name):
             raise ArgumentError(f"`{name}` is for one input at a time; a pack is made whole")
-    if not options.sizes:
-        raise ArgumentError("`size` is missing; expected the output grid")
+    options.require_size()
     format_ = format_of_suffix(path)
     if not format_.holds_many:
         known = ", ".join(f.suffixes[0] for f in FORMATS if f.holds_many)
@@ -154,8 +147,7 @@ class _PackSource(Source):
             except ArgumentError:
                 raise
             except LucidError as error:
-                is_found = input_.place is not None
-                errors[input_.source] = unless_fitting(error, self.options) if is_found else error
+                errors[input_.source] = unless_fitting(error, self.options) if input_.is_found else error
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NOTHING) for name in names}
         if target.format.name in _WITH_GROUPS:
@@ -166,13 +158,13 @@ class _PackSource(Source):
         """Take in the arrays of an input."""
         path = Path(input_.source)
         if is_same_file(path, target.path):
-            if input_.place is None:
+            if not input_.is_found:
                 raise FileError("is the output, too; an input is never changed")
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         with format_.open(path, self.options) as source:
-            if input_.place is not None and any(text for _, text in source.provenances()):
-                raise LeftOutError(EARLIER)
+            if input_.is_found:
+                leave_out_earlier(source)
             specs = choose(source, self.options, (target,)).specs
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:

@@ -10,6 +10,8 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from lucid.errors import LucidError
+
 if TYPE_CHECKING:
     from lucid.formats.contract import Sink
     from lucid.options import Options
@@ -117,6 +119,16 @@ class Watch:
     carried: int = 0
     carried_bytes: int = 0
 
+    @contextmanager
+    def refusals(self, *, dry_run: bool) -> Iterator[None]:
+        """Let errors through that keep the run from its outputs; a dry run only notes them."""
+        try:
+            yield
+        except LucidError as error:
+            if not dry_run:
+                raise
+            self.notes.append(would_fail(error))
+
     def note(self, sink: "Sink") -> None:
         """Take over what an output that was begun, or only looked at, says of itself."""
         self.notes += sink.notes
@@ -167,6 +179,11 @@ class Watch:
             carried_bytes=self.carried_bytes,
         )
         return replace(report, **others)
+
+
+def would_fail(error: LucidError) -> str:
+    """What a dry run says of an error that would end the run."""
+    return f"the run would fail: {error}"
 
 
 def peak_memory_bytes() -> int:

@@ -90,7 +90,7 @@ def task_of(input_: Input, options: Options, naming: Naming) -> Task:
         size_bytes=0 if streams else bytes_of(path),
         is_stream=streams,
         is_native=format_.is_native or any(target.format.is_native for target in targets),
-        is_found=input_.place is not None,
+        is_found=input_.is_found,
     )
 
 

@@ -20,7 +20,7 @@ from lucid.inputs import unless_fitting
 from lucid.job import pool
 from lucid.options import Options
 from lucid.outputs import Target
-from lucid.report import OnProgress, ProgressOf, Report
+from lucid.report import OnProgress, ProgressOf, Report, would_fail
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
 from lucid.tasks import Task
@@ -56,7 +56,7 @@ class Workers:
             pool_tasks = self._pool_small if is_small else self._pool_each
             for task, outcome in pool_tasks(tasks, progress_of):
                 if isinstance(outcome, Report):
-                    notes = () if task.error is None else (f"the run would fail: {task.error}",)
+                    notes = () if task.error is None else (would_fail(task.error),)
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
                 yield task.source, outcome
 
@@ -184,8 +184,6 @@ def outcome_of(
         raise
     except LucidError as error:
         return unless_fitting(error, options) if task.is_found else error
-    except MemoryError as error:
-        return error
     except Exception as error:
         return unexpected(error)
 

@@ -21,6 +21,7 @@ from lucid.nn.functional import adaptive_avg_pool2d, adaptive_pool2d
 from lucid.options import Options
 from lucid.pooling.dtypes import storage, widened
 from lucid.report import Report
+from lucid.run.process import Process
 from lucid.sizes import resolve, size_name
 from lucid_cli.streams import shown
 
@@ -52,8 +53,6 @@ def show_previews(
     reports: Iterable[Report], to: Console, options: Options
 ) -> Iterator[tuple[Path, Exception]]:
     """Pictures of the first dataset of every input, read where it can do no harm; yield those that fail."""
-    from lucid.run.process import Process
-
     with Process() as process:
         for report in reports:
             path, dataset = report.source, report.datasets[0].name

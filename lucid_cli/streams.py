@@ -16,6 +16,8 @@ NAME = "lucid-pool"
 FAILED = 1
 #: What a line holds.
 MOST_LETTERS = 300
+#: What the shell calls the options that messages name.
+_FLAGS = {name: row.flags for name, row in declared().items()} | {"size": ("--size",), "target": ("-o",)}
 
 
 def in_shell_words(text: str) -> str:
@@ -24,15 +26,14 @@ def in_shell_words(text: str) -> str:
     >>> in_shell_words("needs `max_memory` of 9; `overwrite=True` replaces it, or `layout='NHWC'`")
     'needs --max-memory of 9; -f replaces it, or --layout NHWC'
     """
-    flags = {name: row.flags for name, row in declared().items()} | {"size": ("--size",), "target": ("-o",)}
 
     def in_shell(match: re.Match[str]) -> str:
         name, value = match.groups()
-        if name not in flags:
+        if name not in _FLAGS:
             return match[0]
         if value == "True":
-            return flags[name][0]
-        return flags[name][-1] if value is None else f"{flags[name][-1]} {value.strip(chr(39))}"
+            return _FLAGS[name][0]
+        return _FLAGS[name][-1] if value is None else f"{_FLAGS[name][-1]} {value.strip(chr(39))}"
 
     return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)
 

@@ -114,17 +114,18 @@ def adaptive_pool2d(
     plane = array.shape[-2:]
     size = resolve(LAYER_SIZE.check("output_size", output_size), plane)
     NAN.check("nan", nan)
-    workers = 0 if threads is None else THREADS.check("threads", threads)
+    if threads is not None:
+        threads = THREADS.check("threads", threads)
 
     result = result_of(name, reduce)
     out = np.empty((*array.shape[:-2], *size), storage(result))
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
-    if array.size + out.size <= SMALL_CELLS or (workers or available_cpus()) == 1:
+    workers = 1 if array.size + out.size <= SMALL_CELLS else threads or available_cpus()
+    if workers == 1:
         for planes, results in stacks(cells, out, array.ndim - 2):
             pooling.means(planes, results, (0, size[0]), (0, size[1]))
     else:
-        workers = workers or available_cpus()
         shares = pieces(cells, out, array.ndim - 2, pooling.grid, workers * SHARES_PER_THREAD)
         every(lambda share: pooling.means(*share), shares, workers=workers)
     return out.view(array.dtype) if name == "bfloat16" else out

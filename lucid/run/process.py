@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from lucid.errors import FileError, unexpected
-from lucid.forks import end_with_parent, ending
+from lucid.forks import crash, end_with_parent
 from lucid.options import Options
 from lucid.report import Progress
 from lucid.threads import Result
@@ -70,7 +70,7 @@ class Process:
                 on_progress(answer)
                 self._wait(pipe)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise FileError(f"crashed the process that read it: {self.stop(has_ended=True)}") from None
+            raise crash(self.stop(has_ended=True)) from None
         except BaseException:
             self.stop()
             raise
@@ -100,13 +100,12 @@ class Process:
             if now != life:
                 life, since = now, time.monotonic()
             elif time.monotonic() - since >= HANG_SECONDS:
-                self.stop()
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
 
-    def stop(self, *, has_ended: bool = False) -> str:
-        """End the process, letting it clean up; how it ended."""
+    def stop(self, *, has_ended: bool = False) -> int:
+        """End the process, if it runs, letting it clean up; its status, negative for a signal."""
         if self._process is None or self._pipe is None:
-            return "it was not running"
+            return 0
         process, self._process = self._process, None
         self._pipe.close()
         self._pipe = None
@@ -120,7 +119,7 @@ class Process:
             process.join()
         code = process.exitcode or 0
         self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
-        return ending(code)
+        return code
 
     def __enter__(self) -> "Process":
         return self

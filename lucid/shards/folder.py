@@ -42,11 +42,11 @@ class ShardTask:
             job = choose(source, self.options, self.targets)
             if facts_of(source, job)["signature"] != self.facts["signature"]:
                 raise FormatError("is another file here, or changed while it was read")
-            return self.make(job, source, span)
+            return self.make(self.plan(job, span), source)
 
-    def make(self, job: JobPlan, source: Source, span: Span, on_progress: OnProgress | None = None) -> Watch:
-        """Make the shard, unless another process did meanwhile; what that took."""
-        shard, watch = self.plan(job, span), Watch(self.path, on_progress)
+    def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Watch:
+        """Make a shard by its plan, unless another process did meanwhile; what that took."""
+        watch = Watch(self.path, on_progress)
         if missing_targets(shard):
             # Of several files of a shard some may be there: they are this run's.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
@@ -140,7 +140,7 @@ def pool_by_shards(
         watch.add(sum(shards[number].input_bytes for number in done))
         missing = [span for span in spans if span.number not in done]
         tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
-        local = (task.make(job, source, span, tell) for span in missing)
+        local = (task.make(shards[span.number], source, tell) for span in missing)
         for shard in executor.run(task, missing, watch.tell) if executor else local:
             watch.add_shard(shard)
         with clock(watch.nanoseconds, "write"), Opened() as opened:
