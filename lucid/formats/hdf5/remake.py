@@ -17,7 +17,7 @@ from lucid.errors import FormatError
 from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in, write_cells
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, lead_to_sources, stored_outside
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, size_of
+from lucid.formats.regions import Region, boxes_of, shifted, size_of
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
@@ -135,4 +135,4 @@ def _stored(dataset: Dataset) -> Iterator[Region]:
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
         for box in boxes_of(shape, MOST_ELEMENTS):
-            yield tuple(slice(a + s.start, a + s.stop) for a, s in zip(corner, box, strict=True))
+            yield shifted(box, corner)

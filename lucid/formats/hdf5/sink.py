@@ -99,7 +99,7 @@ class Hdf5Sink(Sink):
             os.ftruncate(self._descriptor, 0)
             self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(self._descriptor, os.fstat(self._descriptor).st_size)
-        write_at(self._descriptor, 0, memoryview(block))
+        write_at(self._descriptor, 0, block)
         if self._chunked:
             self._spool = Spool(self._file.target.parent)
             self._spool.hold(self._chunked)

@@ -18,7 +18,7 @@ from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.disk.files import ChangeWatch, digest, open_regular, read_at, read_region
+from lucid.formats.disk.files import ChangeWatch, bytes_at, digest, open_regular, read_region
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
@@ -215,9 +215,7 @@ class Hdf5Source(Source):
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
         size = self.file.userblock_size
-        block = bytearray(size if size <= MOST_USER_BLOCK else 0)
-        read_at(self._descriptor, 0, memoryview(block))
-        return bytes(block)
+        return bytes_at(self._descriptor, 0, size if size <= MOST_USER_BLOCK else 0)
 
     def close(self) -> None:
         """Close the file."""
