@@ -18,6 +18,15 @@ Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 CHUNK_BYTES = 1 << 18
 
 
+def filled_up(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
+    """A whole chunk: as it is, or where it reaches over the edge of its array with fill values there."""
+    if cells.shape == chunks:
+        return cells
+    whole = np.full(chunks, fill)
+    whole[tuple(slice(0, n) for n in cells.shape)] = cells
+    return whole
+
+
 class ArraySpec(NamedTuple):
     """One array in a file.
 

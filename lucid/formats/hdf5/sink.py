@@ -21,7 +21,7 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, Pooled, filled_up
 from lucid.formats.choosing import is_meant, listed
 from lucid.formats.contract import Carried, ShardArray, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
@@ -224,12 +224,7 @@ class Hdf5Sink(Sink):
                 chunk = self._spool.read(array, region), None
             if chunk[1] is not None:
                 return chunk
-            cells = chunk[0]
-            if cells.shape != dataset.chunks:  # one at the edge
-                whole = np.full(dataset.chunks, unwritten)
-                whole[tuple(slice(0, n) for n in cells.shape)] = cells
-                cells = whole
-            return codec.encode(cells)
+            return codec.encode(filled_up(chunk[0], dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
