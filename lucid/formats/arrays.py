@@ -1,6 +1,6 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -126,3 +126,11 @@ class Pooled(NamedTuple):
             if fitted[axis] < shape[axis]:
                 break
         return tuple(fitted)
+
+
+def by_source(pooled: Iterable[Pooled]) -> dict[str, list[Pooled]]:
+    """Arrays of means by the name of what they are the means of, which several sizes may be of."""
+    groups: dict[str, list[Pooled]] = {}
+    for array in pooled:
+        groups.setdefault(array.source.name, []).append(array)
+    return groups

@@ -21,7 +21,7 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.arrays import Array, Pooled, by_source, filled_up
 from lucid.formats.choosing import is_meant, listed
 from lucid.formats.contract import Carried, ShardArray, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
@@ -133,12 +133,9 @@ class Hdf5Sink(Sink):
                 return
             if self._compression is None:
                 self.notes += notes_of_filters(source.file, pooled)
-            means: dict[str, list[Pooled]] = {}
-            for array in pooled:
-                means.setdefault(array.source.name, []).append(array)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
-            carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
+            carry = Carry(source.file, file, by_source(pooled), make, where, self.options.drop, source.plain)
             with failing_as(FileError, "cannot be carried over"):
                 if self._carried_from is None:
                     carry.only_pooled()
