@@ -1,6 +1,6 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +16,15 @@ Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
+
+
+def filled_up(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
+    """A whole chunk: as it is, or where it reaches over the edge of its array with fill values there."""
+    if cells.shape == chunks:
+        return cells
+    whole = np.full(chunks, fill)
+    whole[tuple(slice(0, n) for n in cells.shape)] = cells
+    return whole
 
 
 class ArraySpec(NamedTuple):
@@ -117,3 +126,11 @@ class Pooled(NamedTuple):
             if fitted[axis] < shape[axis]:
                 break
         return tuple(fitted)
+
+
+def by_source(pooled: Iterable[Pooled]) -> dict[str, list[Pooled]]:
+    """Arrays of means by the name of what they are the means of, which several sizes may be of."""
+    groups: dict[str, list[Pooled]] = {}
+    for array in pooled:
+        groups.setdefault(array.source.name, []).append(array)
+    return groups

@@ -160,20 +160,22 @@ class Geography(ABC):
         if means is not None:
             return next((path for path, shape in means.items() if shape == size), None)
         key = (item.path, size)
-        if key not in self._coordinates:
-            values = self._coarse(item, size, coarsen)
-            path, is_there = (
-                self._free(item.path, after, size, values) if values is not None else (None, True)
-            )
-            self._coordinates[key] = path
-            if path is not None and values is not None and not is_there:
-                dims = [
-                    [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
-                    or _kept(own)
-                    for own in item.dims
-                ]
-                self._make(path, item, values, dims)
-        return self._coordinates[key]
+        if key in self._coordinates:
+            return self._coordinates[key]
+        values = self._coarse(item, size, coarsen)
+        if values is None:
+            self._coordinates[key] = None
+            return None
+        path, is_there = self._free(item.path, after, size, values)
+        self._coordinates[key] = path
+        if not is_there:
+            dims = [
+                [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
+                or _kept(own)
+                for own in item.dims
+            ]
+            self._make(path, item, values, dims)
+        return path
 
     def _coarse(self, item: Variable, size: tuple[int, ...], coarsen: Coarsen | None) -> Array | None:
         """The coordinates of the new cells; None where the old ones are no numbers, or too many."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lucid.missing import Number
-from lucid.pooling.dtypes import FLOATS
+from lucid.pooling.dtypes import FLOATS, narrow, storage, widened
 
 
 def text_of(value: Any) -> str:
@@ -87,6 +87,6 @@ def rounded(values: Any, numbers: str) -> Any:
         if numbers != "bfloat16":
             return array.astype(numbers)
         single = array.astype(np.float32)
-        bits = np.atleast_1d(single).view(np.uint32)
-        kept = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-        return np.where(np.isnan(single), np.float32("nan"), kept.reshape(single.shape))
+        bits = np.empty(single.shape, storage(numbers))
+        narrow(single.astype(np.float64), numbers, bits)
+        return np.asarray(widened(bits, numbers), np.float32)

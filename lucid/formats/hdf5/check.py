@@ -12,6 +12,7 @@ import h5py
 from lucid.errors import FileError
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.cells import lies_in_heap, read_attribute, read_cells
+from lucid.formats.hdf5.elsewhere import lies_elsewhere
 from lucid.formats.hdf5.references import PLAIN
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Link, encoded, opened, reason, walk
 from lucid.formats.regions import Region, size_of
@@ -75,10 +76,8 @@ def _read_some(item: Any, held: int) -> None:
 
 def _ends(dataset: Dataset) -> Iterator[Region]:
     """The first and the last element, unless they are in other files or would take long to decode."""
-    creation = dataset.creation
-    is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
     chunk_bytes = size_of(dataset.chunks or ()) * dataset.kind.get_size()
-    if is_elsewhere or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
+    if lies_elsewhere(dataset.creation) or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
         return
     yield (slice(0, 1),) * dataset.ndim
     if dataset.size > 1:

@@ -74,6 +74,11 @@ def is_virtual(creation: Any) -> bool:
     return bool(creation.get_layout() == h5py.h5d.VIRTUAL)
 
 
+def lies_elsewhere(creation: Any) -> bool:
+    """Whether elements are those of other datasets, or lie in other files."""
+    return is_virtual(creation) or bool(creation.get_external_count())
+
+
 def shows_one_of(creation: Any, pooled: Collection[str]) -> bool:
     """Whether a virtual dataset shows cells of a dataset of its own file that is pooled."""
     return any(f == ITSELF and absolute("/", decoded(d)) in pooled for _, f, d, _ in sources_of(creation))

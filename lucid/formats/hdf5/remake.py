@@ -15,9 +15,15 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in, write_cells
-from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, lead_to_sources, stored_outside
+from lucid.formats.hdf5.elsewhere import (
+    Elsewhere,
+    is_virtual,
+    lead_to_sources,
+    lies_elsewhere,
+    stored_outside,
+)
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, size_of
+from lucid.formats.regions import Region, boxes_of, shifted, size_of
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
@@ -50,7 +56,7 @@ def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
 
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
-    if item.id.get_offset() is None and (is_virtual(item.creation) or item.creation.get_external_count()):
+    if item.id.get_offset() is None and lies_elsewhere(item.creation):
         return
     claimed = item.id.get_storage_size()
     if claimed <= held:
@@ -135,4 +141,4 @@ def _stored(dataset: Dataset) -> Iterator[Region]:
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
         for box in boxes_of(shape, MOST_ELEMENTS):
-            yield tuple(slice(a + s.start, a + s.stop) for a, s in zip(corner, box, strict=True))
+            yield shifted(box, corner)

@@ -21,7 +21,7 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, Pooled, by_source, filled_up
 from lucid.formats.choosing import is_meant, listed
 from lucid.formats.contract import Carried, ShardArray, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
@@ -99,7 +99,7 @@ class Hdf5Sink(Sink):
             os.ftruncate(self._descriptor, 0)
             self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(self._descriptor, os.fstat(self._descriptor).st_size)
-        write_at(self._descriptor, 0, memoryview(block))
+        write_at(self._descriptor, 0, block)
         if self._chunked:
             self._spool = Spool(self._file.target.parent)
             self._spool.hold(self._chunked)
@@ -133,12 +133,9 @@ class Hdf5Sink(Sink):
                 return
             if self._compression is None:
                 self.notes += notes_of_filters(source.file, pooled)
-            means: dict[str, list[Pooled]] = {}
-            for array in pooled:
-                means.setdefault(array.source.name, []).append(array)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
-            carry = Carry(source.file, file, means, make, where, self.options.drop, source.plain)
+            carry = Carry(source.file, file, by_source(pooled), make, where, self.options.drop, source.plain)
             with failing_as(FileError, "cannot be carried over"):
                 if self._carried_from is None:
                     carry.only_pooled()
@@ -224,12 +221,7 @@ class Hdf5Sink(Sink):
                 chunk = self._spool.read(array, region), None
             if chunk[1] is not None:
                 return chunk
-            cells = chunk[0]
-            if cells.shape != dataset.chunks:  # one at the edge
-                whole = np.full(dataset.chunks, unwritten)
-                whole[tuple(slice(0, n) for n in cells.shape)] = cells
-                cells = whole
-            return codec.encode(cells)
+            return codec.encode(filled_up(chunk[0], dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize

@@ -18,11 +18,12 @@ from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.disk.files import ChangeWatch, digest, open_regular, read_at, read_region
+from lucid.formats.disk.files import ChangeWatch, bytes_at, digest, open_regular, read_region
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
 from lucid.formats.hdf5.codec import ChunkFile, Decoder
+from lucid.formats.hdf5.elsewhere import lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.sources import check_sources
@@ -107,7 +108,7 @@ class Hdf5Source(Source):
     def _described(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
         creation = dataset.creation
-        is_elsewhere = creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count()
+        is_elsewhere = lies_elsewhere(creation)
         if is_elsewhere and not self.options.allow_external:
             raise DatasetError(
                 f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
@@ -215,9 +216,7 @@ class Hdf5Source(Source):
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
         size = self.file.userblock_size
-        block = bytearray(size if size <= MOST_USER_BLOCK else 0)
-        read_at(self._descriptor, 0, memoryview(block))
-        return bytes(block)
+        return bytes_at(self._descriptor, 0, size if size <= MOST_USER_BLOCK else 0)
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, FileError, FormatError
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import Pooled, by_source
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
@@ -74,15 +74,13 @@ class NpzSink(FlatSink):
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
         carries = self.carries(pooled)
-        by_source: dict[str, list[Pooled]] = {}
-        for array in pooled:
-            by_source.setdefault(array.source.name, []).append(array)
+        means = by_source(pooled)
         if not isinstance(source, NpzSource):
             for array in pooled:
                 yield self._planned_means(array, zipfile.ZIP_STORED)
             return
         for member in source.members:
-            arrays = by_source.get(member.array_name, []) if member.header is not None else []
+            arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
                 yield self._planned_means(array, member.info.compress_type)
             if not arrays and carries and not is_meant(member.array_name, self.options.drop):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lucid.compression import Compression
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import listed
 from lucid.formats.contract import PROVENANCE, Carried, Source
 from lucid.formats.zarr.carry import carry, dropped, write_summaries
@@ -46,9 +46,7 @@ class Builder:
         self.notes: list[str] = []
         self.carried = Carried()
         #: What is pooled, by path; and paths of what is neither pooled nor carried over.
-        self._results: dict[str, list[Pooled]] = {}
-        for array in pooled:
-            self._results.setdefault(array.source.name[1:], []).append(array)
+        self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
         self._left_out: set[str] = set()
         #: Lengths of dimensions by group, where NCZarr wants them; and arrays whose codec is left out, by codec.
         self._lengths: dict[str, dict[str, int]] = {}

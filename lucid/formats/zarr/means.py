@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, Pooled, filled_up
 from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
@@ -69,11 +69,7 @@ class ArrayFiles:
         cells = np.ascontiguousarray(cells).view(native)
         if _is_all(cells, fill):
             return None
-        if cells.shape != self.layout.chunks:
-            edge = np.full(self.layout.chunks, fill, native)
-            edge[tuple(slice(0, n) for n in cells.shape)] = cells
-            cells = edge
-        return self._codecs.encode(cells)
+        return self._codecs.encode(filled_up(cells, self.layout.chunks, fill))
 
     def _open(self, index: Index) -> Path:
         path = self._folder / self.layout.key(index)
