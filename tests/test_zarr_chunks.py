@@ -5,6 +5,7 @@ import gzip
 import http.server
 import json
 import lzma
+import os
 import shutil
 import struct
 import subprocess
@@ -667,3 +668,14 @@ def test_a_server_that_knows_no_ranges(tmp_path, place):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert np.array_equal(read(f"http://127.0.0.1:{server.server_port}/a.zarr"), x)
         server.shutdown()
+
+
+def test_an_archive_that_is_refused_leaves_nothing_open(tmp_path):
+    path = tmp_path / "x.zarr.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("zarr.json", "{}")
+        archive.writestr("../escaped", "x")
+    before = os.listdir("/dev/fd")
+    with pytest.raises(LucidError):
+        ZarrSource(path, Options())
+    assert os.listdir("/dev/fd") == before

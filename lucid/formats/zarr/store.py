@@ -6,7 +6,7 @@ import zlib
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -97,18 +97,17 @@ class ArchiveStore(Store):
     def __init__(self, path: Path) -> None:
         import zipfile
 
-        self._descriptor = open_regular(path)
-        self._watch = ChangeWatch(self._descriptor)
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
-        members = [member for member in self._zip.infolist() if not member.is_dir()]
-        for member in members:
-            if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
-                raise FormatError(f"has a member that grows to {member.file_size} bytes")
-        self._folders = listings(member.filename for member in members)
+        with ExitStack() as stack:
+            self._descriptor = open_regular(path)
+            stack.callback(os.close, self._descriptor)
+            self._watch = ChangeWatch(self._descriptor)
+            self._zip = stack.enter_context(zipfile.ZipFile(path))
+            members = [member for member in self._zip.infolist() if not member.is_dir()]
+            for member in members:
+                if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
+                    raise FormatError(f"has a member that grows to {member.file_size} bytes")
+            self._folders = listings(member.filename for member in members)
+            self._open = stack.pop_all()
         # `zip -r x.zarr.zip x.zarr` puts the name of the folder before every other.
         folders, files = self._folders.get("", ([], []))
         while not files and len(folders) == 1:
@@ -152,8 +151,7 @@ class ArchiveStore(Store):
     def close(self) -> None:
         if "address" in self.__dict__:
             self.address.close()
-        self._zip.close()
-        os.close(self._descriptor)
+        self._open.close()
 
 
 class UrlStore(Store):
