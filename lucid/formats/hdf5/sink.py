@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +209,7 @@ class Hdf5Sink(Sink):
         shards = self._shards.get(array.name)
         joined = Joined(dataset, shards, array.dtype) if shards else None
         filters = kept_filters(dataset.creation, dataset.chunks)
-        codec = Codec(h5py.File(BytesIO(), "w"), dataset, filters)
+        codec = Codec(dataset, filters)
         unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
