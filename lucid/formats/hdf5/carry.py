@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 
+from lucid.backlog import Backlog
 from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried
@@ -19,7 +20,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
 from lucid.formats.hdf5.references import References, hold_references
-from lucid.formats.hdf5.remake import group_properties, refuse_more_than_there_is, remake
+from lucid.formats.hdf5.remake import checked_bytes, group_properties, remake
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -58,8 +59,8 @@ class Carry:
         self._names = means
         addresses = {name: source.id.links.get_info(encoded(name)).u for name in means}
         self._means: dict[Identity, Sequence[Pooled]] = {addresses[name]: means[name] for name in means}
-        #: Pooled datasets of which there is nothing to know but their specs.
-        self._plain = {own for name, own in addresses.items() if name in plain}
+        #: Names of pooled datasets of which there is nothing to know but their specs.
+        self._plain = plain
         self._held = source.id.get_filesize()
         #: The path of each object whose copy is there.
         self._paths: dict[Identity, str] = {identity(source): "/"}
@@ -71,11 +72,13 @@ class Carry:
         self.notes = self._geography.notes
         #: Datasets that are copied.
         self.carried = Carried()
+        #: Paths of copies that are to be read once, for there is more to them than elements and their type.
+        self.unread = Backlog[str]()
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         self._note("/", self._source, copy_attributes(self._source, self._target, {}))
-        for path, item, own in walk(self._source, self._drops, self._plain, self._target):
+        for path, item, own in walk(self._source, self._drops, self._is_plain, self._target):
             if own in self._means:
                 self._pool(path, item, own)
             elif isinstance(item, Link):
@@ -109,6 +112,10 @@ class Carry:
     def _drops(self, path: str) -> bool:
         """Whether the user does not want an object in the output; what is pooled is always wanted."""
         return bool(self._drop) and is_meant(path, self._drop) and path not in self._names
+
+    def _is_plain(self, own: Identity) -> bool:
+        """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
+        return own in self._means and self._means[own][0].source.name in self._plain
 
     def _pool(self, path: str, item: Any, own: Identity) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
@@ -167,19 +174,23 @@ class Carry:
         if isinstance(item, h5py.Group):
             copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(item)))
         elif isinstance(item, Dataset):
-            self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
-            refuse_more_than_there_is(path, item, self._held)
-            is_written_out = self._shows_means(path, item)
-            copy = remake(item, self._target, name, self._where, is_written_out=is_written_out)
+            nbytes = checked_bytes(path, item, self._held)
+            self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
+            if not item.is_raw:
+                is_written_out = self._shows_means(path, item)
+                copy = remake(item, self._target, name, self._where, is_written_out=is_written_out)
         if copy is not None:
             names = copy_attributes(item, copy, {})
         else:
             h5py.h5o.copy(item.id, b".", self._target.id, name)
+            if isinstance(item, Dataset) and item.is_raw and not h5py.h5a.get_num_attrs(item.id):
+                return
             names = [one.get_name() for one in attributes_in(item) if hold_references(one)]
         self._note(path, item, names)
 
     def _note(self, path: str, item: Any, names: list[bytes]) -> None:
         """Note what is still to be done to a copy, whose attributes of these names hold references."""
+        self.unread.append(path)
         self._geography.note(path, item)
         self._refer(encoded(path), encoded(path), names)
         if isinstance(item, Dataset) and hold_references(item):

@@ -4,27 +4,26 @@ Whatever was carried over has to be readable: types, fill values, attributes, th
 element. The source is the measure: what cannot be read there either is carried as it is.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
 
 from lucid.errors import FileError
 from lucid.formats.hdf5.attributes import attributes_in
-from lucid.formats.hdf5.cells import lies_in_heap, read_attribute, read_cells
+from lucid.formats.hdf5.cells import read_attribute, read_cells
 from lucid.formats.hdf5.elsewhere import lies_elsewhere
-from lucid.formats.hdf5.references import PLAIN
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Link, encoded, opened, reason, walk
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, encoded, failing_as, opened, reason
 from lucid.formats.regions import Region, size_of
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24
 
 
-def check_copy(file: h5py.File, source: h5py.File | None, pooled: Container[str]) -> None:
+def check_copy(file: h5py.File, source: h5py.File | None, paths: Iterable[str]) -> None:
     """Raise if an object of an output cannot be read, though it can be in the source.
 
-    `pooled` are the paths of the means, whose values are not read.
+    Every one is met; those at these `paths` are read.
 
     Raises
     ------
@@ -32,16 +31,16 @@ def check_copy(file: h5py.File, source: h5py.File | None, pooled: Container[str]
         The output would be damaged.
 
     """
+    with failing_as(FileError, "cannot be read back"):
+        h5py.h5o.visit(file.id, lambda _: None)
     held = file.id.get_filesize()
-    _read_some(file, held)
-    for path, item, _ in walk(file, pooled.__contains__):
-        if isinstance(item, Link):
-            continue
+    for path in paths:
+        name = encoded(path)
         try:
-            _read_some(item, held)
+            _read_some(opened(file, name), held)
         except HDF5_ERRORS as error:
-            if source is None or not _is_unreadable(source, encoded(path)):
-                shown = encoded(path).decode("utf-8", "replace")
+            if source is None or not _is_unreadable(source, name):
+                shown = name.decode("utf-8", "replace")
                 raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
 
 
@@ -64,9 +63,8 @@ def _read_some(item: Any, held: int) -> None:
         read_attribute(attribute)
     if not isinstance(item, Dataset):
         return
-    offset = item.id.get_offset()
-    if offset is not None and item.kind.get_class() in PLAIN and not lies_in_heap(item.kind):
-        # Any bytes are elements of these types.
+    if item.is_raw:
+        offset = item.id.get_offset()
         if offset + item.id.get_storage_size() > held:
             raise ValueError("its elements lie behind the end of the file")
         return

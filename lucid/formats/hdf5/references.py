@@ -11,11 +11,9 @@ import h5py
 import numpy as np
 
 from lucid.formats.hdf5.cells import read_cells, write_cells
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Identity, encoded, identity
+from lucid.formats.hdf5.tree import HDF5_ERRORS, PLAIN, Dataset, Identity, encoded, identity
 from lucid.formats.regions import boxes_of
 
-#: Classes of types that have no others in them.
-PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
 

@@ -51,18 +51,26 @@ def has_fill_in_heap(item: Any) -> bool:
     )
 
 
-def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
-    """Raise for a dataset whose elements a file of so many bytes cannot hold.
+def checked_bytes(name: str, item: Dataset, held: int) -> int:
+    """The bytes that the elements of a dataset take in a file of so many bytes.
 
-    The library would copy zeros for days, or make room for a text before it finds that it is not there.
+    Raises
+    ------
+    FormatError
+        The file cannot hold them: the library would copy zeros for days, or make room for a text before it finds
+        that it is not there.
+
     """
-    if item.id.get_offset() is None and lies_elsewhere(item.creation):
-        return
-    claimed = item.id.get_storage_size()
-    if claimed <= held:
-        claimed = max(_lengths(item), default=0)
+    nbytes: int = item.id.get_storage_size()
+    claimed = nbytes
+    if not item.is_raw:
+        if item.id.get_offset() is None and lies_elsewhere(item.creation):
+            return nbytes
+        if nbytes <= held:
+            claimed = max(_lengths(item), default=0)
     if claimed > held:
         raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")
+    return nbytes
 
 
 def _lengths(item: Dataset) -> Iterator[int]:

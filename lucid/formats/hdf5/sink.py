@@ -36,7 +36,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.remake import refuse_more_than_there_is
+from lucid.formats.hdf5.remake import checked_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -72,15 +72,14 @@ class Hdf5Sink(Sink):
         self._chunked: list[Pooled] = []
         #: Where chunked arrays come from if shards are joined.
         self._shards: dict[str, Sequence[ShardArray]] = {}
-        #: What the rest of the file is copied from; the paths that are not.
+        #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carried_from: h5py.File | None = None
-        self._pooled: frozenset[str] = frozenset()
+        self._unread: Iterable[str] = ()
         self._is_classic = False
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
         self._descriptor = self._file.create()
-        self._pooled = frozenset(array.name for array in pooled)
         options: dict[str, Any] = {}
         block = b""
         if isinstance(source, Hdf5Source):
@@ -118,10 +117,9 @@ class Hdf5Sink(Sink):
             for name, item, *_ in datasets(source.file):
                 if name in names:
                     continue
-                refuse_more_than_there_is(name, item, held)
+                nbytes = checked_bytes(name, item, held)
                 if not is_meant(name, self.options.drop):
-                    items, nbytes = self.carried
-                    self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
+                    self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -141,7 +139,7 @@ class Hdf5Sink(Sink):
                     carry.only_pooled()
                 else:
                     carry.all()
-                    self.carried = carry.carried
+                    self.carried, self._unread = carry.carried, carry.unread
             self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
@@ -193,7 +191,7 @@ class Hdf5Sink(Sink):
                 for array in self._chunked:
                     self._fill(opened(file, encoded(array.name)), array)
         with self._opened("r") as file:
-            check_copy(file, self._carried_from, self._pooled)
+            check_copy(file, self._carried_from, self._unread)
         self._file.commit(later)
         self.close()
 
