@@ -33,7 +33,6 @@ from lucid.formats.hdf5.tree import (
     absolute,
     datasets,
     decoded,
-    encoded,
     identity,
     opened,
     resolved,
@@ -68,7 +67,7 @@ class Choice:
         globs = [pattern for pattern, path in exact if path is None]
         specs = self._matching(names, globs) if globs or not patterns else {}
         for path in names:
-            item = opened(self._file, encoded(path))
+            item = opened(self._file, path)
             if identity(item) not in specs:
                 specs[identity(item)] = self._spec_of(path, item)
         return list(specs.values())

@@ -88,7 +88,7 @@ def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
     """A line for each filter that means do not keep."""
     without: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
-        for one in filters_of(opened(source, encoded(name)).creation):
+        for one in filters_of(opened(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
     return [f"{one} of {listed(names)} is left out: {fault}" for (one, fault), names in without.items()]

@@ -24,6 +24,7 @@ from lucid.formats.hdf5.attributes import (
 from lucid.formats.hdf5.meaning import OF_RESULTS, SCALES, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
+    EXTERNAL,
     HDF5_ERRORS,
     Dataset,
     Identity,
@@ -110,10 +111,9 @@ class Scales(Geography):
         return changes | others
 
     def variable(self, path: str) -> Variable | None:
-        name = encoded(absolute("/", path))
         with suppress(*HDF5_ERRORS):
-            if self._source.id.links.get_info(name).type != h5py.h5l.TYPE_EXTERNAL:
-                item = opened(self._source, name)
+            if self._source.id.links.get_info(encoded(absolute("/", path))).type != EXTERNAL:
+                item = opened(self._source, absolute("/", path))
                 if isinstance(item, Dataset) and item.shape is not None:
                     return self._variable(path_of(item), item)
         return None
@@ -139,12 +139,12 @@ class Scales(Geography):
         own = identity(variable.item)
         if own not in self._references.pooled:
             return None
-        return {path: opened(self._target, encoded(path)).shape for path in self._copies(own)}
+        return {path: opened(self._target, path).shape for path in self._copies(own)}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if encoded(path) not in self._target:
             return None
-        there = opened(self._target, encoded(path))
+        there = opened(self._target, path)
         if not isinstance(there, Dataset) or there.shape != shape:
             return False
         if values is None:
@@ -160,7 +160,7 @@ class Scales(Geography):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         if not values.shape:
             h5py.h5o.copy(origin.item.id, b".", self._target.id, encoded(path))
-            new = opened(self._target, encoded(path))
+            new = opened(self._target, path)
             for name, value in changes.items():
                 remove(new, encoded(name))
                 if value is not None:
@@ -193,11 +193,11 @@ class Scales(Geography):
         """
         for number, path in enumerate(self._unnumbered, self._last_number + 1):
             if self._last_number >= 0:
-                write_values(opened(self._target, encoded(path)), NUMBER.encode(), np.int32(number))
+                write_values(opened(self._target, path), NUMBER.encode(), np.int32(number))
         for path, users in self._users.items():
             if users:
                 entries = np.array([(self._references.to(user), axis) for user, axis in users], _USER)
-                write_values(opened(self._target, encoded(path)), USERS.encode(), entries, _USER)
+                write_values(opened(self._target, path), USERS.encode(), entries, _USER)
 
 
 def _is_bare(scale: Dataset) -> bool:

@@ -15,7 +15,7 @@ from lucid.formats.arrays import Array
 from lucid.formats.contract import ShardArray
 from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import Dataset, encoded, failing_as, opened
+from lucid.formats.hdf5.tree import Dataset, failing_as, opened
 from lucid.formats.regions import Region, shape_of, shifted, size_of
 
 
@@ -43,7 +43,7 @@ class Joined:
     def _moved(self, one: ShardArray, region: Region) -> tuple[bytes, int] | None:
         """A chunk as it is in the shard, if it is the same one there."""
         source = one.open()
-        stored = opened(source.file, encoded(one.spec.name)) if isinstance(source, Hdf5Source) else None
+        stored = opened(source.file, one.spec.name) if isinstance(source, Hdf5Source) else None
         if stored is None or _kind(stored) != self._kind:
             return None
         there = shifted(region, [-n for n in one.offset])

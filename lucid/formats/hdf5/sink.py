@@ -21,7 +21,7 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled, by_source, filled_up
+from lucid.formats.arrays import Array, Pooled, filled_up
 from lucid.formats.choosing import is_meant, listed
 from lucid.formats.contract import Carried, ShardArray, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
@@ -42,7 +42,6 @@ from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
     datasets,
-    encoded,
     failing_as,
     limit_cache,
     opened,
@@ -133,7 +132,7 @@ class Hdf5Sink(Sink):
                 self.notes += notes_of_filters(source.file, pooled)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
-            carry = Carry(source.file, file, by_source(pooled), make, where, self.options.drop, source.plain)
+            carry = Carry(source, file, pooled, make, where, self.options.drop)
             with failing_as(FileError, "cannot be carried over"):
                 if self._carried_from is None:
                     carry.only_pooled()
@@ -189,7 +188,7 @@ class Hdf5Sink(Sink):
         if self._chunked:
             with self._opened("r+") as file:
                 for array in self._chunked:
-                    self._fill(opened(file, encoded(array.name)), array)
+                    self._fill(opened(file, array.name), array)
         with self._opened("r") as file:
             check_copy(file, self._carried_from, self._unread)
         self._file.commit(later)

@@ -111,9 +111,9 @@ class Dataset:
         return self._h5py[key]
 
 
-def opened(file: h5py.File, name: bytes) -> Any:
+def opened(file: h5py.File, path: str) -> Any:
     """An object by its path."""
-    return wrapped(h5py.h5o.open(file.id, name))
+    return wrapped(h5py.h5o.open(file.id, encoded(path)))
 
 
 def wrapped(own: Any) -> Any:
@@ -202,7 +202,7 @@ def resolved(file: h5py.File, path: str) -> str | Link | None:
     while names and names[0]:
         there = f"{here.rstrip('/')}/{names[0]}"
         try:
-            link = link_of(opened(file, encoded(here)).id, encoded(names[0]))
+            link = link_of(opened(file, here).id, encoded(names[0]))
         except (AttributeError, *HDF5_ERRORS):
             return soft[0] if soft else None
         if link is None:
@@ -220,7 +220,7 @@ def resolved(file: h5py.File, path: str) -> str | Link | None:
 
 def _first_path(file: h5py.File, path: str) -> str:
     """The first of the paths of a group that may have several."""
-    info = h5py.h5o.get_info(opened(file, encoded(path)).id)
+    info = h5py.h5o.get_info(opened(file, path).id)
     if info.addr == identity(file):
         return "/"
     return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.own == info.addr)
