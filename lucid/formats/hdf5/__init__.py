@@ -13,7 +13,6 @@ and an output, whatever its source is, through
     sink        built whole before any mean is known, and put in its place
     create      datasets for means
     carry       all else: remake, attributes, references and elsewhere do what the library's own copy gets wrong
-    join        chunks of shards, moved as they are
     check       the finished file, opened and walked
 
 What attributes say is understood by `meaning` (missing values, packing, MATLAB) and `geography` (dimension scales).

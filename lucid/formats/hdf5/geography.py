@@ -17,7 +17,6 @@ from lucid.formats.grid import BOUNDS, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
     copy_attributes,
     remove,
-    write_change,
     write_references,
     write_values,
 )
@@ -158,14 +157,6 @@ class Scales(Geography):
         self._unnumbered.append(path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        if not values.shape:
-            h5py.h5o.copy(origin.item.id, b".", self._target.id, encoded(path))
-            new = opened(self._target, path)
-            for name, value in changes.items():
-                remove(new, encoded(name))
-                if value is not None:
-                    write_change(origin.item, new, name, value)
-            return
         new = self._target.create_dataset(encoded(path), data=values)
         if dims == [[path]]:
             h5py.h5ds.set_scale(new.id, encoded(base_of(path)))

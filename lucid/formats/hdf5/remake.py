@@ -23,12 +23,10 @@ from lucid.formats.hdf5.elsewhere import (
     stored_outside,
 )
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, shifted, size_of
+from lucid.formats.regions import Region, boxes_of, shifted
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
-#: Largest chunk that is kept decoded while its elements are copied.
-MOST_CACHE_BYTES = 1 << 26
 
 
 def group_properties(group: h5py.Group) -> Any:
@@ -120,15 +118,9 @@ def remake(
         return None
     creation.set_obj_track_times(False)
     kind = type_in(target, item.kind)
-    h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation)
-    cached = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    if item.chunks is not None:
-        chunk_bytes = size_of(item.chunks) * kind.get_size()
-        cached.set_chunk_cache(521, min(max(chunk_bytes, 1 << 20), MOST_CACHE_BYTES), 0.75)
-    copy = Dataset(h5py.h5d.open(target.id, name, cached))
-    origin = Dataset(h5py.h5d.open(item.file.id, h5py.h5i.get_name(item.id), cached))
+    copy = Dataset(h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation))
     for region in regions if not kind.detect_class(h5py.h5t.REFERENCE) else ():
-        write_cells(copy, region, read_cells(origin, region))
+        write_cells(copy, region, read_cells(item, region))
     return copy
 
 

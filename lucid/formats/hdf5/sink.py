@@ -23,7 +23,7 @@ from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, Pooled, filled_up
 from lucid.formats.choosing import is_meant, listed
-from lucid.formats.contract import Carried, ShardArray, Sink, Source
+from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
@@ -34,7 +34,6 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import kept_filters
-from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.remake import checked_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -69,8 +68,6 @@ class Hdf5Sink(Sink):
         #: Where each array is written: the offset of its first element.
         self._places: dict[str, int] = {}
         self._chunked: list[Pooled] = []
-        #: Where chunked arrays come from if shards are joined.
-        self._shards: dict[str, Sequence[ShardArray]] = {}
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carried_from: h5py.File | None = None
         self._unread: Iterable[str] = ()
@@ -194,37 +191,22 @@ class Hdf5Sink(Sink):
         self._file.commit(later)
         self.close()
 
-    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
-        """Copy contiguous means to their place; chunked ones are moved by `commit`."""
-        if pooled.name in self._places:
-            super().join(pooled, shards, buffer)
-        elif self._spool is not None:
-            self._spool.empty()
-            self._shards[pooled.name] = shards
-
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        shards = self._shards.get(array.name)
-        joined = Joined(dataset, shards, array.dtype) if shards else None
         filters = kept_filters(dataset.creation, dataset.chunks)
         codec = Codec(h5py.File(BytesIO(), "w"), dataset, filters)
         unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
+        spool = self._spool
+        assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            if joined is not None:
-                chunk = joined.load(region)
-            else:
-                assert self._spool is not None
-                chunk = self._spool.read(array, region), None
-            if chunk[1] is not None:
-                return chunk
-            return codec.encode(filled_up(chunk[0], dataset.chunks, unwritten))
+            return codec.encode(filled_up(spool.read(array, region), dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
         workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if joined is None and forks.are_worth(array.nbytes, workers):
+        if forks.are_worth(array.nbytes, workers):
             chunks = forks.in_order(
                 encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
             )
