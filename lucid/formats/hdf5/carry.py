@@ -73,7 +73,7 @@ class Carry:
         #: The path of each object whose copy is there.
         self._paths: dict[Identity, str] = {identity(self._source): "/"}
         self._references = References(self._source, target, self.copies, self._means)
-        self._geography = Scales(self._source, target, self._references, self.copies)
+        self._geography = Scales(self._references)
         #: What is still to be done when all objects are there.
         self._late: list[Callable[[], None]] = []
         #: What the user should know, by kind: names.
@@ -85,7 +85,8 @@ class Carry:
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
-        self._note("/", self._source, copy_attributes(self._source, self._target, {}))
+        root, copy = self._both("/", "/")
+        self._note("/", root, copy_attributes(root, copy, {}))
         for path, item, own in walk(self._source, self._drops, self._is_plain, self._target):
             if own in self._means:
                 self._pool(path, item, own)

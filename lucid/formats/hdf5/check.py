@@ -20,15 +20,9 @@ MOST_CHUNK_BYTES = 1 << 24
 
 
 def check_copy(file: h5py.File, source: h5py.File | None, paths: Iterable[str]) -> None:
-    """Raise if an object of an output cannot be read, though it can be in the source.
+    """Raise a FileError if an object of an output cannot be read, though it can be in the source.
 
     Every one is met; those at these `paths` are read.
-
-    Raises
-    ------
-    FileError
-        The output would be damaged.
-
     """
     with failing_as(FileError, "cannot be read back"):
         h5py.h5o.visit(file.id, lambda _: None)

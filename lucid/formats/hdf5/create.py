@@ -95,14 +95,7 @@ def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
 
 
 def set_filters(creation: Any, compression: Compression) -> None:
-    """Put a compression's filters on a new dataset.
-
-    Raises
-    ------
-    MissingExtraError
-        It needs the extra `filters`.
-
-    """
+    """Put a compression's filters on a new dataset; a MissingExtraError where it needs the extra `filters`."""
     if compression.name == "none":
         return
     # Blosc and bitshuffle shuffle by themselves.

@@ -116,14 +116,7 @@ def stored_outside(item: Dataset, where: Elsewhere) -> Any:
 
 
 def check_sources(name: str, dataset: Dataset) -> str | None:
-    """A line about what is missing of a dataset whose elements are in other files, if that shows as NaN.
-
-    Raises
-    ------
-    DatasetError
-        Something is missing, and would read as a number.
-
-    """
+    """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
     missing = dict(_missing(dataset, 0))
     if not missing:
         return None

@@ -4,7 +4,7 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,6 @@ from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HDF5_ERRORS,
     Dataset,
-    Identity,
     absolute,
     encoded,
     identity,
@@ -54,15 +53,10 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
-    def __init__(
-        self,
-        source: h5py.File,
-        target: h5py.File,
-        references: References,
-        copies: Callable[[Identity], Sequence[str]],
-    ) -> None:
+    def __init__(self, references: References) -> None:
         super().__init__()
-        self._source, self._target, self._references, self._copies = source, target, references, copies
+        self._references, self._copies = references, references.copies
+        self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.

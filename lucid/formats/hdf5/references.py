@@ -36,7 +36,7 @@ class References:
         copies: Callable[[Identity], Sequence[str]],
         pooled: Container[Identity],
     ) -> None:
-        self._source, self._target, self._copies = source, target, copies
+        self.source, self.target, self.copies = source, target, copies
         #: Datasets whose regions are no longer there.
         self.pooled = pooled
 
@@ -60,27 +60,27 @@ class References:
 
     def to(self, path: str) -> Any:
         """A reference to an object of the copy."""
-        return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.OBJECT)
+        return h5py.h5r.create(self.target.id, encoded(path), h5py.h5r.OBJECT)
 
     def identity(self, reference: Any) -> Identity | None:
         """What a reference points to; None where it dangles."""
         if not reference:
             return None
         try:
-            return identity(self._source[reference])
+            return identity(self.source[reference])
         except HDF5_ERRORS:
             return None
 
     def _reference(self, value: Any) -> Any:
         """A reference to the first copy of what another one points to; a null one where there is none."""
         own = self.identity(value)
-        path = next(iter(self._copies(own)), None) if own is not None else None
+        path = next(iter(self.copies(own)), None) if own is not None else None
         if not isinstance(value, h5py.RegionReference):
             return h5py.h5r.Reference() if path is None else self.to(path)
         if path is None or own in self.pooled:
             return h5py.h5r.RegionReference()
-        space = h5py.h5r.get_region(value, self._source.id)
-        return h5py.h5r.create(self._target.id, encoded(path), h5py.h5r.DATASET_REGION, space)
+        space = h5py.h5r.get_region(value, self.source.id)
+        return h5py.h5r.create(self.target.id, encoded(path), h5py.h5r.DATASET_REGION, space)
 
     def rewrite(self, item: Dataset, copy: Dataset) -> None:
         """Write the references of a dataset anew; the library could only set them to zero."""

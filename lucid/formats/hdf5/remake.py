@@ -50,14 +50,9 @@ def has_fill_in_heap(item: Any) -> bool:
 
 
 def checked_bytes(name: str, item: Dataset, held: int) -> int:
-    """The bytes that the elements of a dataset take in a file of so many bytes.
+    """The bytes that the elements of a dataset take; a FormatError where a file of so many bytes cannot hold them.
 
-    Raises
-    ------
-    FormatError
-        The file cannot hold them: the library would copy zeros for days, or make room for a text before it finds
-        that it is not there.
-
+    The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
     nbytes: int = item.id.get_storage_size()
     claimed = nbytes

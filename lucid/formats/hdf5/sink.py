@@ -110,7 +110,7 @@ class Hdf5Sink(Sink):
         if self.carries(pooled):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
-            for name, item, *_ in datasets(source.file):
+            for name, item, _ in datasets(source.file):
                 if name in names:
                     continue
                 nbytes = checked_bytes(name, item, held)

@@ -151,7 +151,7 @@ class Hdf5Source(Source):
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
         with failing_as(FormatError, "is damaged"):
-            for name, dataset, *_ in datasets(self.file):
+            for name, dataset, _ in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
                     yield self._described(name, dataset, *kind), str(dataset.attrs[PROVENANCE])
