@@ -70,9 +70,7 @@ class Carry:
             address = self._source.id.links.get_info(encoded(one.source.name)).u
             self._means.setdefault(address, []).append(one)
         self._held = self._source.id.get_filesize()
-        #: The path of each object whose copy is there.
-        self._paths: dict[Identity, str] = {identity(self._source): "/"}
-        self._references = References(self._source, target, self.copies, self._means)
+        self._references = References(self._source, target, self._means)
         self._geography = Scales(self._references)
         #: What is still to be done when all objects are there.
         self._late: list[Callable[[], None]] = []
@@ -93,7 +91,7 @@ class Carry:
             elif isinstance(item, Link):
                 self._link(path, item)
             else:
-                self._paths[own] = path
+                self._references.paths[own] = path
                 self._object(path, item)
         # What is in a group that is dropped was not met on the way.
         for own, (first, *_) in self._means.items() if self._drop else ():
@@ -111,12 +109,6 @@ class Carry:
                 copy = self._make(pooled, origin)
                 self._refer(pooled.source.name, pooled.name, copy_attributes(origin, copy, changes))
         self._finish()
-
-    def copies(self, own: Identity) -> list[str]:
-        """The paths of the copies of an object; of a pooled dataset there may be several."""
-        if own in self._means:
-            return [pooled.name for pooled in self._means[own]]
-        return [self._paths[own]] if own in self._paths else []
 
     def _drops(self, path: str) -> bool:
         """Whether the user does not want an object in the output; what is pooled is always wanted."""

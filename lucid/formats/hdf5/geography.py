@@ -90,7 +90,7 @@ class Scales(Geography):
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
             for reference, axis in [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]:
                 own = self._references.identity(reference)
-                if own is not None and own not in self._references.pooled:
+                if own is not None and own not in self._references.means:
                     users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
 
@@ -130,7 +130,7 @@ class Scales(Geography):
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
         own = identity(variable.item)
-        if own not in self._references.pooled:
+        if own not in self._references.means:
             return None
         return {path: opened(self._target, path).shape for path in self._copies(own)}
 

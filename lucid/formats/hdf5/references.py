@@ -4,12 +4,13 @@ It leads to the copy of what it pointed to, or to nothing where that is not ther
 by their type, however references are nested in it: arrays, members, sequences of any length.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
+from lucid.formats.arrays import Pooled
 from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import HDF5_ERRORS, PLAIN, Dataset, Identity, encoded, identity
 from lucid.formats.regions import boxes_of
@@ -30,15 +31,18 @@ class References:
     """Turns references of one file into those of another."""
 
     def __init__(
-        self,
-        source: h5py.File,
-        target: h5py.File,
-        copies: Callable[[Identity], Sequence[str]],
-        pooled: Container[Identity],
+        self, source: h5py.File, target: h5py.File, means: Mapping[Identity, Sequence[Pooled]]
     ) -> None:
-        self.source, self.target, self.copies = source, target, copies
-        #: Datasets whose regions are no longer there.
-        self.pooled = pooled
+        self.source, self.target = source, target
+        #: What takes the place of each pooled dataset, whose regions are no longer there.
+        self.means = means
+        #: The path of each other object whose copy is there.
+        self.paths = {identity(source): "/"}
+
+    def copies(self, own: Identity) -> list[str]:
+        """The paths of the copies of an object; of a pooled dataset there may be several."""
+        path = self.paths.get(own)
+        return [pooled.name for pooled in self.means.get(own, ())] or ([] if path is None else [path])
 
     def redirected(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""
@@ -77,7 +81,7 @@ class References:
         path = next(iter(self.copies(own)), None) if own is not None else None
         if not isinstance(value, h5py.RegionReference):
             return h5py.h5r.Reference() if path is None else self.to(path)
-        if path is None or own in self.pooled:
+        if path is None or own in self.means:
             return h5py.h5r.RegionReference()
         space = h5py.h5r.get_region(value, self.source.id)
         return h5py.h5r.create(self.target.id, encoded(path), h5py.h5r.DATASET_REGION, space)

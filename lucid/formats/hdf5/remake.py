@@ -40,13 +40,10 @@ def group_properties(group: h5py.Group) -> Any:
     return creation
 
 
-def has_fill_in_heap(item: Any) -> bool:
+def has_fill_in_heap(item: Dataset) -> bool:
     """Whether the fill value of a dataset points into its file."""
-    return (
-        isinstance(item, Dataset)
-        and lies_in_heap(item.kind)
-        and item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    )
+    is_own = item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    return is_own and lies_in_heap(item.kind)
 
 
 def checked_bytes(name: str, item: Dataset, held: int) -> int:
@@ -93,8 +90,6 @@ def remake(
 
     Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
     """
-    if item.id.get_offset() is not None and not has_fill_in_heap(item):
-        return None
     # The library converts the fill value of these properties from one file to the other.
     creation = item.id.get_create_plist()
     regions: Iterable[Region] = ()
