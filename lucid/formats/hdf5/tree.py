@@ -24,8 +24,8 @@ PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.
 Identity = int
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
-#: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take ten times as much,
-#: and by itself the library keeps up to 32 MiB.
+#: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
+#: and by itself the library keeps up to 32 MiB, which is no faster (benchmarks/decisions.md).
 CACHED_BYTES, LEVEL_BYTES = 1 << 18, 2 << 10
 
 
