@@ -2,16 +2,19 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
 from lucid.formats.contract import Sink
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
+from lucid.report import would_fail
 from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -64,6 +67,25 @@ class Target:
         """The name of an array of means: that of its source, with the size where there are several."""
         base = dataset or "/data"
         return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
+
+
+def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, notes: list[str]) -> None:
+    """Raise unless outputs may be written, and clear their folders of what killed runs left.
+
+    A dry run makes a note of what would be raised, and clears nothing.
+    """
+    for target in targets:
+        try:
+            for path in inputs:
+                target.refuse_input(path)
+            target.refuse_existing(overwrite=options.overwrite or options.resume)
+        except LucidError as error:
+            if not options.dry_run:
+                raise
+            notes.append(would_fail(error))
+    if not options.dry_run:
+        for folder in {target.path.resolve().parent for target in targets if target.stream is None}:
+            remove_stale(folder)
 
 
 def check_path(path: object) -> None:

@@ -15,7 +15,6 @@ from lucid.errors import ArgumentError, FileError, FormatError, LucidError, name
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
-from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NOTHING, Input, LeftOutError, find_inputs, leave_out_earlier, unless_fitting
@@ -23,7 +22,7 @@ from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, check_path, is_same_file, stem_of
+from lucid.outputs import FilePath, Target, check_path, is_same_file, settle, stem_of
 from lucid.report import OnProgress, Report, Watch
 
 #: Names of formats in which arrays with names that have slashes in them lie in groups.
@@ -86,8 +85,7 @@ def pack(
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
     watch = Watch(Path(common), on_progress, targets=(path,))
-    with watch.refusals(dry_run=options.dry_run):
-        target.refuse_existing(overwrite=options.overwrite)
+    settle((target,), (), options, watch.notes)
     with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
@@ -99,7 +97,6 @@ def pack(
         if options.dry_run:
             rehearse(job, source, watch)
         else:
-            remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
         watch.datasets += job.reports()
         return [*errors.items(), (str(path), watch.report(options))]

@@ -119,16 +119,6 @@ class Watch:
     carried: int = 0
     carried_bytes: int = 0
 
-    @contextmanager
-    def refusals(self, *, dry_run: bool) -> Iterator[None]:
-        """Let errors through that keep the run from its outputs; a dry run only notes them."""
-        try:
-            yield
-        except LucidError as error:
-            if not dry_run:
-                raise
-            self.notes.append(would_fail(error))
-
     def note(self, sink: "Sink") -> None:
         """Take over what an output that was begun, or only looked at, says of itself."""
         self.notes += sink.notes

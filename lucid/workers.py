@@ -17,7 +17,7 @@ from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
 from lucid.formats.stream import STREAM, Stream
 from lucid.inputs import unless_fitting
-from lucid.job import pool
+from lucid.job import Job
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.report import OnProgress, ProgressOf, Report, would_fail
@@ -64,7 +64,7 @@ class Workers:
         """Pool one input after the other."""
         for task in tasks:
             on_progress = progress_of and progress_of(task.source, task.size_bytes)
-            yield task, outcome_of(task, self.options, self._pool, task, on_progress)
+            yield task, outcome_of(task, self.options, partial(self._pool, task, on_progress))
 
     def _pool_small(self, tasks: Iterator[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool small files, a group in each process."""
@@ -108,7 +108,7 @@ class Workers:
             format_ = format_of_start(stream.peek(MAGIC_BYTES))
             if format_ is None or not format_.is_native:
                 # To a native format, too: what is written is our own, and a stream need not fit the disk.
-                return pool(stream, task.targets or sys.stdout.buffer, self.options, on_progress=on_progress)
+                return Job(stream, task.targets or sys.stdout.buffer, self.options, on_progress).run()
             with NamedSpool() as spool:
                 stream.copy_to(spool.file, None)
                 spool.file.flush()
@@ -172,14 +172,12 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
                 batch.clear()  # of what they left beside outputs
 
 
-def outcome_of(
-    task: Task, options: Options, function: Callable[..., Report], *args: Any, **keywords: Any
-) -> Outcome:
+def outcome_of(task: Task, options: Options, pool: Callable[[], Report]) -> Outcome:
     """The report of a call that pools an input, or the error that is its input's alone."""
     if task.error is not None and not (options.dry_run and task.targets):
         return task.error
     try:
-        return function(*args, **keywords)
+        return pool()
     except BrokenPipeError:
         raise
     except LucidError as error:
@@ -194,7 +192,9 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     try:
         outcomes = [
             outcome_of(
-                task, options, pool, task.source, task.targets, options, is_found=task.is_found, later=later
+                task,
+                options,
+                Job(task.source, task.targets, options, is_found=task.is_found, later=later).run,
             )
             for task, later in zip(tasks, finished, strict=True)
         ]
@@ -210,4 +210,4 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
 
 def pool_to(source: str, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
     """Pool a file to its outputs; without any, to standard output of the process that does it."""
-    return pool(source, targets or sys.stdout.buffer, options, **keywords)
+    return Job(source, targets or sys.stdout.buffer, options, **keywords).run()

@@ -116,11 +116,11 @@ class ShardFolder(Resource):
 def pool_by_shards(
     job: JobPlan,
     spans: Sequence[Span],
-    format_: Format,
+    targets: Sequence[Target],
     source: Source,
+    format_: Format,
     executor: Executor | None,
     watch: Watch,
-    targets: Sequence[Target],
 ) -> None:
     """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are not there."""
     if any(url_of(target.path) for target in job.targets):
