@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
 from lucid.formats.contract import Sink
@@ -86,6 +86,40 @@ def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, 
     if not options.dry_run:
         for folder in {target.path.resolve().parent for target in targets if target.stream is None}:
             remove_stale(folder)
+
+
+class Naming(NamedTuple):
+    """Where outputs go: to a template or standard output, or under default names to a folder."""
+
+    output: str | None
+    folder: Path | None
+
+    @classmethod
+    def of(cls, output: str | None, folder: str | None) -> "Naming":
+        """Of an output and a folder as the shell has them."""
+        if output is not None and is_folder(output):
+            output, folder = None, output
+        return cls(output, None if folder is None else Path(folder))
+
+    @property
+    def makes_folders(self) -> bool:
+        """Whether the folders of outputs are made."""
+        return self.folder is not None or PARENT in (self.output or "")
+
+    @property
+    def is_one_name(self) -> bool:
+        """Whether every input would be written to one output."""
+        return self.output is not None and not (STEM in self.output or PARENT in self.output)
+
+    def remedy(self, target: Target, one: Path, other: Path, *, count: int) -> str:
+        """What keeps two inputs from having one output, where each has so many of them."""
+        field = STEM if stem_of(one) != stem_of(other) else PARENT if one.parent != other.parent else None
+        if field is None or field in (self.output or ""):
+            return "pool one of them alone, with another -o"
+        if self.output is not None:
+            return f"put {field} in its name"
+        name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
+        return f"say -o '{name}{suffix_of(target.path)}'"
 
 
 def check_path(path: object) -> None:

@@ -17,7 +17,7 @@ from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import NOTHING, Input, LeftOutError, find_inputs, leave_out_earlier, unless_fitting
+from lucid.inputs import NOTHING, LeftOutError, Task, find_inputs, leave_out_earlier, unless_fitting
 from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
 from lucid.mistakes import lost_scales, probable_mistakes
@@ -136,43 +136,43 @@ class _PackSource(Source):
     def gather(self, names: Sequence[str], target: Target) -> dict[str, LucidError]:
         """Take in the arrays of all inputs; which inputs are left out, or fail, and why."""
         errors: dict[str, LucidError] = {}
-        for input_ in find_inputs(names):
+        for task in find_inputs(names):
             try:
-                if input_.error is not None:
-                    raise input_.error
-                self._add(input_, target)
+                if task.error is not None:
+                    raise task.error
+                self._add(task, target)
             except ArgumentError:
                 raise
             except LucidError as error:
-                errors[input_.source] = unless_fitting(error, self.options) if input_.is_found else error
+                errors[task.source] = unless_fitting(error, self.options) if task.is_found else error
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NOTHING) for name in names}
         if target.format.name in _WITH_GROUPS:
             self._refuse_groups()
         return errors
 
-    def _add(self, input_: Input, target: Target) -> None:
+    def _add(self, task: Task, target: Target) -> None:
         """Take in the arrays of an input."""
-        path = Path(input_.source)
+        path = Path(task.source)
         if is_same_file(path, target.path):
-            if not input_.is_found:
+            if not task.is_found:
                 raise FileError("is the output, too; an input is never changed")
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         with format_.open(path, self.options) as source:
-            if input_.is_found:
+            if task.is_found:
                 leave_out_earlier(source)
             specs = choose(source, self.options, (target,)).specs
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
             self.notes.append(_NOT_CARRIED)
-        key = "/" + os.path.join(input_.place or "", stem_of(path)).replace(os.sep, "/")
+        key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
-            other = self._members.setdefault(name, _Member(spec, input_.source))
-            if other.source != input_.source:
+            other = self._members.setdefault(name, _Member(spec, task.source))
+            if other.source != task.source:
                 raise ArgumentError(
-                    f"{other.source} and {input_.source} would both be {name} in the pack; "
+                    f"{other.source} and {task.source} would both be {name} in the pack; "
                     "rename one, or pack them apart"
                 )
 

@@ -16,14 +16,13 @@ from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
 from lucid.formats.stream import STREAM, Stream
-from lucid.inputs import unless_fitting
+from lucid.inputs import Task, unless_fitting
 from lucid.job import Job
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.report import OnProgress, ProgressOf, Report, would_fail
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
-from lucid.tasks import Task
 from lucid.threads import in_order
 
 #: Most small files that are pooled before their outputs are put in place together.

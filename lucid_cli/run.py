@@ -12,9 +12,9 @@ import click
 
 from lucid.batches import Batch
 from lucid.errors import FormatError, LucidError
-from lucid.inputs import NOTHING
+from lucid.inputs import NOTHING, bytes_of
+from lucid.outputs import Naming
 from lucid.report import ProgressOf
-from lucid.tasks import Naming, bytes_of
 from lucid.workers import Outcome, workers_for
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request

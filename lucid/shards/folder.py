@@ -18,9 +18,9 @@ from lucid.formats.registry import Format, resolved, url_of
 from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
-from lucid.report import OnProgress, Watch, clock, peak_memory_bytes
+from lucid.report import OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
-from lucid.shards.join import Opened, collect, join
+from lucid.shards.join import OpenShard, collect, join
 from lucid.shards.spans import Span
 from lucid.shards.stored import missing_targets
 
@@ -143,7 +143,7 @@ def pool_by_shards(
         local = (task.make(shards[span.number], source, tell) for span in missing)
         for shard in executor.run(task, missing, watch.tell) if executor else local:
             watch.add_shard(shard)
-        with clock(watch.nanoseconds, "write"), Opened() as opened:
+        with OpenShard() as opened:
             arrays = collect(job, shards.values(), opened)
             join(job, targets, source, arrays, watch, job.options.max_memory)
         folder.remove()

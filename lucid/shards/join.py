@@ -13,14 +13,14 @@ from lucid.formats.regions import size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, Key
 from lucid.outputs import Target
-from lucid.report import Watch
+from lucid.report import Watch, clock
 from lucid.shards.stored import AS_STORED, stored
 
 #: Buffer through which means are copied that cannot be moved.
 COPY_BYTES = 8 << 20
 
 
-class Opened(ExitStack):
+class OpenShard(ExitStack):
     """Shards to read from, one of them open at a time."""
 
     _path: Path | None = None
@@ -36,7 +36,7 @@ class Opened(ExitStack):
         return self._source
 
 
-def collect(job: JobPlan, shards: Iterable[JobPlan], opened: Opened) -> dict[Key, list[ShardArray]]:
+def collect(job: JobPlan, shards: Iterable[JobPlan], opened: OpenShard) -> dict[Key, list[ShardArray]]:
     """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
     whole = {array.key: array for array in job.every()}
     arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
@@ -68,13 +68,14 @@ def join(
 ) -> None:
     """Make outputs of a plan, with means that lie in shards."""
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
-    for target in targets:
-        with target.create(job.options) as sink:
-            arrays = job.of(target)
-            sink.begin(source, [array.pooled for array in arrays])
-            watch.note(sink)
-            for array in arrays:
-                sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
-                watch.tell()
-            source.check_unchanged()
-            sink.commit()
+    with clock(watch.nanoseconds, "write"):
+        for target in targets:
+            with target.create(job.options) as sink:
+                arrays = job.of(target)
+                sink.begin(source, [array.pooled for array in arrays])
+                watch.note(sink)
+                for array in arrays:
+                    sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
+                    watch.tell()
+                source.check_unchanged()
+                sink.commit()
