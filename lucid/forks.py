@@ -12,10 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from lucid import threads
-from lucid.errors import FileError, unexpected
+from lucid.errors import FileError, attempt
 from lucid.threads import Item, Result
 
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
@@ -120,12 +121,7 @@ class _Fork:
 def _serve(pipe: Any, work: Callable[[Any], Any]) -> None:
     """Do items until nobody sends any more; of each goes back the result, or the error."""
     while True:
-        item = pipe.recv()
-        try:
-            result, failure = work(item), None
-        except Exception as error:
-            result, failure = None, unexpected(error)
-        pipe.send((result, failure))
+        pipe.send(attempt(partial(work, pipe.recv())))
 
 
 def end_with_parent(number: signal.Signals) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, named
+from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
 from lucid.formats.disk.spool import NamedSpool
@@ -16,14 +16,14 @@ from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import is_pipe, leave_out_earlier
 from lucid.job_plan import JobPlan, plan
-from lucid.mistakes import lost_scales, probable_mistakes
+from lucid.notes import lost_scales, notes_on
 from lucid.options import Options, documentation, keywords
 from lucid.outputs import FilePath, Target, check_path, settle, targets_of
 from lucid.report import OnProgress, Report, Watch
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
+from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import is_indivisible, spans_of
-from lucid.shards.stored import missing_targets
 
 P = ParamSpec("P")
 
@@ -95,7 +95,7 @@ def pool_file(
     """
     checked = options_of(options)
     _check_arguments(source, target, on_progress, executor)
-    with named(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
+    with about(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
         return Job(source, target, checked, on_progress, executor).run()
 
 
@@ -236,7 +236,7 @@ class Job:
         `name` is that of an array of a stream, which a spool lacks.
         """
         options, watch = self.options, self.watch
-        watch.notes += [*source.notes, *probable_mistakes(job)]
+        watch.notes += [*source.notes, *notes_on(job)]
         for target in job.targets:
             if target.format != format_:  # equal, but not the same in a process of its own
                 watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")

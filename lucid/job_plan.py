@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, TypeAlias
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError, named
+from lucid.errors import ArgumentError, DatasetError, about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.meaning import check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
-from lucid.formats.registry import resolved
+from lucid.formats.registry import absolute_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.missing import parse_missing
@@ -132,7 +132,6 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     if source.is_far and options.threads is None:
         options = replace(options, threads=max(FAR_READS, options.workers))
     job = choose(source, options, targets)
-    source.notes += dict.fromkeys(_notes(job))
     if options.slice is not None:
         return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
     # A file may have a hundred thousand arrays that differ in their names alone.
@@ -162,7 +161,7 @@ def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> Job
 def facts_of(source: Source, job: JobPlan) -> dict[str, Any]:
     """What shards must have in common to be joined: the source as it is now, and the options."""
     return {
-        "source": str(resolved(source.path)),
+        "source": str(absolute_path(source.path)),
         "signature": source.signature(job.specs),
         "options": job.options.result(),
     }
@@ -250,7 +249,7 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
 def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]:
     """Which two axes of an array are pooled, and their lengths."""
     names = options.names
-    with named(f"dataset {spec.name}"):
+    with about(f"dataset {spec.name}"):
         plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
     h = plane.height_axis
     return plane, (spec.shape[h], spec.shape[h + 1])
@@ -272,16 +271,6 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
         min_valid=options.min_valid,
         fill=0 if result in FLOATS else int(fill_of(meaning, result)),
     )
-
-
-def _notes(job: JobPlan) -> Iterator[str]:
-    """A line where results are of another type than was wanted."""
-    for spec in job.specs:
-        result = result_of(spec.numbers, job.options.reduce, job.options.dtype_name)
-        for target in job.targets:
-            _, note = result_for(result, target.path.suffix)
-            if note is not None:
-                yield note
 
 
 def coarsen(planes: Array, size: tuple[int, int]) -> Array:

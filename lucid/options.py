@@ -180,7 +180,7 @@ class Options:
             if self.sizes:
                 raise ArgumentError("`size` and `sizes` exclude each other")
             object.__setattr__(self, "sizes", (SIZE.check("size", size),))
-        for name, row in declared().items():
+        for name, row in option_rows().items():
             object.__setattr__(self, name, row.check(name, getattr(self, name)))
         if len({*self.pairs}) < len(self.pairs):
             raise ArgumentError(
@@ -228,7 +228,7 @@ class Options:
         """The options that make a difference to the result, as JSON has them; of one group or of all."""
         return {
             name: getattr(self, name)
-            for name, row in declared().items()
+            for name, row in option_rows().items()
             if row.group != WORK and only in (None, row.group)
         }
 
@@ -238,7 +238,7 @@ def keywords() -> dict[str, Option]:
     return {name: one.metadata["option"] for name, one in Options.__dataclass_fields__.items()}
 
 
-def declared(of: type = Options) -> dict[str, Option]:
+def option_rows(of: type = Options) -> dict[str, Option]:
     """Every option by its name, with its flags."""
     rows = {one.name: one.metadata["option"] for one in fields(of) if "option" in one.metadata}
     return {

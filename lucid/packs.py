@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
+from lucid.errors import ArgumentError, FileError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
@@ -20,7 +20,7 @@ from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_su
 from lucid.inputs import NOTHING, LeftOutError, Task, find_inputs, leave_out_earlier, unless_fitting
 from lucid.job import check_progress, options_of
 from lucid.job_plan import choose, plan
-from lucid.mistakes import lost_scales, probable_mistakes
+from lucid.notes import lost_scales, notes_on
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, settle, stem_of
 from lucid.report import OnProgress, Report, Watch
@@ -93,7 +93,7 @@ def pack(
             outcome = LucidError(f"is not made, since {failures:,} of its inputs failed")
             return [*errors.items(), (str(path), outcome)]
         job = plan(source, options, (target,))
-        watch.notes += [*source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
+        watch.notes += [*source.notes, *notes_on(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
             rehearse(job, source, watch)
         else:
@@ -193,7 +193,7 @@ class _PackSource(Source):
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region of an array from its input, which stays open until all of its arrays are read."""
         member = self._members[spec.name]
-        with named(member.source):
+        with about(member.source):
             with self._lock:
                 if member.source != self._name or self._opened is None:
                     self.check_unchanged()
@@ -209,7 +209,7 @@ class _PackSource(Source):
     def check_unchanged(self) -> None:
         """Raise if the input that is open was written to."""
         if self._opened is not None:
-            with named(self._name):
+            with about(self._name):
                 self._opened.check_unchanged()
 
     def close(self) -> None:

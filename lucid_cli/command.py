@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lucid import __version__
-from lucid.options import Option, declared
+from lucid.options import Option, option_rows
 from lucid.pooling import kernel_name
 from lucid.sizes import DIMENSION
 from lucid_cli.request import FILE, FOLDER, Request, request_of
@@ -130,7 +130,7 @@ A file named like a number is given as ./4. Every option but --version and --hel
 LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
 """
 
-_OWN = declared(Request)
+_OWN = option_rows(Request)
 _OF_OUTPUT = {name: row for name, row in _OWN.items() if row.group == "output"}
 command = Command(
     NAME,
@@ -139,7 +139,7 @@ command = Command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
         click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
-        *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | declared() | _OWN).items()),
+        *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | option_rows() | _OWN).items()),
     ],
 )
 command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)

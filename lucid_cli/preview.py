@@ -23,7 +23,7 @@ from lucid.pooling.dtypes import storage, widened
 from lucid.report import Report
 from lucid.run.process import Process
 from lucid.sizes import resolve, size_name
-from lucid_cli.streams import shown
+from lucid_cli.streams import printable
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,7 +79,7 @@ def show_preview(name: str, channels: list[Channel], options: Options, to: Conso
     labels = channels[0].pictures
     width = max(labels["input"].shape[1] * (1 if in_colour else 2), *map(len, "\n".join(heads).split("\n")))
     count = max(1, (to.width - max(map(len, labels))) // (width + 2))
-    to.print(Text(f"{shown(name)}, from lowest to highest: {ends}", "bold"))
+    to.print(Text(f"{printable(name)}, from lowest to highest: {ends}", "bold"))
     table = Table("", *heads[:count], box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for label in labels:
         pictures = [channel.pictures[label] for channel in channels[:count]]

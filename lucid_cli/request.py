@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from lucid.kinds import TRUTH, Kind
-from lucid.options import WORK, Options, declared, option
+from lucid.options import WORK, Options, option, option_rows
 
 DASH = "-"
 FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
@@ -75,7 +75,7 @@ class Request:
 def request_of(context: click.Context) -> Request:
     """What the shell gave, checked; what cannot be is a UsageError or a LucidError."""
     values = dict(context.params)
-    options = Options(**{name: values.pop(name) for name in declared()})
+    options = Options(**{name: values.pop(name) for name in option_rows()})
     request = Request(values.pop("inputs"), options, **values)
     if request.merge:
         for parameter in context.command.params:

@@ -73,7 +73,8 @@ def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
         workers_for(batch, request.options, request.dask) as workers,
         _progress(len(batch), batch.totals["bytes"], request) as progress_of,
     ):
-        yield from workers.pool_all(batch, progress_of)
+        for task, outcome in workers.pool_all(batch, progress_of):
+            yield task.source, outcome
 
 
 def _in_process(

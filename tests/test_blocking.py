@@ -31,7 +31,7 @@ def reads(plan):
     """Every block, and the regions that are read for it."""
     for (block,) in plan.blocks():
         strips = [] if plan.is_whole else plan.strips(block)
-        yield block, [read for strip in strips for read in strip.reads] or [plan.cells(block)]
+        yield block, [read for _, down in strips for read in down] or [plan.cells(block)]
 
 
 AXIS = st.integers(1, 9)

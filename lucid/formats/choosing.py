@@ -92,7 +92,7 @@ def notes_on_others(
         if not names or shape[-2:] not in planes:
             continue
         verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
-        what = f"{listed(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
+        what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
         yield f"{what}; a `layout` of as many letters pools it"
 
 
@@ -143,10 +143,10 @@ def is_meant(name: str, patterns: Sequence[str]) -> bool:
     return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
 
 
-def listed(names: Sequence[str]) -> str:
+def name_list(names: Sequence[str]) -> str:
     """Names; where they are many, the first of them and how many more there are.
 
-    >>> listed(["a", "b"]), listed("abcdefghijkl")
+    >>> name_list(["a", "b"]), name_list("abcdefghijkl")
     ('a, b', 'a, b, c, d, e, f, g, h, i, j and 2 more')
 
     """
@@ -164,6 +164,6 @@ def not_there(pattern: str, names: Iterable[str]) -> DatasetError:
         close = get_close_matches(absolute_name(pattern), known, 1)
     if known == [""]:
         return DatasetError(f"has no dataset {pattern!r} that can be pooled; it has one array without a name")
-    shown = listed(known) or "none"
+    shown = name_list(known) or "none"
     hint = f"did you mean {close[0]!r}? it has: {shown}" if close else f"it has {shown}"
     return DatasetError(f"has no dataset {pattern!r} that can be pooled; {hint}")

@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from lucid.errors import FileError, unexpected
+from lucid.errors import FileError, attempt
 from lucid.forks import crash, end_with_parent
 from lucid.options import Options
 from lucid.report import Progress
@@ -159,13 +160,10 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
         except (EOFError, ConnectionResetError):
             return
         limit_memory(options)
+        watched = {"on_progress": _sender(pipe)} if is_watched else {}
+        answer = attempt(partial(function, *args, **watched, **keywords))
         try:
-            watched = {"on_progress": _sender(pipe)} if is_watched else {}
-            result, failure = function(*args, **watched, **keywords), None
-        except Exception as error:
-            result, failure = None, unexpected(error)
-        try:
-            pipe.send((result, failure))
+            pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):
             return  # it was told to stop meanwhile
 

@@ -14,15 +14,15 @@ from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import carry_out
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import beginning_of, remove_stale
-from lucid.formats.registry import Format, resolved, url_of
+from lucid.formats.registry import Format, absolute_path, url_of
 from lucid.job_plan import JobPlan, choose, facts_of
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
 from lucid.report import OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
 from lucid.shards.join import OpenShard, collect, join
+from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import Span
-from lucid.shards.stored import missing_targets
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ShardFolder(Resource):
         real = Path(os.path.realpath(target.path))
         return real.with_name(f".{beginning_of(real.name)}.shards")
 
-    def named(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+    def shard_targets(self, targets: Sequence[Target]) -> tuple[Target, ...]:
         """The outputs of a shard, without the number of its span."""
         count = len(targets)
         return tuple(
@@ -127,8 +127,8 @@ def pool_by_shards(
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        path, facts = resolved(source.path), facts_of(source, job)
-        task = ShardTask(path, format_, job.options, folder.named(job.targets), facts)
+        path, facts = absolute_path(source.path), facts_of(source, job)
+        task = ShardTask(path, format_, job.options, folder.shard_targets(job.targets), facts)
         shards = {span.number: task.plan(job, span) for span in spans}
         try:
             done = {number for number, shard in shards.items() if not missing_targets(shard)}

@@ -14,7 +14,7 @@ from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, Key
 from lucid.outputs import Target
 from lucid.report import Watch, clock
-from lucid.shards.stored import AS_STORED, stored
+from lucid.shards.provenance import AS_STORED, stored_arrays
 
 #: Buffer through which means are copied that cannot be moved.
 COPY_BYTES = 8 << 20
@@ -42,7 +42,7 @@ def collect(job: JobPlan, shards: Iterable[JobPlan], opened: OpenShard) -> dict[
     arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
     for shard in shards:
         for target in shard.targets:
-            for array, spec in stored(target, shard.of(target)):
+            for array, spec in stored_arrays(target, shard.of(target)):
                 offset = _place(whole[array.key], array.offset)
                 shard_array = ShardArray(spec, offset, target.path, partial(opened.get, target.path))
                 arrays[array.key].append(shard_array)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import ArgumentError, FormatError, LucidError, named
+from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.formats.contract import ShardArray
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
@@ -16,7 +16,7 @@ from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, settle, targets_of
 from lucid.report import OnProgress, Report, Watch
 from lucid.shards.join import COPY_BYTES, OpenShard, collect, join
-from lucid.shards.stored import AS_STORED, facts_in
+from lucid.shards.provenance import AS_STORED, facts_in
 
 
 def merge_files(
@@ -79,18 +79,18 @@ def merge_files(
     except (LucidError, TypeError) as error:
         raise FormatError("the first shard has options that make no sense") from error
     with ExitStack() as stack:
-        with named(f"source {watch.source}"):
+        with about(f"source {watch.source}"):
             format_ = format_of_content(watch.source)
             source = stack.enter_context(format_.open(watch.source, options))
         targets = targets_of(watch.source, format_, target, options)
         settle(targets, [watch.source, *paths], options, watch.notes)
         watch.targets = tuple(one.path for one in targets)
-        with named(f"source {watch.source}"):
+        with about(f"source {watch.source}"):
             job = plan(source, options, targets)
         facts = facts_of(source, job)
         plans = [_plan_of(job, path, claim, facts) for path, claim in zip(paths, claims, strict=True)]
         opened = stack.enter_context(OpenShard())
-        with named("shard"):
+        with about("shard"):
             arrays = collect(job, plans, opened)
         arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
         if not dry_run:
@@ -116,7 +116,7 @@ _TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size"
 
 def _claims_of(path: Path) -> list[dict[str, Any]]:
     """What a file says of its arrays, as a shard does; whether that is true, its plan will tell."""
-    with named(f"shard {path}"):
+    with about(f"shard {path}"):
         with format_of_content(path).open(path, AS_STORED) as source:
             claims = [facts_in(text) for _, text in source.provenances()]
         claims = [facts for facts in claims if _is_sound(facts)]

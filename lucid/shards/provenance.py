@@ -9,7 +9,7 @@ from lucid.errors import FormatError, LucidError
 from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
-from lucid.options import Options, declared
+from lucid.options import Options, option_rows
 from lucid.outputs import Target
 
 #: How outputs are read back: two-byte elements without a type are bfloat16 in them.
@@ -19,10 +19,10 @@ AS_STORED = Options(input_dtype="bfloat16")
 def missing_targets(job: JobPlan) -> tuple[Target, ...]:
     """The outputs of a plan that are not there; a FormatError says in what one that is there is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored(t, job.of(t)))])
+    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored_arrays(t, job.of(t)))])
 
 
-def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
+def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
     """The arrays of an output as they are stored; a FormatError says in what they are not those of these plans."""
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:
@@ -51,7 +51,7 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
 
 #: What a person calls the facts of a provenance; those without a name are of no interest.
 _NAMES = {
-    **{name: f"`{name}`" for name in declared()},
+    **{name: f"`{name}`" for name in option_rows()},
     **dict.fromkeys(("sizes", "output_size"), "`size`"),
     **dict.fromkeys(("signature", "source_shape", "source_dtype"), "input, or it changed"),
     **dict.fromkeys(("dataset", "size"), ""),
