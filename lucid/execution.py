@@ -84,7 +84,7 @@ def _stream(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch)
     workers = blocks.workers if in_processes else max(1, min(blocks.workers, blocks.block_count))
     in_order = forks.in_order if in_processes else threads.in_order
     by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
-    task = worker.pool if by_caller else worker.pool_and_write
+    task = worker.pool if by_caller else lambda block: worker.write(worker.pool(block))
     every: Iterable[_Block] = map(_Block, blocks.blocks())
     if source.in_sequence:
         every = map(worker.read, every)
@@ -152,17 +152,13 @@ class _Worker:
                 total.add(sums, left)
         block.overflows = total.finish(self._planes(results))
 
-    def pool_and_write(self, block: _Block) -> _Block:
-        """The same, and write it."""
-        self.write(self.pool(block))
-        return block
-
-    def write(self, block: _Block) -> None:
+    def write(self, block: _Block) -> _Block:
         """Write the results of a block, and let go of them."""
         with clock(block.nanoseconds, "write"):
             for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
                 self._sinks[array.target.path].write(array.pooled, region, results)
         block.results = []
+        return block
 
     def _planes(self, array: Array) -> Array:
         """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""

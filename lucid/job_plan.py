@@ -80,7 +80,7 @@ class JobPlan:
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
     #: How they are pooled, array by array.
-    passes: Sequence[Pass] = ()
+    passes: Sequence[Pass]
 
     def every(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -95,15 +95,6 @@ class JobPlan:
     def input_bytes(self) -> int:
         """Bytes to be read, over all passes."""
         return sum(one.blocks.spec.nbytes for one in self.passes)
-
-    def within(self, regions: Regions, targets: tuple[Target, ...], facts: dict[str, Any]) -> "JobPlan":
-        """The plan of a shard: these boxes to these outputs. `facts` are those that all shards share."""
-        passes: list[Pass] = []
-        for spec in self.specs:
-            if spec.name in regions:
-                box = spec.box(regions[spec.name])
-                passes += _passes(self.options, spec, box, targets, facts)
-        return replace(self, targets=targets, passes=passes)
 
     def reports(self) -> Iterator[DatasetReport]:
         """What is done to every array, size by size."""
@@ -131,22 +122,38 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     """What is to be done for an open source."""
     if source.is_far and options.threads is None:
         options = replace(options, threads=max(FAR_READS, options.workers))
-    job = choose(source, options, targets)
+    specs = choose(source, options)
     if options.slice is not None:
-        return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
+        facts = facts_of(source, specs, options)
+        return plan_shard(specs, options, targets, _regions_of(specs, options.slice), facts)
     # A file may have a hundred thousand arrays that differ in their names alone.
     alike: dict[ArraySpec, list[Pass]] = {}
     passes: list[Pass] = []
-    for spec in job.specs:
+    for spec in specs:
         unnamed = spec._replace(name="")
         if unnamed not in alike:
             alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
         passes += [one.of(spec, options) for one in alike[unnamed]]
-    return replace(job, passes=passes)
+    return JobPlan(options, targets, specs, passes)
 
 
-def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
-    """The arrays that are pooled, not yet planned."""
+def plan_shard(
+    specs: Sequence[ArraySpec],
+    options: Options,
+    targets: tuple[Target, ...],
+    regions: Regions,
+    facts: dict[str, Any],
+) -> JobPlan:
+    """What is to be done for some regions of arrays; `facts` are those that all shards share."""
+    passes: list[Pass] = []
+    for spec in specs:
+        if spec.name in regions:
+            passes += _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
+    return JobPlan(options, targets, specs, passes)
+
+
+def choose(source: Source, options: Options) -> list[ArraySpec]:
+    """The arrays that are pooled."""
     specs = list(source.choose(options.datasets))
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
@@ -155,15 +162,15 @@ def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> Job
         if (options.flatten or options.slice is not None) and plane_in(spec, options)[0].height_axis == 0:
             name = "flatten" if options.flatten else "slice"
             raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
-    return JobPlan(options, targets, specs)
+    return specs
 
 
-def facts_of(source: Source, job: JobPlan) -> dict[str, Any]:
+def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
     """What shards must have in common to be joined: the source as it is now, and the options."""
     return {
         "source": str(absolute_path(source.path)),
-        "signature": source.signature(job.specs),
-        "options": job.options.result(),
+        "signature": source.signature(specs),
+        "options": options.result(),
     }
 
 

@@ -158,10 +158,12 @@ def targets_of(
         folder, output = Path(output), None
     if output is None:
         suffix = suffix_of(source) or source_format.suffixes[0]
-        stems = _filled(_default_stem(source_format, options), source, options)
+        each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
+        stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
+        stems = _fill_in(stem, source, options)
         names = [os.path.join(folder or source.parent, stem + suffix) for stem in stems]
     else:
-        names = _filled(os.fspath(output), source, options)
+        names = _fill_in(os.fspath(output), source, options)
     # A default name keeps the source's suffix, which need not name the format it has.
     keeps = output is None or (source.suffix != "" and Path(names[0]).suffix == source.suffix)
     format_ = source_format if keeps else format_of_suffix(Path(names[0]))
@@ -174,7 +176,7 @@ def targets_of(
     return (Target(Path(names[0]), format_, every),)
 
 
-def _filled(text: str, source: Path, options: Options) -> list[str]:
+def _fill_in(text: str, source: Path, options: Options) -> list[str]:
     """The names that a template stands for: one for each size if it says `{size}`."""
     fields = {STEM: stem_of(source), PARENT: str(source.parent)}
     if options.slice is not None:
@@ -191,12 +193,6 @@ def _filled(text: str, source: Path, options: Options) -> list[str]:
         fields[SIZE] = size_name(size)
         names.append(re.sub(r"\{[^{}]*\}", field, text))
     return names
-
-
-def _default_stem(format_: Format, options: Options) -> str:
-    """`NAME.pooled` as a template; one for each size where a file holds one array."""
-    each = f".{SIZE}" if len(options.pairs) > 1 and not format_.holds_many else ""
-    return STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
 
 
 def is_folder(output: str) -> bool:

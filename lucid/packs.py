@@ -162,7 +162,7 @@ class _PackSource(Source):
         with format_.open(path, self.options) as source:
             if task.is_found:
                 leave_out_earlier(source)
-            specs = choose(source, self.options, (target,)).specs
+            specs = choose(source, self.options)
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
             self.notes.append(_NOT_CARRIED)
@@ -200,7 +200,7 @@ class _PackSource(Source):
                     self.close()
                     path = Path(member.source)
                     self._opened, self._name = format_of_content(path).open(path, self.options), member.source
-                    self._specs = set(choose(self._opened, self.options, ()).specs)
+                    self._specs = set(choose(self._opened, self.options))
                 if member.spec not in self._specs:
                     raise FormatError("changed while it was read")
                 source = self._opened

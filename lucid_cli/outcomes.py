@@ -58,17 +58,13 @@ class Outcomes:
         self.blocks_bytes = self.peak_memory_bytes = 0
         #: Notes for the user, and which files of folders are not pooled.
         self.notes, self.left_out = Notes(), Notes()
-        self._failures = Backlog[tuple[str, str]]()
+        #: What failed, and why.
+        self.failures = Backlog[tuple[str, str]]()
 
     @property
     def has_reports(self) -> bool:
         """Whether any input is done."""
         return self.totals["inputs"] + self.totals["skipped"] > 0
-
-    @property
-    def are_all_left_out(self) -> bool:
-        """Whether no input is done, and none failed."""
-        return not (self.has_reports or len(self._failures))
 
     def add(self, source: str, outcome: Outcome) -> None:
         """Add what became of an input; an ArgumentError at the beginning is raised, as all inputs would fail by it."""
@@ -82,7 +78,7 @@ class Outcomes:
             self.left_out.add(source, [f"left out: {reason}"])
             facts: dict[str, object] = {"skipped": True, "notes": [reason]}
         else:
-            self._failures.append((source, reason))
+            self.failures.append((source, reason))
             facts = {"error": reason}
         if self._as_json:
             _emit({"source": source, **facts})
@@ -105,9 +101,9 @@ class Outcomes:
 
     def tell_failures(self) -> int:
         """Tell a person what failed; the exit status."""
-        for source, reason in self._failures:
+        for source, reason in self.failures:
             complain(f"{name_of(source)}: {reason}", FAILED)
-        return FAILED if len(self._failures) else 0
+        return FAILED if len(self.failures) else 0
 
 
 def _emit(facts: dict[str, object]) -> None:

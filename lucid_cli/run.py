@@ -28,7 +28,7 @@ def run_request(request: Request) -> int:
         for source, outcome in done:
             outcomes.add(source, outcome)
     outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
-    if outcomes.are_all_left_out:
+    if not (outcomes.has_reports or outcomes.failures):  # all were left out
         for name in request.inputs:
             outcomes.add(name, FormatError(NOTHING))
     if not request.quiet:
@@ -54,10 +54,10 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
             request, request.pack, 0, partial(pack, request.inputs, Path(request.pack), options)
         )
     else:
-        yield from _pooled(request)
+        yield from _pool_inputs(request)
 
 
-def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
+def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]:
     """Every input to its own outputs."""
     batch = Batch(request.inputs, Naming.of(request.output, request.output_dir), request.options)
     if not request.options.dry_run:

@@ -35,7 +35,7 @@ def report(datasets, targets=("y.h5",), **facts):
     )
 
 
-def printable(reports, *, every=False):
+def shown(reports, *, every=False):
     to, outcomes = Console(file=io.StringIO(), width=1000), Outcomes(keeps_all=every)
     for one in reports:
         outcomes.add(str(one.source), one)
@@ -59,13 +59,13 @@ def printable(reports, *, every=False):
     ],
 )
 def test_rows_are_called_what_they_are_called_in_the_output(datasets, targets, labels):
-    assert printable([report(datasets, targets)])[2:-1] == labels
+    assert shown([report(datasets, targets)])[2:-1] == labels
 
 
 def test_many_rows_are_counted_and_verbose_lists_all():
     many = report([(f"/{i}", "y.h5", f"/{i}") for i in range(20_000)])
-    assert printable([many])[-2] == "… and 19,980 more (-v lists all)"
-    assert len(printable([report([(f"/{i}", "y.h5", f"/{i}") for i in range(50)])], every=True)) == 53
+    assert shown([many])[-2] == "… and 19,980 more (-v lists all)"
+    assert len(shown([report([(f"/{i}", "y.h5", f"/{i}") for i in range(50)])], every=True)) == 53
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])

@@ -65,11 +65,9 @@ class Process:
         pipe = self._pipe or self.start()
         try:
             pipe.send((function, args, keywords, options, on_progress is not None))
-            self._wait(pipe)
-            while isinstance(answer := pipe.recv(), Progress):
+            while isinstance(answer := self._receive(pipe), Progress):
                 assert on_progress is not None
                 on_progress(answer)
-                self._wait(pipe)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise crash(self.stop(has_ended=True)) from None
         except BaseException:
@@ -92,8 +90,8 @@ class Process:
         theirs.close()
         return self._pipe
 
-    def _wait(self, pipe: "Connection[Any, Any]") -> None:
-        """Wait for an answer, as long as the process shows signs of life."""
+    def _receive(self, pipe: "Connection[Any, Any]") -> Any:
+        """Wait for an event or the answer, as long as the process shows signs of life."""
         life, since = "", time.monotonic()
         while not pipe.poll(min(1.0, HANG_SECONDS)):
             assert self._process is not None
@@ -102,14 +100,14 @@ class Process:
                 life, since = now, time.monotonic()
             elif time.monotonic() - since >= HANG_SECONDS:
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
+        return pipe.recv()
 
     def stop(self, *, has_ended: bool = False) -> int:
         """End the process, if it runs, letting it clean up; its status, negative for a signal."""
         if self._process is None or self._pipe is None:
             return 0
-        process, self._process = self._process, None
         self._pipe.close()
-        self._pipe = None
+        process, self._process, self._pipe = self._process, None, None
         # One that waits for work ends by itself now; one at work is told to.
         process.join(STOP_SECONDS if has_ended else STOP_SECONDS / 8)
         if process.is_alive():
@@ -118,9 +116,9 @@ class Process:
         if process.is_alive():
             process.kill()
             process.join()
-        code = process.exitcode or 0
-        self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
-        return code
+        status = process.exitcode or 0
+        self.has_crashed = self.has_crashed or status not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+        return status
 
     def __enter__(self) -> "Process":
         return self
@@ -200,13 +198,13 @@ def limit_memory(options: Options) -> None:
     """Let this process have as much memory as a call can need, and no more, where the system can say so."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        needed = (
+        limit = (
             pages * resource.getpagesize()
             + options.max_memory
             + MARGIN_BYTES
             + options.workers * THREAD_BYTES
         )
-        limit = needed if _SET_LIMIT == resource.RLIM_INFINITY else min(needed, _SET_LIMIT)
+        limit = limit if _SET_LIMIT == resource.RLIM_INFINITY else min(limit, _SET_LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import carry_out
+from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import beginning_of, remove_stale
 from lucid.formats.registry import Format, absolute_path, url_of
-from lucid.job_plan import JobPlan, choose, facts_of
+from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
 from lucid.report import OnProgress, Watch, peak_memory_bytes
@@ -39,10 +40,10 @@ class ShardTask:
     def __call__(self, span: Span) -> Watch:
         """Make the shard from the file."""
         with self.format.open(self.path, self.options) as source:
-            job = choose(source, self.options, self.targets)
-            if facts_of(source, job)["signature"] != self.facts["signature"]:
+            specs = choose(source, self.options)
+            if source.signature(specs) != self.facts["signature"]:
                 raise FormatError("is another file here, or changed while it was read")
-            return self.make(self.plan(job, span), source)
+            return self.make(self.plan(specs, span), source)
 
     def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Watch:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
@@ -54,10 +55,10 @@ class ShardTask:
             watch, on_progress=None, done_bytes=shard.input_bytes, peak_memory_bytes=peak_memory_bytes()
         )
 
-    def plan(self, job: JobPlan, span: Span) -> JobPlan:
+    def plan(self, specs: Sequence[ArraySpec], span: Span) -> JobPlan:
         """The plan of a shard."""
         targets = [replace(t, path=t.path.with_name(f"{span.number:06}{t.path.name}")) for t in self.targets]
-        return job.within(span.regions, tuple(targets), self.facts)
+        return plan_shard(specs, self.options, tuple(targets), span.regions, self.facts)
 
 
 class ShardFolder(Resource):
@@ -127,9 +128,9 @@ def pool_by_shards(
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        path, facts = absolute_path(source.path), facts_of(source, job)
+        path, facts = absolute_path(source.path), facts_of(source, job.specs, job.options)
         task = ShardTask(path, format_, job.options, folder.shard_targets(job.targets), facts)
-        shards = {span.number: task.plan(job, span) for span in spans}
+        shards = {span.number: task.plan(job.specs, span) for span in spans}
         try:
             done = {number for number, shard in shards.items() if not missing_targets(shard)}
         except FormatError as error:

@@ -11,7 +11,7 @@ from typing import Any
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.formats.contract import ShardArray
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan
+from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, settle, targets_of
 from lucid.report import OnProgress, Report, Watch
@@ -87,7 +87,7 @@ def merge_files(
         watch.targets = tuple(one.path for one in targets)
         with about(f"source {watch.source}"):
             job = plan(source, options, targets)
-        facts = facts_of(source, job)
+        facts = facts_of(source, job.specs, options)
         plans = [_plan_of(job, path, claim, facts) for path, claim in zip(paths, claims, strict=True)]
         opened = stack.enter_context(OpenShard())
         with about("shard"):
@@ -145,7 +145,8 @@ def _plan_of(job: JobPlan, path: Path, claims: list[dict[str, Any]], facts: dict
         ends = zip(claim["region"], shapes[name], strict=False)
         regions[name] = tuple(slice(min(start, n), min(stop, n)) for (start, stop), n in ends)
     sizes = tuple(sorted({claim["size"] for claim in claims}))
-    return job.within(regions, (Target(path, format_of_content(path), sizes),), facts)
+    target = Target(path, format_of_content(path), sizes)
+    return plan_shard(job.specs, job.options, (target,), regions, facts)
 
 
 def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
