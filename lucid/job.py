@@ -175,7 +175,9 @@ class Job:
         return self.watch.report(options, threads=(executor and executor.threads) or options.workers)
 
     def _pool_file(self, path: Path, spool: NamedSpool | None = None, **others: Any) -> None:
-        """Pool a file that can be read anywhere, which may be a spool."""
+        """Pool a file that can be read anywhere; a spool has a name only until it is open."""
+        if spool is not None:
+            spool.file.flush()
         format_ = format_of_content(path)
         targets = self._targets(format_)
         with format_.open(path, self.options) as source:

@@ -115,12 +115,9 @@ def _mistakes(request: Request) -> Iterator[str]:
         yield "standard input (-) can be read once only"
     reads_stream = not request.inputs or any(map(is_stream, request.inputs))
     if reads_stream or request.output == DASH:
-        if request.dask is not None:
-            yield "--dask needs files that the workers find by their names"
-        if options.resume:
-            yield "--resume needs files; standard input and output cannot be read or written again"
-        if options.slice is not None:
-            yield "--slice needs files; a shard and its input are found again by their names"
+        for name, value in (("dask", request.dask), ("resume", options.resume), ("slice", options.slice)):
+            if value:
+                yield f"--{name} needs files; standard input and output cannot be found or read again by name"
     if request.dask is not None and options.slice is not None:
         yield "--dask divides the work itself; choose it or --slice"
     if request.preview:

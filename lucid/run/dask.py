@@ -6,7 +6,7 @@ Needs the extra `dask`.
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -42,7 +42,7 @@ class Dask:
         """Have all tasks done; whatever ends this before leaves none of them running."""
         completed: SimpleQueue[Any] = SimpleQueue()
         pending: dict[Any, int] = {}
-        with self._client() as client:
+        with self.client() as client:
             self.threads = sum(client.nthreads().values()) or None
             try:
                 for i, item in enumerate(items):
@@ -64,17 +64,17 @@ class Dask:
                 with suppress(Exception):  # the cluster itself may be gone
                     client.cancel(list(pending), force=True)
 
-    @contextmanager
-    def _client(self) -> Iterator["distributed.Client"]:
+    def client(self) -> "AbstractContextManager[distributed.Client]":
+        """A client of the cluster, for as long as it is used; a FileError where no scheduler answers."""
         if not isinstance(self._cluster, str):
-            yield self._cluster
-            return
+            return nullcontext(self._cluster)
         try:
-            client = distributed.Client(self._cluster, timeout="10s", set_as_default=False)
+            client: AbstractContextManager[distributed.Client] = distributed.Client(
+                self._cluster, timeout="10s", set_as_default=False
+            )
         except (OSError, ValueError, TimeoutError) as error:
             raise FileError(f"no Dask scheduler answers at {self._cluster}") from error
-        with client:
-            yield client
+        return client
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
     """The cluster at an address, or one of processes made here for as long as it is used."""
     if address != LOCAL:
         cluster = Dask(address)
-        with cluster._client():
+        with cluster.client():
             pass
         yield cluster
         return
