@@ -6,7 +6,6 @@ thread of a process is let in to read.
 """
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from lucid.formats.regions import Region, shape_of, shifted, size_of
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.means import Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.report import Watch, clock
+from lucid.report import Effort, Watch
 
 
 def carry_out(
@@ -49,7 +48,7 @@ def carry_out(
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
-        with clock(watch.nanoseconds, "write"):
+        with watch.clock("write"):
             for sink in sinks.values():
                 sink.commit(later)
 
@@ -62,30 +61,26 @@ def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
             watch.note(sink)
 
 
-@dataclass
-class _Block:
+@dataclass(kw_only=True)
+class _Block(Effort):
     """A block on its way through the steps."""
 
     #: Its place in the output of every size.
     regions: tuple[Region, ...]
     cells: Array | None = None
     results: list[Array] = field(default_factory=list)
-    input_bytes: int = 0
-    #: Finite results that became infinite.
-    overflows: int = 0
-    nanoseconds: Counter[str] = field(default_factory=Counter)
 
 
 def _stream(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
     """Stream an array once."""
-    blocks, worker, pooled = one.blocks, _Worker(one, source, sinks), one.arrays[0].pooled
+    blocks, worker = one.blocks, _Worker(one, source, sinks)
     in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
     # A single block begins no thread, since there may be thousands of small arrays.
     workers = blocks.workers if in_processes else max(1, min(blocks.workers, blocks.block_count))
     in_order = forks.in_order if in_processes else threads.in_order
     by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
     task = worker.pool if by_caller else lambda block: worker.write(worker.pool(block))
-    every: Iterable[_Block] = map(_Block, blocks.blocks())
+    every: Iterable[_Block] = (_Block(regions=regions) for regions in blocks.blocks())
     if source.in_sequence:
         every = map(worker.read, every)
     # What is written already takes no memory while its turn comes.
@@ -94,9 +89,7 @@ def _stream(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch)
         for block in blocks_done:
             if by_caller:
                 worker.write(block)
-            watch.nanoseconds += block.nanoseconds
-            watch.overflows[pooled.source.name, pooled.numbers] += block.overflows
-            watch.add(block.input_bytes)
+            watch.add(block)
 
 
 class _Worker:
@@ -105,6 +98,7 @@ class _Worker:
     def __init__(self, one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
         self._arrays, self._blocks, self._source, self._sinks = one.arrays, one.blocks, source, sinks
         self._local = threading.local()
+        self._key = self._blocks.spec.name, one.arrays[0].pooled.numbers
 
     def read(self, block: _Block) -> _Block:
         """Read a block."""
@@ -123,11 +117,11 @@ class _Worker:
             return block
         cells = self.read(block).cells if block.cells is None else block.cells
         assert cells is not None
-        with clock(block.nanoseconds, "pool"):
+        with block.clock("pool"):
             for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
                 rows, cols = ends(region[h]), ends(region[h + 1])
                 for planes, means in stacks(cells, results, h):
-                    block.overflows += array.pooling.means(planes, means, rows, cols)
+                    block.overflows[self._key] += array.pooling.means(planes, means, rows, cols)
         block.cells = None
         return block
 
@@ -143,18 +137,18 @@ class _Worker:
         def cuts(reads: Iterable[Region]) -> Iterator[Array]:
             for read in reads:
                 cells = self._cells(block, read)
-                with clock(block.nanoseconds, "pool"):
+                with block.clock("pool"):
                     yield self._planes(cells)
 
         for left, reads in self._blocks.strips(region):
             sums = columns(cuts(reads), array.pooling.rule)
-            with clock(block.nanoseconds, "pool"):
+            with block.clock("pool"):
                 total.add(sums, left)
-        block.overflows = total.finish(self._planes(results))
+        block.overflows[self._key] = total.finish(self._planes(results))
 
     def write(self, block: _Block) -> _Block:
         """Write the results of a block, and let go of them."""
-        with clock(block.nanoseconds, "write"):
+        with block.clock("write"):
             for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
                 self._sinks[array.target.path].write(array.pooled, region, results)
         block.results = []
@@ -172,7 +166,7 @@ class _Worker:
             # As a map it is given back when the pass ends, where the C library would keep it beside the next one.
             buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
             self._local.buffer = np.frombuffer(buffer, np.uint8)
-        with clock(block.nanoseconds, "read"):
+        with block.clock("read"):
             cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
-        block.input_bytes += cells.nbytes
+        block.done_bytes += cells.nbytes
         return cells

@@ -162,7 +162,7 @@ class Job:
             for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
                 if value:
                     raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
-        self.watch = Watch(path, self.on_progress)
+        self.watch = Watch(source=path, on_progress=self.on_progress)
         try:
             if isinstance(source, str | os.PathLike):
                 self._pool_file(path)

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import remove_stale
-from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
+from lucid.formats.registry import FORMATS, NPY, Format, absolute_path, format_of_suffix
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
@@ -20,6 +20,7 @@ from lucid.sizes import Size, size_name
 FilePath: TypeAlias = str | os.PathLike[str]
 
 SIZE, STEM, SLICE, PARENT = "{size}", "{stem}", "{slice}", "{parent}"
+FIELD = re.compile(r"\{[^{}]*\}")
 #: What default names have in them, and folders as inputs are searched without.
 MARK = ".pooled"
 
@@ -53,14 +54,12 @@ class Target:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
         if self.stream is not None:
             return
-        if source == self.path if url_of(self.path) else is_same_file(source, self.path):
+        own, other = absolute_path(self.path), absolute_path(source)
+        if own == other or is_same_file(source, self.path):
             raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
-        if (
-            source.is_dir() and source.resolve() in self.path.resolve().parents
-        ) or source in self.path.parents:
+        if other in own.parents:
             raise FileError(f"output {self.path} lies within the input, which is never changed")
-        holds = os.path.isdir(self.path) and self.path.resolve() in source.resolve().parents  # noqa: PTH112
-        if url_of(source) is None and holds:
+        if own in other.parents and os.path.isdir(self.path):  # noqa: PTH112  (it never raises)
             raise FileError(f"output {self.path} is a folder that holds the input, which is never changed")
 
     def name_of(self, dataset: str, size: Size) -> str:
@@ -84,7 +83,7 @@ def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, 
                 raise
             notes.append(would_fail(error))
     if not options.dry_run:
-        for folder in {target.path.resolve().parent for target in targets if target.stream is None}:
+        for folder in {absolute_path(target.path).parent for target in targets if target.stream is None}:
             remove_stale(folder)
 
 
@@ -178,20 +177,16 @@ def targets_of(
 
 def _fill_in(text: str, source: Path, options: Options) -> list[str]:
     """The names that a template stands for: one for each size if it says `{size}`."""
-    fields = {STEM: stem_of(source), PARENT: str(source.parent)}
+    fields = {STEM: stem_of(source), PARENT: str(source.parent), SIZE: ""}
     if options.slice is not None:
         fields[SLICE] = slice_name(options.slice)
-
-    def field(match: re.Match[str]) -> str:
-        if match[0] not in fields:
-            known = f"{STEM}, {PARENT}, {SIZE}" + (f", {SLICE}" if options.slice else "")
-            raise ArgumentError(f"output {text} holds {match[0]}; expected {known}, or no braces")
-        return fields[match[0]]
-
+    for field in FIELD.findall(text):
+        if field not in fields:
+            raise ArgumentError(f"output {text} holds {field}; expected {', '.join(fields)}, or no braces")
     names = []
     for size in options.pairs if SIZE in text else options.pairs[:1]:
         fields[SIZE] = size_name(size)
-        names.append(re.sub(r"\{[^{}]*\}", field, text))
+        names.append(FIELD.sub(lambda match: fields[match[0]], text))
     return names
 
 

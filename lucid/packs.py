@@ -84,7 +84,7 @@ def pack(
     target = _target_of(path, options)
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
-    watch = Watch(Path(common), on_progress, targets=(path,))
+    watch = Watch(source=Path(common), on_progress=on_progress, targets=(path,))
     settle((target,), (), options, watch.notes)
     with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)

@@ -19,7 +19,7 @@ from lucid.formats.registry import Format, absolute_path, url_of
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
-from lucid.report import OnProgress, Watch, peak_memory_bytes
+from lucid.report import Effort, OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
 from lucid.shards.join import OpenShard, collect, join
 from lucid.shards.provenance import missing_targets
@@ -37,7 +37,7 @@ class ShardTask:
     targets: tuple[Target, ...]
     facts: dict[str, Any]
 
-    def __call__(self, span: Span) -> Watch:
+    def __call__(self, span: Span) -> Effort:
         """Make the shard from the file."""
         with self.format.open(self.path, self.options) as source:
             specs = choose(source, self.options)
@@ -45,15 +45,13 @@ class ShardTask:
                 raise FormatError("is another file here, or changed while it was read")
             return self.make(self.plan(specs, span), source)
 
-    def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Watch:
+    def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Effort:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
-        watch = Watch(self.path, on_progress)
+        watch = Watch(source=self.path, on_progress=on_progress)
         if missing_targets(shard):
             # Of several files of a shard some may be there: they are this run's.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
-        return replace(
-            watch, on_progress=None, done_bytes=shard.input_bytes, peak_memory_bytes=peak_memory_bytes()
-        )
+        return Effort(shard.input_bytes, watch.nanoseconds, watch.overflows, peak_memory_bytes())
 
     def plan(self, specs: Sequence[ArraySpec], span: Span) -> JobPlan:
         """The plan of a shard."""
@@ -138,12 +136,12 @@ def pool_by_shards(
                 raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
             folder.remove()
             done = set()
-        watch.add(sum(shards[number].input_bytes for number in done))
+        watch.add(Effort(sum(shards[number].input_bytes for number in done)))
         missing = [span for span in spans if span.number not in done]
         tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
         local = (task.make(shards[span.number], source, tell) for span in missing)
-        for shard in executor.run(task, missing, watch.tell) if executor else local:
-            watch.add_shard(shard)
+        for effort in executor.run(task, missing, watch.tell) if executor else local:
+            watch.add(effort)
         with OpenShard() as opened:
             arrays = collect(job, shards.values(), opened)
             join(job, targets, source, arrays, watch, job.options.max_memory)

@@ -13,7 +13,7 @@ from lucid.formats.regions import size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, Key
 from lucid.outputs import Target
-from lucid.report import Watch, clock
+from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
 #: Buffer through which means are copied that cannot be moved.
@@ -68,7 +68,7 @@ def join(
 ) -> None:
     """Make outputs of a plan, with means that lie in shards."""
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
-    with clock(watch.nanoseconds, "write"):
+    with watch.clock("write"):
         for target in targets:
             with target.create(job.options) as sink:
                 arrays = job.of(target)

@@ -58,7 +58,7 @@ def merge_files(
         Shards are missing, overlap, or are not of one source, size and version. No output is left.
 
     """
-    watch = Watch(Path(), on_progress)
+    watch = Watch(on_progress=on_progress)
     if isinstance(shards, str | os.PathLike):
         shards = [shards]
     if not isinstance(shards, Sequence) or not shards:
