@@ -24,8 +24,8 @@ def run_request(request: Request) -> int:
     """Do what the command line says; the exit status."""
     outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose or request.preview)
     begun = time.perf_counter()
-    with closing(_outcomes_of(request)) as done:
-        for source, outcome in done:
+    with closing(_outcomes_of(request)) as every:
+        for source, outcome in every:
             outcomes.add(source, outcome)
     outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
     if not (outcomes.has_reports or outcomes.failures):  # all were left out
@@ -88,11 +88,11 @@ def _in_process(
             process.start()  # while there are no other threads
             with _progress(1, size_bytes, request) as progress_of:
                 on_progress = progress_of and progress_of(name, size_bytes)
-                done = process.call(make, options=request.options, on_progress=on_progress)
+                result = process.call(make, options=request.options, on_progress=on_progress)
     except (LucidError, MemoryError) as error:
         yield name, error
     else:
-        yield from done if isinstance(done, list) else [(name, done)]
+        yield from result if isinstance(result, list) else [(name, result)]
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:

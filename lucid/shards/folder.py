@@ -21,20 +21,21 @@ from lucid.options import Options
 from lucid.outputs import Target, suffix_of
 from lucid.report import Effort, OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
-from lucid.shards.join import OpenShard, collect, join
+from lucid.shards.join import ShardReader, collect, join
 from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import Span
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Makes the shard of a span; elsewhere, from the source opened there."""
+    """Makes the shard of a span; elsewhere, from the source reader there."""
 
     path: Path
     format: Format
     options: Options
-    #: The outputs under the names that they have in the folder, without the span's number.
+    #: The outputs that are made of shards, and the folder of these.
     targets: tuple[Target, ...]
+    folder: Path
     facts: dict[str, Any]
 
     def __call__(self, span: Span) -> Effort:
@@ -54,8 +55,11 @@ class ShardTask:
         return Effort(shard.input_bytes, watch.nanoseconds, watch.overflows, peak_memory_bytes())
 
     def plan(self, specs: Sequence[ArraySpec], span: Span) -> JobPlan:
-        """The plan of a shard."""
-        targets = [replace(t, path=t.path.with_name(f"{span.number:06}{t.path.name}")) for t in self.targets]
+        """The plan of a shard, which is a file for each output."""
+        targets = []
+        for i, target in enumerate(self.targets):
+            number = f"{span.number:06}" + (f".{i}" if len(self.targets) > 1 else "")
+            targets.append(replace(target, path=self.folder / (number + suffix_of(self.targets[0].path))))
         return plan_shard(specs, self.options, tuple(targets), span.regions, self.facts)
 
 
@@ -83,14 +87,6 @@ class ShardFolder(Resource):
         """Where it is, or would be."""
         real = Path(os.path.realpath(target.path))
         return real.with_name(f".{beginning_of(real.name)}.shards")
-
-    def shard_targets(self, targets: Sequence[Target]) -> tuple[Target, ...]:
-        """The outputs of a shard, without the number of its span."""
-        count = len(targets)
-        return tuple(
-            replace(t, path=self.path / f"{f'.{i}' if count > 1 else ''}{self._suffix}")
-            for i, t in enumerate(targets)
-        )
 
     def remove(self) -> None:
         """Remove the shards; what else is there stays, and the folder with it."""
@@ -127,7 +123,7 @@ def pool_by_shards(
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
         path, facts = absolute_path(source.path), facts_of(source, job.specs, job.options)
-        task = ShardTask(path, format_, job.options, folder.shard_targets(job.targets), facts)
+        task = ShardTask(path, format_, job.options, job.targets, folder.path, facts)
         shards = {span.number: task.plan(job.specs, span) for span in spans}
         try:
             done = {number for number, shard in shards.items() if not missing_targets(shard)}
@@ -142,8 +138,8 @@ def pool_by_shards(
         local = (task.make(shards[span.number], source, tell) for span in missing)
         for effort in executor.run(task, missing, watch.tell) if executor else local:
             watch.add(effort)
-        with OpenShard() as opened:
-            arrays = collect(job, shards.values(), opened)
+        with ShardReader() as reader:
+            arrays = collect(job, shards.values(), reader)
             join(job, targets, source, arrays, watch, job.options.max_memory)
         folder.remove()
 

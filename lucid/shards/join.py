@@ -20,7 +20,7 @@ from lucid.shards.provenance import AS_STORED, stored_arrays
 COPY_BYTES = 8 << 20
 
 
-class OpenShard(ExitStack):
+class ShardReader(ExitStack):
     """Shards to read from, one of them open at a time."""
 
     _path: Path | None = None
@@ -36,7 +36,7 @@ class OpenShard(ExitStack):
         return self._source
 
 
-def collect(job: JobPlan, shards: Iterable[JobPlan], opened: OpenShard) -> dict[Key, list[ShardArray]]:
+def collect(job: JobPlan, shards: Iterable[JobPlan], reader: ShardReader) -> dict[Key, list[ShardArray]]:
     """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
     whole = {array.key: array for array in job.every()}
     arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
@@ -44,7 +44,7 @@ def collect(job: JobPlan, shards: Iterable[JobPlan], opened: OpenShard) -> dict[
         for target in shard.targets:
             for array, spec in stored_arrays(target, shard.of(target)):
                 offset = _place(whole[array.key], array.offset)
-                shard_array = ShardArray(spec, offset, target.path, partial(opened.get, target.path))
+                shard_array = ShardArray(spec, offset, target.path, partial(reader.get, target.path))
                 arrays[array.key].append(shard_array)
     return arrays
 

@@ -15,7 +15,7 @@ from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, settle, targets_of
 from lucid.report import OnProgress, Report, Watch
-from lucid.shards.join import COPY_BYTES, OpenShard, collect, join
+from lucid.shards.join import COPY_BYTES, ShardReader, collect, join
 from lucid.shards.provenance import AS_STORED, facts_in
 
 
@@ -89,9 +89,9 @@ def merge_files(
             job = plan(source, options, targets)
         facts = facts_of(source, job.specs, options)
         plans = [_plan_of(job, path, claim, facts) for path, claim in zip(paths, claims, strict=True)]
-        opened = stack.enter_context(OpenShard())
+        reader = stack.enter_context(ShardReader())
         with about("shard"):
-            arrays = collect(job, plans, opened)
+            arrays = collect(job, plans, reader)
         arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
         if not dry_run:
             join(job, targets, source, arrays, watch, max_memory)
