@@ -27,7 +27,7 @@ from lucid.shards.spans import Span
 
 
 @dataclass(frozen=True)
-class ShardTask:
+class ShardMaker:
     """Makes the shard of a span; elsewhere, from the source reader there."""
 
     path: Path
@@ -123,8 +123,8 @@ def pool_by_shards(
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
         path, facts = absolute_path(source.path), facts_of(source, job.specs, job.options)
-        task = ShardTask(path, format_, job.options, job.targets, folder.path, facts)
-        shards = {span.number: task.plan(job.specs, span) for span in spans}
+        maker = ShardMaker(path, format_, job.options, job.targets, folder.path, facts)
+        shards = {span.number: maker.plan(job.specs, span) for span in spans}
         try:
             done = {number for number, shard in shards.items() if not missing_targets(shard)}
         except FormatError as error:
@@ -135,8 +135,8 @@ def pool_by_shards(
         watch.add(Effort(sum(shards[number].input_bytes for number in done)))
         missing = [span for span in spans if span.number not in done]
         tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
-        local = (task.make(shards[span.number], source, tell) for span in missing)
-        for effort in executor.run(task, missing, watch.tell) if executor else local:
+        local = (maker.make(shards[span.number], source, tell) for span in missing)
+        for effort in executor.run(maker, missing, watch.tell) if executor else local:
             watch.add(effort)
         with ShardReader() as reader:
             arrays = collect(job, shards.values(), reader)
