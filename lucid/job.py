@@ -1,12 +1,11 @@
 """`pool_file`: one input, a file or a stream, to its outputs."""
 
-import inspect
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec, Protocol
+from typing import Any, BinaryIO
 
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, about
 from lucid.execution import carry_out, rehearse
@@ -16,45 +15,15 @@ from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import is_pipe, leave_out_earlier
 from lucid.job_plan import JobPlan, plan
+from lucid.keywords import options_of, takes_options
 from lucid.notes import lost_scales, notes_on
-from lucid.options import Options, documentation, keywords
+from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, settle, targets_of
 from lucid.report import OnProgress, Report, Watch
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
 from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import is_indivisible, spans_of
-
-P = ParamSpec("P")
-
-
-class PoolFile(Protocol[P]):
-    """The signature of `pool_file`: its keywords are the fields of `Options`."""
-
-    def __call__(
-        self,
-        source: FilePath | BinaryIO,
-        target: FilePath | BinaryIO | None = None,
-        on_progress: OnProgress | None = None,
-        executor: Executor | None = None,
-        *args: P.args,
-        **options: P.kwargs,
-    ) -> Report: ...
-
-
-def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Report]], PoolFile[P]]:
-    """Give a function the keywords of `Options`, in its signature and its docstring."""
-
-    def with_keywords(function: Callable[..., Report]) -> PoolFile[P]:
-        *own, _ = inspect.signature(function).parameters.values()
-        every = (*own, *inspect.signature(options).parameters.values())
-        # Without their types, which the docstring tells in words, `help` shows the keywords on a few lines.
-        readable = [one.replace(annotation=one.empty) for one in every]
-        function.__signature__ = inspect.Signature(readable, return_annotation=Report)  # type: ignore[attr-defined]
-        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", documentation())
-        return function
-
-    return with_keywords
 
 
 @takes_options(Options)
@@ -97,18 +66,6 @@ def pool_file(
     _check_arguments(source, target, on_progress, executor)
     with about(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
         return Job(source, target, checked, on_progress, executor).run()
-
-
-def options_of(values: Mapping[str, Any]) -> Options:
-    """Options of keywords; one that there is not is a lucid error, too."""
-    known = keywords()
-    for name in values:
-        if name not in known:
-            from difflib import get_close_matches  # seldom needed, and slow to load
-
-            close = get_close_matches(name, known, 1)
-            raise SizeTypeError(f"`{name}` is no option" + (f"; did you mean `{close[0]}`?" if close else ""))
-    return Options(**values)
 
 
 def _check_arguments(source: object, target: object, on_progress: object, executor: object) -> None:

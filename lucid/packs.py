@@ -18,8 +18,9 @@ from lucid.formats.contract import Source
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NOTHING, LeftOutError, Task, find_inputs, leave_out_earlier, unless_fitting
-from lucid.job import check_progress, options_of
+from lucid.job import check_progress
 from lucid.job_plan import choose, plan
+from lucid.keywords import options_of
 from lucid.notes import lost_scales, notes_on
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, check_path, is_same_file, settle, stem_of
