@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
+import click
+
 from lucid.backlog import Backlog
 from lucid.errors import ArgumentError
 from lucid.inputs import LeftOutError
 from lucid.report import Report
 from lucid.workers import Outcome
-from lucid_cli.streams import FAILED, complain, emit, in_shell_words, name_of
+from lucid_cli.streams import FAILED, as_output, complain, in_shell_words, name_of
 
 #: Of the JSON, whose keys `docs/command.md` describes; none is removed or changed without a new number.
 SCHEMA = 1
@@ -107,4 +109,5 @@ class Outcomes:
 
 
 def _emit(facts: dict[str, object]) -> None:
-    emit(json.dumps({"schema": SCHEMA, **facts}, default=str))
+    with as_output():
+        click.echo(json.dumps({"schema": SCHEMA, **facts}, default=str))

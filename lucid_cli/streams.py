@@ -70,12 +70,6 @@ def as_output() -> Iterator[None]:
         raise
 
 
-def emit(line: str) -> None:
-    """One line on standard output."""
-    with as_output():
-        click.echo(line)
-
-
 def open_closed() -> None:
     """Open what the shell has closed, so that no file takes the number of a standard stream.
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from lucid.dims import has_both
 from lucid.errors import DatasetError
 from lucid.options import Options
 
@@ -35,7 +34,7 @@ class Criteria(NamedTuple):
         if self.dims is None:
             return shape[self.height_axis : self.height_axis + 2] if len(shape) == self.rank else None
         own = names()
-        return tuple(shape[own.index(d)] for d in self.dims) if has_both(own, self.dims) else None
+        return tuple(shape[own.index(d)] for d in self.dims) if {*self.dims} <= {*own} else None
 
     def why_not(self, shape: tuple[int, ...], plane: tuple[int, ...] | None) -> str | None:
         """Why axes do not fit, or have nothing to be pooled; None where they do."""

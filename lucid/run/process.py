@@ -17,8 +17,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from lucid.errors import FileError, attempt
 from lucid.forks import crash, end_with_parent
@@ -148,7 +147,7 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # h5py prints what goes wrong when objects are let go of; what matters of it comes as an error.
     sys.excepthook = lambda *_: None
     sys.unraisablehook = lambda _: None
@@ -206,7 +205,3 @@ def limit_memory(options: Options) -> None:
         )
         limit = limit if _SET_LIMIT == resource.RLIM_INFINITY else min(limit, _SET_LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-def _terminate(_: int, __: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
