@@ -35,13 +35,10 @@ def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[Arr
         spec, text = arrays_there.get(pooled.name) or arrays_there.get("") or (None, "")
         if spec is None:
             others = next((text for _, text in arrays_there.values() if text), "")
-            different = _differences(others, pooled) if others else []
-            raise FormatError(
-                f"{target.path} {_of_other(different) if different else f'has no {pooled.name}'}"
-            )
+            raise FormatError(f"{target.path} {_difference(others, pooled) or f'has no {pooled.name}'}")
         # Of a whole output in a format without attributes, shape and type are all there is to compare.
         if text != pooled.provenance and (text or pooled.is_shard):
-            raise FormatError(f"{target.path} {_of_other(_differences(text, pooled))}")
+            raise FormatError(f"{target.path} {_difference(text, pooled) or 'is of other origin'}")
         kind, expected = f"{spec.numbers} {spec.shape}", f"{pooled.stored_numbers} {pooled.stored_shape}"
         if kind != expected:
             raise FormatError(f"{target.path} has {kind}; expected {expected}")
@@ -58,15 +55,12 @@ _NAMES = {
 }
 
 
-def _of_other(different: list[str]) -> str:
-    return f"is of other {' and '.join(different or ['origin'])}"
-
-
-def _differences(text: str, pooled: Pooled) -> list[str]:
-    """What a provenance differs in from the one of this run, as a person has it."""
+def _difference(text: str, pooled: Pooled) -> str:
+    """What a provenance differs in from the one of this run, as a person has it; nothing where it says nothing."""
     old, new = facts_in(text), facts_in(pooled.provenance)
-    different = [_NAMES.get(key, key) for key in new if old.get(key) != new[key]] if old else []
-    return [name for name in dict.fromkeys(different) if name]
+    names = [_NAMES.get(key, key) for key in new if old and old.get(key) != new[key]]
+    different = " and ".join(dict.fromkeys(filter(None, names)))
+    return different and f"is of other {different}"
 
 
 def facts_in(text: str) -> dict[str, Any]:
