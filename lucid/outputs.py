@@ -1,4 +1,4 @@
-"""Which file or stream takes each array of means, and under which name."""
+"""Which file or stream takes each array of means, under which name, and whether it may."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is done, as data: events and a watch while it goes on, a report at the end."""
+"""What is done, as data: events, efforts and a watch while it goes on, a report at the end."""
 
 import resource
 import sys
