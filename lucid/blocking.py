@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from lucid.errors import MemoryLimitError
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import Region, size_of
+from lucid.formats.regions import Region, divide, first_step, size_of
 from lucid.pooling.windows import Axis, Grid
 
 #: Bytes that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and smaller
@@ -50,7 +50,7 @@ class Blocking(NamedTuple):
     output_itemsize: int
     workers: int
     #: Lengths of a block along the axes of the output; of several sizes, enough for the largest.
-    box: tuple[int, ...]
+    lengths: tuple[int, ...]
     #: Most rows and columns of cells that are read at once.
     row_cells: int
     col_cells: int
@@ -69,7 +69,7 @@ class Blocking(NamedTuple):
     @property
     def block_bytes(self) -> int:
         """What the largest block takes: input, output, chunk and sums."""
-        rows, cols, *trail = self.box[self.height_axis :]
+        rows, cols, *trail = self.lengths[self.height_axis :]
         windows = sum(min(rows, grid.rows.n_out) * min(cols, grid.cols.n_out) for grid in self.grids)
         results = self._samples * windows
         if self.is_whole:
@@ -87,12 +87,12 @@ class Blocking(NamedTuple):
     def _samples(self) -> int:
         """Values of a block for each cell of a plane."""
         h = self.height_axis
-        return size_of(self.box[:h]) * size_of(self.box[h + 2 :])
+        return size_of(self.lengths[:h]) * size_of(self.lengths[h + 2 :])
 
     @property
     def _block_cells(self) -> tuple[int, int]:
         """Most rows and columns of cells that a block covers."""
-        rows, cols = self.box[self.height_axis :][:2]
+        rows, cols = self.lengths[self.height_axis :][:2]
         return _most_cells(self.grids[0].rows, rows), _most_cells(self.grids[0].cols, cols)
 
     @property
@@ -111,9 +111,9 @@ class Blocking(NamedTuple):
         """Whether the blocks are runs of the array, one after the other, in input and output."""
         h = self.height_axis
         # Of the last axis that is cut there may be some, of those before it one, and of planes all.
-        first = next((axis for axis in range(h) if self.box[axis] > 1), h)
+        first = next((axis for axis in range(h) if self.lengths[axis] > 1), h)
         begin = min(first + 1, h)
-        is_run = all(map(operator.ge, self.box[begin:], self._shape(self.grids[0])[begin:]))
+        is_run = all(map(operator.ge, self.lengths[begin:], self._shape(self.grids[0])[begin:]))
         return self.is_whole and is_run and self.spec.order == "C"
 
     def _shape(self, grid: Grid) -> tuple[int, ...]:
@@ -125,16 +125,15 @@ class Blocking(NamedTuple):
     def block_count(self) -> int:
         """How many blocks there are; of an array without cells none."""
         count = 1
-        for axis, length in enumerate(self._shape(self.grids[0])):
-            step, first = self.box[axis], first_step(length, self.box[axis], self.spec.offset[axis:])
+        for axis, (length, step) in enumerate(zip(self._shape(self.grids[0]), self.lengths, strict=True)):
+            first = first_step(length, step, self.spec.offset[axis:])
             count *= -(-(length - first) // step) + (first > 0)
         return count
 
     def blocks(self) -> Iterator[tuple[Region, ...]]:
         """Everything to be written, in order: of each block its region in the output of every size."""
-        return zip(
-            *(boxes(self._shape(grid), self.box, self.spec.offset) for grid in self.grids), strict=True
-        )
+        every = (divide(self._shape(grid), self.lengths, self.spec.offset) for grid in self.grids)
+        return zip(*every, strict=True)
 
     def cells(self, block: Region) -> Region:
         """The cells that the windows of a block cover; its region is that of the first size."""
@@ -159,27 +158,6 @@ def _cuts(cells: slice, step: int) -> Iterator[slice]:
     """A range cut at multiples of `step`, so that cuts fall together with those of chunks."""
     for start in range(cells.start // step * step, cells.stop, step):
         yield slice(max(start, cells.start), min(start + step, cells.stop))
-
-
-def boxes(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:
-    """The boxes of an array, last axis fastest, cut at multiples of the steps; its first cell is the one at `offset`.
-
-    `product` would store the slices of every axis, and there may be as many as there are samples.
-    """
-    if not lengths:
-        yield ()
-        return
-    start, first = 0, first_step(lengths[0], steps[0], offset)
-    while start < lengths[0]:
-        stop = min(start + (first or steps[0]), lengths[0])
-        for box in boxes(lengths[1:], steps[1:], offset[1:]):
-            yield (slice(start, stop), *box)
-        start, first = stop, 0
-
-
-def first_step(length: int, step: int, offset: Sequence[int]) -> int:
-    """Length of the first step along an axis, if it is a shorter one: it ends where others end, if there are others."""
-    return -offset[0] % step if offset and step < length else 0
 
 
 def _most_cells(axis: Axis, windows: int) -> int:
@@ -243,7 +221,7 @@ def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: in
         height_axis=h,
         output_itemsize=output_itemsize,
         workers=workers,
-        box=(*lead, rows, cols, *trail),
+        lengths=(*lead, rows, cols, *trail),
         row_cells=grids[0].rows.n_in,
         col_cells=grids[0].cols.n_in,
     )
@@ -268,8 +246,8 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
         length = whole.spec.shape[axis]
         room = min(budget, BLOCK_BYTES) // max(1, whole.block_bytes - whole.chunk_bytes)
         if room > 1:
-            whole = _with_length(whole, axis, max(1, min(length, whole.box[axis] * room)))
-        if whole.box[axis] < length:
+            whole = _with_length(whole, axis, max(1, min(length, whole.lengths[axis] * room)))
+        if whole.lengths[axis] < length:
             break
     return whole
 
@@ -287,14 +265,14 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
     h, grid = whole.height_axis, whole.grids[0]
     some = _one_sample(whole)._replace(row_cells=1)
-    for axis in range(h, len(whole.box)):
+    for axis in range(h, len(whole.lengths)):
         some = _with_length(some, axis, 1)
     some = _largest(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
     if some.col_cells == grid.cols.longest:
         some = some._replace(col_cells=grid.cols.n_in)
     some = _largest(partial(_with_length, some, h + 1), range(1, _columns_of_a_run(whole) + 1), budget)
-    for axis in range(len(whole.box) - 1, h + 1, -1):
-        some = _largest(partial(_with_length, some, axis), range(1, whole.box[axis] + 1), budget)
+    for axis in range(len(whole.lengths) - 1, h + 1, -1):
+        some = _largest(partial(_with_length, some, axis), range(1, whole.lengths[axis] + 1), budget)
     aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
     chunk = min(longest, whole.spec.chunks[h] if whole.spec.chunks else 1)
     for lengths, most in ((range(chunk, longest + 1, chunk), aim), (range(1, chunk), budget)):
@@ -306,19 +284,23 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
 
 def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:
     """The same with another length of a block along one axis."""
-    return blocking._replace(box=(*blocking.box[:axis], length, *blocking.box[axis + 1 :]))
+    return blocking._replace(lengths=(*blocking.lengths[:axis], length, *blocking.lengths[axis + 1 :]))
 
 
 def _one_sample(blocking: Blocking) -> Blocking:
     """Blocks of one sample; of those of a chunk where it is compressed, which would only be decoded again."""
     h = blocking.height_axis
-    return blocking if blocking.spec.whole_chunks else blocking._replace(box=(*[1] * h, *blocking.box[h:]))
+    return (
+        blocking
+        if blocking.spec.whole_chunks
+        else blocking._replace(lengths=(*[1] * h, *blocking.lengths[h:]))
+    )
 
 
 def _columns_of_a_run(blocking: Blocking) -> int:
     """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
     axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
-    run = RUN_BYTES // (size_of(blocking.box[h + 2 :]) * spec.dtype.itemsize)
+    run = RUN_BYTES // (size_of(blocking.lengths[h + 2 :]) * spec.dtype.itemsize)
     if spec.chunks and spec.whole_chunks:
         run = spec.chunks[h + 1]
     return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _most_cells(axis, cols))
