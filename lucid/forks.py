@@ -88,8 +88,8 @@ class _Fork:
             for one in IGNORED:
                 signal.signal(one, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            if os.getppid() == parent:
-                _serve(theirs, work)
+            while os.getppid() == parent:  # until it ends, or sends no more
+                theirs.send(attempt(partial(work, theirs.recv())))
         finally:
             os._exit(0)
 
@@ -116,12 +116,6 @@ class _Fork:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             self._pipe.close()
         return self._status
-
-
-def _serve(pipe: Any, work: Callable[[Any], Any]) -> None:
-    """Do items until nobody sends any more; of each goes back the result, or the error."""
-    while True:
-        pipe.send(attempt(partial(work, pipe.recv())))
 
 
 def end_with_parent(number: signal.Signals) -> None:
