@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.formats.contract import ShardArray
@@ -65,53 +65,52 @@ def merge_files(
         raise ArgumentError(f"`shards` is {shards!r:.80}; expected files")
     for name in (*shards, *([] if target is None else [target])):
         check_path(name)
-    paths = [Path(shard) for shard in shards]
-    claims = [_claims_of(path) for path in paths]
-    watch.source = Path(claims[0][0]["source"])
+    claims = [(path, _claims_of(path)) for path in map(Path, shards)]
+    _, (first, *_) = claims[0]
+    # Nothing is pooled, so no limit keeps the whole from being planned.
+    work = {"threads": threads, "overwrite": overwrite, "dry_run": dry_run, "max_memory": sys.maxsize}
     try:
-        options = Options(
-            **claims[0][0]["options"],
-            max_memory=sys.maxsize,  # nothing is pooled
-            threads=threads,
-            overwrite=overwrite,
-            dry_run=dry_run,
-        )
+        options = Options(**(first["options"] | work))
     except (LucidError, TypeError) as error:
         raise FormatError("the first shard has options that make no sense") from error
+    watch.source = Path(first["source"])
+    _merge(claims, target, options, watch, max_memory)
+    return watch.report(options, max_memory=max_memory)
+
+
+#: A file, and what it says of each of its arrays, as a shard does.
+Claim: TypeAlias = tuple[Path, list[dict[str, Any]]]
+#: The types of what it says.
+_TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size": int, "region": list}
+
+
+def _merge(
+    claims: Sequence[Claim], target: FilePath | None, options: Options, watch: Watch, max_memory: int
+) -> None:
+    """Join files, if they are the shards that they claim to be, and make up the whole."""
+    path = watch.source
     with ExitStack() as stack:
-        with about(f"source {watch.source}"):
-            format_ = format_of_content(watch.source)
-            source = stack.enter_context(format_.open(watch.source, options))
-        targets = targets_of(watch.source, format_, target, options)
-        settle(targets, [watch.source, *paths], options, watch.notes)
+        with about(f"source {path}"):
+            format_ = format_of_content(path)
+            source = stack.enter_context(format_.open(path, options))
+        targets = targets_of(path, format_, target, options)
+        settle(targets, [path, *(shard for shard, _ in claims)], options, watch.notes)
         watch.targets = tuple(one.path for one in targets)
-        with about(f"source {watch.source}"):
+        with about(f"source {path}"):
             job = plan(source, options, targets)
         facts = facts_of(source, job.specs, options)
-        plans = [_plan_of(job, path, claim, facts) for path, claim in zip(paths, claims, strict=True)]
+        plans = [_plan_of(job, claim, facts) for claim in claims]
         reader = stack.enter_context(ShardReader())
         with about("shard"):
             arrays = collect(job, plans, reader)
         arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
-        if not dry_run:
+        if not options.dry_run:
             join(job, targets, source, arrays, watch, max_memory)
-    for one in job.reports():
+    for row in job.reports():
+        shape, dtype, size_bytes = row.output_shape, row.output_dtype, row.output_bytes
         # As much comes out as goes in.
-        watch.datasets.append(
-            replace(
-                one,
-                input_shape=one.output_shape,
-                input_dtype=one.output_dtype,
-                input_bytes=one.output_bytes,
-                blocks_bytes=COPY_BYTES,
-                blocks=1,
-            )
-        )
-    return watch.report(options, max_memory=max_memory)
-
-
-#: The types of what a shard says of each of its arrays.
-_TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size": int, "region": list}
+        row = replace(row, input_shape=shape, input_dtype=dtype, input_bytes=size_bytes)
+        watch.datasets.append(replace(row, blocks_bytes=COPY_BYTES, blocks=1))
 
 
 def _claims_of(path: Path) -> list[dict[str, Any]]:
@@ -134,17 +133,18 @@ def _is_sound(facts: dict[str, Any]) -> bool:
     return is_sound and bool(ends) and all(type(n) is int and n >= 0 for n in ends)
 
 
-def _plan_of(job: JobPlan, path: Path, claims: list[dict[str, Any]], facts: dict[str, Any]) -> JobPlan:
+def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
     """The plan that would make a shard of what it claims to hold."""
+    path, arrays = claim
     shapes = {spec.name: spec.shape for spec in job.specs}
     regions = {}
-    for claim in claims:
-        name = claim["dataset"]
+    for array in arrays:
+        name = array["dataset"]
         if name not in shapes:
             raise FormatError(f"shard {path} has {name}, which the source has not")
-        ends = zip(claim["region"], shapes[name], strict=False)
+        ends = zip(array["region"], shapes[name], strict=False)
         regions[name] = tuple(slice(min(start, n), min(stop, n)) for (start, stop), n in ends)
-    sizes = tuple(sorted({claim["size"] for claim in claims}))
+    sizes = tuple(sorted({array["size"] for array in arrays}))
     target = Target(path, format_of_content(path), sizes)
     return plan_shard(job.specs, job.options, (target,), regions, facts)
 
