@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
+from lucid.errors import DTypeError, FileError, FormatError, LucidError, ShapeError, UnfitError
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, format_of_content, url_of
@@ -56,8 +56,8 @@ def is_stream(source: str) -> bool:
 
 def unless_fitting(error: LucidError, options: Options) -> LucidError:
     """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
-    is_other = isinstance(error, DatasetError | ShapeError | DTypeError) and not options.datasets
-    return LeftOutError(f"it {error}") if is_other else error
+    is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
+    return LeftOutError(str(error)) if is_other else error
 
 
 def leave_out_earlier(source: Source) -> None:

@@ -253,11 +253,25 @@ def test_a_folder_is_all_its_files_that_can_be_read(command, folder):
         "f/sub/a.npy",
     ]
     left_out = {line["source"]: line["notes"][0] for line in lines if line.get("skipped")}
-    assert left_out["f/labels.npy"] == "it has shape (4,); expected 4 axes (--layout names them)"
+    assert left_out["f/labels.npy"] == "has shape (4,); expected 4 axes (--layout names them)"
     assert "it is of no known format" in left_out["f/README"]
     assert "lucid-pool: f/README: left out: it is of no known format" in done.stderr
     made = sorted(str(p.relative_to(folder / "new/deep")) for p in (folder / "new/deep").rglob("*.*"))
     assert made == ["b.pooled.npy", "c.pooled.h5", "sub/a.pooled.npy"]
+
+
+def test_what_fits_but_cannot_be_pooled_is_no_file_left_out(command, folder):
+    np.ones((1, 1, 4, 4), "f4").tofile(folder / "cells")
+    with h5py.File(folder / "f/c.h5", "w") as file:
+        file.create_dataset("x", (1, 1, 4, 4), "f4", external=[("../cells", 0, 64)])
+    with h5py.File(folder / "f/two.h5", "w") as file:
+        file["x"] = file["y"] = np.ones((1, 1, 4, 4), "f4")
+    done = command("f", "-s", "2", "-o", "{parent}/{stem}.2.npy", "-q")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "lucid-pool: f/c.h5: dataset /x keeps its elements in other files, which only --allow-external reads",
+        "lucid-pool: f/two.h5: a .npy file holds one array, two.h5 has 2; choose with --dataset: /x, /y",
+    ]
 
 
 def test_what_earlier_runs_made_is_left_out_of_folders(command, folder):
@@ -379,7 +393,7 @@ def test_notes_of_many_files_are_few_lines(command, tmp_path):
     done = command(".", "-s", "20", "--output-dir", "out", "-n")
     notes = [line for line in done.stderr.splitlines() if line.startswith("lucid-pool: ")]
     assert notes[:2] == [
-        "lucid-pool: labels-00.npy and 29 more: left out: it has shape (4,); expected 4 axes (--layout names them)",
+        "lucid-pool: labels-00.npy and 29 more: left out: has shape (4,); expected 4 axes (--layout names them)",
         "lucid-pool: 00.npy and 1 more: planes grow, from 2x2 to 20x20",
     ]
     assert len(notes) <= 20

@@ -206,7 +206,7 @@ class TestCommand:
         assert (left_out["source"], left_out["skipped"]) == ("in/labels.npy", True)
         assert (report["source"], report["targets"]) == ("in", ["out.h5"])
         assert [d["output_name"].strip("/") for d in report["datasets"]] == sorted(arrays)
-        assert "in/labels.npy: left out: it has shape (3,)" in done.stderr
+        assert "in/labels.npy: left out: has shape (3,)" in done.stderr
         assert "are not carried into a pack" in done.stderr
 
     def test_dry_run_writes_nothing_and_knows_conflicts(self, command, folder):
