@@ -55,7 +55,7 @@ class Text(click.ParamType[Any]):
     envvar_list_splitter = ";"
 
 
-_PATHS = {FILE: click.Path(), FOLDER: click.Path(file_okay=False)}
+_PATHS = {FILE: click.Path(readable=False), FOLDER: click.Path(file_okay=False, readable=False)}
 
 
 class GroupedOption(click.Option):
@@ -138,7 +138,7 @@ command = Command(
     help=DESCRIPTION,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
-        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
+        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path(readable=False)),
         *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | declared() | _OWN).items()),
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_cli.command import command as command_line
 from lucid_cli.command import join_sizes
 from lucid_cli.streams import shown
 
@@ -476,6 +477,15 @@ def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, 
     if status == 0:
         with h5py.File(tmp_path / "y.h5") as file:
             assert [d.shape for d in file.values()] == [(4, 3, 2, 2)]
+
+
+@pytest.mark.parametrize("args", [["x.npy"], ["x.npy", "-o", "y.npy", "-f"], ["x.npy", "--output-dir", "."]])
+def test_what_may_not_be_read_is_no_mistake_of_the_command_line(tmp_path, x, monkeypatch, args):
+    """An input fails when its turn comes, and the others are done; an output need not be read."""
+    monkeypatch.chdir(tmp_path)
+    np.save("y.npy", x)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert command_line.main([*args, "-s", "1"], standalone_mode=False).inputs == ("x.npy",)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
