@@ -54,6 +54,11 @@ def is_stream(source: str) -> bool:
     return source == str(STREAM) or is_pipe(source)
 
 
+def is_searched(name: str) -> bool:
+    """Whether an input as it was named is a folder that stands for the files in it."""
+    return url_of(Path(name)) is None and os.path.isdir(name) and not _is_store(name)  # noqa: PTH112  (it never raises)
+
+
 def unless_fitting(error: LucidError, options: Options) -> LucidError:
     """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
     is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
@@ -84,7 +89,7 @@ def find_inputs(names: Sequence[str]) -> Iterator[Input]:
 def _inputs_of(name: str) -> Iterator[Input]:
     if not name:
         yield Input(name, error=FormatError("is no path"))
-    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
+    elif not is_searched(name):
         yield Input(name)
     else:
         is_empty = True

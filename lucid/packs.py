@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
+from lucid.errors import ArgumentError, FormatError, LucidError, named
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
@@ -157,11 +157,10 @@ class _PackSource(Source):
     def _add(self, input_: Input, target: Target) -> None:
         """Take in the arrays of an input."""
         path = Path(input_.source)
-        if is_same_file(path, target.path):
-            if not input_.is_found:
-                raise FileError("is the output, too; an input is never changed")
+        if input_.is_found and is_same_file(path, target.path):
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
+        target.refuse_input(path)
         with format_.open(path, self.options) as source:
             if input_.is_found:
                 leave_out_earlier(source)
