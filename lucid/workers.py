@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from lucid.batches import Batch
-from lucid.errors import LucidError, MemoryLimitError, unexpected
+from lucid.errors import FileError, LucidError, MemoryLimitError, unexpected
 from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
@@ -154,7 +154,10 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
         try:
             # Processes are started now, while there are no other threads.
             if workers.in_groups or batch.totals["native"]:
-                workers.start(options.workers if workers.in_groups else 1)
+                try:
+                    workers.start(options.workers if workers.in_groups else 1)
+                except FileError:  # it is tried again for inputs that need a process
+                    workers.in_groups = False
             if cluster is not None and len(batch) and not options.dry_run:
                 from lucid.run import dask
 

@@ -479,6 +479,21 @@ def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, 
             assert [d.shape for d in file.values()] == [(4, 3, 2, 2)]
 
 
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        ("MemoryError", "memory ran out"),
+        ("ImportError('a page') from ImportError('no room')", "cannot be loaded: no room"),
+    ],
+)
+def test_too_little_memory_to_load_is_one_line(command, x, tmp_path, failure, text):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/numpy.py").write_text(f"raise {failure}")
+    path = os.pathsep.join([str(tmp_path / "modules"), os.environ.get("PYTHONPATH", "")])
+    done = command("x.npy", "-s", "2", env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (1, f"lucid-pool: {text}\n")
+
+
 @pytest.mark.parametrize("args", [["x.npy"], ["x.npy", "-o", "y.npy", "-f"], ["x.npy", "--output-dir", "."]])
 def test_what_may_not_be_read_is_no_mistake_of_the_command_line(tmp_path, x, monkeypatch, args):
     """An input fails when its turn comes, and the others are done; an output need not be read."""
