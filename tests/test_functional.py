@@ -10,6 +10,12 @@ from lucid.errors import ArgumentError, DTypeError, LucidError, ShapeError, Size
 from lucid.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 
+@pytest.mark.parametrize("size", [10**12, 10**30])
+def test_a_size_too_big_for_an_array(size):
+    with pytest.raises(ShapeError, match=rf"^`output_size` is {size}, too big for an array$"):
+        adaptive_avg_pool2d(np.ones((1, 1, 2, 2)), size)
+
+
 def test_the_module_is_the_function():
     pool = nn.AdaptiveAvgPool2d(output_size=(4, 4))
     assert repr(pool) == "AdaptiveAvgPool2d(output_size=(4, 4))"

@@ -118,7 +118,10 @@ def adaptive_pool2d(
         threads = THREADS.check("threads", threads)
 
     result = result_of(name, reduce)
-    out = np.empty((*array.shape[:-2], *size), storage(result))
+    try:
+        out = np.empty((*array.shape[:-2], *size), storage(result))
+    except ValueError as error:
+        raise ShapeError(f"`output_size` is {output_size}, too big for an array") from error
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
     workers = 1 if array.size + out.size <= SMALL_CELLS else threads or available_cpus()
