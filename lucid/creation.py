@@ -1,6 +1,7 @@
 """`Tensor` is `numpy.ndarray` itself; these make one, in float32 unless told otherwise."""
 
 import operator
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import ArgumentError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, DTypeError, LucidError, SizeTypeError
 
 Tensor = np.ndarray
 
@@ -47,7 +48,24 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
            [3., 4.]], dtype=float32)
     """
     with _refusals():
-        return np.array(data, dtype)
+        return np.array(without_torch(data), dtype)
+
+
+def without_torch(x: Any) -> Any:
+    """A PyTorch tensor as an array, which NumPy makes of none with a gradient or of bfloat16; all else as it is."""
+    torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
+    if torch is None or not isinstance(x, torch.Tensor):
+        return x
+    x = x.detach()
+    if x.dtype != torch.bfloat16:
+        return np.asarray(x)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise DTypeError(
+            "`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes"
+        ) from None
+    return np.asarray(x.view(dtype=torch.int16)).view(bfloat16)
 
 
 @contextmanager
@@ -59,7 +77,7 @@ def _refusals() -> Iterator[None]:
         raise
     except (TypeError, SyntaxError) as error:
         raise SizeTypeError(str(error)) from error
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RuntimeError) as error:
         raise ArgumentError(str(error)) from error
 
 
