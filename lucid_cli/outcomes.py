@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from lucid.backlog import Backlog
-from lucid.errors import ArgumentError
 from lucid.inputs import LeftOutError
 from lucid.report import Report
 from lucid.workers import Outcome
@@ -71,12 +70,10 @@ class Outcomes:
         return not (self.has_reports or len(self._failures))
 
     def add(self, source: str, outcome: Outcome) -> None:
-        """Add what became of an input; an ArgumentError at the beginning is raised, as all inputs would fail by it."""
+        """Add what became of an input."""
         if isinstance(outcome, Report):
             self._add_report(replace(outcome, notes=tuple(map(in_shell_words, outcome.notes))))
             return
-        if isinstance(outcome, ArgumentError) and not self.has_reports:
-            raise outcome
         reason = in_shell_words(str(outcome) or "memory ran out")
         if isinstance(outcome, LeftOutError):
             self.left_out.add(source, [f"left out: {reason}"])

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from lucid.batches import Batch
-from lucid.errors import FormatError, LucidError
+from lucid.errors import ArgumentError, FormatError, LucidError
 from lucid.inputs import NOTHING
 from lucid.report import ProgressOf
 from lucid.tasks import Naming, bytes_of
@@ -73,7 +73,10 @@ def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
         workers_for(batch, request.options, request.dask) as workers,
         _progress(len(batch), batch.totals["bytes"], request) as progress_of,
     ):
-        yield from workers.pool_all(batch, progress_of)
+        for source, outcome in workers.pool_all(batch, progress_of):
+            if isinstance(outcome, ArgumentError) and len(batch) == 1:
+                raise outcome  # a mistake of the command line; of several inputs, some may be of another format
+            yield source, outcome
 
 
 def _in_process(
@@ -88,6 +91,8 @@ def _in_process(
             with _progress(1, size_bytes, request) as progress_of:
                 on_progress = progress_of and progress_of(name, size_bytes)
                 done = process.call(make, options=request.options, on_progress=on_progress)
+    except ArgumentError:
+        raise
     except (LucidError, MemoryError) as error:
         yield name, error
     else:

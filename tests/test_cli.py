@@ -159,6 +159,21 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_an_option_that_only_some_formats_have_fails_the_others(command, x, tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["x"] = x
+    text = "--compression is 'gzip'; .npy files have none; HDF5 files have"
+    for names in (["x.npy", "f.h5"], ["f.h5", "x.npy"]):
+        done = command(*names, "-s", "2", "--compression", "gzip", "-f", "-q")
+        assert (done.returncode, done.stderr) == (1, f"lucid-pool: x.npy: {text}\n")
+        (tmp_path / "f.pooled.h5").unlink()
+    alone = command("x.npy", "-s", "2", "--compression", "gzip")
+    assert (alone.returncode, alone.stderr) == (
+        2,
+        f"lucid-pool: {text} (lucid-pool --help lists the options)\n",
+    )
+
+
 def test_slices_and_merge(command, x, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"], file["labels"] = x, np.arange(len(x))
