@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, ParamSpec, Protocol
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, named
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
+from lucid.formats.disk.files import open_pipe
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
@@ -153,7 +154,7 @@ def pool(
     options.require_size()
     path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
     if is_pipe(path):
-        with open(path, "rb") as pipe:
+        with open_pipe(path) as pipe:
             report = pool(pipe, target, options, on_progress=on_progress, executor=executor)
         return replace(report, source=path)
     if path == STREAM and target is None:

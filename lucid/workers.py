@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from lucid.batches import Batch
 from lucid.errors import FileError, LucidError, MemoryLimitError, unexpected
+from lucid.formats.disk.files import open_pipe
 from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
@@ -103,7 +104,7 @@ class Workers:
             raise self.error
         if not task.is_stream:
             return self._pool_file(task.source, task, on_progress, is_native=task.is_native)
-        with nullcontext(sys.stdin.buffer) if task.source == str(STREAM) else open(task.source, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if task.source == str(STREAM) else open_pipe(task.source) as file:
             stream = Stream(file)
             format_ = format_of_start(stream.peek(MAGIC_BYTES))
             if format_ is None or not format_.is_native:

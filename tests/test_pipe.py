@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, FormatError
+from lucid.errors import ArgumentError, DatasetError, FileError, FormatError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -146,6 +147,30 @@ def test_streams_that_are_wrong(data, error, text, tmp_path):
     with pytest.raises((error, FormatError)):
         lucid.pool_file(io.BytesIO(data), tmp_path / "y.npy", size=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_streams_that_cannot_be_read_or_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    closed, data = io.BytesIO(), io.BytesIO(npy(np.ones((1, 1, 2, 2))))
+    closed.close()
+    with (
+        Path("out").open("wb") as output,
+        Path("out").open("rb") as source,
+        socket.socket(socket.AF_UNIX) as named,
+    ):
+        named.bind("socket")
+        for wrong, text in (
+            (closed, "stream: cannot be read: I/O operation on closed file"),
+            (output, "stream: cannot be read: read"),
+            ("socket", "socket: cannot be opened: "),
+        ):
+            with pytest.raises(FileError, match=f"^{text}"):
+                lucid.pool_file(wrong, "y.npy", size=1)
+        for wrong, text in ((closed, "I/O operation on closed file"), (source, "write")):
+            with pytest.raises(FileError, match=f"^stream: output stream cannot be written: {text}"):
+                lucid.pool_file(data, wrong, size=1)
+            data.seek(0)
+    assert sorted(path.name for path in Path().iterdir()) == ["out", "socket"]
 
 
 def test_what_a_stream_cannot_take(rng, tmp_path):
