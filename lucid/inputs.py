@@ -1,6 +1,7 @@
 """Which inputs: those that are named, and of a folder all files in it that can be read, at any depth."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from lucid.outputs import MARK, FilePath
 
 #: What files are called that are read.
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
+#: Names of what the shell has opened.
+_OPEN = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 NOTHING = "holds no file that can be pooled"
 EARLIER = "an earlier run made it; name it to pool it again"
 
@@ -42,7 +45,9 @@ class Input(NamedTuple):
 
 
 def is_pipe(path: FilePath) -> bool:
-    """Whether a path is of something that is read once and in order, as that of `<(…)` is."""
+    """Whether a path is of something that is read once and in order, as that of `<(…)` is, or names what is open."""
+    if _OPEN.fullmatch(str(path)):  # be it a file, outputs have no place beside that name
+        return True
     try:
         return stat.S_IFMT(Path(path).stat().st_mode) in (stat.S_IFIFO, stat.S_IFSOCK)
     except (OSError, ValueError):

@@ -174,6 +174,16 @@ def test_an_option_that_only_some_formats_have_fails_the_others(command, x, tmp_
     )
 
 
+@pytest.mark.parametrize("name", ["x.npy", "f.h5"])
+@pytest.mark.parametrize("source", ["/dev/stdin <", "/dev/fd/3 3<"])
+def test_what_the_shell_has_opened_is_a_stream_though_it_is_a_file(x, tmp_path, source, name):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["x"] = x
+    script = f"{COMMAND} -s 2 {source} {name} > y.npy"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True)
+    assert np.load(tmp_path / "y.npy").shape == (4, 3, 2, 2)
+
+
 def test_slices_and_merge(command, x, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"], file["labels"] = x, np.arange(len(x))
