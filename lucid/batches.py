@@ -165,6 +165,8 @@ class Clashes:
 
     def inputs_at(self, target: Path) -> list[Path]:
         """Inputs that an output may be, lie in, or hold."""
+        if not self.inputs:
+            return []
         path = os.path.realpath(target)
         places = [path, *map(str, Path(path).parents)]
         if os.path.isdir(path):  # noqa: PTH112  (it never raises)
