@@ -112,7 +112,6 @@ class Workers:
                 return pool(stream, task.targets or sys.stdout.buffer, self.options, on_progress=on_progress)
             with NamedSpool() as spool:
                 stream.copy_to(spool.file, None)
-                spool.file.flush()
                 return self._pool_file(str(spool.path), task, on_progress, is_native=True)
 
     def _pool_file(

@@ -238,3 +238,17 @@ class TestShell:
             assert shell(script, tmp_path, data).returncode == 0
             assert shell(script, tmp_path, data[:-1]).returncode == 1
         assert list((tmp_path / "t").iterdir()) == []
+
+    @pytest.mark.parametrize("suffix", ["h5", "npz", "npy"])
+    def test_no_room_in_the_temporary_folder_is_one_line(self, tmp_path, suffix):
+        # Fortran order is read again and again.
+        np.save(tmp_path / "a.npy", np.asfortranarray(np.ones((4, 3, 20, 20))))
+        lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.npz", size=20)
+        lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.h5", size=20)
+        (tmp_path / "b.npy").write_bytes((tmp_path / "a.npy").read_bytes())
+        done = shell(f"cat b.{suffix} | (ulimit -f 8; TMPDIR=. lucid-pool -s 1 -q > y)", tmp_path)
+        assert (
+            done.stderr == b"lucid-pool: standard input: cannot be kept in a temporary file: File too large\n"
+        )
+        assert done.returncode == 1
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "b.h5", "b.npy", "b.npz", "y"]

@@ -60,7 +60,9 @@ class Stream:
         while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
             chunk = bytearray(step)
             self.fill(memoryview(chunk))
-            file.write(chunk)
+            with _refusals_as("cannot be kept in a temporary file"):
+                file.write(chunk)
+                file.flush()
             left = None if left is None else left - step
 
 
