@@ -106,7 +106,8 @@ def _progress(count: int, total_bytes: int, request: Request) -> AbstractContext
         return nullcontext()
     from lucid_cli import render
 
-    return render.progress_bar(render.console(), count, total_bytes)
+    console = render.console()
+    return nullcontext() if console.is_dumb_terminal else render.progress_bar(console, count, total_bytes)
 
 
 def _show(outcomes: Outcomes, request: Request) -> None:

@@ -593,6 +593,23 @@ def test_environment(command, x, tmp_path):
     assert np.load(tmp_path / "x.pooled.2x3.npy").shape == (4, 18)
 
 
+@pytest.mark.parametrize(
+    ("environment", "carry"),
+    [
+        ({"CARRY": "0"}, False),
+        ({"NO_CARRY": "1"}, False),
+        ({"NO_CARRY": "0"}, True),
+        ({"NO_CARRY": ""}, True),
+    ],
+)
+def test_a_flag_is_read_under_both_its_names(monkeypatch, environment, carry):
+    for name, value in environment.items():
+        monkeypatch.setenv(f"LUCID_POOL_{name}", value)
+    assert command_line.main(["x.npy", "-s", "1"], standalone_mode=False).options.carry is carry
+    told = command_line.main(["x.npy", "-s", "1", "--carry"], standalone_mode=False)
+    assert told.options.carry
+
+
 def test_a_plan_is_shown_at_once_whatever_the_size(command, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = np.ones((120, 8, 8, 8), "f4")
@@ -687,6 +704,12 @@ def on_a_terminal(args, cwd, environment=None):
         seen += chunk
     os.close(terminal)
     return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_terminal_that_can_nothing_gets_the_summary_alone(tmp_path, x):
+    seen, status = on_a_terminal(["x.npy", "-s", "2"], tmp_path, {"TERM": "dumb"})
+    assert status == 0
+    assert seen.startswith("x.npy → x.pooled.npy\r\n")
 
 
 @pytest.mark.slow
