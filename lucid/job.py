@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
@@ -275,7 +276,8 @@ class _Job:
             raise ExistsError(text) from error
         watch.skipped = not missing
         if missing:
-            watch.datasets += (replace(one, name=name) if name else one for one in job.reports())
+            rows = (replace(one, name=name) if name else one for one in job.reports())
+            watch.datasets = chain(watch.datasets, rows)
         if options.dry_run:
             return
         if not missing:

@@ -73,6 +73,23 @@ class Pass(NamedTuple):
         return Pass(self.blocks._replace(spec=spec), arrays)
 
 
+class Passes:
+    """A pass for each array, made when its turn comes: a hundred thousand may differ in their names alone."""
+
+    def __init__(
+        self, specs: Sequence[ArraySpec], alike: Mapping[ArraySpec, Sequence[Pass]], options: Options
+    ) -> None:
+        self._specs, self._alike, self._options = specs, alike, options
+
+    def __iter__(self) -> Iterator[Pass]:
+        for spec in self._specs:
+            for one in self._alike[spec._replace(name="")]:
+                yield one.of(spec, self._options)
+
+    def __len__(self) -> int:
+        return sum(len(self._alike[spec._replace(name="")]) for spec in self._specs)
+
+
 @dataclass(frozen=True)
 class JobPlan:
     """All that is to be done for one input."""
@@ -82,7 +99,7 @@ class JobPlan:
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
     #: How they are pooled, array by array.
-    passes: Sequence[Pass] = ()
+    passes: Sequence[Pass] | Passes = ()
 
     def every(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -137,15 +154,12 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     source.notes += dict.fromkeys(_notes(job))
     if options.slice is not None:
         return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
-    # A file may have a hundred thousand arrays that differ in their names alone.
     alike: dict[ArraySpec, list[Pass]] = {}
-    passes: list[Pass] = []
     for spec in job.specs:
         unnamed = spec._replace(name="")
         if unnamed not in alike:
             alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
-        passes += [one.of(spec, options) for one in alike[unnamed]]
-    return replace(job, passes=passes)
+    return replace(job, passes=Passes(job.specs, alike, options))
 
 
 def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:

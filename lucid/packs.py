@@ -101,7 +101,7 @@ def pack(
         else:
             remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
-        watch.datasets += job.reports()
+        watch.datasets = job.reports()
         return [*errors.items(), (str(path), watch.report(options))]
 
 

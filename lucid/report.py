@@ -3,7 +3,7 @@
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,7 +110,8 @@ class Watch:
     #: Of other processes that worked on it.
     peak_memory_bytes: int = 0
     targets: tuple[Path, ...] = ()
-    datasets: list[DatasetReport] = field(default_factory=list)
+    #: Made when the work is done: there may be a hundred thousand.
+    datasets: Iterable[DatasetReport] = ()
     skipped: bool = False
     #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
-from lucid.formats.hdf5.join import Joined
 from lucid.formats.regions import boxes_of, size_of
 
 FILTERS = {
@@ -75,22 +74,6 @@ def test_with_any_compression(tmp_path, rng, compression):
         tmp_path / "x.h5", tmp_path, [0, 1600, 2001], size=4, compression=compression
     )
     assert single == merged
-
-
-def test_chunks_are_moved_where_the_grids_agree(tmp_path, rng, monkeypatch):
-    path = tmp_path / "x.h5"
-    with h5py.File(path, "w") as file:
-        data = rng.standard_normal((4500, 8, 6, 5)).astype("f4")
-        file.create_dataset("x", data=data, chunks=(16, 8, 6, 5), compression="gzip")
-    single = lucid.pool_file(path, tmp_path / "one.h5", size=4).targets[0]
-    with h5py.File(single) as file:
-        unit = file["x"].chunks[0]
-    assert unit % 16 == 0
-    assert 1 < unit < 1000
-    shards = list(shards_of(path, [0, unit, 4 * unit], tmp_path, size=4))
-    monkeypatch.setattr(Joined, "_cells", None)
-    merged = lucid.merge_files(shards, tmp_path / "two.h5").targets[0]
-    assert single.read_bytes() == merged.read_bytes()
 
 
 @settings(deadline=None, max_examples=25)

@@ -93,7 +93,7 @@ def merge_files(
         if not dry_run:
             with clock(watch.nanoseconds, "write"):
                 join(job, targets, source, arrays, watch, max_memory)
-    watch.datasets += (
+    watch.datasets = (
         # As much comes out as goes in.
         replace(
             d,
