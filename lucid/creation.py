@@ -1,15 +1,13 @@
 """`Tensor` is `numpy.ndarray` itself; these make one, in float32 unless told otherwise."""
 
 import operator
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import ArgumentError, DTypeError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, SizeTypeError
 
 Tensor = np.ndarray
 
@@ -22,22 +20,19 @@ def ones(*shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.
     >>> ones((1, 2)).shape
     (1, 2)
     """
-    with _refusals():
-        return np.ones(_shape(shape), dtype)
+    return _array(np.ones, _shape(shape), dtype)
 
 
 def zeros(*shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """An array of zeros; the shape as one tuple or as several integers."""
-    with _refusals():
-        return np.zeros(_shape(shape), dtype)
+    return _array(np.zeros, _shape(shape), dtype)
 
 
 def full(
     shape: int | Sequence[int], fill_value: float, *, dtype: npt.DTypeLike = np.float32
 ) -> npt.NDArray[Any]:
     """An array of one value."""
-    with _refusals():
-        return np.full(_shape((shape,)), fill_value, dtype)
+    return _array(np.full, _shape((shape,)), fill_value, dtype)
 
 
 def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -47,34 +42,13 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    with _refusals():
-        return np.array(without_torch(data), dtype)
+    return _array(np.array, data, dtype)
 
 
-def without_torch(x: Any) -> Any:
-    """A PyTorch tensor as an array, which NumPy makes of none with a gradient or of bfloat16; all else as it is."""
-    torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
-    if torch is None or not isinstance(x, torch.Tensor):
-        return x
-    x = x.detach()
-    if x.dtype != torch.bfloat16:
-        return np.asarray(x)
+def _array(function: Callable[..., npt.NDArray[Any]], *arguments: Any) -> npt.NDArray[Any]:
+    """What NumPy makes of these; what it refuses is a lucid error."""
     try:
-        from ml_dtypes import bfloat16
-    except ImportError:
-        raise DTypeError(
-            "`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes"
-        ) from None
-    return np.asarray(x.view(dtype=torch.int16)).view(bfloat16)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What NumPy refuses as a lucid error."""
-    try:
-        yield
-    except LucidError:
-        raise
+        return function(*arguments)
     except (TypeError, SyntaxError) as error:
         raise SizeTypeError(str(error)) from error
     except (ValueError, OverflowError, RuntimeError) as error:

@@ -16,8 +16,8 @@ from lucid.formats.choosing import (
     Criteria,
     absolute_name,
     coordinates_in,
-    listed,
     matches,
+    name_list,
     not_there,
     notes_on_others,
 )
@@ -156,9 +156,9 @@ class Choice:
             raise DatasetError(f"dataset {path} {why}")
         return self._spec(path, item)
 
-    def _nothing(self, seen: Sequence[str], hint: str) -> UnfitError:
-        shown = listed(seen[:MOST_NAMES]) + (" …" if len(seen) > MOST_NAMES else "")
-        return UnfitError(
+    def _nothing(self, seen: Sequence[str], hint: str) -> DatasetError:
+        shown = name_list(seen[:MOST_NAMES]) + (" …" if len(seen) > MOST_NAMES else "")
+        return DatasetError(
             f"has no dataset of numbers {self._criteria}; it has {shown or 'no dataset at all'}{hint}"
         )
 

@@ -8,7 +8,7 @@ import h5py
 from lucid.compression import Compression
 from lucid.errors import FileError, MissingExtraError
 from lucid.formats.arrays import Pooled
-from lucid.formats.choosing import listed
+from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_text
 from lucid.formats.hdf5.filters import filters_of, kept_filters
@@ -92,7 +92,7 @@ def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
         for one in filters_of(opened(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
-    return [f"{one} of {listed(names)} is left out: {fault}" for (one, fault), names in without.items()]
+    return [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

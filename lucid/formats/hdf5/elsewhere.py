@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError
-from lucid.formats.choosing import listed
+from lucid.formats.choosing import name_list
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, absolute, decoded, encoded, opened
 from lucid.formats.regions import size_of
 
@@ -120,7 +120,7 @@ def check_sources(name: str, dataset: Dataset) -> str | None:
     missing = dict(_missing(dataset, 0))
     if not missing:
         return None
-    what = f"dataset {name} shows {listed(list(missing))}"
+    what = f"dataset {name} shows {name_list(list(missing))}"
     if not all(missing.values()):
         raise DatasetError(what)
     if dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):

@@ -22,7 +22,7 @@ from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, Pooled, filled_up
-from lucid.formats.choosing import is_meant, listed
+from lucid.formats.choosing import is_meant, name_list
 from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
@@ -136,7 +136,7 @@ class Hdf5Sink(Sink):
                 else:
                     carry.all()
                     self.carried, self._unread = carry.carried, carry.unread
-            self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
+            self.notes += [f"{what}: {name_list(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
