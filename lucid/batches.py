@@ -13,7 +13,7 @@ from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import LeftOutError, Task, find_inputs, is_stream
+from lucid.inputs import LeftOutError, Task, find_inputs, is_searched, is_stream
 from lucid.options import Options
 from lucid.outputs import Naming
 

@@ -21,6 +21,8 @@ from lucid.outputs import MARK, FilePath, Naming, Target, targets_of
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 #: Bytes of a file that is small: to pool it takes less than to begin and to end its output.
 SMALL_BYTES = 1 << 20
+#: Names of what the shell has opened.
+_OPEN = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 NOTHING = "holds no file that can be pooled"
 EARLIER = "an earlier run made it; name it to pool it again"
 
@@ -125,7 +127,7 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
 def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
         yield Task(name, error=FormatError("is no path"))
-    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
+    elif not is_searched(name):
         yield Task(name)
     else:
         is_empty = True

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError, about
+from lucid.errors import ArgumentError, DatasetError, FileError, about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.meaning import check_sums, meaning_of, reduction_of

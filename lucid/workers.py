@@ -107,7 +107,7 @@ class Workers:
             is_native = task.is_native
             if task.is_stream:
                 is_standard = source == str(STREAM)
-                file = sys.stdin.buffer if is_standard else stack.enter_context(open(task.source, "rb"))
+                file = sys.stdin.buffer if is_standard else stack.enter_context(open_pipe(task.source))
                 source = Stream(file)
                 format_ = format_of_start(source.peek(MAGIC_BYTES))
                 # A native output alone needs no process: it is our own, and a stream need not fit the disk.

@@ -151,7 +151,7 @@ command = Command(
     help=DESCRIPTION,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
-        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
+        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path(readable=False)),
         *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | option_rows() | _OWN).items()),
     ],
 )

@@ -17,10 +17,10 @@ import pytest
 from lucid.batches import Batch
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
 from lucid.options import Options
+from lucid.outputs import Naming
 from lucid.report import Report
 from lucid.run import process
 from lucid.run.process import Process
-from lucid.tasks import Naming
 from lucid.workers import pool_to, workers_for
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
