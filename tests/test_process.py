@@ -51,7 +51,7 @@ def test_without_processes_what_needs_none_is_done(folder, monkeypatch, count):
         (_, failure), *done = workers.pool_all(batch, None)
     text = "needs a process of its own, which cannot begin: Resource temporarily unavailable"
     assert str(failure) == text
-    assert [source for source, outcome in done if isinstance(outcome, Report)] == names
+    assert [task.source for task, outcome in done if isinstance(outcome, Report)] == names
 
 
 def make_big(path, samples=6000):
