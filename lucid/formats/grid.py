@@ -90,7 +90,8 @@ def coarse_coordinates(
     planes = np.ascontiguousarray(cells).reshape(-1, *plane)
     is_east = text_of(attributes.get("units")).lower() in _EAST
     is_east = is_east or text_of(attributes.get("standard_name")) == "longitude"
-    means = _longitudes(planes, (height, width), coarsen) if is_east else coarsen(planes, (height, width))
+    shape = (height, width)
+    means = _longitudes(planes, attributes, shape, coarsen) if is_east else coarsen(planes, shape)
     whole = means.reshape(*cells.shape[: cells.ndim - len(axes)], *(size[axis] for axis in axes))
     moved: Array = np.moveaxis(whole, range(-len(axes), 0), axes)
     return moved
@@ -108,13 +109,14 @@ def _with_nan(values: Array, attributes: Attributes) -> Array:
     return floats.astype(np.float32) if is_small else floats
 
 
-def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Array:
-    """Means of longitudes, which may jump by a turn somewhere.
+def _longitudes(planes: Array, attributes: Attributes, shape: tuple[int, int], coarsen: Coarsen) -> Array:
+    """Means of longitudes, packed or not, which may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
-    turns = planes.astype(np.float64)
+    meaning = meaning_of(attributes, name_of(planes.dtype))
+    turns = planes.astype(np.float64) * (meaning.scale or 1.0) + meaning.offset
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
         return coarsen(planes, shape)
     middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
@@ -128,7 +130,7 @@ def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Arra
             for mean in (coarsen(cut, shape),)
         )
         means = np.where(closer < spread - 1e-6, others, means)
-    turned = (means - middle + 180) % 360 - 180 + middle
+    turned = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
     rounded: Array = turned.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
     return rounded
 
