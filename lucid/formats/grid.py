@@ -20,6 +20,8 @@ from lucid.pooling.windows import Axis
 
 #: Attributes that name other variables: of coordinates, and of the bounds of their cells.
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
+#: The attribute that names variables that say more of each cell, such as flags of quality.
+ANCILLARY = "ancillary_variables"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
 #: Attributes that name variables of the old grid which are neither coordinates nor pooled along.
@@ -56,10 +58,12 @@ def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> di
     {'coordinates': 'lat_2', 'cell_measures': None}
     >>> references_of({"cell_methods": "lat: lon: mean"}, {"lat": "lat_2", "lon": None})
     {'cell_methods': 'lat_2: lon: mean'}
+    >>> references_of({"grid_mapping": "crs: x y"}, {"x": "x_2", "y": "y_2"})
+    {'grid_mapping': 'crs: x_2 y_2'}
 
     """
     changed: dict[str, str | None] = {}
-    for key in (COORDINATES, "cell_methods"):
+    for key in (COORDINATES, ANCILLARY, GRID_MAPPING, "cell_methods"):
         words = words_of(attributes, key)
         # A name that a colon follows is never left out.
         new = [f"{names.get(w[:-1]) or w[:-1]}:" if w.endswith(":") else names.get(w, w) for w in words]

@@ -13,7 +13,7 @@ import h5py
 from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried
-from lucid.formats.grid import COORDINATES
+from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
@@ -97,7 +97,7 @@ class Carry:
             for pooled in several:
                 copy = self._make(pooled, origin)
                 # There is nothing that these could lead to.
-                changes = changes_in(origin, pooled) | dict.fromkeys((COORDINATES, *DIMENSIONS))
+                changes = changes_in(origin, pooled) | dict.fromkeys((COORDINATES, ANCILLARY, *DIMENSIONS))
                 self._refer(encoded(name), encoded(pooled.name), copy_attributes(origin, copy, changes))
         self._finish()
 
