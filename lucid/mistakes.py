@@ -8,6 +8,8 @@ from lucid.job_plan import JobPlan
 
 #: Lengths of an axis of colours.
 COLOURS = (3, 4)
+#: Names of formats whose arrays say of themselves which value marks gaps.
+_MARKING = ("HDF5", "Zarr")
 
 
 def probable_mistakes(job: JobPlan) -> Iterator[str]:
@@ -17,13 +19,16 @@ def probable_mistakes(job: JobPlan) -> Iterator[str]:
 
 
 def lost_scales(job: JobPlan, way: str) -> Iterator[str]:
-    """A line where numbers go somewhere, without the attributes that say what they stand for."""
+    """Lines where numbers go somewhere, without the attributes that say what they stand for."""
     packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
     if packed:
         yield (
             f"{listed(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
+    marked = [a.pooled.name for a in job.every() if a.pooled.mark and a.target.format.name not in _MARKING]
+    if marked and not job.options.missing:
+        yield f"{listed(marked)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 
 
 def _growing(job: JobPlan) -> Iterator[str]:

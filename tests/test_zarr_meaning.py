@@ -1,12 +1,14 @@
 """What the numbers in a Zarr store mean: results are right for whoever opens them next, in zarr, xarray and OME-Zarr."""
 
 import base64
+import contextlib
 import json
 import math
 import shutil
 import struct
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 
@@ -211,6 +213,32 @@ class TestMissing:
             "/v: numbers stay packed, and scale_factor and add_offset, which say what they stand for, "
             "do not go from Zarr to npy",
         )
+
+    @pytest.mark.parametrize("suffixes", [("zarr", "h5"), ("h5", "zarr")])
+    @pytest.mark.parametrize("pool", [lucid.pool_file, lucid.pack_files])
+    def test_unsigned_integers_go_to_another_format_as_what_they_are(self, tmp_path, suffixes, pool):
+        source, target = (tmp_path / f"{name}.{suffix}" for name, suffix in zip("ao", suffixes, strict=True))
+        x = np.full((1, 2, 4), 40000, "u2")
+        x[..., 2:] = 65535
+        attributes = {"_Unsigned": "true", "_FillValue": -1}
+        if suffixes[0] == "zarr":
+            zarr.open_group(source, mode="w").create_array("v", data=x.view("i2"), attributes=attributes)
+        else:
+            with h5py.File(source, "w") as file:
+                file["v"] = x.view("i2")
+                file["v"].attrs.update(attributes | {"_FillValue": np.int16(-1)})
+        pool(source, target, size=(1, 2), layout="CHW", dtype="keep")
+        with (
+            h5py.File(target)
+            if suffixes[1] == "h5"
+            else contextlib.nullcontext(zarr.open_group(target)) as file
+        ):
+            made = file["v" if pool is lucid.pool_file else "a"]
+            assert made.dtype == "u2"
+            assert made[...].tolist() == [[[40000, 65535]]]
+            assert made.attrs["_FillValue"] == 65535
+        report = lucid.pool_file(source, tmp_path / "o.npy", size=(1, 2), layout="CHW", dtype="keep")
+        assert [note for note in report.notes if "gaps are the fill value" in note]
 
 
 class TestGeography:

@@ -28,6 +28,7 @@ from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
+from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
@@ -129,7 +130,7 @@ class Hdf5Sink(Sink):
         with self._opened("w", **options) as file:
             if not isinstance(source, Hdf5Source):
                 for array in pooled:
-                    self._create(file, array, None)
+                    copy_attributes(None, self._create(file, array, None), array.mark)
                 return
             if self._compression is None:
                 self.notes += notes_of_filters(source.file, pooled)
@@ -146,7 +147,7 @@ class Hdf5Sink(Sink):
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        array = in_file(array)
+        array = array if origin is None else in_file(array)
         dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:

@@ -60,7 +60,8 @@ class Builder:
         if self._source is not None:
             self._decide(self._source)
         for array in pooled if self._source is None else ():
-            self._add_means(array, None, Description({}))
+            mark = {key: value.tolist() for key, value in array.mark.items()}
+            self._add_means(array, None, Description(mark))
 
     def _decide(self, source: ZarrSource) -> None:
         """Decide on everything for a source that is a store."""
@@ -101,7 +102,8 @@ class Builder:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.layout(origin.path), chunks, pooled)
         says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
-        facts = {"shape": pooled.stored_shape, "numbers": pooled.stored_numbers, "chunks": chunks}
+        numbers = pooled.numbers if origin is None else pooled.stored_numbers
+        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
         path = "" if self._is_root else pooled.name.strip("/")
         node = self._array(path, origin, says, pooled.dtype, shards=shards, **facts)
         self._nodes.append((node, None))
