@@ -470,6 +470,36 @@ class TestWhatIsThere:
         assert sorted(path.name for path in target.iterdir()) == ["v", "zarr.json"]
 
 
+def test_stores_of_older_netcdf_name_their_dimensions_in_their_documents(tmp_path):
+    """As netCDF-C 4.8 to 4.9.2 writes them, which refuses a store where these are not."""
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("v", data=np.ones((2, 4, 4), "i2"), fill_value=-1)
+    group.create_array("lat", data=np.arange(4.0), fill_value=-1.0)
+    types = {"types": {"_FillValue": "<i2", "units": "<U1"}}
+    group["v"].attrs.update({"_FillValue": -1, "units": "K", "_NCZARR_ATTR": types})
+    own = {
+        ".zgroup": {
+            "_NCZARR_GROUP": {"dims": {"t": 2, "lat": 4, "lon": 4}, "vars": ["v", "lat"], "groups": []}
+        },
+        "v/.zarray": {"_NCZARR_ARRAY": {"dimrefs": ["/t", "/lat", "/lon"], "storage": "chunked"}},
+        "lat/.zarray": {"_NCZARR_ARRAY": {"dimrefs": ["/lat"], "storage": "chunked"}},
+    }
+    own[".zgroup"]["_NCZARR_SUPERBLOCK"] = {"version": "2.0.0"}
+    for name, document in own.items():
+        path = tmp_path / "a.zarr" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | document))
+    target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="TYX", size=2)
+    made = json.loads((target / ".zgroup").read_text())
+    assert made["_NCZARR_SUPERBLOCK"] == {"version": "2.0.0"}
+    assert made["_NCZARR_GROUP"]["dims"] == {"t": 2, "lat": 4, "lon": 4, "lat_2": 2, "lon_2": 2}
+    assert made["_NCZARR_GROUP"]["vars"] == ["lat", "lat_2", "v"]
+    for name, dims in {"v": ["/t", "/lat_2", "/lon_2"], "lat_2": ["/lat_2"]}.items():
+        assert json.loads((target / name / ".zarray").read_text())["_NCZARR_ARRAY"]["dimrefs"] == dims
+    attributes = json.loads((target / "v" / ".zattrs").read_text())
+    assert attributes["_NCZARR_ATTR"] == {"types": {"units": "<U1"}}
+    assert "_NCZARR_ARRAY" not in attributes
+
+
 @pytest.mark.parametrize("mode", ["nczarr", "zarr"])
 @pytest.mark.parametrize("options", [{}, {"dtype": "keep"}, {"size": 1}])
 def test_netcdf_reads_what_is_made_of_its_own_stores(tmp_path, mode, options):

@@ -24,7 +24,7 @@ from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.means import ArrayFiles
-from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
+from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, name_in, references_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
@@ -148,7 +148,7 @@ class Builder:
         arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
         paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
         for node in source.nodes.values():
-            if GROUP in node.attributes and node.path not in self._left_out:
+            if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out:
                 inside = [name for folder, _, name in paths if folder == node.path]
                 attributes = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
                 if attributes is not None:
