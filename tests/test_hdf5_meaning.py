@@ -1,5 +1,6 @@
 """What the numbers of HDF5, netCDF and MATLAB files mean, from file to file."""
 
+import ctypes
 import itertools
 import json
 import shutil
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError
+from lucid.errors import ArgumentError, DatasetError, FileError
 
 ORDERS = ["<", ">"]
 INTEGERS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
@@ -249,7 +250,10 @@ class TestChoosing:
         write("a.h5", np.ones((1, 4, 4)), {}, "g/v")
         for path in ("g/labels", "h/big", "keep"):
             write("a.h5", np.ones(3), {}, path)
-        pool("a.h5", "b.h5", size=2, drop=["/h", "g/l*"])
+        options = {"size": 2, "layout": "CHW", "drop": ["/h", "g/l*"]}
+        planned = lucid.pool_file("a.h5", "b.h5", dry_run=True, **options)
+        report = lucid.pool_file("a.h5", "b.h5", **options)
+        assert (planned.carried, planned.carried_bytes) == (report.carried, report.carried_bytes) == (1, 24)
         with h5py.File("b.h5") as file:
             names = []
             file.visit(names.append)
@@ -400,6 +404,23 @@ class TestCarrying:
                 [(1, 2, 2)],
             ]
 
+    def test_references_of_a_kind_that_h5py_cannot_make_are_named(self):
+        write("a.h5", np.ones((1, 4, 4)), {})
+        library = ctypes.CDLL(h5py.h5p.__file__)
+        number = ctypes.c_int64
+        with h5py.File("a.h5", "a") as file:
+            kind = number.in_dll(library, "H5T_STD_REF_g")
+            library.H5Dcreate2.restype = number
+            space, nothing = h5py.h5s.create_simple((2,)), number(0)
+            place = number(file.id.id), b"new", kind, number(space.id)
+            made = library.H5Dcreate2(*place, nothing, nothing, nothing)
+            assert made > 0
+            library.H5Dclose(number(made))
+        for dry_run in (True, False):
+            with pytest.raises(FileError, match="/new cannot be carried over, and `drop` leaves it out"):
+                pool("a.h5", "b.h5", size=2, dry_run=dry_run)
+        assert pool("a.h5", "b.h5", size=2, drop="new").carried == 0
+
     def test_links_to_what_became_several(self):
         with h5py.File("a.h5", "w") as file:
             file["g/v"] = np.ones((1, 4, 4))
@@ -501,7 +522,9 @@ class TestOtherFiles:
         with h5py.File("a.h5", "a") as file:
             file.create_virtual_dataset("version", layout)
             right = file["version"][:]
+        planned = lucid.pool_file("a.h5", "b.h5", size=2, dry_run=True)
         report = lucid.pool_file("a.h5", "b.h5", size=2)
+        assert planned.notes == report.notes
         assert np.array_equal(read("b.h5", "version")[0], right)
         assert report.notes == ("virtual datasets of what is pooled are written out: /version",)
 

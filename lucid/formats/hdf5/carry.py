@@ -15,10 +15,10 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried
 from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
-from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
+from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
-from lucid.formats.hdf5.references import References, hold_references
+from lucid.formats.hdf5.references import References, hold_references, refuse_unknown_references
 from lucid.formats.hdf5.remake import group_properties, refuse_more_than_there_is, remake
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
@@ -169,7 +169,10 @@ class Carry:
         elif isinstance(item, Dataset):
             self.carried = Carried(self.carried.items + 1, self.carried.nbytes + item.id.get_storage_size())
             refuse_more_than_there_is(path, item, self._held)
-            is_written_out = self._shows_means(path, item)
+            refuse_unknown_references(path, item)
+            is_written_out = shows_one_of(item, self._names)
+            if is_written_out:
+                self.notes.setdefault(WRITTEN_OUT, []).append(path)
             copy = remake(item, self._target, name, self._where, is_written_out=is_written_out)
         if copy is not None:
             names = copy_attributes(item, copy, {})
@@ -184,16 +187,6 @@ class Carry:
         self._refer(encoded(path), encoded(path), names)
         if isinstance(item, Dataset) and hold_references(item):
             self._late.append(partial(self._rewrite, encoded(path)))
-
-    def _shows_means(self, path: str, item: Dataset) -> bool:
-        """Whether a dataset shows cells of one that is pooled, so that its own have to be written out."""
-        # What has a place in the file is not virtual.
-        if item.id.get_offset() is not None or not is_virtual(item.creation):
-            return False
-        if not shows_one_of(item.creation, self._names):
-            return False
-        self.notes.setdefault(WRITTEN_OUT, []).append(path)
-        return True
 
     def _finish(self) -> None:
         for work in self._late:

@@ -29,25 +29,26 @@ from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import copy_attributes
-from lucid.formats.hdf5.carry import Carry
+from lucid.formats.hdf5.carry import WRITTEN_OUT, Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
-from lucid.formats.hdf5.elsewhere import Elsewhere
+from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
+from lucid.formats.hdf5.references import refuse_unknown_references
 from lucid.formats.hdf5.remake import refuse_more_than_there_is
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
-    datasets,
     encoded,
     failing_as,
     limit_cache,
     opened,
     reason,
+    walk,
 )
 from lucid.formats.hdf5.types import unwritten_of
 from lucid.formats.regions import Region, size_of
@@ -116,13 +117,19 @@ class Hdf5Sink(Sink):
         if self.carries(pooled):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
-            for name, item, *_ in datasets(source.file):
-                if name in names:
+            written_out: list[str] = []
+            drops = partial(is_meant, patterns=self.options.drop)
+            for name, item, *_ in walk(source.file, lambda path: path not in names and drops(path)):
+                if name in names or not isinstance(item, Dataset):
                     continue
                 refuse_more_than_there_is(name, item, held)
-                if not is_meant(name, self.options.drop):
-                    items, nbytes = self.carried
-                    self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
+                refuse_unknown_references(name, item)
+                if shows_one_of(item, names):
+                    written_out.append(name)
+                items, nbytes = self.carried
+                self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
+            if written_out:
+                self.notes.append(f"{WRITTEN_OUT}: {listed(written_out)}")
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
