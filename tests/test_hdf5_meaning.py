@@ -194,6 +194,16 @@ class TestAttributes:
         with pytest.raises(DatasetError, match="dataset /text is text of MATLAB, which has no mean"):
             pool("a.mat", "c.mat", size=1, layout="HW", datasets=["text"])
 
+    def test_what_cells_and_objects_of_matlab_hold_is_carried(self):
+        write("a.mat", np.ones((4, 4)), {"MATLAB_class": np.bytes_("double")})
+        write("a.mat", np.arange(5, dtype="u8")[:, None], {"MATLAB_class": np.bytes_("uint64")}, "#refs#/a")
+        pool("a.mat", "b.mat", size=1, layout="HW")
+        assert read("b.mat")[0] == 1
+        assert read("b.mat", "#refs#/a")[0].tolist() == [[0], [1], [2], [3], [4]]
+        assert (
+            pool("a.mat", "b.mat", size=1, layout="HW", datasets="#refs#/*").datasets[0].name == "/#refs#/a"
+        )
+
     @pytest.mark.parametrize("own", [-9, 7])
     def test_own_fill_values(self, own):
         write("a.h5", np.ones((1, 4, 4), "i2"), {"_FillValue": np.int16(-9)}, fillvalue=own, chunks=(1, 2, 2))

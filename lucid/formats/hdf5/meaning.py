@@ -35,6 +35,8 @@ MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
 #: Classes of MATLAB whose datasets hold numbers.
 _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
 _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
+#: Where MATLAB keeps what its cells and objects hold, such as the text of a `string`, as arrays of numbers.
+MATLAB_HELD = ("/#refs#/", "/#subsystem#/")
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
 _OTHERS = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)
