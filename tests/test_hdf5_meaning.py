@@ -323,6 +323,17 @@ class TestGeography:
         lucid.pool_file("a.nc", "b.nc", size=(3, 2), dims="x,y", datasets=["v"])
         assert read("b.nc")[0].shape == (2, 2, 3)
 
+    def test_a_scale_of_two_axes_is_carried_and_what_lies_along_it_opens(self):
+        netcdf = pytest.importorskip("netCDF4", reason="netCDF4 writes such scales")
+        with netcdf.Dataset("a.nc", "w") as file:
+            file.createDimension("lat", 4), file.createDimension("lon", 6)
+            for name, dims in {"v": ("lat", "lon"), "lat": ("lat", "lon"), "w": ("lat",)}.items():
+                file.createVariable(name, "f8", dims)[...] = 1
+        assert pool("a.nc", "b.nc", size=2, layout="HW").datasets[0].name == "/v"
+        with netcdf.Dataset("b.nc") as file:
+            assert file["v"].dimensions == ("lat_2", "lon_2")
+            assert (file["lat"].shape, file["w"].shape) == ((4, 6), (4,))
+
     def test_one_grid_over_several_runs_and_sizes(self, ocean):
         lucid.pool_file("a.nc", "b.nc", size=(2, 3), datasets=["u"])
         pool("b.nc", "c.nc", size=(2, 3), datasets=["v"])

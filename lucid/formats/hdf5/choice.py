@@ -83,7 +83,9 @@ class Choice:
         unfit, is_untyped = None, False
         for path, dataset, *_, own in datasets(self._file):
             plane, why = self._plane(dataset)
-            attributes = attributes_of(dataset, (*BOUNDS, COORDINATES))
+            attributes = attributes_of(dataset, (*BOUNDS, COORDINATES, "CLASS"))
+            # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
+            bounds |= {path} if text_of(attributes.get("CLASS")) == "DIMENSION_SCALE" else set()
             bounds |= {absolute(path, text_of(attributes[key])) for key in BOUNDS if key in attributes}
             if len(seen) <= MOST_NAMES:
                 seen.append(f"{path} {described_type(dataset)} {shape_of(dataset)}")
