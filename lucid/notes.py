@@ -10,6 +10,8 @@ from lucid.pooling.sums import result_of
 
 #: Lengths of an axis of colours.
 COLOURS = (3, 4)
+#: Names of formats whose arrays say of themselves which value marks gaps.
+_MARKING = ("HDF5", "Zarr")
 
 
 def notes_on(job: JobPlan) -> Iterator[str]:
@@ -34,13 +36,16 @@ def notes_on(job: JobPlan) -> Iterator[str]:
 
 
 def lost_scales(job: JobPlan, way: str) -> Iterator[str]:
-    """A line where numbers go somewhere, without the attributes that say what they stand for."""
+    """Lines where numbers go somewhere, without the attributes that say what they stand for."""
     packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
     if packed:
         yield (
             f"{name_list(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
+    marked = [a.pooled.name for a in job.every() if a.pooled.mark and a.target.format.name not in _MARKING]
+    if marked and not job.options.missing:
+        yield f"{name_list(marked)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 
 
 def _subject(specs: Sequence[ArraySpec]) -> str:

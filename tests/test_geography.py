@@ -23,7 +23,8 @@ def store(request, tmp_path):
         else:
             paths = tmp_path / "in.zarr", tmp_path / "out.zarr"
             dataset.to_zarr(paths[0], zarr_format=int(request.param[-1]), consolidated=False)
-        report = lucid.pool_file(*paths, size=size, dims="y,x", **options)
+        sizes = size if isinstance(size, list) else [size]
+        report = lucid.pool_file(*paths, sizes=sizes, dims="y,x", **options)
         engine = (
             {"engine": "h5netcdf"} if request.param == "nc" else {"engine": "zarr", "consolidated": False}
         )
@@ -60,6 +61,21 @@ def test_longitudes_of_a_plane_cross_the_date_line(store, attributes):
     assert np.allclose((result["lon_2x3"] - right + 180) % 360, 180)
 
 
+def test_names_of_what_says_more_of_each_cell_follow(store):
+    dataset = field(flag=(("time", "y", "x"), np.ones((2, 4, 6), "i1")), clock=(("time",), np.arange(2.0)))
+    dataset["t"].attrs["ancillary_variables"] = "flag clock"
+    result, _ = store(dataset, [(2, 3), (1, 1)])
+    assert result["t_2x3"].attrs["ancillary_variables"] == "flag_2x3 clock"
+    assert result["flag_2x3"].dims == result["t_2x3"].dims
+
+
+def test_names_of_what_stays_on_the_old_grid_go(store):
+    dataset = field(flag=(("time", "y", "x"), np.ones((2, 4, 6), "i1")))
+    dataset["t"].attrs["ancillary_variables"] = "flag"
+    result, _ = store(dataset, (2, 3), datasets="t")
+    assert "ancillary_variables" not in result["t"].attrs
+
+
 class TestTransform:
     def dataset(self, transform="100 10 0 50 0 -10"):
         there = xarray.DataArray(0, attrs={"crs_wkt": "a projection", "GeoTransform": transform})
@@ -81,6 +97,15 @@ class TestTransform:
         result, notes = store(self.dataset(), (3, 2))
         assert result["spatial_ref_3x2"].attrs == {"crs_wkt": "a projection"}
         assert [note for note in notes if note.startswith("GeoTransform is left out")]
+
+    def test_of_a_mapping_that_names_its_coordinates(self, store):
+        dataset = self.dataset().assign_coords(y=np.arange(4.0), x=np.arange(6.0))
+        dataset["t"].attrs["grid_mapping"] = "spatial_ref: x y"
+        result, _ = store(dataset, (2, 2))
+        told = (result["t"].encoding | result["t"].attrs)["grid_mapping"].split()
+        assert told[1:] == ["x_2", "y_2"]
+        transform = result[told[0][:-1]].attrs["GeoTransform"]
+        assert transform.split() == ["100.0", "30.0", "0.0", "50.0", "0.0", "-20.0"]
 
     def test_of_the_variable_itself(self, store):
         dataset = field()

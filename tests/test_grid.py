@@ -64,6 +64,18 @@ class TestCoordinates:
         made = coarse_coordinates(stored, named, (4, 3), coarsen)
         assert np.allclose((made[1:] - right[1:] + 180) % 360, 180)
 
+    @pytest.mark.parametrize(("scale", "offset"), [(0.01, 0.0), (0.1, -100.0), (-0.5, 20.0)])
+    @pytest.mark.parametrize(
+        ("degrees", "right"),
+        [([0, 90, 180, 270], [45, 225]), ([174, 178, -178, -174], [176, 184]), ([0, 5, 10, 15], [2.5, 12.5])],
+    )
+    def test_packed_longitudes_jump_by_a_turn_of_what_they_stand_for(self, scale, offset, degrees, right):
+        attributes = {"units": "degrees_east", "scale_factor": scale, "add_offset": offset}
+        packed = np.round((np.array(degrees) - offset) / scale).astype("i4")
+        for stored, size in (packed, (2,)), (np.stack([packed] * 2), (1, 2)):
+            made = coarse_coordinates(stored, attributes, size, coarsen) * scale + offset
+            assert np.allclose((made - right + 180) % 360, 180, atol=1e-4)
+
     def test_missing_longitudes_of_an_axis_take_no_others_along(self):
         values = np.array([176.0, 178, np.nan, -178, -176, -174])
         made = coarse_coordinates(values, {"units": "degrees_east"}, (3,), coarsen)

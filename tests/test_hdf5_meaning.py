@@ -1,5 +1,6 @@
 """What the numbers of HDF5, netCDF and MATLAB files mean, from file to file."""
 
+import ctypes
 import itertools
 import json
 import shutil
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError
+from lucid.errors import ArgumentError, DatasetError, FileError
 
 ORDERS = ["<", ">"]
 INTEGERS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
@@ -193,6 +194,16 @@ class TestAttributes:
         with pytest.raises(DatasetError, match="dataset /text is text of MATLAB, which has no mean"):
             pool("a.mat", "c.mat", size=1, layout="HW", datasets=["text"])
 
+    def test_what_cells_and_objects_of_matlab_hold_is_carried(self):
+        write("a.mat", np.ones((4, 4)), {"MATLAB_class": np.bytes_("double")})
+        write("a.mat", np.arange(5, dtype="u8")[:, None], {"MATLAB_class": np.bytes_("uint64")}, "#refs#/a")
+        pool("a.mat", "b.mat", size=1, layout="HW")
+        assert read("b.mat")[0] == 1
+        assert read("b.mat", "#refs#/a")[0].tolist() == [[0], [1], [2], [3], [4]]
+        assert (
+            pool("a.mat", "b.mat", size=1, layout="HW", datasets="#refs#/*").datasets[0].name == "/#refs#/a"
+        )
+
     @pytest.mark.parametrize("own", [-9, 7])
     def test_own_fill_values(self, own):
         write("a.h5", np.ones((1, 4, 4), "i2"), {"_FillValue": np.int16(-9)}, fillvalue=own, chunks=(1, 2, 2))
@@ -249,7 +260,10 @@ class TestChoosing:
         write("a.h5", np.ones((1, 4, 4)), {}, "g/v")
         for path in ("g/labels", "h/big", "keep"):
             write("a.h5", np.ones(3), {}, path)
-        pool("a.h5", "b.h5", size=2, drop=["/h", "g/l*"])
+        options = {"size": 2, "layout": "CHW", "drop": ["/h", "g/l*"]}
+        planned = lucid.pool_file("a.h5", "b.h5", dry_run=True, **options)
+        report = lucid.pool_file("a.h5", "b.h5", **options)
+        assert (planned.carried, planned.carried_bytes) == (report.carried, report.carried_bytes) == (1, 24)
         with h5py.File("b.h5") as file:
             names = []
             file.visit(names.append)
@@ -308,6 +322,17 @@ class TestGeography:
     def test_sizes_follow_the_names(self, ocean):
         lucid.pool_file("a.nc", "b.nc", size=(3, 2), dims="x,y", datasets=["v"])
         assert read("b.nc")[0].shape == (2, 2, 3)
+
+    def test_a_scale_of_two_axes_is_carried_and_what_lies_along_it_opens(self):
+        netcdf = pytest.importorskip("netCDF4", reason="netCDF4 writes such scales")
+        with netcdf.Dataset("a.nc", "w") as file:
+            file.createDimension("lat", 4), file.createDimension("lon", 6)
+            for name, dims in {"v": ("lat", "lon"), "lat": ("lat", "lon"), "w": ("lat",)}.items():
+                file.createVariable(name, "f8", dims)[...] = 1
+        assert pool("a.nc", "b.nc", size=2, layout="HW").datasets[0].name == "/v"
+        with netcdf.Dataset("b.nc") as file:
+            assert file["v"].dimensions == ("lat_2", "lon_2")
+            assert (file["lat"].shape, file["w"].shape) == ((4, 6), (4,))
 
     def test_one_grid_over_several_runs_and_sizes(self, ocean):
         lucid.pool_file("a.nc", "b.nc", size=(2, 3), datasets=["u"])
@@ -399,6 +424,23 @@ class TestCarrying:
                 [(1, 2, 2), (3,)],
                 [(1, 2, 2)],
             ]
+
+    def test_references_of_a_kind_that_h5py_cannot_make_are_named(self):
+        write("a.h5", np.ones((1, 4, 4)), {})
+        library = ctypes.CDLL(h5py.h5p.__file__)
+        number = ctypes.c_int64
+        with h5py.File("a.h5", "a") as file:
+            kind = number.in_dll(library, "H5T_STD_REF_g")
+            library.H5Dcreate2.restype = number
+            space, nothing = h5py.h5s.create_simple((2,)), number(0)
+            place = number(file.id.id), b"new", kind, number(space.id)
+            made = library.H5Dcreate2(*place, nothing, nothing, nothing)
+            assert made > 0
+            library.H5Dclose(number(made))
+        for dry_run in (True, False):
+            with pytest.raises(FileError, match="/new cannot be carried over, and `drop` leaves it out"):
+                pool("a.h5", "b.h5", size=2, dry_run=dry_run)
+        assert pool("a.h5", "b.h5", size=2, drop="new").carried == 0
 
     def test_links_to_what_became_several(self):
         with h5py.File("a.h5", "w") as file:
@@ -501,7 +543,9 @@ class TestOtherFiles:
         with h5py.File("a.h5", "a") as file:
             file.create_virtual_dataset("version", layout)
             right = file["version"][:]
+        planned = lucid.pool_file("a.h5", "b.h5", size=2, dry_run=True)
         report = lucid.pool_file("a.h5", "b.h5", size=2)
+        assert planned.notes == report.notes
         assert np.array_equal(read("b.h5", "version")[0], right)
         assert report.notes == ("virtual datasets of what is pooled are written out: /version",)
 

@@ -1,12 +1,14 @@
 """What the numbers in a Zarr store mean: results are right for whoever opens them next, in zarr, xarray and OME-Zarr."""
 
 import base64
+import contextlib
 import json
 import math
 import shutil
 import struct
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 
@@ -211,6 +213,32 @@ class TestMissing:
             "/v: numbers stay packed, and scale_factor and add_offset, which say what they stand for, "
             "do not go from Zarr to npy",
         )
+
+    @pytest.mark.parametrize("suffixes", [("zarr", "h5"), ("h5", "zarr")])
+    @pytest.mark.parametrize("pool", [lucid.pool_file, lucid.pack_files])
+    def test_unsigned_integers_go_to_another_format_as_what_they_are(self, tmp_path, suffixes, pool):
+        source, target = (tmp_path / f"{name}.{suffix}" for name, suffix in zip("ao", suffixes, strict=True))
+        x = np.full((1, 2, 4), 40000, "u2")
+        x[..., 2:] = 65535
+        attributes = {"_Unsigned": "true", "_FillValue": -1}
+        if suffixes[0] == "zarr":
+            zarr.open_group(source, mode="w").create_array("v", data=x.view("i2"), attributes=attributes)
+        else:
+            with h5py.File(source, "w") as file:
+                file["v"] = x.view("i2")
+                file["v"].attrs.update(attributes | {"_FillValue": np.int16(-1)})
+        pool(source, target, size=(1, 2), layout="CHW", dtype="keep")
+        with (
+            h5py.File(target)
+            if suffixes[1] == "h5"
+            else contextlib.nullcontext(zarr.open_group(target)) as file
+        ):
+            made = file["v" if pool is lucid.pool_file else "a"]
+            assert made.dtype == "u2"
+            assert made[...].tolist() == [[[40000, 65535]]]
+            assert made.attrs["_FillValue"] == 65535
+        report = lucid.pool_file(source, tmp_path / "o.npy", size=(1, 2), layout="CHW", dtype="keep")
+        assert [note for note in report.notes if "gaps are the fill value" in note]
 
 
 class TestGeography:
@@ -440,6 +468,36 @@ class TestWhatIsThere:
             group.create_array(name, data=np.ones((1, 2, 2)) if name == "v" else np.ones(3))
         target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW", size=1, drop=["g", "/k*"])
         assert sorted(path.name for path in target.iterdir()) == ["v", "zarr.json"]
+
+
+def test_stores_of_older_netcdf_name_their_dimensions_in_their_documents(tmp_path):
+    """As netCDF-C 4.8 to 4.9.2 writes them, which refuses a store where these are not."""
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("v", data=np.ones((2, 4, 4), "i2"), fill_value=-1)
+    group.create_array("lat", data=np.arange(4.0), fill_value=-1.0)
+    types = {"types": {"_FillValue": "<i2", "units": "<U1"}}
+    group["v"].attrs.update({"_FillValue": -1, "units": "K", "_NCZARR_ATTR": types})
+    own = {
+        ".zgroup": {
+            "_NCZARR_GROUP": {"dims": {"t": 2, "lat": 4, "lon": 4}, "vars": ["v", "lat"], "groups": []}
+        },
+        "v/.zarray": {"_NCZARR_ARRAY": {"dimrefs": ["/t", "/lat", "/lon"], "storage": "chunked"}},
+        "lat/.zarray": {"_NCZARR_ARRAY": {"dimrefs": ["/lat"], "storage": "chunked"}},
+    }
+    own[".zgroup"]["_NCZARR_SUPERBLOCK"] = {"version": "2.0.0"}
+    for name, document in own.items():
+        path = tmp_path / "a.zarr" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | document))
+    target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="TYX", size=2)
+    made = json.loads((target / ".zgroup").read_text())
+    assert made["_NCZARR_SUPERBLOCK"] == {"version": "2.0.0"}
+    assert made["_NCZARR_GROUP"]["dims"] == {"t": 2, "lat": 4, "lon": 4, "lat_2": 2, "lon_2": 2}
+    assert made["_NCZARR_GROUP"]["vars"] == ["lat", "lat_2", "v"]
+    for name, dims in {"v": ["/t", "/lat_2", "/lon_2"], "lat_2": ["/lat_2"]}.items():
+        assert json.loads((target / name / ".zarray").read_text())["_NCZARR_ARRAY"]["dimrefs"] == dims
+    attributes = json.loads((target / "v" / ".zattrs").read_text())
+    assert attributes["_NCZARR_ATTR"] == {"types": {"units": "<U1"}}
+    assert "_NCZARR_ARRAY" not in attributes
 
 
 @pytest.mark.parametrize("mode", ["nczarr", "zarr"])

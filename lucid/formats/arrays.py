@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lucid.formats.meaning import Attributes, Meaning, cells_of_sums
+from lucid.formats.meaning import FILL, Attributes, Meaning, cells_of_sums
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.result import Changes, changes_of
+from lucid.formats.result import Changes, changes_of, fill_of
+from lucid.pooling.dtypes import FLOATS
 
 Array: TypeAlias = npt.NDArray[Any]
 #: Pools coordinates: means of planes (planes, height, width) at a size, NaN counting as nothing.
@@ -103,8 +104,15 @@ class Pooled(NamedTuple):
         return changes_of(attributes, meaning, self.numbers, reduce=self.reduce, cells=cells)
 
     @property
+    def mark(self) -> Changes:
+        """The attribute by which integers say what their gaps are, where none of the source's go along."""
+        if not self.meaning.missing or self.numbers in FLOATS:
+            return {}
+        return {FILL: np.array(fill_of(self.meaning, self.numbers), self.dtype)}
+
+    @property
     def stored_numbers(self) -> str:
-        """The type in the file: where `_Unsigned` stays, the one that needs it."""
+        """The type beside the source's attributes: where `_Unsigned` stays, the one that needs it."""
         return self.meaning.stored if self.numbers == self.meaning.numbers else self.numbers
 
     @property

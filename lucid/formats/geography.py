@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from lucid.formats.arrays import Array, Coarsen, Pooled
 from lucid.formats.choosing import around
 from lucid.formats.grid import (
+    ANCILLARY,
     COORDINATES,
     GRID_MAPPING,
     TRANSFORM,
@@ -30,7 +31,6 @@ from lucid.formats.grid import (
 from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.regions import size_of
 from lucid.formats.result import Changes, changes_of
-from lucid.formats.values import text_of
 
 #: Most coordinates that are pooled.
 MOST_COORDINATES = 1 << 24
@@ -117,8 +117,13 @@ class Geography(ABC):
             coarse = None if item is None else self._coordinate(item, sizes, pooled.coarsen)
             if item is not None and coarse != item.path:
                 names[name] = None if coarse is None else base_of(coarse)
-        changes: Changes = dict(references_of(variable.attributes, names)) if sizes else {}
-        return dims, changes | self._mapping(variable, pooled)
+        for name in words_of(variable.attributes, ANCILLARY):
+            item = self._found(variable, name)
+            if item is not None and (size := _size(item, sizes)) != item.shape:
+                means = self.means_of(item) or {}
+                names[name] = next((base_of(path) for path, shape in means.items() if shape == size), None)
+        changes = self._mapping(variable, pooled, names)
+        return dims, changes | references_of(variable.attributes, names) if names else changes
 
     def _found(self, near: Variable, name: str) -> Variable | None:
         """A variable by the name that another one has for it."""
@@ -151,11 +156,9 @@ class Geography(ABC):
         self, item: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
     ) -> str | None:
         """The path of a coordinate that goes with a result; None where it cannot be made."""
-        news = [next((sizes[one.key] for one in own if one.key in sizes), None) for own in item.dims]
-        after = [new for new in news if new is not None]
-        if not after:
+        size = _size(item, sizes)
+        if size == item.shape:
             return item.path
-        size = tuple(n if new is None else new for new, n in zip(news, item.shape, strict=True))
         means = self.means_of(item)
         if means is not None:
             return next((path for path, shape in means.items() if shape == size), None)
@@ -166,6 +169,7 @@ class Geography(ABC):
         if values is None:
             self._coordinates[key] = None
             return None
+        after = [new for new, old in zip(size, item.shape, strict=True) if new != old]
         path, is_there = self._free(item.path, after, size, values)
         self._coordinates[key] = path
         if not is_there:
@@ -199,8 +203,8 @@ class Geography(ABC):
         if not is_there:
             self.make(place, item, bounds, [*dims, _kept(item.dims[-1])], _changes(item, bounds))
 
-    def _mapping(self, variable: Variable, pooled: Pooled) -> Changes:
-        """What a result says of the transform from cells to the ground, and of the variable that holds it."""
+    def _mapping(self, variable: Variable, pooled: Pooled, names: dict[str, str | None]) -> Changes:
+        """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
         h = pooled.height_axis
         plane, size = variable.shape[h : h + 2], pooled.shape[h : h + 2]
         if plane == size:
@@ -210,14 +214,16 @@ class Geography(ABC):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)
-        name = text_of(variable.attributes.get(GRID_MAPPING))
-        item = self._found(variable, name) if name and ":" not in name else None
+        words = words_of(variable.attributes, GRID_MAPPING)
+        # A word with a colon is a mapping, and those behind it are its coordinates.
+        mappings = [word[:-1] for word in words if word.endswith(":")] or words
+        item = self._found(variable, mappings[0]) if len(mappings) == 1 else None
         if item is not None and TRANSFORM in item.attributes and len(item.shape) == 0:
             values = item.read()
             path, is_there = self._free(item.path, pooled.shape[h : h + 2], (), values)
             if not is_there:
                 self.make(path, item, values, [], {TRANSFORM: self._transform(item, plane, size)})
-            changes[GRID_MAPPING] = base_of(path)
+            names[mappings[0]] = base_of(path)
         return changes
 
     def _transform(self, item: Variable, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:
@@ -231,6 +237,12 @@ class Geography(ABC):
 def _is_small(item: Variable) -> bool:
     """Whether a variable holds numbers, and not too many of them to be read."""
     return item.numbers not in (None, "bool", "bfloat16") and 0 < size_of(item.shape) <= MOST_COORDINATES
+
+
+def _size(item: Variable, sizes: Mapping[Hashable, int]) -> tuple[int, ...]:
+    """The shape of a variable on the new grid, by the new lengths of dimensions."""
+    news = (next((sizes[one.key] for one in own if one.key in sizes), None) for own in item.dims)
+    return tuple(n if new is None else new for new, n in zip(news, item.shape, strict=True))
 
 
 def _kept(dimensions: Sequence[Dimension]) -> list[str]:

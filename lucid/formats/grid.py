@@ -20,6 +20,8 @@ from lucid.pooling.windows import Axis
 
 #: Attributes that name other variables: of coordinates, and of the bounds of their cells.
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
+#: The attribute that names variables that say more of each cell, such as flags of quality.
+ANCILLARY = "ancillary_variables"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
 #: Attributes that name variables of the old grid which are neither coordinates nor pooled along.
@@ -56,10 +58,12 @@ def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> di
     {'coordinates': 'lat_2', 'cell_measures': None}
     >>> references_of({"cell_methods": "lat: lon: mean"}, {"lat": "lat_2", "lon": None})
     {'cell_methods': 'lat_2: lon: mean'}
+    >>> references_of({"grid_mapping": "crs: x y"}, {"x": "x_2", "y": "y_2"})
+    {'grid_mapping': 'crs: x_2 y_2'}
 
     """
     changed: dict[str, str | None] = {}
-    for key in (COORDINATES, "cell_methods"):
+    for key in (COORDINATES, ANCILLARY, GRID_MAPPING, "cell_methods"):
         words = words_of(attributes, key)
         # A name that a colon follows is never left out.
         new = [f"{names.get(w[:-1]) or w[:-1]}:" if w.endswith(":") else names.get(w, w) for w in words]
@@ -90,7 +94,8 @@ def coarse_coordinates(
     planes = np.ascontiguousarray(cells).reshape(-1, *plane)
     is_east = text_of(attributes.get("units")).lower() in _EAST
     is_east = is_east or text_of(attributes.get("standard_name")) == "longitude"
-    means = _longitudes(planes, (height, width), coarsen) if is_east else coarsen(planes, (height, width))
+    shape = (height, width)
+    means = _longitudes(planes, attributes, shape, coarsen) if is_east else coarsen(planes, shape)
     whole = means.reshape(*cells.shape[: cells.ndim - len(axes)], *(size[axis] for axis in axes))
     moved: Array = np.moveaxis(whole, range(-len(axes), 0), axes)
     return moved
@@ -108,13 +113,14 @@ def _with_nan(values: Array, attributes: Attributes) -> Array:
     return floats.astype(np.float32) if is_small else floats
 
 
-def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Array:
-    """Means of longitudes, which may jump by a turn somewhere.
+def _longitudes(planes: Array, attributes: Attributes, shape: tuple[int, int], coarsen: Coarsen) -> Array:
+    """Means of longitudes, packed or not, which may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
-    turns = planes.astype(np.float64)
+    meaning = meaning_of(attributes, name_of(planes.dtype))
+    turns = planes.astype(np.float64) * (meaning.scale or 1.0) + meaning.offset
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
         return coarsen(planes, shape)
     middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
@@ -128,7 +134,7 @@ def _longitudes(planes: Array, shape: tuple[int, int], coarsen: Coarsen) -> Arra
             for mean in (coarsen(cut, shape),)
         )
         means = np.where(closer < spread - 1e-6, others, means)
-    turned = (means - middle + 180) % 360 - 180 + middle
+    turned = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
     rounded: Array = turned.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
     return rounded
 

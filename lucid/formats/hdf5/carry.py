@@ -14,12 +14,12 @@ from lucid.backlog import Backlog
 from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried
-from lucid.formats.grid import COORDINATES
+from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
-from lucid.formats.hdf5.elsewhere import Elsewhere, is_virtual, shows_one_of
+from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import changes_in
-from lucid.formats.hdf5.references import References, hold_references
+from lucid.formats.hdf5.references import References, hold_references, refuse_unknown_references
 from lucid.formats.hdf5.remake import checked_bytes, group_properties, remake
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
@@ -104,8 +104,8 @@ class Carry:
         for several in self._means.values():
             origin = opened(self._source, several[0].source.name)
             for pooled in several:
-                # There is nothing that scales and coordinates could lead to.
-                changes = changes_in(origin, pooled) | dict.fromkeys((COORDINATES, *DIMENSIONS))
+                # There is nothing that these could lead to.
+                changes = changes_in(origin, pooled) | dict.fromkeys((COORDINATES, ANCILLARY, *DIMENSIONS))
                 copy = self._make(pooled, origin)
                 self._refer(pooled.source.name, pooled.name, copy_attributes(origin, copy, changes))
         self._finish()
@@ -178,7 +178,10 @@ class Carry:
             nbytes, is_raw = checked_bytes(path, item, self._held), item.is_raw
             self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
             if not is_raw:
-                is_written_out = self._shows_means(path, item)
+                refuse_unknown_references(path, item)
+                is_written_out = shows_one_of(item, self._names)
+                if is_written_out:
+                    self.notes.setdefault(WRITTEN_OUT, []).append(path)
                 copy = remake(item, self._target, name, self._where, is_written_out=is_written_out)
         elif isinstance(item, h5py.Group):
             copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(item)))
@@ -199,13 +202,6 @@ class Carry:
         if isinstance(item, Dataset) and hold_references(item):
             # The library could only set them to zero.
             self._late.append(lambda: self._references.rewrite(*self._both(path, path)))
-
-    def _shows_means(self, path: str, item: Dataset) -> bool:
-        """Whether a dataset shows cells of one that is pooled, so that its own have to be written out."""
-        if not is_virtual(item.creation) or not shows_one_of(item.creation, self._names):
-            return False
-        self.notes.setdefault(WRITTEN_OUT, []).append(path)
-        return True
 
     def _finish(self) -> None:
         for work in self._late:

@@ -23,7 +23,7 @@ from lucid.formats.choosing import (
 )
 from lucid.formats.grid import BOUNDS, COORDINATES, words_of
 from lucid.formats.hdf5.elsewhere import is_virtual
-from lucid.formats.hdf5.meaning import attributes_of, dims_of, matlab_kind
+from lucid.formats.hdf5.meaning import MATLAB_HELD, attributes_of, dims_of, matlab_kind
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     SOFT,
@@ -75,10 +75,14 @@ class Choice:
         unfit, is_untyped = None, False
         for path, dataset, own in datasets(self._file):
             plane, why = self._plane(dataset)
-            attributes = attributes_of(dataset, (*BOUNDS, COORDINATES))
+            attributes = attributes_of(dataset, (*BOUNDS, COORDINATES, "CLASS"))
+            # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
+            bounds |= {path} if text_of(attributes.get("CLASS")) == "DIMENSION_SCALE" else set()
             bounds |= {absolute(path, text_of(attributes[key])) for key in BOUNDS if key in attributes}
             if len(seen) <= MOST_NAMES:
                 seen.append(f"{path} {described_type(dataset)} {shape_of(dataset)}")
+            if path.startswith(MATLAB_HELD) and not any("#" in glob for glob in globs):
+                continue
             is_match = not globs or any(matches(path, glob) for glob in globs)
             if why is None:
                 fitting.append(path)

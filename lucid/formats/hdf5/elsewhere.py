@@ -7,7 +7,7 @@ ends with its last file.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -81,9 +81,13 @@ def lies_elsewhere(creation: Any) -> bool:
     return is_virtual(creation) or bool(creation.get_external_count())
 
 
-def shows_one_of(creation: Any, pooled: Collection[str]) -> bool:
-    """Whether a virtual dataset shows cells of a dataset of its own file that is pooled."""
-    return any(f == ITSELF and absolute("/", decoded(d)) in pooled for _, f, d, _ in sources_of(creation))
+def shows_one_of(item: Dataset, pooled: Container[str]) -> bool:
+    """Whether a dataset is virtual and shows cells of one of its own file that is pooled."""
+    # What has a place in the file is not virtual.
+    if item.id.get_offset() is not None or not is_virtual(item.creation):
+        return False
+    sources = sources_of(item.creation)
+    return any(file == ITSELF and absolute("/", decoded(path)) in pooled for _, file, path, _ in sources)
 
 
 def lead_to_sources(creation: Any, where: Elsewhere) -> None:

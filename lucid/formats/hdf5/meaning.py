@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Pooled
-from lucid.formats.grid import COORDINATES, OF_OLD_GRID, base_of
+from lucid.formats.grid import ANCILLARY, COORDINATES, OF_OLD_GRID, base_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, path_of, wrapped
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
@@ -29,12 +29,14 @@ MOST_BYTES = 1 << 20
 
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
-OF_RESULTS = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, "cell_methods", *OF_OLD_GRID)
+OF_RESULTS = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, ANCILLARY, "cell_methods", *OF_OLD_GRID)
 
 MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
 #: Classes of MATLAB whose datasets hold numbers.
 _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
 _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
+#: Where MATLAB keeps what its cells and objects hold, such as the text of a `string`, as arrays of numbers.
+MATLAB_HELD = ("/#refs#/", "/#subsystem#/")
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
 _OTHERS = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)

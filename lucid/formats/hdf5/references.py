@@ -10,9 +10,18 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lucid.errors import FileError
 from lucid.formats.arrays import Pooled
 from lucid.formats.hdf5.cells import read_cells, write_cells
-from lucid.formats.hdf5.tree import HDF5_ERRORS, PLAIN, Dataset, Identity, encoded, identity
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    PLAIN,
+    Dataset,
+    Identity,
+    encoded,
+    failing_as,
+    identity,
+)
 from lucid.formats.regions import boxes_of
 
 #: Elements of a dataset of references that are rewritten at once.
@@ -25,6 +34,13 @@ def hold_references(holder: Any) -> bool:
         return False
     kind = holder.kind if isinstance(holder, Dataset) else holder.get_type()
     return kind.get_class() not in PLAIN and bool(kind.detect_class(h5py.h5t.REFERENCE))
+
+
+def refuse_unknown_references(name: str, item: Dataset) -> None:
+    """Raise for a dataset of references of a kind that h5py cannot make."""
+    if hold_references(item):
+        with failing_as(FileError, f"{name} cannot be carried over, and `drop` leaves it out"):
+            _ = item.dtype
 
 
 class References:

@@ -27,23 +27,25 @@ from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
-from lucid.formats.hdf5.carry import Carry
+from lucid.formats.hdf5.attributes import copy_attributes
+from lucid.formats.hdf5.carry import WRITTEN_OUT, Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
-from lucid.formats.hdf5.elsewhere import Elsewhere
+from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.meaning import has_classic_model
+from lucid.formats.hdf5.references import refuse_unknown_references
 from lucid.formats.hdf5.remake import checked_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
-    datasets,
     failing_as,
     limit_cache,
     opened,
     reason,
+    walk,
 )
 from lucid.formats.hdf5.types import unwritten_of
 from lucid.formats.regions import Region, size_of
@@ -109,12 +111,18 @@ class Hdf5Sink(Sink):
         if self.carries(pooled):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
-            for name, item, _ in datasets(source.file):
-                if name in names:
+            written_out: list[str] = []
+            drops = partial(is_meant, patterns=self.options.drop)
+            for name, item, *_ in walk(source.file, lambda path: path not in names and drops(path)):
+                if name in names or not isinstance(item, Dataset):
                     continue
                 nbytes = checked_bytes(name, item, held)
-                if not is_meant(name, self.options.drop):
-                    self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
+                self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
+                if not item.is_raw:
+                    refuse_unknown_references(name, item)
+                    written_out += [name] * shows_one_of(item, names)
+            if written_out:
+                self.notes.append(f"{WRITTEN_OUT}: {name_list(written_out)}")
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -122,7 +130,7 @@ class Hdf5Sink(Sink):
         with self._opened("w", **options) as file:
             if not isinstance(source, Hdf5Source):
                 for array in pooled:
-                    self._create(file, array, None)
+                    copy_attributes(None, self._create(file, array, None), array.mark)
                 return
             if self._compression is None:
                 self.notes += notes_of_filters(source.file, pooled)
@@ -139,7 +147,7 @@ class Hdf5Sink(Sink):
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        array = in_file(array)
+        array = array if origin is None else in_file(array)
         dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:

@@ -24,7 +24,7 @@ from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.means import ArrayFiles
-from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, references_of
+from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, name_in, references_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
@@ -60,7 +60,8 @@ class Builder:
         if self._source is not None:
             self._decide(self._source)
         for array in pooled if self._source is None else ():
-            self._add_means(array, None, Description({}))
+            mark = {key: value.tolist() for key, value in array.mark.items()}
+            self._add_means(array, None, Description(mark))
 
     def _decide(self, source: ZarrSource) -> None:
         """Decide on everything for a source that is a store."""
@@ -101,7 +102,8 @@ class Builder:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.layout(origin.path), chunks, pooled)
         says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
-        facts = {"shape": pooled.stored_shape, "numbers": pooled.stored_numbers, "chunks": chunks}
+        numbers = pooled.numbers if origin is None else pooled.stored_numbers
+        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
         path = "" if self._is_root else pooled.name.strip("/")
         node = self._array(path, origin, says, pooled.dtype, shards=shards, **facts)
         self._nodes.append((node, None))
@@ -146,7 +148,7 @@ class Builder:
         arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
         paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
         for node in source.nodes.values():
-            if GROUP in node.attributes and node.path not in self._left_out:
+            if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out:
                 inside = [name for folder, _, name in paths if folder == node.path]
                 attributes = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
                 if attributes is not None:

@@ -14,12 +14,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.errors import DTypeError
+from lucid.formats.zarr.nczarr import names_of
 from lucid.pooling.dtypes import name_of
 
 #: The files that hold them: of an array or a group in version 3; in version 2 of an array, a group, attributes.
 DOCUMENT_3, DOCUMENT_2, GROUP_2, ATTRIBUTES_2 = "zarr.json", ".zarray", ".zgroup", ".zattrs"
 #: Where arrays of version 2 say what their axes are called, as xarray has it.
 DIMENSIONS_2 = "_ARRAY_DIMENSIONS"
+
+#: Keys of netCDF-C before 4.9.3 in documents of version 2.
+NCZARR_2 = ("_NCZARR_ARRAY", "_NCZARR_GROUP", "_NCZARR_SUPERBLOCK")
 
 #: An object of JSON, such as a codec: `{"name": …, "configuration": {…}}`.
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -67,7 +71,7 @@ def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, An
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": document.get("chunks")}},
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": separator}},
         "codecs": codecs,
-        "dimension_names": attributes.get(DIMENSIONS_2),
+        "dimension_names": attributes.get(DIMENSIONS_2, names_of({**attributes, **nczarr_in(document)})),
     } | ({"fill_value": document["fill_value"]} if "fill_value" in document else {})
 
 
@@ -166,8 +170,7 @@ def in_json(value: Any, dtype: np.dtype[Any]) -> Any:
 def write_array(folder: Path, document: JsonObject, attributes: JsonObject) -> None:
     """Write the documents of an array."""
     if document["zarr_format"] == 2:
-        write(folder / DOCUMENT_2, to_version_2(document))
-        write(folder / ATTRIBUTES_2, attributes)
+        _write_version_2(folder, DOCUMENT_2, to_version_2(document), attributes)
     else:
         write(folder / DOCUMENT_3, {**document, "attributes": attributes})
 
@@ -175,13 +178,22 @@ def write_array(folder: Path, document: JsonObject, attributes: JsonObject) -> N
 def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
     """Write the documents of a group, which may be there already; all else that they say stays."""
     if version == 2:
-        write(folder / GROUP_2, {"zarr_format": 2})
-        write(folder / ATTRIBUTES_2, attributes)
+        _write_version_2(folder, GROUP_2, {"zarr_format": 2}, attributes)
         return
     path = folder / DOCUMENT_3
     document = parsed(path.read_bytes())[0] if path.is_file() else {}
     news = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
     write(path, {**document, **news})
+
+
+def nczarr_in(document: JsonObject) -> dict[str, Any]:
+    """What netCDF-C before 4.9.3 has in documents of version 2; since then it stands among the attributes."""
+    return {key: value for key, value in document.items() if key in NCZARR_2}
+
+
+def _write_version_2(folder: Path, name: str, document: JsonObject, attributes: JsonObject) -> None:
+    write(folder / name, {**document, **nczarr_in(attributes)})
+    write(folder / ATTRIBUTES_2, {key: attributes[key] for key in attributes if key not in NCZARR_2})
 
 
 def write(path: Path, document: JsonObject) -> None:

@@ -4,23 +4,45 @@ Arrays name the dimensions of their axes, with the groups that declare them, and
 list their dimensions with lengths, and their arrays. Other software reads the rest as any store.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Before netCDF-C 4.9.3 these were written large, and the first two stood beside the metadata of Zarr.
 ARRAY, GROUP, TYPES = "_nczarr_array", "_nczarr_group", "_nczarr_attr"
 #: How an array names its dimensions, also in older versions; and how a group does.
 _REFERENCES = ("dimension_references", "dimrefs")
 _DIMENSIONS = ("dimensions", "dims")
 
 
+def name_in(attributes: Mapping[str, Any], name: str) -> str:
+    """One of these names as it is written there.
+
+    >>> name_in({"_NCZARR_GROUP": {}}, GROUP)
+    '_NCZARR_GROUP'
+
+    """
+    return name.upper() if name.upper() in attributes else name
+
+
 def _entry(attributes: Mapping[str, Any], name: str, keys: Sequence[str], kind: type) -> tuple[str, Any]:
     """Under which of some keys an attribute holds what it says, and that; "" where it does not."""
-    holder = attributes.get(name)
+    holder = attributes.get(name_in(attributes, name))
     if isinstance(holder, dict):
         for key in keys:
             if isinstance(holder.get(key), kind):
                 return key, holder[key]
     return "", kind()
+
+
+def names_of(attributes: Mapping[str, Any]) -> list[str]:
+    """The names of the axes of an array; none where it does not say them.
+
+    >>> names_of({"_nczarr_array": {"dimrefs": ["/t", "/g/lat"]}})
+    ['t', 'lat']
+
+    """
+    return [str(one).rpartition("/")[2] for one in _entry(attributes, ARRAY, _REFERENCES, list)[1]]
 
 
 def references_of(attributes: Mapping[str, Any], dims: Sequence[str | None]) -> list[str]:
@@ -42,11 +64,14 @@ def array_again(attributes: dict[str, Any], old: Mapping[str, Any], references: 
     again = dict(attributes)
     if references:
         key, _ = _entry(again, ARRAY, _REFERENCES, list)
-        again[ARRAY] = again[ARRAY] | {key: references}
+        name = name_in(again, ARRAY)
+        again[name] = again[name] | {key: references}
     _, types = _entry(again, TYPES, ("types",), dict)
     if types:
-        kept = {k: t for k, t in types.items() if k.startswith("_nczarr") or again.get(k, old) == old.get(k)}
-        again[TYPES] = again[TYPES] | {"types": kept}
+        is_own = re.compile("_nczarr", re.IGNORECASE).match
+        kept = {k: t for k, t in types.items() if is_own(k) or again.get(k, old) == old.get(k)}
+        name = name_in(again, TYPES)
+        again[name] = again[name] | {"types": kept}
     return again
 
 
@@ -62,7 +87,11 @@ def group_again(
     key, dimensions = _entry(attributes, GROUP, _DIMENSIONS, dict)
     if not key:
         return None
-    news = {key: dimensions | dict(lengths)} | (
-        {"arrays": [*arrays]} if "arrays" in attributes[GROUP] else {}
-    )
-    return {**attributes, GROUP: attributes[GROUP] | news}
+    name = name_in(attributes, GROUP)
+    holder = attributes[name]
+    return {
+        **attributes,
+        name: holder
+        | {key: dimensions | dict(lengths)}
+        | {one: [*arrays] for one in ("arrays", "vars") if one in holder},
+    }

@@ -15,6 +15,7 @@ from lucid.formats.zarr.documents import (
     GROUP_2,
     TWO_BYTES,
     from_version_2,
+    nczarr_in,
     parsed,
 )
 from lucid.formats.zarr.store import Listing, Store, joined, listings
@@ -94,7 +95,9 @@ def nodes_of(store: Store) -> dict[str, Node]:
                 folders, files = summary.get(path, ([], []))
             if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
                 break
-            node = (node or _group_2(store, path))._replace(files=tuple(files), damage="")
+            node = node or _group_2(store, path)
+            old = nczarr_in(parsed(store.read(joined(path, GROUP_2)) or b"")[0]) if GROUP_2 in files else {}
+            node = node._replace(files=tuple(files), damage="", attributes=node.attributes | old)
             pending += [joined(path, name) for name in reversed(folders)]
         nodes[path] = node
     if not nodes:
@@ -126,7 +129,8 @@ def _node_at(store: Store, path: str) -> Node | None:
         translated = None if damage else from_version_2(document, group.attributes)
     except (AttributeError, TypeError, ValueError):
         translated, damage = None, "has metadata with codecs that are none"
-    return group._replace(document=translated, damage=damage)
+    attributes = group.attributes | nczarr_in(document)
+    return group._replace(document=translated, damage=damage, attributes=attributes)
 
 
 def _group_2(store: Store, path: str) -> Node:
