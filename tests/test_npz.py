@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FileError, FormatError, LucidError
+from lucid.formats import archive as archives
 from lucid.formats.arrays import Pooled
 from lucid.formats.contract import Carried
-from lucid.formats.npz import archive as archives
 from lucid.formats.npz import sink
 from lucid.formats.npz import source as npz_source
 from lucid.formats.npz.checksum import Checksum

@@ -12,6 +12,7 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, FileError, FormatError
+from lucid.formats.archive import LENGTHS_BEHIND, check_name, crc32
 from lucid.formats.arrays import Pooled, by_source
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
@@ -19,7 +20,7 @@ from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import Content, Copied, FlatSink
 from lucid.formats.npy import header_of
-from lucid.formats.npz.archive import LENGTHS_BEHIND, SUFFIX, check_name
+from lucid.formats.npz.members import SUFFIX
 from lucid.formats.npz.source import NpzSource
 from lucid.threads import in_order
 
@@ -131,13 +132,13 @@ class NpzSink(FlatSink):
             info.header_offset = self._end
             first = self._end = self._end + len(info.FileHeader(is_long))
             for data, packed in self._deflated(descriptor, start, info.file_size):
-                info.CRC = zlib.crc32(data, info.CRC)
+                info.CRC = crc32(data, info.CRC)
                 write_at(self.descriptor, self._end, packed)
                 self._end += len(packed)
             info.compress_size = self._end - first
         else:
             for data in blocks_at(descriptor, start, info.file_size):
-                info.CRC = zlib.crc32(data, info.CRC)
+                info.CRC = crc32(data, info.CRC)
         write_at(self.descriptor, info.header_offset, info.FileHeader(is_long))
 
     def _deflated(self, descriptor: int, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:

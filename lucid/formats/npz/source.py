@@ -15,13 +15,14 @@ from itertools import islice
 from typing import IO
 
 from lucid.errors import DTypeError, FileError, FormatError, named
+from lucid.formats.archive import crc32, open_archive
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSource, read_elements
 from lucid.formats.npy import Header, spec_of
-from lucid.formats.npz.archive import SUFFIX, Member, open_archive, read_members
 from lucid.formats.npz.checksum import Checksum
+from lucid.formats.npz.members import SUFFIX, Member, read_members
 from lucid.formats.regions import Region, runs
 
 #: Bytes inflated at once.
@@ -84,7 +85,7 @@ class NpzSource(FlatSource):
         name, start = member.info.filename, member.offset + header.offset
         with self._lock:
             if name not in self._sums:
-                crc = zlib.crc32(bytes_at(self.descriptor, member.offset, header.offset))
+                crc = crc32(bytes_at(self.descriptor, member.offset, header.offset))
                 self._sums[name] = Checksum(crc, header.nbytes)
             checksum = self._sums[name]
         if checksum is None:
