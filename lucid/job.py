@@ -148,7 +148,7 @@ def pool(
     Outputs that are settled are given as `target`: the caller has seen to their folders, that they are there,
     and that nothing is in them which killed runs left. A batch does so once for all its inputs. `is_found` says that
     the source was found in a folder, where what this software made is passed over. What is finished is put in
-    place, or handed on to be put in place with others, `later`, whose memory is measured together, too.
+    place, or handed on to be put in place with others, `later`.
     """
     options.require_size()
     path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
@@ -173,8 +173,7 @@ def pool(
         raise
     except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
         raise FileError(f"cannot be read or written: {error.strerror or error}") from error
-    facts = {"threads": executor.threads} if executor and executor.threads else {}
-    return watch.report(options, measures_memory=later is None, **facts)
+    return watch.report(options, threads=(executor and executor.threads) or options.workers)
 
 
 @dataclass

@@ -153,7 +153,7 @@ class Watch:
             done = min(self.done_bytes + more, self.total_bytes)
             self.on_progress(Progress(self.source, done, self.total_bytes))
 
-    def report(self, options: "Options", *, measures_memory: bool = True, **others: Any) -> Report:
+    def report(self, options: "Options", **others: Any) -> Report:
         """The report, now that the work is done."""
         overflows = [
             f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} exceed {numbers} and became infinite; "
@@ -171,14 +171,14 @@ class Watch:
             total_seconds=perf_counter() - self.begun,
             threads=options.workers,
             max_memory=options.max_memory,
-            peak_memory_bytes=max(peak_memory_bytes() if measures_memory else 0, self.peak_memory_bytes),
+            peak_memory_bytes=max(peak_memory_bytes(), self.peak_memory_bytes),
             dry_run=options.dry_run,
             skipped=self.skipped,
             notes=tuple(dict.fromkeys([*self.notes, *overflows])),
             carried=self.carried,
             carried_bytes=self.carried_bytes,
         )
-        return replace(report, **others) if others else report
+        return replace(report, **others)
 
 
 def would_fail(error: LucidError) -> str:

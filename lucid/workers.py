@@ -20,7 +20,7 @@ from lucid.inputs import unless_fitting
 from lucid.job import pool
 from lucid.options import Options
 from lucid.outputs import Target
-from lucid.report import OnProgress, ProgressOf, Report, peak_memory_bytes, would_fail
+from lucid.report import OnProgress, ProgressOf, Report, would_fail
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
 from lucid.tasks import Task
@@ -72,13 +72,12 @@ class Workers:
         idle: SimpleQueue[Any] = SimpleQueue()
         for process in self.processes:
             idle.put(process)
+        options = replace(self.options, threads=1, max_memory=max(1, self.options.max_memory // count))
 
         def pool_group(group: tuple[Task, ...]) -> Iterable[tuple[Task, Outcome]]:
             process = idle.get()
             try:
-                return zip(
-                    group, process.call(pool_together, group, self.options, options=self.options), strict=True
-                )
+                return zip(group, process.call(pool_together, group, options, options=options), strict=True)
             except LucidError as error:  # the process crashed or hung, for one of them
                 if len(group) == 1:
                     return [(group[0], error)]
@@ -94,6 +93,8 @@ class Workers:
                     continue
                 if progress_of is not None:
                     progress_of(task.source, task.size_bytes)
+                if isinstance(outcome, Report):  # what all have together
+                    outcome = replace(outcome, threads=count, max_memory=self.options.max_memory)
                 yield task, outcome
 
     def _pool(self, task: Task, on_progress: OnProgress | None) -> Report:
@@ -188,16 +189,12 @@ def outcome_of(
 
 
 def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
-    """Pool small files one after the other, as one of as many processes as there are threads.
-
-    All their outputs are put in place together. The reports tell of what the processes have together.
-    """
-    share = replace(options, threads=1, max_memory=max(1, options.max_memory // options.workers))
+    """Pool small files one after the other, and put all their outputs in place together."""
     finished: list[list[Replacement]] = [[] for _ in tasks]
     try:
         outcomes = [
             outcome_of(
-                task, share, pool, task.source, task.targets, share, is_found=task.is_found, later=later
+                task, options, pool, task.source, task.targets, options, is_found=task.is_found, later=later
             )
             for task, later in zip(tasks, finished, strict=True)
         ]
@@ -205,15 +202,8 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     finally:
         for output in chain(*finished):
             output.abort()
-    together = partial(
-        replace,
-        threads=options.workers,
-        max_memory=options.max_memory,
-        peak_memory_bytes=peak_memory_bytes(),
-    )
     return [
-        next((errors[output] for output in later if output in errors), None)
-        or (together(outcome) if isinstance(outcome, Report) else outcome)
+        next((errors[output] for output in later if output in errors), outcome)
         for outcome, later in zip(outcomes, finished, strict=True)
     ]
 

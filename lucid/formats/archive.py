@@ -28,9 +28,13 @@ _LOCAL = struct.Struct("<4s4xH16x2H")
 
 
 class _Limited(io.FileIO):
-    """A file that gives no longer directory than is allowed."""
+    """A file that gives no longer directory than is allowed, as long as it is read for that."""
+
+    is_open = False
 
     def read(self, size: int | None = -1) -> bytes:
+        if self.is_open:
+            return super().read(-1 if size is None else size)
         if size is not None and size > DIRECTORY_LIMIT:
             raise FormatError(
                 f"is a zip archive with a directory of {size} bytes; expected at most {DIRECTORY_LIMIT}"
@@ -44,7 +48,10 @@ class _Limited(io.FileIO):
 def open_archive(descriptor: int) -> zipfile.ZipFile:
     """The archive in an open file."""
     try:
-        return zipfile.ZipFile(_Limited(descriptor, closefd=False))
+        file = _Limited(descriptor, closefd=False)
+        archive = zipfile.ZipFile(file)
+        file.is_open = True
+        return archive
     except LucidError:
         raise
     except Exception as error:  # whatever a stranger's bytes make `zipfile` raise

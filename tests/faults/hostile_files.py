@@ -15,7 +15,7 @@ from lucid import forks
 from lucid.errors import LucidError
 from lucid.formats.archive import open_archive
 from lucid.formats.npy import read_header
-from lucid.formats.npz.members import read_members
+from lucid.formats.npz.source import read_members
 from lucid.formats.safetensors.header import parse_header
 from lucid.options import Options
 from lucid.report import peak_memory_bytes

@@ -56,11 +56,6 @@ class Tensor(NamedTuple):
         """Bytes of the elements."""
         return self.stop - self.start
 
-    @property
-    def array_name(self) -> str:
-        """Its name as that of an array of a file."""
-        return f"/{self.name}"
-
 
 class Header(NamedTuple):
     """What a header says, checked; tensors in the order in which they lie."""

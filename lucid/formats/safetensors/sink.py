@@ -35,7 +35,7 @@ class SafetensorsSink(FlatSink):
             replaced = {array.source.name for array in pooled}
             metadata |= source.header.metadata
             for tensor in source.header.tensors:
-                name, place = tensor.array_name, (source.descriptor, source.offset + tensor.start)
+                name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
                 if name not in replaced and not is_meant(name, self.options.drop):
                     tensors.append(tensor)
                     kept[tensor.name] = Copied(place, tensor.nbytes)

@@ -23,7 +23,7 @@ class SafetensorsSource(FlatSource):
         self.offset = PREFIX_BYTES + length
         self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
-            name = tensor.array_name
+            name = f"/{tensor.name}"
             self.runs[name] = self.offset + tensor.start, tensor.shape
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
