@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO, NamedTuple
 
-from lucid.errors import DTypeError, FileError, FormatError, named
+from lucid.errors import DTypeError, FileError, FormatError, about
 from lucid.formats.archive import ENCRYPTED, check_name, crc32, data_offset, open_archive
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
@@ -80,7 +80,7 @@ class NpzSource(FlatSource):
         """Read a region, of a deflated member from what is inflated of it."""
         member, header = self._arrays[spec.name]
         axes = (header.shape[::-1], region[::-1]) if header.fortran_order else (header.shape, region)
-        with named(f"member {member.info.filename[:80]!r}"):
+        with about(f"member {member.info.filename[:80]!r}"):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
                 self._sum(member, header, runs(*axes), buffer[: values.nbytes].data)
@@ -169,7 +169,7 @@ def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
         if info.filename in names:
             raise FormatError(f"has two members {info.filename[:80]!r}")
         names.add(info.filename)
-        with named(f"member {info.filename[:80]!r}"):
+        with about(f"member {info.filename[:80]!r}"):
             if info.flag_bits & ENCRYPTED:
                 raise FormatError("is encrypted; decrypt the archive first: unzip, then zip -0")
             offset = data_offset(descriptor, info, archive.start_dir)

@@ -15,7 +15,7 @@ from warnings import catch_warnings
 
 import numpy as np
 
-from lucid.errors import FormatError, named
+from lucid.errors import FormatError, about
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
@@ -69,7 +69,7 @@ class ZarrSource(Source):
         self.notes = choice.notes
         specs = []
         for node in nodes:
-            with refusals(called(node.name)), named(called(node.name)):
+            with refusals(called(node.name)), about(called(node.name)):
                 specs.append(self._spec(node))
                 check_names(self.store, node.path, self.layout(node.path), node.version)
         return tuple(specs)
@@ -89,7 +89,7 @@ class ZarrSource(Source):
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
-        with named(called(f"/{path}")), refusals("cannot be read"):
+        with about(called(f"/{path}")), refusals("cannot be read"):
             layout = self.layout(path)
             values = np.empty(layout.shape, layout.dtype)
             self._chunks.read(path, tuple(slice(0, n) for n in layout.shape), values)
@@ -146,7 +146,7 @@ class ZarrSource(Source):
         """Read a region, chunk by chunk."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with named(called(spec.name)), refusals("cannot be read"):
+        with about(called(spec.name)), refusals("cannot be read"):
             path = spec.name[1:]
             self._chunks.read(path, region, values.view(self.layout(path).dtype))
         return values

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, named
+from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
 from lucid.formats.archive import crc32, data_offset, open_archive
 from lucid.formats.contract import Resource
 from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
@@ -132,7 +132,7 @@ class ArchiveStore(Store):
             with self._zip.open(member) as file:
                 file.seek(start)
                 return file.read(stop - start)
-        with named(f"member {key[:200]!r}"):
+        with about(f"member {key[:200]!r}"):
             offset = data_offset(self._descriptor, member, self._zip.start_dir)
             data = bytes_at(self._descriptor, offset + start, max(0, stop - start))
             if (start, stop) == (0, member.file_size) and crc32(data) != member.CRC:
