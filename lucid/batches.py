@@ -5,6 +5,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
 from lucid.inputs import LeftOutError, Task, find_inputs, is_searched, is_stream
 from lucid.options import Options
-from lucid.outputs import Naming
+from lucid.outputs import FilePath, Naming
 
 
 class Batch:
@@ -127,27 +128,36 @@ class Clashes:
         self.inputs: dict[str, Path] = {}
         #: Inputs that were found in a folder and are the outputs of others: of which ones.
         self.makers: dict[str, str] = {}
+        #: The links on the way to a folder are followed once for all files in it.
+        self._real_folder = lru_cache(64)(os.path.realpath)
+
+    def real_path(self, path: FilePath) -> str:
+        """A path without links."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114  (it never raises)
+            return os.path.realpath(path)
+        return os.path.join(self._real_folder(folder), name)
 
     def add(self, task: Task) -> None:
         """Note the paths of a task."""
         if not task.is_stream:
-            self._input_numbers.append(hash(os.path.realpath(task.source)))
-        self._output_numbers.extend(hash(os.path.realpath(target.path)) for target in task.targets)
+            self._input_numbers.append(hash(self.real_path(task.source)))
+        self._output_numbers.extend(hash(self.real_path(target.path)) for target in task.targets)
 
     def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
         """Find paths that are one, of the tasks and of what was named; one name for all outputs is an ArgumentError."""
         named = {
-            os.path.realpath(name): Path(name) for name in names if not (is_stream(name) or is_searched(name))
+            self.real_path(name): Path(name) for name in names if not (is_stream(name) or is_searched(name))
         }
         self._input_numbers.extend(map(hash, named))
         numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)
         known = {*numbers[(counts > 1) | np.isin(numbers, self._input_numbers)].tolist()}
         sources: list[tuple[str, Task]] = []
         for task in tasks if known else ():
-            for path in (os.path.realpath(target.path) for target in task.targets):
+            for path in (self.real_path(target.path) for target in task.targets):
                 if hash(path) in known:
                     self._owners[path].append(task)
-            path = "" if task.is_stream or task.error else os.path.realpath(task.source)
+            path = "" if task.is_stream or task.error else self.real_path(task.source)
             if hash(path) in known:
                 sources.append((path, task))
         for path, task in sources:
@@ -166,7 +176,7 @@ class Clashes:
         """Inputs that an output may be, lie in, or hold."""
         if not self.inputs:
             return []
-        path = os.path.realpath(target)
+        path = self.real_path(target)
         places = [path, *map(str, Path(path).parents)]
         if os.path.isdir(path):  # noqa: PTH112  (it never raises)
             places += [other for other in self.inputs if other.startswith(path + os.sep)]
@@ -175,7 +185,7 @@ class Clashes:
     def conflict_of(self, task: Task) -> str:
         """Why a task cannot have its outputs, if others would have them, too."""
         for target in task.targets if self._owners else ():
-            owners = self._owners.get(os.path.realpath(target.path), ())
+            owners = self._owners.get(self.real_path(target.path), ())
             others = [other for other in owners if other.source != task.source]
             if others:
                 more = f" and {len(others) - 1} more" if len(others) > 1 else ""

@@ -226,10 +226,11 @@ class Options:
 
     def result(self, *, only: str | None = None) -> dict[str, Any]:
         """The options that make a difference to the result, as JSON has them; of one group or of all."""
+        groups = {one.name: one.metadata["option"].group for one in fields(self)}
         return {
             name: getattr(self, name)
-            for name, row in option_rows().items()
-            if row.group != WORK and only in (None, row.group)
+            for name, group in groups.items()
+            if group != WORK and only in (None, group)
         }
 
 

@@ -9,8 +9,8 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
 from lucid.formats.contract import Sink
-from lucid.formats.disk.replacement import remove_stale
-from lucid.formats.registry import FORMATS, NPY, Format, absolute_path, format_of_suffix
+from lucid.formats.disk.replacement import refuse_existing, remove_stale
+from lucid.formats.registry import ARCHIVE, FORMATS, NPY, Format, absolute_path, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
@@ -41,14 +41,18 @@ class Target:
         return self.format.create(self.path, options)
 
     def refuse_existing(self, *, overwrite: bool) -> None:
-        """Raise unless it may be written."""
-        if self.stream is None:
-            try:
-                self.format.refuse_existing(self.path, overwrite=overwrite)
-            except LucidError:
-                raise
-            except OSError as error:  # from a look at a path, as of a name too long
-                raise FileError(f"output {self.path} cannot be written: {error.strerror}") from error
+        """Raise unless it may be written, which of a URL only its store can tell."""
+        marks = self.format.marks
+        if self.stream is not None or (marks and url_of(self.path) is not None):
+            return
+        try:
+            refuse_existing(
+                self.path, overwrite=overwrite, marks=() if self.path.suffix == ARCHIVE else marks
+            )
+        except LucidError:
+            raise
+        except OSError as error:  # from a look at a path, as of a name too long
+            raise FileError(f"output {self.path} cannot be written: {error.strerror}") from error
 
     def refuse_input(self, source: Path) -> None:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""

@@ -129,6 +129,8 @@ class _PackSource(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self._members: dict[str, _Member] = {}
+        #: Those of different shapes and types, each once.
+        self._specs_alike: dict[ArraySpec, ArraySpec] = {}
         #: The input that is open.
         self._opened: Source | None = None
         self._name = ""
@@ -169,7 +171,9 @@ class _PackSource(Source):
         key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
-            other = self._members.setdefault(name, _Member(spec, task.source))
+            other = self._members.setdefault(
+                name, _Member(self._specs_alike.setdefault(spec, spec), task.source)
+            )
             if other.source != task.source:
                 raise ArgumentError(
                     f"{other.source} and {task.source} would both be {name} in the pack; "

@@ -97,6 +97,21 @@ def test_bfloat16(tmp_path):
     assert np.array_equal(pooled, adaptive_avg_pool2d(x, 2))
 
 
+def test_what_many_tensors_have_in_common_stands_once(tmp_path, array):
+    """Else the header of a million would be longer than the format allows."""
+    source, target, second = (tmp_path / f"{name}.safetensors" for name in "abc")
+    library.save_file({f"tensor{i:06}": array for i in range(200)}, source)
+    lucid.pool_file(source, target, size=2)
+    assert json.loads(metadata_of(target)["lucid_pool"])["output_size"] == [2, 2]
+    assert int.from_bytes(target.read_bytes()[:8], "little") < 200 * 90 + 1000
+    lucid.pool_file(target, second, size=1, datasets="tensor000007")
+    provenance = json.loads(metadata_of(second)["lucid_pool"])
+    assert {name: facts["output_size"] for name, facts in provenance.items()} == {
+        f"tensor{i:06}": [1, 1] if i == 7 else [2, 2] for i in range(200)
+    }
+    assert lucid.pool_file(source, target, size=2, resume=True).skipped
+
+
 def test_provenance_of_what_is_carried_stays(tmp_path, array):
     library.save_file({"x": array, "y": array[0]}, tmp_path / "x.safetensors")
     first = lucid.pool_file(tmp_path / "x.safetensors", size=3).targets[0]

@@ -34,19 +34,23 @@ class Resource(ABC):
         self.close()
 
 
-class Source(Resource):
+class File(Resource):
+    """A file that is read or written, under some options."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.path = path
+        self.options = options
+        #: What the user should know of it, a line each; complete once arrays were chosen, or an output was begun.
+        self.notes: list[str] = []
+
+
+class Source(File):
     """An open file: `choose` lists its arrays, `read` reads a region of one, from any thread."""
 
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
     #: Whether reads wait for a network, so that more of them are under way than there are CPUs.
     is_far: bool = False
-
-    def __init__(self, path: Path, options: Options) -> None:
-        self.path = path
-        self.options = options
-        #: What the user should know of the input, a line each; complete once arrays were chosen.
-        self.notes: list[str] = []
 
     @abstractmethod
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
@@ -76,9 +80,8 @@ class Source(Resource):
         """Whether only one thread of a process at a time can read the array."""
         return False
 
-    @abstractmethod
     def check_unchanged(self) -> None:
-        """Raise a FormatError if the file changed since it was opened."""
+        """Raise a FormatError if the file changed since it was opened; what a stream gave is given."""
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where these arrays are; what cannot be read again has none."""
@@ -96,7 +99,7 @@ class Carried(NamedTuple):
     nbytes: int = 0
 
 
-class Sink(Resource):
+class Sink(File):
     """An output file while it is written.
 
     `begin` is told all that will be in it, `write` takes regions of means in any order and from any thread;
@@ -107,14 +110,8 @@ class Sink(Resource):
     in_sequence: bool = False
     #: Whether `write` writes at an offset of a file and remembers nothing, so that a forked process may do it.
     by_offset: bool = False
-
-    def __init__(self, path: Path, options: Options) -> None:
-        self.path = path
-        self.options = options
-        #: What the user should know of the output, a line each; complete once it was begun.
-        self.notes: list[str] = []
-        #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
-        self.carried = Carried()
+    #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
+    carried = Carried()
 
     def carries(self, pooled: Sequence[Pooled]) -> bool:
         """Whether it takes over what is not pooled; shards hold means alone."""

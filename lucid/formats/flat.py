@@ -162,14 +162,15 @@ class FlatSink(Sink):
         contents = self.contents(source, pooled)
         self._count_copied(contents)
         self.descriptor = self.file.create()
-        self.lay_out(self.descriptor, contents)
+        self._lay_out(contents)
 
     def _count_copied(self, contents: Sequence[Content]) -> None:
         copied = [content.nbytes for content in contents if isinstance(content, Copied)]
         self.carried = Carried(len(copied), sum(copied))
 
-    def lay_out(self, descriptor: int, contents: Sequence[Content]) -> None:
-        """Claim the space in a file, so that a full disk shows now, and write all but the means."""
+    def _lay_out(self, contents: Sequence[Content]) -> None:
+        """Claim the space, so that a full disk shows now, and write all but the means."""
+        descriptor = self.descriptor
         sizes = [len(content) if isinstance(content, bytes) else content.nbytes for content in contents]
         claim(descriptor, sum(sizes))
         for content, offset in zip(contents, accumulate(sizes, initial=0), strict=False):
@@ -182,14 +183,17 @@ class FlatSink(Sink):
                     write_at(descriptor, offset, block)
                     offset += len(block)
 
-    def lay_out_spool(self, contents: Sequence[Content], folder: Path | None = None) -> None:
-        """The same with a spool, in this folder."""
+    def hold(self, arrays: Sequence[Pooled], folder: Path | None = None) -> None:
+        """Make room for means that wait, in a spool in this folder."""
         self.spool = Spool(folder)
-        self.lay_out(self.spool.file.fileno(), contents)
+        self.spool.hold(arrays)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
-        """Write a region to its place."""
-        write_region(*self.places[pooled.name], pooled.shape, region, values)
+        """Write a region to its place, or to the spool."""
+        if self.spool is None or pooled.name in self.places:
+            write_region(*self.places[pooled.name], pooled.shape, region, values)
+        else:
+            self.spool.write(pooled, region, values)
 
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the file in its place."""

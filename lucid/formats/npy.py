@@ -7,7 +7,7 @@ it claims is held against the size of the file before anything is allocated.
 import io
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,9 +177,4 @@ class NpySink(FlatSink):
                 f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
                 f"choose with `datasets`: {names}"
             )
-        return behind_headers(pooled)
-
-
-def behind_headers(pooled: Iterable[Pooled]) -> list[Content]:
-    """Arrays of means, each behind its header."""
-    return [content for array in pooled for content in (header_of(array), array)]
+        return [header_of(pooled[0]), pooled[0]]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import open_regular
-from lucid.formats.disk.replacement import is_marked, refuse_existing
+from lucid.formats.disk.replacement import is_marked
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
 
@@ -44,20 +44,11 @@ class Format(NamedTuple):
 
     def open(self, path: Path, options: Options) -> Source:
         """The source for a file of this format."""
-        source: Source = self._load(self.source)(path, options)
-        return source
+        return self._load(self.source)(path, options)  # type: ignore[no-any-return]
 
     def create(self, path: Path, options: Options) -> Sink:
         """The sink for a file of this format."""
-        sink: Sink = self._load(self.sink)(path, options)
-        return sink
-
-    def refuse_existing(self, target: Path, *, overwrite: bool) -> None:
-        """Raise unless an output may be made under that name, which for a URL only its store can tell."""
-        if self.marks and url_of(target) is not None:
-            return
-        marks = () if target.suffix == ARCHIVE else self.marks
-        refuse_existing(target, overwrite=overwrite, marks=marks)
+        return self._load(self.sink)(path, options)  # type: ignore[no-any-return]
 
     def _load(self, name: str) -> Any:
         module, class_ = name.split(":")
@@ -163,7 +154,7 @@ def format_of_content(path: Path) -> Format:
 
 def _telling_member(descriptor: int) -> str:
     """The first name in a zip archive that tells what the archive is; nothing where none does."""
-    from lucid.formats.npz.archive import open_archive  # only archives need it
+    from lucid.formats.archive import open_archive  # only archives need it
 
     telling = re.compile("|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)]))
     return next(filter(telling.fullmatch, open_archive(descriptor).namelist()), "")

@@ -5,7 +5,6 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.flat import Content, FlatSink, select
 from lucid.formats.foreign import START_BYTES, description
-from lucid.formats.npy import MAGIC, behind_headers, header_of, read_header, spec_of
+from lucid.formats.npy import MAGIC, header_of, read_header, spec_of
 from lucid.formats.regions import Region, runs, shape_of
 from lucid.options import Options
 
@@ -104,9 +103,6 @@ class NpyStreamSource(Source):
         """The one array, if it fits."""
         return select([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)
 
-    def check_unchanged(self) -> None:
-        """Nothing: what a stream gave is given."""
-
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read the next elements, which the region must be."""
         ((first, count),) = runs(spec.shape, region)
@@ -141,15 +137,15 @@ class NpyStreamSink(FlatSink):
 
     def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
-        return behind_headers(pooled)
+        return [content for array in pooled for content in (header_of(array), array)]
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:  # noqa: ARG002
         """Write the header of a single array, or make room for several."""
         if self.in_sequence:
-            (array,) = pooled
-            self._write(header_of(array))
+            self._write(header_of(*pooled))
         else:
-            self.lay_out_spool(self.contents(source, pooled))
+            self._arrays = pooled
+            self.hold(pooled)
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
@@ -161,9 +157,10 @@ class NpyStreamSink(FlatSink):
     def commit(self, later: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
-            descriptor = self.spool.file.fileno()
-            for block in blocks_at(descriptor, 0, os.fstat(descriptor).st_size):
-                self._write(block)
+            for array in self._arrays:
+                self._write(header_of(array))
+                for block in blocks_at(*self.spool.place(array), array.nbytes):
+                    self._write(block)
         with _refusals_as("output stream cannot be written"):
             self._stream.flush()
 

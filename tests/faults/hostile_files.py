@@ -13,8 +13,9 @@ from specimens import mutate, specimens, tensors_header
 
 from lucid import forks
 from lucid.errors import LucidError
+from lucid.formats.archive import open_archive
 from lucid.formats.npy import read_header
-from lucid.formats.npz.archive import open_archive, read_members
+from lucid.formats.npz.source import read_members
 from lucid.formats.safetensors.header import parse_header
 from lucid.options import Options
 from lucid.report import peak_memory_bytes

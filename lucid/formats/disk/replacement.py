@@ -34,7 +34,7 @@ class Replacement:
 
     def __init__(self, target: Path, *, overwrite: bool) -> None:
         # A link stays a link: what it points to is replaced.
-        self.target = Path(os.path.realpath(target))
+        self.target = followed(target)
         self._overwrite = overwrite
         self.path = self.target.with_name(f".{beginning_of(self.target.name)}.{os.urandom(6).hex()}.tmp")
         self._pending = False
@@ -216,7 +216,7 @@ def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = (
         if not target.is_file():
             raise FileError(f"output {target} is a pipe or a device; expected a regular file")
     refuse_taken(target, overwrite=overwrite)
-    folder = Path(os.path.realpath(target)).parent
+    folder = followed(target).parent
     if not folder.is_dir():
         raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -227,6 +227,11 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
     """Raise if there is something under the name of an output that may not be replaced."""
     if os.path.lexists(target) and not overwrite:
         raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
+
+
+def followed(path: Path) -> Path:
+    """What a link leads to; any other path as it is."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:

@@ -1,18 +1,14 @@
 """CRC-32 of bytes that come in any order: the sums of two runs give the sum of both together.
 
 A CRC is the remainder of a polynomial over two elements; a run that follows multiplies the sum before it by x to
-the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.) With the extra `fast` a run
-is summed by libdeflate, which takes a quarter of zlib's time.
+the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.)
 """
 
 import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-try:
-    from deflate import crc32
-except ImportError:
-    from zlib import crc32  # type: ignore[assignment]
+from lucid.formats.archive import crc32
 
 #: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23

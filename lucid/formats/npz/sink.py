@@ -1,30 +1,25 @@
 """An `.npz` archive while it is written.
 
 Stored members have their place from the first moment on, so regions are written there, from any thread. Means
-that are to be deflated wait in a spool; they are deflated at the end and stand last in the file, though not
-in its directory, which has the order of the source.
+that are to be deflated wait in a spool; `zipfile` deflates them at the end, so they stand last in the file, though
+not in its directory, which has the order of the source.
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import NamedTuple
 
-from lucid.errors import DatasetError, FileError, FormatError
+from lucid.errors import DatasetError, FileError, FormatError, LucidError
+from lucid.formats.archive import LENGTHS_BEHIND, check_name, crc32
 from lucid.formats.arrays import Pooled, by_source
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
-from lucid.formats.disk.files import blocks_at, bytes_at, write_at
+from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import Content, Copied, FlatSink
 from lucid.formats.npy import header_of
-from lucid.formats.npz.archive import LENGTHS_BEHIND, SUFFIX, check_name
-from lucid.formats.npz.source import NpzSource
-from lucid.threads import in_order
-
-#: Bytes that one thread deflates at once, and bytes before them to which deflate may refer.
-BLOCK_BYTES, WINDOW_BYTES = 1 << 18, 1 << 15
+from lucid.formats.npz.source import SUFFIX, NpzSource
 
 
 class _NewMember(NamedTuple):
@@ -66,10 +61,9 @@ class NpzSink(FlatSink):
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, pooled)
-        waiting = [member for member in self._members if member.waits]
+        waiting = [m.content for m in self._members if m.waits and isinstance(m.content, Pooled)]
         if waiting:
-            contents = [content for member in waiting for content in (member.header, member.content)]
-            self.lay_out_spool(contents, self.file.target.parent)
+            self.hold(waiting, self.file.target.parent)
 
     def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
@@ -102,6 +96,7 @@ class NpzSink(FlatSink):
             raise DatasetError(f"a .npz file has no member of the name {name!r}") from None
         info = zipfile.ZipInfo(name)  # of the first day that there is: no clock time enters a file
         info.compress_type = method
+        info._compresslevel = self.compression.level if self.compression else None  # type: ignore[attr-defined]
         info.external_attr = 0o600 << 16  # the rights that numpy.savez gives
         header = header_of(pooled)
         info.CRC, info.file_size = 0, len(header) + pooled.nbytes
@@ -110,53 +105,30 @@ class NpzSink(FlatSink):
 
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
-        for member in self._members:
-            if isinstance(member.content, Pooled):
-                self._finish(member, *self.places[member.content.name])
         try:
             with open(self.descriptor, "r+b", closefd=False) as file:
                 file.seek(self._end)
                 with zipfile.ZipFile(file, "w") as archive:
-                    archive.filelist += [member.info for member in self._members]
+                    for member in self._members:
+                        if isinstance(member.content, Pooled):
+                            self._finish(member, member.content, archive)
+                    archive.filelist[:] = [member.info for member in self._members]
+        except LucidError:
+            raise
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
         super().commit(later)
 
-    def _finish(self, member: _NewMember, descriptor: int, offset: int) -> None:
-        """Sum up a member of means, whose elements lie there, and write it if it waited."""
-        info, start = member.info, offset - len(member.header)
-        # What cannot be shrunk grows by a few bytes.
-        is_long = info.file_size * 1.05 > zipfile.ZIP64_LIMIT if member.waits else None
-        if member.waits:
-            info.header_offset = self._end
-            first = self._end = self._end + len(info.FileHeader(is_long))
-            for data, packed in self._deflated(descriptor, start, info.file_size):
-                info.CRC = zlib.crc32(data, info.CRC)
-                write_at(self.descriptor, self._end, packed)
-                self._end += len(packed)
-            info.compress_size = self._end - first
-        else:
-            for data in blocks_at(descriptor, start, info.file_size):
-                info.CRC = zlib.crc32(data, info.CRC)
-        write_at(self.descriptor, info.header_offset, info.FileHeader(is_long))
-
-    def _deflated(self, descriptor: int, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-        """Blocks of a file, each with what it is deflated to: one after another, these are one stream.
-
-        As pigz has it, threads deflate a block each, which refers to the end of the one before and ends at a full
-        byte. So the stream is the same for any number of them.
-        """
-        level = self.compression.level if self.compression else None
-
-        def deflated(at: int) -> tuple[bytes, bytes]:
-            before = min(at, WINDOW_BYTES)
-            data = bytes_at(descriptor, start + at - before, before + min(BLOCK_BYTES, size - at))
-            window, data = data[:before], data[before:]
-            deflater = zlib.compressobj(
-                -1 if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=window
-            )
-            ends = zlib.Z_FINISH if at + len(data) == size else zlib.Z_SYNC_FLUSH
-            return data, deflater.compress(data) + deflater.flush(ends)
-
-        workers = self.options.workers
-        return in_order(deflated, range(0, size, BLOCK_BYTES), workers=workers, in_flight=2 * workers)
+    def _finish(self, member: _NewMember, pooled: Pooled, archive: zipfile.ZipFile) -> None:
+        """Sum up a member of means that has its place, or deflate it into the archive."""
+        info = member.info
+        if self.spool is not None and member.waits:
+            with archive.open(info, "w") as target:
+                target.write(member.header)
+                for data in blocks_at(*self.spool.place(pooled), pooled.nbytes):
+                    target.write(data)
+            return
+        descriptor, offset = self.places[pooled.name]
+        for data in blocks_at(descriptor, offset - len(member.header), info.file_size):
+            info.CRC = crc32(data, info.CRC)
+        write_at(descriptor, info.header_offset, info.FileHeader())

@@ -6,26 +6,44 @@ order and more than once, and the disk holds the largest member only. Either way
 has to fit its checksum.
 """
 
+import io
 import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import IO
+from typing import IO, NamedTuple
 
 from lucid.errors import DTypeError, FileError, FormatError, about
+from lucid.formats.archive import ENCRYPTED, check_name, crc32, data_offset, open_archive
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSource, read_elements
-from lucid.formats.npy import Header, spec_of
-from lucid.formats.npz.archive import SUFFIX, Member, open_archive, read_members
+from lucid.formats.npy import BEGINNING_BYTES, Header, read_header, spec_of
 from lucid.formats.npz.checksum import Checksum
 from lucid.formats.regions import Region, runs
 
+#: What a member that holds an array is called, behind the array's name.
+SUFFIX = ".npy"
+#: Deflate makes at most so many bytes of one, and a few more at the end of a stream.
+DEFLATE_RATIO, DEFLATE_REST = 1032, 1 << 10
 #: Bytes inflated at once.
 STEP_BYTES = 1 << 18
+
+
+class Member(NamedTuple):
+    """A file in an archive: what the directory says, the offset of its bytes, the header of the array in it, if any."""
+
+    info: zipfile.ZipInfo
+    offset: int
+    header: Header | None
+
+    @property
+    def array_name(self) -> str:
+        """The name of the array in it."""
+        return f"/{self.info.filename.removesuffix(SUFFIX)}"
 
 
 class NpzSource(FlatSource):
@@ -84,7 +102,7 @@ class NpzSource(FlatSource):
         name, start = member.info.filename, member.offset + header.offset
         with self._lock:
             if name not in self._sums:
-                crc = zlib.crc32(bytes_at(self.descriptor, member.offset, header.offset))
+                crc = crc32(bytes_at(self.descriptor, member.offset, header.offset))
                 self._sums[name] = Checksum(crc, header.nbytes)
             checksum = self._sums[name]
         if checksum is None:
@@ -139,3 +157,55 @@ class _Inflated:
         """Let go of the file."""
         if self._spool is not None:
             self._spool.close()
+
+
+def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
+    """All members of an archive in an open file, checked, in the order of its directory."""
+    names: set[str] = set()
+    members = []
+    for info in archive.infolist():
+        check_name(info.orig_filename)
+        check_name(info.filename)
+        if info.filename in names:
+            raise FormatError(f"has two members {info.filename[:80]!r}")
+        names.add(info.filename)
+        with about(f"member {info.filename[:80]!r}"):
+            if info.flag_bits & ENCRYPTED:
+                raise FormatError("is encrypted; decrypt the archive first: unzip, then zip -0")
+            offset = data_offset(descriptor, info, archive.start_dir)
+            members.append(Member(info, offset, _header(descriptor, info, offset)))
+    stop = 0
+    for info, offset, _ in sorted(members, key=lambda member: (member.info.header_offset, member.offset)):
+        if info.header_offset < stop:
+            raise FormatError(f"has a member {info.filename[:80]!r} that overlaps another")
+        stop = offset + info.compress_size
+    return members
+
+
+def _header(descriptor: int, info: zipfile.ZipInfo, offset: int) -> Header | None:
+    """The header of an array, held against the member's size; None for what is carried over."""
+    if not info.filename.endswith(SUFFIX):
+        return None
+    size, packed_size = info.file_size, info.compress_size
+    if info.compress_type == zipfile.ZIP_STORED:
+        if packed_size != size:
+            raise FormatError(f"is stored, but has {packed_size} bytes for {size}")
+    elif info.compress_type != zipfile.ZIP_DEFLATED:
+        raise FormatError(
+            f"is compressed by method {info.compress_type}; expected 0 (stored) or 8 (deflated)"
+        )
+    elif size > packed_size * DEFLATE_RATIO + DEFLATE_REST:
+        raise FormatError(f"claims {size} bytes, more than {packed_size} can be inflated to")
+    start = bytes_at(descriptor, offset, min(packed_size, BEGINNING_BYTES))
+    try:
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, BEGINNING_BYTES)
+        header = read_header(io.BytesIO(start).read)
+    except zlib.error:
+        raise FormatError("cannot be inflated; is the archive damaged?") from None
+    except DTypeError:  # objects, which are carried over as they are and never unpickled
+        return None
+    promised = header.offset + header.nbytes
+    if promised != size:
+        raise FormatError(f"has {size} bytes, its header promises {promised}")
+    return header

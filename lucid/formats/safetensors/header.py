@@ -56,11 +56,6 @@ class Tensor(NamedTuple):
         """Bytes of the elements."""
         return self.stop - self.start
 
-    @property
-    def array_name(self) -> str:
-        """Its name as that of an array of a file."""
-        return f"/{self.name}"
-
 
 class Header(NamedTuple):
     """What a header says, checked; tensors in the order in which they lie."""
@@ -207,13 +202,15 @@ def laid_out(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
     """A header with its length, padded so that the tensors are aligned."""
-    fields: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    # Each entry becomes text by itself: the parts of all of them at once take ten times the memory.
+    entries, names = [_entry(METADATA, metadata)] if metadata else [], {METADATA}
     for name, dtype, shape, start, stop in tensors:
-        if name in fields or name == METADATA:
+        if name in names:
             raise DatasetError(f"output would have two tensors {name!r}")
-        fields[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+        names.add(name)
+        entries.append(_entry(name, {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}))
     try:
-        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        text = f"{{{','.join(entries)}}}".encode()
     except UnicodeEncodeError:
         raise DatasetError("a safetensors file names tensors in UTF-8, which a name here is not") from None
     text += b" " * (-len(text) % PREFIX_BYTES)
@@ -222,3 +219,8 @@ def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
             f"output would have a header of {len(text)} bytes; expected at most {HEADER_LIMIT}"
         )
     return len(text).to_bytes(PREFIX_BYTES, "little") + text
+
+
+def _entry(name: str, value: Mapping[str, Any]) -> str:
+    """A name and its value as they stand in a JSON object."""
+    return json.dumps({name: value}, ensure_ascii=False, separators=(",", ":"))[1:-1]

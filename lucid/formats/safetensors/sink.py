@@ -30,17 +30,23 @@ class SafetensorsSink(FlatSink):
         kept: dict[str, Copied] = {}
         tensors = [_tensor(array) for array in pooled]
         metadata: dict[str, str] = {}
+        facts: dict[str, object] = {}
         if isinstance(source, SafetensorsSource) and self.carries(pooled):
             replaced = {array.source.name for array in pooled}
             metadata |= source.header.metadata
             for tensor in source.header.tensors:
-                name, place = tensor.array_name, (source.descriptor, source.offset + tensor.start)
+                name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
                 if name not in replaced and not is_meant(name, self.options.drop):
                     tensors.append(tensor)
                     kept[tensor.name] = Copied(place, tensor.nbytes)
-        facts = {name: facts for name, facts in provenance_of(metadata).items() if name in kept}
-        facts |= {name: json.loads(array.provenance) for name, array in new.items()}
-        metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)
+            facts = {name: facts for name, facts in provenance_of(source.header).items() if name in kept}
+        # What a million tensors have in common is parsed once, and stands in the file once.
+        shared = {text: json.loads(text) for text in {array.provenance for array in pooled}}
+        facts |= {name: shared[array.provenance] for name, array in new.items()}
+        is_common = len(shared) == 1 and 1 < len(new) == len(tensors)
+        metadata[PROVENANCE] = json.dumps(
+            next(iter(shared.values())) if is_common else facts, ensure_ascii=False
+        )
         placed, contents = laid_out(tensors), kept | new
         return [header_of(metadata, placed), *(contents[tensor.name] for tensor in placed)]
 

@@ -9,7 +9,7 @@ from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import FlatSource
-from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, header_length, parse_header
+from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Header, header_length, parse_header
 from lucid.pooling.dtypes import storage
 
 
@@ -23,7 +23,7 @@ class SafetensorsSource(FlatSource):
         self.offset = PREFIX_BYTES + length
         self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
-            name = tensor.array_name
+            name = f"/{tensor.name}"
             self.runs[name] = self.offset + tensor.start, tensor.shape
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
@@ -34,16 +34,20 @@ class SafetensorsSource(FlatSource):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The tensors of which `__metadata__` says what they are means of."""
-        facts = provenance_of(self.header.metadata)
+        facts = provenance_of(self.header)
         for name, spec in self.specs.items():
             if name[1:] in facts:
                 yield spec, json.dumps(facts[name[1:]])
 
 
-def provenance_of(metadata: dict[str, str]) -> dict[str, object]:
-    """What the metadata says that each tensor is made of; nothing where others wrote it."""
+def provenance_of(header: Header) -> dict[str, object]:
+    """What the metadata says that each tensor is made of, or that all are; nothing where others wrote it."""
     try:
-        facts = json.loads(metadata.get(PROVENANCE, "{}"))
+        facts = json.loads(header.metadata.get(PROVENANCE, "{}"))
     except (ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    if not isinstance(facts, dict):
+        return {}
+    # Facts have a version, which is no object as the facts of a tensor are.
+    is_common = isinstance(facts.get("version"), str)
+    return dict.fromkeys((tensor.name for tensor in header.tensors), facts) if is_common else facts

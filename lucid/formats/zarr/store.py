@@ -1,8 +1,7 @@
 """The files of a Zarr store by keys such as `group/array/zarr.json`: in a folder, in an archive, or behind a URL."""
 
 import os
-import struct
-import zlib
+import zipfile
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError
+from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
+from lucid.formats.archive import crc32, data_offset, open_archive
 from lucid.formats.contract import Resource
-from lucid.formats.disk.files import ChangeWatch, open_regular
+from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
 from lucid.formats.registry import url_of
 from lucid.options import Options
 
@@ -95,13 +95,11 @@ class ArchiveStore(Store):
     """A store in a zip file."""
 
     def __init__(self, path: Path) -> None:
-        import zipfile
-
         with ExitStack() as stack:
             self._descriptor = open_regular(path)
             stack.callback(os.close, self._descriptor)
             self._watch = ChangeWatch(self._descriptor)
-            self._zip = stack.enter_context(zipfile.ZipFile(path))
+            self._zip = stack.enter_context(open_archive(self._descriptor))
             members = [member for member in self._zip.infolist() if not member.is_dir()]
             for member in members:
                 if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
@@ -134,14 +132,11 @@ class ArchiveStore(Store):
             with self._zip.open(member) as file:
                 file.seek(start)
                 return file.read(stop - start)
-        # A member that is stored lies behind a header of its own, whose lengths are not those of the directory.
-        header = os.pread(self._descriptor, 30, member.header_offset)
-        if header[:4] != b"PK\x03\x04" or len(header) < 30:
-            raise FormatError(f"has a member that is not where the archive says, {key[:200]!r}")
-        begin = member.header_offset + 30 + sum(struct.unpack_from("<2H", header, 26))
-        data = _pread(self._descriptor, begin + start, begin + stop)
-        if (start, stop) == (0, member.file_size) and zlib.crc32(data) != member.CRC:
-            raise FormatError(f"has a member that does not fit its checksum, {key[:200]!r}")
+        with about(f"member {key[:200]!r}"):
+            offset = data_offset(self._descriptor, member, self._zip.start_dir)
+            data = bytes_at(self._descriptor, offset + start, max(0, stop - start))
+            if (start, stop) == (0, member.file_size) and crc32(data) != member.CRC:
+                raise FormatError("does not fit its checksum; is the archive damaged?")
         return data
 
     def state(self) -> tuple[int, ...]:
