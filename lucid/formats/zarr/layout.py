@@ -43,6 +43,16 @@ class Layout(NamedTuple):
         return self.separator.join((*self.start, *map(str, index))) or "0"
 
     @property
+    def folder(self) -> str:
+        """The folder below the array in which its files are, or a folder for each of their first indices."""
+        return "".join(self.start) if self.separator == "/" else ""
+
+    @property
+    def listed_axes(self) -> int:
+        """How many indices of a file stand in the names of that folder."""
+        return 1 if self.separator == "/" else len(self.shape)
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """How many chunks a file has along each axis."""
         return tuple(n // c for n, c in zip(self.files, self.chunks, strict=True))

@@ -17,7 +17,7 @@ from lucid.formats.zarr.documents import (
     from_version_2,
     parsed,
 )
-from lucid.formats.zarr.store import Listing, Store, joined, listings
+from lucid.formats.zarr.store import Entry, Store, folders_of, joined, listing
 from lucid.pooling.dtypes import ELEMENTS
 
 #: The summary of all documents in version 2, and the key of that in a group's document in version 3.
@@ -80,7 +80,7 @@ class Node(NamedTuple):
 def nodes_of(store: Store) -> dict[str, Node]:
     """Every group and array by path, parents first; an error where there is no store."""
     nodes: dict[str, Node] = {}
-    pending, summary = [""], dict[str, Listing]()
+    pending, summary = [""], dict[str, set[Entry]]()
     while pending:
         path = pending.pop()
         node = _node_at(store, path)
@@ -88,17 +88,15 @@ def nodes_of(store: Store) -> dict[str, Node]:
             try:
                 folders, files = store.list(path)
             except (OSError, NotImplementedError):
-                summary = summary or listings(_keys_of_summary(store))
+                summary = summary or folders_of(_keys_of_summary(store))
                 if not summary:
                     raise
-                folders, files = summary.get(path, ([], []))
+                folders, files = listing(summary[path])
             if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
-                break
+                raise FormatError("holds no Zarr store")
             node = (node or _group_2(store, path))._replace(files=tuple(files), damage="")
             pending += [joined(path, name) for name in reversed(folders)]
         nodes[path] = node
-    if not nodes:
-        raise FormatError("holds no Zarr store")
     return nodes
 
 

@@ -16,15 +16,14 @@ from pathlib import Path
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
 from lucid.formats.arrays import Array, Pooled
-from lucid.formats.contract import ShardArray, Sink, Source
+from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
-from lucid.formats.disk.replacement import Replacement, refuse_taken
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
-from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import refusals
 from lucid.options import Options
 
@@ -49,11 +48,10 @@ class ZarrSink(Sink):
                 self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
             else:
                 if self.path.suffix == ARCHIVE:
-                    refuse_taken(self.path, overwrite=overwrite)
                     self._file = Replacement(self.path, overwrite=overwrite)
                     self._stack.callback(self._file.abort)
                 # An archive is made of a folder beside it.
-                self._folder = FolderReplacement(self.path, overwrite=overwrite or self._file is not None)
+                self._folder = FolderReplacement(self.path, overwrite=overwrite)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
@@ -84,15 +82,6 @@ class ZarrSink(Sink):
         """Write a region to the chunks that it holds, and to the spool."""
         with refusals("output cannot be written"):
             self._means[pooled.name].write(pooled.shape, region, values)
-
-    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
-        """Copy the files of chunks that are the same in shards, and the means of others."""
-        for one in shards:
-            shard, moved = one.open(), 0
-            if isinstance(shard, ZarrSource):
-                with refusals("output cannot be written"):
-                    moved = self._means[pooled.name].move(shard, one)
-            one.copy(pooled, self.write, buffer, first=moved)
 
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
