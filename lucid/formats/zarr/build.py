@@ -137,31 +137,25 @@ class Builder:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
         shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            attributes, notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            self._groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
-            if attributes is not None:
-                self._groups[group] = attributes
         arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
         paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
         for node in source.nodes.values():
             if GROUP in node.attributes and node.path not in self._left_out:
                 inside = [name for folder, _, name in paths if folder == node.path]
-                attributes = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
-                if attributes is not None:
-                    self._groups[node.path] = attributes
-
-    @property
-    def _left_behind(self) -> set[str]:
-        """Paths of the source that are not carried over."""
-        return self._results.keys() | self._left_out
+                lengths = self._lengths.get(node.path, {})
+                self._groups[node.path] = group_again(node.attributes, lengths, inside)
 
     def write(self, root: Path) -> None:
-        """Create the groups and arrays in a folder, after what is carried over."""
+        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
+        left_behind = self._results.keys() | self._left_out
         if self._carried_from is not None:
             with refusals("cannot be carried over"):
-                self.carried = carry(self._carried_from, root, self._left_behind)
+                self.carried = carry(self._carried_from, root, left_behind)
         document = GROUP_2 if self._version == 2 else DOCUMENT_3
-        for group in {path for node, _ in self._nodes for path in _parents(node.path)}:
+        groups = {parent for node, _ in self._nodes for parent in Path(node.path).parents}
+        for group in groups:
             if not (root / group / document).is_file():
                 write_group(root / group, self._version, {})
         for node, values in self._nodes:
@@ -170,19 +164,12 @@ class Builder:
             if values is not None:
                 ArrayFiles(root, node).store((0,) * values.ndim, values.__getitem__)
         for path, attributes in self._groups.items():
-            write_group(root / path, self._version, attributes)
-
-    def finish(self, root: Path) -> None:
-        """Make the summaries of metadata that the source has anew."""
+            if self._source is not None and attributes != self._source.nodes[path].attributes:
+                write_group(root / path, self._version, attributes)
         if self._carried_from is not None:
-            paths = {path for node, _ in self._nodes for path in (node.path, *_parents(node.path))}
-            paths |= self._carried_from.nodes.keys() - self._left_behind
+            paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
+            paths |= self._carried_from.nodes.keys() - left_behind
             write_summaries(self._carried_from, root, paths)
-
-
-def _parents(path: str) -> list[str]:
-    """The paths of the groups around an array, the root last."""
-    return [str(parent) if parent.name else "" for parent in Path(path).parents]
 
 
 def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:

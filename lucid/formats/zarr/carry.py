@@ -41,19 +41,22 @@ def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> Carried:
 
 def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = None) -> int:
     """Copy some files of a folder, or all that is in it; how many bytes that were."""
-    folders: list[str] = []
+    entries = [(name, False) for name in files or ()]
     if files is None:
         try:
-            folders, files = store.list(folder)
+            entries = sorted(store.entries(folder))
         except (OSError, NotImplementedError) as error:
             raise FileError(
                 f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
                 "`carry=False` leaves it out"
             ) from error
     (root / folder).mkdir(parents=True, exist_ok=True)
-    nbytes = sum(_copy(store, joined(folder, name), root) for name in folders)
-    for name in files:
+    nbytes = 0
+    for name, is_folder in entries:
         key, place = joined(folder, name), root / folder / name
+        if is_folder:
+            nbytes += _copy(store, key, root)
+            continue
         document = parsed(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
         if SUMMARY_3 in document:
             del document[SUMMARY_3]

@@ -3,6 +3,7 @@
 element → chunk, which is decoded at once → file: a chunk, or a shard of chunks with an index of places
 """
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,16 +64,13 @@ def layout_of(node: Node, untyped: str | None) -> Layout | None:
 
     `untyped` is what two bytes without a type are.
     """
-    try:
+    with suppress(AttributeError, ImportError, KeyError, TypeError, ValueError, OverflowError):
         layout = _layout_of(node, untyped)
-    except (AttributeError, ImportError, KeyError, TypeError, ValueError, OverflowError):
-        return None
-    if layout is None or not len(layout.chunks) == len(layout.shape) == len(layout.files):
-        return None
-    # Another separator may lead out of the store.
-    fits = layout.separator in (".", "/")
-    fits &= all(c > 0 and f > 0 and f % c == 0 for c, f in zip(layout.chunks, layout.files, strict=True))
-    return layout if fits else None
+        # Another separator may lead out of the store.
+        if layout is not None and layout.separator in (".", "/") and len(layout.files) == len(layout.shape):
+            pairs = zip(layout.chunks, layout.files, strict=True)
+            return layout if all(c > 0 and f > 0 and f % c == 0 for c, f in pairs) else None
+    return None
 
 
 def _layout_of(node: Node, untyped: str | None) -> Layout | None:

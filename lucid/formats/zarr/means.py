@@ -14,12 +14,17 @@ from typing import TypeAlias
 import numpy as np
 
 from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
 from lucid.formats.zarr.chunks import NOWHERE, Index
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.source import ZarrSource
+from lucid.formats.zarr.store import joined
 
+#: What a document says of how chunks are cut and encoded.
+_ENCODING = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
 #: Reads a region of a file's cells.
 Reader: TypeAlias = Callable[[Region], Array]
 
@@ -32,6 +37,7 @@ class ArrayFiles:
         assert layout is not None
         assert layout.codecs is not None
         self._folder, self.node, self.layout, self._codecs = root / node.path, node, layout, layout.codecs
+        self._order = _in_morton_order(layout.grid)
 
     def region(self, index: Index) -> Region:
         """The cells of a file."""
@@ -44,7 +50,7 @@ class ArrayFiles:
         places = np.full((*layout.grid, 2), NOWHERE, "<u8")
         file, end = None, 0
         with ExitStack() as stack:
-            for chunk in _in_morton_order(layout.grid):
+            for chunk in self._order:
                 axes = zip(chunk, layout.chunks, region, strict=True)
                 inner = tuple(slice(s.start + i * c, min(s.start + (i + 1) * c, s.stop)) for i, c, s in axes)
                 is_inside = all(axis.start < axis.stop for axis in inner)
@@ -104,6 +110,22 @@ class Means(ArrayFiles):
                 del self._missing[index]
         if missing == 0:
             self.store(index, lambda region: self._spool.read(self._pooled, region))
+
+    def take(self, shard: ZarrSource, one: ShardArray) -> bool:
+        """Copy the files of a shard, if its chunks are those of the whole; whether they are."""
+        layout, node = self.layout, shard.nodes[one.spec.name[1:]]
+        unit, start, stop = layout.files[0], one.offset[0], one.region[0].stop
+        is_aligned = start % unit == 0 and (stop % unit == 0 or stop == layout.shape[0])
+        own, whole = node.document or {}, self.node.document or {}
+        is_alike = all(own.get(key) == whole.get(key) for key in _ENCODING)
+        if not (is_aligned and is_alike and one.spec.shape[1:] == layout.shape[1:]):
+            return False
+        for first, *rest in np.ndindex(
+            *(-(-n // f) for n, f in zip(one.spec.shape, layout.files, strict=True))
+        ):
+            key = joined(node.path, layout.key((first, *rest)))
+            shard.store.copy(key, self._folder / layout.key((first + start // unit, *rest)))
+        return True
 
 
 def _is_all(cells: Array, fill: Array) -> bool:

@@ -17,7 +17,7 @@ from lucid.formats.zarr.documents import (
     from_version_2,
     parsed,
 )
-from lucid.formats.zarr.store import Entry, Store, folders_of, joined, listing
+from lucid.formats.zarr.store import Entry, Store, folders_of, joined
 from lucid.pooling.dtypes import ELEMENTS
 
 #: The summary of all documents in version 2, and the key of that in a group's document in version 3.
@@ -86,16 +86,17 @@ def nodes_of(store: Store) -> dict[str, Node]:
         node = _node_at(store, path)
         if node is None or node.is_group:
             try:
-                folders, files = store.list(path)
+                entries = sorted(store.entries(path))
             except (OSError, NotImplementedError):
                 summary = summary or folders_of(_keys_of_summary(store))
                 if not summary:
                     raise
-                folders, files = listing(summary[path])
+                entries = sorted(summary[path])
+            files = tuple(name for name, is_folder in entries if not is_folder)
             if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
                 raise FormatError("holds no Zarr store")
-            node = (node or _group_2(store, path))._replace(files=tuple(files), damage="")
-            pending += [joined(path, name) for name in reversed(folders)]
+            node = (node or _group_2(store, path))._replace(files=files, damage="")
+            pending += [joined(path, name) for name, is_folder in reversed(entries) if is_folder]
         nodes[path] = node
     return nodes
 

@@ -58,8 +58,8 @@ def lower_levels(images: Iterable[Image], pooled: Container[str]) -> dict[str, l
 
 def attributes_of_image(
     node: Node, shapes: Mapping[str, tuple[int, ...]], results: Results
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """The attributes of an image's group for the results of its arrays, None if nothing changes; and notes.
+) -> tuple[dict[str, Any], list[str]]:
+    """The attributes of an image's group for the results of its arrays; and notes.
 
     `shapes` are those of the arrays of the source, by their paths.
     """
@@ -86,7 +86,7 @@ def attributes_of_image(
             words = f"{first[0].reduce} over adaptive windows of level 0"
             image["metadata"] = {"method": "lucid-pool", "description": words}
     if attributes == node.attributes:
-        return None, []
+        return attributes, []
     holder["multiscales"] = [image for image in images if image.get("datasets")]
     if not holder["multiscales"]:
         del holder["multiscales"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
 from lucid.formats.arrays import Array, Pooled
-from lucid.formats.contract import Sink, Source
+from lucid.formats.contract import ShardArray, Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
@@ -24,6 +24,7 @@ from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
+from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import refusals
 from lucid.options import Options
 
@@ -55,15 +56,15 @@ class ZarrSink(Sink):
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        self._builder = self._builder_of(source, pooled)
+        builder = self._builder_of(source, pooled)
         with refusals("output cannot be built"):
-            self._builder.write(self._root)
-        self.carried = self._builder.carried
+            builder.write(self._root)
+        self.carried = builder.carried
         spool = self._stack.enter_context(Spool(self._root.parent))
         # It gets no bytes where chunks come whole.
         spool.hold(pooled, claims=False)
         for array in pooled:
-            self._means[array.name] = Means(self._root, self._builder.arrays[array.name], array, spool)
+            self._means[array.name] = Means(self._root, builder.arrays[array.name], array, spool)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """See what would be built, without what is carried over."""
@@ -83,10 +84,17 @@ class ZarrSink(Sink):
         with refusals("output cannot be written"):
             self._means[pooled.name].write(pooled.shape, region, values)
 
+    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
+        """Copy the files of shards whose chunks are those of the whole, and the means of others."""
+        for one in shards:
+            shard, means = one.open(), self._means[pooled.name]
+            with refusals("output cannot be written"):
+                is_taken = isinstance(shard, ZarrSource) and means.take(shard, one)
+            if not is_taken:
+                one.copy(pooled, self.write, buffer)
+
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
-        with refusals("output cannot be built"):
-            self._builder.finish(self._root)
         with refusals("output cannot be put in place"):
             if self._url is not None:
                 self._upload()

@@ -25,8 +25,6 @@ COPY_BYTES = 8 << 20
 
 #: A name in a folder, and whether it is that of a folder.
 Entry: TypeAlias = tuple[str, bool]
-#: Names of the folders and of the files in a folder.
-Listing: TypeAlias = tuple[list[str], list[str]]
 
 
 class Store(Resource):
@@ -42,10 +40,6 @@ class Store(Resource):
     def entries(self, folder: str) -> Iterator[Entry]:
         """What is in a folder, in any order."""
 
-    def list(self, folder: str) -> Listing:
-        """What is in a folder, sorted."""
-        return listing(self.entries(folder))
-
     def names(self, folder: str) -> Iterator[str]:
         """The names in a folder, of which there may be millions; none where there is none, or it cannot be listed."""
         with suppress(FileNotFoundError, NotADirectoryError, NotImplementedError):
@@ -60,6 +54,7 @@ class Store(Resource):
         data = self.read(key, 0, COPY_BYTES)
         if data is None:
             return 0
+        place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("wb") as file:
             while file.write(data) == COPY_BYTES:
                 data = self.read(key, file.tell(), file.tell() + COPY_BYTES) or b""
@@ -233,12 +228,6 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
             folder, _, name = folder.rpartition("/")
             folders[folder].add((name, True))
     return folders
-
-
-def listing(entries: Iterable[Entry]) -> Listing:
-    """Entries of a folder, sorted."""
-    names = sorted(entries)
-    return [n for n, is_folder in names if is_folder], [n for n, is_folder in names if not is_folder]
 
 
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
