@@ -13,9 +13,9 @@ from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import Input, LeftOutError, find_inputs, is_stream
+from lucid.inputs import LeftOutError, Task, find_inputs, is_stream
 from lucid.options import Options
-from lucid.tasks import Naming, Task, task_of
+from lucid.outputs import Naming
 
 
 class Batch:
@@ -32,8 +32,7 @@ class Batch:
         self._clashes = Clashes(naming)
         #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
         self.totals = Counter[str]()
-        for input_ in find_inputs(names):
-            task = self._task_of(input_)
+        for task in map(self._with_targets, find_inputs(names)):
             self._tasks.append(task)
             if task.error is None:
                 self._clashes.add(task)
@@ -49,20 +48,20 @@ class Batch:
         for task in self._tasks:
             yield self._checked(task) if task.error is None else task
 
-    def _task_of(self, input_: Input) -> Task:
-        error = input_.error
+    def _with_targets(self, task: Task) -> Task:
+        error = task.error
         try:
             if error is None:
-                return task_of(input_, self._options, self._naming)
+                return task.with_targets(self._options, self._naming)
         except ArgumentError:
             raise
         except NotFoundError as reason:
-            error = self._as_output(reason, input_.source)
+            error = self._as_output(reason, task.source)
         except LucidError as reason:
             error = reason
         except OSError as reason:  # from a look at a path, as of a name too long
             error = FileError(f"cannot be opened: {reason.strerror}")
-        return Task(input_.source, error=error)
+        return task._replace(error=error)
 
     def prepare(self) -> None:
         """Make the folders of outputs, where they are made, and clear them of what killed runs left."""

@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 from lucid.errors import MemoryLimitError
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import Region, size_of
-from lucid.pooling.windows import Axis, Grid, Span
+from lucid.formats.regions import Region, divide, first_step, size_of
+from lucid.pooling.windows import Axis, Grid
 
 #: Bytes that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and smaller
 #: ones cost more Python than they save (benchmarks/decisions.md).
@@ -41,13 +41,6 @@ WINDOW_SUM_BYTES = 48
 RUN_BYTES = 64 << 10
 
 
-class Strip(NamedTuple):
-    """Columns of a block that are read from top to bottom: the first of them, and the region of each read."""
-
-    left: int
-    reads: tuple[Region, ...]
-
-
 class Blocking(NamedTuple):
     """How one array is streamed, to one size or to several: the shape of its blocks, and what they cost."""
 
@@ -57,7 +50,7 @@ class Blocking(NamedTuple):
     output_itemsize: int
     workers: int
     #: Lengths of a block along the axes of the output; of several sizes, enough for the largest.
-    box: tuple[int, ...]
+    lengths: tuple[int, ...]
     #: Most rows and columns of cells that are read at once.
     row_cells: int
     col_cells: int
@@ -76,7 +69,7 @@ class Blocking(NamedTuple):
     @property
     def block_bytes(self) -> int:
         """What the largest block takes: input, output, chunk and sums."""
-        rows, cols, *trail = self.box[self.height_axis :]
+        rows, cols, *trail = self.lengths[self.height_axis :]
         windows = sum(min(rows, grid.rows.n_out) * min(cols, grid.cols.n_out) for grid in self.grids)
         results = self._samples * windows
         if self.is_whole:
@@ -94,13 +87,13 @@ class Blocking(NamedTuple):
     def _samples(self) -> int:
         """Values of a block for each cell of a plane."""
         h = self.height_axis
-        return size_of(self.box[:h]) * size_of(self.box[h + 2 :])
+        return size_of(self.lengths[:h]) * size_of(self.lengths[h + 2 :])
 
     @property
     def _block_cells(self) -> tuple[int, int]:
         """Most rows and columns of cells that a block covers."""
-        rows, cols = self.box[self.height_axis :][:2]
-        return _longest_span(self.grids[0].rows, rows), _longest_span(self.grids[0].cols, cols)
+        rows, cols = self.lengths[self.height_axis :][:2]
+        return _most_cells(self.grids[0].rows, rows), _most_cells(self.grids[0].cols, cols)
 
     @property
     def _read_cells(self) -> tuple[int, int]:
@@ -118,9 +111,9 @@ class Blocking(NamedTuple):
         """Whether the blocks are runs of the array, one after the other, in input and output."""
         h = self.height_axis
         # Of the last axis that is cut there may be some, of those before it one, and of planes all.
-        first = next((axis for axis in range(h) if self.box[axis] > 1), h)
+        first = next((axis for axis in range(h) if self.lengths[axis] > 1), h)
         begin = min(first + 1, h)
-        is_run = all(map(operator.ge, self.box[begin:], self._shape(self.grids[0])[begin:]))
+        is_run = all(map(operator.ge, self.lengths[begin:], self._shape(self.grids[0])[begin:]))
         return self.is_whole and is_run and self.spec.order == "C"
 
     def _shape(self, grid: Grid) -> tuple[int, ...]:
@@ -132,34 +125,33 @@ class Blocking(NamedTuple):
     def block_count(self) -> int:
         """How many blocks there are; of an array without cells none."""
         count = 1
-        for axis, length in enumerate(self._shape(self.grids[0])):
-            step, first = self.box[axis], first_step(length, self.box[axis], self.spec.offset[axis:])
+        for axis, (length, step) in enumerate(zip(self._shape(self.grids[0]), self.lengths, strict=True)):
+            first = first_step(length, step, self.spec.offset[axis:])
             count *= -(-(length - first) // step) + (first > 0)
         return count
 
     def blocks(self) -> Iterator[tuple[Region, ...]]:
         """Everything to be written, in order: of each block its region in the output of every size."""
-        return zip(
-            *(boxes(self._shape(grid), self.box, self.spec.offset) for grid in self.grids), strict=True
-        )
+        every = (divide(self._shape(grid), self.lengths, self.spec.offset) for grid in self.grids)
+        return zip(*every, strict=True)
 
     def cells(self, block: Region) -> Region:
         """The cells that the windows of a block cover; its region is that of the first size."""
         h, grid = self.height_axis, self.grids[0]
-        rows, cols = grid.rows.cells(span_of(block[h])), grid.cols.cells(span_of(block[h + 1]))
+        rows, cols = grid.rows.cells(ends(block[h])), grid.cols.cells(ends(block[h + 1]))
         return (*block[:h], slice(*rows), slice(*cols), *block[h + 2 :])
 
-    def strips(self, block: Region) -> Iterator[Strip]:
-        """The strips of a block that is not read at once, from left to right."""
+    def strips(self, block: Region) -> Iterator[tuple[int, list[Region]]]:
+        """The strips of a block that is not read at once: its first column in the block, and the reads down it."""
         h, cells = self.height_axis, self.cells(block)
         for cols in _cuts(cells[h + 1], self.col_cells):
             reads = [(*cells[:h], rows, cols, *cells[h + 2 :]) for rows in _cuts(cells[h], self.row_cells)]
-            yield Strip(cols.start - cells[h + 1].start, tuple(reads))
+            yield cols.start - cells[h + 1].start, reads
 
 
-def span_of(samples: slice) -> Span:
-    """The range of a slice."""
-    return samples.start, samples.stop
+def ends(interval: slice) -> tuple[int, int]:
+    """Where a slice starts and stops."""
+    return interval.start, interval.stop
 
 
 def _cuts(cells: slice, step: int) -> Iterator[slice]:
@@ -168,28 +160,7 @@ def _cuts(cells: slice, step: int) -> Iterator[slice]:
         yield slice(max(start, cells.start), min(start + step, cells.stop))
 
 
-def boxes(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:
-    """The boxes of an array, last axis fastest, cut at multiples of the steps; its first cell is the one at `offset`.
-
-    `product` would store the slices of every axis, and there may be as many as there are samples.
-    """
-    if not lengths:
-        yield ()
-        return
-    start, first = 0, first_step(lengths[0], steps[0], offset)
-    while start < lengths[0]:
-        stop = min(start + (first or steps[0]), lengths[0])
-        for box in boxes(lengths[1:], steps[1:], offset[1:]):
-            yield (slice(start, stop), *box)
-        start, first = stop, 0
-
-
-def first_step(length: int, step: int, offset: Sequence[int]) -> int:
-    """Length of the first step along an axis, if it is a shorter one: it ends where others end, if there are others."""
-    return -offset[0] % step if offset and step < length else 0
-
-
-def _longest_span(axis: Axis, windows: int) -> int:
+def _most_cells(axis: Axis, windows: int) -> int:
     """Most cells that so many consecutive windows cover; never less than they do."""
     if windows >= axis.n_out:
         return axis.n_in
@@ -215,7 +186,7 @@ def blockings(
     cache.
     """
 
-    def fitted(some: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
+    def best_fit(some: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
         """Blocks of as many workers as have room; if there is none for one worker's, these."""
         for count in range(workers, 0, -1):
             blocking = fit(_whole(spec, some, height_axis, output_itemsize, count), max_memory // count)
@@ -224,11 +195,11 @@ def blockings(
         return blocking
 
     if len(grids) > 1:
-        shared = fitted(tuple(grids), _planes)
+        shared = best_fit(tuple(grids), _planes)
         if shared.peak_bytes <= max_memory:
             return [shared]
     aim = max_memory if whole_planes or spec.chunks else BLOCK_BYTES
-    every = [fitted((grid,), lambda whole, budget: _fit(whole, budget, min(budget, aim))) for grid in grids]
+    every = [best_fit((grid,), lambda whole, budget: _fit(whole, budget, min(budget, aim))) for grid in grids]
     for one in every:
         if one.peak_bytes > max_memory:
             chunk = f", for its chunks of {one.chunk_bytes // 2} bytes" if one.chunk_bytes else ""
@@ -250,7 +221,7 @@ def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: in
         height_axis=h,
         output_itemsize=output_itemsize,
         workers=workers,
-        box=(*lead, rows, cols, *trail),
+        lengths=(*lead, rows, cols, *trail),
         row_cells=grids[0].rows.n_in,
         col_cells=grids[0].cols.n_in,
     )
@@ -275,8 +246,8 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
         length = whole.spec.shape[axis]
         room = min(budget, BLOCK_BYTES) // max(1, whole.block_bytes - whole.chunk_bytes)
         if room > 1:
-            whole = _resized(whole, axis, max(1, min(length, whole.box[axis] * room)))
-        if whole.box[axis] < length:
+            whole = _with_length(whole, axis, max(1, min(length, whole.lengths[axis] * room)))
+        if whole.lengths[axis] < length:
             break
     return whole
 
@@ -284,51 +255,55 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
 def _windows(whole: Blocking, aim: int) -> Blocking:
     """Windows of one sample: a long run of columns, all columns, rows."""
     h, grid = whole.height_axis, whole.grids[0]
-    some = _resized(_one_sample(whole), h, 1)
+    some = _with_length(_one_sample(whole), h, 1)
     counts = range(_columns_of_a_run(whole), grid.cols.n_out + 1)
-    some = _largest(partial(_resized, some, h + 1), counts, aim)
-    return _largest(partial(_resized, some, h), range(1, grid.rows.n_out + 1), aim)
+    some = _largest(partial(_with_length, some, h + 1), counts, aim)
+    return _largest(partial(_with_length, some, h), range(1, grid.rows.n_out + 1), aim)
 
 
 def _strips(whole: Blocking, budget: int) -> Blocking:
     """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
     h, grid = whole.height_axis, whole.grids[0]
     some = _one_sample(whole)._replace(row_cells=1)
-    for axis in range(h, len(whole.box)):
-        some = _resized(some, axis, 1)
+    for axis in range(h, len(whole.lengths)):
+        some = _with_length(some, axis, 1)
     some = _largest(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
     if some.col_cells == grid.cols.longest:
         some = some._replace(col_cells=grid.cols.n_in)
-    some = _largest(partial(_resized, some, h + 1), range(1, _columns_of_a_run(whole) + 1), budget)
-    for axis in range(len(whole.box) - 1, h + 1, -1):
-        some = _largest(partial(_resized, some, axis), range(1, whole.box[axis] + 1), budget)
+    some = _largest(partial(_with_length, some, h + 1), range(1, _columns_of_a_run(whole) + 1), budget)
+    for axis in range(len(whole.lengths) - 1, h + 1, -1):
+        some = _largest(partial(_with_length, some, axis), range(1, whole.lengths[axis] + 1), budget)
     aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
-    chunk = whole.spec.chunks[h] if whole.spec.chunks else 1
-    rows = _largest(lambda cells: some._replace(row_cells=cells), range(1, longest + 1), aim)
-    if rows.row_cells < chunk:
-        lengths = range(1, min(chunk, longest) + 1)
-        return _largest(lambda cells: some._replace(row_cells=cells), lengths, budget)
-    return some._replace(row_cells=rows.row_cells // chunk * chunk)
+    chunk = min(longest, whole.spec.chunks[h] if whole.spec.chunks else 1)
+    for lengths, most in ((range(chunk, longest + 1, chunk), aim), (range(1, chunk), budget)):
+        rows = _largest(lambda cells: some._replace(row_cells=cells), lengths, most)
+        if rows.block_bytes <= budget or chunk == 1:
+            break
+    return rows
 
 
-def _resized(blocking: Blocking, axis: int, length: int) -> Blocking:
+def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:
     """The same with another length of a block along one axis."""
-    return blocking._replace(box=(*blocking.box[:axis], length, *blocking.box[axis + 1 :]))
+    return blocking._replace(lengths=(*blocking.lengths[:axis], length, *blocking.lengths[axis + 1 :]))
 
 
 def _one_sample(blocking: Blocking) -> Blocking:
     """Blocks of one sample; of those of a chunk where it is compressed, which would only be decoded again."""
     h = blocking.height_axis
-    return blocking if blocking.spec.whole_chunks else blocking._replace(box=(*[1] * h, *blocking.box[h:]))
+    return (
+        blocking
+        if blocking.spec.whole_chunks
+        else blocking._replace(lengths=(*[1] * h, *blocking.lengths[h:]))
+    )
 
 
 def _columns_of_a_run(blocking: Blocking) -> int:
     """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
     axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
-    run = RUN_BYTES // (size_of(blocking.box[h + 2 :]) * spec.dtype.itemsize)
+    run = RUN_BYTES // (size_of(blocking.lengths[h + 2 :]) * spec.dtype.itemsize)
     if spec.chunks and spec.whole_chunks:
         run = spec.chunks[h + 1]
-    return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _longest_span(axis, cols))
+    return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _most_cells(axis, cols))
 
 
 def _largest(sized: Callable[[int], Blocking], lengths: range, aim: int) -> Blocking:

@@ -47,13 +47,13 @@ def parse_compression(text: str) -> Compression | None:
     return Compression(name, codec, None if level is None else int(level))
 
 
-def _checked(value: Any) -> str:
+def _compression(value: Any) -> str:
     parse_compression(value)
     return str(value)
 
 
 COMPRESSION = Kind(
-    _checked,
+    _compression,
     f"keep, none, {', '.join(LEVELS)}, or such as blosc-zstd, with a level after a colon",
     "NAME[:LEVEL]",
 )

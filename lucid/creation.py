@@ -1,14 +1,13 @@
 """`Tensor` is `numpy.ndarray` itself; these make one, in float32 unless told otherwise."""
 
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import ArgumentError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, SizeTypeError
 
 Tensor = np.ndarray
 
@@ -21,22 +20,19 @@ def ones(*shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.
     >>> ones((1, 2)).shape
     (1, 2)
     """
-    with _refusals():
-        return np.ones(_shape(shape), dtype)
+    return _array(np.ones, _shape(shape), dtype)
 
 
 def zeros(*shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """An array of zeros; the shape as one tuple or as several integers."""
-    with _refusals():
-        return np.zeros(_shape(shape), dtype)
+    return _array(np.zeros, _shape(shape), dtype)
 
 
 def full(
     shape: int | Sequence[int], fill_value: float, *, dtype: npt.DTypeLike = np.float32
 ) -> npt.NDArray[Any]:
     """An array of one value."""
-    with _refusals():
-        return np.full(_shape((shape,)), fill_value, dtype)
+    return _array(np.full, _shape((shape,)), fill_value, dtype)
 
 
 def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -46,17 +42,13 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    with _refusals():
-        return np.array(data, dtype)
+    return _array(np.array, data, dtype)
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What NumPy refuses as a lucid error."""
+def _array(function: Callable[..., npt.NDArray[Any]], *arguments: Any) -> npt.NDArray[Any]:
+    """What NumPy makes of these; what it refuses is a lucid error."""
     try:
-        yield
-    except LucidError:
-        raise
+        return function(*arguments)
     except (TypeError, SyntaxError) as error:
         raise SizeTypeError(str(error)) from error
     except (ValueError, OverflowError) as error:

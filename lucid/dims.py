@@ -29,11 +29,6 @@ def read_dims(value: Any) -> tuple[str, str]:
 DIMS = Kind(read_dims, "the names of two dimensions, such as lat,lon", "LAT,LON")
 
 
-def has_both(dims: Sequence[str], names: tuple[str, str]) -> bool:
-    """Whether an array has both axes; it is pooled if it has."""
-    return set(names) <= set(dims)
-
-
 def plane_of(dims: Sequence[str], names: tuple[str, str]) -> Plane:
     """Where the two axes are in an array that has both, which must be side by side.
 

@@ -5,8 +5,11 @@ built-in error that the same mistake raises elsewhere, so code that knows nothin
 of lucid handles it too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class LucidError(Exception):
@@ -65,8 +68,16 @@ def unexpected(error: Exception) -> Exception:
     return LucidError(f"{type(error).__name__} {words}".rstrip() + "; nobody foresaw this, please report it")
 
 
+def attempt(call: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+    """What a call returns, or the error that it raises, as a pipe takes it to another process."""
+    try:
+        return call(), None
+    except Exception as error:
+        return None, unexpected(error)
+
+
 @contextmanager
-def named(what: str) -> Iterator[None]:
+def about(what: str) -> Iterator[None]:
     """Say which file an error is about."""
     try:
         yield

@@ -6,7 +6,6 @@ thread of a process is let in to read.
 """
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -17,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from lucid import forks, threads
-from lucid.blocking import Strip, span_of
+from lucid.blocking import ends
 from lucid.formats.arrays import Array
 from lucid.formats.contract import Sink, Source
 from lucid.formats.regions import Region, shape_of, shifted, size_of
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.means import Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.report import Watch, clock
+from lucid.report import Effort, Watch
 
 
 def carry_out(
@@ -45,11 +44,11 @@ def carry_out(
             sink.begin(source, [array.pooled for array in job.of(target)])
             watch.note(sink)
         for one in job.passes:
-            _pool(one, source, sinks, watch)
+            _stream(one, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
-        with clock(watch.nanoseconds, "write"):
+        with watch.clock("write"):
             for sink in sinks.values():
                 sink.commit(later)
 
@@ -62,41 +61,35 @@ def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
             watch.note(sink)
 
 
-@dataclass
-class _Work:
+@dataclass(kw_only=True)
+class _Block(Effort):
     """A block on its way through the steps."""
 
     #: Its place in the output of every size.
-    block: tuple[Region, ...]
+    regions: tuple[Region, ...]
     cells: Array | None = None
     results: list[Array] = field(default_factory=list)
-    input_bytes: int = 0
-    #: Finite results that became infinite.
-    overflows: int = 0
-    nanoseconds: Counter[str] = field(default_factory=Counter)
 
 
-def _pool(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
+def _stream(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
     """Stream an array once."""
-    blocks, worker, pooled = one.blocks, _Worker(one, source, sinks), one.arrays[0].pooled
+    blocks, worker = one.blocks, _Worker(one, source, sinks)
     in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
     # A single block begins no thread, since there may be thousands of small arrays.
     workers = blocks.workers if in_processes else max(1, min(blocks.workers, blocks.block_count))
     in_order = forks.in_order if in_processes else threads.in_order
     by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
-    task = worker.pool if by_caller else worker.pool_and_write
-    every: Iterable[_Work] = map(_Work, blocks.blocks())
+    task = worker.pool if by_caller else lambda block: worker.write(worker.pool(block))
+    every: Iterable[_Block] = (_Block(regions=regions) for regions in blocks.blocks())
     if source.in_sequence:
         every = map(worker.read, every)
     # What is written already takes no memory while its turn comes.
     in_flight = workers if by_caller else threads.AHEAD * workers
     with closing(in_order(task, every, workers=workers, in_flight=in_flight)) as blocks_done:
-        for work in blocks_done:
+        for block in blocks_done:
             if by_caller:
-                worker.write(work)
-            watch.nanoseconds += work.nanoseconds
-            watch.overflows[pooled.source.name, pooled.numbers] += work.overflows
-            watch.add(work.input_bytes)
+                worker.write(block)
+            watch.add(block)
 
 
 class _Worker:
@@ -105,75 +98,75 @@ class _Worker:
     def __init__(self, one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
         self._arrays, self._blocks, self._source, self._sinks = one.arrays, one.blocks, source, sinks
         self._local = threading.local()
+        self._key = self._blocks.spec.name, one.arrays[0].pooled.numbers
 
-    def read(self, work: _Work) -> _Work:
+    def read(self, block: _Block) -> _Block:
         """Read a block."""
-        work.cells = self._cells(work, self._blocks.cells(work.block[0]))
-        return work
+        block.cells = self._cells(block, self._blocks.cells(block.regions[0]))
+        return block
 
-    def pool(self, work: _Work) -> _Work:
+    def pool(self, block: _Block) -> _Block:
         """Read a block, if it is not read yet, and pool it."""
-        for array, region in zip(self._arrays, work.block, strict=True):
-            work.results.append(np.empty(shape_of(region), array.pooled.dtype))
-        if self._blocks.is_whole:
-            self._pool_at_once(work)
-        else:
-            self._pool_strips(work)
-        return work
+        blocks, h = self._blocks, self._blocks.height_axis
+        block.results = [
+            np.empty(shape_of(region), array.pooled.dtype)
+            for array, region in zip(self._arrays, block.regions, strict=True)
+        ]
+        if not blocks.is_whole:
+            self._pool_strips(block)
+            return block
+        cells = self.read(block).cells if block.cells is None else block.cells
+        assert cells is not None
+        with block.clock("pool"):
+            for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
+                rows, cols = ends(region[h]), ends(region[h + 1])
+                for planes, means in stacks(cells, results, h):
+                    block.overflows[self._key] += array.pooling.means(planes, means, rows, cols)
+        block.cells = None
+        return block
 
-    def _pool_at_once(self, work: _Work) -> None:
-        if work.cells is None:
-            self.read(work)
-        assert work.cells is not None
-        h = self._blocks.height_axis
-        with clock(work.nanoseconds, "pool"):
-            for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
-                rows, cols = span_of(region[h]), span_of(region[h + 1])
-                for planes, means in stacks(work.cells, results, h):
-                    work.overflows += array.pooling.means(planes, means, rows, cols)
-        work.cells = None
+    def _pool_strips(self, block: _Block) -> None:
+        (array,), (region,), (results,), h = (
+            self._arrays,
+            block.regions,
+            block.results,
+            self._blocks.height_axis,
+        )
+        total = Total(array.pooling, ends(region[h]), ends(region[h + 1]))
 
-    def _pool_strips(self, work: _Work) -> None:
-        (array,), (region,), (results,), h = self._arrays, work.block, work.results, self._blocks.height_axis
-        total = Total(array.pooling, span_of(region[h]), span_of(region[h + 1]))
-
-        def cuts(strip: Strip) -> Iterator[Array]:
-            for read in strip.reads:
-                cells = self._cells(work, read)
-                with clock(work.nanoseconds, "pool"):
+        def cuts(reads: Iterable[Region]) -> Iterator[Array]:
+            for read in reads:
+                cells = self._cells(block, read)
+                with block.clock("pool"):
                     yield self._planes(cells)
 
-        for strip in self._blocks.strips(region):
-            sums = columns(cuts(strip), array.pooling.rule)
-            with clock(work.nanoseconds, "pool"):
-                total.add(sums, strip.left)
-        work.overflows = total.finish(self._planes(results))
+        for left, reads in self._blocks.strips(region):
+            sums = columns(cuts(reads), array.pooling.rule)
+            with block.clock("pool"):
+                total.add(sums, left)
+        block.overflows[self._key] = total.finish(self._planes(results))
 
-    def pool_and_write(self, work: _Work) -> _Work:
-        """The same, and write it."""
-        self.write(self.pool(work))
-        return work
-
-    def write(self, work: _Work) -> None:
+    def write(self, block: _Block) -> _Block:
         """Write the results of a block, and let go of them."""
-        with clock(work.nanoseconds, "write"):
-            for array, region, results in zip(self._arrays, work.block, work.results, strict=True):
+        with block.clock("write"):
+            for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
                 self._sinks[array.target.path].write(array.pooled, region, results)
-        work.results = []
+        block.results = []
+        return block
 
     def _planes(self, array: Array) -> Array:
         """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
         h = self._blocks.height_axis
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
-    def _cells(self, work: _Work, region: Region) -> Array:
+    def _cells(self, block: _Block, region: Region) -> Array:
         """Read a region of the box, counted from its first cell, to where this thread or process reads all."""
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
             # As a map it is given back when the pass ends, where the C library would keep it beside the next one.
             buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
             self._local.buffer = np.frombuffer(buffer, np.uint8)
-        with clock(work.nanoseconds, "read"):
+        with block.clock("read"):
             cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
-        work.input_bytes += cells.nbytes
+        block.done_bytes += cells.nbytes
         return cells

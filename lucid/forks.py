@@ -12,10 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from lucid import threads
-from lucid.errors import FileError, unexpected
+from lucid.errors import FileError, attempt
 from lucid.threads import Item, Result
 
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
@@ -87,8 +88,8 @@ class _Fork:
             for one in IGNORED:
                 signal.signal(one, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            if os.getppid() == parent:
-                _serve(theirs, work)
+            while os.getppid() == parent:  # until it ends, or sends no more
+                theirs.send(attempt(partial(work, theirs.recv())))
         finally:
             os._exit(0)
 
@@ -115,17 +116,6 @@ class _Fork:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             self._pipe.close()
         return self._status
-
-
-def _serve(pipe: Any, work: Callable[[Any], Any]) -> None:
-    """Do items until nobody sends any more; of each goes back the result, or the error."""
-    while True:
-        item = pipe.recv()
-        try:
-            result, failure = work(item), None
-        except Exception as error:
-            result, failure = None, unexpected(error)
-        pipe.send((result, failure))
 
 
 def end_with_parent(number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Which inputs: those that are named, and of a folder all files in it that can be read, at any depth."""
+"""Which inputs: those that are named, and of a folder all files in it that can be read; each is a task."""
 
 import os
 import stat
@@ -11,13 +11,15 @@ from typing import NamedTuple
 from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
-from lucid.formats.registry import FORMATS, format_of_content, url_of
+from lucid.formats.registry import FORMATS, NPY, format_of_content, url_of
 from lucid.formats.stream import STREAM
 from lucid.options import Options
-from lucid.outputs import MARK, FilePath
+from lucid.outputs import MARK, FilePath, Naming, Target, targets_of
 
 #: What files are called that are read.
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
+#: Bytes of a file that is small: to pool it takes less than to begin and to end its output.
+SMALL_BYTES = 1 << 20
 NOTHING = "holds no file that can be pooled"
 EARLIER = "an earlier run made it; name it to pool it again"
 
@@ -26,19 +28,50 @@ class LeftOutError(LucidError):
     """A file of a folder is not pooled, for this reason; that is no failure."""
 
 
-class Input(NamedTuple):
-    """An input as it was named, or a file in a folder that was."""
+class Task(NamedTuple):
+    """One input, as it was named or found in a folder that was, and once they are known its outputs."""
 
     source: str
     #: Of a file that was found: its folder, below the one that was named.
     place: str | None = None
-    #: Why it cannot be pooled, or is left out.
+    #: Empty where the results go to standard output.
+    targets: tuple[Target, ...] = ()
+    size_bytes: int = 0
+    #: Whether it is read once and in order.
+    is_stream: bool = False
+    #: Whether native code reads or writes it, which must not take the other inputs along.
+    is_native: bool = False
+    #: Why it is not pooled, if so; if it has outputs, they conflict with others, which a dry run only tells.
     error: LucidError | None = None
+
+    @property
+    def path(self) -> Path:
+        """What outputs are named after."""
+        return STREAM if self.is_stream else Path(self.source)
 
     @property
     def is_found(self) -> bool:
         """Whether it was found in a folder."""
         return self.place is not None
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is best done along with others: a small file, or nothing to do."""
+        return self.error is not None or (bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES)
+
+    def with_targets(self, options: Options, naming: Naming) -> "Task":
+        """The same with its outputs."""
+        task = self._replace(is_stream=is_stream(self.source))
+        format_ = NPY if task.is_stream else format_of_content(task.path)
+        targets: tuple[Target, ...] = ()
+        if naming.output != str(STREAM) and not (task.is_stream and naming == (None, None)):
+            folder = naming.folder and naming.folder / (self.place or "")
+            targets = targets_of(task.path, format_, naming.output, options, folder)
+        return task._replace(
+            targets=targets,
+            size_bytes=0 if task.is_stream else bytes_of(task.path),
+            is_native=format_.is_native or any(target.format.is_native for target in targets),
+        )
 
 
 def is_pipe(path: FilePath) -> bool:
@@ -66,36 +99,36 @@ def leave_out_earlier(source: Source) -> None:
         raise LeftOutError(EARLIER)
 
 
-def find_inputs(names: Sequence[str]) -> Iterator[Input]:
+def find_inputs(names: Sequence[str]) -> Iterator[Task]:
     """Every input in order, those of a folder sorted; each file once, however often it was named."""
     every = chain.from_iterable(map(_inputs_of, names))
     if len(names) == 1:  # of one folder, each file is found once
         yield from every
         return
     seen: set[str] = set()
-    for input_ in every:
+    for task in every:
         # Links are inputs of their own, with outputs of their own.
-        path = input_.source if is_stream(input_.source) else os.path.abspath(input_.source)  # noqa: PTH100
+        path = task.source if is_stream(task.source) else os.path.abspath(task.source)  # noqa: PTH100
         if path not in seen:
             seen.add(path)
-            yield input_
+            yield task
 
 
-def _inputs_of(name: str) -> Iterator[Input]:
+def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
-        yield Input(name, error=FormatError("is no path"))
+        yield Task(name, error=FormatError("is no path"))
     elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
-        yield Input(name)
+        yield Task(name)
     else:
         is_empty = True
-        for input_ in _files_in(name):
-            is_empty = is_empty and isinstance(input_.error, LeftOutError)
-            yield input_
+        for task in _files_in(name):
+            is_empty = is_empty and isinstance(task.error, LeftOutError)
+            yield task
         if is_empty:
-            yield Input(name, error=FormatError(NOTHING))
+            yield Task(name, error=FormatError(NOTHING))
 
 
-def _files_in(folder: str) -> Iterator[Input]:
+def _files_in(folder: str) -> Iterator[Task]:
     """Files and stores below a folder, hidden ones left out, in the order of their names.
 
     Of each folder on the way only the names are held.
@@ -113,12 +146,12 @@ def _files_in(folder: str) -> Iterator[Input]:
         except OSError:
             mode = 0
         if inner and (not stat.S_ISDIR(mode) or _is_store(path)):
-            yield Input(path, os.path.dirname(inner), _reason_to_leave_out(path, mode))
+            yield Task(path, os.path.dirname(inner), error=_reason_to_leave_out(path, mode))
             continue
         try:
             names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208
         except OSError as error:
-            yield Input(path, error=FileError(f"folder cannot be read: {error.strerror}"))
+            yield Task(path, error=FileError(f"folder cannot be read: {error.strerror}"))
         else:
             pending.append(map(partial(os.path.join, inner), names))
 
@@ -149,3 +182,11 @@ def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:
         except OSError:
             pass
     return None
+
+
+def bytes_of(path: Path) -> int:
+    """Size of a file; 0 if there is none, or it is a folder."""
+    try:
+        return 0 if path.is_dir() else path.stat().st_size
+    except OSError:
+        return 0

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, TypeAlias
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError, named
+from lucid.errors import ArgumentError, DatasetError, about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.meaning import check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
-from lucid.formats.registry import resolved
+from lucid.formats.registry import absolute_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.missing import parse_missing
@@ -71,6 +71,23 @@ class Pass(NamedTuple):
         return Pass(self.blocks._replace(spec=spec), arrays)
 
 
+class Passes:
+    """A pass for each array, made when its turn comes: a hundred thousand may differ in their names alone."""
+
+    def __init__(
+        self, specs: Sequence[ArraySpec], alike: Mapping[ArraySpec, Sequence[Pass]], options: Options
+    ) -> None:
+        self._specs, self._alike, self._options = specs, alike, options
+
+    def __iter__(self) -> Iterator[Pass]:
+        for spec in self._specs:
+            for one in self._alike[spec._replace(name="")]:
+                yield one.of(spec, self._options)
+
+    def __len__(self) -> int:
+        return sum(len(self._alike[spec._replace(name="")]) for spec in self._specs)
+
+
 @dataclass(frozen=True)
 class JobPlan:
     """All that is to be done for one input."""
@@ -80,7 +97,7 @@ class JobPlan:
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
     #: How they are pooled, array by array.
-    passes: Sequence[Pass] = ()
+    passes: Sequence[Pass] | Passes
 
     def every(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -95,15 +112,6 @@ class JobPlan:
     def input_bytes(self) -> int:
         """Bytes to be read, over all passes."""
         return sum(one.blocks.spec.nbytes for one in self.passes)
-
-    def within(self, regions: Regions, targets: tuple[Target, ...], facts: dict[str, Any]) -> "JobPlan":
-        """The plan of a shard: these boxes to these outputs. `facts` are those that all shards share."""
-        passes: list[Pass] = []
-        for spec in self.specs:
-            if spec.name in regions:
-                box = spec.box(regions[spec.name])
-                passes += _passes(self.options, spec, box, targets, facts)
-        return replace(self, targets=targets, passes=passes)
 
     def reports(self) -> Iterator[DatasetReport]:
         """What is done to every array, size by size."""
@@ -131,23 +139,35 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     """What is to be done for an open source."""
     if source.is_far and options.threads is None:
         options = replace(options, threads=max(FAR_READS, options.workers))
-    job = choose(source, options, targets)
-    source.notes += dict.fromkeys(_notes(job))
+    specs = choose(source, options)
     if options.slice is not None:
-        return job.within(_regions_of(job.specs, options.slice), targets, facts_of(source, job))
-    # A file may have a hundred thousand arrays that differ in their names alone.
+        facts = facts_of(source, specs, options)
+        return plan_shard(specs, options, targets, _regions_of(specs, options.slice), facts)
     alike: dict[ArraySpec, list[Pass]] = {}
-    passes: list[Pass] = []
-    for spec in job.specs:
+    for spec in specs:
         unnamed = spec._replace(name="")
         if unnamed not in alike:
             alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
-        passes += [one.of(spec, options) for one in alike[unnamed]]
-    return replace(job, passes=passes)
+    return JobPlan(options, targets, specs, Passes(specs, alike, options))
 
 
-def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
-    """The arrays that are pooled, not yet planned."""
+def plan_shard(
+    specs: Sequence[ArraySpec],
+    options: Options,
+    targets: tuple[Target, ...],
+    regions: Regions,
+    facts: dict[str, Any],
+) -> JobPlan:
+    """What is to be done for some regions of arrays; `facts` are those that all shards share."""
+    passes: list[Pass] = []
+    for spec in specs:
+        if spec.name in regions:
+            passes += _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
+    return JobPlan(options, targets, specs, passes)
+
+
+def choose(source: Source, options: Options) -> list[ArraySpec]:
+    """The arrays that are pooled."""
     specs = list(source.choose(options.datasets))
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
@@ -156,15 +176,15 @@ def choose(source: Source, options: Options, targets: tuple[Target, ...]) -> Job
         if (options.flatten or options.slice is not None) and plane_in(spec, options)[0].height_axis == 0:
             name = "flatten" if options.flatten else "slice"
             raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
-    return JobPlan(options, targets, specs)
+    return specs
 
 
-def facts_of(source: Source, job: JobPlan) -> dict[str, Any]:
+def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
     """What shards must have in common to be joined: the source as it is now, and the options."""
     return {
-        "source": str(resolved(source.path)),
-        "signature": source.signature(job.specs),
-        "options": job.options.result(),
+        "source": str(absolute_path(source.path)),
+        "signature": source.signature(specs),
+        "options": options.result(),
     }
 
 
@@ -250,7 +270,7 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
 def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]:
     """Which two axes of an array are pooled, and their lengths."""
     names = options.names
-    with named(f"dataset {spec.name}"):
+    with about(f"dataset {spec.name}"):
         plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
     h = plane.height_axis
     return plane, (spec.shape[h], spec.shape[h + 1])
@@ -272,16 +292,6 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
         min_valid=options.min_valid,
         fill=0 if result in FLOATS else int(fill_of(meaning, result)),
     )
-
-
-def _notes(job: JobPlan) -> Iterator[str]:
-    """A line where results are of another type than was wanted."""
-    for spec in job.specs:
-        result = result_of(spec.numbers, job.options.reduce, job.options.dtype_name)
-        for target in job.targets:
-            _, note = result_for(result, target.path.suffix)
-            if note is not None:
-                yield note
 
 
 def coarsen(planes: Array, size: tuple[int, int]) -> Array:

@@ -180,7 +180,7 @@ class Options:
             if self.sizes:
                 raise ArgumentError("`size` and `sizes` exclude each other")
             object.__setattr__(self, "sizes", (SIZE.check("size", size),))
-        for name, row in declared().items():
+        for name, row in option_rows().items():
             object.__setattr__(self, name, row.check(name, getattr(self, name)))
         if len({*self.pairs}) < len(self.pairs):
             raise ArgumentError(
@@ -228,34 +228,14 @@ class Options:
         """The options that make a difference to the result, as JSON has them; of one group or of all."""
         return {
             name: getattr(self, name)
-            for name, row in declared().items()
+            for name, row in option_rows().items()
             if row.group != WORK and only in (None, row.group)
         }
 
 
-def keywords() -> dict[str, Option]:
-    """Every keyword of `Options`."""
-    return {name: one.metadata["option"] for name, one in Options.__dataclass_fields__.items()}
-
-
-def declared(of: type = Options) -> dict[str, Option]:
+def option_rows(of: type = Options) -> dict[str, Option]:
     """Every option by its name, with its flags."""
     rows = {one.name: one.metadata["option"] for one in fields(of) if "option" in one.metadata}
     return {
         name: replace(row, flags=row.flags or (f"--{name.replace('_', '-')}",)) for name, row in rows.items()
     }
-
-
-def documentation() -> str:
-    """What a docstring says of every keyword."""
-    from textwrap import fill, indent  # the command does without
-
-    lines = []
-    for name, row in keywords().items():
-        default = row.shown or row.default
-        lines.append(
-            f"    {name} : {row.kind.expected}"
-            + f"; by default {default}" * (default not in (..., "required"))
-        )
-        lines.append(indent(fill(row.help, 100, break_on_hyphens=False), " " * 8))
-    return "\n".join(lines)

@@ -1,22 +1,26 @@
-"""Which file or stream takes each array of means, and under which name."""
+"""Which file or stream takes each array of means, under which name, and whether it may."""
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
 from lucid.formats.contract import Sink
-from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, url_of
+from lucid.formats.disk.replacement import remove_stale
+from lucid.formats.registry import FORMATS, NPY, Format, absolute_path, format_of_suffix
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
+from lucid.report import would_fail
 from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
 SIZE, STEM, SLICE, PARENT = "{size}", "{stem}", "{slice}", "{parent}"
+FIELD = re.compile(r"\{[^{}]*\}")
 #: What default names have in them, and folders as inputs are searched without.
 MARK = ".pooled"
 
@@ -50,20 +54,71 @@ class Target:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
         if self.stream is not None:
             return
-        if source == self.path if url_of(self.path) else is_same_file(source, self.path):
+        own, other = absolute_path(self.path), absolute_path(source)
+        if own == other or is_same_file(source, self.path):
             raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
-        if (
-            source.is_dir() and source.resolve() in self.path.resolve().parents
-        ) or source in self.path.parents:
+        if other in own.parents:
             raise FileError(f"output {self.path} lies within the input, which is never changed")
-        holds = os.path.isdir(self.path) and self.path.resolve() in source.resolve().parents  # noqa: PTH112
-        if url_of(source) is None and holds:
+        if own in other.parents and os.path.isdir(self.path):  # noqa: PTH112  (it never raises)
             raise FileError(f"output {self.path} is a folder that holds the input, which is never changed")
 
     def name_of(self, dataset: str, size: Size) -> str:
         """The name of an array of means: that of its source, with the size where there are several."""
         base = dataset or "/data"
         return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
+
+
+def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, notes: list[str]) -> None:
+    """Raise unless outputs may be written, and clear their folders of what killed runs left.
+
+    A dry run makes a note of what would be raised, and clears nothing.
+    """
+    for target in targets:
+        try:
+            for path in inputs:
+                target.refuse_input(path)
+            target.refuse_existing(overwrite=options.overwrite or options.resume)
+        except LucidError as error:
+            if not options.dry_run:
+                raise
+            notes.append(would_fail(error))
+    if not options.dry_run:
+        for folder in {absolute_path(target.path).parent for target in targets if target.stream is None}:
+            remove_stale(folder)
+
+
+class Naming(NamedTuple):
+    """Where outputs go: to a template or standard output, or under default names to a folder."""
+
+    output: str | None
+    folder: Path | None
+
+    @classmethod
+    def of(cls, output: str | None, folder: str | None) -> "Naming":
+        """Of an output and a folder as the shell has them."""
+        if output is not None and is_folder(output):
+            output, folder = None, output
+        return cls(output, None if folder is None else Path(folder))
+
+    @property
+    def makes_folders(self) -> bool:
+        """Whether the folders of outputs are made."""
+        return self.folder is not None or PARENT in (self.output or "")
+
+    @property
+    def is_one_name(self) -> bool:
+        """Whether every input would be written to one output."""
+        return self.output is not None and not (STEM in self.output or PARENT in self.output)
+
+    def remedy(self, target: Target, one: Path, other: Path, *, count: int) -> str:
+        """What keeps two inputs from having one output, where each has so many of them."""
+        field = STEM if stem_of(one) != stem_of(other) else PARENT if one.parent != other.parent else None
+        if field is None or field in (self.output or ""):
+            return "pool one of them alone, with another -o"
+        if self.output is not None:
+            return f"put {field} in its name"
+        name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
+        return f"say -o '{name}{suffix_of(target.path)}'"
 
 
 def check_path(path: object) -> None:
@@ -102,10 +157,12 @@ def targets_of(
         folder, output = Path(output), None
     if output is None:
         suffix = suffix_of(source) or source_format.suffixes[0]
-        stems = _filled(_default_stem(source_format, options), source, options)
+        each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
+        stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
+        stems = _fill_in(stem, source, options)
         names = [os.path.join(folder or source.parent, stem + suffix) for stem in stems]
     else:
-        names = _filled(os.fspath(output), source, options)
+        names = _fill_in(os.fspath(output), source, options)
     # A default name keeps the source's suffix, which need not name the format it has.
     keeps = output is None or (source.suffix != "" and Path(names[0]).suffix == source.suffix)
     format_ = source_format if keeps else format_of_suffix(Path(names[0]))
@@ -118,29 +175,19 @@ def targets_of(
     return (Target(Path(names[0]), format_, every),)
 
 
-def _filled(text: str, source: Path, options: Options) -> list[str]:
+def _fill_in(text: str, source: Path, options: Options) -> list[str]:
     """The names that a template stands for: one for each size if it says `{size}`."""
-    fields = {STEM: stem_of(source), PARENT: str(source.parent)}
+    fields = {STEM: stem_of(source), PARENT: str(source.parent), SIZE: ""}
     if options.slice is not None:
         fields[SLICE] = slice_name(options.slice)
-
-    def field(match: re.Match[str]) -> str:
-        if match[0] not in fields:
-            known = f"{STEM}, {PARENT}, {SIZE}" + (f", {SLICE}" if options.slice else "")
-            raise ArgumentError(f"output {text} holds {match[0]}; expected {known}, or no braces")
-        return fields[match[0]]
-
+    for field in FIELD.findall(text):
+        if field not in fields:
+            raise ArgumentError(f"output {text} holds {field}; expected {', '.join(fields)}, or no braces")
     names = []
     for size in options.pairs if SIZE in text else options.pairs[:1]:
         fields[SIZE] = size_name(size)
-        names.append(re.sub(r"\{[^{}]*\}", field, text))
+        names.append(FIELD.sub(lambda match: fields[match[0]], text))
     return names
-
-
-def _default_stem(format_: Format, options: Options) -> str:
-    """`NAME.pooled` as a template; one for each size where a file holds one array."""
-    each = f".{SIZE}" if len(options.pairs) > 1 and not format_.holds_many else ""
-    return STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
 
 
 def is_folder(output: str) -> bool:

@@ -11,19 +11,19 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
+from lucid.errors import ArgumentError, FileError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
-from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import NOTHING, Input, LeftOutError, find_inputs, leave_out_earlier, unless_fitting
-from lucid.job import check_progress, options_of
+from lucid.inputs import NOTHING, LeftOutError, Task, find_inputs, leave_out_earlier, unless_fitting
+from lucid.job import check_progress
 from lucid.job_plan import choose, plan
-from lucid.mistakes import lost_scales, probable_mistakes
+from lucid.keywords import options_of
+from lucid.notes import lost_scales, notes_on
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, check_path, is_same_file, stem_of
+from lucid.outputs import FilePath, Target, check_path, is_same_file, settle, stem_of
 from lucid.report import OnProgress, Report, Watch
 
 #: Names of formats in which arrays with names that have slashes in them lie in groups.
@@ -85,9 +85,8 @@ def pack(
     target = _target_of(path, options)
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
-    watch = Watch(Path(common), on_progress, targets=(path,))
-    with watch.refusals(dry_run=options.dry_run):
-        target.refuse_existing(overwrite=options.overwrite)
+    watch = Watch(source=Path(common), on_progress=on_progress, targets=(path,))
+    settle((target,), (), options, watch.notes)
     with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
@@ -95,13 +94,12 @@ def pack(
             outcome = LucidError(f"is not made, since {failures:,} of its inputs failed")
             return [*errors.items(), (str(path), outcome)]
         job = plan(source, options, (target,))
-        watch.notes += [*source.notes, *probable_mistakes(job), *lost_scales(job, "into a pack")]
+        watch.notes += [*source.notes, *notes_on(job), *lost_scales(job, "into a pack")]
         if options.dry_run:
             rehearse(job, source, watch)
         else:
-            remove_stale(path.resolve().parent)
             carry_out(job, source, watch)
-        watch.datasets += job.reports()
+        watch.datasets = job.reports()
         return [*errors.items(), (str(path), watch.report(options))]
 
 
@@ -139,43 +137,43 @@ class _PackSource(Source):
     def gather(self, names: Sequence[str], target: Target) -> dict[str, LucidError]:
         """Take in the arrays of all inputs; which inputs are left out, or fail, and why."""
         errors: dict[str, LucidError] = {}
-        for input_ in find_inputs(names):
+        for task in find_inputs(names):
             try:
-                if input_.error is not None:
-                    raise input_.error
-                self._add(input_, target)
+                if task.error is not None:
+                    raise task.error
+                self._add(task, target)
             except ArgumentError:
                 raise
             except LucidError as error:
-                errors[input_.source] = unless_fitting(error, self.options) if input_.is_found else error
+                errors[task.source] = unless_fitting(error, self.options) if task.is_found else error
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NOTHING) for name in names}
         if target.format.name in _WITH_GROUPS:
             self._refuse_groups()
         return errors
 
-    def _add(self, input_: Input, target: Target) -> None:
+    def _add(self, task: Task, target: Target) -> None:
         """Take in the arrays of an input."""
-        path = Path(input_.source)
+        path = Path(task.source)
         if is_same_file(path, target.path):
-            if not input_.is_found:
+            if not task.is_found:
                 raise FileError("is the output, too; an input is never changed")
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         with format_.open(path, self.options) as source:
-            if input_.is_found:
+            if task.is_found:
                 leave_out_earlier(source)
-            specs = choose(source, self.options, (target,)).specs
+            specs = choose(source, self.options)
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
             self.notes.append(_NOT_CARRIED)
-        key = "/" + os.path.join(input_.place or "", stem_of(path)).replace(os.sep, "/")
+        key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
-            other = self._members.setdefault(name, _Member(spec, input_.source))
-            if other.source != input_.source:
+            other = self._members.setdefault(name, _Member(spec, task.source))
+            if other.source != task.source:
                 raise ArgumentError(
-                    f"{other.source} and {input_.source} would both be {name} in the pack; "
+                    f"{other.source} and {task.source} would both be {name} in the pack; "
                     "rename one, or pack them apart"
                 )
 
@@ -196,14 +194,14 @@ class _PackSource(Source):
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region of an array from its input, which stays open until all of its arrays are read."""
         member = self._members[spec.name]
-        with named(member.source):
+        with about(member.source):
             with self._lock:
                 if member.source != self._name or self._opened is None:
                     self.check_unchanged()
                     self.close()
                     path = Path(member.source)
                     self._opened, self._name = format_of_content(path).open(path, self.options), member.source
-                    self._specs = set(choose(self._opened, self.options, ()).specs)
+                    self._specs = set(choose(self._opened, self.options))
                 if member.spec not in self._specs:
                     raise FormatError("changed while it was read")
                 source = self._opened
@@ -212,7 +210,7 @@ class _PackSource(Source):
     def check_unchanged(self) -> None:
         """Raise if the input that is open was written to."""
         if self._opened is not None:
-            with named(self._name):
+            with about(self._name):
                 self._opened.check_unchanged()
 
     def close(self) -> None:

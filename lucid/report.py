@@ -1,9 +1,9 @@
-"""What is done, as data: events and a watch while it goes on, a report at the end."""
+"""What is done, as data: events, efforts and a watch while it goes on, a report at the end."""
 
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,48 +86,45 @@ class Report:
         return sum(d.output_bytes for d in self.datasets)
 
 
-@contextmanager
-def clock(nanoseconds: Counter[str], step: str) -> Iterator[None]:
-    """Add the time of a `with` block to what a step took."""
-    start = perf_counter_ns()
-    try:
-        yield
-    finally:
-        nanoseconds[step] += perf_counter_ns() - start
-
-
 @dataclass
-class Watch:
-    """An input while it is worked on: who is told how far it is, and what its report will say."""
+class Effort:
+    """What a block, a shard or an input took."""
 
-    source: Path
-    on_progress: OnProgress | None = None
-    begun: float = field(default_factory=perf_counter)
-    total_bytes: int = 0
+    #: Bytes of input that were read.
     done_bytes: int = 0
     #: What the steps took: "read", "pool" and "write", added over threads.
     nanoseconds: Counter[str] = field(default_factory=Counter)
+    #: Finite results that became infinite, by what they are results of, and their type.
+    overflows: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: Of other processes that worked on it.
     peak_memory_bytes: int = 0
+
+    @contextmanager
+    def clock(self, step: str) -> Iterator[None]:
+        """Add the time of a `with` block to what a step took."""
+        start = perf_counter_ns()
+        try:
+            yield
+        finally:
+            self.nanoseconds[step] += perf_counter_ns() - start
+
+
+@dataclass(kw_only=True)
+class Watch(Effort):
+    """An input while it is worked on: who is told how far it is, and what its report will say."""
+
+    source: Path = Path()
+    on_progress: OnProgress | None = None
+    begun: float = field(default_factory=perf_counter)
+    total_bytes: int = 0
     targets: tuple[Path, ...] = ()
-    datasets: list[DatasetReport] = field(default_factory=list)
+    #: Made when the work is done: there may be a hundred thousand.
+    datasets: Iterable[DatasetReport] = ()
     skipped: bool = False
     #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)
-    #: Finite results that became infinite, by what they are results of, and their type.
-    overflows: Counter[tuple[str, str]] = field(default_factory=Counter)
     carried: int = 0
     carried_bytes: int = 0
-
-    @contextmanager
-    def refusals(self, *, dry_run: bool) -> Iterator[None]:
-        """Let errors through that keep the run from its outputs; a dry run only notes them."""
-        try:
-            yield
-        except LucidError as error:
-            if not dry_run:
-                raise
-            self.notes.append(would_fail(error))
 
     def note(self, sink: "Sink") -> None:
         """Take over what an output that was begun, or only looked at, says of itself."""
@@ -135,17 +132,13 @@ class Watch:
         self.carried += sink.carried.items
         self.carried_bytes += sink.carried.nbytes
 
-    def add(self, count: int) -> None:
-        """Bytes of input were used up."""
-        self.done_bytes = min(self.done_bytes + count, self.total_bytes)
+    def add(self, effort: Effort) -> None:
+        """A block or a shard was made."""
+        self.done_bytes = min(self.done_bytes + effort.done_bytes, self.total_bytes)
+        self.nanoseconds += effort.nanoseconds
+        self.overflows += effort.overflows
+        self.peak_memory_bytes = max(self.peak_memory_bytes, effort.peak_memory_bytes)
         self.tell()
-
-    def add_shard(self, shard: "Watch") -> None:
-        """A shard was made."""
-        self.add(shard.done_bytes)
-        self.nanoseconds += shard.nanoseconds
-        self.overflows += shard.overflows
-        self.peak_memory_bytes = max(self.peak_memory_bytes, shard.peak_memory_bytes)
 
     def tell(self, more: int = 0) -> None:
         """Say how far it is, and so many bytes further in what is being done."""
@@ -159,7 +152,6 @@ class Watch:
             f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} exceed {numbers} and became infinite; "
             "`dtype` float32 or float64 holds more"
             for (name, numbers), count in self.overflows.items()
-            if count
         ]
         report = Report(
             source=self.source,

@@ -1,13 +1,12 @@
 """Who pools the inputs of a batch: processes for native code and for small files, a cluster, this process all else."""
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from lucid.batches import Batch
@@ -16,14 +15,13 @@ from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
 from lucid.formats.stream import STREAM, Stream
-from lucid.inputs import unless_fitting
-from lucid.job import pool
+from lucid.inputs import Task, unless_fitting
+from lucid.job import Job
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.report import OnProgress, ProgressOf, Report, would_fail
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
-from lucid.tasks import Task
 from lucid.threads import in_order
 
 #: Most small files that are pooled before their outputs are put in place together.
@@ -48,41 +46,43 @@ class Workers:
         #: Whether each process is to pool small files, of which most of the work is Python's.
         self.in_groups = False
 
-    def pool_all(
-        self, batch: Batch, progress_of: ProgressOf | None
-    ) -> Generator[tuple[str, Outcome], None, None]:
+    def start(self, count: int) -> None:
+        """Start so many processes."""
+        from lucid.run.process import Process  # seldom needed, and slow to load
+
+        for _ in range(count):
+            self.processes.append(Process())
+            self.processes[-1].start()
+
+    def pool_all(self, tasks: Iterable[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """What becomes of every input, in order."""
-        for is_small, tasks in groupby(batch, lambda task: self.in_groups and task.is_small):
-            pool_tasks = self._pool_small if is_small else self._pool_each
-            for task, outcome in pool_tasks(tasks, progress_of):
+        for is_small, some in groupby(tasks, lambda task: self.in_groups and task.is_small):
+            for task, outcome in (self._pool_small if is_small else self._pool_each)(some, progress_of):
                 if isinstance(outcome, Report):
                     notes = () if task.error is None else (would_fail(task.error),)
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
-                yield task.source, outcome
+                yield task, outcome
 
     def _pool_each(self, tasks: Iterable[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool one input after the other."""
         for task in tasks:
             on_progress = progress_of and progress_of(task.source, task.size_bytes)
-            yield task, outcome_of(task, self.options, self._pool, task, on_progress)
+            yield task, outcome_of(task, self.options, partial(self._pool, task, on_progress))
 
     def _pool_small(self, tasks: Iterator[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool small files, a group in each process."""
-        count = len(self.processes)
-        idle: SimpleQueue[Any] = SimpleQueue()
-        for process in self.processes:
-            idle.put(process)
+        count, idle = len(self.processes), [*self.processes]
         options = replace(self.options, threads=1, max_memory=max(1, self.options.max_memory // count))
 
         def pool_group(group: tuple[Task, ...]) -> Iterable[tuple[Task, Outcome]]:
-            process = idle.get()
+            process = idle.pop()
             try:
                 return zip(group, process.call(pool_together, group, options, options=options), strict=True)
             except LucidError as error:  # the process crashed or hung, for one of them
                 if len(group) == 1:
                     return [(group[0], error)]
             finally:
-                idle.put(process)
+                idle.append(process)
             return [one for task in group for one in pool_group((task,))]
 
         groups = iter(lambda: tuple(islice(tasks, GROUP)), ())
@@ -98,51 +98,36 @@ class Workers:
                 yield task, outcome
 
     def _pool(self, task: Task, on_progress: OnProgress | None) -> Report:
-        """Pool an input where it belongs."""
+        """Pool an input where it belongs: a file that native code reads or writes in a process of its own."""
         if self.error is not None:
             raise self.error
-        if not task.is_stream:
-            return self._pool_file(task.source, task, on_progress, is_native=task.is_native)
-        with nullcontext(sys.stdin.buffer) if task.source == str(STREAM) else open(task.source, "rb") as file:
-            stream = Stream(file)
-            format_ = format_of_start(stream.peek(MAGIC_BYTES))
-            if format_ is None or not format_.is_native:
-                # To a native format, too: what is written is our own, and a stream need not fit the disk.
-                return pool(stream, task.targets or sys.stdout.buffer, self.options, on_progress=on_progress)
-            with NamedSpool() as spool:
-                stream.copy_to(spool.file, None)
-                spool.file.flush()
-                return self._pool_file(str(spool.path), task, on_progress, is_native=True)
-
-    def _pool_file(
-        self, source: str, task: Task, on_progress: OnProgress | None, *, is_native: bool
-    ) -> Report:
-        call: Callable[..., Report] = pool_to
-        if is_native:
-            if not self.processes:
-                self.start(1)
-            call = partial(self.processes[0].call, pool_to, options=self.options)
-        try:
-            return call(
-                source,
-                task.targets,
-                self.options,
-                on_progress=on_progress,
-                executor=self.executor,
-                is_found=task.is_found,
-            )
-        except BaseException as error:
-            if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
-                error.add_note("shards that are done are kept, and the same command goes on with them")
-            raise
-
-    def start(self, count: int) -> None:
-        """Start so many processes."""
-        from lucid.run.process import Process  # seldom needed, and slow to load
-
-        for _ in range(count):
-            self.processes.append(Process())
-            self.processes[-1].start()
+        with ExitStack() as stack:
+            source: str | Stream = task.source
+            is_native = task.is_native
+            if task.is_stream:
+                is_standard = source == str(STREAM)
+                file = sys.stdin.buffer if is_standard else stack.enter_context(open(task.source, "rb"))
+                source = Stream(file)
+                format_ = format_of_start(source.peek(MAGIC_BYTES))
+                # A native output alone needs no process: it is our own, and a stream need not fit the disk.
+                is_native = format_ is not None and format_.is_native
+                if is_native:
+                    spool = stack.enter_context(NamedSpool())
+                    source.copy_to(spool.file, None)
+                    spool.file.flush()
+                    source = str(spool.path)
+            pool: Callable[..., Report] = pool_to
+            if is_native:
+                if not self.processes:
+                    self.start(1)
+                pool = partial(self.processes[0].call, pool_to, options=self.options)
+            others = {"on_progress": on_progress, "executor": self.executor, "is_found": task.is_found}
+            try:
+                return pool(source, task.targets, self.options, **others)
+            except BaseException as error:
+                if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
+                    error.add_note("shards that are done are kept, and the same command goes on with them")
+                raise
 
 
 @contextmanager
@@ -172,14 +157,12 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
                 batch.clear()  # of what they left beside outputs
 
 
-def outcome_of(
-    task: Task, options: Options, function: Callable[..., Report], *args: Any, **keywords: Any
-) -> Outcome:
+def outcome_of(task: Task, options: Options, pool: Callable[[], Report]) -> Outcome:
     """The report of a call that pools an input, or the error that is its input's alone."""
     if task.error is not None and not (options.dry_run and task.targets):
         return task.error
     try:
-        return function(*args, **keywords)
+        return pool()
     except BrokenPipeError:
         raise
     except LucidError as error:
@@ -194,7 +177,9 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     try:
         outcomes = [
             outcome_of(
-                task, options, pool, task.source, task.targets, options, is_found=task.is_found, later=later
+                task,
+                options,
+                Job(task.source, task.targets, options, is_found=task.is_found, later=later).run,
             )
             for task, later in zip(tasks, finished, strict=True)
         ]
@@ -208,6 +193,6 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     ]
 
 
-def pool_to(source: str, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
+def pool_to(source: str | Stream, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
     """Pool a file to its outputs; without any, to standard output of the process that does it."""
-    return pool(source, targets or sys.stdout.buffer, options, **keywords)
+    return Job(source, targets or sys.stdout.buffer, options, **keywords).run()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lucid import __version__
-from lucid.options import Option, declared
+from lucid.options import Option, option_rows
 from lucid.pooling import kernel_name
 from lucid.sizes import DIMENSION
 from lucid_cli.request import FILE, FOLDER, Request, request_of
@@ -23,28 +23,28 @@ def join_sizes(args: Iterable[str]) -> list[str]:
     Only bare dimensions are joined, so a file of such a name is reached as `./4`. More dimensions, or signs between
     them, would be taken for inputs, and are a UsageError.
     """
-    joined: list[str] = []
+    words: list[str] = []
     rest = list(args)
     while rest:
         word = rest.pop(0)
-        joined.append(word)
+        words.append(word)
         if word == "--":
             break
         if not re.fullmatch(rf"-s|--size|(--size=|-s){DIMENSION}", word):
             continue
         if word in ("-s", "--size") and rest:
-            joined.append(rest.pop(0))
-        size = re.sub(r"^(--size=|-s)", "", joined[-1])
+            words.append(rest.pop(0))
+        size = re.sub(r"^(--size=|-s)", "", words[-1])
         if rest and re.fullmatch(DIMENSION, size) and re.fullmatch(DIMENSION, rest[0]):
-            joined[-1] += "x" + rest.pop(0)
+            words[-1] += "x" + rest.pop(0)
         elif rest and rest[0] in ("x", "X", "×", "*", ","):
             raise click.UsageError(f"{size} {' '.join(rest[:2])} is no size; expected 4x5, 4,5 or 4 5")
         if rest and re.fullmatch(rf"{DIMENSION}([x,]{DIMENSION})?", rest[0]):
             raise click.UsageError(
-                f"{rest[0]} follows the size {joined[-1]}; for several sizes repeat --size, "
+                f"{rest[0]} follows the size {words[-1]}; for several sizes repeat --size, "
                 f"a file of that name is ./{rest[0]}"
             )
-    return joined + rest
+    return words + rest
 
 
 class Text(click.ParamType[Any]):
@@ -130,7 +130,7 @@ A file named like a number is given as ./4. Every option but --version and --hel
 LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
 """
 
-_OWN = declared(Request)
+_OWN = option_rows(Request)
 _OF_OUTPUT = {name: row for name, row in _OWN.items() if row.group == "output"}
 command = Command(
     NAME,
@@ -139,7 +139,7 @@ command = Command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
         click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
-        *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | declared() | _OWN).items()),
+        *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | option_rows() | _OWN).items()),
     ],
 )
 command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)

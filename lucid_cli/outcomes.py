@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
+import click
+
 from lucid.backlog import Backlog
 from lucid.errors import ArgumentError
 from lucid.inputs import LeftOutError
 from lucid.report import Report
 from lucid.workers import Outcome
-from lucid_cli.streams import FAILED, complain, emit, in_shell_words, name_of
+from lucid_cli.streams import FAILED, as_output, complain, in_shell_words, name_of
 
 #: Of the JSON, whose keys `docs/command.md` describes; none is removed or changed without a new number.
 SCHEMA = 1
@@ -58,17 +60,13 @@ class Outcomes:
         self.blocks_bytes = self.peak_memory_bytes = 0
         #: Notes for the user, and which files of folders are not pooled.
         self.notes, self.left_out = Notes(), Notes()
-        self._failures = Backlog[tuple[str, str]]()
+        #: What failed, and why.
+        self.failures = Backlog[tuple[str, str]]()
 
     @property
     def has_reports(self) -> bool:
         """Whether any input is done."""
         return self.totals["inputs"] + self.totals["skipped"] > 0
-
-    @property
-    def are_all_left_out(self) -> bool:
-        """Whether no input is done, and none failed."""
-        return not (self.has_reports or len(self._failures))
 
     def add(self, source: str, outcome: Outcome) -> None:
         """Add what became of an input; an ArgumentError at the beginning is raised, as all inputs would fail by it."""
@@ -82,7 +80,7 @@ class Outcomes:
             self.left_out.add(source, [f"left out: {reason}"])
             facts: dict[str, object] = {"skipped": True, "notes": [reason]}
         else:
-            self._failures.append((source, reason))
+            self.failures.append((source, reason))
             facts = {"error": reason}
         if self._as_json:
             _emit({"source": source, **facts})
@@ -105,10 +103,11 @@ class Outcomes:
 
     def tell_failures(self) -> int:
         """Tell a person what failed; the exit status."""
-        for source, reason in self._failures:
+        for source, reason in self.failures:
             complain(f"{name_of(source)}: {reason}", FAILED)
-        return FAILED if len(self._failures) else 0
+        return FAILED if len(self.failures) else 0
 
 
 def _emit(facts: dict[str, object]) -> None:
-    emit(json.dumps({"schema": SCHEMA, **facts}, default=str))
+    with as_output():
+        click.echo(json.dumps({"schema": SCHEMA, **facts}, default=str))

@@ -23,7 +23,7 @@ from lucid.pooling.dtypes import storage, widened
 from lucid.report import Report
 from lucid.run.process import Process
 from lucid.sizes import resolve, size_name
-from lucid_cli.streams import shown
+from lucid_cli.streams import printable
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,11 +79,11 @@ def show_preview(name: str, channels: list[Channel], options: Options, to: Conso
     labels = channels[0].pictures
     width = max(labels["input"].shape[1] * (1 if in_colour else 2), *map(len, "\n".join(heads).split("\n")))
     count = max(1, (to.width - max(map(len, labels))) // (width + 2))
-    to.print(Text(f"{shown(name)}, from lowest to highest: {ends}", "bold"))
+    to.print(Text(f"{printable(name)}, from lowest to highest: {ends}", "bold"))
     table = Table("", *heads[:count], box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for label in labels:
         pictures = [channel.pictures[label] for channel in channels[:count]]
-        table.add_row(label, *(_coloured(one) if in_colour else _shaded(one, shades) for one in pictures))
+        table.add_row(label, *(_half_blocks(one) if in_colour else _signs(one, shades) for one in pictures))
     to.print(table)
 
 
@@ -142,13 +142,13 @@ def _picture(values: Floats, plane: tuple[int, ...], ends: tuple[float, float], 
     return coarse
 
 
-def _shaded(picture: Floats, shades: str) -> Text:
+def _signs(picture: Floats, shades: str) -> Text:
     """A picture of two signs for each cell."""
     numbers = np.nan_to_num(picture * (len(shades) - 1)).round().astype(int)
     return Text("\n".join("".join(shades[number] * 2 for number in row) for row in numbers))
 
 
-def _coloured(picture: Floats) -> Text:
+def _half_blocks(picture: Floats) -> Text:
     """A picture of half blocks, two rows of cells a line; what is no number is black."""
     stops = np.linspace(0, 1, len(COLOURS))
     colours = np.stack([np.interp(np.nan_to_num(picture), stops, shade) for shade in COLOURS.T], -1)

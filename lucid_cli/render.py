@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lucid.report import DatasetReport, OnProgress, Progress, ProgressOf, Report
 from lucid_cli.outcomes import MOST_ROWS, STEPS, Outcomes
-from lucid_cli.streams import flush, name_of, shown
+from lucid_cli.streams import flush, name_of, printable
 
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
@@ -81,7 +81,7 @@ def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pl
     for report, d in rows:
         before, after = ("×".join(map(str, shape)) for shape in (d.input_shape, d.output_shape))
         cells: list[str | Text] = [
-            shown(_label(report, d)),
+            printable(_label(report, d)),
             Text.assemble(before, (" → ", "bold"), after),
             d.input_dtype if d.input_dtype == d.output_dtype else f"{d.input_dtype} → {d.output_dtype}",
             f"{size(d.input_bytes)} → {size(d.output_bytes)}",

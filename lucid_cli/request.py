@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from lucid.kinds import TRUTH, Kind
-from lucid.options import WORK, Options, declared, option
+from lucid.options import WORK, Options, option, option_rows
 
 DASH = "-"
 FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
@@ -75,7 +75,7 @@ class Request:
 def request_of(context: click.Context) -> Request:
     """What the shell gave, checked; what cannot be is a UsageError or a LucidError."""
     values = dict(context.params)
-    options = Options(**{name: values.pop(name) for name in declared()})
+    options = Options(**{name: values.pop(name) for name in option_rows()})
     request = Request(values.pop("inputs"), options, **values)
     if request.merge:
         for parameter in context.command.params:
@@ -115,12 +115,9 @@ def _mistakes(request: Request) -> Iterator[str]:
         yield "standard input (-) can be read once only"
     reads_stream = not request.inputs or any(map(is_stream, request.inputs))
     if reads_stream or request.output == DASH:
-        if request.dask is not None:
-            yield "--dask needs files that the workers find by their names"
-        if options.resume:
-            yield "--resume needs files; standard input and output cannot be read or written again"
-        if options.slice is not None:
-            yield "--slice needs files; a shard and its input are found again by their names"
+        for name, value in (("dask", request.dask), ("resume", options.resume), ("slice", options.slice)):
+            if value:
+                yield f"--{name} needs files; standard input and output cannot be found or read again by name"
     if request.dask is not None and options.slice is not None:
         yield "--dask divides the work itself; choose it or --slice"
     if request.preview:

@@ -12,9 +12,9 @@ import click
 
 from lucid.batches import Batch
 from lucid.errors import FormatError, LucidError
-from lucid.inputs import NOTHING
+from lucid.inputs import NOTHING, bytes_of
+from lucid.outputs import Naming
 from lucid.report import ProgressOf
-from lucid.tasks import Naming, bytes_of
 from lucid.workers import Outcome, workers_for
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
@@ -24,11 +24,11 @@ def run_request(request: Request) -> int:
     """Do what the command line says; the exit status."""
     outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose or request.preview)
     begun = time.perf_counter()
-    with closing(_outcomes_of(request)) as done:
-        for source, outcome in done:
+    with closing(_outcomes_of(request)) as every:
+        for source, outcome in every:
             outcomes.add(source, outcome)
     outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
-    if outcomes.are_all_left_out:
+    if not (outcomes.has_reports or outcomes.failures):  # all were left out
         for name in request.inputs:
             outcomes.add(name, FormatError(NOTHING))
     if not request.quiet:
@@ -54,10 +54,10 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
             request, request.pack, 0, partial(pack, request.inputs, Path(request.pack), options)
         )
     else:
-        yield from _pooled(request)
+        yield from _pool_inputs(request)
 
 
-def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
+def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]:
     """Every input to its own outputs."""
     batch = Batch(request.inputs, Naming.of(request.output, request.output_dir), request.options)
     if not request.options.dry_run:
@@ -73,7 +73,8 @@ def _pooled(request: Request) -> Generator[tuple[str, Outcome], None, None]:
         workers_for(batch, request.options, request.dask) as workers,
         _progress(len(batch), batch.totals["bytes"], request) as progress_of,
     ):
-        yield from workers.pool_all(batch, progress_of)
+        for task, outcome in workers.pool_all(batch, progress_of):
+            yield task.source, outcome
 
 
 def _in_process(
@@ -87,11 +88,11 @@ def _in_process(
             process.start()  # while there are no other threads
             with _progress(1, size_bytes, request) as progress_of:
                 on_progress = progress_of and progress_of(name, size_bytes)
-                done = process.call(make, options=request.options, on_progress=on_progress)
+                result = process.call(make, options=request.options, on_progress=on_progress)
     except (LucidError, MemoryError) as error:
         yield name, error
     else:
-        yield from done if isinstance(done, list) else [(name, done)]
+        yield from result if isinstance(result, list) else [(name, result)]
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from lucid.options import declared
+from lucid.options import option_rows
 
 NAME = "lucid-pool"
 #: Exit status where at least one input failed.
@@ -17,7 +17,7 @@ FAILED = 1
 #: What a line holds.
 MOST_LETTERS = 300
 #: What the shell calls the options that messages name.
-_FLAGS = {name: row.flags for name, row in declared().items()} | {"size": ("--size",), "target": ("-o",)}
+_FLAGS = {name: row.flags for name, row in option_rows().items()} | {"size": ("--size",), "target": ("-o",)}
 
 
 def in_shell_words(text: str) -> str:
@@ -38,7 +38,7 @@ def in_shell_words(text: str) -> str:
     return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)
 
 
-def shown(text: object) -> str:
+def printable(text: object) -> str:
     """Text from a file or the shell, with what could command a terminal escaped."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
@@ -47,7 +47,7 @@ def shown(text: object) -> str:
 
 def complain(text: str, status: int) -> int:
     """Say what is wrong and return the exit status; of a long text what is in the middle is left out."""
-    line = shown(text)
+    line = printable(text)
     if len(line) > MOST_LETTERS:
         line = f"{line[: MOST_LETTERS * 2 // 3]} ... {line[-MOST_LETTERS // 3 :]}"
     with suppress(OSError):  # Nobody reads standard error; the status still tells.
@@ -57,7 +57,7 @@ def complain(text: str, status: int) -> int:
 
 def name_of(path: object, stream: str = "standard input") -> str:
     """A path as it is told to a person; `-` by what it stands for."""
-    return stream if str(path) == "-" else shown(path) or "''"
+    return stream if str(path) == "-" else printable(path) or "''"
 
 
 @contextmanager
@@ -68,12 +68,6 @@ def as_output() -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or "standard output"
         raise
-
-
-def emit(line: str) -> None:
-    """One line on standard output."""
-    with as_output():
-        click.echo(line)
 
 
 def open_closed() -> None:

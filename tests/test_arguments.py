@@ -10,7 +10,7 @@ import lucid
 from lucid import nn
 from lucid.errors import ArgumentError, LucidError, SizeTypeError
 from lucid.nn import functional
-from lucid.options import Options, declared
+from lucid.options import Options, option_rows
 
 WRONG = {
     "a function": len,
@@ -35,7 +35,7 @@ def source(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
 class TestWrongArguments:
-    @pytest.mark.parametrize("name", [*declared(), "size", "target", "executor", "layot"])
+    @pytest.mark.parametrize("name", [*option_rows(), "size", "target", "executor", "layot"])
     def test_of_pool_file(self, source, name, value):
         if name == "missing" and isinstance(value, float):
             return  # which is what it takes

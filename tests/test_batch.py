@@ -22,7 +22,7 @@ from lucid.formats.disk import replacement
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.options import Options
-from lucid.tasks import Naming
+from lucid.outputs import Naming
 from lucid.workers import GROUP, MANY
 
 

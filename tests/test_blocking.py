@@ -31,7 +31,7 @@ def reads(plan):
     """Every block, and the regions that are read for it."""
     for (block,) in plan.blocks():
         strips = [] if plan.is_whole else plan.strips(block)
-        yield block, [read for strip in strips for read in strip.reads] or [plan.cells(block)]
+        yield block, [read for _, down in strips for read in down] or [plan.cells(block)]
 
 
 AXIS = st.integers(1, 9)
@@ -96,7 +96,7 @@ def test_blocks_follow_the_chunks():
     plan = plan_of(
         (50_000, 2048, 7, 7), (1, 1), chunks=(1000, 1, 7, 7), whole_chunks=True, max_memory=256 << 20
     )
-    assert plan.box[0] % 1000 == 0
+    assert plan.lengths[0] % 1000 == 0
     assert plan.input_bytes <= BLOCK_BYTES
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_cli.command import join_sizes
-from lucid_cli.streams import shown
+from lucid_cli.streams import printable
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -557,7 +557,7 @@ def test_samples(command, tmp_path):
 
 
 def test_names_that_command_terminals_are_escaped(command, tmp_path):
-    assert shown("a\x1b[31m\n\udcff[b]") == "a\\x1b[31m\\n\\udcff[b]"
+    assert printable("a\x1b[31m\n\udcff[b]") == "a\\x1b[31m\\n\\udcff[b]"
     with h5py.File(tmp_path / "[red]\x1b[2J.h5", "w") as file:
         file["[bold]\x1b]0;hi\x07"] = np.zeros((1, 1, 2, 2))
     done = command("[red]\x1b[2J.h5", "-s", "1", "-o", "y.h5")

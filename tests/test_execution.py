@@ -65,7 +65,7 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
     sink.in_sequence = in_sequence
     monkeypatch.setattr(Target, "create", lambda *_, **__: sink)
     source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0, 1))
-    job, watch = plan(source, options, (target,)), Watch(Path("x"))
+    job, watch = plan(source, options, (target,)), Watch(source=Path("x"))
     carry_out(job, source, watch)
     assert watch.done_bytes == job.input_bytes == x.nbytes * len(job.passes)
     for size, name in ((1, "x_1x1"), ((2, 3), "x_2x3")):
@@ -79,5 +79,5 @@ def test_a_single_block_needs_no_thread(monkeypatch):
     monkeypatch.setattr(Target, "create", lambda *_, **__: sink)
     monkeypatch.setattr("lucid.threads.threading.Thread", None)
     source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0,))
-    carry_out(plan(source, options, (target,)), source, Watch(Path("x")))
+    carry_out(plan(source, options, (target,)), source, Watch(source=Path("x")))
     assert sink.arrays["x"].tolist() == np.ones((2, 3, 1, 1)).tolist()

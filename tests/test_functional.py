@@ -1,4 +1,6 @@
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -219,6 +221,25 @@ def test_threads_leave_no_trace(shape, rng):
     one = adaptive_avg_pool2d(x, (3, 2), threads=1)
     for threads in (2, 3, 7):
         assert np.array_equal(adaptive_avg_pool2d(x, (3, 2), threads=threads), one)
+
+
+def test_threads_that_the_system_refuses_are_done_without():
+    program = """
+import resource
+import numpy as np
+from lucid.nn.functional import adaptive_avg_pool2d
+x = np.arange(64.0 * 28 * 28 * 40, dtype=np.float32).reshape(40, 64, 28, 28)
+expected = adaptive_avg_pool2d(x, 7, threads=1)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (4 << 20),) * 2)
+print(np.array_equal(adaptive_avg_pool2d(x, 7, threads=8), expected))
+"""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("/proc says how much memory the limit has to leave")
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        == "True\n"
+    )
 
 
 def test_bfloat16_as_ml_dtypes_has_it(rng):

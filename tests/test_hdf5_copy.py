@@ -265,6 +265,22 @@ class TestCheckOfTheFinishedFile:
             lucid.pool_file(self.path, self.out, size=2)
         assert [p.name for p in self.out.parent.iterdir()] == ["a.h5"]
 
+    def test_an_object_that_is_no_longer_one_is_found(self, monkeypatch):
+        with h5py.File(self.path, "r+") as file:
+            file["numbers"] = np.arange(5)  # there is nothing to read of these but their header
+
+        def check_damaged(file, *arguments):
+            root = h5py.h5g.open(file.id, b"/")
+            with open(next(self.out.parent.glob(".*")), "r+b") as raw:
+                raw.seek(root.links.get_info(b"numbers").u)
+                raw.write(bytes(16))
+            hdf5_check.check_copy(file, *arguments)
+
+        monkeypatch.setattr("lucid.formats.hdf5.sink.check_copy", check_damaged)
+        with pytest.raises(FileError, match="cannot be read back"):
+            lucid.pool_file(self.path, self.out, size=2)
+        assert [p.name for p in self.out.parent.iterdir()] == ["a.h5"]
+
     def test_what_the_source_cannot_read_either_is_no_fault(self):
         with h5py.File(self.path, "r+") as file:
             creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

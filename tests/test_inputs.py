@@ -13,7 +13,7 @@ from lucid.batches import Batch
 from lucid.errors import FileError
 from lucid.inputs import LeftOutError
 from lucid.options import Options
-from lucid.tasks import Naming
+from lucid.outputs import Naming
 
 
 @pytest.fixture(params=[0o000, 0o444], ids=["locked", "names only"])

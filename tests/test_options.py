@@ -13,7 +13,7 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, LucidError
-from lucid.options import WORK, Options, declared
+from lucid.options import WORK, Options, option_rows
 from lucid.pooling.dtypes import FLOATS
 from lucid_cli.command import command
 from lucid_cli.streams import in_shell_words
@@ -22,7 +22,7 @@ from lucid_cli.streams import in_shell_words
 def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_the_help():
     keywords = inspect.signature(lucid.pool_file).parameters
     help_ = command.get_help(command.make_context("lucid-pool", ["x"]))
-    for name, row in declared().items():
+    for name, row in option_rows().items():
         assert row.flags[-1] in help_
         assert f"\n    {name} : {row.kind.expected}" in lucid.pool_file.__doc__
         assert " ".join(row.help.split()) in " ".join(lucid.pool_file.__doc__.split())
@@ -107,7 +107,7 @@ def test_the_result_goes_through_json_and_leaves_out_how_the_work_is_done():
     one = Options(sizes=[1, (2, None)], nan="skip", dtype="float64", datasets=["a"], flatten=True, threads=3)
     said = json.loads(json.dumps(one.result()))
     assert Options(**said) == replace(one, threads=None)
-    assert not {name for name, option in declared().items() if option.group == WORK} & {*said}
+    assert not {name for name, option in option_rows().items() if option.group == WORK} & {*said}
     numbers = one.result(only="numbers")
     assert numbers.items() >= {"dtype": "float64", "missing": (), "nan": "skip", "reduce": "mean"}.items()
     assert not {"sizes", "flatten"} & {*numbers}
@@ -121,7 +121,7 @@ def test_errors_speak_the_shells_words_in_the_shell():
 
 
 def test_floats_are_those_of_the_arithmetic():
-    assert declared()["dtype"].kind.choices == (*FLOATS, "keep")
+    assert option_rows()["dtype"].kind.choices == (*FLOATS, "keep")
 
 
 @pytest.mark.parametrize(

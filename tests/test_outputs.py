@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lucid.errors import ArgumentError, DatasetError
+import lucid
+from lucid.errors import ArgumentError, DatasetError, ExistsError
 from lucid.formats.choosing import names_of
 from lucid.formats.registry import FORMATS
 from lucid.options import Options
@@ -58,3 +60,13 @@ def test_a_name_is_that_name_before_it_is_a_glob():
     assert names_of(["a/*", "/ch0"], names) == {"/ch0", "/a/b", "/a/c"}
     with pytest.raises(DatasetError, match="has no dataset 'a/d' that can be pooled; did you mean '/a/c'"):
         names_of(["a/d"], names)
+
+
+def test_a_circle_of_links_is_a_name_like_others(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 2, 2)))
+    target = tmp_path / "y.npy"
+    target.symlink_to("y.npy")
+    with pytest.raises(ExistsError, match=r"y\.npy exists already"):
+        lucid.pool_file(tmp_path / "x.npy", target, size=1)
+    lucid.pool_file(tmp_path / "x.npy", target, size=1, overwrite=True)
+    assert np.load(target).tolist() == [[[[1]]]]

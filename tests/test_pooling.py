@@ -656,14 +656,14 @@ class TestZeroStrides:
 
 
 def by_both(grid, cells, rule, rows, cols, monkeypatch):
-    """Results and counts of the compiled kernel and of NumPy."""
+    """Results and counts of the compiled kernel, by as many as three threads, and of NumPy."""
     found = []
-    for kernel in (KERNEL, None):
+    for kernel, threads in ((KERNEL, 3), (None, 1)):
         monkeypatch.setattr(means, "kernel", kernel)
         out = np.empty(
             (len(cells), rows[1] - rows[0], cols[1] - cols[0], cells.shape[3]), storage(rule.result)
         )
-        found.append((out, Pooling(grid, rule).means(cells, out, rows, cols)))
+        found.append((out, Pooling(grid, rule).means(cells, out, rows, cols, threads)))
     return found
 
 
@@ -748,7 +748,7 @@ class TestTwins:
 class TestKernelRefuses:
     """A mistake in the Python above it must not read or write beyond the arrays."""
 
-    GOOD = ((4, 2, 0, 2), (6, 3, 0, 3), 7, 7, 0, False, False, 0.0, 0, 0.0, 0)
+    GOOD = ((4, 2, 0, 2), (6, 3, 0, 3), 7, 7, 0, False, False, 0.0, 0, 0.0, 0, 1)
 
     def call(self, cells=(1, 4, 6, 1), out=(1, 2, 3, 1), **changes):
         arguments = [changes.get(f"_{i}", value) for i, value in enumerate(self.GOOD)]
@@ -763,6 +763,7 @@ class TestKernelRefuses:
             {"cells": (1, 3, 6, 1)}, {"cells": (1, 4, 5, 1)}, {"out": (1, 2, 2, 1)}, {"out": (2, 2, 3, 1)}, {"cells": (4, 6, 1)},
             {"_2": 99}, {"_2": -1}, {"_2": 8}, {"_3": 8}, {"_3": 13}, {"_4": 4}, {"_4": -1}, {"cells": (0, 4, 6, 1), "out": (0, 2, 3, 1)},
             {"_0": (4, 2, 0, -1)}, {"_0": (4, 2, 1, 1), "_1": (6, 3, 1, 6)}, {"_0": (4, 2, 0, -2), "_1": (6, 3, 0, -3)}, {"_0": (4, 0, 0, 2)}, {"_0": (4, 2, -1, 2)},
+            {"_11": 0},
         ],
         ids=str,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.outputs import Target
 from lucid.shards import spans
 from lucid.shards.folder import ShardFolder
-from lucid.shards.spans import box_steps
+from lucid.shards.spans import region_steps
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
 
@@ -300,7 +300,7 @@ def provenance(path):
 )
 def test_spans_are_whole_chunks(shape, chunks, output_chunks, steps):
     spec = ArraySpec("x", shape, np.dtype("u1"), "uint8", chunks)
-    assert box_steps(spec, 2, output_chunks, 4000, is_flat=False) == steps
+    assert region_steps(spec, 2, output_chunks, 4000, is_flat=False) == steps
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from lucid.run.dask import Dask, connect  # noqa: E402  (needs it)
 
 @pytest.fixture(scope="module")
 def client():
-    with connect("local", workers=2) as cluster, cluster._client() as connected:
+    with connect("local", workers=2) as cluster, cluster.client() as connected:
         yield connected
 
 

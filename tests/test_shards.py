@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
-from lucid.formats.hdf5.join import Joined
 from lucid.formats.regions import boxes_of, size_of
 
 FILTERS = {
@@ -75,22 +74,6 @@ def test_with_any_compression(tmp_path, rng, compression):
         tmp_path / "x.h5", tmp_path, [0, 1600, 2001], size=4, compression=compression
     )
     assert single == merged
-
-
-def test_chunks_are_moved_where_the_grids_agree(tmp_path, rng, monkeypatch):
-    path = tmp_path / "x.h5"
-    with h5py.File(path, "w") as file:
-        data = rng.standard_normal((4500, 8, 6, 5)).astype("f4")
-        file.create_dataset("x", data=data, chunks=(16, 8, 6, 5), compression="gzip")
-    single = lucid.pool_file(path, tmp_path / "one.h5", size=4).targets[0]
-    with h5py.File(single) as file:
-        unit = file["x"].chunks[0]
-    assert unit % 16 == 0
-    assert 1 < unit < 1000
-    shards = list(shards_of(path, [0, unit, 4 * unit], tmp_path, size=4))
-    monkeypatch.setattr(Joined, "_cells", None)
-    merged = lucid.merge_files(shards, tmp_path / "two.h5").targets[0]
-    assert single.read_bytes() == merged.read_bytes()
 
 
 @settings(deadline=None, max_examples=25)
@@ -170,14 +153,27 @@ class TestWhatDoesNotBelongTogether:
         self.refused([a, other], target, f"shard: {other} is of other source and input, or it changed")
         self.refused([source], target, f"shard {source}: is no shard; `slice` makes them")
         self.refused([a, tmp_path / "gone"], target, f"shard {tmp_path / 'gone'}: no such file", LucidError)
-        self.refused([a, b], a, "is one of the shards", FileError)
+        self.refused([a, b], a, "is an input, which is never changed", FileError)
         self.refused([a, b], source, "is an input, which is never changed", FileError)
         (tmp_path / "z.h5").write_text("mine")
         self.refused([a, b], tmp_path / "z.h5", "exists already", ExistsError)
-        with pytest.raises(LucidError, match="is one of the shards"):
+        with pytest.raises(LucidError, match="is an input, which is never changed"):
             lucid.merge_files([a, b], a, overwrite=True)
         monkeypatch.setattr(lucid, "__version__", "9.0")
         self.refused([a, b], target, f"shard: {a} is of other version")
+
+    def test_a_dry_run_shows_conflicts_and_touches_nothing(self, source, tmp_path):
+        shards = list(shards_of(source, [0, 10], tmp_path, size=2))
+        target = tmp_path / "y.h5"
+        target.write_text("mine")
+        stale = tmp_path / f".y.h5.{'0' * 12}.tmp"
+        stale.touch()
+        report = lucid.merge_files(shards, target, dry_run=True)
+        assert report.notes == (
+            f"the run would fail: output {target} exists already; `overwrite=True` replaces it",
+        )
+        assert [one.output_shape for one in report.datasets] == [(30, 2, 2, 2)]
+        assert (target.read_text(), stale.exists()) == ("mine", True)
 
     def test_a_source_that_changed_or_went(self, source, tmp_path):
         shards = list(shards_of(source, [0, 10], tmp_path, size=2))

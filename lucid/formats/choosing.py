@@ -8,7 +8,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from lucid.dims import has_both
 from lucid.errors import DatasetError
 from lucid.options import Options
 
@@ -35,7 +34,7 @@ class Criteria(NamedTuple):
         if self.dims is None:
             return shape[self.height_axis : self.height_axis + 2] if len(shape) == self.rank else None
         own = names()
-        return tuple(shape[own.index(d)] for d in self.dims) if has_both(own, self.dims) else None
+        return tuple(shape[own.index(d)] for d in self.dims) if {*self.dims} <= {*own} else None
 
     def why_not(self, shape: tuple[int, ...], plane: tuple[int, ...] | None) -> str | None:
         """Why axes do not fit, or have nothing to be pooled; None where they do."""
@@ -92,7 +91,7 @@ def notes_on_others(
         if not names or shape[-2:] not in planes:
             continue
         verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
-        what = f"{listed(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
+        what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
         yield f"{what}; a `layout` of as many letters pools it"
 
 
@@ -143,10 +142,10 @@ def is_meant(name: str, patterns: Sequence[str]) -> bool:
     return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
 
 
-def listed(names: Sequence[str]) -> str:
+def name_list(names: Sequence[str]) -> str:
     """Names; where they are many, the first of them and how many more there are.
 
-    >>> listed(["a", "b"]), listed("abcdefghijkl")
+    >>> name_list(["a", "b"]), name_list("abcdefghijkl")
     ('a, b', 'a, b, c, d, e, f, g, h, i, j and 2 more')
 
     """
@@ -164,6 +163,6 @@ def not_there(pattern: str, names: Iterable[str]) -> DatasetError:
         close = get_close_matches(absolute_name(pattern), known, 1)
     if known == [""]:
         return DatasetError(f"has no dataset {pattern!r} that can be pooled; it has one array without a name")
-    shown = listed(known) or "none"
+    shown = name_list(known) or "none"
     hint = f"did you mean {close[0]!r}? it has: {shown}" if close else f"it has {shown}"
     return DatasetError(f"has no dataset {pattern!r} that can be pooled; {hint}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lucid.errors import named
+from lucid.errors import about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region, boxes_of, shifted
@@ -157,12 +157,12 @@ class ShardArray(NamedTuple):
 
     def open(self) -> Source:
         """The shard, open until another one is opened; an error says which one it was."""
-        with named(f"shard {self.path}"):
+        with about(f"shard {self.path}"):
             return self.opened()
 
     def read(self, region: Region, buffer: Array) -> Array:
         """Read a region of the output; an error says where."""
-        with named(f"shard {self.path}"):
+        with about(f"shard {self.path}"):
             return self.opened().read(self.spec, shifted(region, [-n for n in self.offset]), buffer)
 
     def copy(self, pooled: Pooled, write: Callable[[Pooled, Region, Array], None], buffer: Array) -> None:

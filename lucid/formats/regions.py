@@ -23,6 +23,27 @@ def shifted(region: Region, by: Sequence[int]) -> Region:
     return (*moved, *region[len(by) :])
 
 
+def divide(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:
+    """The regions of an array, last axis fastest, cut at multiples of the steps; its first cell is the one at `offset`.
+
+    `product` would store the slices of every axis, and there may be as many as there are samples.
+    """
+    if not lengths:
+        yield ()
+        return
+    start, first = 0, first_step(lengths[0], steps[0], offset)
+    while start < lengths[0]:
+        stop = min(start + (first or steps[0]), lengths[0])
+        for region in divide(lengths[1:], steps[1:], offset[1:]):
+            yield (slice(start, stop), *region)
+        start, first = stop, 0
+
+
+def first_step(length: int, step: int, offset: Sequence[int]) -> int:
+    """Length of the first step along an axis, if it is a shorter one: it ends where others end, if there are others."""
+    return -offset[0] % step if offset and step < length else 0
+
+
 def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
     """Regions of an array in order, each a run of at most so many elements."""
     steps = [1] * len(shape)
@@ -30,9 +51,7 @@ def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
         steps[axis] = max(1, min(shape[axis], most // max(1, size_of(shape[axis + 1 :]))))
         if steps[axis] < shape[axis]:
             break
-    ranges = [range(0, length, step) for length, step in zip(shape, steps, strict=True)]
-    for corner in product(*ranges):
-        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(corner, steps, shape, strict=True))
+    return divide(shape, steps)
 
 
 def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:

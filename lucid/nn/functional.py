@@ -10,19 +10,17 @@ from lucid.errors import DTypeError, ShapeError
 from lucid.kinds import NAN, Kind, NanRule, count
 from lucid.pooling.dtypes import name_of, storage
 from lucid.pooling.means import Pooling
-from lucid.pooling.stacks import pieces, stacks
+from lucid.pooling.stacks import stacks
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.sizes import LAYER_SIZE, resolve
-from lucid.threads import available_cpus, every
+from lucid.threads import available_cpus
 
 OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] | None
 
 THREADS = Kind(count, "an integer of at least 1")
 #: Cells read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
-SMALL_CELLS = 1_500_000
-#: Shares of the work for each thread, so that a slow one does not keep the others waiting.
-SHARES_PER_THREAD = 4
+SMALL_CELLS = 1_000_000
 
 
 def adaptive_avg_pool2d(
@@ -122,12 +120,8 @@ def adaptive_pool2d(
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
     workers = 1 if array.size + out.size <= SMALL_CELLS else threads or available_cpus()
-    if workers == 1:
-        for planes, results in stacks(cells, out, array.ndim - 2):
-            pooling.means(planes, results, (0, size[0]), (0, size[1]))
-    else:
-        shares = pieces(cells, out, array.ndim - 2, pooling.grid, workers * SHARES_PER_THREAD)
-        every(lambda share: pooling.means(*share), shares, workers=workers)
+    for planes, results in stacks(cells, out, array.ndim - 2):
+        pooling.means(planes, results, (0, size[0]), (0, size[1]), workers)
     return out.view(array.dtype) if name == "bfloat16" else out
 
 

@@ -22,6 +22,7 @@
 #endif
 #include <Python.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -42,6 +43,7 @@ enum {
     LANES = 4,      /* and how many bands at least. */
     SEGMENT = 64,   /* Elements of a long row between two words to the memory about what comes next, */
     AHEAD = 4096,   /* and how many bytes ahead that is. */
+    SHARES = 4,     /* Shares of the work for each thread. */
     PAD = 8,        /* Bands are whole multiples of so many elements, so that no loop has a rest. */
 };
 
@@ -128,18 +130,25 @@ ALWAYS double half(uint16_t h) {
     return from_bits(bits | infinite);
 }
 
-/* Element i of a run, as float64. */
-ALWAYS double element(const enum type type, const char *run, Py_ssize_t i) {
+/* Element i of a run of integers of 8 and 16 bits. */
+ALWAYS int32_t small(const enum type type, const char *run, Py_ssize_t i) {
     switch (type) {
     case BOOL: return ((const uint8_t *)run)[i] != 0;
     case U1: return ((const uint8_t *)run)[i];
     case I1: return ((const int8_t *)run)[i];
     case U2: return ((const uint16_t *)run)[i];
-    case I2: return ((const int16_t *)run)[i];
+    default: return ((const int16_t *)run)[i];
+    }
+}
+
+/* Element i of a run, as float64. */
+ALWAYS double element(const enum type type, const char *run, Py_ssize_t i) {
+    switch (type) {
     case F2: return half(((const uint16_t *)run)[i]);
     case B2: return from_bits((uint32_t)((const uint16_t *)run)[i] << 16);
     case F4: return ((const float *)run)[i];
-    default: return ((const double *)run)[i];
+    case F8: return ((const double *)run)[i];
+    default: return small(type, run, i);
     }
 }
 
@@ -169,8 +178,7 @@ ALWAYS double valid_element(const enum type type, const enum way way, const char
         return x;
     }
     if (type < F2) {
-        int32_t x = type == BOOL ? ((const uint8_t *)run)[i] != 0 : type == U1 ? ((const uint8_t *)run)[i]
-                  : type == I1 ? ((const int8_t *)run)[i] : type == U2 ? ((const uint16_t *)run)[i] : ((const int16_t *)run)[i];
+        int32_t x = small(type, run, i);
         int32_t mask = -(x != no.small);
         *valid = -mask;
         return x & mask;
@@ -215,6 +223,14 @@ ALWAYS void step(const nothing no, const enum type type, const enum way way, con
     }
 }
 
+/* One cell more of integers of 8 and 16 bits. */
+ALWAYS void add_small(const nothing no, const enum type type, const enum way way, const char *run, Py_ssize_t i, int32_t *sum,
+                      int32_t *count) {
+    int32_t x = small(type, run, i), mask = way == ADD ? -1 : -(x != no.small);
+    *sum += x & mask;
+    *count -= mask;
+}
+
 /* Adds `h` rows to the band, all at once: each band is read and written once. */
 ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way, double sign, band b, const char *rows,
                          Py_ssize_t pitch, const int h, const bool first, Py_ssize_t n) {
@@ -224,6 +240,16 @@ ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way,
     const nothing no = {-(uint64_t)!j->skips_nan, j->missing.f, (float)j->missing.f, j->missing_small};
     _Pragma("omp simd")
     for (Py_ssize_t v = 0; v < n; v++) {
+        if (type < F2 && way != GREATEST) {
+            /* Eight of them fit 32 bits, and are converted once. */
+            int32_t total = 0, valid = 0;
+#define CELL(r) if (h > r) add_small(no, type, way, cells + r * pitch, v, &total, &valid)
+            CELL(0); CELL(1); CELL(2); CELL(3); CELL(4); CELL(5); CELL(6); CELL(7);
+#undef CELL
+            sums[v] = first ? total : sums[v] + total;
+            if (way != ADD) counts[v] = first ? valid : counts[v] + valid;
+            continue;
+        }
         double sum = first ? 0 : sums[v], low = first || type != F8 ? 0 : lows[v];
         int32_t count = first || way == ADD ? 0 : counts[v];
 #define CELL(r) if (h > r) step(no, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count)
@@ -283,7 +309,7 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
     for (Py_ssize_t k = 0; k < count; k++) {
         const char *rows = runs[k].rows + from * size;
         int64_t h = runs[k].height;
-        if (type < U4 && way != GREATEST && (n <= SHORT || j->inner > 1)) {
+        if (type < U4 && way != GREATEST && (n <= SHORT || j->inner > 1 || (type < F2 && (size == 1 || n <= 4 * SHORT)))) {
             /* What is read behind a row is within the array, and what becomes of it is not looked at. */
             const Py_ssize_t padded = (n + PAD - 1) / PAD * PAD;
             const bool has_room = rows + (pitch > 0 ? (h - 1) * pitch : 0) + padded * size <= j->end;
@@ -706,22 +732,22 @@ ALWAYS bool all_count(const int32_t *counts, const double *cells, Py_ssize_t n) 
     return !any;
 }
 
-/* Pools every plane; how many finite results became infinite. */
-static int64_t pool(const job *j, const desk *d) {
-    const Py_ssize_t each = j->cols.count * j->inner, windows = j->planes * j->rows.count;
+/* Pools rows of windows [first, last), counted through all planes; how many finite results became infinite. */
+static int64_t pool(const job *j, const desk *d, Py_ssize_t first, Py_ssize_t last) {
+    const Py_ssize_t each = j->cols.count * j->inner;
     const bool looks_for_nan = j->reduction < MAX && j->skips_nan && !j->has_missing;
     const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
     for (Py_ssize_t i = 0, at = 0; i < j->cols.count; i++)
         for (Py_ssize_t q = 0; q < j->inner; q++) d->widths[at++] = (double)(j->cols.stops[i] - j->cols.starts[i]);
     enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
     int64_t overflows = 0;
-    Py_ssize_t plane = 0, row = 0;
-    for (Py_ssize_t done = 0; done < windows; done += d->group) {
-        Py_ssize_t count = windows - done < d->group ? windows - done : d->group;
+    Py_ssize_t plane = first / j->rows.count, row = first % j->rows.count;
+    for (Py_ssize_t done = first; done < last; done += d->group) {
+        Py_ssize_t count = last - done < d->group ? last - done : d->group;
         for (Py_ssize_t k = 0; k < count; k++) {
             int64_t height = j->rows.stops[row] - j->rows.starts[row];
             d->runs[k] = (run){j->source + plane * j->plane_stride + j->rows.starts[row] * j->row_stride, height};
-            if (done == 0 || j->rows.shortest < j->rows.longest)
+            if (done == first || j->rows.shortest < j->rows.longest)
                 for (Py_ssize_t i = 0; i < each; i++) d->cells[k * each + i] = (double)height * d->widths[i];
             if (++row == j->rows.count) row = 0, plane++;
         }
@@ -732,6 +758,37 @@ static int64_t pool(const job *j, const desk *d) {
         overflows += finish(j, d->totals, j->skips && way != ADD, d->cells, d->runs, count, out);
         if (j->scatters) scatter(j, out, done, count);
         if (looks_for_nan && way == ADD_NUMBERS && all_count(d->totals.count, d->cells, count * each)) way = ADD;
+    }
+    return overflows;
+}
+
+/* A thread at its desk, and the shares of the work that none has taken yet. */
+typedef struct {
+    const job *j;
+    desk d;
+    Py_ssize_t *next, share;
+    int64_t overflows;
+    pthread_t thread;
+    bool is_begun;
+} worker;
+
+static void *work(void *of) {
+    worker *w = of;
+    const Py_ssize_t windows = w->j->planes * w->j->rows.count;
+    Py_ssize_t first;
+    while ((first = __atomic_fetch_add(w->next, w->share, __ATOMIC_RELAXED)) < windows)
+        w->overflows += pool(w->j, &w->d, first, windows - first < w->share ? windows : first + w->share);
+    return NULL;
+}
+
+/* The work of all; the calling thread is one of them, and does what others cannot be had for. */
+static int64_t work_together(worker *workers, Py_ssize_t count) {
+    int64_t overflows = 0;
+    for (Py_ssize_t i = 1; i < count; i++) workers[i].is_begun = pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0;
+    work(&workers[0]);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (workers[i].is_begun) pthread_join(workers[i].thread, NULL);
+        overflows += workers[i].overflows;
     }
     return overflows;
 }
@@ -754,6 +811,12 @@ static axis windows_of(int64_t n_in, int64_t n_out, int64_t first, int64_t count
     return a;
 }
 
+/* Words that a desk takes, each of its arrays from a line of the cache on. */
+static Py_ssize_t desk_size(const job *j, Py_ssize_t group, Py_ssize_t width) {
+    const Py_ssize_t each = j->cols.count * j->inner;
+    return 3 * group * width + 5 * group * each + each + 2 * group + 10 * PAD;
+}
+
 /* The next `n` words of the scratch, from a line of the cache on: that makes up to 1.5 times of difference. */
 static word *take(word **place, Py_ssize_t n) {
     word *taken = *place;
@@ -761,7 +824,19 @@ static word *take(word **place, Py_ssize_t n) {
     return taken;
 }
 
-PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, missing_integer, min_valid, fill)\n\n"
+static desk desk_at(word *place, const job *j, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
+    const Py_ssize_t each = j->cols.count * j->inner;
+    desk d = {.group = group, .strip = strip, .width = width};
+    d.bands.sum = take(&place, group * width), d.bands.low = take(&place, group * width);
+    d.bands.count = (int32_t *)take(&place, group * width);
+    d.totals.sum = take(&place, group * each), d.totals.low = take(&place, group * each);
+    d.totals.count = (int32_t *)take(&place, group * each);
+    d.cells = &take(&place, group * each)->f, d.widths = &take(&place, each)->f;
+    d.runs = (run *)take(&place, 2 * group), d.results = (char *)take(&place, group * each);
+    return d;
+}
+
+PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, missing_integer, min_valid, fill, threads)\n\n"
              "Reduce the windows `rows` x `cols`, each (n_in, n_out, first, count), of `source` (planes, height, width, inner)\n"
              "into `out`, any strides; see lucid.pooling.means. Returns how many finite results became infinite, or -1 where\n"
              "the rows of `source` are not runs of its elements.");
@@ -771,16 +846,17 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     PyObject *source, *target, *answer = NULL;
     job j = {0};
     word *scratch = NULL;
+    worker *workers = NULL;
     int type, result, reduction, skips_nan, has_missing;
-    long long r[4], c[4], missing_integer, fill;
+    long long r[4], c[4], missing_integer, fill, threads;
     double missing;
-    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiippdLdL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0], &c[1], &c[2], &c[3],
-                          &type, &result, &reduction, &skips_nan, &has_missing, &missing, &missing_integer, &j.min_valid, &fill) ||
+    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiippdLdLL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0], &c[1], &c[2], &c[3],
+                          &type, &result, &reduction, &skips_nan, &has_missing, &missing, &missing_integer, &j.min_valid, &fill, &threads) ||
         PyObject_GetBuffer(source, &in, PyBUF_STRIDES) || PyObject_GetBuffer(target, &out, PyBUF_STRIDES | PyBUF_WRITABLE))
         goto done;
     /* What the Python above has checked; a mistake there must not read or write beyond the arrays. */
     if (in.ndim != 4 || out.ndim != 4 || out.len == 0 || in.shape[0] != out.shape[0] || in.shape[3] != out.shape[3] ||
-        type < 0 || type >= TYPES || result < 0 || result >= TYPES || reduction < MEAN || reduction > MIN ||
+        type < 0 || type >= TYPES || result < 0 || result >= TYPES || reduction < MEAN || reduction > MIN || threads < 1 ||
         TABLE[type].size != in.itemsize || TABLE[result].size != out.itemsize ||
         r[1] < 1 || r[2] < 0 || r[3] != out.shape[1] || c[1] < 1 || c[2] < 0 || c[3] != out.shape[2]) {
         PyErr_SetString(PyExc_ValueError, "the arrays are not of the types and shapes that are said");
@@ -807,34 +883,36 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     else j.missing.f = has_missing ? missing : NAN;
     j.missing_small = has_missing && fabs(missing) < 65536 && missing == rint(missing) ? (int32_t)missing : INT32_MIN;
     j.fill.i = fill;
+    j.rows.count = r[3], j.cols.count = c[3];
     const Py_ssize_t each = c[3] * j.inner, strip = STRIP / j.inner > 1 ? STRIP / j.inner : 1;
     const Py_ssize_t across = in.shape[2] < strip ? in.shape[2] : strip, width = (across * j.inner + PAD - 1) / PAD * PAD;
     const Py_ssize_t widest = width > each ? width : each, together = GROUP / widest / LANES * LANES;
     const Py_ssize_t group = across < in.shape[2] || widest > STRIP ? 1 : together > LANES ? together : LANES;
-    scratch = PyMem_Malloc((3 * group * width + 5 * group * each + each + 2 * (r[3] + c[3]) + 2 * group + 14 * PAD) * sizeof(word));
-    if (scratch == NULL) {
+    /* Shares are whole groups, and several for each thread, so that a slow one does not keep the others waiting. */
+    const Py_ssize_t groups = (j.planes * r[3] + group - 1) / group, count = threads < groups ? threads : groups;
+    const Py_ssize_t share = (groups - 1 + count * SHARES) / (count * SHARES) * group, size = desk_size(&j, group, width);
+    workers = PyMem_Calloc(count, sizeof *workers);
+    scratch = PyMem_Malloc((count * size + 2 * (r[3] + c[3]) + 5 * PAD) * sizeof(word));
+    if (workers == NULL || scratch == NULL) {
         PyErr_NoMemory();
         goto done;
     }
     word *place = scratch + (64 - (uintptr_t)scratch % 64) / sizeof(word);
-    desk d = {.group = group, .strip = strip, .width = width};
-    d.bands.sum = take(&place, group * width), d.bands.low = take(&place, group * width);
-    d.bands.count = (int32_t *)take(&place, group * width);
-    d.totals.sum = take(&place, group * each), d.totals.low = take(&place, group * each);
-    d.totals.count = (int32_t *)take(&place, group * each);
-    d.cells = &take(&place, group * each)->f, d.widths = &take(&place, each)->f;
-    d.runs = (run *)take(&place, 2 * group), d.results = (char *)take(&place, group * each);
     int64_t overflows = 0, *rows = &take(&place, 2 * r[3])->i, *cols = &take(&place, 2 * c[3])->i;
+    Py_ssize_t next = 0;
+    for (Py_ssize_t i = 0; i < count; i++)
+        workers[i] = (worker){.j = &j, .d = desk_at(take(&place, size), &j, group, strip, width), .next = &next, .share = share};
     bool fits;
     Py_BEGIN_ALLOW_THREADS
     j.rows = windows_of(r[0], r[1], r[2], r[3], rows);
     j.cols = windows_of(c[0], c[1], c[2], c[3], cols);
     fits = j.rows.stops[r[3] - 1] <= in.shape[1] && j.cols.stops[c[3] - 1] <= in.shape[2];
-    if (fits) overflows = pool(&j, &d);
+    if (fits) overflows = work_together(workers, count);
     Py_END_ALLOW_THREADS
     if (fits) answer = PyLong_FromLongLong(overflows);
     else PyErr_SetString(PyExc_ValueError, "the windows reach beyond the cells");
 done:
+    PyMem_Free(workers);
     PyMem_Free(scratch);
     if (in.obj) PyBuffer_Release(&in);
     if (out.obj) PyBuffer_Release(&out);

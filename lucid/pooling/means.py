@@ -39,7 +39,7 @@ class Pooling(NamedTuple):
     grid: Grid
     rule: Rule
 
-    def means(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+    def means(self, cells: Array, out: Array, rows: Span, cols: Span, threads: int = 1) -> int:
         """Reduce windows `rows` x `cols` into `out`; how many finite results became infinite.
 
         Parameters
@@ -48,6 +48,8 @@ class Pooling(NamedTuple):
             (planes, height, width, inner): the cells that those windows cover, any strides and byte order.
         out
             (planes, rows, columns, inner) of the rule's result, native, any strides.
+        threads
+            Threads of the kernel.
 
         """
         if 0 in out.shape:
@@ -55,7 +57,7 @@ class Pooling(NamedTuple):
         if kernel is None or self.rule.reduce not in KERNEL_NUMBERS or cells.shape[1] >= MOST_ROWS:
             return sum(_by_numpy(self, *block) for block in self._blocks(cells, out, rows, cols, BLOCK_CELLS))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
-            overflows = self._by_kernel(cells, out, rows, cols)
+            overflows = self._by_kernel(cells, out, rows, cols, threads)
             if overflows >= 0:
                 return overflows
         overflows = 0
@@ -63,7 +65,7 @@ class Pooling(NamedTuple):
             overflows += self._by_kernel(_laid_out(block, self.rule), place, block_rows, block_cols)
         return overflows
 
-    def _by_kernel(self, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+    def _by_kernel(self, cells: Array, out: Array, rows: Span, cols: Span, threads: int = 1) -> int:
         rule, missing = self.rule, self.rule.missing[0] if self.rule.missing else 0
         is_integer = rule.kind == "integer"
         overflows: int = kernel.pool(
@@ -80,6 +82,7 @@ class Pooling(NamedTuple):
             _signed(int(missing)) if is_integer else 0,
             rule.min_valid,
             _signed(rule.fill),
+            threads,
         )
         return overflows
 

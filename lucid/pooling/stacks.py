@@ -11,8 +11,6 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from lucid.pooling.windows import Grid, Span
-
 Array = npt.NDArray[np.generic]
 
 
@@ -41,22 +39,6 @@ def stacks(source: Array, out: Array, height_axis: int) -> Iterator[tuple[Array,
     planes = [a for a in others if a not in inner]
     order = (*planes, *spatial, *inner)
     yield from _merge(source.transpose(order), out.transpose(order), len(planes))
-
-
-def pieces(
-    source: Array, out: Array, height_axis: int, grid: Grid, count: int
-) -> Iterator[tuple[Array, Array, Span, Span]]:
-    """About `count` blocks of the stacks, for as many calls: cells, results, and which rows and columns of windows."""
-    for cells, results in stacks(source, out, height_axis):
-        planes, _, rows, cols = len(cells), cells.shape[1], results.shape[1], results.shape[2]
-        each = -(-planes // count) if planes >= count else 1
-        cuts = 1 if planes >= count else min(rows, -(-count // planes))
-        for plane in range(0, planes, each):
-            for cut in range(cuts):
-                some = cut * rows // cuts, (cut + 1) * rows // cuts
-                top, bottom = grid.rows.cells(some)
-                here = slice(plane, plane + each)
-                yield cells[here, top:bottom], results[here, some[0] : some[1]], some, (0, cols)
 
 
 def _merge(source: Array, out: Array, planes: int) -> Iterator[tuple[Array, Array]]:

@@ -1,4 +1,4 @@
-"""Where tasks are done: in a process of its own, on a Dask cluster."""
+"""Where else work is done: in a process of its own, on a Dask cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -7,14 +7,14 @@ from lucid.threads import Item, Result
 
 
 class Executor(Protocol):
-    """Does a task for every item; the results come in any order.
+    """Calls a function for every item; the results come in any order.
 
-    The task is pickled, and so are its items and results. What the executor cannot do, and what a task raises,
-    comes as an exception, after which no task is left running.
+    The function is pickled, and so are items and results. What the executor cannot do, and what a call raises,
+    comes as an exception, after which no call is left running.
     """
 
     def run(
-        self, task: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
+        self, work: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
     ) -> Iterator[Result]:
         """Do it; `wait` is called now and then while there is nothing else to do."""
 

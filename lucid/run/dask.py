@@ -1,4 +1,4 @@
-"""Tasks done by the workers of a Dask cluster, which find all files under the paths that they have here.
+"""Work done by the workers of a Dask cluster, which find all files under the paths that they have here.
 
 Needs the extra `dask`.
 """
@@ -6,8 +6,9 @@ Needs the extra `dask`.
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,14 +20,14 @@ try:
 except ImportError as error:
     raise MissingExtraError("--dask needs the extra 'dask': pip install 'lucid-pool[dask]'") from error
 
-#: How often a task is tried again on another worker.
+#: How often a call is tried again on another worker.
 RETRIES = 3
 #: The address that stands for a cluster on this machine, of one process for each CPU.
 LOCAL = "local"
 #: Seconds between signs of life while nothing is done.
 WAIT_SECONDS = 5.0
-#: HDF5 lets one thread of a process in at a time: a task waits until the one before it is done.
-_ONE_TASK = threading.Lock()
+#: HDF5 lets one thread of a process in at a time: a call waits until the one before it is done.
+_ONE_CALL = threading.Lock()
 
 
 class Dask:
@@ -37,17 +38,17 @@ class Dask:
         self.threads: int | None = None
 
     def run(
-        self, task: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
+        self, work: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
     ) -> Iterator[Result]:
-        """Have all tasks done; whatever ends this before leaves none of them running."""
+        """Have all calls done; whatever ends this before leaves none of them running."""
         completed: SimpleQueue[Any] = SimpleQueue()
         pending: dict[Any, int] = {}
-        with self._client() as client:
+        with self.client() as client:
             self.threads = sum(client.nthreads().values()) or None
             try:
                 for i, item in enumerate(items):
-                    # Every task has a key of its own, so what failed in another run is tried anew.
-                    future = client.submit(_OnWorker(task), item, retries=RETRIES, pure=False)
+                    # Every call has a key of its own, so what failed in another run is tried anew.
+                    future = client.submit(partial(_on_worker, work), item, retries=RETRIES, pure=False)
                     pending[future] = i
                     future.add_done_callback(completed.put)
                 while pending:
@@ -64,17 +65,17 @@ class Dask:
                 with suppress(Exception):  # the cluster itself may be gone
                     client.cancel(list(pending), force=True)
 
-    @contextmanager
-    def _client(self) -> Iterator["distributed.Client"]:
+    def client(self) -> "AbstractContextManager[distributed.Client]":
+        """A client of the cluster, for as long as it is used; a FileError where no scheduler answers."""
         if not isinstance(self._cluster, str):
-            yield self._cluster
-            return
+            return nullcontext(self._cluster)
         try:
-            client = distributed.Client(self._cluster, timeout="10s", set_as_default=False)
+            client: AbstractContextManager[distributed.Client] = distributed.Client(
+                self._cluster, timeout="10s", set_as_default=False
+            )
         except (OSError, ValueError, TimeoutError) as error:
             raise FileError(f"no Dask scheduler answers at {self._cluster}") from error
-        with client:
-            yield client
+        return client
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
     """The cluster at an address, or one of processes made here for as long as it is used."""
     if address != LOCAL:
         cluster = Dask(address)
-        with cluster._client():
+        with cluster.client():
             pass
         yield cluster
         return
@@ -125,16 +126,10 @@ def _result(future: Any, number: int, count: int) -> Any:
         raise FileError(f"the Dask cluster gave up span {number} of {count}: {words[:300]}") from error
 
 
-@dataclass(frozen=True)
-class _OnWorker:
-    """A task as a worker does it: one at a time, by default with the threads that the worker has."""
-
-    task: Any
-
-    def __call__(self, item: Any) -> Any:
-        task = self.task
-        if task.options.threads is None:
-            threads = distributed.get_worker().state.nthreads
-            task = replace(task, options=replace(task.options, threads=threads))
-        with _ONE_TASK:
-            return task(item)
+def _on_worker(work: Any, item: Any) -> Any:
+    """Do it on a worker: one call at a time, by default with the threads that the worker has."""
+    if work.options.threads is None:
+        threads = distributed.get_worker().state.nthreads
+        work = replace(work, options=replace(work.options, threads=threads))
+    with _ONE_CALL:
+        return work(item)

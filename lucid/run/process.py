@@ -13,13 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from lucid.errors import FileError, unexpected
+from lucid.errors import FileError, attempt
 from lucid.forks import crash, end_with_parent
 from lucid.options import Options
 from lucid.report import Progress
@@ -64,11 +64,9 @@ class Process:
         pipe = self._pipe or self.start()
         try:
             pipe.send((function, args, keywords, options, on_progress is not None))
-            self._wait(pipe)
-            while isinstance(answer := pipe.recv(), Progress):
+            while isinstance(answer := self._receive(pipe), Progress):
                 assert on_progress is not None
                 on_progress(answer)
-                self._wait(pipe)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise crash(self.stop(has_ended=True)) from None
         except BaseException:
@@ -91,8 +89,8 @@ class Process:
         theirs.close()
         return self._pipe
 
-    def _wait(self, pipe: "Connection[Any, Any]") -> None:
-        """Wait for an answer, as long as the process shows signs of life."""
+    def _receive(self, pipe: "Connection[Any, Any]") -> Any:
+        """Wait for an event or the answer, as long as the process shows signs of life."""
         life, since = "", time.monotonic()
         while not pipe.poll(min(1.0, HANG_SECONDS)):
             assert self._process is not None
@@ -101,14 +99,14 @@ class Process:
                 life, since = now, time.monotonic()
             elif time.monotonic() - since >= HANG_SECONDS:
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
+        return pipe.recv()
 
     def stop(self, *, has_ended: bool = False) -> int:
         """End the process, if it runs, letting it clean up; its status, negative for a signal."""
         if self._process is None or self._pipe is None:
             return 0
-        process, self._process = self._process, None
         self._pipe.close()
-        self._pipe = None
+        process, self._process, self._pipe = self._process, None, None
         # One that waits for work ends by itself now; one at work is told to.
         process.join(STOP_SECONDS if has_ended else STOP_SECONDS / 8)
         if process.is_alive():
@@ -117,9 +115,9 @@ class Process:
         if process.is_alive():
             process.kill()
             process.join()
-        code = process.exitcode or 0
-        self.has_crashed = self.has_crashed or code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
-        return code
+        status = process.exitcode or 0
+        self.has_crashed = self.has_crashed or status not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+        return status
 
     def __enter__(self) -> "Process":
         return self
@@ -149,7 +147,7 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # h5py prints what goes wrong when objects are let go of; what matters of it comes as an error.
     sys.excepthook = lambda *_: None
     sys.unraisablehook = lambda _: None
@@ -159,13 +157,10 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
         except (EOFError, ConnectionResetError):
             return
         limit_memory(options)
+        watched = {"on_progress": _sender(pipe)} if is_watched else {}
+        answer = attempt(partial(function, *args, **watched, **keywords))
         try:
-            watched = {"on_progress": _sender(pipe)} if is_watched else {}
-            result, failure = function(*args, **watched, **keywords), None
-        except Exception as error:
-            result, failure = None, unexpected(error)
-        try:
-            pipe.send((result, failure))
+            pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):
             return  # it was told to stop meanwhile
 
@@ -202,15 +197,11 @@ def limit_memory(options: Options) -> None:
     """Let this process have as much memory as a call can need, and no more, where the system can say so."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        needed = (
+        limit = (
             pages * resource.getpagesize()
             + options.max_memory
             + MARGIN_BYTES
             + options.workers * THREAD_BYTES
         )
-        limit = needed if _SET_LIMIT == resource.RLIM_INFINITY else min(needed, _SET_LIMIT)
+        limit = limit if _SET_LIMIT == resource.RLIM_INFINITY else min(limit, _SET_LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-def _terminate(_: int, __: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)

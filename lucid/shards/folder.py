@@ -12,52 +12,55 @@ from typing import Any
 
 from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import carry_out
+from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import beginning_of, remove_stale
-from lucid.formats.registry import Format, resolved, url_of
-from lucid.job_plan import JobPlan, choose, facts_of
+from lucid.formats.registry import Format, absolute_path, url_of
+from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
-from lucid.report import OnProgress, Watch, clock, peak_memory_bytes
+from lucid.report import Effort, OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
-from lucid.shards.join import Opened, collect, join
+from lucid.shards.join import ShardReader, collect, join
+from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import Span
-from lucid.shards.stored import missing_targets
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """Makes the shard of a span; elsewhere, from the source opened there."""
+class ShardMaker:
+    """Makes the shard of a span; elsewhere, from the source reader there."""
 
     path: Path
     format: Format
     options: Options
-    #: The outputs under the names that they have in the folder, without the span's number.
+    #: The outputs that are made of shards, and the folder of these.
     targets: tuple[Target, ...]
+    folder: Path
     facts: dict[str, Any]
 
-    def __call__(self, span: Span) -> Watch:
+    def __call__(self, span: Span) -> Effort:
         """Make the shard from the file."""
         with self.format.open(self.path, self.options) as source:
-            job = choose(source, self.options, self.targets)
-            if facts_of(source, job)["signature"] != self.facts["signature"]:
+            specs = choose(source, self.options)
+            if source.signature(specs) != self.facts["signature"]:
                 raise FormatError("is another file here, or changed while it was read")
-            return self.make(self.plan(job, span), source)
+            return self.make(self.plan(specs, span), source)
 
-    def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Watch:
+    def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Effort:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
-        watch = Watch(self.path, on_progress)
+        watch = Watch(source=self.path, on_progress=on_progress)
         if missing_targets(shard):
             # Of several files of a shard some may be there: they are this run's.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
-        return replace(
-            watch, on_progress=None, done_bytes=shard.input_bytes, peak_memory_bytes=peak_memory_bytes()
-        )
+        return Effort(shard.input_bytes, watch.nanoseconds, watch.overflows, peak_memory_bytes())
 
-    def plan(self, job: JobPlan, span: Span) -> JobPlan:
-        """The plan of a shard."""
-        targets = [replace(t, path=t.path.with_name(f"{span.number:06}{t.path.name}")) for t in self.targets]
-        return job.within(span.regions, tuple(targets), self.facts)
+    def plan(self, specs: Sequence[ArraySpec], span: Span) -> JobPlan:
+        """The plan of a shard, which is a file for each output."""
+        targets = []
+        for i, target in enumerate(self.targets):
+            number = f"{span.number:06}" + (f".{i}" if len(self.targets) > 1 else "")
+            targets.append(replace(target, path=self.folder / (number + suffix_of(self.targets[0].path))))
+        return plan_shard(specs, self.options, tuple(targets), span.regions, self.facts)
 
 
 class ShardFolder(Resource):
@@ -85,14 +88,6 @@ class ShardFolder(Resource):
         real = Path(os.path.realpath(target.path))
         return real.with_name(f".{beginning_of(real.name)}.shards")
 
-    def named(self, targets: Sequence[Target]) -> tuple[Target, ...]:
-        """The outputs of a shard, without the number of its span."""
-        count = len(targets)
-        return tuple(
-            replace(t, path=self.path / f"{f'.{i}' if count > 1 else ''}{self._suffix}")
-            for i, t in enumerate(targets)
-        )
-
     def remove(self) -> None:
         """Remove the shards; what else is there stays, and the folder with it."""
         remove_stale(self.path)
@@ -116,20 +111,20 @@ class ShardFolder(Resource):
 def pool_by_shards(
     job: JobPlan,
     spans: Sequence[Span],
-    format_: Format,
+    targets: Sequence[Target],
     source: Source,
+    format_: Format,
     executor: Executor | None,
     watch: Watch,
-    targets: Sequence[Target],
 ) -> None:
     """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are not there."""
     if any(url_of(target.path) for target in job.targets):
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        path, facts = resolved(source.path), facts_of(source, job)
-        task = ShardTask(path, format_, job.options, folder.named(job.targets), facts)
-        shards = {span.number: task.plan(job, span) for span in spans}
+        path, facts = absolute_path(source.path), facts_of(source, job.specs, job.options)
+        maker = ShardMaker(path, format_, job.options, job.targets, folder.path, facts)
+        shards = {span.number: maker.plan(job.specs, span) for span in spans}
         try:
             done = {number for number, shard in shards.items() if not missing_targets(shard)}
         except FormatError as error:
@@ -137,14 +132,14 @@ def pool_by_shards(
                 raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
             folder.remove()
             done = set()
-        watch.add(sum(shards[number].input_bytes for number in done))
+        watch.add(Effort(sum(shards[number].input_bytes for number in done)))
         missing = [span for span in spans if span.number not in done]
         tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
-        local = (task.make(shards[span.number], source, tell) for span in missing)
-        for shard in executor.run(task, missing, watch.tell) if executor else local:
-            watch.add_shard(shard)
-        with clock(watch.nanoseconds, "write"), Opened() as opened:
-            arrays = collect(job, shards.values(), opened)
+        local = (maker.make(shards[span.number], source, tell) for span in missing)
+        for effort in executor.run(maker, missing, watch.tell) if executor else local:
+            watch.add(effort)
+        with ShardReader() as reader:
+            arrays = collect(job, shards.values(), reader)
             join(job, targets, source, arrays, watch, job.options.max_memory)
         folder.remove()
 

@@ -14,13 +14,13 @@ from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, Key
 from lucid.outputs import Target
 from lucid.report import Watch
-from lucid.shards.stored import AS_STORED, stored
+from lucid.shards.provenance import AS_STORED, stored_arrays
 
 #: Buffer through which means are copied that cannot be moved.
 COPY_BYTES = 8 << 20
 
 
-class Opened(ExitStack):
+class ShardReader(ExitStack):
     """Shards to read from, one of them open at a time."""
 
     _path: Path | None = None
@@ -36,15 +36,15 @@ class Opened(ExitStack):
         return self._source
 
 
-def collect(job: JobPlan, shards: Iterable[JobPlan], opened: Opened) -> dict[Key, list[ShardArray]]:
+def collect(job: JobPlan, shards: Iterable[JobPlan], reader: ShardReader) -> dict[Key, list[ShardArray]]:
     """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
     whole = {array.key: array for array in job.every()}
     arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
     for shard in shards:
         for target in shard.targets:
-            for array, spec in stored(target, shard.of(target)):
+            for array, spec in stored_arrays(target, shard.of(target)):
                 offset = _place(whole[array.key], array.offset)
-                shard_array = ShardArray(spec, offset, target.path, partial(opened.get, target.path))
+                shard_array = ShardArray(spec, offset, target.path, partial(reader.get, target.path))
                 arrays[array.key].append(shard_array)
     return arrays
 
@@ -68,13 +68,14 @@ def join(
 ) -> None:
     """Make outputs of a plan, with means that lie in shards."""
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
-    for target in targets:
-        with target.create(job.options) as sink:
-            arrays = job.of(target)
-            sink.begin(source, [array.pooled for array in arrays])
-            watch.note(sink)
-            for array in arrays:
-                sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
-                watch.tell()
-            source.check_unchanged()
-            sink.commit()
+    with watch.clock("write"):
+        for target in targets:
+            with target.create(job.options) as sink:
+                arrays = job.of(target)
+                sink.begin(source, [array.pooled for array in arrays])
+                watch.note(sink)
+                for array in arrays:
+                    sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
+                    watch.tell()
+                source.check_unchanged()
+                sink.commit()

@@ -2,23 +2,21 @@
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError, named
+from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.formats.contract import ShardArray
-from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan
+from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, check_path, is_same_file, targets_of
-from lucid.report import OnProgress, Report, Watch, clock
-from lucid.shards.join import COPY_BYTES, Opened, collect, join
-from lucid.shards.stored import AS_STORED, facts_in
+from lucid.outputs import FilePath, Target, check_path, settle, targets_of
+from lucid.report import OnProgress, Report, Watch
+from lucid.shards.join import COPY_BYTES, ShardReader, collect, join
+from lucid.shards.provenance import AS_STORED, facts_in
 
 
 def merge_files(
@@ -60,69 +58,77 @@ def merge_files(
         Shards are missing, overlap, or are not of one source, size and version. No output is left.
 
     """
-    begun = time.perf_counter()
+    watch = Watch(on_progress=on_progress)
     if isinstance(shards, str | os.PathLike):
         shards = [shards]
     if not isinstance(shards, Sequence) or not shards:
         raise ArgumentError(f"`shards` is {shards!r:.80}; expected files")
-    for path in (*shards, *([] if target is None else [target])):
-        check_path(path)
-    claims = [_claim_of(Path(path)) for path in shards]
-    path = Path(claims[0][0]["source"])
-    options = _options_of(claims[0][0], threads=threads, overwrite=overwrite, dry_run=dry_run)
-    with named(f"source {path}"):
-        format_ = format_of_content(path)
-    targets = targets_of(path, format_, target, options)
-    for one in targets:
-        one.refuse_input(path)
-        if any(is_same_file(one.path, Path(shard)) for shard in shards):
-            raise FileError(f"output {one.path} is one of the shards")
-        one.refuse_existing(overwrite=overwrite)
-        remove_stale(one.path.resolve().parent)
-    watch = Watch(path, on_progress, begun=begun, targets=tuple(one.path for one in targets))
-    with ExitStack() as stack:
-        opened = stack.enter_context(Opened())
-        with named(f"source {path}"):
-            source = stack.enter_context(format_.open(path, options))
-            job = plan(source, options, targets)
-        facts = facts_of(source, job)
-        every = [_plan_of(job, Path(path), claim, facts) for path, claim in zip(shards, claims, strict=True)]
-        with named("shard"):
-            arrays = collect(job, every, opened)
-        arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
-        if not dry_run:
-            with clock(watch.nanoseconds, "write"):
-                join(job, targets, source, arrays, watch, max_memory)
-    watch.datasets += (
-        # As much comes out as goes in.
-        replace(
-            d,
-            input_shape=d.output_shape,
-            input_dtype=d.output_dtype,
-            input_bytes=d.output_bytes,
-            blocks_bytes=COPY_BYTES,
-            blocks=1,
-        )
-        for d in job.reports()
-    )
+    for name in (*shards, *([] if target is None else [target])):
+        check_path(name)
+    claims = [(path, _claims_of(path)) for path in map(Path, shards)]
+    _, (first, *_) = claims[0]
+    # Nothing is pooled, so no limit keeps the whole from being planned.
+    work = {"threads": threads, "overwrite": overwrite, "dry_run": dry_run, "max_memory": sys.maxsize}
+    try:
+        options = Options(**(first["options"] | work))
+    except (LucidError, TypeError) as error:
+        raise FormatError("the first shard has options that make no sense") from error
+    watch.source = Path(first["source"])
+    _merge(claims, target, options, watch, max_memory)
     return watch.report(options, max_memory=max_memory)
 
 
-#: What a shard claims: facts of its first array, and the box of each array.
-Claim = tuple[dict[str, Any], dict[Key, list[list[int]]]]
-#: The types of what a shard says of itself.
+#: A file, and what it says of each of its arrays, as a shard does.
+Claim: TypeAlias = tuple[Path, list[dict[str, Any]]]
+#: The types of what it says.
 _TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size": int, "region": list}
 
 
-def _claim_of(path: Path) -> Claim:
-    """What a file says that it is a shard of; whether that is true, its plan will tell."""
-    with named(f"shard {path}"):
+def _merge(
+    claims: Sequence[Claim], target: FilePath | None, options: Options, watch: Watch, max_memory: int
+) -> None:
+    """Join files, if they are the shards that they claim to be, and make up the whole."""
+    path = watch.source
+    with ExitStack() as stack:
+        with about(f"source {path}"):
+            format_ = format_of_content(path)
+            source = stack.enter_context(format_.open(path, options))
+        targets = targets_of(path, format_, target, options)
+        settle(targets, [path, *(shard for shard, _ in claims)], options, watch.notes)
+        watch.targets = tuple(one.path for one in targets)
+        with about(f"source {path}"):
+            job = plan(source, options, targets)
+        facts = facts_of(source, job.specs, options)
+        plans = [_plan_of(job, claim, facts) for claim in claims]
+        reader = stack.enter_context(ShardReader())
+        with about("shard"):
+            arrays = collect(job, plans, reader)
+        arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
+        if not options.dry_run:
+            join(job, targets, source, arrays, watch, max_memory)
+    # As much comes out as goes in.
+    watch.datasets = (
+        replace(
+            row,
+            input_shape=row.output_shape,
+            input_dtype=row.output_dtype,
+            input_bytes=row.output_bytes,
+            blocks_bytes=COPY_BYTES,
+            blocks=1,
+        )
+        for row in job.reports()
+    )
+
+
+def _claims_of(path: Path) -> list[dict[str, Any]]:
+    """What a file says of its arrays, as a shard does; whether that is true, its plan will tell."""
+    with about(f"shard {path}"):
         with format_of_content(path).open(path, AS_STORED) as source:
             claims = [facts_in(text) for _, text in source.provenances()]
         claims = [facts for facts in claims if _is_sound(facts)]
         if not claims:
             raise FormatError("is no shard; `slice` makes them")
-    return claims[0], {(facts["dataset"], facts["size"]): facts["region"] for facts in claims}
+    return claims
 
 
 def _is_sound(facts: dict[str, Any]) -> bool:
@@ -130,31 +136,24 @@ def _is_sound(facts: dict[str, Any]) -> bool:
         ends = [n for start, stop in facts["region"] for n in (start, stop)]
     except (KeyError, TypeError, ValueError):
         return False
-    is_sound = all(isinstance(facts.get(name), kind) for name, kind in _TYPES.items())
+    is_sound = all(isinstance(facts.get(name), type_) for name, type_ in _TYPES.items())
     return is_sound and bool(ends) and all(type(n) is int and n >= 0 for n in ends)
 
 
-def _options_of(facts: dict[str, Any], **others: Any) -> Options:
-    try:
-        return Options(**facts["options"], max_memory=sys.maxsize, **others)
-    except (LucidError, TypeError) as error:
-        raise FormatError("the first shard has options that make no sense") from error
-
-
-def _plan_of(job: JobPlan, path: Path, claim: Claim, facts: dict[str, Any]) -> JobPlan:
+def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
     """The plan that would make a shard of what it claims to hold."""
-    _, boxes = claim
-    names = {spec.name: spec for spec in job.specs}
+    path, arrays = claim
+    shapes = {spec.name: spec.shape for spec in job.specs}
     regions = {}
-    for (dataset, _), region in boxes.items():
-        if dataset not in names:
-            raise FormatError(f"shard {path} has {dataset}, which the source has not")
-        lengths = names[dataset].shape
-        regions[dataset] = tuple(
-            slice(min(a, n), min(b, n)) for (a, b), n in zip(region, lengths, strict=False)
-        )
-    sizes = tuple(sorted({size for _, size in boxes}))
-    return job.within(regions, (Target(path, format_of_content(path), sizes),), facts)
+    for array in arrays:
+        name = array["dataset"]
+        if name not in shapes:
+            raise FormatError(f"shard {path} has {name}, which the source has not")
+        ends = zip(array["region"], shapes[name], strict=False)
+        regions[name] = tuple(slice(min(start, n), min(stop, n)) for (start, stop), n in ends)
+    sizes = tuple(sorted({array["size"] for array in arrays}))
+    target = Target(path, format_of_content(path), sizes)
+    return plan_shard(job.specs, job.options, (target,), regions, facts)
 
 
 def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
-from lucid.blocking import boxes
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import Region, shifted
+from lucid.formats.regions import Region, divide, shifted
 from lucid.job_plan import JobPlan, Pass
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
@@ -41,7 +40,7 @@ def spans_of(job: JobPlan) -> list[Span]:
     regions: dict[str, Region] = {}
     used = 0
     for name, one in sources.items():
-        for region in _boxes(one, most_bytes):
+        for region in _regions(one, most_bytes):
             count = one.blocks.spec.box(region).nbytes
             if regions and (used + count > most_bytes or name in regions or len(regions) == MOST_ARRAYS):
                 spans.append(Span(len(spans), regions))
@@ -56,24 +55,24 @@ def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
     return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
 
 
-def _boxes(one: Pass, most_bytes: int) -> Iterator[Region]:
-    """The boxes of one array; counted, as its offset is, from the first cell of the whole array."""
+def _regions(one: Pass, most_bytes: int) -> Iterator[Region]:
+    """The regions of one array; counted, as its offset is, from the first cell of the whole array."""
     spec, lead, pooled = one.blocks.spec, one.blocks.height_axis, one.arrays[0].pooled
-    steps = box_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
-    for box in boxes(spec.shape[:lead], steps, spec.offset):
-        yield shifted(box, spec.offset)
+    steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
+    for region in divide(spec.shape[:lead], steps, spec.offset):
+        yield shifted(region, spec.offset)
 
 
-def box_steps(
+def region_steps(
     spec: ArraySpec, lead_axes: int, output_chunks: Sequence[int], most_bytes: int, *, is_flat: bool
 ) -> list[int]:
-    """Lengths of a box along the leading axes: whole inner axes, a range of one, a chunk of the outer ones.
+    """Lengths of a region along the leading axes: whole inner axes, a range of one, a chunk of the outer ones.
 
     >>> import numpy as np
     >>> images = ArraySpec("x", (100, 64, 56, 56), np.dtype("f4"), "float32")
-    >>> box_steps(images, 2, (1, 1, 1, 1), 8 << 20, is_flat=False)
+    >>> region_steps(images, 2, (1, 1, 1, 1), 8 << 20, is_flat=False)
     [10, 64]
-    >>> box_steps(images, 2, (1, 1, 1, 1), 1 << 18, is_flat=False)
+    >>> region_steps(images, 2, (1, 1, 1, 1), 1 << 18, is_flat=False)
     [1, 20]
     """
     shape = [max(1, n) for n in spec.shape[:lead_axes]]

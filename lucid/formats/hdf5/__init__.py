@@ -4,7 +4,7 @@ Read from the top, an input goes through
 
     tree        names, links and objects
     choice      which datasets are pooled
-    types       their elements; sources: whether the other files are there that some lie in
+    types       their elements; elsewhere: whether the other files are there that some lie in
     filters     what undoes which compression: chunks by any thread, codec by the library, apart from the file
     source      all of that as the contract of formats has it
 
@@ -13,7 +13,6 @@ and an output, whatever its source is, through
     sink        built whole before any mean is known, and put in its place
     create      datasets for means
     carry       all else: remake, attributes, references and elsewhere do what the library's own copy gets wrong
-    join        chunks of shards, moved as they are
     check       the finished file, opened and walked
 
 What attributes say is understood by `meaning` (missing values, packing, MATLAB) and `geography` (dimension scales).

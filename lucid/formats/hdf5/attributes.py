@@ -13,7 +13,7 @@ import numpy as np
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.cells import in_memory, read_attribute, type_in
 from lucid.formats.hdf5.references import References, hold_references
-from lucid.formats.hdf5.tree import decoded, encoded
+from lucid.formats.hdf5.tree import encoded
 
 #: Texts of any length: in a file, and by their character sets in memory.
 _STORED_TEXT = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
@@ -29,7 +29,11 @@ def attributes_in(item: Any) -> Iterator[Any]:
     if h5py.h5a.get_num_attrs(item.id):
         names: list[bytes] = []
         # By their number, each is looked for among all.
-        h5py.h5a.iterate(item.id, names.append, index_type=_index(item), order=h5py.h5.ITER_INC)
+        has_order = not isinstance(item, h5py.Datatype) and (
+            item.id.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_INDEXED
+        )
+        index = h5py.h5.INDEX_CRT_ORDER if has_order else h5py.h5.INDEX_NAME
+        h5py.h5a.iterate(item.id, names.append, index_type=index, order=h5py.h5.ITER_INC)
         for name in names:
             yield h5py.h5a.open(item.id, name)
 
@@ -57,34 +61,29 @@ def write_values(target: Any, name: bytes, values: Any, dtype: Any = None) -> No
     attribute.write(array, mtype=h5py.h5t.py_create(dtype or array.dtype))
 
 
-def write_change(origin: Any, target: Any, name: str, value: Any) -> None:
-    """Write an attribute that has another value than the source's: text or numbers."""
-    key = encoded(name)
-    if isinstance(value, str):
-        has_one = origin is not None and h5py.h5a.exists(origin.id, key)
-        write_text(target, key, value, like=h5py.h5a.open(origin.id, key).get_type() if has_one else None)
-    else:
-        write_values(target, key, value)
-
-
 def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[bytes]:
     """Copy an object's attributes but for `changes`; the names of those with references, not copied."""
-    left: list[bytes] = []
-    changed = {encoded(name) for name in changes}
+    with_references: list[bytes] = []
+    others = {encoded(name): value for name, value in changes.items()}
     for attribute in attributes_in(origin) if origin is not None else ():
         name = attribute.get_name()
-        if name in changed:
-            value = changes[decoded(name)]
-            if value is not None:
-                write_change(origin, target, decoded(name), value)
+        if name in others:
+            _write(target, name, others.pop(name), like=attribute.get_type())
         elif hold_references(attribute):
-            left.append(name)
+            with_references.append(name)
         else:
             copy_attribute(attribute, target, name)
-    for name, value in changes.items():
-        if value is not None and (origin is None or not h5py.h5a.exists(origin.id, encoded(name))):
-            write_change(None, target, name, value)
-    return left
+    for name, value in others.items():
+        _write(target, name, value)
+    return with_references
+
+
+def _write(target: Any, name: bytes, value: Any, like: Any = None) -> None:
+    """Write a text, in the type that it had, or numbers; None is no attribute."""
+    if isinstance(value, str):
+        write_text(target, name, value, like=like)
+    elif value is not None:
+        write_values(target, name, value)
 
 
 def copy_attribute(
@@ -106,15 +105,6 @@ def _created(target: Any, name: bytes, kind: Any, space: Any) -> Any:
     """An attribute that takes the place of one that may be there."""
     remove(target, name)
     return h5py.h5a.create(target.id, name, kind, space)
-
-
-def _index(origin: Any) -> int:
-    """By which index attributes are listed: that of their creation, where it is kept."""
-    if isinstance(origin, h5py.Datatype):
-        return int(h5py.h5.INDEX_NAME)
-    own = h5py.h5g.open(origin.id, b"/") if isinstance(origin, h5py.File) else origin.id
-    tracks = own.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_INDEXED
-    return int(h5py.h5.INDEX_CRT_ORDER if tracks else h5py.h5.INDEX_NAME)
 
 
 def remove(target: Any, name: bytes) -> None:

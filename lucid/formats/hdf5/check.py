@@ -4,81 +4,58 @@ Whatever was carried over has to be readable: types, fill values, attributes, th
 element. The source is the measure: what cannot be read there either is carried as it is.
 """
 
-from collections.abc import Container, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import h5py
 
 from lucid.errors import FileError
 from lucid.formats.hdf5.attributes import attributes_in
-from lucid.formats.hdf5.cells import lies_in_heap, read_attribute, read_cells
+from lucid.formats.hdf5.cells import read_attribute, read_cells
 from lucid.formats.hdf5.elsewhere import lies_elsewhere
-from lucid.formats.hdf5.references import PLAIN
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, Link, encoded, opened, reason, walk
-from lucid.formats.regions import Region, size_of
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, encoded, failing_as, opened, reason
+from lucid.formats.regions import size_of
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24
 
 
-def check_copy(file: h5py.File, source: h5py.File | None, pooled: Container[str]) -> None:
-    """Raise if an object of an output cannot be read, though it can be in the source.
+def check_copy(file: h5py.File, source: h5py.File | None, paths: Iterable[str]) -> None:
+    """Raise a FileError if an object of an output cannot be read, though it can be in the source.
 
-    `pooled` are the paths of the means, whose values are not read.
-
-    Raises
-    ------
-    FileError
-        The output would be damaged.
-
+    Every one is met; those at these `paths` are read.
     """
-    held = file.id.get_filesize()
-    _read_some(file, held)
-    for path, item, _ in walk(file, pooled.__contains__):
-        if isinstance(item, Link):
-            continue
-        try:
-            _read_some(item, held)
-        except HDF5_ERRORS as error:
-            if source is None or not _is_unreadable(source, encoded(path)):
-                shown = encoded(path).decode("utf-8", "replace")
-                raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
+    with failing_as(FileError, "cannot be read back"):
+        h5py.h5o.visit(file.id, lambda _: None)
+    for path in paths:
+        error = _fault(file, path)
+        if error is not None and (source is None or _fault(source, path) is None):
+            shown = encoded(path).decode("utf-8", "replace")
+            raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
 
 
-def _is_unreadable(file: h5py.File, path: bytes) -> bool:
-    """Whether a file has an object that cannot be read."""
+def _fault(file: h5py.File, path: str) -> Exception | None:
+    """Why an object cannot be read, as far as it can be broken; None where it can."""
     try:
         item = opened(file, path)
-    except HDF5_ERRORS:
-        return False
-    try:
-        _read_some(item, file.id.get_filesize())
-    except HDF5_ERRORS:
-        return True
-    return False
+        for attribute in attributes_in(item):
+            read_attribute(attribute)
+        if isinstance(item, Dataset):
+            _read_ends(item, file.id.get_filesize())
+    except HDF5_ERRORS as error:
+        return error
+    return None
 
 
-def _read_some(item: Any, held: int) -> None:
-    """Read what can be broken of an object, and little else; its file has so many bytes."""
-    for attribute in attributes_in(item):
-        read_attribute(attribute)
-    if not isinstance(item, Dataset):
-        return
-    offset = item.id.get_offset()
-    if offset is not None and item.kind.get_class() in PLAIN and not lies_in_heap(item.kind):
+def _read_ends(dataset: Dataset, held: int) -> None:
+    """Read the first and the last element, unless they are in other files or would take long to decode."""
+    if dataset.is_raw:
         # Any bytes are elements of these types.
-        if offset + item.id.get_storage_size() > held:
+        if dataset.id.get_offset() + dataset.id.get_storage_size() > held:
             raise ValueError("its elements lie behind the end of the file")
         return
-    for region in _ends(item):
-        read_cells(item, region)
-
-
-def _ends(dataset: Dataset) -> Iterator[Region]:
-    """The first and the last element, unless they are in other files or would take long to decode."""
     chunk_bytes = size_of(dataset.chunks or ()) * dataset.kind.get_size()
     if lies_elsewhere(dataset.creation) or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
         return
-    yield (slice(0, 1),) * dataset.ndim
+    read_cells(dataset, (slice(0, 1),) * dataset.ndim)
     if dataset.size > 1:
-        yield tuple(slice(n - 1, n) for n in dataset.shape)
+        read_cells(dataset, tuple(slice(n - 1, n) for n in dataset.shape))

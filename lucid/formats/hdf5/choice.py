@@ -16,8 +16,8 @@ from lucid.formats.choosing import (
     Criteria,
     absolute_name,
     coordinates_in,
-    listed,
     matches,
+    name_list,
     not_there,
     notes_on_others,
 )
@@ -33,7 +33,6 @@ from lucid.formats.hdf5.tree import (
     absolute,
     datasets,
     decoded,
-    encoded,
     identity,
     opened,
     resolved,
@@ -55,20 +54,13 @@ class Choice:
         self.notes: list[str] = []
 
     def of(self, patterns: Sequence[str]) -> list[ArraySpec]:
-        """What is pooled, each dataset once.
-
-        Raises
-        ------
-        DatasetError
-            Something named is not there, or cannot be pooled.
-
-        """
+        """What is pooled, each dataset once; a DatasetError where something named is not there, or cannot be."""
         exact = [(pattern, self._path_of(pattern)) for pattern in patterns]
         names = [path for _, path in exact if path is not None]
         globs = [pattern for pattern, path in exact if path is None]
         specs = self._matching(names, globs) if globs or not patterns else {}
         for path in names:
-            item = opened(self._file, encoded(path))
+            item = opened(self._file, path)
             if identity(item) not in specs:
                 specs[identity(item)] = self._spec_of(path, item)
         return list(specs.values())
@@ -81,7 +73,7 @@ class Choice:
         #: What datasets that fit name as their coordinates; by shape, datasets of numbers that have other axes.
         named, others = dict[str, list[str]](), dict[tuple[int, ...], list[str]]()
         unfit, is_untyped = None, False
-        for path, dataset, *_, own in datasets(self._file):
+        for path, dataset, own in datasets(self._file):
             plane, why = self._plane(dataset)
             attributes = attributes_of(dataset, (*BOUNDS, COORDINATES))
             bounds |= {absolute(path, text_of(attributes[key])) for key in BOUNDS if key in attributes}
@@ -140,11 +132,7 @@ class Choice:
     def _path_of(self, pattern: str) -> str | None:
         """The path at which a walk meets what has exactly this name; None where there is none.
 
-        Raises
-        ------
-        DatasetError
-            A link on the way leads out of the file, or to nothing.
-
+        A link on the way that leads out of the file, or to nothing, is a DatasetError.
         """
         found = resolved(self._file, absolute("/", absolute_name(pattern)))
         if not isinstance(found, Link):
@@ -169,7 +157,7 @@ class Choice:
         return self._spec(path, item)
 
     def _nothing(self, seen: Sequence[str], hint: str) -> DatasetError:
-        shown = listed(seen[:MOST_NAMES]) + (" …" if len(seen) > MOST_NAMES else "")
+        shown = name_list(seen[:MOST_NAMES]) + (" …" if len(seen) > MOST_NAMES else "")
         return DatasetError(
             f"has no dataset of numbers {self._criteria}; it has {shown or 'no dataset at all'}{hint}"
         )

@@ -8,7 +8,7 @@ import h5py
 from lucid.compression import Compression
 from lucid.errors import FileError, MissingExtraError
 from lucid.formats.arrays import Pooled
-from lucid.formats.choosing import listed
+from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_text
 from lucid.formats.hdf5.filters import filters_of, kept_filters
@@ -40,17 +40,18 @@ def create_dataset(
     shape = pooled.stored_shape
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
-    own = None if origin is None else origin.creation
+    own: Any = None
     limits: tuple[int | None, ...] = shape
-    if origin is not None and own is not None:
+    if origin is not None:
+        own = origin.creation
         limits = shape if is_contiguous(origin) else _limits(origin, pooled)
         creation.set_attr_creation_order(own.get_attr_creation_order())
-        fill = fill_in(origin, own, pooled)
+        fill = fill_in(origin, pooled)
         if fill is not None:
             creation.set_fill_value(fill)
     if compression is not None:
         set_filters(creation, compression)
-    elif own is not None and own.get_nfilters():
+    elif own is not None:
         for one in kept_filters(own, pooled.chunks):
             creation.set_filter(*one)
     if limits != shape or creation.get_nfilters():
@@ -88,21 +89,14 @@ def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
     """A line for each filter that means do not keep."""
     without: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
-        for one in filters_of(opened(source, encoded(name)).creation):
+        for one in filters_of(opened(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
-    return [f"{one} of {listed(names)} is left out: {fault}" for (one, fault), names in without.items()]
+    return [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:
-    """Put a compression's filters on a new dataset.
-
-    Raises
-    ------
-    MissingExtraError
-        It needs the extra `filters`.
-
-    """
+    """Put a compression's filters on a new dataset; a MissingExtraError where it needs the extra `filters`."""
     if compression.name == "none":
         return
     # Blosc and bitshuffle shuffle by themselves.

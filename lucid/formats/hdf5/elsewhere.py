@@ -1,22 +1,33 @@
 """Other files that an HDF5 file names: external links, external storage, sources of virtual datasets.
 
 The library looks for a relative name beside the file that has it. An output in another folder therefore gets
-other names for the same files.
+other names for the same files. For what it does not find, the library hands out the fill value, mostly zeros:
+made-up numbers. So what is missing is an error, or a line where the fill value is NaN and shows. A series (`%b`)
+ends with its last file.
 """
 
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 
-from lucid.formats.hdf5.tree import Dataset, absolute, decoded, encoded
+from lucid.errors import DatasetError
+from lucid.formats.choosing import name_list
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, absolute, decoded, encoded, opened
 from lucid.formats.regions import size_of
 
 #: The name of a file for itself.
 ITSELF = b"."
+#: Virtual datasets of virtual datasets are followed so far.
+MOST_LEVELS = 8
+#: Files of a series that are looked for.
+MOST_FILES = 100_000
+
+#: What is missing, and whether the library shows the fill value for it, where it does not fail.
+Missing: TypeAlias = tuple[str, bool]
 
 
 class Elsewhere:
@@ -24,21 +35,20 @@ class Elsewhere:
 
     def __init__(self, source: Path, target: Path) -> None:
         self._from, self._to = Path(os.path.realpath(source)).parent, Path(os.path.realpath(target)).parent
-        #: A stream was spooled to a file that has no name any more, and nobody knows its folder.
-        self.is_known = source.exists()
-        self.is_same = self._from == self._to
+        #: Whether names stay: a stream was spooled to a file without a name, and nobody knows its folder.
+        self.is_same = self._from == self._to or not source.exists()
 
     def moved(self, name: bytes) -> bytes:
         """A file's name; relative ones lead there from the other folder, too."""
         path = os.fsdecode(name)
-        if self.is_same or not self.is_known or Path(path).is_absolute() or name == ITSELF or not path:
+        if self.is_same or Path(path).is_absolute() or name in (ITSELF, b""):
             return name
         return os.fsencode(os.path.relpath(self._from / path, self._to))
 
     def stored(self, name: bytes) -> bytes:
         """A file of external storage, which the library looks for in the current folder whatever that is."""
         path = Path(os.fsdecode(name))
-        places = () if self.is_same or not self.is_known or path.is_absolute() else (self._from / path, path)
+        places = () if path.is_absolute() else (self._from / path, path)
         return next((os.fsencode(place.resolve()) for place in places if place.exists()), name)
 
 
@@ -59,14 +69,6 @@ def is_unlimited(space: Any) -> bool:
         return False
     _, _, count, block = space.get_regular_hyperslab()
     return h5py.h5s.UNLIMITED in (*count, *block)
-
-
-def _elements_of(region: Any) -> int:
-    """Elements of a region; of one without end, those of one of its blocks."""
-    if not is_unlimited(region):
-        return int(region.get_select_npoints())
-    _, _, count, block = region.get_regular_hyperslab()
-    return size_of([n for n in (*count, *block) if n != h5py.h5s.UNLIMITED])
 
 
 def is_virtual(creation: Any) -> bool:
@@ -90,8 +92,13 @@ def lead_to_sources(creation: Any, where: Elsewhere) -> None:
     creation.set_layout(h5py.h5d.CONTIGUOUS)  # forgets the mappings
     for region, file, dataset, there in mappings:
         if there.get_select_type() == h5py.h5s.SEL_ALL:
-            # Of a dataset that is shown whole, the file does not say the shape.
-            there = h5py.h5s.create_simple((_elements_of(region),))
+            # Of a dataset that is shown whole, the file does not say the shape; of a region without end, one block.
+            if is_unlimited(region):
+                _, _, counts, blocks = region.get_regular_hyperslab()
+                count = size_of([n for n in (*counts, *blocks) if n != h5py.h5s.UNLIMITED])
+            else:
+                count = region.get_select_npoints()
+            there = h5py.h5s.create_simple((count,))
         creation.set_virtual(region, where.moved(file), dataset, there)
 
 
@@ -106,3 +113,94 @@ def stored_outside(item: Dataset, where: Elsewhere) -> Any:
         file, offset, size = item.creation.get_external(i)
         creation.set_external(where.stored(file), offset, size)
     return creation
+
+
+def check_sources(name: str, dataset: Dataset) -> str | None:
+    """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
+    missing = dict(_missing(dataset, 0))
+    if not missing:
+        return None
+    what = f"dataset {name} shows {name_list(list(missing))}"
+    if not all(missing.values()):
+        raise DatasetError(what)
+    if dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
+        return f"{what}; its cells are NaN"
+    raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
+
+
+def _missing(dataset: Dataset, level: int) -> Iterator[Missing]:
+    """What of a dataset's sources is not there, and why."""
+    yield from _missing_bytes(dataset)
+    if not is_virtual(dataset.creation) or level > MOST_LEVELS:
+        return
+    by_file: dict[bytes, list[tuple[bytes, Any, Any]]] = {}
+    for region, file, path, there in sources_of(dataset.creation):
+        for own_file, own_path in _series(dataset, region, file, path):
+            by_file.setdefault(own_file, []).append((own_path, region, there))
+    own = Path(dataset.file.filename)
+    for file, mappings in by_file.items():
+        name = os.fsdecode(file)
+        # The library looks for it beside the one that names it, and in the current folder.
+        places = (own,) if file == ITSELF else (Path(os.path.realpath(own)).parent / name, Path(name))
+        place = next(filter(Path.is_file, places), None)
+        if place is None:
+            yield f"{name}, which is not there", True
+            continue
+        try:
+            with h5py.File(place, "r") as other:
+                for path, region, there in mappings:
+                    yield from _missing_of(other, name, path, region, there, level)
+        except OSError:
+            yield f"{name}, which cannot be opened", False
+
+
+def _missing_of(
+    file: h5py.File, name: str, path: bytes, region: Any, there: Any, level: int
+) -> Iterator[Missing]:
+    """What one mapping shows that is not there."""
+    shown = f"{decoded(path)} in {name}"
+    try:
+        source = opened(file, decoded(path))
+    except HDF5_ERRORS:
+        yield f"{shown}, which is not there", True
+        return
+    if not isinstance(source, Dataset):
+        yield f"{shown}, which is no dataset", False
+        return
+    if there.get_select_type() == h5py.h5s.SEL_ALL:
+        is_short = not is_unlimited(region) and region.get_select_npoints() > size_of(source.shape)
+    else:
+        # Of a selection without end, the library shows what there is.
+        ends = () if is_unlimited(there) else there.get_select_bounds()[1]
+        is_short = any(end >= n for end, n in zip(ends, source.shape, strict=False))
+    if is_short:
+        yield f"more of {shown} than it holds, {source.shape}", False
+    yield from _missing(source, level + 1)
+
+
+def _missing_bytes(dataset: Dataset) -> Iterator[Missing]:
+    """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
+    left = (dataset.size or 0) * dataset.kind.get_size()
+    for i in range(dataset.creation.get_external_count()):
+        file, offset, size = dataset.creation.get_external(i)
+        path = Path(os.fsdecode(file))
+        needed = offset + min(left, size)
+        left -= min(left, size)
+        if not path.is_file():
+            yield f"{path}, which is not there", False
+        elif (size_bytes := path.stat().st_size) < needed:
+            yield f"{path}, which has {size_bytes} of {needed} bytes", False
+
+
+def _series(dataset: Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The files and datasets of a mapping: one, or as many as fit the shape where its name has a number."""
+    if b"%b" not in file and b"%b" not in path:
+        yield file, path
+        return
+    start, stride, count, block = region.get_regular_hyperslab()
+    for axis, n in enumerate(count):
+        if n == h5py.h5s.UNLIMITED:
+            length = dataset.shape[axis] - start[axis] - block[axis]
+            for k in range(min(length // stride[axis] + 1, MOST_FILES)):
+                number = str(k).encode()
+                yield file.replace(b"%b", number), path.replace(b"%b", number)

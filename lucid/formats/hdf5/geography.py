@@ -4,7 +4,7 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,16 +17,15 @@ from lucid.formats.grid import BOUNDS, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
     copy_attributes,
     remove,
-    write_change,
     write_references,
     write_values,
 )
 from lucid.formats.hdf5.meaning import OF_RESULTS, SCALES, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
+    EXTERNAL,
     HDF5_ERRORS,
     Dataset,
-    Identity,
     absolute,
     encoded,
     identity,
@@ -54,15 +53,10 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
-    def __init__(
-        self,
-        source: h5py.File,
-        target: h5py.File,
-        references: References,
-        copies: Callable[[Identity], Sequence[str]],
-    ) -> None:
+    def __init__(self, references: References) -> None:
         super().__init__()
-        self._source, self._target, self._references, self._copies = source, target, references, copies
+        self._references, self._copies = references, references.copies
+        self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.
@@ -96,7 +90,7 @@ class Scales(Geography):
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
             for reference, axis in [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]:
                 own = self._references.identity(reference)
-                if own is not None and own not in self._references.pooled:
+                if own is not None and own not in self._references.means:
                     users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
 
@@ -110,10 +104,9 @@ class Scales(Geography):
         return changes | others
 
     def variable(self, path: str) -> Variable | None:
-        name = encoded(absolute("/", path))
         with suppress(*HDF5_ERRORS):
-            if self._source.id.links.get_info(name).type != h5py.h5l.TYPE_EXTERNAL:
-                item = opened(self._source, name)
+            if self._source.id.links.get_info(encoded(absolute("/", path))).type != EXTERNAL:
+                item = opened(self._source, absolute("/", path))
                 if isinstance(item, Dataset) and item.shape is not None:
                     return self._variable(path_of(item), item)
         return None
@@ -137,14 +130,14 @@ class Scales(Geography):
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
         own = identity(variable.item)
-        if own not in self._references.pooled:
+        if own not in self._references.means:
             return None
-        return {path: opened(self._target, encoded(path)).shape for path in self._copies(own)}
+        return {path: opened(self._target, path).shape for path in self._copies(own)}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if encoded(path) not in self._target:
             return None
-        there = opened(self._target, encoded(path))
+        there = opened(self._target, path)
         if not isinstance(there, Dataset) or there.shape != shape:
             return False
         if values is None:
@@ -158,14 +151,6 @@ class Scales(Geography):
         self._unnumbered.append(path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        if not values.shape:
-            h5py.h5o.copy(origin.item.id, b".", self._target.id, encoded(path))
-            new = opened(self._target, encoded(path))
-            for name, value in changes.items():
-                remove(new, encoded(name))
-                if value is not None:
-                    write_change(origin.item, new, name, value)
-            return
         new = self._target.create_dataset(encoded(path), data=values)
         if dims == [[path]]:
             h5py.h5ds.set_scale(new.id, encoded(base_of(path)))
@@ -193,11 +178,11 @@ class Scales(Geography):
         """
         for number, path in enumerate(self._unnumbered, self._last_number + 1):
             if self._last_number >= 0:
-                write_values(opened(self._target, encoded(path)), NUMBER.encode(), np.int32(number))
+                write_values(opened(self._target, path), NUMBER.encode(), np.int32(number))
         for path, users in self._users.items():
             if users:
                 entries = np.array([(self._references.to(user), axis) for user, axis in users], _USER)
-                write_values(opened(self._target, encoded(path)), USERS.encode(), entries, _USER)
+                write_values(opened(self._target, path), USERS.encode(), entries, _USER)
 
 
 def _is_bare(scale: Dataset) -> bool:

@@ -92,9 +92,9 @@ def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
     return pooled.changes_of(attributes) | own
 
 
-def fill_in(origin: Dataset, creation: Any, pooled: Pooled) -> Any:
+def fill_in(origin: Dataset, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
-    if creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
+    if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
     return own_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
 

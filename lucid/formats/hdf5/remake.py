@@ -23,12 +23,10 @@ from lucid.formats.hdf5.elsewhere import (
     stored_outside,
 )
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, shifted, size_of
+from lucid.formats.regions import Region, boxes_of, shifted
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
-#: Largest chunk that is kept decoded while its elements are copied.
-MOST_CACHE_BYTES = 1 << 26
 
 
 def group_properties(group: h5py.Group) -> Any:
@@ -42,27 +40,27 @@ def group_properties(group: h5py.Group) -> Any:
     return creation
 
 
-def has_fill_in_heap(item: Any) -> bool:
+def has_fill_in_heap(item: Dataset) -> bool:
     """Whether the fill value of a dataset points into its file."""
-    return (
-        isinstance(item, Dataset)
-        and lies_in_heap(item.kind)
-        and item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    )
+    is_own = item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    return is_own and lies_in_heap(item.kind)
 
 
-def refuse_more_than_there_is(name: str, item: Dataset, held: int) -> None:
-    """Raise for a dataset whose elements a file of so many bytes cannot hold.
+def checked_bytes(name: str, item: Dataset, held: int) -> int:
+    """The bytes that the elements of a dataset take; a FormatError where a file of so many bytes cannot hold them.
 
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
-    if item.id.get_offset() is None and lies_elsewhere(item.creation):
-        return
-    claimed = item.id.get_storage_size()
-    if claimed <= held:
-        claimed = max(_lengths(item), default=0)
+    nbytes: int = item.id.get_storage_size()
+    claimed = nbytes
+    if not item.is_raw:
+        if item.id.get_offset() is None and lies_elsewhere(item.creation):
+            return nbytes
+        if nbytes <= held:
+            claimed = max(_lengths(item), default=0)
     if claimed > held:
         raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")
+    return nbytes
 
 
 def _lengths(item: Dataset) -> Iterator[int]:
@@ -92,8 +90,6 @@ def remake(
 
     Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
     """
-    if item.id.get_offset() is not None and not has_fill_in_heap(item):
-        return None
     # The library converts the fill value of these properties from one file to the other.
     creation = item.id.get_create_plist()
     regions: Iterable[Region] = ()
@@ -112,15 +108,9 @@ def remake(
         return None
     creation.set_obj_track_times(False)
     kind = type_in(target, item.kind)
-    h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation)
-    cached = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    if item.chunks is not None:
-        chunk_bytes = size_of(item.chunks) * kind.get_size()
-        cached.set_chunk_cache(521, min(max(chunk_bytes, 1 << 20), MOST_CACHE_BYTES), 0.75)
-    copy = Dataset(h5py.h5d.open(target.id, name, cached))
-    origin = Dataset(h5py.h5d.open(item.file.id, h5py.h5i.get_name(item.id), cached))
+    copy = Dataset(h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation))
     for region in regions if not kind.detect_class(h5py.h5t.REFERENCE) else ():
-        write_cells(copy, region, read_cells(origin, region))
+        write_cells(copy, region, read_cells(item, region))
     return copy
 
 

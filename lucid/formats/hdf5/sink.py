@@ -21,9 +21,9 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled, by_source, filled_up
-from lucid.formats.choosing import is_meant, listed
-from lucid.formats.contract import Carried, ShardArray, Sink, Source
+from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.choosing import is_meant, name_list
+from lucid.formats.contract import Carried, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
@@ -34,15 +34,13 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import kept_filters
-from lucid.formats.hdf5.join import Joined
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.remake import refuse_more_than_there_is
+from lucid.formats.hdf5.remake import checked_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
     datasets,
-    encoded,
     failing_as,
     limit_cache,
     opened,
@@ -70,17 +68,14 @@ class Hdf5Sink(Sink):
         #: Where each array is written: the offset of its first element.
         self._places: dict[str, int] = {}
         self._chunked: list[Pooled] = []
-        #: Where chunked arrays come from if shards are joined.
-        self._shards: dict[str, Sequence[ShardArray]] = {}
-        #: What the rest of the file is copied from; the paths that are not.
+        #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carried_from: h5py.File | None = None
-        self._pooled: frozenset[str] = frozenset()
+        self._unread: Iterable[str] = ()
         self._is_classic = False
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Build the file, all but the means."""
         self._descriptor = self._file.create()
-        self._pooled = frozenset(array.name for array in pooled)
         options: dict[str, Any] = {}
         block = b""
         if isinstance(source, Hdf5Source):
@@ -115,13 +110,12 @@ class Hdf5Sink(Sink):
         if self.carries(pooled):
             names = {array.source.name for array in pooled}
             held = source.file.id.get_filesize()
-            for name, item, *_ in datasets(source.file):
+            for name, item, _ in datasets(source.file):
                 if name in names:
                     continue
-                refuse_more_than_there_is(name, item, held)
+                nbytes = checked_bytes(name, item, held)
                 if not is_meant(name, self.options.drop):
-                    items, nbytes = self.carried
-                    self.carried = Carried(items + 1, nbytes + item.id.get_storage_size())
+                    self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -135,14 +129,14 @@ class Hdf5Sink(Sink):
                 self.notes += notes_of_filters(source.file, pooled)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
-            carry = Carry(source.file, file, by_source(pooled), make, where, self.options.drop, source.plain)
+            carry = Carry(source, file, pooled, make, where, self.options.drop)
             with failing_as(FileError, "cannot be carried over"):
                 if self._carried_from is None:
                     carry.only_pooled()
                 else:
                     carry.all()
-                    self.carried = carry.carried
-            self.notes += [f"{what}: {listed(names)}" for what, names in carry.notes.items()]
+                    self.carried, self._unread = carry.carried, carry.unread
+            self.notes += [f"{what}: {name_list(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
@@ -191,43 +185,28 @@ class Hdf5Sink(Sink):
         if self._chunked:
             with self._opened("r+") as file:
                 for array in self._chunked:
-                    self._fill(opened(file, encoded(array.name)), array)
+                    self._fill(opened(file, array.name), array)
         with self._opened("r") as file:
-            check_copy(file, self._carried_from, self._pooled)
+            check_copy(file, self._carried_from, self._unread)
         self._file.commit(later)
         self.close()
 
-    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
-        """Copy contiguous means to their place; chunked ones are moved by `commit`."""
-        if pooled.name in self._places:
-            super().join(pooled, shards, buffer)
-        elif self._spool is not None:
-            self._spool.empty()
-            self._shards[pooled.name] = shards
-
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        shards = self._shards.get(array.name)
-        joined = Joined(dataset, shards, array.dtype) if shards else None
         filters = kept_filters(dataset.creation, dataset.chunks)
         codec = Codec(h5py.File(BytesIO(), "w"), dataset, filters)
         unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
+        spool = self._spool
+        assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            if joined is not None:
-                chunk = joined.load(region)
-            else:
-                assert self._spool is not None
-                chunk = self._spool.read(array, region), None
-            if chunk[1] is not None:
-                return chunk
-            return codec.encode(filled_up(chunk[0], dataset.chunks, unwritten))
+            return codec.encode(filled_up(spool.read(array, region), dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
         workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if joined is None and forks.are_worth(array.nbytes, workers):
+        if forks.are_worth(array.nbytes, workers):
             chunks = forks.in_order(
                 encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
             )

@@ -23,15 +23,13 @@ from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
 from lucid.formats.hdf5.codec import ChunkFile, Decoder
-from lucid.formats.hdf5.elsewhere import lies_elsewhere
+from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import dims_of, meaning_in
-from lucid.formats.hdf5.sources import check_sources
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
     datasets,
-    encoded,
     failing_as,
     limit_cache,
     opened,
@@ -74,6 +72,8 @@ class Hdf5Source(Source):
         self.plain: dict[str, int] = {}
         #: What numbers mean that have no attributes, by their type.
         self._meanings: dict[str, Meaning] = {}
+        #: Specs without their names, which very many arrays may share.
+        self._unnamed: dict[ArraySpec, ArraySpec] = {}
         self._lock = threading.Lock()
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
@@ -98,12 +98,14 @@ class Hdf5Source(Source):
             meaning = meaning_in(dataset, spec.numbers, self.options)
         if not has_attributes:
             self._meanings[spec.numbers] = meaning
-        return spec._replace(
+        unnamed = spec._replace(
+            name="",
             numbers=meaning.numbers,
             dtype=reinterpreted(spec.dtype, meaning.numbers),
             meaning=meaning,
             dims=dims_of(dataset),
         )
+        return self._unnamed.setdefault(unnamed, unnamed)._replace(name=path)
 
     def _described(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
@@ -149,7 +151,7 @@ class Hdf5Source(Source):
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
         with failing_as(FormatError, "is damaged"):
-            for name, dataset, *_ in datasets(self.file):
+            for name, dataset, _ in datasets(self.file):
                 kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if kind is not None:
                     yield self._described(name, dataset, *kind), str(dataset.attrs[PROVENANCE])
@@ -168,7 +170,7 @@ class Hdf5Source(Source):
                 place.read(self._descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                read_into(values, opened(self.file, encoded(spec.name)), region)
+                read_into(values, opened(self.file, spec.name), region)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
@@ -185,7 +187,7 @@ class Hdf5Source(Source):
                 # Arrays are read one after another, and the places of all would fill the memory.
                 while len(self._places) >= MOST_PLACES:
                     self._places.pop(next(iter(self._places)))
-                self._places[name] = self._find(opened(self.file, encoded(name)))
+                self._places[name] = self._find(opened(self.file, name))
             return self._places[name]
 
     def _find(self, dataset: Dataset) -> "Place":

@@ -4,7 +4,7 @@ Objects are opened one at a time and let go of: each that is open costs the libr
 asked of a dataset costs microseconds each time, which tell where there are a hundred thousand.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,13 +18,15 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplem
 
 #: Kinds of links: an object's name, or one to another path or another file; there are others.
 HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL
+#: Classes of types that have no others in them.
+PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: What two names of one object in a file have in common: its address.
 Identity = int
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
-#: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take ten times as much,
-#: and by itself the library keeps up to 32 MiB.
-CACHED_BYTES, LEVEL_BYTES = 1 << 20, 2 << 10
+#: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
+#: and by itself the library keeps up to 32 MiB, which is no faster (benchmarks/decisions.md).
+CACHED_BYTES, LEVEL_BYTES = 1 << 18, 2 << 10
 
 
 def reason(error: Exception) -> str:
@@ -92,6 +94,13 @@ class Dataset:
         return self.id.shape
 
     @cached_property
+    def is_raw(self) -> bool:
+        """Whether elements are bytes in one run, and lead nowhere else."""
+        kind = self.kind.get_class()
+        is_plain = kind in PLAIN and not (kind == h5py.h5t.STRING and self.kind.is_variable_str())
+        return is_plain and self.id.get_offset() is not None
+
+    @cached_property
     def _h5py(self) -> Any:
         return h5py.Dataset(self.id)
 
@@ -102,9 +111,9 @@ class Dataset:
         return self._h5py[key]
 
 
-def opened(file: h5py.File, name: bytes) -> Any:
+def opened(file: h5py.File, path: str) -> Any:
     """An object by its path."""
-    return wrapped(h5py.h5o.open(file.id, name))
+    return wrapped(h5py.h5o.open(file.id, encoded(path)))
 
 
 def wrapped(own: Any) -> Any:
@@ -119,7 +128,9 @@ def limit_cache(file: h5py.File, more_bytes: int = 0) -> None:
     config = file.id.get_mdc_config()
     if not more_bytes or CACHED_BYTES + more_bytes > config.max_size:
         config.set_initial_size = True
-        config.max_size = config.initial_size = config.max_increment = CACHED_BYTES + more_bytes
+        config.min_size = config.max_size = config.initial_size = config.max_increment = (
+            CACHED_BYTES + more_bytes
+        )
         file.id.set_mdc_config(config)
 
 
@@ -135,13 +146,13 @@ class Entry(NamedTuple):
 def walk(
     file: h5py.File,
     skips: Callable[[str], bool] = lambda _: False,
-    known: Container[Identity] = (),
+    is_known: Callable[[Identity], bool] = lambda _: False,
     copy: h5py.File | None = None,
 ) -> Iterator[Entry]:
     """Every link, a group before what is in it.
 
-    What `skips` says to skip by its path does not come, nor what is in it. What is `known` has one name, and
-    is not opened. A `copy` is a file that gets the same groups.
+    What `skips` says to skip by its path does not come, nor what is in it. What `is_known` has one name,
+    and is not opened. A `copy` is a file that gets the same groups.
     """
     #: Of objects that have several names.
     first_paths = {identity(file): "/"}
@@ -169,7 +180,7 @@ def walk(
         link = group.links.get_info(name)
         if link.type != HARD:
             yield Entry(full, link_of(group, name))
-        elif link.u in known:
+        elif is_known(link.u):
             yield Entry(full, None, link.u)
         elif link.u in first_paths:
             yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
@@ -191,7 +202,7 @@ def resolved(file: h5py.File, path: str) -> str | Link | None:
     while names and names[0]:
         there = f"{here.rstrip('/')}/{names[0]}"
         try:
-            link = link_of(opened(file, encoded(here)).id, encoded(names[0]))
+            link = link_of(opened(file, here).id, encoded(names[0]))
         except (AttributeError, *HDF5_ERRORS):
             return soft[0] if soft else None
         if link is None:
@@ -209,7 +220,7 @@ def resolved(file: h5py.File, path: str) -> str | Link | None:
 
 def _first_path(file: h5py.File, path: str) -> str:
     """The first of the paths of a group that may have several."""
-    info = h5py.h5o.get_info(opened(file, encoded(path)).id)
+    info = h5py.h5o.get_info(opened(file, path).id)
     if info.addr == identity(file):
         return "/"
     return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.own == info.addr)

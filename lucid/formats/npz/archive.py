@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from lucid.errors import DTypeError, FormatError, LucidError, named
+from lucid.errors import DTypeError, FormatError, LucidError, about
 from lucid.formats.disk.files import bytes_at
 from lucid.formats.npy import BEGINNING_BYTES, Header, read_header
 
@@ -102,7 +102,7 @@ def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
         if info.filename in names:
             raise FormatError(f"has two members {info.filename[:80]!r}")
         names.add(info.filename)
-        with named(f"member {info.filename[:80]!r}"):
+        with about(f"member {info.filename[:80]!r}"):
             if info.flag_bits & _ENCRYPTED:
                 raise FormatError("is encrypted; decrypt the archive first: unzip, then zip -0")
             offset = data_offset(descriptor, info, archive.start_dir)

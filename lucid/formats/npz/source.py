@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO
 
-from lucid.errors import DTypeError, FileError, FormatError, named
+from lucid.errors import DTypeError, FileError, FormatError, about
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.spool import Spool
@@ -62,7 +62,7 @@ class NpzSource(FlatSource):
         """Read a region, of a deflated member from what is inflated of it."""
         member, header = self._arrays[spec.name]
         axes = (header.shape[::-1], region[::-1]) if header.fortran_order else (header.shape, region)
-        with named(f"member {member.info.filename[:80]!r}"):
+        with about(f"member {member.info.filename[:80]!r}"):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
                 self._sum(member, header, runs(*axes), buffer[: values.nbytes].data)

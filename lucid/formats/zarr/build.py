@@ -6,7 +6,7 @@ from typing import Any
 
 from lucid.compression import Compression
 from lucid.formats.arrays import Array, Pooled, by_source
-from lucid.formats.choosing import listed
+from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, Carried, Source
 from lucid.formats.zarr.carry import carry, dropped, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
@@ -69,7 +69,7 @@ class Builder:
             self._left_out = dropped(source.nodes.values(), source.options.drop)
             for group, paths in lower_levels(source.images, self._results).items():
                 self._left_out |= {*paths}
-                levels = listed([f"/{path}" for path in paths if path in source.nodes])
+                levels = name_list([f"/{path}" for path in paths if path in source.nodes])
                 note = f"levels {levels} of image /{group} are left out: its levels come from the first"
                 self.notes += [note] if levels else []
         geography = Dimensions(source, self._results, self._left_out, self._add_coordinate, carries=carries)
@@ -83,9 +83,9 @@ class Builder:
                 if not is_image or array.flat:
                     description = geography.placed(node, array, description)
                 self._add_means(array, node, description)
-        self.notes += [f"{what}: {listed(names)}" for what, names in geography.notes.items()]
+        self.notes += [f"{what}: {name_list(names)}" for what, names in geography.notes.items()]
         self.notes += [
-            f"{codec} of {listed(names)} is left out: its parameters were chosen for other numbers"
+            f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy.items()
         ]
         if carries and not self._is_root:

@@ -12,8 +12,8 @@ from lucid.formats.choosing import (
     Criteria,
     absolute_name,
     coordinates_in,
-    listed,
     matches,
+    name_list,
     not_there,
     notes_on_others,
 )
@@ -99,7 +99,7 @@ class Choice:
     def _nothing(self) -> DatasetError:
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
         if aside:
-            names = listed([f"{node.name} ({self._aside[node.path]})" for node in aside])
+            names = name_list([f"{node.name} ({self._aside[node.path]})" for node in aside])
             return DatasetError(f"has no array but {names}; name in `datasets` what is to be pooled")
         seen = [
             f"{n.name or 'a root'} that {n.damage}" if n.damage else f"{n.name} {n.shape}".strip()
@@ -107,7 +107,7 @@ class Choice:
         ]
         hint = _MAY_BE_BFLOAT16 * any(self._plane(node) and _is_untyped(node) for node in self._arrays)
         return DatasetError(
-            f"has no array of numbers {self._criteria}; it has {listed(seen) or 'no array at all'}{hint}"
+            f"has no array of numbers {self._criteria}; it has {name_list(seen) or 'no array at all'}{hint}"
         )
 
     def _note_others(self, fitting: Mapping[str, Node], coordinates: Iterable[str]) -> None:

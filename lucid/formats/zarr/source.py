@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid.errors import FormatError, named
+from lucid.errors import FormatError, about
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
@@ -63,14 +63,14 @@ class ZarrSource(Source):
         self.notes = choice.notes
         specs = []
         for node in nodes:
-            with refusals(called(node.name)), named(called(node.name)):
+            with refusals(called(node.name)), about(called(node.name)):
                 specs.append(self._spec(node))
                 self.array(node.path).check_names()
         return tuple(specs)
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
-        with named(called(f"/{path}")), refusals("cannot be read"):
+        with about(called(f"/{path}")), refusals("cannot be read"):
             array = self.array(path)
             values = np.empty(array.layout.shape, array.layout.dtype)
             array.read(tuple(slice(0, n) for n in values.shape), values)
@@ -132,7 +132,7 @@ class ZarrSource(Source):
         """Read a region, chunk by chunk."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with named(called(spec.name)), refusals("cannot be read"):
+        with about(called(spec.name)), refusals("cannot be read"):
             array = self.array(spec.name[1:])
             array.read(region, values.view(array.layout.dtype))
         return values

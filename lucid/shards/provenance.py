@@ -9,7 +9,7 @@ from lucid.errors import FormatError, LucidError
 from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
-from lucid.options import Options, declared
+from lucid.options import Options, option_rows
 from lucid.outputs import Target
 
 #: How outputs are read back: two-byte elements without a type are bfloat16 in them.
@@ -19,10 +19,10 @@ AS_STORED = Options(input_dtype="bfloat16")
 def missing_targets(job: JobPlan) -> tuple[Target, ...]:
     """The outputs of a plan that are not there; a FormatError says in what one that is there is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored(t, job.of(t)))])
+    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored_arrays(t, job.of(t)))])
 
 
-def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
+def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
     """The arrays of an output as they are stored; a FormatError says in what they are not those of these plans."""
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:
@@ -35,13 +35,10 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
         spec, text = arrays_there.get(pooled.name) or arrays_there.get("") or (None, "")
         if spec is None:
             others = next((text for _, text in arrays_there.values() if text), "")
-            different = _differences(others, pooled) if others else []
-            raise FormatError(
-                f"{target.path} {_of_other(different) if different else f'has no {pooled.name}'}"
-            )
+            raise FormatError(f"{target.path} {_difference(others, pooled) or f'has no {pooled.name}'}")
         # Of a whole output in a format without attributes, shape and type are all there is to compare.
         if text != pooled.provenance and (text or pooled.is_shard):
-            raise FormatError(f"{target.path} {_of_other(_differences(text, pooled))}")
+            raise FormatError(f"{target.path} {_difference(text, pooled) or 'is of other origin'}")
         kind, expected = f"{spec.numbers} {spec.shape}", f"{pooled.stored_numbers} {pooled.stored_shape}"
         if kind != expected:
             raise FormatError(f"{target.path} has {kind}; expected {expected}")
@@ -51,22 +48,19 @@ def stored(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan,
 
 #: What a person calls the facts of a provenance; those without a name are of no interest.
 _NAMES = {
-    **{name: f"`{name}`" for name in declared()},
+    **{name: f"`{name}`" for name in option_rows()},
     **dict.fromkeys(("sizes", "output_size"), "`size`"),
     **dict.fromkeys(("signature", "source_shape", "source_dtype"), "input, or it changed"),
     **dict.fromkeys(("dataset", "size"), ""),
 }
 
 
-def _of_other(different: list[str]) -> str:
-    return f"is of other {' and '.join(different or ['origin'])}"
-
-
-def _differences(text: str, pooled: Pooled) -> list[str]:
-    """What a provenance differs in from the one of this run, as a person has it."""
+def _difference(text: str, pooled: Pooled) -> str:
+    """What a provenance differs in from the one of this run, as a person has it; nothing where it says nothing."""
     old, new = facts_in(text), facts_in(pooled.provenance)
-    different = [_NAMES.get(key, key) for key in new if old.get(key) != new[key]] if old else []
-    return [name for name in dict.fromkeys(different) if name]
+    names = [_NAMES.get(key, key) for key in new if old and old.get(key) != new[key]]
+    different = " and ".join(dict.fromkeys(filter(None, names)))
+    return different and f"is of other {different}"
 
 
 def facts_in(text: str) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""What the user should know of a plan before the work, a line each: what is probably a mistake, or is lost."""
+
+from collections.abc import Iterator, Sequence
+
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.choosing import name_list
+from lucid.formats.result import result_for
+from lucid.job_plan import JobPlan
+from lucid.pooling.sums import result_of
+
+#: Lengths of an axis of colours.
+COLOURS = (3, 4)
+
+
+def notes_on(job: JobPlan) -> Iterator[str]:
+    """Notes on results of another type than was wanted, on planes that grow, on channels taken for the width."""
+    options = job.options
+    for numbers in dict.fromkeys(spec.numbers for spec in job.specs):
+        result = result_of(numbers, options.reduce, options.dtype_name)
+        yield from filter(None, (result_for(result, target.path.suffix)[1] for target in job.targets))
+    grids = [(array.pooled.source, array.pooling.grid) for array in job.every()]
+    larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
+    if larger:
+        rows, cols = larger[0][1]
+        change = f"{rows.n_in}x{cols.n_in} to {rows.n_out}x{cols.n_out}"
+        yield f"{_subject([spec for spec, _ in larger])}planes grow, from {change}"
+    specs = [s for s in job.specs if s.shape[-1] in COLOURS and s.shape[-2] > s.shape[-1]]
+    if specs and options.layout.endswith("CHW") and options.dims is None:
+        better = options.layout.removesuffix("CHW") + "HWC"
+        yield (
+            f"{_subject(specs)}the last axis of {specs[0].shape} is taken for the width; "
+            f"if it holds channels, say `layout={better!r}`"
+        )
+
+
+def lost_scales(job: JobPlan, way: str) -> Iterator[str]:
+    """A line where numbers go somewhere, without the attributes that say what they stand for."""
+    packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
+    if packed:
+        yield (
+            f"{name_list(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
+            f"they stand for, do not go {way}"
+        )
+
+
+def _subject(specs: Sequence[ArraySpec]) -> str:
+    """The first of some arrays, and how many more there are, to begin a line with; nothing for one without a name."""
+    names = list(dict.fromkeys(spec.name for spec in specs))
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return names[0] and f"{names[0]}{more}: "
