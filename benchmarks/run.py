@@ -50,7 +50,7 @@ PARTS = {
         "Compressed files and stores",
         "stores",
         ("gigabytes", "repeats"),
-        lambda o, folder: (folder, o.gigabytes / 4, max(1, o.repeats // 2)),
+        lambda o, folder: (folder, o.gigabytes / 4, max(1, o.repeats // 3)),
     ),
     "memory": Part(
         "In memory", "memory", ("shapes", "seed", "repeats"), lambda o, _: (o.seed, o.shapes, o.repeats)
@@ -77,7 +77,7 @@ def options() -> argparse.Namespace:
         "--gigabytes",
         type=float,
         default=4.0,
-        help="size of plain files (%(default)g), which are also made half and twice as large; compressed ones are a quarter",
+        help="size of plain files (%(default)g), which are also made half and twice as large; compressed ones are a quarter or half",
     )
     parser.add_argument("--many", type=int, default=20_000, help="small datasets in a file (%(default)s)")
     parser.add_argument(

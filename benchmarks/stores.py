@@ -23,11 +23,11 @@ LATENCY_MS = 20
 
 def section(folder: Path, gigabytes: float, repeats: int) -> Iterator[str]:
     """All of it."""
-    yield f"Files of {gigabytes:g} GB of numbers, 56×56 → 4×4, float32. The whole command beside the loop of `benchmarks/peer.py` (read a"
+    yield f"Files of {gigabytes:g} GB of numbers and more, 56×56 → 4×4, float32. The whole command beside the loop of `benchmarks/peer.py` (read a"
     yield "batch by h5py or zarr-python, pool it with PyTorch, write), of which neither Python's start nor the imports are counted. Both may"
     yield "use so many CPUs; bars are for two. `gain` is what the command gains over one CPU, `read` the time that `cat` takes for as many bytes"
     yield "as the numbers have, over ours: the memory's limit is 1.\n"
-    yield "| file | CPUs | lucid-pool, s | loop, s | ratio | bar | gain | read |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    yield "| file | GB | CPUs | lucid-pool, s | loop, s | ratio | bar | gain | read |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     slower: list[str] = []
     for kind in files.compressed():
         yield from _rows(kind, folder, gigabytes, repeats, slower)
@@ -46,7 +46,7 @@ def _rows(
     if "gzip" in kind.name and any(find_spec(name) for name in FAST):
         variants[f"{kind.name}, with the extra `fast`"] = ({}, FAST_BAR)
     alone: dict[str, float] = {}
-    with kind.lying(folder, gigabytes) as (path, size):
+    with kind.lying(folder, gigabytes * kind.times) as (path, size):
         stored = sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file()) / 1e9
         for cpus in cpu_counts():
             commands = [
@@ -59,7 +59,7 @@ def _rows(
                 ratio = theirs / ours
                 gain = alone.setdefault(name, ours) / ours
                 yield (
-                    f"| {name} | {cpus} | {ours:.2f} | {theirs:.2f} | {ratio:.2f} "
+                    f"| {name} | {size:.1f} | {cpus} | {ours:.2f} | {theirs:.2f} | {ratio:.2f} "
                     f"| {at_least(ratio, bar) if cpus == BAR_CPUS else ''} | {gain:.2f} | {read / stored * size / ours:.2f} |"
                 )
                 if ratio < 1:

@@ -44,11 +44,13 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lucid' has no attribute {name!r}")
-    module = import_module(_HOMES[name])
-    return module if _HOMES[name] == f"lucid.{name}" else getattr(module, name)
+if not TYPE_CHECKING:  # where any name would do
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'lucid' has no attribute {name!r}")
+        module = import_module(_HOMES[name])
+        return module if _HOMES[name] == f"lucid.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import LeftOutError, Task, find_inputs, is_stream
+from lucid.inputs import LeftOutError, Task, find_inputs, is_searched, is_stream
 from lucid.options import Options
 from lucid.outputs import Naming
 
@@ -90,8 +90,7 @@ class Batch:
             if conflict := self._clashes.conflict_of(task):
                 raise FileError(conflict)
             for target in task.targets:
-                other = self._clashes.inputs.get(os.path.realpath(target.path))
-                if other is not None:
+                for other in (*self._clashes.inputs_at(target.path), *[task.path] * (not task.is_stream)):
                     target.refuse_input(other)
                 if not (makes and not target.path.parent.exists()):
                     target.refuse_existing(overwrite=options.overwrite or options.resume)
@@ -137,7 +136,9 @@ class Clashes:
 
     def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
         """Find paths that are one, of the tasks and of what was named; one name for all outputs is an ArgumentError."""
-        named = {os.path.realpath(name): Path(name) for name in names if not is_stream(name)}
+        named = {
+            os.path.realpath(name): Path(name) for name in names if not (is_stream(name) or is_searched(name))
+        }
         self._input_numbers.extend(map(hash, named))
         numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)
         known = {*numbers[(counts > 1) | np.isin(numbers, self._input_numbers)].tolist()}
@@ -160,6 +161,16 @@ class Clashes:
             owners[:] = [owner for owner in owners if owner.source not in self.makers]
             if self._naming.is_one_name and len(owners) > 1:
                 raise ArgumentError(f"{owners[0].source} {self.conflict_of(owners[0])}")
+
+    def inputs_at(self, target: Path) -> list[Path]:
+        """Inputs that an output may be, lie in, or hold."""
+        if not self.inputs:
+            return []
+        path = os.path.realpath(target)
+        places = [path, *map(str, Path(path).parents)]
+        if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+            places += [other for other in self.inputs if other.startswith(path + os.sep)]
+        return [self.inputs[place] for place in places if place in self.inputs]
 
     def conflict_of(self, task: Task) -> str:
         """Why a task cannot have its outputs, if others would have them, too."""

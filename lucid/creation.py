@@ -1,13 +1,14 @@
 """`Tensor` is `numpy.ndarray` itself; these make one, in float32 unless told otherwise."""
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lucid.errors import ArgumentError, SizeTypeError
+from lucid.errors import ArgumentError, DTypeError, LucidError, SizeTypeError
 
 Tensor = np.ndarray
 
@@ -42,16 +43,35 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    return _array(np.array, data, dtype)
+    return _array(lambda: np.array(without_torch(data), dtype))
+
+
+def without_torch(x: Any) -> Any:
+    """A PyTorch tensor as an array, which NumPy makes of none with a gradient or of bfloat16; all else as it is."""
+    torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
+    if torch is None or not isinstance(x, torch.Tensor):
+        return x
+    x = x.detach()
+    if x.dtype != torch.bfloat16:
+        return np.asarray(x)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise DTypeError(
+            "`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes"
+        ) from None
+    return np.asarray(x.view(dtype=torch.int16)).view(bfloat16)
 
 
 def _array(function: Callable[..., npt.NDArray[Any]], *arguments: Any) -> npt.NDArray[Any]:
     """What NumPy makes of these; what it refuses is a lucid error."""
     try:
         return function(*arguments)
+    except LucidError:
+        raise
     except (TypeError, SyntaxError) as error:
         raise SizeTypeError(str(error)) from error
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RuntimeError) as error:
         raise ArgumentError(str(error)) from error
 
 

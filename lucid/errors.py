@@ -52,6 +52,10 @@ class DatasetError(LucidError, LookupError):
     """A dataset that is not in the file, or is not the one that is needed."""
 
 
+class UnfitError(DatasetError):
+    """A file in which nothing fits what was asked for."""
+
+
 class MemoryLimitError(LucidError, MemoryError):
     """A limit too small for the smallest step of the work."""
 

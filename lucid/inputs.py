@@ -1,6 +1,7 @@
 """Which inputs: those that are named, and of a folder all files in it that can be read; each is a task."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid.errors import DatasetError, DTypeError, FileError, FormatError, LucidError, ShapeError
+from lucid.errors import DTypeError, FileError, FormatError, LucidError, ShapeError, UnfitError
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, NPY, format_of_content, url_of
@@ -20,6 +21,8 @@ from lucid.outputs import MARK, FilePath, Naming, Target, targets_of
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 #: Bytes of a file that is small: to pool it takes less than to begin and to end its output.
 SMALL_BYTES = 1 << 20
+#: Names of what the shell has opened.
+_OPEN = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 NOTHING = "holds no file that can be pooled"
 EARLIER = "an earlier run made it; name it to pool it again"
 
@@ -75,7 +78,9 @@ class Task(NamedTuple):
 
 
 def is_pipe(path: FilePath) -> bool:
-    """Whether a path is of something that is read once and in order, as that of `<(…)` is."""
+    """Whether a path is of something that is read once and in order, as that of `<(…)` is, or names what is open."""
+    if _OPEN.fullmatch(str(path)):  # be it a file, outputs have no place beside that name
+        return True
     try:
         return stat.S_IFMT(Path(path).stat().st_mode) in (stat.S_IFIFO, stat.S_IFSOCK)
     except (OSError, ValueError):
@@ -87,10 +92,15 @@ def is_stream(source: str) -> bool:
     return source == str(STREAM) or is_pipe(source)
 
 
+def is_searched(name: str) -> bool:
+    """Whether an input as it was named is a folder that stands for the files in it."""
+    return url_of(Path(name)) is None and os.path.isdir(name) and not _is_store(name)  # noqa: PTH112  (it never raises)
+
+
 def unless_fitting(error: LucidError, options: Options) -> LucidError:
     """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
-    is_other = isinstance(error, DatasetError | ShapeError | DTypeError) and not options.datasets
-    return LeftOutError(f"it {error}") if is_other else error
+    is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
+    return LeftOutError(str(error)) if is_other else error
 
 
 def leave_out_earlier(source: Source) -> None:
@@ -117,7 +127,7 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
 def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
         yield Task(name, error=FormatError("is no path"))
-    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
+    elif not is_searched(name):
         yield Task(name)
     else:
         is_empty = True

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
+from lucid.formats.disk.files import open_pipe
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
@@ -112,7 +113,7 @@ class Job:
         options.require_size()
         path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
         if is_pipe(path):
-            with open(path, "rb") as pipe:
+            with open_pipe(path) as pipe:
                 return replace(replace(self, source=pipe).run(), source=path)
         if path == STREAM and self.target is None:
             raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError, about
+from lucid.errors import ArgumentError, DatasetError, FileError, about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.meaning import check_sums, meaning_of, reduction_of
@@ -29,7 +29,7 @@ from lucid.pooling.means import Pooling
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
-from lucid.sizes import resolve
+from lucid.sizes import resolve, size_name
 
 #: What a shard holds: of arrays, by name, a box of their first axes.
 Regions: TypeAlias = Mapping[str, Region]
@@ -37,6 +37,8 @@ Regions: TypeAlias = Mapping[str, Region]
 Key: TypeAlias = tuple[str, int]
 #: Blocks under way where reads wait for a network.
 FAR_READS = 8
+#: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
+MOST_BYTES = 1 << 60
 
 
 class ArrayPlan(NamedTuple):
@@ -236,6 +238,8 @@ def _passes(
             coarsen=coarsen,
             reduce=options.reduce,
         )
+        if pooled.nbytes > MOST_BYTES:
+            raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
         arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), pooled, target, number, box.offset))
     every = blockings(
         box,

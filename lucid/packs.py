@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lucid.errors import ArgumentError, FileError, FormatError, LucidError, about
+from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
@@ -155,11 +155,10 @@ class _PackSource(Source):
     def _add(self, task: Task, target: Target) -> None:
         """Take in the arrays of an input."""
         path = Path(task.source)
-        if is_same_file(path, target.path):
-            if not task.is_found:
-                raise FileError("is the output, too; an input is never changed")
+        if task.is_found and is_same_file(path, target.path):
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
+        target.refuse_input(path)
         with format_.open(path, self.options) as source:
             if task.is_found:
                 leave_out_earlier(source)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lucid.batches import Batch
-from lucid.errors import LucidError, MemoryLimitError, unexpected
+from lucid.errors import FileError, LucidError, MemoryLimitError, unexpected
+from lucid.formats.disk.files import open_pipe
 from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
@@ -106,7 +107,7 @@ class Workers:
             is_native = task.is_native
             if task.is_stream:
                 is_standard = source == str(STREAM)
-                file = sys.stdin.buffer if is_standard else stack.enter_context(open(task.source, "rb"))
+                file = sys.stdin.buffer if is_standard else stack.enter_context(open_pipe(task.source))
                 source = Stream(file)
                 format_ = format_of_start(source.peek(MAGIC_BYTES))
                 # A native output alone needs no process: it is our own, and a stream need not fit the disk.
@@ -139,7 +140,10 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
         try:
             # Processes are started now, while there are no other threads.
             if workers.in_groups or batch.totals["native"]:
-                workers.start(options.workers if workers.in_groups else 1)
+                try:
+                    workers.start(options.workers if workers.in_groups else 1)
+                except FileError:  # it is tried again for inputs that need a process
+                    workers.in_groups = False
             if cluster is not None and len(batch) and not options.dry_run:
                 from lucid.run import dask
 

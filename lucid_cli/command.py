@@ -1,5 +1,6 @@
 """The command as Click knows it: its options, those of `lucid.options` among them, its help, its completion."""
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -55,7 +56,7 @@ class Text(click.ParamType[Any]):
     envvar_list_splitter = ";"
 
 
-_PATHS = {FILE: click.Path(), FOLDER: click.Path(file_okay=False)}
+_PATHS = {FILE: click.Path(readable=False), FOLDER: click.Path(file_okay=False, readable=False)}
 
 
 class GroupedOption(click.Option):
@@ -70,7 +71,7 @@ class GroupedOption(click.Option):
         type_ = click.Choice(row.kind.choices) if row.kind.choices else _PATHS.get(row.kind, Text())
         super().__init__(
             [*others, f"{flag}/--no-{word}" if row.default is True else flag, name],
-            envvar=f"LUCID_POOL_{word.replace('-', '_').upper()}",
+            envvar=_variable(flag),
             default=row.default,
             is_flag=is_flag,
             type=None if is_flag else type_,
@@ -82,6 +83,18 @@ class GroupedOption(click.Option):
             shell_complete=_complete if name in ("datasets", "compression") else None,
         )
         self.group = row.group
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """What the environment says; of `--carry / --no-carry` under both names."""
+        for flag in self.secondary_opts:
+            if no := os.environ.get(_variable(flag)):
+                return str(not click.BOOL.convert(no, self, ctx))
+        return super().resolve_envvar_value(ctx)
+
+
+def _variable(flag: str) -> str:
+    """What a flag is called in the environment."""
+    return f"LUCID_POOL_{flag.strip('-').replace('-', '_').upper()}"
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -138,7 +151,7 @@ command = Command(
     help=DESCRIPTION,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
-        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path()),
+        click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path(readable=False)),
         *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | option_rows() | _OWN).items()),
     ],
 )

@@ -42,6 +42,10 @@ def run(args: list[str]) -> int:
         return complain("; ".join(words), 128 + number)
     except BrokenPipeError:  # nobody reads: end as other filters do, without a word
         return 128 + signal.SIGPIPE
+    except MemoryError:
+        return complain("memory ran out", FAILED)
+    except ImportError as error:  # NumPy's own is a page, as where `ulimit -v` leaves no room for it
+        return complain(f"cannot be loaded: {error.__cause__ or error}", FAILED)
     except OSError as error:
         return complain(f"{error.filename or 'a temporary file'} cannot be written: {error.strerror}", FAILED)
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import click
 
 from lucid.backlog import Backlog
-from lucid.errors import ArgumentError
 from lucid.inputs import LeftOutError
 from lucid.report import Report
 from lucid.workers import Outcome
@@ -69,12 +68,10 @@ class Outcomes:
         return self.totals["inputs"] + self.totals["skipped"] > 0
 
     def add(self, source: str, outcome: Outcome) -> None:
-        """Add what became of an input; an ArgumentError at the beginning is raised, as all inputs would fail by it."""
+        """Add what became of an input."""
         if isinstance(outcome, Report):
             self._add_report(replace(outcome, notes=tuple(map(in_shell_words, outcome.notes))))
             return
-        if isinstance(outcome, ArgumentError) and not self.has_reports:
-            raise outcome
         reason = in_shell_words(str(outcome) or "memory ran out")
         if isinstance(outcome, LeftOutError):
             self.left_out.add(source, [f"left out: {reason}"])

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from lucid.batches import Batch
-from lucid.errors import FormatError, LucidError
+from lucid.errors import ArgumentError, FormatError, LucidError
 from lucid.inputs import NOTHING, bytes_of
 from lucid.outputs import Naming
 from lucid.report import ProgressOf
@@ -74,6 +74,8 @@ def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]
         _progress(len(batch), batch.totals["bytes"], request) as progress_of,
     ):
         for task, outcome in workers.pool_all(batch, progress_of):
+            if isinstance(outcome, ArgumentError) and len(batch) == 1:
+                raise outcome  # a mistake of the command line; of several inputs, some may be of another format
             yield task.source, outcome
 
 
@@ -89,6 +91,8 @@ def _in_process(
             with _progress(1, size_bytes, request) as progress_of:
                 on_progress = progress_of and progress_of(name, size_bytes)
                 result = process.call(make, options=request.options, on_progress=on_progress)
+    except ArgumentError:
+        raise
     except (LucidError, MemoryError) as error:
         yield name, error
     else:
@@ -102,7 +106,8 @@ def _progress(count: int, total_bytes: int, request: Request) -> AbstractContext
         return nullcontext()
     from lucid_cli import render
 
-    return render.progress_bar(render.console(), count, total_bytes)
+    console = render.console()
+    return nullcontext() if console.is_dumb_terminal else render.progress_bar(console, count, total_bytes)
 
 
 def _show(outcomes: Outcomes, request: Request) -> None:

@@ -292,3 +292,30 @@ def test_kills_at_any_time_leave_whole_outputs_only(command, tmp_path, whole_gro
     assert command("in", "-s", "2", "--output-dir", "out", "-q", "-f").returncode == 0
     assert len(names_in(tmp_path / "out")) == 1500
     assert len(stood) > 100
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "text"),
+    [
+        (["in.zarr/a"], "in.zarr", "output in.zarr is a folder that holds the input, which is never changed"),
+        (
+            ["x.npy", "in.zarr"],
+            "in.zarr/{stem}.npy",
+            "output in.zarr/x.npy lies within the input, which is never changed",
+        ),
+        (
+            ["in.zarr"],
+            "in.zarr/a/{stem}.npy",
+            "output in.zarr/a/in.npy lies within the input, which is never changed",
+        ),
+        (["x.npy"], "hard.npy", "output hard.npy is an input, which is never changed"),
+    ],
+)
+def test_no_output_destroys_an_input_that_it_holds_or_lies_in(tmp_path, monkeypatch, names, output, text):
+    zarr = pytest.importorskip("zarr")
+    monkeypatch.chdir(tmp_path)
+    zarr.open_group("in.zarr", mode="w").create_array("a", data=np.ones((1, 1, 2, 2)))
+    np.save("x.npy", np.ones((1, 1, 2, 2)))
+    Path("hard.npy").hardlink_to("x.npy")
+    first, *_ = Batch(names, Naming.of(output, None), Options(size=1, overwrite=True))
+    assert str(first.error).startswith(text)

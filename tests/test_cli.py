@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_cli.command import command as command_line
 from lucid_cli.command import join_sizes
 from lucid_cli.streams import printable
 
@@ -158,6 +159,31 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, status, text, command, x
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_an_option_that_only_some_formats_have_fails_the_others(command, x, tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["x"] = x
+    text = "--compression is 'gzip'; .npy files have none; HDF5 files have"
+    for names in (["x.npy", "f.h5"], ["f.h5", "x.npy"]):
+        done = command(*names, "-s", "2", "--compression", "gzip", "-f", "-q")
+        assert (done.returncode, done.stderr) == (1, f"lucid-pool: x.npy: {text}\n")
+        (tmp_path / "f.pooled.h5").unlink()
+    alone = command("x.npy", "-s", "2", "--compression", "gzip")
+    assert (alone.returncode, alone.stderr) == (
+        2,
+        f"lucid-pool: {text} (lucid-pool --help lists the options)\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["x.npy", "f.h5"])
+@pytest.mark.parametrize("source", ["/dev/stdin <", "/dev/fd/3 3<"])
+def test_what_the_shell_has_opened_is_a_stream_though_it_is_a_file(x, tmp_path, source, name):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["x"] = x
+    script = f"{COMMAND} -s 2 {source} {name} > y.npy"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True)
+    assert np.load(tmp_path / "y.npy").shape == (4, 3, 2, 2)
+
+
 def test_slices_and_merge(command, x, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"], file["labels"] = x, np.arange(len(x))
@@ -253,11 +279,25 @@ def test_a_folder_is_all_its_files_that_can_be_read(command, folder):
         "f/sub/a.npy",
     ]
     left_out = {line["source"]: line["notes"][0] for line in lines if line.get("skipped")}
-    assert left_out["f/labels.npy"] == "it has shape (4,); expected 4 axes (--layout names them)"
+    assert left_out["f/labels.npy"] == "has shape (4,); expected 4 axes (--layout names them)"
     assert "it is of no known format" in left_out["f/README"]
     assert "lucid-pool: f/README: left out: it is of no known format" in done.stderr
     made = sorted(str(p.relative_to(folder / "new/deep")) for p in (folder / "new/deep").rglob("*.*"))
     assert made == ["b.pooled.npy", "c.pooled.h5", "sub/a.pooled.npy"]
+
+
+def test_what_fits_but_cannot_be_pooled_is_no_file_left_out(command, folder):
+    np.ones((1, 1, 4, 4), "f4").tofile(folder / "cells")
+    with h5py.File(folder / "f/c.h5", "w") as file:
+        file.create_dataset("x", (1, 1, 4, 4), "f4", external=[("../cells", 0, 64)])
+    with h5py.File(folder / "f/two.h5", "w") as file:
+        file["x"] = file["y"] = np.ones((1, 1, 4, 4), "f4")
+    done = command("f", "-s", "2", "-o", "{parent}/{stem}.2.npy", "-q")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "lucid-pool: f/c.h5: dataset /x keeps its elements in other files, which only --allow-external reads",
+        "lucid-pool: f/two.h5: a .npy file holds one array, two.h5 has 2; choose with --dataset: /x, /y",
+    ]
 
 
 def test_what_earlier_runs_made_is_left_out_of_folders(command, folder):
@@ -379,7 +419,7 @@ def test_notes_of_many_files_are_few_lines(command, tmp_path):
     done = command(".", "-s", "20", "--output-dir", "out", "-n")
     notes = [line for line in done.stderr.splitlines() if line.startswith("lucid-pool: ")]
     assert notes[:2] == [
-        "lucid-pool: labels-00.npy and 29 more: left out: it has shape (4,); expected 4 axes (--layout names them)",
+        "lucid-pool: labels-00.npy and 29 more: left out: has shape (4,); expected 4 axes (--layout names them)",
         "lucid-pool: 00.npy and 1 more: planes grow, from 2x2 to 20x20",
     ]
     assert len(notes) <= 20
@@ -464,6 +504,30 @@ def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, 
             assert [d.shape for d in file.values()] == [(4, 3, 2, 2)]
 
 
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        ("MemoryError", "memory ran out"),
+        ("ImportError('a page') from ImportError('no room')", "cannot be loaded: no room"),
+    ],
+)
+def test_too_little_memory_to_load_is_one_line(command, x, tmp_path, failure, text):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/numpy.py").write_text(f"raise {failure}")
+    path = os.pathsep.join([str(tmp_path / "modules"), os.environ.get("PYTHONPATH", "")])
+    done = command("x.npy", "-s", "2", env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (1, f"lucid-pool: {text}\n")
+
+
+@pytest.mark.parametrize("args", [["x.npy"], ["x.npy", "-o", "y.npy", "-f"], ["x.npy", "--output-dir", "."]])
+def test_what_may_not_be_read_is_no_mistake_of_the_command_line(tmp_path, x, monkeypatch, args):
+    """An input fails when its turn comes, and the others are done; an output need not be read."""
+    monkeypatch.chdir(tmp_path)
+    np.save("y.npy", x)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert command_line.main([*args, "-s", "1"], standalone_mode=False).inputs == ("x.npy",)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_folder(command, x, tmp_path):
     locked = tmp_path / "locked"
@@ -527,6 +591,23 @@ def test_environment(command, x, tmp_path):
     several = command("x.npy", env={**os.environ, "LUCID_POOL_SIZE": "1;2x3", "LUCID_POOL_FLATTEN": "1"})
     assert several.returncode == 0, several.stderr
     assert np.load(tmp_path / "x.pooled.2x3.npy").shape == (4, 18)
+
+
+@pytest.mark.parametrize(
+    ("environment", "carry"),
+    [
+        ({"CARRY": "0"}, False),
+        ({"NO_CARRY": "1"}, False),
+        ({"NO_CARRY": "0"}, True),
+        ({"NO_CARRY": ""}, True),
+    ],
+)
+def test_a_flag_is_read_under_both_its_names(monkeypatch, environment, carry):
+    for name, value in environment.items():
+        monkeypatch.setenv(f"LUCID_POOL_{name}", value)
+    assert command_line.main(["x.npy", "-s", "1"], standalone_mode=False).options.carry is carry
+    told = command_line.main(["x.npy", "-s", "1", "--carry"], standalone_mode=False)
+    assert told.options.carry
 
 
 def test_a_plan_is_shown_at_once_whatever_the_size(command, tmp_path):
@@ -623,6 +704,12 @@ def on_a_terminal(args, cwd, environment=None):
         seen += chunk
     os.close(terminal)
     return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_terminal_that_can_nothing_gets_the_summary_alone(tmp_path, x):
+    seen, status = on_a_terminal(["x.npy", "-s", "2"], tmp_path, {"TERM": "dumb"})
+    assert status == 0
+    assert seen.startswith("x.npy → x.pooled.npy\r\n")
 
 
 @pytest.mark.slow

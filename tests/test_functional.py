@@ -12,6 +12,12 @@ from lucid.errors import ArgumentError, DTypeError, LucidError, ShapeError, Size
 from lucid.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 
+@pytest.mark.parametrize("size", [10**12, 10**30])
+def test_a_size_too_big_for_an_array(size):
+    with pytest.raises(ShapeError, match=rf"^`output_size` is {size}, too big for an array$"):
+        adaptive_avg_pool2d(np.ones((1, 1, 2, 2)), size)
+
+
 def test_the_module_is_the_function():
     pool = nn.AdaptiveAvgPool2d(output_size=(4, 4))
     assert repr(pool) == "AdaptiveAvgPool2d(output_size=(4, 4))"
@@ -259,6 +265,7 @@ def test_pytorch_tensors_and_values(rng):
         assert np.allclose(adaptive_avg_pool2d(torch.from_numpy(x), size), expected, rtol=0, atol=1e-14)
     for tensor in (torch.ones((1, 2, 2), requires_grad=True), torch.nn.Parameter(torch.ones(1, 2, 2))):
         assert adaptive_avg_pool2d(tensor, 1).tolist() == [[[1]]]
+        assert lucid.tensor(tensor).tolist() == [[[1, 1], [1, 1]]]
         assert tensor.requires_grad
     with pytest.raises(DTypeError, match="cannot be seen as an array"):
         adaptive_avg_pool2d(torch.ones((1, 2, 2)).to_sparse(), 1)
@@ -277,6 +284,7 @@ def test_pytorch_tensors_of_bfloat16(rng):
         means = adaptive_avg_pool2d(given, 2)
         assert means.dtype == ml_dtypes.bfloat16
         assert means.tobytes() == adaptive_avg_pool2d(x, 2).tobytes()
+    assert np.array_equal(lucid.tensor(tensor.clone().requires_grad_()), x.astype("f4"))
     assert adaptive_max_pool2d(tensor, 2).tobytes() == adaptive_max_pool2d(x, 2).tobytes()
 
 

@@ -292,6 +292,16 @@ def test_an_error_of_the_callers_leaves_nobody_at_work(tmp_path, monkeypatch):
     assert len(reads) == count
 
 
+@pytest.mark.parametrize("suffix", ["npy", "h5", "npz", "safetensors"])
+@pytest.mark.parametrize("size", [10**12, 10**200])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_size_of_more_bytes_than_there_are_is_one_line(tmp_path, suffix, size, dry_run):
+    np.save(tmp_path / "x.npy", np.ones((1, 2, 3, 4), "f4"))
+    with pytest.raises(FileError, match=rf"x\.npy: `size` {size}x{size} gives more than a file can hold$"):
+        lucid.pool_file(tmp_path / "x.npy", tmp_path / f"y.{suffix}", size=size, dry_run=dry_run)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
 def test_the_input_is_safe_whatever_the_names(features):
     before = features.read_bytes()
     features.with_name("hard.h5").hardlink_to(features)

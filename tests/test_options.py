@@ -157,6 +157,7 @@ lucid.pool_file("x.npy", sizes=[1, (2, 3)], on_progress=lambda event: print(even
 lucid.pool_file("x.npy", size=4, layot="NCHW")
 lucid.pool_file("x.npy", size=4, layout=5)
 lucid.pool_file("x.npy", size=4, nan="drop")
+lucid.pol_file("x.npy", size=4)
 """
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
@@ -170,4 +171,4 @@ lucid.pool_file("x.npy", size=4, nan="drop")
     lines = [
         line for line in done.stdout.splitlines() if line.startswith("script.py") and ": error: " in line
     ]
-    assert [line.split(":")[1] for line in lines] == ["6", "7", "8"], done.stdout
+    assert [line.split(":")[1] for line in lines] == ["6", "7", "8", "9"], done.stdout

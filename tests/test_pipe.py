@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, FormatError
+from lucid.errors import ArgumentError, DatasetError, FileError, FormatError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -148,6 +149,30 @@ def test_streams_that_are_wrong(data, error, text, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_streams_that_cannot_be_read_or_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    closed, data = io.BytesIO(), io.BytesIO(npy(np.ones((1, 1, 2, 2))))
+    closed.close()
+    with (
+        Path("out").open("wb") as output,
+        Path("out").open("rb") as source,
+        socket.socket(socket.AF_UNIX) as named,
+    ):
+        named.bind("socket")
+        for wrong, text in (
+            (closed, "stream: cannot be read: I/O operation on closed file"),
+            (output, "stream: cannot be read: read"),
+            ("socket", "socket: cannot be opened: "),
+        ):
+            with pytest.raises(FileError, match=f"^{text}"):
+                lucid.pool_file(wrong, "y.npy", size=1)
+        for wrong, text in ((closed, "I/O operation on closed file"), (source, "write")):
+            with pytest.raises(FileError, match=f"^stream: output stream cannot be written: {text}"):
+                lucid.pool_file(data, wrong, size=1)
+            data.seek(0)
+    assert sorted(path.name for path in Path().iterdir()) == ["out", "socket"]
+
+
 def test_what_a_stream_cannot_take(rng, tmp_path):
     data = npy(ARRAYS["c"](rng))
     with pytest.raises(FormatError, match="holds several arrays"):
@@ -213,3 +238,17 @@ class TestShell:
             assert shell(script, tmp_path, data).returncode == 0
             assert shell(script, tmp_path, data[:-1]).returncode == 1
         assert list((tmp_path / "t").iterdir()) == []
+
+    @pytest.mark.parametrize("suffix", ["h5", "npz", "npy"])
+    def test_no_room_in_the_temporary_folder_is_one_line(self, tmp_path, suffix):
+        # Fortran order is read again and again.
+        np.save(tmp_path / "a.npy", np.asfortranarray(np.ones((4, 3, 20, 20))))
+        lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.npz", size=20)
+        lucid.pool_file(tmp_path / "a.npy", tmp_path / "b.h5", size=20)
+        (tmp_path / "b.npy").write_bytes((tmp_path / "a.npy").read_bytes())
+        done = shell(f"cat b.{suffix} | (ulimit -f 8; TMPDIR=. lucid-pool -s 1 -q > y)", tmp_path)
+        assert (
+            done.stderr == b"lucid-pool: standard input: cannot be kept in a temporary file: File too large\n"
+        )
+        assert done.returncode == 1
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "b.h5", "b.npy", "b.npz", "y"]

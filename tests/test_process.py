@@ -1,5 +1,6 @@
 """One input's native crash, hang or failure costs that input only."""
 
+import errno
 import gzip
 import os
 import signal
@@ -13,11 +14,14 @@ import h5py
 import numpy as np
 import pytest
 
+from lucid.batches import Batch
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
 from lucid.options import Options
+from lucid.outputs import Naming
+from lucid.report import Report
 from lucid.run import process
 from lucid.run.process import Process
-from lucid.workers import pool_to
+from lucid.workers import pool_to, workers_for
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
 
@@ -29,6 +33,25 @@ def folder(tmp_path, monkeypatch):
         with h5py.File(f"{name}.h5", "w") as file:
             file["x"] = np.ones((2, 2, 4, 4))
     return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks there only")
+@pytest.mark.parametrize("count", [1, 20], ids=["one by one", "in groups"])
+def test_without_processes_what_needs_none_is_done(folder, monkeypatch, count):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    names = [f"{i}.npy" for i in range(count)]
+    for name in names:
+        np.save(name, np.ones((1, 1, 2, 2)))
+    options = Options(size=1)
+    batch = Batch(["a.h5", *names], Naming(None, None), options)
+    with workers_for(batch, options, None) as workers:
+        (_, failure), *done = workers.pool_all(batch, None)
+    text = "needs a process of its own, which cannot begin: Resource temporarily unavailable"
+    assert str(failure) == text
+    assert [task.source for task, outcome in done if isinstance(outcome, Report)] == names
 
 
 def make_big(path, samples=6000):

@@ -265,3 +265,26 @@ class TestCommand:
             for _ in range(100):
                 os.killpg(process.pid, 0)
                 time.sleep(0.1)
+
+
+def test_ctrl_c_while_a_cluster_begins_is_heard_afterwards_and_not_by_its_processes():
+    script = """
+import os, signal, subprocess, sys, threading
+from multiprocessing import resource_tracker
+from lucid.run.dask import _deaf_to_interrupts
+
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append("heard"))
+end = threading.Event()
+interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+with _deaf_to_interrupts():
+    threading.Thread(target=lambda: (resource_tracker.ensure_running(), end.wait())).start()
+    status = subprocess.run([sys.executable, "-c", interrupt]).returncode
+    exec(interrupt)
+    print(status, heard)
+print(heard)
+end.set()
+"""
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "0 []\n['heard']\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lucid.compression import parse_compression
-from lucid.errors import ArgumentError, DatasetError
+from lucid.errors import ArgumentError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.choosing import names_of
 from lucid.formats.contract import Carried, Sink, Source
@@ -57,17 +57,15 @@ def select(
     `others` says what else there is, for the error where none has the rank.
     """
     if options.names is not None:
-        raise DatasetError("has axes without names, so `dims` names none of them; say `layout`")
+        raise UnfitError("has axes without names, so `dims` names none of them; say `layout`")
     rank = len(options.layout)
     known = [spec for spec in specs if len(spec.shape) == rank]
     if not known and [spec.name for spec in specs] == [""]:
-        raise DatasetError(
-            f"has shape {str(specs[0].shape)[:80]}; expected {rank} axes (`layout` names them)"
-        )
+        raise UnfitError(f"has shape {str(specs[0].shape)[:80]}; expected {rank} axes (`layout` names them)")
     if not known:
         seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
         what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
-        raise DatasetError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
+        raise UnfitError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
     names = names_of(patterns, [spec.name for spec in known])
     return tuple(spec for spec in known if not patterns or spec.name in names)
 

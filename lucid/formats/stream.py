@@ -13,7 +13,7 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from lucid.errors import FileError, FormatError
+from lucid.errors import FileError, FormatError, LucidError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import COPY_BYTES, blocks_at
@@ -60,7 +60,9 @@ class Stream:
         while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
             chunk = bytearray(step)
             self.fill(memoryview(chunk))
-            file.write(chunk)
+            with _refusals_as("cannot be kept in a temporary file"):
+                file.write(chunk)
+                file.flush()
             left = None if left is None else left - step
 
 
@@ -69,10 +71,10 @@ def _refusals_as(text: str) -> Iterator[None]:
     """What the system refuses as a FileError; a reader that went away stays what it is."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, LucidError):
         raise
-    except OSError as error:
-        raise FileError(f"{text}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise FileError(f"{text}: {getattr(error, 'strerror', None) or error}") from error
 
 
 class NpyStreamSource(Source):

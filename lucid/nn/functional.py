@@ -1,11 +1,11 @@
 """Functions on arrays: shapes and dtypes checked once, then pooled by as many threads as pay."""
 
-import sys
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from lucid.creation import without_torch
 from lucid.errors import DTypeError, ShapeError
 from lucid.kinds import NAN, Kind, NanRule, count
 from lucid.pooling.dtypes import name_of, storage
@@ -116,7 +116,10 @@ def adaptive_pool2d(
         threads = THREADS.check("threads", threads)
 
     result = result_of(name, reduce)
-    out = np.empty((*array.shape[:-2], *size), storage(result))
+    try:
+        out = np.empty((*array.shape[:-2], *size), storage(result))
+    except ValueError as error:
+        raise ShapeError(f"`output_size` is {output_size}, too big for an array") from error
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
     workers = 1 if array.size + out.size <= SMALL_CELLS else threads or available_cpus()
@@ -133,28 +136,9 @@ def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
         raise DTypeError(
             "`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'"
         )
-    torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
-    if torch is not None and isinstance(x, torch.Tensor):
-        return _of_tensor(x, torch)
     try:
-        return np.asarray(x)
+        return np.asarray(without_torch(x))
+    except DTypeError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:  # ValueError: of nested lists of unequal lengths
         raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
-
-
-def _of_tensor(x: Any, torch: Any) -> npt.NDArray[Any]:
-    """A view of a PyTorch tensor, which NumPy refuses with a gradient and of bfloat16."""
-    try:
-        tensor = x.detach()
-        if tensor.dtype != torch.bfloat16:
-            return np.asarray(tensor)
-        bits = np.asarray(tensor.view(dtype=torch.int16))
-    except (TypeError, RuntimeError) as error:  # of another device, or sparse
-        raise DTypeError(f"`x` cannot be seen as an array: {error}") from error
-    try:
-        from ml_dtypes import bfloat16
-    except ImportError:
-        raise DTypeError(
-            "`x` is of bfloat16, which needs the extra 'bfloat16': pip install ml_dtypes"
-        ) from None
-    return bits.view(bfloat16)

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from lucid.errors import DTypeError
 
 #: How sums are held: a float64; one with the errors of its roundings; two halves of an exact integer.
-Kind = Literal["float", "double", "integer"]
+AccumulatorKind = Literal["float", "double", "integer"]
 
 
 class Element(NamedTuple):
     """A row of the table: the compiled kernel's code, how sums are held, the default dtype of means and of sums."""
 
     code: int
-    kind: Kind
+    kind: AccumulatorKind
     mean: str
     sum: str
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lucid.pooling import sums
 from lucid.pooling.dtypes import ELEMENTS, stored
 from lucid.pooling.sums import SCALE, Accumulator, Rule
-from lucid.pooling.windows import Grid, Span
+from lucid.pooling.windows import Grid, Interval
 
 kernel: Any
 try:
@@ -39,7 +39,7 @@ class Pooling(NamedTuple):
     grid: Grid
     rule: Rule
 
-    def means(self, cells: Array, out: Array, rows: Span, cols: Span, threads: int = 1) -> int:
+    def means(self, cells: Array, out: Array, rows: Interval, cols: Interval, threads: int = 1) -> int:
         """Reduce windows `rows` x `cols` into `out`; how many finite results became infinite.
 
         Parameters
@@ -65,7 +65,7 @@ class Pooling(NamedTuple):
             overflows += self._by_kernel(_laid_out(block, self.rule), place, block_rows, block_cols)
         return overflows
 
-    def _by_kernel(self, cells: Array, out: Array, rows: Span, cols: Span, threads: int = 1) -> int:
+    def _by_kernel(self, cells: Array, out: Array, rows: Interval, cols: Interval, threads: int = 1) -> int:
         rule, missing = self.rule, self.rule.missing[0] if self.rule.missing else 0
         is_integer = rule.kind == "integer"
         overflows: int = kernel.pool(
@@ -87,8 +87,8 @@ class Pooling(NamedTuple):
         return overflows
 
     def _blocks(
-        self, cells: Array, out: Array, rows: Span, cols: Span, most: int
-    ) -> Iterator[tuple[Array, Array, Span, Span]]:
+        self, cells: Array, out: Array, rows: Interval, cols: Interval, most: int
+    ) -> Iterator[tuple[Array, Array, Interval, Interval]]:
         """Planes and rows of windows of about so many elements: their cells, their place, and which windows."""
         planes, height, width, inner = cells.shape
         first = self.grid.rows.start(rows[0])
@@ -127,7 +127,7 @@ def _laid_out(cells: Array, rule: Rule) -> Array:
     return copy
 
 
-def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Span, cols: Span) -> int:
+def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Interval, cols: Interval) -> int:
     """The same without a kernel."""
     rule, grid = pooling.rule, pooling.grid
     row_bounds, col_bounds = grid.rows.bounds(rows), grid.cols.bounds(cols)
@@ -166,7 +166,7 @@ def columns(regions: Iterable[Array], rule: Rule) -> Columns:
 class Total:
     """One row of windows whose cells come in regions of columns, from left to right."""
 
-    def __init__(self, pooling: Pooling, rows: Span, cols: Span) -> None:
+    def __init__(self, pooling: Pooling, rows: Interval, cols: Interval) -> None:
         self._rule = pooling.rule
         self._bounds = pooling.grid.cols.bounds(cols)
         top, bottom = pooling.grid.rows.cells(rows)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-#: A range [start, stop) of windows or of cells along an axis.
-Span = tuple[int, int]
+#: An interval [start, stop) of windows or of cells along an axis.
+Interval = tuple[int, int]
 
 
 class Axis(NamedTuple):
@@ -33,11 +33,11 @@ class Axis(NamedTuple):
         """The first cell behind window `i`."""
         return -(-(i + 1) * self.n_in // self.n_out)
 
-    def cells(self, windows: Span) -> Span:
+    def cells(self, windows: Interval) -> Interval:
         """The cells that consecutive windows cover."""
         return self.start(windows[0]), self.stop(windows[1] - 1)
 
-    def bounds(self, windows: Span) -> tuple[Ints, Ints]:
+    def bounds(self, windows: Interval) -> tuple[Ints, Ints]:
         """Starts and stops of consecutive windows, counted from the first cell that they cover.
 
         In two steps, so that no product exceeds 64 bits for up to 2**31 windows.

@@ -6,9 +6,10 @@ Needs the extra `dask`.
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -87,31 +88,36 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
             pass
         yield cluster
         return
-    with _deaf_to_interrupts():
-        local = distributed.LocalCluster(
-            n_workers=workers or available_cpus(),
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of what HTTP server remains
-            memory_limit=None,  # the blocks of `max_memory` are all there is
-            silence_logs=100,
-        )
-    with local:
+    with ExitStack() as stack:
+        with _deaf_to_interrupts():
+            local = distributed.LocalCluster(
+                n_workers=workers or available_cpus(),
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of what HTTP server remains
+                memory_limit=None,  # the blocks of `max_memory` are all there is
+                silence_logs=100,
+            )
+            stack.enter_context(local)
         yield Dask(local.scheduler_address)
 
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that are started now ignore Ctrl-C: it is for the one that started them."""
+    """Let processes that are started now ignore Ctrl-C: it is for the one that starts them, which hears it then."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    resource_tracker.ensure_running()  # which unblocks signals in the thread that first needs it
+    # A signal that all threads block waits, though it is to be ignored; those that begin now block it, too.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _result(future: Any, number: int, count: int) -> Any:

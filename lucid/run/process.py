@@ -81,13 +81,18 @@ class Process:
         """Start the process, before there is work for it or after it crashed; its pipe."""
         # Spawned, a worker would load everything again; but only Linux forks well.
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=serve, args=(theirs, self._pipe), name="lucid-pool", daemon=True
-        )
-        self._process.start()
+        pipes: tuple[Connection[Any, Any], ...] = ()
+        try:
+            pipes = ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, ours), name="lucid-pool", daemon=True)
+            process.start()
+        except OSError as error:  # there are too many processes, or open files
+            for pipe in pipes:
+                pipe.close()
+            raise FileError(f"needs a process of its own, which cannot begin: {error.strerror}") from error
         theirs.close()
-        return self._pipe
+        self._pipe, self._process = pipes[0], process
+        return pipes[0]
 
     def _receive(self, pipe: "Connection[Any, Any]") -> Any:
         """Wait for an event or the answer, as long as the process shows signs of life."""

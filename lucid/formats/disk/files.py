@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,6 +18,14 @@ COPY_BYTES = 1 << 20
 
 #: Where an array begins: a descriptor, and an offset in its file.
 Place = tuple[int, int]
+
+
+def open_pipe(path: str | Path) -> BinaryIO:
+    """A pipe, for reading."""
+    try:
+        return open(path, "rb")
+    except OSError as error:  # also of a socket, which has a name and cannot be opened by it
+        raise FileError(f"cannot be opened: {error.strerror}") from error
 
 
 def open_regular(path: Path) -> int:

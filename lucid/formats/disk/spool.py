@@ -1,6 +1,7 @@
 """The one kind of temporary file: for what comes in another order than it goes on."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import IO
@@ -70,4 +71,5 @@ class NamedSpool(Resource):
 
     def close(self) -> None:
         self.forget()
-        self.file.close()
+        with suppress(OSError):  # of what the disk had no room for, which has been told
+            self.file.close()

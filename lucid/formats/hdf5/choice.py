@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 
-from lucid.errors import DatasetError
+from lucid.errors import DatasetError, UnfitError
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import (
     MOST_NAMES,
@@ -156,9 +156,9 @@ class Choice:
             raise DatasetError(f"dataset {path} {why}")
         return self._spec(path, item)
 
-    def _nothing(self, seen: Sequence[str], hint: str) -> DatasetError:
+    def _nothing(self, seen: Sequence[str], hint: str) -> UnfitError:
         shown = name_list(seen[:MOST_NAMES]) + (" …" if len(seen) > MOST_NAMES else "")
-        return DatasetError(
+        return UnfitError(
             f"has no dataset of numbers {self._criteria}; it has {shown or 'no dataset at all'}{hint}"
         )
 

@@ -1,13 +1,15 @@
 """Chunks of an HDF5 dataset read where they are in the file, and decoded.
 
 The library lets one thread in at a time, decoding included. Here each thread reads the raw chunk at its offset, and
-undoes deflate and shuffle itself; all other filters the library undoes (`codec`). A filter that the chunk's mask
-marks was not applied to it. A chunk that decodes to fewer bytes than it has is an error.
+undoes the filters one after another: deflate and shuffle itself, the one that was applied last by its plugin
+(`plugins`). Where there are others, the library undoes all (`codec`). A filter that the chunk's mask marks was not
+applied to it. A chunk that decodes to another number of bytes than it has is an error.
 """
 
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +17,9 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
-from lucid.formats.disk.files import read_at
-from lucid.formats.hdf5.codec import Decoder, Extent
-from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter
+from lucid.formats.hdf5.codec import decoder
+from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter, filters_of
+from lucid.formats.hdf5.plugins import Extent, function_of, read_undone
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_of
 from lucid.formats.regions import Region, overlaps, size_of
@@ -28,6 +30,8 @@ try:
 except ImportError:
     _deflate = None
 
+#: Filters that are undone here, by number.
+OWN = {DEFLATE, SHUFFLE}
 #: Address of a chunk that was never written.
 MISSING = -1
 
@@ -35,13 +39,20 @@ MISSING = -1
 class ChunkedArray:
     """Where the chunks of a dataset are, by the file's own index: address, size and filter mask of each."""
 
-    def __init__(
-        self, dataset: Dataset, dtype: np.dtype[Any], filters: tuple[Filter, ...], decoder: Decoder | None
-    ) -> None:
-        self._shape, self._chunks, self._dtype, self._filters = dataset.shape, dataset.chunks, dtype, filters
-        #: What undoes the filters where that is not done here.
-        self.decoder = decoder
+    def __init__(self, dataset: Dataset, dtype: np.dtype[Any]) -> None:
+        self._shape, self._chunks, self._dtype = dataset.shape, dataset.chunks, dtype
+        self._filters = filters_of(dataset.creation)
+        codes = [one.code for one in self._filters]
+        #: Whether one thread at a time decodes.
+        self.is_locked = not can_undo(codes)
+        self._decoder = None
+        if not can_undo(codes[:-1]) or (self.is_locked and not function_of(codes[-1])):
+            # The library does not always see that the mask of a chunk is another than that of the one before.
+            self._decoder = lru_cache(4)(partial(decoder, dataset))
+            self._decoder(self._filters)
         self._nbytes = size_of(self._chunks) * dtype.itemsize
+        # A filter makes a few more of those that it cannot compress.
+        self._most = 2 * self._nbytes + 4096
         self._fill = unwritten_of(dataset, dtype)
         grid = grid_of(dataset)
         self._address = np.full(grid, MISSING, np.int64)
@@ -70,15 +81,16 @@ class ChunkedArray:
     def read(self, descriptor: int, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
         for index, inside, outside in overlaps(region, self._chunks):
-            place = Extent(descriptor, int(self._address[index]), int(self._size[index]))
-            mask = int(self._mask[index])
-            filters = tuple(one for i, one in enumerate(self._filters) if not mask >> i & 1)
+            place = Extent(descriptor, self._address.item(index), self._size.item(index))
+            mask, filters = self._mask.item(index), self._filters
+            if mask:
+                filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
             if place.offset == MISSING:
                 out[outside] = self._fill
-            elif place.size > 2 * self._nbytes + 4096:
+            elif place.size > self._most:
                 raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
-            elif self.decoder is not None and filters:
-                self.decoder.decode(place, filters, inside, out, outside)
+            elif self._decoder is not None and filters:
+                self._decoder(filters).decode(place, inside, out, outside)
             else:
                 self._read_chunk(place, filters, inside, out[outside])
 
@@ -86,10 +98,13 @@ class ChunkedArray:
         """Read and decode some cells of a chunk."""
         if not filters and target.shape == self._chunks and target.flags.c_contiguous:
             self._check_size(place.size)
-            read_at(place.descriptor, place.offset, target.reshape(-1).view(np.uint8).data)
+            place.read(target.reshape(-1).view(np.uint8))
             return
-        raw = np.empty(place.size, np.uint8)
-        read_at(place.descriptor, place.offset, raw.data)
+        if filters and filters[-1].code not in OWN:
+            raw, filters = read_undone(place, filters[-1], self._most), filters[:-1]
+        else:
+            raw = np.empty(place.size, np.uint8)
+            place.read(raw)
         for one in reversed(filters):
             is_deflate = one.code == DEFLATE
             raw = inflate(raw, self._nbytes) if is_deflate else unshuffle(raw, self._dtype.itemsize)
@@ -108,7 +123,7 @@ def grid_of(dataset: Dataset) -> tuple[int, ...]:
 
 def can_undo(codes: Sequence[int]) -> bool:
     """Whether these filters, by number, are undone here."""
-    return set(codes) <= {DEFLATE, SHUFFLE} and len(set(codes)) == len(codes)
+    return set(codes) <= OWN and len(set(codes)) == len(codes)
 
 
 def inflate(raw: Array, limit: int) -> Array:

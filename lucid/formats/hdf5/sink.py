@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +193,7 @@ class Hdf5Sink(Sink):
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         filters = kept_filters(dataset.creation, dataset.chunks)
-        codec = Codec(h5py.File(BytesIO(), "w"), dataset, filters)
+        codec = Codec(dataset, filters)
         unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
         spool = self._spool
         assert spool is not None

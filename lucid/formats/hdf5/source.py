@@ -7,7 +7,6 @@ through the library.
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import ChangeWatch, bytes_at, digest, open_regular, read_region
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.choice import Choice
-from lucid.formats.hdf5.chunks import ChunkedArray, can_undo, grid_of
-from lucid.formats.hdf5.codec import ChunkFile, Decoder
+from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
-from lucid.formats.hdf5.filters import filters_of
 from lucid.formats.hdf5.meaning import dims_of, meaning_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -136,7 +133,7 @@ class Hdf5Source(Source):
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
         place = self._place(spec.name)
-        return place is None or (isinstance(place, ChunkedArray) and place.decoder is not None)
+        return place is None or (isinstance(place, ChunkedArray) and place.is_locked)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
@@ -201,19 +198,11 @@ class Hdf5Source(Source):
             return None
         if size_of(grid_of(dataset)) > MOST_CHUNKS:
             return None
-        filters, decoder = filters_of(creation), None
-        if not can_undo([one.code for one in filters]):
-            try:
-                decoder = Decoder(dataset, self._memory)
-            except HDF5_ERRORS:
-                return None  # such filters, and plugins that speak to another HDF5, can still decode there
-        array = ChunkedArray(dataset, kind[1], filters, decoder)
+        try:
+            array = ChunkedArray(dataset, kind[1])
+        except HDF5_ERRORS:
+            return None  # filters that no other dataset can have, which the library can still undo
         return None if array.has_raw_edges else array
-
-    @cached_property
-    def _memory(self) -> ChunkFile:
-        """A file for what decodes chunks."""
-        return ChunkFile()
 
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
@@ -222,8 +211,6 @@ class Hdf5Source(Source):
 
     def close(self) -> None:
         """Close the file."""
-        if "_memory" in self.__dict__:
-            self._memory.file.close()
         self.file.close()
         os.close(self._descriptor)
 

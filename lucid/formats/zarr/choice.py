@@ -7,7 +7,7 @@ since means of numbers of objects are numbers of no object. A level or a label t
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lucid.errors import DatasetError
+from lucid.errors import DatasetError, UnfitError
 from lucid.formats.choosing import (
     Criteria,
     absolute_name,
@@ -96,17 +96,17 @@ class Choice:
                 return DatasetError(f"has no dataset {pattern!r} that can be pooled: {node.name} {why}")
         return not_there(pattern, [node.name for _, node in sorted(fitting.items())])
 
-    def _nothing(self) -> DatasetError:
+    def _nothing(self) -> UnfitError:
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
         if aside:
             names = name_list([f"{node.name} ({self._aside[node.path]})" for node in aside])
-            return DatasetError(f"has no array but {names}; name in `datasets` what is to be pooled")
+            return UnfitError(f"has no array but {names}; name in `datasets` what is to be pooled")
         seen = [
             f"{n.name or 'a root'} that {n.damage}" if n.damage else f"{n.name} {n.shape}".strip()
             for n in self._arrays
         ]
         hint = _MAY_BE_BFLOAT16 * any(self._plane(node) and _is_untyped(node) for node in self._arrays)
-        return DatasetError(
+        return UnfitError(
             f"has no array of numbers {self._criteria}; it has {name_list(seen) or 'no array at all'}{hint}"
         )
 

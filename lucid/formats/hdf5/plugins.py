@@ -1,0 +1,107 @@
+"""Filters undone by the functions of HDF5's plugins, past the library.
+
+Every plugin hands out, by `H5PLget_plugin_info`, what the library is to call: a function that makes other bytes of
+those of a chunk, and says how many. h5py's own filter, lzf, is a plugin, too.
+"""
+
+import ctypes
+import sys
+from ctypes import CDLL, c_int, c_size_t, c_uint, c_void_p
+from functools import cache
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from h5py._objects import phil
+
+from lucid.errors import FormatError
+from lucid.formats.arrays import Array
+from lucid.formats.disk.files import read_at
+from lucid.formats.hdf5.filters import Filter
+
+#: HDF5's flag for undoing what a filter does.
+REVERSE = 1 << 8
+
+_SIZES, _VALUES, _BUFFERS = map(ctypes.POINTER, (c_size_t, c_uint, c_void_p))
+Function = ctypes.CFUNCTYPE(c_size_t, c_uint, c_size_t, _VALUES, c_size_t, _SIZES, _BUFFERS)
+
+
+class Extent(NamedTuple):
+    """Some bytes of an open file."""
+
+    descriptor: int
+    offset: int
+    size: int
+
+    def read(self, buffer: Array) -> None:
+        """Fill a buffer with them."""
+        read_at(self.descriptor, self.offset, buffer.data)
+
+
+class FilterClass(ctypes.Structure):
+    """HDF5's H5Z_class2_t."""
+
+    _fields_ = (
+        ("version", c_int),
+        ("code", c_int),
+        ("encodes", c_uint),
+        ("decodes", c_uint),
+        ("name", ctypes.c_char_p),
+        ("can_apply", c_void_p),
+        ("set_local", c_void_p),
+        ("function", Function),
+    )
+
+
+_malloc, _free = CDLL(None).malloc, CDLL(None).free
+_malloc.restype, _malloc.argtypes, _free.argtypes = c_void_p, (c_size_t,), (c_void_p,)
+
+
+class _Memory:
+    """Memory of the C library, which a function may give back and take other in its place."""
+
+    def __init__(self, size: int) -> None:
+        self.pointer = c_void_p(_malloc(size))
+        if not self.pointer:
+            raise MemoryError
+
+    def bytes(self, size: int) -> Array:
+        """The first bytes of it, which keep it."""
+        data = (self.pointer.value, False)
+        self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": data}
+        return np.asarray(self)
+
+    def __del__(self) -> None:
+        _free(self.pointer)
+
+
+def read_undone(place: Extent, one: Filter, most: int) -> Array:
+    """The bytes of a chunk without the filter that was applied to it last, if they are no more than `most`."""
+    memory, size, count = _Memory(place.size), c_size_t(place.size), len(one.values)
+    place.read(memory.bytes(place.size))
+    # Some functions look at more parameters than there are, since the library has room for eight.
+    values = (c_uint * max(8, count))(*one.values)
+    with phil:  # plugins have states of their own, and tell the library of errors
+        function = function_of(one.code)
+        nbytes = function(
+            REVERSE, count, values, place.size, ctypes.byref(size), ctypes.byref(memory.pointer)
+        )
+    # The one of zstd says the error as a number of bytes: it is a negative one, so beyond all memory.
+    if not 0 < nbytes <= most:
+        raise FormatError("has a damaged chunk, which cannot be decompressed")
+    return memory.bytes(nbytes)
+
+
+@cache
+def function_of(code: int) -> Any:
+    """The function of the plugin for the filter of a number; None where no plugin that is known here has it."""
+    paths = [h5py.h5z.__file__]
+    if "hdf5plugin" in sys.modules:  # it was imported if a file needs it
+        paths += sys.modules["hdf5plugin"].get_config().registered_filters.values()
+    for path in paths:
+        info = getattr(CDLL(path), "H5PLget_plugin_info", None)
+        if info is not None:
+            info.restype = ctypes.POINTER(FilterClass)
+            if info().contents.code == code:
+                return info().contents.function
+    return None
