@@ -28,10 +28,12 @@ from lucid.options import Options
 zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
 numcodecs = pytest.importorskip("numcodecs")
 
+from lucid.formats.zarr import chunks  # noqa: E402
+from lucid.formats.zarr.chunks import StoredArray  # noqa: E402
 from lucid.formats.zarr.codecs import Chain  # noqa: E402
 from lucid.formats.zarr.means import ArrayFiles  # noqa: E402
 from lucid.formats.zarr.source import ZarrSource  # noqa: E402
-from lucid.formats.zarr.store import refusals  # noqa: E402
+from lucid.formats.zarr.store import FolderStore, refusals  # noqa: E402
 
 SHAPE, CHUNKS, SHARDS = (5, 4, 7), (2, 2, 3), (4, 4, 6)
 CODECS_3 = {
@@ -92,7 +94,7 @@ def read(path, region=None, **options):
 
 @pytest.fixture
 def without_zarr(monkeypatch):
-    monkeypatch.setattr(ZarrSource, "_opened", lambda *_: pytest.fail("zarr reads it"))
+    monkeypatch.setattr(StoredArray, "_foreign", property(lambda _: pytest.fail("zarr reads it")))
 
 
 EVERY = [
@@ -348,6 +350,38 @@ def test_a_bomb_is_one_line_and_takes_no_memory(tmp_path, without_zarr, kind):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("most", [None, 1])
+@pytest.mark.parametrize("shards", [None, SHARDS])
+@pytest.mark.parametrize(("version", "separator"), [(2, "."), (2, "/"), (3, "."), (3, "/")])
+def test_chunks_that_are_missing_are_seen_in_a_look(
+    tmp_path, without_zarr, monkeypatch, version, separator, shards, most
+):
+    if shards and version == 2:
+        pytest.skip("version 2 knows no shards")
+    x = np.full((20, 4, 7), 5, "f4")
+    x[5], x[17, 3] = 1, 2
+    keys = {"name": "default" if version == 3 else "v2", "separator": separator}
+    options = {"chunk_key_encoding": keys, "fill_value": 5} | ({"shards": shards} if shards else {})
+    path = made(tmp_path / "x.zarr", x, version, **options)
+    opened = []
+
+    def read(self, key, *place):
+        opened.append(key)
+        return FolderStore.read(self, key, *place)
+
+    with ZarrSource(path, Options(layout="CHW")) as source:
+        (spec,) = source.choose(())
+        source.store.read = partial(read, source.store)
+        if most:
+            monkeypatch.setattr(chunks, "_MOST_LISTED", most)
+        for region in [(slice(0, 4), *[slice(0, 4)] * 2), tuple(slice(0, n) for n in x.shape)]:
+            cells = source.read(spec, region, np.empty(x.nbytes, np.uint8))
+            assert np.array_equal(cells, x[region])
+    depth = 2 if (version, separator) == (3, "/") else 1
+    if most is None:
+        assert all(path.joinpath(*Path(key).parts[:depth]).exists() for key in opened)
+
+
 def test_a_frame_without_its_size_is_read(tmp_path, without_zarr):
     x = cells()
     path = made(tmp_path / "x.zarr", x)
@@ -364,7 +398,7 @@ def test_a_chunk_of_another_size_is_an_error(tmp_path, by, codecs):
     x[:] = 1
     path = made(tmp_path / "x.zarr", x, 3, codecs)
     with ZarrSource(path, Options()) as source:
-        chain = source.layout("").codecs
+        chain = source.array("").layout.codecs
     wrong = np.ones(NBYTES + by * (4 if codecs == "lz4" else 1), np.uint8)  # whole elements are shuffled
     for codec in chain.codecs:
         wrong = codec.encode(wrong)

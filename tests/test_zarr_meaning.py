@@ -680,3 +680,28 @@ class TestCodecs:
         assert np.array_equal(target[...], right)
         assert np.array_equal(kept[...], np.rint(right))
         assert "lzma" in str(target.compressors).lower()
+
+
+def test_a_large_file_that_is_carried_over_takes_little_memory(tmp_path):
+    import tracemalloc
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("x", data=np.ones((1, 4, 4), "f4"))
+    group.create_array("table", data=np.arange(10 << 20, dtype="u4"), chunks=(10 << 20,), compressors=None)
+    tracemalloc.start()
+    try:
+        pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW")
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(zarr.open_group(tmp_path / "o.zarr")["table"][:], np.arange(10 << 20))
+
+
+def test_a_transform_of_numbers_follows_the_cells(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    attributes = {"GeoTransform": [100, 10, 0, 50, 0, -10]}
+    names = ["t", "y", "x"]
+    group.create_array("v", data=np.ones((1, 4, 4), "f4"), dimension_names=names, attributes=attributes)
+    pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW")
+    result = zarr.open_group(tmp_path / "o.zarr", mode="r")["v"]
+    assert result.attrs["GeoTransform"] == [100, 20, 0, 50, 0, -20]

@@ -162,12 +162,9 @@ class ShardArray(NamedTuple):
         with about(f"shard {self.path}"):
             return self.opened().read(self.spec, shifted(region, [-n for n in self.offset]), buffer)
 
-    def copy(
-        self, pooled: Pooled, write: Callable[[Pooled, Region, Array], None], buffer: Array, first: int = 0
-    ) -> None:
-        """Write its means, from so many samples on, to the output as it is stored."""
+    def copy(self, pooled: Pooled, write: Callable[[Pooled, Region, Array], None], buffer: Array) -> None:
+        """Write its means to the output as it is stored."""
         stored = pooled._replace(shape=pooled.stored_shape)
-        rest = (self.spec.shape[0] - first, *self.spec.shape[1:])
-        for box in boxes_of(rest, len(buffer) // pooled.dtype.itemsize):
-            region = shifted(shifted(box, (first,)), self.offset)
+        for box in boxes_of(self.spec.shape, len(buffer) // pooled.dtype.itemsize):
+            region = shifted(box, self.offset)
             write(stored, region, self.read(region, buffer))

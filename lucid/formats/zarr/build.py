@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lucid.compression import Compression
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
@@ -54,32 +52,33 @@ class Builder:
         # The only array of a source that names none is the store itself.
         self._is_root = len(pooled) == 1 and not pooled[0].source.name
         self._source = source if isinstance(source, ZarrSource) else None
-        self._carries = carries and self._source is not None
+        #: What everything else is carried over from, if it is.
+        self._carried_from = self._source if carries else None
         nodes = self._source.nodes.values() if self._source is not None else ()
         self._version = next((node.version for node in nodes if node.document is not None), 3)
         if self._source is not None:
             self._decide(self._source)
-        for array in pooled if self._source is None else ():
-            mark = {key: value.tolist() for key, value in array.mark.items()}
-            self._add_means(array, None, Description(mark))
+        else:
+            for array in pooled:
+                mark = {key: value.tolist() for key, value in array.mark.items()}
+                self._add_means(array, None, Description(mark))
 
     def _decide(self, source: ZarrSource) -> None:
         """Decide on everything for a source that is a store."""
-        if self._carries:
+        carries = self._carried_from is not None
+        if carries:
             self._left_out = dropped(source.nodes.values(), source.options.drop)
             for group, paths in lower_levels(source.images, self._results).items():
                 self._left_out |= {*paths}
                 levels = name_list([f"/{path}" for path in paths if path in source.nodes])
                 note = f"levels {levels} of image /{group} are left out: its levels come from the first"
                 self.notes += [note] if levels else []
-        geography = Dimensions(
-            source, self._results, self._left_out, self._add_coordinate, carries=self._carries
-        )
+        geography = Dimensions(source, self._results, self._left_out, self._add_coordinate, carries=carries)
         for path, arrays in self._results.items():
             node, is_image = source.nodes[path], path in source.of_images
             says = decoded(node, is_image=is_image)
             for array in arrays:
-                own = None if array.source.numbers == "bfloat16" else source.layout(path).fill
+                own = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
                 description = described(node, says, array.changes_of(says), array.meaning, own, array.numbers)
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or array.flat:
@@ -90,7 +89,7 @@ class Builder:
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy.items()
         ]
-        if self._carries and not self._is_root:
+        if carries and not self._is_root:
             self._describe_groups(source)
 
     def _add_means(self, pooled: Pooled, origin: Node | None, says: Description) -> None:
@@ -100,26 +99,23 @@ class Builder:
             says = says._replace(fill=None)
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
-            shards = _shards(self._source.layout(origin.path), chunks, pooled)
+            shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
         says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
-        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
         path = "" if self._is_root else pooled.name.strip("/")
-        node = self._array(path, origin, says, pooled.dtype, shards=shards, **facts)
-        self._nodes.append((node, None))
-        self.arrays[pooled.name] = node
+        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
+        self.arrays[pooled.name] = self._add(path, origin, says, None, shards=shards, **facts)
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, says: Description) -> None:
         """A coordinate of the new grid, in one chunk."""
         facts = {"shape": values.shape, "numbers": values.dtype.name, "chunks": values.shape}
-        node = self._array(path, origin, says, values.dtype, shards=None, **facts)
-        self._nodes.append((node, values))
+        self._add(path, origin, says, values, shards=None, **facts)
 
-    def _array(
-        self, path: str, origin: Node | None, says: Description, dtype: np.dtype[Any], **facts: Any
+    def _add(
+        self, path: str, origin: Node | None, says: Description, values: Array | None, **facts: Any
     ) -> Node:
-        """An array of the store, with what its version and NCZarr have of dimensions."""
-        codecs, lossy = codecs_of_results(self._compression, origin, self._version, dtype)
+        """Add an array to the store, with what its version and NCZarr have of dimensions."""
+        codecs, lossy = codecs_of_results(self._compression, origin, self._version, facts["numbers"])
         for codec in lossy:
             self._lossy.setdefault(codec, []).append((origin.name if origin else path) or "the array")
         attributes, keys = says.attributes, None
@@ -135,47 +131,47 @@ class Builder:
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
         facts |= {"codecs": codecs, "keys": keys, "dims": says.dims, "fill": says.fill}
-        return Node(path, array_document(self._version, **facts), attributes)
+        node = Node(path, array_document(self._version, **facts), attributes)
+        self._nodes.append((node, values))
+        return node
 
     def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
         shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            attributes, notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            self._groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
-            if attributes is not None:
-                self._groups[group] = attributes
         arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
         paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
         for node in source.nodes.values():
             if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out:
                 inside = [name for folder, _, name in paths if folder == node.path]
-                attributes = group_again(node.attributes, self._lengths.get(node.path, {}), inside)
-                if attributes is not None:
-                    self._groups[node.path] = attributes
+                lengths = self._lengths.get(node.path, {})
+                self._groups[node.path] = group_again(node.attributes, lengths, inside)
 
     def write(self, root: Path) -> None:
-        """Create the groups and arrays in a folder, after what is carried over."""
-        if self._carries and self._source is not None:
-            left_behind = self._results.keys() | self._left_out
+        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
+        left_behind = self._results.keys() | self._left_out
+        if self._carried_from is not None:
             with refusals("cannot be carried over"):
-                self.carried = carry(self._source.store, self._source.nodes.values(), root, left_behind)
+                self.carried = carry(self._carried_from, root, left_behind)
         document = GROUP_2 if self._version == 2 else DOCUMENT_3
-        for group in {root / path for node, _ in self._nodes for path in Path(node.path).parents}:
-            if not (group / document).is_file():
-                write_group(group, self._version, {})
+        groups = {parent for node, _ in self._nodes for parent in Path(node.path).parents}
+        for group in groups:
+            if not (root / group / document).is_file():
+                write_group(root / group, self._version, {})
         for node, values in self._nodes:
             assert node.document is not None
             write_array(root / node.path, node.document, node.attributes)
             if values is not None:
                 ArrayFiles(root, node).store((0,) * values.ndim, values.__getitem__)
         for path, attributes in self._groups.items():
-            write_group(root / path, self._version, attributes)
-
-    def finish(self, root: Path) -> None:
-        """Make the summaries of metadata that the source has anew."""
-        if self._carries and self._source is not None:
-            write_summaries(self._source.store, self._source.nodes.values(), root, self._left_out)
+            if self._source is not None and attributes != self._source.nodes[path].attributes:
+                write_group(root / path, self._version, attributes)
+        if self._carried_from is not None:
+            paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
+            paths |= self._carried_from.nodes.keys() - left_behind
+            write_summaries(self._carried_from, root, paths)
 
 
 def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:

@@ -5,7 +5,6 @@ groups and arrays below a group, in one) are left behind. They are gathered anew
 store, for the groups that had one in the source; what it said does not matter.
 """
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Carried
 from lucid.formats.zarr.documents import ATTRIBUTES_2, DOCUMENT_2, DOCUMENT_3, GROUP_2, parsed, write
 from lucid.formats.zarr.nodes import SUMMARY_2, SUMMARY_3, Node
+from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import Store, joined
 
 
@@ -27,10 +27,10 @@ def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     return paths
 
 
-def carry(store: Store, nodes: Iterable[Node], root: Path, left_out: Collection[str]) -> Carried:
+def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> Carried:
     """Copy every file but those of the groups and arrays at some paths; how many arrays that were."""
-    arrays = nbytes = 0
-    for node in nodes:
+    store, arrays, nbytes = source.store, 0, 0
+    for node in source.nodes.values():
         if node.path not in left_out and node.is_group:
             _copy(store, node.path, root, node.files)
         elif node.path not in left_out:
@@ -41,48 +41,51 @@ def carry(store: Store, nodes: Iterable[Node], root: Path, left_out: Collection[
 
 def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = None) -> int:
     """Copy some files of a folder, or all that is in it; how many bytes that were."""
-    folders: list[str] = []
+    entries = [(name, False) for name in files or ()]
     if files is None:
         try:
-            folders, files = store.list(folder)
+            entries = sorted(store.entries(folder))
         except (OSError, NotImplementedError) as error:
             raise FileError(
                 f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
                 "`carry=False` leaves it out"
             ) from error
     (root / folder).mkdir(parents=True, exist_ok=True)
-    nbytes = sum(_copy(store, joined(folder, name), root) for name in folders)
-    for name in files:
-        data = store.read(joined(folder, name))
-        if data is None or name == SUMMARY_2:
+    nbytes = 0
+    for name, is_folder in entries:
+        key, place = joined(folder, name), root / folder / name
+        if is_folder:
+            nbytes += _copy(store, key, root)
             continue
-        if name == DOCUMENT_3 and SUMMARY_3 in (document := parsed(data)[0]):
+        document = parsed(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
+        if SUMMARY_3 in document:
             del document[SUMMARY_3]
-            data = json.dumps(document, indent=2).encode()
-        nbytes += (root / folder / name).write_bytes(data)
+            write(place, document)
+        elif name != SUMMARY_2:
+            nbytes += store.copy(key, place)
     return nbytes
 
 
-def write_summaries(store: Store, nodes: Iterable[Node], root: Path, left_out: Collection[str]) -> None:
-    """Write the summaries of the groups that have one in the source."""
+def write_summaries(source: ZarrSource, root: Path, paths: Iterable[str]) -> None:
+    """Write the summaries of the groups at some paths, which are all of a store, that have one in the source."""
     # The summaries of inner groups stand within those of outer ones.
-    for node in sorted(nodes, key=lambda node: -len(node.path)):
-        if not node.is_group or node.path in left_out:
+    for group in sorted(paths, key=len, reverse=True):
+        node = source.nodes.get(group)
+        if node is None or not node.is_group:
             continue
-        folder = root / node.path
+        folder = root / group
         if SUMMARY_2 in node.files:
-            metadata = _documents(folder, (GROUP_2, DOCUMENT_2, ATTRIBUTES_2))
+            metadata = _documents(folder, _below(group, paths), (GROUP_2, DOCUMENT_2, ATTRIBUTES_2))
             write(folder / SUMMARY_2, {"zarr_consolidated_format": 1, "metadata": metadata})
         if DOCUMENT_3 in node.files:
-            document, _ = parsed(store.read(joined(node.path, DOCUMENT_3)) or b"")
+            document, _ = parsed(source.store.read(joined(group, DOCUMENT_3)) or b"")
             if isinstance(document.get(SUMMARY_3), dict):
-                _write_summary_3(folder)
+                _write_summary_3(folder, _documents(folder, _below(group, paths), (DOCUMENT_3,)))
 
 
-def _write_summary_3(folder: Path) -> None:
+def _write_summary_3(folder: Path, documents: dict[str, dict[str, Any]]) -> None:
     """Write the summary of a group of version 3 into its document."""
     summary = {"kind": "inline", "must_understand": False}
-    documents = _documents(folder, (DOCUMENT_3,))
     own = documents.pop(DOCUMENT_3)
     for document in documents.values():
         document.pop(SUMMARY_3, None)
@@ -93,18 +96,14 @@ def _write_summary_3(folder: Path) -> None:
     write(folder / DOCUMENT_3, {**own, SUMMARY_3: {**summary, "metadata": metadata}})
 
 
-def _documents(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Documents of these names below a folder by their keys, in one order; not below arrays, where chunks are."""
-    documents: dict[str, dict[str, Any]] = {}
-    pending = [folder]
-    while pending:
-        inner = pending.pop()
-        is_array = (inner / DOCUMENT_2).is_file()
-        for path in (inner / name for name in names if (inner / name).is_file()):
-            document, damage = parsed(path.read_bytes())
-            if not damage:
-                documents[path.relative_to(folder).as_posix()] = document
-                is_array = is_array or document.get("node_type") == "array"
-        if not is_array:
-            pending += sorted((path for path in inner.iterdir() if path.is_dir()), reverse=True)
-    return documents
+def _below(group: str, paths: Iterable[str]) -> list[str]:
+    """The paths of a group and of what is in it, seen from it."""
+    inner = sorted(path for path in paths if f"{path}/".startswith(f"{group}/" if group else ""))
+    return [path[len(group) :].strip("/") for path in inner]
+
+
+def _documents(folder: Path, paths: Iterable[str], names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The documents of these names of the groups and arrays at some paths, by their keys."""
+    keys = [key for path in paths for name in names if (folder / (key := joined(path, name))).is_file()]
+    documents = ((key, *parsed((folder / key).read_bytes())) for key in keys)
+    return {key: document for key, document, damage in documents if not damage}

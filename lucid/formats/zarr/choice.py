@@ -5,7 +5,7 @@ Of an OME-Zarr image the first level is pooled, since the others are made of it,
 since means of numbers of objects are numbers of no object. A level or a label that is named is pooled all the same.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lucid.errors import DatasetError, UnfitError
 from lucid.formats.choosing import (
@@ -110,21 +110,15 @@ class Choice:
             f"has no array of numbers {self._criteria}; it has {name_list(seen) or 'no array at all'}{hint}"
         )
 
-    def _note_others(self, fitting: Mapping[str, Node], coordinates: Container[str]) -> None:
+    def _note_others(self, fitting: Mapping[str, Node], coordinates: Iterable[str]) -> None:
         """A line about arrays of the same plane that have other axes before it, but for coordinates."""
         planes = {self._plane(node) for node in fitting.values()}
-        named = {
-            joined(node.folder, w)
-            for node in self._nodes.values()
-            for w in words_of(node.attributes, COORDINATES)
-        }
+        known = self._aside.keys() | fitting.keys() | {name[1:] for name in coordinates}
+        for node in self._nodes.values():
+            known |= {joined(node.folder, word) for word in words_of(node.attributes, COORDINATES)}
         others: dict[tuple[int, ...], list[str]] = {}
         for node in self._arrays:
-            is_other = node.numbers(self._criteria.input_numbers) is not None
-            is_known = node.name in coordinates or any(
-                node.path in paths for paths in (self._aside, fitting, named)
-            )
-            if is_other and not is_known:
+            if node.path not in known and node.numbers(self._criteria.input_numbers) is not None:
                 others.setdefault(node.shape, []).append(node.name)
         self.notes += notes_on_others(others, planes)
 

@@ -1,56 +1,91 @@
-"""Chunks: where their files are, and how they are read, from any thread.
+"""An array of a store: where the files of its chunks are, and how they are read, from any thread.
 
 A chunk without a file reads as the fill value, so chunks under other names than the metadata say would be zeros
 in silence. A store that lost `dimension_separator`, or was copied under other names, is such a one.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from itertools import islice
-from typing import Any
+from contextlib import suppress
+from functools import cached_property, lru_cache
+from itertools import islice, product
+from typing import Any, TypeAlias
+from warnings import catch_warnings
 
 import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
 from lucid.formats.arrays import Array
 from lucid.formats.regions import Region, overlaps, shifted, size_of
-from lucid.formats.zarr.layout import Layout
+from lucid.formats.zarr.layout import Layout, layout_of
+from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import Store, joined
+from lucid.options import Options
 
-#: What the files of chunks are called by some convention or other.
-_ANY_KEY = re.compile(r"(c[./])?\d+([./]\d+)*")
-#: Folders of an array that are searched for a file.
-_MOST_FOLDERS = 64
+#: What the files of chunks, or the folders that they are in, are called by some convention or other.
+_ANY_NAME = re.compile(r"c|(c\.)?\d+(\.\d+)*")
+#: Files of an array that one look into its folder tells; of more, each is opened to see whether it is there.
+_MOST_LISTED = 1 << 15
 #: Where the index of a shard has no chunk; and where no file reaches to.
 NOWHERE, _FAR = (1 << 64) - 1, 1 << 62
 #: Indices of shards that are kept, each of at most this fraction of the memory.
 _MOST_INDICES, _OF_MEMORY = 4, 16
 
+Index: TypeAlias = tuple[int, ...]
 
-class Chunks:
-    """The chunks of a store, whose arrays lie as `layout` says of their paths; `foreign` are those as zarr has them."""
 
-    def __init__(
-        self, store: Store, layout: Callable[[str], Layout], foreign: Callable[[str], Any], max_memory: int
-    ) -> None:
-        self._store, self._layout, self._foreign, self._max_memory = store, layout, foreign, max_memory
+class StoredArray:
+    """An array of numbers in a store."""
+
+    def __init__(self, store: Store, node: Node, options: Options) -> None:
+        self._store, self._node, self._max_memory = store, node, options.max_memory
         self._index = lru_cache(_MOST_INDICES)(self._read_index)
+        self.layout = layout_of(node, options.input_dtype) or _as_zarr_says(self._foreign)
 
-    def read(self, path: str, region: Region, out: Array) -> None:
-        """Fill `out`, of the region's shape, with the cells of all chunks of an array that it touches."""
-        layout = self._layout(path)
+    @cached_property
+    def _foreign(self) -> Any:
+        """The array as zarr knows it, which decodes what is not known here."""
+        if "pickle" in json.dumps((self._node.document or {}).get("codecs")):
+            raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
+        import zarr  # takes longer to load than most stores to read
+
+        with catch_warnings(action="ignore"):  # as of types and codecs that the specification has not yet
+            path = f"{self._store.prefix}{self._node.path}"
+            return zarr.open_array(self._store.address, path=path, mode="r")
+
+    @cached_property
+    def _files(self) -> frozenset[Index] | None:
+        """The files by as many indices as the layout lists; None where one look does not show them."""
+        layout = self.layout
+        if layout.codecs is None or not layout.shape or self._store.is_far:
+            return None
+        names, files = self._store.names(joined(self._node.path, layout.folder)), set[Index]()
+        some = [*islice(names, _MOST_LISTED + 1)]
+        for name in some:
+            with suppress(ValueError):  # it is no file of a chunk
+                files.add(tuple(map(int, name.removeprefix("c.").split("."))))
+        return frozenset(files) if len(some) <= _MOST_LISTED else None
+
+    def read(self, region: Region, out: Array) -> None:
+        """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
+        layout = self.layout
+        fill = 0 if layout.fill is None else layout.fill
+        if self._files is not None:
+            axes = [range(s.start // f, -(-s.stop // f)) for s, f in zip(region, layout.files, strict=True)]
+            if self._files.isdisjoint(product(*axes[: layout.listed_axes])):
+                out[...] = fill
+                return
         for index, inside, outside in overlaps(region, layout.chunks):
             place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
             target = out[place]
             if layout.codecs is None:
                 # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-                array = self._foreign(path)
-                target.view(array.dtype)[...] = array[shifted(outside, [axis.start for axis in region])]
+                cells = self._foreign[shifted(outside, [axis.start for axis in region])]
+                target.view(self._foreign.dtype)[...] = cells
                 continue
-            raw = self._encoded(path, layout, index)
+            raw = self._encoded(index)
             if raw is None:
-                target[...] = 0 if layout.fill is None else layout.fill
+                target[...] = fill
                 continue
             is_whole = target.shape == layout.chunks and target.flags.c_contiguous
             cells = layout.codecs.decode(
@@ -59,16 +94,19 @@ class Chunks:
             if cells is not target:
                 np.copyto(target, cells[inside])
 
-    def _encoded(self, path: str, layout: Layout, index: tuple[int, ...]) -> bytes | None:
+    def _encoded(self, index: Index) -> bytes | None:
         """A chunk as it lies in its file; None where it was never written."""
+        layout, grid = self.layout, self.layout.grid
+        file = tuple(i // n for i, n in zip(index, grid, strict=True))
+        if self._files is not None and file[: layout.listed_axes] not in self._files:
+            return None
         most = 2 * size_of(layout.chunks) * layout.dtype.itemsize + 4096
+        key = joined(self._node.path, layout.key(file))
         if layout.shard_index is None:
-            raw = self._store.read(joined(path, layout.key(index)), 0, most + 1)
+            raw = self._store.read(key, 0, most + 1)
             count = 0 if raw is None else len(raw)
         else:
-            grid = layout.grid
-            key = joined(path, layout.key(tuple(i // n for i, n in zip(index, grid, strict=True))))
-            places = self._index(path, key)
+            places = self._index(key)
             if places is None:
                 return None
             start, count = map(int, places[tuple(i % n for i, n in zip(index, grid, strict=True))])
@@ -81,43 +119,51 @@ class Chunks:
             raise FormatError(f"has a chunk of more than {most} bytes; expected at most that")
         return raw
 
-    def _read_index(self, path: str, key: str) -> Array | None:
-        """Places and lengths of the chunks of a shard of an array; None where it was never written."""
-        layout = self._layout(path)
-        chain, shape = layout.shard_index, (*layout.grid, 2)
+    def _read_index(self, key: str) -> Array | None:
+        """Places and lengths of the chunks of a shard; None where it was never written."""
+        chain, shape = self.layout.shard_index, (*self.layout.grid, 2)
         assert chain is not None
         size = chain.sizes(8 * size_of(shape))[-1] or 0
         if size > max(1 << 16, self._max_memory // _OF_MEMORY):
             raise MemoryLimitError(
-                f"has shards of {size_of(layout.grid)} chunks, whose index needs `max_memory` of "
+                f"has shards of {size_of(self.layout.grid)} chunks, whose index needs `max_memory` of "
                 f"{size * _OF_MEMORY} bytes; it is {self._max_memory}"
             )
-        raw = self._store.read(key, *((0, size) if layout.index_is_first else (-size, None)))
+        raw = self._store.read(key, *((0, size) if self.layout.index_is_first else (-size, None)))
         if raw is None:
             return None
         if len(raw) != size:
             raise FormatError("has a shard that is shorter than its index")
         return chain.decode(np.frombuffer(raw, np.uint8), shape)
 
+    def check_names(self) -> None:
+        """Raise where it has chunks, but none where its metadata say."""
+        path, first = self._node.path, self.layout.key((0,) * len(self.layout.shape))
+        if 0 in self.layout.shape or self._store.read(joined(path, first), 0, 1) is not None:
+            return
+        right = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first.partition("/")[0])))
+        for name in self._store.names(path):
+            if _ANY_NAME.fullmatch(name) and not right.fullmatch(name):
+                what = "dimension_separator" if self._node.version == 2 else "chunk_key_encoding"
+                raise FormatError(
+                    f"has its chunks in files such as {name}, where its metadata ({what}) say {first}; "
+                    "they would read as nothing but the fill value"
+                )
 
-def check_names(store: Store, path: str, layout: Layout, version: int) -> None:
-    """Raise where an array has chunks, but none where its metadata say."""
-    first = layout.key((0,) * len(layout.shape))
-    if 0 in layout.shape or store.read(joined(path, first), 0, 1) is not None:
-        return
-    right = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first)))
-    for key in _keys(store, path):
-        if _ANY_KEY.fullmatch(key) and not right.fullmatch(key):
-            what = "dimension_separator" if version == 2 else "chunk_key_encoding"
-            raise FormatError(
-                f"has its chunks in files such as {key}, where its metadata ({what}) say {first}; "
-                "they would read as nothing but the fill value"
-            )
 
-
-def _keys(store: Store, path: str, most: int = _MOST_FOLDERS) -> Iterator[str]:
-    """Some files of an array: all at the top, and of each folder one, however deep."""
-    folders, files = store.list(path)
-    yield from files
-    for folder in folders[:most]:
-        yield from (f"{folder}/{key}" for key in islice(_keys(store, joined(path, folder), 1), 1))
+def _as_zarr_says(array: Any) -> Layout:
+    """The layout of an array that only zarr understands."""
+    if 0 in array.chunks:
+        raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
+    is_2 = array.metadata.zarr_format == 2
+    separator = array.metadata.dimension_separator if is_2 else array.metadata.chunk_key_encoding.separator
+    return Layout(
+        shape=array.shape,
+        dtype=np.dtype("<u2") if array.dtype.kind == "V" else array.dtype,
+        fill=array.fill_value,
+        chunks=array.chunks,
+        files=array.shards or array.chunks,
+        start=() if is_2 or array.metadata.chunk_key_encoding.name == "v2" else ("c",),
+        separator=separator,
+        codecs=None,
+    )

@@ -14,15 +14,17 @@ from lucid.formats.zarr.codecs import LOSSLESS, name_of
 from lucid.formats.zarr.documents import JsonObject, codec
 from lucid.formats.zarr.layout import SHARDS
 from lucid.formats.zarr.nodes import Node
+from lucid.pooling.dtypes import storage
 
 #: Codecs that order elements in memory and change none.
 _ORDERS = ("transpose", "bytes")
 
 
 def codecs_of_results(
-    compression: Compression | None, node: Node | None, version: int, dtype: np.dtype[Any]
+    compression: Compression | None, node: Node | None, version: int, numbers: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The codecs of bytes of results for an array of a source, first to last; and names of those that are left out."""
+    dtype = storage(numbers)
     if compression is not None:
         return _as_chosen(compression, version, dtype.itemsize), []
     if node is None or node.document is None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lucid.errors import DTypeError
 from lucid.formats.zarr.nczarr import names_of
-from lucid.pooling.dtypes import name_of
+from lucid.pooling.dtypes import name_of, storage
 
 #: The files that hold them: of an array or a group in version 3; in version 2 of an array, a group, attributes.
 DOCUMENT_3, DOCUMENT_2, GROUP_2, ATTRIBUTES_2 = "zarr.json", ".zarray", ".zgroup", ".zattrs"
@@ -108,7 +108,7 @@ def array_document(
 ) -> dict[str, Any]:
     """The document of an array, but for its attributes; a fill value of None is `null`, which only version 2 has."""
     is_typed = numbers != "bfloat16"
-    dtype = np.dtype(numbers if is_typed else "uint16")
+    dtype = storage(numbers)
     in_order = codec("bytes", endian="little")
     codecs = [in_order if is_typed and dtype.itemsize > 1 else {"name": "bytes"}, *codecs]
     if shards is not None:

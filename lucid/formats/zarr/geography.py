@@ -4,7 +4,7 @@ Which of them results have is said in `lucid.formats.geography`; here they are r
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
-from lucid.formats.zarr.meaning import Description, decoded, described
+from lucid.formats.zarr.meaning import Description, changed, decoded, described
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Results
 from lucid.formats.zarr.source import ZarrSource
@@ -50,7 +50,7 @@ class Dimensions(Geography):
         else:
             dims, changes = self.place(self._variable(node), pooled)
             names = _names(dims) if node.dims else []
-        return says._replace(attributes=_changed(says.attributes, changes), dims=names)
+        return says._replace(attributes=changed(says.attributes, changes), dims=names)
 
     def variable(self, path: str) -> Variable | None:
         node = self._source.nodes.get(path.strip("/")) if self._carries else None
@@ -99,19 +99,13 @@ class Dimensions(Geography):
             self.declare(path, len(values))
         path, node = path.strip("/"), origin.item
         self._taken.add(path)
-        says, own = dict(origin.attributes), self._source.layout(node.path).fill
+        says, own = dict(origin.attributes), self._source.array(node.path).layout.fill
         if origin.numbers is None:
-            description = Description(_changed(node.attributes, changes), fill=own)
+            description = Description(changed(node.attributes, changes), fill=own)
         else:
             meaning = meaning_of(says, origin.numbers)
             description = described(node, says, changes, meaning, own, name_of(values.dtype))
         self._make_array(path, node, values, description._replace(dims=_names(dims)))
-
-
-def _changed(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
-    """Attributes with others, of which None says that there is none."""
-    news = {key: value for key, value in changes.items() if value is not None}
-    return {key: value for key, value in attributes.items() if key not in changes} | news
 
 
 def _names(dims: Paths) -> list[str | None]:

@@ -3,6 +3,7 @@
 element → chunk, which is decoded at once → file: a chunk, or a shard of chunks with an index of places
 """
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,16 @@ class Layout(NamedTuple):
         return self.separator.join((*self.start, *map(str, index))) or "0"
 
     @property
+    def folder(self) -> str:
+        """The folder below the array in which its files are, or a folder for each of their first indices."""
+        return "".join(self.start) if self.separator == "/" else ""
+
+    @property
+    def listed_axes(self) -> int:
+        """How many indices of a file stand in the names of that folder."""
+        return 1 if self.separator == "/" else len(self.shape)
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """How many chunks a file has along each axis."""
         return tuple(n // c for n, c in zip(self.files, self.chunks, strict=True))
@@ -53,16 +64,13 @@ def layout_of(node: Node, untyped: str | None) -> Layout | None:
 
     `untyped` is what two bytes without a type are.
     """
-    try:
+    with suppress(AttributeError, ImportError, KeyError, TypeError, ValueError, OverflowError):
         layout = _layout_of(node, untyped)
-    except (AttributeError, ImportError, KeyError, TypeError, ValueError, OverflowError):
-        return None
-    if layout is None or not len(layout.chunks) == len(layout.shape) == len(layout.files):
-        return None
-    # Another separator may lead out of the store.
-    fits = layout.separator in (".", "/")
-    fits &= all(c > 0 and f > 0 and f % c == 0 for c, f in zip(layout.chunks, layout.files, strict=True))
-    return layout if fits else None
+        # Another separator may lead out of the store.
+        if layout is not None and layout.separator in (".", "/") and len(layout.files) == len(layout.shape):
+            pairs = zip(layout.chunks, layout.files, strict=True)
+            return layout if all(c > 0 and f > 0 and f % c == 0 for c, f in pairs) else None
+    return None
 
 
 def _layout_of(node: Node, untyped: str | None) -> Layout | None:

@@ -8,16 +8,15 @@ metadata are JSON, which has no NaN: where results mark missing cells by NaN, `_
 
 import base64
 import struct
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
+from lucid.formats.meaning import FILL, MISSING, Meaning
 from lucid.formats.result import Changes, own_fill
 from lucid.formats.values import numbers_in
 from lucid.formats.zarr.nodes import Node
-from lucid.missing import parse_missing
-from lucid.options import Options
 from lucid.pooling.dtypes import FLOATS
 
 
@@ -61,12 +60,6 @@ def _number(value: Any) -> Any:
     return value
 
 
-def meaning_in(node: Node, numbers: str, options: Options, *, is_image: bool = False) -> Meaning:
-    """What the numbers of an array mean."""
-    missing = parse_missing(options.missing)
-    return meaning_of(decoded(node, is_image=is_image), numbers, missing=missing, nan=options.nan)
-
-
 def described(
     node: Node, says: dict[str, Any], changes: Changes, meaning: Meaning, own: Any, result: str
 ) -> Description:
@@ -78,8 +71,7 @@ def described(
     news = {key: value for key, value in changes.items() if key != FILL}
     if _has_nan(news.get(MISSING)) and not _has_nan(says[MISSING]):
         news[MISSING] = None
-    attributes = {key: value for key, value in node.attributes.items() if key not in news and key != FILL}
-    attributes |= {key: np.asarray(value).tolist() for key, value in news.items() if value is not None}
+    attributes = changed(node.attributes, {FILL: None} | news)
     marks = numbers_in(changes.get(FILL, says.get(FILL)))
     if result in FLOATS:
         marks = [np.nan] if any(changes.get(key) is not None for key in (FILL, MISSING)) else []
@@ -97,6 +89,12 @@ def described(
     own = np.asarray(own)
     own = own.astype(np.uint8) if own.dtype.kind == "b" else own
     return Description(attributes, dims, own_fill(says, meaning, own, result))
+
+
+def changed(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """Attributes with others, of which None says that there is none; arrays as JSON has them."""
+    news = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
+    return {key: value for key, value in attributes.items() if key not in changes} | news
 
 
 def _has_nan(value: Any) -> bool:

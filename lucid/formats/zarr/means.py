@@ -8,9 +8,8 @@ have no file, and stand in no index.
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,13 +17,14 @@ from lucid.formats.arrays import Array, Pooled, filled_up
 from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
-from lucid.formats.zarr.chunks import NOWHERE
+from lucid.formats.zarr.chunks import NOWHERE, Index
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import joined
 
-Index: TypeAlias = tuple[int, ...]
+#: What a document says of how chunks are cut and encoded.
+_ENCODING = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
 #: Reads a region of a file's cells.
 Reader: TypeAlias = Callable[[Region], Array]
 
@@ -37,6 +37,7 @@ class ArrayFiles:
         assert layout is not None
         assert layout.codecs is not None
         self._folder, self.node, self.layout, self._codecs = root / node.path, node, layout, layout.codecs
+        self._order = _in_morton_order(layout.grid)
 
     def region(self, index: Index) -> Region:
         """The cells of a file."""
@@ -45,17 +46,19 @@ class ArrayFiles:
 
     def store(self, index: Index, read: Reader) -> None:
         """Write the file whose cells `read` gives, chunk after chunk; there is none for the fill value alone."""
-        layout, region = self.layout, self.region(index)
+        layout, region, path = self.layout, self.region(index), self._folder / self.layout.key(index)
         places = np.full((*layout.grid, 2), NOWHERE, "<u8")
         file, end = None, 0
         with ExitStack() as stack:
-            for chunk in _in_morton_order(layout.grid):
+            for chunk in self._order:
                 axes = zip(chunk, layout.chunks, region, strict=True)
                 inner = tuple(slice(s.start + i * c, min(s.start + (i + 1) * c, s.stop)) for i, c, s in axes)
                 is_inside = all(axis.start < axis.stop for axis in inner)
                 data = self._encoded(read(inner)) if is_inside else None
                 if data is not None:
-                    file = file or stack.enter_context(self._open(index).open("wb"))
+                    if file is None:
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        file = stack.enter_context(path.open("wb"))
                     file.write(data)
                     places[chunk] = end, len(data)
                     end += len(data)
@@ -71,11 +74,6 @@ class ArrayFiles:
             return None
         return self._codecs.encode(filled_up(cells, self.layout.chunks, fill))
 
-    def _open(self, index: Index) -> Path:
-        path = self._folder / self.layout.key(index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
 
 class Means(ArrayFiles):
     """An array of means, and how much is still missing of files that come in several regions."""
@@ -90,15 +88,10 @@ class Means(ArrayFiles):
         """Write a region of an array of this shape; the stored one may have its axes joined."""
         stored, unit = self.layout.shape, self.layout.files
         if len(shape) != len(stored):
-            samples = region[0]
-            if shape_of(region)[1:] != shape[1:]:
-                self._spool.write(self._pooled, region, values, shape)
-                cells = size_of(shape_of(region)[1:])
-                for index, inside, _ in overlaps((samples,), unit[:1]):
-                    self._count((*index, 0), shape_of(inside)[0] * cells)
-                return
-            region = (samples, slice(0, stored[1]))
-            values = values.reshape(shape_of(region))
+            self._spool.write(self._pooled, region, values, shape)
+            for index, inside, _ in overlaps(region[:1], unit[:1]):
+                self._count((*index, 0), shape_of(inside)[0] * size_of(shape_of(region)[1:]))
+            return
         corner = [axis.start for axis in region]
         for index, _, outside in overlaps(region, unit):
             place = shifted(outside, corner)
@@ -118,28 +111,21 @@ class Means(ArrayFiles):
         if missing == 0:
             self.store(index, lambda region: self._spool.read(self._pooled, region))
 
-    def move(self, shard: ZarrSource, one: ShardArray) -> int:
-        """Copy the files of a shard's chunks that are those of the whole; how many samples that were."""
-        layout = self.layout
-        unit, length = layout.files[0], layout.shape[0]
-        start, end = one.offset[0], one.offset[0] + one.spec.shape[0]
-        node = shard.nodes[one.spec.name[1:]]
-        has_all = one.spec.shape[1:] == layout.shape[1:]
-        if start % unit or not has_all or _but_shape(node) != _but_shape(self.node):
-            return 0
-        stop = end if end == length else end - end % unit
-        others = (range(-(-n // u)) for n, u in zip(layout.shape[1:], layout.files[1:], strict=True))
-        for first, *rest in product(range(start // unit, -(-stop // unit)), *others):
-            data = shard.store.read(joined(node.path, layout.key((first - start // unit, *rest))))
-            if data is not None:  # a chunk of nothing but fill values has no file
-                self._open((first, *rest)).write_bytes(data)
-        return stop - start
-
-
-def _but_shape(node: Node) -> list[Any]:
-    """All that says how the chunks of an array are cut and encoded."""
-    names = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
-    return [(node.document or {}).get(name) for name in names]
+    def take(self, shard: ZarrSource, one: ShardArray) -> bool:
+        """Copy the files of a shard, if its chunks are those of the whole; whether they are."""
+        layout, node = self.layout, shard.nodes[one.spec.name[1:]]
+        unit, start, stop = layout.files[0], one.offset[0], one.region[0].stop
+        is_aligned = start % unit == 0 and (stop % unit == 0 or stop == layout.shape[0])
+        own, whole = node.document or {}, self.node.document or {}
+        is_alike = all(own.get(key) == whole.get(key) for key in _ENCODING)
+        if not (is_aligned and is_alike and one.spec.shape[1:] == layout.shape[1:]):
+            return False
+        for first, *rest in np.ndindex(
+            *(-(-n // f) for n, f in zip(one.spec.shape, layout.files, strict=True))
+        ):
+            key = joined(node.path, layout.key((first, *rest)))
+            shard.store.copy(key, self._folder / layout.key((first + start // unit, *rest)))
+        return True
 
 
 def _is_all(cells: Array, fill: Array) -> bool:

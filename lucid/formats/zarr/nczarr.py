@@ -77,8 +77,8 @@ def array_again(attributes: dict[str, Any], old: Mapping[str, Any], references: 
 
 def group_again(
     attributes: Mapping[str, Any], lengths: Mapping[str, int], arrays: Sequence[str]
-) -> dict[str, Any] | None:
-    """The attributes of a group with further dimensions, and with these arrays; None if it is not NCZarr's.
+) -> dict[str, Any]:
+    """The attributes of a group with further dimensions, and with these arrays, if it is NCZarr's.
 
     >>> group_again({"_nczarr_group": {"dims": {"lat": 4}, "arrays": []}}, {"lat_2": 2}, ["v"])
     {'_nczarr_group': {'dims': {'lat': 4, 'lat_2': 2}, 'arrays': ['v']}}
@@ -86,7 +86,7 @@ def group_again(
     """
     key, dimensions = _entry(attributes, GROUP, _DIMENSIONS, dict)
     if not key:
-        return None
+        return {**attributes}
     name = name_in(attributes, GROUP)
     holder = attributes[name]
     return {

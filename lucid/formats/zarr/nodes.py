@@ -18,7 +18,7 @@ from lucid.formats.zarr.documents import (
     nczarr_in,
     parsed,
 )
-from lucid.formats.zarr.store import Listing, Store, joined, listings
+from lucid.formats.zarr.store import Entry, Store, folders_of, joined
 from lucid.pooling.dtypes import ELEMENTS
 
 #: The summary of all documents in version 2, and the key of that in a group's document in version 3.
@@ -81,27 +81,26 @@ class Node(NamedTuple):
 def nodes_of(store: Store) -> dict[str, Node]:
     """Every group and array by path, parents first; an error where there is no store."""
     nodes: dict[str, Node] = {}
-    pending, summary = [""], dict[str, Listing]()
+    pending, summary = [""], dict[str, set[Entry]]()
     while pending:
         path = pending.pop()
         node = _node_at(store, path)
         if node is None or node.is_group:
             try:
-                folders, files = store.list(path)
+                entries = sorted(store.entries(path))
             except (OSError, NotImplementedError):
-                summary = summary or listings(_keys_of_summary(store))
+                summary = summary or folders_of(_keys_of_summary(store))
                 if not summary:
                     raise
-                folders, files = summary.get(path, ([], []))
+                entries = sorted(summary[path])
+            files = tuple(name for name, is_folder in entries if not is_folder)
             if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
-                break
+                raise FormatError("holds no Zarr store")
             node = node or _group_2(store, path)
             old = nczarr_in(parsed(store.read(joined(path, GROUP_2)) or b"")[0]) if GROUP_2 in files else {}
-            node = node._replace(files=tuple(files), damage="", attributes=node.attributes | old)
-            pending += [joined(path, name) for name in reversed(folders)]
+            node = node._replace(files=files, damage="", attributes=node.attributes | old)
+            pending += [joined(path, name) for name, is_folder in reversed(entries) if is_folder]
         nodes[path] = node
-    if not nodes:
-        raise FormatError("holds no Zarr store")
     return nodes
 
 

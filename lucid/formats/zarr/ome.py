@@ -8,7 +8,6 @@ Cell i of a result lies where r * i + t of the source does, with r = n_in / n_ou
 makes cells larger and moves the centre of the first. Its coordinate transformation is the source's after that one:
 
     scale s, translation b      →  scale s * r, translation b + s * t
-    affine (A | b)              →  affine (A * r | b + A * t)
     any other                   →  scale r and translation t before it
 """
 
@@ -59,8 +58,8 @@ def lower_levels(images: Iterable[Image], pooled: Container[str]) -> dict[str, l
 
 def attributes_of_image(
     node: Node, shapes: Mapping[str, tuple[int, ...]], results: Results
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """The attributes of an image's group for the results of its arrays, None if nothing changes; and notes.
+) -> tuple[dict[str, Any], list[str]]:
+    """The attributes of an image's group for the results of its arrays; and notes.
 
     `shapes` are those of the arrays of the source, by their paths.
     """
@@ -87,7 +86,7 @@ def attributes_of_image(
             words = f"{first[0].reduce} over adaptive windows of level 0"
             image["metadata"] = {"method": "lucid-pool", "description": words}
     if attributes == node.attributes:
-        return None, []
+        return attributes, []
     holder["multiscales"] = [image for image in images if image.get("datasets")]
     if not holder["multiscales"]:
         del holder["multiscales"]
@@ -115,42 +114,33 @@ def after_pooling(
     [{'type': 'scale', 'scale': [1.0, 2.0]}, {'type': 'translation', 'translation': [0.0, 0.75]}]
 
     """
-    rank = len(before)
     scale = np.array([a / b if b else 1.0 for a, b in zip(before, after, strict=True)])
     translation = (scale - 1) / 2
     rest = [step for step in steps if step.get("type") != "identity"]
-    matrix = _numbers(rest[0], "affine", (rank, rank + 1)) if rest else None
-    if matrix is not None:
-        square = matrix[:, :-1]
-        moved = np.column_stack([square * scale, matrix[:, -1] + square @ translation])
-        first, rest = [rest[0] | {"affine": moved.tolist()}], rest[1:]
-    else:
-        is_moved = bool(translation.any())
-        while rest:
-            factors, shift = (_numbers(rest[0], kind, (rank,)) for kind in _PLAIN)
-            if factors is not None:
-                scale, translation = scale * factors, translation * factors
-            elif shift is not None:
-                translation, is_moved = translation + shift, True
-            else:
-                break
-            rest = rest[1:]
-        first = [{"type": "scale", "scale": scale.tolist()}]
-        if is_moved or rest:
-            first.append({"type": "translation", "translation": translation.tolist()})
-    kinds = (
-        str(step.get("type")) for step in rest if all(_numbers(step, k, (rank,)) is None for k in _PLAIN)
-    )
-    return [*first, *rest], [kind for kind in dict.fromkeys(kinds) if kind != "affine"]
+    is_moved = bool(translation.any())
+    while rest:
+        factors, shift = (_numbers(rest[0], kind, len(before)) for kind in _PLAIN)
+        if factors is not None:
+            scale, translation = scale * factors, translation * factors
+        elif shift is not None:
+            translation, is_moved = translation + shift, True
+        else:
+            break
+        rest = rest[1:]
+    first = [{"type": "scale", "scale": scale.tolist()}]
+    if is_moved or rest:
+        first.append({"type": "translation", "translation": translation.tolist()})
+    unknown = [step for step in rest if all(_numbers(step, kind, len(before)) is None for kind in _PLAIN)]
+    return [*first, *rest], [*dict.fromkeys(str(step.get("type")) for step in unknown)]
 
 
-def _numbers(step: dict[str, Any], kind: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+def _numbers(step: dict[str, Any], kind: str, rank: int) -> npt.NDArray[np.float64] | None:
     """The numbers of a transformation of a kind; None of all else, also where they lie in an array of their own."""
     try:
         array = np.asarray(step.get(kind), np.float64)
     except (TypeError, ValueError):
         return None
-    return array if step.get("type") == kind and array.shape == shape else None
+    return array if step.get("type") == kind and array.shape == (rank,) else None
 
 
 def _holder(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lucid.errors import ExistsError, FileError
 from lucid.formats.arrays import Array, Pooled
 from lucid.formats.contract import ShardArray, Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
-from lucid.formats.disk.replacement import Replacement, refuse_taken
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, url_of
@@ -49,23 +49,22 @@ class ZarrSink(Sink):
                 self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
             else:
                 if self.path.suffix == ARCHIVE:
-                    refuse_taken(self.path, overwrite=overwrite)
                     self._file = Replacement(self.path, overwrite=overwrite)
                     self._stack.callback(self._file.abort)
                 # An archive is made of a folder beside it.
-                self._folder = FolderReplacement(self.path, overwrite=overwrite or self._file is not None)
+                self._folder = FolderReplacement(self.path, overwrite=overwrite)
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        self._builder = self._builder_of(source, pooled)
+        builder = self._builder_of(source, pooled)
         with refusals("output cannot be built"):
-            self._builder.write(self._root)
-        self.carried = self._builder.carried
+            builder.write(self._root)
+        self.carried = builder.carried
         spool = self._stack.enter_context(Spool(self._root.parent))
         # It gets no bytes where chunks come whole.
         spool.hold(pooled, claims=False)
         for array in pooled:
-            self._means[array.name] = Means(self._root, self._builder.arrays[array.name], array, spool)
+            self._means[array.name] = Means(self._root, builder.arrays[array.name], array, spool)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """See what would be built, without what is carried over."""
@@ -86,18 +85,16 @@ class ZarrSink(Sink):
             self._means[pooled.name].write(pooled.shape, region, values)
 
     def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
-        """Copy the files of chunks that are the same in shards, and the means of others."""
+        """Copy the files of shards whose chunks are those of the whole, and the means of others."""
         for one in shards:
-            shard, moved = one.open(), 0
-            if isinstance(shard, ZarrSource):
-                with refusals("output cannot be written"):
-                    moved = self._means[pooled.name].move(shard, one)
-            one.copy(pooled, self.write, buffer, first=moved)
+            shard, means = one.open(), self._means[pooled.name]
+            with refusals("output cannot be written"):
+                is_taken = isinstance(shard, ZarrSource) and means.take(shard, one)
+            if not is_taken:
+                one.copy(pooled, self.write, buffer)
 
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
-        with refusals("output cannot be built"):
-            self._builder.finish(self._root)
         with refusals("output cannot be put in place"):
             if self._url is not None:
                 self._upload()

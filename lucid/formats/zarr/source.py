@@ -6,12 +6,9 @@ are not known here. What a hostile store may hold is refused: pickles, and links
 configuration is changed, which is the user's own.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-from warnings import catch_warnings
 
 import numpy as np
 
@@ -20,19 +17,19 @@ from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choosing import Criteria
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
+from lucid.formats.meaning import meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.registry import url_of
 from lucid.formats.zarr.choice import Choice
-from lucid.formats.zarr.chunks import Chunks, check_names
-from lucid.formats.zarr.layout import Layout, layout_of
-from lucid.formats.zarr.meaning import meaning_in
+from lucid.formats.zarr.chunks import StoredArray
+from lucid.formats.zarr.meaning import decoded
 from lucid.formats.zarr.nodes import Node, nodes_of
 from lucid.formats.zarr.ome import images_of
 from lucid.formats.zarr.store import called, refusals, store_at
+from lucid.missing import parse_missing
 from lucid.options import Options
 
-#: Arrays that are kept open.
-MOST_OPEN = 64
+#: Arrays that are kept open, each with what it remembers of its shards.
+MOST_OPEN = 4
 #: An array of more bytes than this, and than so many times those of its store, is a lie, which would be pooled for
 #: years. The second is higher than for HDF5, since storage that was not written is usual here.
 MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 1_000_000
@@ -52,15 +49,12 @@ class ZarrSource(Source):
             except BaseException:
                 self.store.close()
                 raise
-        self.is_far = url_of(path) is not None
+        self.is_far = self.store.is_far
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.of_images = frozenset(path for image in self.images for path in image.paths)
-        #: How the array at a path lies.
-        self.layout = lru_cache(MOST_OPEN)(self._layout)
-        #: The array at a path as zarr knows it.
-        self._foreign = lru_cache(MOST_OPEN)(self._opened)
-        self._chunks = Chunks(self.store, self.layout, self._foreign, options.max_memory)
+        #: The array of numbers at a path.
+        self.array = lru_cache(MOST_OPEN)(lambda path: StoredArray(self.store, self.nodes[path], options))
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays that the user names, or all that fit; only these are opened."""
@@ -71,39 +65,31 @@ class ZarrSource(Source):
         for node in nodes:
             with refusals(called(node.name)), about(called(node.name)):
                 specs.append(self._spec(node))
-                check_names(self.store, node.path, self.layout(node.path), node.version)
+                self.array(node.path).check_names()
         return tuple(specs)
-
-    def _layout(self, path: str) -> Layout:
-        layout = layout_of(self.nodes[path], self.options.input_dtype)
-        return layout or _as_zarr_says(self._foreign(path))
-
-    def _opened(self, path: str) -> Any:
-        codecs = (self.nodes[path].document or {}).get("codecs")
-        if "pickle" in json.dumps(codecs):
-            raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
-        import zarr  # takes longer to load than most stores to read
-
-        with catch_warnings(action="ignore"):  # as of types and codecs that the specification has not yet
-            return zarr.open_array(self.store.address, path=f"{self.store.prefix}{path}", mode="r")
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
         with about(called(f"/{path}")), refusals("cannot be read"):
-            layout = self.layout(path)
-            values = np.empty(layout.shape, layout.dtype)
-            self._chunks.read(path, tuple(slice(0, n) for n in layout.shape), values)
+            array = self.array(path)
+            values = np.empty(array.layout.shape, array.layout.dtype)
+            array.read(tuple(slice(0, n) for n in values.shape), values)
         return values.astype(values.dtype.newbyteorder("="))
 
     def _spec(self, node: Node) -> ArraySpec:
         """The description of an array of numbers."""
-        layout = self.layout(node.path)
+        layout = self.array(node.path).layout
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
         nbytes = size_of(layout.shape) * layout.dtype.itemsize
         if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
-        meaning = meaning_in(node, stored, self.options, is_image=node.path in self.of_images)
+        meaning = meaning_of(
+            decoded(node, is_image=node.path in self.of_images),
+            stored,
+            missing=parse_missing(self.options.missing),
+            nan=self.options.nan,
+        )
         dtype = layout.dtype
         if meaning.stored != meaning.numbers:  # by `_Unsigned`, as which the same bits are read
             dtype = np.dtype(meaning.numbers).newbyteorder(dtype.byteorder)
@@ -147,28 +133,10 @@ class ZarrSource(Source):
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
         with about(called(spec.name)), refusals("cannot be read"):
-            path = spec.name[1:]
-            self._chunks.read(path, region, values.view(self.layout(path).dtype))
+            array = self.array(spec.name[1:])
+            array.read(region, values.view(array.layout.dtype))
         return values
 
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
-
-
-def _as_zarr_says(array: Any) -> Layout:
-    """The layout of an array that only zarr understands."""
-    if 0 in array.chunks:
-        raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
-    is_2 = array.metadata.zarr_format == 2
-    separator = array.metadata.dimension_separator if is_2 else array.metadata.chunk_key_encoding.separator
-    return Layout(
-        shape=array.shape,
-        dtype=np.dtype("<u2") if array.dtype.kind == "V" else array.dtype,
-        fill=array.fill_value,
-        chunks=array.chunks,
-        files=array.shards or array.chunks,
-        start=() if is_2 or array.metadata.chunk_key_encoding.name == "v2" else ("c",),
-        separator=separator,
-        codecs=None,
-    )

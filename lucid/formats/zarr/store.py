@@ -5,7 +5,7 @@ import zipfile
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,24 +20,45 @@ from lucid.options import Options
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
 
-#: Names of the folders and of the files in a folder.
-Listing: TypeAlias = tuple[list[str], list[str]]
+#: Bytes copied at once: a network answers few large requests sooner than many.
+COPY_BYTES = 8 << 20
+
+#: A name in a folder, and whether it is that of a folder.
+Entry: TypeAlias = tuple[str, bool]
 
 
 class Store(Resource):
     """The files of a store."""
 
+    #: Whether it is behind a network.
+    is_far: bool = False
     #: What zarr opens, and what stands before every key there.
     address: Any
     prefix: str = ""
 
     @abstractmethod
-    def list(self, folder: str) -> Listing:
-        """What is in a folder, sorted."""
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """What is in a folder, in any order."""
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names in a folder, of which there may be millions; none where there is none, or it cannot be listed."""
+        with suppress(FileNotFoundError, NotADirectoryError, NotImplementedError):
+            yield from (name for name, _ in self.entries(folder))
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
+
+    def copy(self, key: str, place: Path) -> int:
+        """Copy a file, if there is one, some of it at a time; how many bytes that were."""
+        data = self.read(key, 0, COPY_BYTES)
+        if data is None:
+            return 0
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("wb") as file:
+            while file.write(data) == COPY_BYTES:
+                data = self.read(key, file.tell(), file.tell() + COPY_BYTES) or b""
+            return file.tell()
 
     def state(self) -> tuple[int, ...] | None:
         """The bytes of all files, and what else changes when anything is written to; None if that cannot be seen."""
@@ -54,9 +75,9 @@ class FolderStore(Store):
         self.address = self._path = path.resolve()
         self._allow_links = allow_links
 
-    def list(self, folder: str) -> Listing:
+    def entries(self, folder: str) -> Iterator[Entry]:
         with os.scandir(self._path / folder) as entries:
-            return _sorted((entry.name, entry.is_dir()) for entry in entries)
+            yield from ((entry.name, entry.is_dir()) for entry in entries)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         try:
@@ -104,13 +125,11 @@ class ArchiveStore(Store):
             for member in members:
                 if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
                     raise FormatError(f"has a member that grows to {member.file_size} bytes")
-            self._folders = listings(member.filename for member in members)
+            self._folders = folders_of(member.filename for member in members)
             self._open = stack.pop_all()
         # `zip -r x.zarr.zip x.zarr` puts the name of the folder before every other.
-        folders, files = self._folders.get("", ([], []))
-        while not files and len(folders) == 1:
-            self.prefix += f"{folders[0]}/"
-            folders, files = self._folders[self.prefix[:-1]]
+        while [is_folder for _, is_folder in self.entries("")] == [True]:
+            self.prefix += f"{next(self.names(''))}/"
 
     @cached_property
     def address(self) -> Any:
@@ -119,8 +138,8 @@ class ArchiveStore(Store):
         # A spooled file has lost its name.
         return ZipStore(Path(f"/dev/fd/{self._descriptor}"), mode="r")
 
-    def list(self, folder: str) -> Listing:
-        return self._folders.get(f"{self.prefix}{folder}".rstrip("/"), ([], []))
+    def entries(self, folder: str) -> Iterator[Entry]:
+        yield from self._folders[f"{self.prefix}{folder}".rstrip("/")]
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         try:
@@ -152,15 +171,17 @@ class ArchiveStore(Store):
 class UrlStore(Store):
     """A store that fsspec reaches, such as one in an object store."""
 
+    is_far = True
+
     def __init__(self, url: str) -> None:
         import fsspec
 
         self.address = url
         self._system, self._root = fsspec.core.url_to_fs(url)
 
-    def list(self, folder: str) -> Listing:
-        entries = self._system.ls(f"{self._root}/{folder}".rstrip("/"), detail=True)
-        return _sorted((e["name"].rstrip("/").rpartition("/")[2], e["type"] == "directory") for e in entries)
+    def entries(self, folder: str) -> Iterator[Entry]:
+        for entry in self._system.ls(f"{self._root}/{folder}".rstrip("/"), detail=True):
+            yield entry["name"].rstrip("/").rpartition("/")[2], entry["type"] == "directory"
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         try:
@@ -185,14 +206,14 @@ def joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def listings(keys: Iterable[str]) -> dict[str, Listing]:
+def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
     """What is in each folder, where these are all keys; an error where one would lead out of the store.
 
-    >>> listings(["a/zarr.json", "zarr.json"])
-    {'a': ([], ['zarr.json']), '': (['a'], ['zarr.json'])}
+    >>> folders_of(["a/zarr.json"])[""]
+    {('a', True)}
 
     """
-    folders: defaultdict[str, set[tuple[str, bool]]] = defaultdict(set)
+    folders: defaultdict[str, set[Entry]] = defaultdict(set)
     for key in keys:
         if key.startswith("/") or {"..", "."} & {*key.split("/")}:
             raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
@@ -201,13 +222,7 @@ def listings(keys: Iterable[str]) -> dict[str, Listing]:
         while folder:
             folder, _, name = folder.rpartition("/")
             folders[folder].add((name, True))
-    return {folder: _sorted(entries) for folder, entries in folders.items()}
-
-
-def _sorted(entries: Iterable[tuple[str, bool]]) -> Listing:
-    """Names, and whether they are those of folders, as a listing."""
-    names = sorted(entries)
-    return [n for n, is_folder in names if is_folder], [n for n, is_folder in names if not is_folder]
+    return folders
 
 
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
