@@ -20,7 +20,7 @@ OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] |
 
 THREADS = Kind(count, "an integer of at least 1")
 #: Cells read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
-SMALL_CELLS = 1_000_000
+SMALL_CELLS = 400_000
 
 
 def adaptive_avg_pool2d(

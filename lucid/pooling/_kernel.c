@@ -706,6 +706,7 @@ typedef struct {
     double *cells, *widths;             /* the numbers of all cells of totals; the columns of each window */
     run *runs;
     char *results;                      /* where they wait for `scatter` */
+    enum way way;                       /* in which the last group was added */
 } desk;
 
 /* The totals of `count` rows of windows. */
@@ -733,13 +734,12 @@ ALWAYS bool all_count(const int32_t *counts, const double *cells, Py_ssize_t n) 
 }
 
 /* Pools rows of windows [first, last), counted through all planes; how many finite results became infinite. */
-static int64_t pool(const job *j, const desk *d, Py_ssize_t first, Py_ssize_t last) {
+static int64_t pool(const job *j, desk *d, Py_ssize_t first, Py_ssize_t last) {
     const Py_ssize_t each = j->cols.count * j->inner;
     const bool looks_for_nan = j->reduction < MAX && j->skips_nan && !j->has_missing;
-    const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
     for (Py_ssize_t i = 0, at = 0; i < j->cols.count; i++)
         for (Py_ssize_t q = 0; q < j->inner; q++) d->widths[at++] = (double)(j->cols.stops[i] - j->cols.starts[i]);
-    enum way way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
+    enum way way = d->way;
     int64_t overflows = 0;
     Py_ssize_t plane = first / j->rows.count, row = first % j->rows.count;
     for (Py_ssize_t done = first; done < last; done += d->group) {
@@ -759,6 +759,7 @@ static int64_t pool(const job *j, const desk *d, Py_ssize_t first, Py_ssize_t la
         if (j->scatters) scatter(j, out, done, count);
         if (looks_for_nan && way == ADD_NUMBERS && all_count(d->totals.count, d->cells, count * each)) way = ADD;
     }
+    d->way = way;
     return overflows;
 }
 
@@ -826,7 +827,9 @@ static word *take(word **place, Py_ssize_t n) {
 
 static desk desk_at(word *place, const job *j, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
     const Py_ssize_t each = j->cols.count * j->inner;
+    const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
     desk d = {.group = group, .strip = strip, .width = width};
+    d.way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
     d.bands.sum = take(&place, group * width), d.bands.low = take(&place, group * width);
     d.bands.count = (int32_t *)take(&place, group * width);
     d.totals.sum = take(&place, group * each), d.totals.low = take(&place, group * each);
