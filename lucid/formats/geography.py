@@ -66,7 +66,7 @@ class Variable(NamedTuple):
     numbers: str | None
     read: Callable[[], Array]
     #: What the format itself has for it.
-    item: Any
+    handle: Any
 
 
 class Geography(ABC):

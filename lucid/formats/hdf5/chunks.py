@@ -19,9 +19,9 @@ from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import Extent, function_of, read_undone
+from lucid.formats.hdf5.plugins import Extent, function_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.hdf5.types import unwritten_of
+from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, overlaps, size_of
 
 _deflate: ModuleType | None
@@ -31,9 +31,9 @@ except ImportError:
     _deflate = None
 
 #: Filters that are undone here, by number.
-OWN = {DEFLATE, SHUFFLE}
+BUILT_IN = {DEFLATE, SHUFFLE}
 #: Address of a chunk that was never written.
-MISSING = -1
+NOWHERE = -1
 
 
 class ChunkedArray:
@@ -52,10 +52,10 @@ class ChunkedArray:
             self._decoder(self._filters)
         self._nbytes = size_of(self._chunks) * dtype.itemsize
         # A filter makes a few more of those that it cannot compress.
-        self._most = 2 * self._nbytes + 4096
-        self._fill = unwritten_of(dataset, dtype)
+        self._max_bytes = 2 * self._nbytes + 4096
+        self._fill = unwritten_fill_of(dataset, dtype)
         grid = grid_of(dataset)
-        self._address = np.full(grid, MISSING, np.int64)
+        self._address = np.full(grid, NOWHERE, np.int64)
         self._size, self._mask = np.zeros(grid, np.int64), np.zeros(grid, np.uint32)
 
         def note(chunk: Any) -> None:
@@ -85,9 +85,9 @@ class ChunkedArray:
             mask, filters = self._mask.item(index), self._filters
             if mask:
                 filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
-            if place.offset == MISSING:
+            if place.offset == NOWHERE:
                 out[outside] = self._fill
-            elif place.size > self._most:
+            elif place.size > self._max_bytes:
                 raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
             elif self._decoder is not None and filters:
                 self._decoder(filters).decode(place, inside, out, outside)
@@ -100,8 +100,8 @@ class ChunkedArray:
             self._check_size(place.size)
             place.read(target.reshape(-1).view(np.uint8))
             return
-        if filters and filters[-1].code not in OWN:
-            raw, filters = read_undone(place, filters[-1], self._most), filters[:-1]
+        if filters and filters[-1].code not in BUILT_IN:
+            raw, filters = read_and_undo(place, filters[-1], self._max_bytes), filters[:-1]
         else:
             raw = np.empty(place.size, np.uint8)
             place.read(raw)
@@ -123,7 +123,7 @@ def grid_of(dataset: Dataset) -> tuple[int, ...]:
 
 def can_undo(codes: Sequence[int]) -> bool:
     """Whether these filters, by number, are undone here."""
-    return set(codes) <= OWN and len(set(codes)) == len(codes)
+    return set(codes) <= BUILT_IN and len(set(codes)) == len(codes)
 
 
 def inflate(raw: Array, limit: int) -> Array:

@@ -75,7 +75,7 @@ class _Memory:
         _free(self.pointer)
 
 
-def read_undone(place: Extent, one: Filter, most: int) -> Array:
+def read_and_undo(place: Extent, one: Filter, most: int) -> Array:
     """The bytes of a chunk without the filter that was applied to it last, if they are no more than `most`."""
     memory, size, count = _Memory(place.size), c_size_t(place.size), len(one.values)
     place.read(memory.bytes(place.size))

@@ -65,7 +65,7 @@ class Dimensions(Geography):
             attributes=decoded(node),
             numbers=node.numbers(),
             read=lambda: self._source.values(node.path),
-            item=node,
+            handle=node,
         )
 
     def _dimension_of(self, near: str, name: str, length: int) -> Dimension:
@@ -79,7 +79,7 @@ class Dimensions(Geography):
         return Dimension((name, length), there.name, f"/{name}", lambda: self.variable(there.path))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        return {array.name: array.shape for array in self._pooled.get(variable.item.path, ())} or None
+        return {array.name: array.shape for array in self._pooled.get(variable.handle.path, ())} or None
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         path = path.strip("/")
@@ -97,7 +97,7 @@ class Dimensions(Geography):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         if dims == [[path]]:
             self.declare(path, len(values))
-        path, node = path.strip("/"), origin.item
+        path, node = path.strip("/"), origin.handle
         self._taken.add(path)
         says, own = dict(origin.attributes), self._source.array(node.path).layout.fill
         if origin.numbers is None:
