@@ -124,16 +124,16 @@ def _converted(attributes: Attributes, key: str, meaning: Meaning, result: str) 
     return {key: rounded(value, result)}
 
 
-def own_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) -> Any:
+def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) -> Any:
     """A result's own fill value, which is read where nothing was written, for the source's.
 
     It follows `_FillValue` where the source's two were equal.
 
     >>> from lucid.formats.meaning import meaning_of
     >>> a = {"_FillValue": np.int16(-1)}
-    >>> own_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
+    >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
     array(nan, dtype=float32)
-    >>> own_fill(a, meaning_of(a, "int16"), np.int16(7), "float32")
+    >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(7), "float32")
     array(7., dtype=float32)
 
     """

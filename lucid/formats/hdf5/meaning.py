@@ -17,7 +17,7 @@ from lucid.formats.grid import ANCILLARY, COORDINATES, OF_OLD_GRID, base_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, object_of, path_of
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
-from lucid.formats.result import OF_ITS_TYPE, Changes, own_fill
+from lucid.formats.result import OF_ITS_TYPE, Changes, unwritten_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
@@ -102,7 +102,7 @@ def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    return own_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
+    return unwritten_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
 
 
 def has_classic_model(file: h5py.File) -> bool:

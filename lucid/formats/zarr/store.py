@@ -201,7 +201,7 @@ def store_at(path: Path, options: Options) -> Store:
     return FolderStore(path, allow_links=options.allow_external) if path.is_dir() else ArchiveStore(path)
 
 
-def joined(folder: str, name: str) -> str:
+def key_in(folder: str, name: str) -> str:
     """A key in a folder, which is "" for the root."""
     return f"{folder}/{name}" if folder else name
 
@@ -235,7 +235,7 @@ def _pread(descriptor: int, start: int, stop: int) -> bytes:
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
     try:
         yield
@@ -249,10 +249,10 @@ def refusals(what: str) -> Iterator[None]:
         words = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
         if isinstance(error, ImportError):
             raise FileError(f"{what}: needs a package that is not installed: {words}") from error
-        kind = FileError if isinstance(error, OSError) and error.errno else FormatError
-        raise kind(f"{what}: {words}") from error
+        error_type = FileError if isinstance(error, OSError) and error.errno else FormatError
+        raise error_type(f"{what}: {words}") from error
 
 
-def called(name: str) -> str:
+def label_of(name: str) -> str:
     """An array as errors speak of it; one that is the store itself has no name."""
     return f"array {name}" if name else "array"
