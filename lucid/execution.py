@@ -19,7 +19,7 @@ from lucid import forks, threads
 from lucid.blocking import ends
 from lucid.formats.arrays import Array
 from lucid.formats.contract import Sink, Source
-from lucid.formats.regions import Region, shape_of, shifted, size_of
+from lucid.formats.regions import Region, shape_of, shift, size_of
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.means import Total, columns
 from lucid.pooling.stacks import stacks
@@ -167,6 +167,6 @@ class _Worker:
             buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
             self._local.buffer = np.frombuffer(buffer, np.uint8)
         with block.clock("read"):
-            cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
+            cells = self._source.read(spec, shift(region, spec.offset), self._local.buffer)
         block.done_bytes += cells.nbytes
         return cells

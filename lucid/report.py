@@ -129,7 +129,7 @@ class Watch(Effort):
     def note(self, sink: "Sink") -> None:
         """Take over what an output that was begun, or only looked at, says of itself."""
         self.notes += sink.notes
-        self.carried += sink.carried.items
+        self.carried += sink.carried.arrays
         self.carried_bytes += sink.carried.nbytes
 
     def add(self, effort: Effort) -> None:

@@ -14,7 +14,7 @@ from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
-from lucid.formats.disk.replacement import beginning_of, remove_stale
+from lucid.formats.disk.replacement import remove_stale, short_name
 from lucid.formats.registry import Format, absolute_path, url_of
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
@@ -86,7 +86,7 @@ class ShardFolder(Resource):
     def path_of(target: Target) -> Path:
         """Where it is, or would be."""
         real = Path(os.path.realpath(target.path))
-        return real.with_name(f".{beginning_of(real.name)}.shards")
+        return real.with_name(f".{short_name(real.name)}.shards")
 
     def remove(self) -> None:
         """Remove the shards; what else is there stays, and the folder with it."""

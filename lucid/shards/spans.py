@@ -11,7 +11,7 @@ from math import prod
 from typing import NamedTuple
 
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import Region, divide, shifted
+from lucid.formats.regions import Region, divide, shift
 from lucid.job_plan import JobPlan, Pass
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
@@ -60,7 +60,7 @@ def _regions(one: Pass, most_bytes: int) -> Iterator[Region]:
     spec, lead, pooled = one.blocks.spec, one.blocks.height_axis, one.arrays[0].pooled
     steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
     for region in divide(spec.shape[:lead], steps, spec.offset):
-        yield shifted(region, spec.offset)
+        yield shift(region, spec.offset)
 
 
 def region_steps(

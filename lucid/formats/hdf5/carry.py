@@ -13,7 +13,7 @@ import h5py
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Carried
+from lucid.formats.contract import CarriedArrays
 from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
@@ -77,7 +77,7 @@ class Carry:
         #: What the user should know, by kind: names.
         self.notes = self._geography.notes
         #: Datasets that are copied.
-        self.carried = Carried()
+        self.carried = CarriedArrays()
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
 
@@ -182,7 +182,7 @@ class Carry:
         name, copy, is_raw = name_bytes(path), None, False
         if isinstance(obj, Dataset):
             nbytes, is_raw = storage_bytes(path, obj, self._file_bytes), obj.is_raw
-            self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
+            self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
             if not is_raw:
                 refuse_unknown_references(path, obj)
                 is_written_out = shows_one_of(obj, self._pooled_paths)

@@ -18,7 +18,7 @@ from lucid.formats.choosing import (
     coordinates_in,
     matches,
     name_list,
-    not_there,
+    no_match_error,
     notes_on_others,
 )
 from lucid.formats.grid import BOUNDS, COORDINATES, words_of
@@ -117,7 +117,7 @@ class Choice:
             if not any(matches(spec.name, glob) for spec in fields.values()):
                 if unfit is not None:
                     raise DatasetError(f"has no dataset {glob!r} that can be pooled: {unfit}")
-                raise not_there(glob, [path for path in fitting if path not in aside or path in names])
+                raise no_match_error(glob, [path for path in fitting if path not in aside or path in names])
         return fields
 
     def _plane(self, dataset: Dataset) -> tuple[tuple[int, ...] | None, str | None]:

@@ -20,7 +20,7 @@ from lucid.formats.hdf5.attributes import (
     write_references,
     write_values,
 )
-from lucid.formats.hdf5.meaning import OF_RESULTS, SCALES, attributes_of, scales_of
+from lucid.formats.hdf5.meaning import RESULT_ATTRIBUTES, SCALES, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
@@ -41,11 +41,11 @@ USERS = "REFERENCE_LIST"
 DIMENSION_NUMBER = "_Netcdf4Dimid"
 DIMENSIONS = (SCALES, USERS, "_Netcdf4Coordinates", DIMENSION_NUMBER)
 #: What makes a dataset a scale, which is written anew.
-_OF_SCALES = ("CLASS", "NAME", *DIMENSIONS)
+_SCALE_ATTRIBUTES = ("CLASS", "NAME", *DIMENSIONS)
 #: How netCDF names the scale of a dimension that has a length and no coordinates.
 NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable."
 #: What is read of a variable.
-_ATTRIBUTES_READ = (*OF_RESULTS, *BOUNDS, GRID_MAPPING, TRANSFORM, "units", "standard_name")
+_ATTRIBUTES_READ = (*RESULT_ATTRIBUTES, *BOUNDS, GRID_MAPPING, TRANSFORM, "units", "standard_name")
 _USER_DTYPE = np.dtype([("dataset", h5py.ref_dtype), ("dimension", np.int32)])
 _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 
@@ -161,7 +161,7 @@ class Scales(Geography):
             self._paths_without_number.append(path)
         else:
             self._attach(new, dims)
-        for left in copy_attributes(origin.handle, new, dict.fromkeys(_OF_SCALES) | changes):
+        for left in copy_attributes(origin.handle, new, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
             write_references(origin.handle, new, left, self._references)
 
     def _attach(self, dataset: Any, scales: Paths) -> None:

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Pooled
-from lucid.formats.grid import ANCILLARY, COORDINATES, OF_OLD_GRID, base_of
+from lucid.formats.grid import ANCILLARY, COORDINATES, GRID_ATTRIBUTES, base_of
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, object_of, path_of
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
-from lucid.formats.result import OF_ITS_TYPE, Changes, unwritten_fill
+from lucid.formats.result import TYPED_ATTRIBUTES, Changes, unwritten_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
@@ -29,7 +29,15 @@ MOST_BYTES = 1 << 20
 
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
-OF_RESULTS = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, ANCILLARY, "cell_methods", *OF_OLD_GRID)
+RESULT_ATTRIBUTES = (
+    *_MEANING,
+    *TYPED_ATTRIBUTES,
+    "dtype",
+    COORDINATES,
+    ANCILLARY,
+    "cell_methods",
+    *GRID_ATTRIBUTES,
+)
 
 MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
 #: Classes of MATLAB whose datasets hold numbers.
@@ -82,7 +90,7 @@ def matlab_description(dataset: Dataset) -> str | None:
 
 def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_TYPE_ATTRIBUTES))
+    attributes = {} if origin is None else attributes_of(origin, (*RESULT_ATTRIBUTES, *_TYPE_ATTRIBUTES))
     if not attributes and not pooled.meaning.missing:
         return {}
     numbers = pooled.numbers

@@ -23,7 +23,7 @@ from lucid.formats.hdf5.elsewhere import (
     lies_elsewhere,
 )
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, shifted
+from lucid.formats.regions import Region, boxes_of, shift
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
@@ -131,4 +131,4 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
         for box in boxes_of(shape, MOST_ELEMENTS):
-            yield shifted(box, corner)
+            yield shift(box, corner)

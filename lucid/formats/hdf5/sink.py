@@ -20,9 +20,9 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.arrays import Array, Pooled, pad_chunk
 from lucid.formats.choosing import is_meant, name_list
-from lucid.formats.contract import Carried, Sink, Source
+from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
@@ -117,7 +117,7 @@ class Hdf5Sink(Sink):
                 if name in names or not isinstance(obj, Dataset):
                     continue
                 nbytes = storage_bytes(name, obj, file_bytes)
-                self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
+                self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
                 if not obj.is_raw:
                     refuse_unknown_references(name, obj)
                     written_out += [name] * shows_one_of(obj, names)
@@ -207,7 +207,7 @@ class Hdf5Sink(Sink):
         assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(filled_up(spool.read(array, region), dataset.chunks, unwritten))
+            return codec.encode(pad_chunk(spool.read(array, region), dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize

@@ -7,7 +7,7 @@ from typing import Any
 from lucid.compression import Compression
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
-from lucid.formats.contract import PROVENANCE, Carried, Source
+from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -42,7 +42,7 @@ class Builder:
         self._groups: dict[str, dict[str, Any]] = {}
         #: Notes for the user, one line each; and what was copied.
         self.notes: list[str] = []
-        self.carried = Carried()
+        self.carried = CarriedArrays()
         #: What is pooled, by path; and paths of what is neither pooled nor carried over.
         self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
         self._left_out_paths: set[str] = set()

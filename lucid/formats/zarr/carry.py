@@ -11,7 +11,7 @@ from typing import Any
 
 from lucid.errors import FileError
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Carried
+from lucid.formats.contract import CarriedArrays
 from lucid.formats.zarr.documents import (
     ATTRIBUTES_2,
     DOCUMENT_2,
@@ -34,7 +34,7 @@ def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     return paths
 
 
-def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> Carried:
+def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> CarriedArrays:
     """Copy every file but those of the groups and arrays at some paths; how many arrays that were."""
     store, arrays, nbytes = source.store, 0, 0
     for node in source.nodes.values():
@@ -43,7 +43,7 @@ def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> Carried:
         elif node.path not in left_out:
             arrays += 1
             nbytes += _copy(store, node.path, root)
-    return Carried(arrays, nbytes)
+    return CarriedArrays(arrays, nbytes)
 
 
 def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from lucid.formats.choosing import (
     coordinates_in,
     matches,
     name_list,
-    not_there,
+    no_match_error,
     notes_on_others,
 )
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
@@ -23,7 +23,7 @@ from lucid.formats.zarr.ome import Image
 from lucid.formats.zarr.store import key_in
 
 _LABELS = "a label image"
-_OF_LABELS = (
+_LABEL_NOTE = (
     "{} is a label image: means of numbers of objects are no numbers of objects; `reduce='max'` keeps to some "
     "that are there"
 )
@@ -62,7 +62,7 @@ class Choice:
                 raise DatasetError(f"dataset {exact.name or 'at the root'} {why}")
             else:
                 named = {exact.path: exact}
-                self.notes += [_OF_LABELS.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
+                self.notes += [_LABEL_NOTE.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
             if not named:
                 raise self._no_match_error(pattern, fitting)
             pooled = pooled | named
@@ -96,7 +96,7 @@ class Choice:
                 aside = f"is {self._aside.get(node.path)}, which is only pooled by its full name"
                 why = self._why_not(node) or aside
                 return DatasetError(f"has no dataset {pattern!r} that can be pooled: {node.name} {why}")
-        return not_there(pattern, [node.name for _, node in sorted(fitting.items())])
+        return no_match_error(pattern, [node.name for _, node in sorted(fitting.items())])
 
     def _unfit_error(self) -> UnfitError:
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]

@@ -16,7 +16,7 @@ import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
 from lucid.formats.arrays import Array
-from lucid.formats.regions import Region, overlaps, shifted, size_of
+from lucid.formats.regions import Region, overlaps, shift, size_of
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import Store, key_in
@@ -80,7 +80,7 @@ class StoredArray:
             target = out[place]
             if layout.codecs is None:
                 # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-                cells = self._zarr_array[shifted(outside, [axis.start for axis in region])]
+                cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
                 target.view(self._zarr_array.dtype)[...] = cells
                 continue
             raw = self._read_raw(index)

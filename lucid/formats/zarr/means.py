@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.arrays import Array, Pooled, pad_chunk
 from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
-from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
+from lucid.formats.regions import Region, overlaps, shape_of, shift, size_of
 from lucid.formats.zarr.chunks import NOWHERE, Index
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import Node
@@ -72,7 +72,7 @@ class ArrayFiles:
         cells = np.ascontiguousarray(cells).view(native)
         if _is_only_fill(cells, fill):
             return None
-        return self._codecs.encode(filled_up(cells, self.layout.chunks, fill))
+        return self._codecs.encode(pad_chunk(cells, self.layout.chunks, fill))
 
 
 class Means(ArrayFiles):
@@ -94,9 +94,9 @@ class Means(ArrayFiles):
             return
         corner = [axis.start for axis in region]
         for index, _, outside in overlaps(region, unit):
-            place = shifted(outside, corner)
+            place = shift(outside, corner)
             if place == self.region(index):
-                self.write_file(index, lambda inner: values[shifted(inner, [-n for n in corner])])
+                self.write_file(index, lambda inner: values[shift(inner, [-n for n in corner])])
                 continue
             self._spool.write(self._pooled, place, np.ascontiguousarray(values[outside]), stored)
             self._count(index, size_of(shape_of(place)))
