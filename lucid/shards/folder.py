@@ -134,9 +134,9 @@ def pool_by_shards(
             done = set()
         watch.add(Effort(sum(shards[number].input_bytes for number in done)))
         missing = [span for span in spans if span.number not in done]
-        tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
+        tell = watch.on_progress and (lambda event: watch.report_progress(event.done_bytes))
         local = (maker.make(shards[span.number], source, tell) for span in missing)
-        for effort in executor.run(maker, missing, watch.tell) if executor else local:
+        for effort in executor.run(maker, missing, watch.report_progress) if executor else local:
             watch.add(effort)
         with ShardReader() as reader:
             arrays = collect(job, shards.values(), reader)

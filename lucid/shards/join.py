@@ -38,11 +38,11 @@ class ShardReader(ExitStack):
 
 def collect(job: JobPlan, shards: Iterable[JobPlan], reader: ShardReader) -> dict[Key, list[ShardArray]]:
     """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
-    whole = {array.key: array for array in job.every()}
+    whole = {array.key: array for array in job.all_arrays()}
     arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
     for shard in shards:
         for target in shard.targets:
-            for array, spec in stored_arrays(target, shard.of(target)):
+            for array, spec in stored_arrays(target, shard.arrays_of(target)):
                 offset = _place(whole[array.key], array.offset)
                 shard_array = ShardArray(spec, offset, target.path, partial(reader.get, target.path))
                 arrays[array.key].append(shard_array)
@@ -71,11 +71,11 @@ def join(
     with watch.clock("write"):
         for target in targets:
             with target.create(job.options) as sink:
-                arrays = job.of(target)
+                arrays = job.arrays_of(target)
                 sink.begin(source, [array.pooled for array in arrays])
                 watch.note(sink)
                 for array in arrays:
                     sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
-                    watch.tell()
+                    watch.report_progress()
                 source.check_unchanged()
                 sink.commit()

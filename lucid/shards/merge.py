@@ -103,7 +103,7 @@ def _merge(
         reader = stack.enter_context(ShardReader())
         with about("shard"):
             arrays = collect(job, plans, reader)
-        arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
+        arrays = {array.key: _order_shards(array, arrays[array.key]) for array in job.all_arrays()}
         if not options.dry_run:
             join(job, targets, source, arrays, watch, max_memory)
     # As much comes out as goes in.
@@ -156,7 +156,7 @@ def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
     return plan_shard(job.specs, job.options, (target,), regions, facts)
 
 
-def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
+def _order_shards(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
     """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
     name, shape, done, before = array.pooled.source.name or "the array", array.pooled.stored_shape, 0, Path()
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)

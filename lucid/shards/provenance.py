@@ -19,7 +19,9 @@ AS_STORED = Options(input_dtype="bfloat16")
 def missing_targets(job: JobPlan) -> tuple[Target, ...]:
     """The outputs of a plan that are not there; a FormatError says in what one that is there is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored_arrays(t, job.of(t)))])
+    return tuple(
+        [t for t in job.targets if not (os.path.lexists(t.path) and stored_arrays(t, job.arrays_of(t)))]
+    )
 
 
 def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.renames import link_new, rename_new
-from lucid.threads import every
+from lucid.threads import for_each
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
@@ -150,7 +150,7 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
 
     for output in outputs if len(outputs) > 1 else ():
         output.start_write_back()
-    every(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
+    for_each(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
     for output in [output for output in outputs if output not in errors]:
         step(methodcaller("place"), output)
     folders: dict[Path, list[Replacement]] = {}

@@ -53,7 +53,7 @@ class Choice:
         #: Notes for the user, one line each.
         self.notes: list[str] = []
 
-    def of(self, patterns: Sequence[str]) -> list[ArraySpec]:
+    def choose(self, patterns: Sequence[str]) -> list[ArraySpec]:
         """What is pooled, each dataset once; a DatasetError where something named is not there, or cannot be."""
         exact = [(pattern, self._path_of(pattern)) for pattern in patterns]
         names = [path for _, path in exact if path is not None]

@@ -213,7 +213,7 @@ class Hdf5Sink(Sink):
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
         workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if forks.are_worth(array.nbytes, workers):
+        if forks.pay_off(array.nbytes, workers):
             chunks = forks.in_order(
                 encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
             )

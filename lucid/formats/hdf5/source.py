@@ -81,7 +81,7 @@ class Hdf5Source(Source):
         choice = Choice(self.file, Criteria.of(self.options), self._spec)
         self.notes = choice.notes
         with translate_errors(FormatError, "is damaged"):
-            return tuple(choice.of(patterns))
+            return tuple(choice.choose(patterns))
 
     def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
         elements = numbers_of(dataset, self.options.input_dtype)

@@ -46,7 +46,7 @@ class Choice:
         #: Notes for the user, one line each.
         self.notes: list[str] = []
 
-    def of(self, patterns: Sequence[str]) -> list[Node]:
+    def choose(self, patterns: Sequence[str]) -> list[Node]:
         """What is pooled, in the order of paths; an error where something named cannot be, or nothing can."""
         fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
         words = {node.name: words_of(node.attributes, COORDINATES) for node in fitting.values()}

@@ -59,7 +59,7 @@ class ZarrSource(Source):
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays that the user names, or all that fit; only these are opened."""
         choice = Choice(self.nodes, self.images, Criteria.of(self.options))
-        nodes = choice.of(patterns)
+        nodes = choice.choose(patterns)
         self.notes = choice.notes
         specs = []
         for node in nodes:
