@@ -40,7 +40,7 @@ class Builder:
         self.arrays: dict[str, Node] = {}
         self._nodes: list[tuple[Node, Array | None]] = []
         self._groups: dict[str, dict[str, Any]] = {}
-        #: Notes for the user, one line each; and what was copied.
+        #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = Carried()
         #: What is pooled, by path; and paths of what is neither pooled nor carried over.
@@ -149,12 +149,15 @@ class Builder:
                 lengths = self._lengths.get(node.path, {})
                 self._groups[node.path] = group_again(node.attributes, lengths, inside)
 
-    def write(self, root: Path) -> None:
-        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
-        left_behind = self._results.keys() | self._left_out
+    def carry(self, root: Path | None) -> None:
+        """Copy what is carried over to a folder, or, without one, only see how much it is."""
         if self._carried_from is not None:
             with refusals("cannot be carried over"):
-                self.carried = carry(self._carried_from, root, left_behind)
+                self.carried = carry(self._carried_from, root, self._results.keys() | self._left_out)
+
+    def write(self, root: Path) -> None:
+        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
+        self.carry(root)
         document = GROUP_2 if self._version == 2 else DOCUMENT_3
         groups = {parent for node, _ in self._nodes for parent in Path(node.path).parents}
         for group in groups:
@@ -170,7 +173,7 @@ class Builder:
                 write_group(root / path, self._version, attributes)
         if self._carried_from is not None:
             paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
-            paths |= self._carried_from.nodes.keys() - left_behind
+            paths |= self._carried_from.nodes.keys() - self._results.keys() - self._left_out
             write_summaries(self._carried_from, root, paths)
 
 
