@@ -23,7 +23,7 @@ from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, name_in, references_of
-from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import refusals
@@ -100,7 +100,8 @@ class Builder:
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
-        says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
+        attributes = {key: value for key, value in says.attributes.items() if key != FILES}
+        says = says._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
         facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}

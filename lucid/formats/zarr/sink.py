@@ -98,6 +98,8 @@ class ZarrSink(Sink):
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
         with refusals("output cannot be put in place"):
+            for means in self._means.values():
+                means.seal()
             if self._url is not None:
                 self._upload()
             elif self._file is not None:
