@@ -862,6 +862,19 @@ def test_completion_in_bash(words, expected, tmp_path):
     assert done.stdout.split() == expected, done.stderr
 
 
+@pytest.mark.parametrize(
+    "output", [("-o", "{parent}/a/b/{stem}.npz"), ("-o", "{parent}/a/{stem}.npz"), ("--output-dir", "a/b")]
+)
+def test_a_mistake_leaves_no_folder(command, x, tmp_path, output):
+    done = command("x.npy", "-s", "2", "--compression", "zstd", *output)
+    assert done.returncode == 2
+    assert "--compression is 'zstd'" in done.stderr
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()
+    assert command("x.npy", "-s", "2", "--compression", "zstd", *output).returncode == 2
+    assert [path.name for path in (tmp_path / "a").iterdir()] == []
+
+
 def test_the_summary_says_what_was_carried_over(command, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = np.ones((2, 3, 4, 4), "f4")

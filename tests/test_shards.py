@@ -184,6 +184,21 @@ class TestWhatDoesNotBelongTogether:
         source.unlink()
         self.refused(shards, tmp_path / "y.h5", f"source {source}: no such file", LucidError)
 
+    @pytest.mark.parametrize("damage", [lambda chunk: os.truncate(chunk, 5), os.unlink])
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_zarr_shards_with_damaged_chunks(self, tmp_path, damage, version):
+        zarr = pytest.importorskip("zarr")
+        array = np.ones((4, 2, 4, 4), "f4")
+        zarr.create_array(tmp_path / "x.zarr", name="x", data=array, chunks=(1, 2, 4, 4), zarr_format=version)
+        shards = list(shards_of(tmp_path / "x.zarr", [0, 2], tmp_path, size=2))
+        lucid.merge_files(shards, tmp_path / "y.zarr")
+        assert "lucid_pool_files" not in zarr.open_array(tmp_path / "y.zarr/x").attrs
+        again = lucid.pool_file(shards[0], tmp_path / "z.zarr", size=1)
+        assert "lucid_pool_files" not in zarr.open_array(again.targets[0] / "x").attrs
+        damage(next(path for path in sorted(shards[1].rglob("*0*")) if path.is_file()))
+        text = f"shard: {shards[1]} has chunks of /x that are missing or damaged"
+        self.refused(shards, tmp_path / "w.zarr", text)
+
     @pytest.mark.parametrize(
         "text",
         [

@@ -34,8 +34,8 @@ def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     return paths
 
 
-def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> CarriedArrays:
-    """Copy every file but those of the groups and arrays at some paths; how many arrays that were."""
+def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> CarriedArrays:
+    """Copy all but the groups and arrays at some paths, or, without a root, only see how many arrays that is."""
     store, arrays, nbytes = source.store, 0, 0
     for node in source.nodes.values():
         if node.path not in left_out and node.is_group:
@@ -46,8 +46,8 @@ def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> CarriedA
     return CarriedArrays(arrays, nbytes)
 
 
-def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = None) -> int:
-    """Copy some files of a folder, or all that is in it; how many bytes that were."""
+def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | None = None) -> int:
+    """Copy some files of a folder, or all that is in it, if there is a root; how many bytes they are."""
     entries = [(name, False) for name in files or ()]
     if files is None:
         try:
@@ -57,19 +57,21 @@ def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = N
                 f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
                 "`carry=False` leaves it out"
             ) from error
-    (root / folder).mkdir(parents=True, exist_ok=True)
+    if root is not None:
+        (root / folder).mkdir(parents=True, exist_ok=True)
     nbytes = 0
     for name, is_folder in entries:
-        key, place = key_in(folder, name), root / folder / name
+        key = key_in(folder, name)
         if is_folder:
             nbytes += _copy(store, key, root)
             continue
         document = parse_document(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
         if SUMMARY_3 in document:
             del document[SUMMARY_3]
-            write_document(place, document)
+            if root is not None:
+                write_document(root / key, document)
         elif name != SUMMARY_2:
-            nbytes += store.copy(key, place)
+            nbytes += store.size_bytes(key) if root is None else store.copy(key, root / key)
     return nbytes
 
 
