@@ -24,7 +24,9 @@ def store(request, tmp_path):
             paths = tmp_path / "in.zarr", tmp_path / "out.zarr"
             dataset.to_zarr(paths[0], zarr_format=int(request.param[-1]), consolidated=False)
         sizes = size if isinstance(size, list) else [size]
+        planned = lucid.pool_file(*paths, sizes=sizes, dims="y,x", dry_run=True, **options)
         report = lucid.pool_file(*paths, sizes=sizes, dims="y,x", **options)
+        assert planned.notes == report.notes
         engine = (
             {"engine": "h5netcdf"} if request.param == "nc" else {"engine": "zarr", "consolidated": False}
         )

@@ -65,10 +65,7 @@ class Carry:
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain = source.plain
         #: What takes the place of each pooled dataset, of several sizes.
-        self._means: dict[Identity, list[Pooled]] = {}
-        for one in pooled:
-            address = self._source.id.links.get_info(encoded(one.source.name)).u
-            self._means.setdefault(address, []).append(one)
+        self._means = means_of(self._source, pooled)
         self._held = self._source.id.get_filesize()
         self._references = References(self._source, target, self._means)
         self._geography = Scales(self._references)
@@ -224,6 +221,14 @@ class Carry:
     def _both(self, origin: str, copy: str) -> tuple[Any, Any]:
         """An object and its copy."""
         return opened(self._source, origin), opened(self._target, copy)
+
+
+def means_of(source: h5py.File, pooled: Iterable[Pooled]) -> dict[Identity, list[Pooled]]:
+    """Arrays of means by the dataset that they are made of."""
+    means: dict[Identity, list[Pooled]] = {}
+    for one in pooled:
+        means.setdefault(source.id.links.get_info(encoded(one.source.name)).u, []).append(one)
+    return means
 
 
 def _suffix(pooled: Pooled) -> str:

@@ -129,10 +129,8 @@ class Scales(Geography):
         return Dimension(own, path, kept, lambda: None if _is_bare(scale) else self._variable(path, scale))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        own = identity(variable.item)
-        if own not in self._references.means:
-            return None
-        return {path: opened(self._target, path).shape for path in self._copies(own)}
+        several = self._references.means.get(identity(variable.item))
+        return None if several is None else {pooled.name: pooled.stored_shape for pooled in several}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if encoded(path) not in self._target:
