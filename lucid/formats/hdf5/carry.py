@@ -77,6 +77,8 @@ class Carry:
         self.carried = Carried()
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread = Backlog[str]()
+        #: Paths that the user does not want.
+        self._dropped = Backlog[str]()
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
@@ -94,6 +96,9 @@ class Carry:
         for own, (first, *_) in self._means.items() if self._drop else ():
             if encoded(first.name) not in self._target:
                 self._pool(first.source.name, opened(self._source, first.source.name), own)
+        for path in self._dropped:
+            if self._source.id.links.get_info(encoded(path)).type == HARD:
+                self._geography.keep_length(path, opened(self._source, path))
         self._finish()
 
     def only_pooled(self) -> None:
@@ -109,7 +114,10 @@ class Carry:
 
     def _drops(self, path: str) -> bool:
         """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        return bool(self._drop) and is_meant(path, self._drop) and path not in self._names
+        drops = bool(self._drop) and is_meant(path, self._drop) and path not in self._names
+        if drops:
+            self._dropped.append(path)
+        return drops
 
     @cached_property
     def _names(self) -> set[str]:
