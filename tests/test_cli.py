@@ -113,6 +113,7 @@ def test_joining_sizes_loses_no_word(args):
         ),
         (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is '0'; expected an integer of at least 1"),
         (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
+        (["x.npy", "-s", "4", "-o", "/dev/stdout"], 2, "-o is '/dev/stdout'; standard output is -o -"),
         (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
         (
             ["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"],

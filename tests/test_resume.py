@@ -223,6 +223,15 @@ def test_a_strangers_file_at_the_name_of_the_output_is_never_replaced(target, x)
     assert shards_of(target) == before
 
 
+def test_a_link_to_nothing_is_not_replaced(x):
+    Path("y.npy").symlink_to("gone.npy")
+    text = "output y.npy is a link to nothing: it is not this run's; `overwrite=True` replaces it"
+    with pytest.raises(ExistsError, match=text):
+        lucid.pool_file("x.npy", "y.npy", size=2, resume=True)
+    lucid.pool_file("x.npy", "y.npy", size=2, resume=True, overwrite=True)
+    assert Path("gone.npy").is_file()
+
+
 def test_a_strangers_file_that_comes_while_shards_are_made(x):
     with pytest.raises(ExistsError, match="exists"):
         lucid.pool_file("x.npy", "y.h5", **OPTIONS, on_progress=lambda _: Path("y.h5").write_text("precious"))

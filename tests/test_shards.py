@@ -162,6 +162,17 @@ class TestWhatDoesNotBelongTogether:
         monkeypatch.setattr(lucid, "__version__", "9.0")
         self.refused([a, b], target, f"shard: {a} is of other version")
 
+    def test_of_several_sizes_the_missing_one_is_named(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.ones((4, 1, 4, 4), "f4"))
+        shards = [
+            lucid.pool_file(
+                tmp_path / "x.npy", tmp_path / "a-{slice}-{size}.npy", sizes=[1, (2, 4)], slice=samples
+            ).targets[0]
+            for samples in (slice(0, 2), slice(2, 4))
+        ]
+        text = "no shard holds samples 0:4 of the array at size 2x4"
+        self.refused(shards, tmp_path / "y-{size}.npy", text)
+
     def test_a_dry_run_shows_conflicts_and_touches_nothing(self, source, tmp_path):
         shards = list(shards_of(source, [0, 10], tmp_path, size=2))
         target = tmp_path / "y.h5"

@@ -28,6 +28,8 @@ def missing_targets(job: JobPlan) -> tuple[Target, ...]:
 
 
 def _is_there(target: Target, arrays: Sequence[ArrayPlan]) -> bool:
+    if os.path.islink(target.path) and not os.path.exists(target.path):  # noqa: PTH110, PTH114  (they never raise)
+        raise FormatError(f"{target.path} is a link to nothing")
     try:
         return os.path.lexists(target.path) and bool(stored_arrays(target, arrays))
     except DamagedError:

@@ -65,10 +65,7 @@ class Carry:
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         #: What takes the place of each pooled dataset, of several sizes.
-        self._means: dict[Address, list[Pooled]] = {}
-        for one in pooled:
-            address = self._source.id.links.get_info(name_bytes(one.source.name)).u
-            self._means.setdefault(address, []).append(one)
+        self._means = means_of(self._source, pooled)
         self._file_bytes = self._source.id.get_filesize()
         self._references = References(self._source, target, self._means)
         self._geography = Scales(self._references)
@@ -80,6 +77,8 @@ class Carry:
         self.carried = CarriedArrays()
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
+        #: Paths that the user does not want.
+        self._dropped = Backlog[str]()
 
     def copy_all(self) -> None:
         """Copy everything; what is pooled is made instead."""
@@ -97,6 +96,9 @@ class Carry:
         for address, (first, *_) in self._means.items() if self._drop else ():
             if name_bytes(first.name) not in self._target:
                 self._pool(first.source.name, object_at(self._source, first.source.name), address)
+        for path in self._dropped:
+            if self._source.id.links.get_info(name_bytes(path)).type == HARD:
+                self._geography.keep_length(path, object_at(self._source, path))
         self._finish()
 
     def make_results(self) -> None:
@@ -116,7 +118,10 @@ class Carry:
 
     def _is_dropped(self, path: str) -> bool:
         """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        return bool(self._drop) and is_meant(path, self._drop) and path not in self._pooled_paths
+        drops = bool(self._drop) and is_meant(path, self._drop) and path not in self._pooled_paths
+        if drops:
+            self._dropped.append(path)
+        return drops
 
     @cached_property
     def _pooled_paths(self) -> set[str]:
@@ -230,6 +235,14 @@ class Carry:
     def _object_pair(self, origin: str, copy: str) -> tuple[Any, Any]:
         """An object and its copy."""
         return object_at(self._source, origin), object_at(self._target, copy)
+
+
+def means_of(source: h5py.File, pooled: Iterable[Pooled]) -> dict[Address, list[Pooled]]:
+    """Arrays of means by the dataset that they are made of."""
+    means: dict[Address, list[Pooled]] = {}
+    for one in pooled:
+        means.setdefault(source.id.links.get_info(name_bytes(one.source.name)).u, []).append(one)
+    return means
 
 
 def _suffix(pooled: Pooled) -> str:

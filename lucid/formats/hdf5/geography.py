@@ -94,6 +94,23 @@ class Scales(Geography):
                     users += [(path, axis) for path in self._paths_of_copies(address)[:1]]
         remove_attribute(copy, USERS.encode())
 
+    def keep_length(self, path: str, dropped: Any) -> None:
+        """Make a dimension without coordinates for a scale that is dropped, if anything that stays lies along it.
+
+        netCDF cannot read a variable of which one axis has a dimension and another has none.
+        """
+        users = attributes_of(dropped, (USERS,)).get(USERS, ()) if isinstance(dropped, Dataset) else ()
+        with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
+            if not any(self._paths_of_copies(self._references.address_of(entry[0]) or -1) for entry in users):
+                return
+            (length,), (limit,) = dropped.shape, dropped.maxshape
+            copy = self._create_bare_scale(path, length, limit)
+            self._references.paths[address_of(dropped)] = path
+            for number in numbers_in(attributes_of(dropped, (DIMENSION_NUMBER,)).get(DIMENSION_NUMBER))[:1]:
+                write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
+            self.note(path, dropped)
+            self.note_users(dropped, copy)
+
     def attach(self, origin: Dataset, copy: Dataset, pooled: Pooled) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys(DIMENSIONS)
@@ -133,10 +150,8 @@ class Scales(Geography):
         )
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        address = address_of(variable.handle)
-        if address not in self._references.means:
-            return None
-        return {path: object_at(self._target, path).shape for path in self._paths_of_copies(address)}
+        several = self._references.means.get(address_of(variable.handle))
+        return None if several is None else {pooled.name: pooled.stored_shape for pooled in several}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if name_bytes(path) not in self._target:
@@ -150,9 +165,14 @@ class Scales(Geography):
         return bool(dataset.dtype == values.dtype and np.array_equal(dataset[()], values, equal_nan=is_float))
 
     def declare(self, path: str, length: int) -> None:
-        new = self._target.create_dataset(name_bytes(path), (length,), ">f4")
-        h5py.h5ds.set_scale(new.id, name_bytes(f"{NO_VARIABLE}{length:10d}"))
+        self._create_bare_scale(path, length, length)
         self._paths_without_number.append(path)
+
+    def _create_bare_scale(self, path: str, length: int, limit: int | None) -> Any:
+        limits = None if length == limit else (limit,)
+        new = self._target.create_dataset(name_bytes(path), (length,), ">f4", maxshape=limits)
+        h5py.h5ds.set_scale(new.id, name_bytes(f"{NO_VARIABLE}{length:10d}"))
+        return object_at(self._target, path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         new = self._target.create_dataset(name_bytes(path), data=values)
