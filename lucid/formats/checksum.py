@@ -17,8 +17,8 @@ import numpy as np
 
 #: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
-#: How far on a byte goes: 91639 and 91639 - 41678 times 16 bits.
-_FAR, _NEAR = 2 * 91639, 2 * 49961
+#: How far on a byte goes: 91639 and 91639 - 41678 times 32 bits: fewer, longer steps let two threads work at once.
+_FAR, _NEAR = 4 * 91639, 4 * 49961
 #: Bytes that are held of those that others went to: they stay in a level-2 cache.
 _HELD = 1 << 20
 
