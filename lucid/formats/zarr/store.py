@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
-from lucid.formats.archive import crc32, data_offset, open_archive
+from lucid.formats.archive import data_offset, open_archive
+from lucid.formats.checksum import crc32
 from lucid.formats.contract import Resource
 from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
 from lucid.formats.registry import url_of
