@@ -1,7 +1,8 @@
-"""Shards to the outputs of a single run: sinks are prepared as it does, and means moved or copied there."""
+"""Shards to the outputs of a single run: sinks are prepared as it does, and means copied there."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -16,7 +17,7 @@ from lucid.outputs import Target
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
-#: Buffer through which means are copied that cannot be moved.
+#: Buffer through which means are copied, but for chunks of Zarr that are copied as they are.
 COPY_BYTES = 8 << 20
 
 
@@ -66,11 +67,12 @@ def join(
     watch: Watch,
     max_memory: int,
 ) -> None:
-    """Make outputs of a plan, with means that lie in shards."""
+    """Make outputs of a plan, with means that lie in shards, in this much memory."""
+    options = replace(job.options, max_memory=max_memory)
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
     with watch.clock("write"):
         for target in targets:
-            with target.create(job.options) as sink:
+            with target.create(options) as sink:
                 arrays = job.arrays_of(target)
                 sink.begin(source, [array.pooled for array in arrays])
                 watch.note(sink)

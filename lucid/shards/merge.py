@@ -41,7 +41,7 @@ def merge_files(
     max_memory
         Bytes that the buffers may take.
     threads
-        Threads that compress chunks that cannot be moved as they are.
+        Processes that compress the chunks of an HDF5 output.
     overwrite
         Replace existing targets.
     dry_run

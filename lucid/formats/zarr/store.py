@@ -20,6 +20,8 @@ from lucid.options import Options
 
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
+#: Characters in the names of all folders of an archive: a name of 64 KB may lead through 32,000, each with a name of its own.
+MOST_CHARACTERS = 1 << 27
 
 #: Bytes copied at once: a network answers few large requests sooner than many.
 COPY_BYTES = 8 << 20
@@ -228,13 +230,20 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
 
     """
     folders: defaultdict[str, set[Entry]] = defaultdict(set)
+    characters = 0
     for key in keys:
         if key.startswith("/") or {"..", "."} & {*key.split("/")}:
             raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
         folder, _, name = key.rpartition("/")
+        is_known = folder in folders
         folders[folder].add((name, False))
-        while folder:
+        # What is known is known with all folders above it.
+        while folder and not is_known:
+            characters += len(folder)
+            if characters > MOST_CHARACTERS:
+                raise FormatError(f"has folders whose names take more than {MOST_CHARACTERS} characters")
             folder, _, name = folder.rpartition("/")
+            is_known = folder in folders
             folders[folder].add((name, True))
     return folders
 
