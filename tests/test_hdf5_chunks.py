@@ -11,6 +11,7 @@ import lucid
 from lucid.compression import parse_compression
 from lucid.errors import FormatError, LucidError, MissingExtraError
 from lucid.formats.hdf5 import chunks as hdf5_chunks
+from lucid.formats.hdf5 import plugins
 from lucid.formats.hdf5.chunks import can_undo, inflate, unshuffle
 from lucid.formats.hdf5.codec import LOOK, Codec
 from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, LZ4, LZF, SZIP, ZSTD, Filter, kept_filters
@@ -200,6 +201,22 @@ def test_chunks_cut_off_are_errors_without_what_lies_behind_them(path, name, mor
                 file["x"].id.write_direct_chunk((1, 0, 0, 0), raw[:size], mask | left_out)
             with pytest.raises(FormatError, match="chunk"):
                 read_all(path)
+
+
+def test_what_a_plugin_reads_behind_the_end_of_a_chunk_is_zeros(path, rng, monkeypatch):
+    module = pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
+    with h5py.File(path, "w") as file:
+        x = rng.standard_normal((1, 1, 32, 32)).astype("f4")
+        data = file.create_dataset("x", data=x, chunks=x.shape, **module.Zfp(reversible=True))
+        _, raw = data.id.read_direct_chunk((0, 0, 0, 0))
+        data.id.write_direct_chunk((0, 0, 0, 0), raw[: len(raw) // 2])
+    malloc, read = plugins._malloc, []
+    for byte in (0x11, 0xEE):
+        monkeypatch.setattr(
+            plugins, "_malloc", lambda n, byte=byte: ctypes.memset(malloc(n + 9999), byte, n + 9999)
+        )
+        read.append(read_all(path))
+    assert np.array_equal(*read)
 
 
 def test_szip_without_its_parameters_is_no_filter_that_results_keep():
