@@ -219,6 +219,19 @@ def test_what_a_plugin_reads_behind_the_end_of_a_chunk_is_zeros(path, rng, monke
     assert np.array_equal(*read)
 
 
+@pytest.mark.skipif(not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP), reason="this HDF5 has no szip")
+def test_chunks_of_szip_that_say_another_size_or_nothing_else_are_errors(path, rng):
+    x = rng.integers(0, 99, (1, 2, 16, 16)).astype("f4")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=x, chunks=x.shape, compression="szip")
+        _, raw = file["x"].id.read_direct_chunk((0, 0, 0, 0))
+    for damaged in (raw[:1], raw[:4], b"\xff" * 4 + raw[4:], raw[:-30]):
+        with h5py.File(path, "a") as file:
+            file["x"].id.write_direct_chunk((0, 0, 0, 0), damaged)
+        with pytest.raises(FormatError, match="damaged chunk"):
+            read_all(path)
+
+
 def test_szip_without_its_parameters_is_no_filter_that_results_keep():
     assert Filter(SZIP, 0, ()).anew((1, 1, 8, 8)).values == (0, 0)
     assert Filter(SZIP, 0, (4,)).anew((1, 1, 8, 8)).values == (4, 0)

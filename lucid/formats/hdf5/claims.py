@@ -5,7 +5,7 @@ take as much memory as it says.
 """
 
 from lucid.errors import FormatError
-from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, BLOSC2, FLETCHER32, LZ4, LZF, ZSTD, Filter
+from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, BLOSC2, FLETCHER32, LZ4, LZF, SZIP, ZSTD, Filter
 
 #: Filters whose plugins read no more than a chunk that keeps to what it claims.
 BOUNDED = {LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2}
@@ -26,6 +26,8 @@ def check_claims(raw: memoryview, one: Filter, nbytes: int) -> None:
     if one.code == BLOSC:
         size, end = (int.from_bytes(raw[at : at + 4], "little") for at in (4, 12))
         end = max(end, 16)
+    elif one.code == SZIP:  # its size, and the bits of something
+        size, end = int.from_bytes(raw[:4], "little"), 5
     elif one.code == FLETCHER32:  # it counts from behind the end to its checksum
         end = 4
     elif one.code == LZ4 or (one.code == BITSHUFFLE and any(one.values[4:5])):
