@@ -30,6 +30,8 @@ class Batch:
         self._names, self._naming, self._options = names, naming, options
         self._tasks = Backlog[Task]()
         self._folders = set[Path]()
+        #: Folders that were made, inner ones first.
+        self._made: list[Path] = []
         self._clashes = Clashes(naming)
         #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
         self.totals = Counter[str]()
@@ -69,13 +71,23 @@ class Batch:
         output_dir = self._naming.folder
         if output_dir is not None:
             try:
-                output_dir.mkdir(parents=True, exist_ok=True)
+                self._make(output_dir)
             except OSError as error:
                 raise ArgumentError(f"--output-dir {output_dir} cannot be made: {error.strerror}") from error
         for folder in self._folders if self._naming.makes_folders else ():
             with suppress(OSError):  # it is an error of its inputs, which name it
-                folder.mkdir(parents=True, exist_ok=True)
+                self._make(folder)
         self.clear()
+
+    def _make(self, folder: Path) -> None:
+        self._made = [*(place for place in (folder, *folder.parents) if not place.exists()), *self._made]
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def undo(self) -> None:
+        """Remove the folders that were made, where nothing was begun."""
+        for folder in self._made:
+            with suppress(OSError):  # somebody else put something there
+                folder.rmdir()
 
     def clear(self) -> None:
         """Remove what killed runs left in the folders of outputs."""

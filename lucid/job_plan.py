@@ -15,7 +15,7 @@ from lucid.dims import Plane, plane_of
 from lucid.errors import ArgumentError, DatasetError, FileError, about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
-from lucid.formats.meaning import check_sums, meaning_of, reduction_of
+from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import absolute_path
 from lucid.formats.result import fill_of, result_for
@@ -171,6 +171,9 @@ def plan_shard(
 def choose(source: Source, options: Options) -> list[ArraySpec]:
     """The arrays that are pooled."""
     specs = list(source.choose(options.datasets))
+    if options.missing:
+        # Where a file says nothing of its numbers, the option does, to outputs as well.
+        specs = [spec._replace(meaning=_meaning_in(spec, options)) for spec in specs]
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
         specs = [spec for spec in specs if 0 not in plane_in(spec, options)[1]] or specs
@@ -282,8 +285,7 @@ def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]
 
 def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:
     """What is done with the cells of an array, by the options and by what its file says of the numbers."""
-    missing = parse_missing(options.missing)
-    meaning = spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
+    meaning = _meaning_in(spec, options)
     result = result_of(spec.numbers, options.reduce, options.dtype_name)
     for target in targets:
         result, _ = result_for(result, target.path.suffix)
@@ -296,6 +298,12 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
         min_valid=options.min_valid,
         fill=0 if result in FLOATS else int(fill_of(meaning, result)),
     )
+
+
+def _meaning_in(spec: ArraySpec, options: Options) -> Meaning:
+    """What the numbers of an array mean, by its file or, where that says nothing, by the options alone."""
+    missing = parse_missing(options.missing)
+    return spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
 
 
 def coarsen(planes: Array, size: tuple[int, int]) -> Array:

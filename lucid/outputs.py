@@ -100,6 +100,8 @@ class Naming(NamedTuple):
     @classmethod
     def of(cls, output: str | None, folder: str | None) -> "Naming":
         """Of an output and a folder as the shell has them."""
+        if output in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+            raise ArgumentError(f"`target` is {output!r}; standard output is `target={STREAM}`")
         if output is not None and is_folder(output):
             output, folder = None, output
         return cls(output, None if folder is None else Path(folder))

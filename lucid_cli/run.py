@@ -75,6 +75,7 @@ def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]
     ):
         for task, outcome in workers.pool_all(batch, progress_of):
             if isinstance(outcome, ArgumentError) and len(batch) == 1:
+                batch.undo()
                 raise outcome  # a mistake of the command line; of several inputs, some may be of another format
             yield task.source, outcome
 

@@ -113,6 +113,7 @@ def test_joining_sizes_loses_no_word(args):
         ),
         (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is '0'; expected an integer of at least 1"),
         (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
+        (["x.npy", "-s", "4", "-o", "/dev/stdout"], 2, "-o is '/dev/stdout'; standard output is -o -"),
         (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
         (
             ["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"],
@@ -860,6 +861,19 @@ def test_completion_in_bash(words, expected, tmp_path):
     """
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.parametrize(
+    "output", [("-o", "{parent}/a/b/{stem}.npz"), ("-o", "{parent}/a/{stem}.npz"), ("--output-dir", "a/b")]
+)
+def test_a_mistake_leaves_no_folder(command, x, tmp_path, output):
+    done = command("x.npy", "-s", "2", "--compression", "zstd", *output)
+    assert done.returncode == 2
+    assert "--compression is 'zstd'" in done.stderr
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()
+    assert command("x.npy", "-s", "2", "--compression", "zstd", *output).returncode == 2
+    assert [path.name for path in (tmp_path / "a").iterdir()] == []
 
 
 def test_the_summary_says_what_was_carried_over(command, tmp_path):

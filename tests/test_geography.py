@@ -24,7 +24,9 @@ def store(request, tmp_path):
             paths = tmp_path / "in.zarr", tmp_path / "out.zarr"
             dataset.to_zarr(paths[0], zarr_format=int(request.param[-1]), consolidated=False)
         sizes = size if isinstance(size, list) else [size]
+        planned = lucid.pool_file(*paths, sizes=sizes, dims="y,x", dry_run=True, **options)
         report = lucid.pool_file(*paths, sizes=sizes, dims="y,x", **options)
+        assert planned.notes == report.notes
         engine = (
             {"engine": "h5netcdf"} if request.param == "nc" else {"engine": "zarr", "consolidated": False}
         )
@@ -74,6 +76,25 @@ def test_names_of_what_stays_on_the_old_grid_go(store):
     dataset["t"].attrs["ancillary_variables"] = "flag"
     result, _ = store(dataset, (2, 3), datasets="t")
     assert "ancillary_variables" not in result["t"].attrs
+
+
+def test_a_dimension_whose_coordinates_are_dropped_keeps_its_length(store):
+    """Software for netCDF refuses a file where one axis of a variable has a dimension and another has none."""
+    clock = xarray.DataArray(np.arange(2.0), dims="time")
+    dataset = field(clock=clock).assign_coords(time=[5, 6], y=np.arange(4.0))
+    result, _ = store(dataset, (2, 3), drop=["time"], datasets="t")
+    assert result.t.dims == ("time", "y_2", "x_3")
+    assert result.clock.dims == ("time",)
+    assert "time" not in result.variables
+    assert result.sizes["time"] == 2
+
+
+def test_dimensions_that_nothing_lies_along_are_dropped_with_their_coordinates(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    field(alone=("z", np.ones(3))).assign_coords(z=[1, 2, 3]).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, dims="y,x", drop=["z", "alone"])
+    with h5py.File(tmp_path / "b.nc") as file:
+        assert "z" not in file
 
 
 class TestTransform:

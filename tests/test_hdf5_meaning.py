@@ -425,6 +425,53 @@ class TestCarrying:
                 [(1, 2, 2)],
             ]
 
+    def test_attributes_of_such_references_fail_a_dry_run_too(self):
+        write("a.h5", np.ones((1, 4, 4)), {})
+        library, number = ctypes.CDLL(h5py.h5p.__file__), ctypes.c_int64
+        with h5py.File("a.h5", "a") as file:
+            library.H5Acreate2.restype = number
+            space, nothing = h5py.h5s.create(h5py.h5s.SCALAR), number(0)
+            kind = number.in_dll(library, "H5T_STD_REF_g")
+            group = file.create_group("g")
+            place = number(group.id.id), b"new", kind, number(space.id)
+            made = library.H5Acreate2(*place, nothing, nothing)
+            assert made > 0
+            library.H5Aclose(number(made))
+        said = set()
+        for dry_run in (True, False):
+            with pytest.raises(FileError, match="cannot be carried over") as raised:
+                pool("a.h5", "b.h5", size=2, dry_run=dry_run)
+            said.add(str(raised.value))
+        assert len(said) == 1
+
+    def test_links_of_other_software_are_noted_by_a_dry_run_too(self):
+        write("a.h5", np.ones((1, 4, 4)), {})
+        library, number = ctypes.CDLL(h5py.h5p.__file__), ctypes.c_int64
+        follow = ctypes.CFUNCTYPE(number)(lambda: -1)
+
+        class LinkClass(ctypes.Structure):
+            _fields_ = [("version", ctypes.c_int), ("id", ctypes.c_int), ("comment", ctypes.c_char_p)]
+            _fields_ += [
+                (name, ctypes.c_void_p) for name in ("create", "move", "copy", "follow", "delete", "query")
+            ]
+
+        own = LinkClass(1, 200, b"own", follow=ctypes.cast(follow, ctypes.c_void_p))
+        assert library.H5Lregister(ctypes.byref(own)) >= 0
+        with h5py.File("a.h5", "a") as file:
+            place = (
+                number(file.id.id),
+                b"odd",
+                ctypes.c_int(200),
+                b"",
+                ctypes.c_size_t(0),
+                number(0),
+                number(0),
+            )
+            assert library.H5Lcreate_ud(*place) >= 0
+        library.H5Lunregister(200)
+        notes = [pool("a.h5", "b.h5", size=2, dry_run=dry_run).notes for dry_run in (True, False)]
+        assert notes[0] == notes[1] == ("links of a kind that only their own software can make: /odd",)
+
     def test_references_of_a_kind_that_h5py_cannot_make_are_named(self):
         write("a.h5", np.ones((1, 4, 4)), {})
         library = ctypes.CDLL(h5py.h5p.__file__)

@@ -256,6 +256,24 @@ def test_empty_arrays(folder, shape):
         lucid.pool_file(name, "y.h5", size=2, overwrite=True)
 
 
+@pytest.mark.parametrize("suffix", ["h5", "nc", "zarr"])
+@pytest.mark.parametrize(
+    ("options", "fill"), [({"dtype": "keep"}, -9), ({"reduce": "sum"}, np.iinfo("i8").min), ({}, None)]
+)
+def test_a_value_that_an_option_names_is_written_where_the_source_has_no_attributes(
+    tmp_path, suffix, options, fill
+):
+    np.save(tmp_path / "a.npy", np.full((1, 1, 4, 4), -9, "i2"))
+    target = tmp_path / f"o.{suffix}"
+    lucid.pool_file(tmp_path / "a.npy", target, size=2, missing=[-9], **options)
+    if suffix == "zarr":
+        attributes = dict(pytest.importorskip("zarr").open_array(target).attrs)
+    else:
+        with h5py.File(target) as file:
+            attributes = dict(file["data"].attrs)
+    assert attributes.get("_FillValue") == fill
+
+
 def test_a_dry_run_writes_nothing(features):
     report = lucid.pool_file(features, size=2, dry_run=True)
     assert report.dry_run

@@ -10,16 +10,16 @@ from itertools import pairwise
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FileError, FormatError, LucidError
 from lucid.formats import archive as archives
 from lucid.formats.arrays import Pooled
+from lucid.formats.checksum import Checksum, crc32_folded
 from lucid.formats.contract import Carried
 from lucid.formats.npz import source as npz_source
-from lucid.formats.npz.checksum import Checksum
 from lucid.formats.npz.sink import NpzSink
 from lucid.formats.npz.source import NpzSource
 from lucid.nn.functional import adaptive_avg_pool2d
@@ -294,6 +294,15 @@ def test_deflated_to_the_same_bytes_by_any_number_of_threads(tmp_path, array, le
 
 class TestChecksums:
     """A stored member that was read whole fits its checksum, or the run ends with an error."""
+
+    @given(st.integers(0, 3 << 20), st.integers(0, 7), st.integers(0, 2**32 - 1))
+    @example(4 * 91639, 1, 0)
+    @example(4 * 91639 - 1, 0, 0)
+    @example(2 << 20, 0, 2**32 - 1)
+    @settings(max_examples=40)
+    def test_sums_are_those_of_zlib(self, size, offset, crc):
+        data = memoryview(np.random.default_rng(size).bytes(size + offset))[offset:]
+        assert crc32_folded(data, crc) == zlib.crc32(data, crc)
 
     @given(st.binary(max_size=300), st.lists(st.integers(0, 300)), st.randoms(), st.integers(0, 9))
     def test_runs_in_any_order_give_the_sum_of_all(self, data, cuts, random, missing):

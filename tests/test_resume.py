@@ -174,6 +174,26 @@ def test_only_the_same_work_is_continued(change, word, x, tmp_path, monkeypatch)
     assert not hidden(tmp_path)
 
 
+@pytest.mark.parametrize("damage", [lambda chunk: os.truncate(chunk, 5), os.unlink])
+def test_a_zarr_shard_with_damaged_chunks_is_made_again(damage, x, tmp_path):
+    pytest.importorskip("zarr")
+    lucid.pool_file("x.npy", "golden.zarr", size=3)
+    interrupted("x.npy", "y.zarr", 2, sizes=[3])
+    damage(next(path for path in min(shards_of("y.zarr")).rglob("c/*/*/*/*") if path.is_file()))
+    _, *others = sorted(shards_of("y.zarr").items())  # not to be made again
+    lucid.pool_file("x.npy", "y.zarr", **{**OPTIONS, "sizes": [3]}, on_progress=lambda _: kept(dict(others)))
+    assert bytes_of(Path("y.zarr")) == bytes_of(Path("golden.zarr"))
+
+
+def test_a_damaged_zarr_shard_of_other_options_is_not_replaced(x):
+    pytest.importorskip("zarr")
+    interrupted("x.npy", "y.zarr", 2, sizes=[3])
+    for path in min(shards_of("y.zarr")).rglob("c/*/*/*/*"):
+        path.unlink()
+    with pytest.raises(FileError, match=r"cannot be resumed: .* is of other `size`"):
+        lucid.pool_file("x.npy", "y.zarr", **{**OPTIONS, "sizes": [2]})
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".h5"])
 def test_outputs_of_other_options_and_trash_are_no_outputs_of_this_run(suffix, x, tmp_path):
     source, target = f"x{suffix}", Path(f"y{suffix}")
@@ -201,6 +221,15 @@ def test_a_strangers_file_at_the_name_of_the_output_is_never_replaced(target, x)
             lucid.pool_file("x.npy", target, **{**OPTIONS, "sizes": [2]})
         assert Path(target).read_text() == "precious"
     assert shards_of(target) == before
+
+
+def test_a_link_to_nothing_is_not_replaced(x):
+    Path("y.npy").symlink_to("gone.npy")
+    text = "output y.npy is a link to nothing: it is not this run's; `overwrite=True` replaces it"
+    with pytest.raises(ExistsError, match=text):
+        lucid.pool_file("x.npy", "y.npy", size=2, resume=True)
+    lucid.pool_file("x.npy", "y.npy", size=2, resume=True, overwrite=True)
+    assert Path("gone.npy").is_file()
 
 
 def test_a_strangers_file_that_comes_while_shards_are_made(x):

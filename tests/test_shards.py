@@ -162,6 +162,17 @@ class TestWhatDoesNotBelongTogether:
         monkeypatch.setattr(lucid, "__version__", "9.0")
         self.refused([a, b], target, f"shard: {a} is of other version")
 
+    def test_of_several_sizes_the_missing_one_is_named(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.ones((4, 1, 4, 4), "f4"))
+        shards = [
+            lucid.pool_file(
+                tmp_path / "x.npy", tmp_path / "a-{slice}-{size}.npy", sizes=[1, (2, 4)], slice=samples
+            ).targets[0]
+            for samples in (slice(0, 2), slice(2, 4))
+        ]
+        text = "no shard holds samples 0:4 of the array at size 2x4"
+        self.refused(shards, tmp_path / "y-{size}.npy", text)
+
     def test_a_dry_run_shows_conflicts_and_touches_nothing(self, source, tmp_path):
         shards = list(shards_of(source, [0, 10], tmp_path, size=2))
         target = tmp_path / "y.h5"
@@ -183,6 +194,21 @@ class TestWhatDoesNotBelongTogether:
         self.refused(shards, tmp_path / "y.h5", f"{shards[0]} is of other input, or it changed")
         source.unlink()
         self.refused(shards, tmp_path / "y.h5", f"source {source}: no such file", LucidError)
+
+    @pytest.mark.parametrize("damage", [lambda chunk: os.truncate(chunk, 5), os.unlink])
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_zarr_shards_with_damaged_chunks(self, tmp_path, damage, version):
+        zarr = pytest.importorskip("zarr")
+        array = np.ones((4, 2, 4, 4), "f4")
+        zarr.create_array(tmp_path / "x.zarr", name="x", data=array, chunks=(1, 2, 4, 4), zarr_format=version)
+        shards = list(shards_of(tmp_path / "x.zarr", [0, 2], tmp_path, size=2))
+        lucid.merge_files(shards, tmp_path / "y.zarr")
+        assert "lucid_pool_files" not in zarr.open_array(tmp_path / "y.zarr/x").attrs
+        again = lucid.pool_file(shards[0], tmp_path / "z.zarr", size=1)
+        assert "lucid_pool_files" not in zarr.open_array(again.targets[0] / "x").attrs
+        damage(next(path for path in sorted(shards[1].rglob("*0*")) if path.is_file()))
+        text = f"shard: {shards[1]} has chunks of /x that are missing or damaged"
+        self.refused(shards, tmp_path / "w.zarr", text)
 
     @pytest.mark.parametrize(
         "text",

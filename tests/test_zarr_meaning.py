@@ -462,6 +462,20 @@ class TestWhatIsThere:
             p.name: p.read_bytes() for p in two.iterdir() if p.is_file()
         }
 
+    @VERSIONS
+    @pytest.mark.parametrize("is_archive", [False, True])
+    def test_a_dry_run_counts_what_the_run_carries_over(self, tmp_path, version, is_archive):
+        dataset = grid(np.ones((2, 4, 4), "f4"), "time", "lat", "lon", flag=("time", ["a", "b"]))
+        path = write(tmp_path / "a.zarr", dataset, version)
+        if is_archive:
+            path = shutil.make_archive(str(path), "zip", path)
+        options = {"size": 2, "layout": "CHW", "drop": ["lat"]}
+        planned = lucid.pool_file(path, tmp_path / "b.zarr", dry_run=True, **options)
+        report = lucid.pool_file(path, tmp_path / "b.zarr", **options)
+        assert report.carried > 1
+        assert report.carried_bytes > 0
+        assert (planned.carried, planned.carried_bytes) == (report.carried, report.carried_bytes)
+
     def test_what_is_dropped(self, tmp_path):
         group = zarr.open_group(tmp_path / "a.zarr", mode="w")
         for name in ("v", "g/a", "g/h/b", "k"):

@@ -12,11 +12,6 @@ import zipfile
 from lucid.errors import FormatError, LucidError
 from lucid.formats.disk.files import bytes_at
 
-try:  # with the extra `fast` checksums are summed by libdeflate, in a fraction of zlib's time
-    from deflate import crc32 as crc32
-except ImportError:
-    from zlib import crc32 as crc32  # type: ignore[assignment]
-
 #: Longest directory that is read, and most members, each of which takes half a kilobyte of memory.
 DIRECTORY_LIMIT, MEMBER_LIMIT = 1 << 27, 1 << 20
 #: Flags of a member: encrypted, by any of three ways; lengths that stand behind the data; a name in UTF-8.

@@ -91,6 +91,10 @@ class Source(File):
         """The arrays that say what they are means of, each with what it says; "" where none can say it."""
         yield from ()
 
+    def is_whole(self, spec: ArraySpec) -> bool:  # noqa: ARG002
+        """Whether an array of a shard still has all that was written, as far as that is seen without decoding it."""
+        return True
+
 
 class Carried(NamedTuple):
     """What an output takes over as it is: how many items, and the bytes that they take there."""

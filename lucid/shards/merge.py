@@ -17,6 +17,7 @@ from lucid.outputs import FilePath, Target, check_path, settle, targets_of
 from lucid.report import OnProgress, Report, Watch
 from lucid.shards.join import COPY_BYTES, ShardReader, collect, join
 from lucid.shards.provenance import AS_STORED, facts_in
+from lucid.sizes import size_name
 
 
 def merge_files(
@@ -103,7 +104,7 @@ def _merge(
         reader = stack.enter_context(ShardReader())
         with about("shard"):
             arrays = collect(job, plans, reader)
-        arrays = {array.key: _in_order(array, arrays[array.key]) for array in job.every()}
+        arrays = {array.key: _in_order(job, array, arrays[array.key]) for array in job.every()}
         if not options.dry_run:
             join(job, targets, source, arrays, watch, max_memory)
     # As much comes out as goes in.
@@ -156,9 +157,10 @@ def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
     return plan_shard(job.specs, job.options, (target,), regions, facts)
 
 
-def _in_order(array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
+def _in_order(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
     """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
     name, shape, done, before = array.pooled.source.name or "the array", array.pooled.stored_shape, 0, Path()
+    name += f" at size {size_name(job.options.pairs[array.size])}" if len(job.options.pairs) > 1 else ""
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
     end = slice(shape[0] if array.pooled.nbytes else 0, None)
     for samples, path in [*((one.region[0], one.path) for one in ordered), (end, Path())]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lucid.errors import FormatError, LucidError
 from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.choosing import name_list
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.options import Options, option_rows
@@ -16,10 +17,23 @@ from lucid.outputs import Target
 AS_STORED = Options(input_dtype="bfloat16")
 
 
+class DamagedError(FormatError):
+    """A shard that is a plan's, but has lost some of its means."""
+
+
 def missing_targets(job: JobPlan) -> tuple[Target, ...]:
-    """The outputs of a plan that are not there; a FormatError says in what one that is there is not the plan's."""
+    """The outputs of a plan that are not there, or not whole; a FormatError says in what one is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([t for t in job.targets if not (os.path.lexists(t.path) and stored_arrays(t, job.of(t)))])
+    return tuple([target for target in job.targets if not _is_there(target, job.of(target))])
+
+
+def _is_there(target: Target, arrays: Sequence[ArrayPlan]) -> bool:
+    if os.path.islink(target.path) and not os.path.exists(target.path):  # noqa: PTH110, PTH114  (they never raise)
+        raise FormatError(f"{target.path} is a link to nothing")
+    try:
+        return os.path.lexists(target.path) and bool(stored_arrays(target, arrays))
+    except DamagedError:
+        return False
 
 
 def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
@@ -27,6 +41,9 @@ def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[Arr
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:
             arrays_there = {spec.name: (spec, text) for spec, text in source.provenances()}
+            damaged = [
+                spec.name or "the array" for spec, _ in arrays_there.values() if not source.is_whole(spec)
+            ]
     except LucidError as error:
         raise FormatError(f"{target.path} {error}") from error
     pairs = []
@@ -43,6 +60,8 @@ def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[Arr
         if kind != expected:
             raise FormatError(f"{target.path} has {kind}; expected {expected}")
         pairs.append((array, spec))
+    if damaged:
+        raise DamagedError(f"{target.path} has chunks of {name_list(damaged)} that are missing or damaged")
     return pairs
 
 

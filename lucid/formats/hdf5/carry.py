@@ -65,10 +65,7 @@ class Carry:
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain = source.plain
         #: What takes the place of each pooled dataset, of several sizes.
-        self._means: dict[Identity, list[Pooled]] = {}
-        for one in pooled:
-            address = self._source.id.links.get_info(encoded(one.source.name)).u
-            self._means.setdefault(address, []).append(one)
+        self._means = means_of(self._source, pooled)
         self._held = self._source.id.get_filesize()
         self._references = References(self._source, target, self._means)
         self._geography = Scales(self._references)
@@ -80,6 +77,8 @@ class Carry:
         self.carried = Carried()
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread = Backlog[str]()
+        #: Paths that the user does not want.
+        self._dropped = Backlog[str]()
 
     def all(self) -> None:
         """Copy everything; what is pooled is made instead."""
@@ -97,6 +96,9 @@ class Carry:
         for own, (first, *_) in self._means.items() if self._drop else ():
             if encoded(first.name) not in self._target:
                 self._pool(first.source.name, opened(self._source, first.source.name), own)
+        for path in self._dropped:
+            if self._source.id.links.get_info(encoded(path)).type == HARD:
+                self._geography.keep_length(path, opened(self._source, path))
         self._finish()
 
     def only_pooled(self) -> None:
@@ -112,7 +114,10 @@ class Carry:
 
     def _drops(self, path: str) -> bool:
         """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        return bool(self._drop) and is_meant(path, self._drop) and path not in self._names
+        drops = bool(self._drop) and is_meant(path, self._drop) and path not in self._names
+        if drops:
+            self._dropped.append(path)
+        return drops
 
     @cached_property
     def _names(self) -> set[str]:
@@ -224,6 +229,14 @@ class Carry:
     def _both(self, origin: str, copy: str) -> tuple[Any, Any]:
         """An object and its copy."""
         return opened(self._source, origin), opened(self._target, copy)
+
+
+def means_of(source: h5py.File, pooled: Iterable[Pooled]) -> dict[Identity, list[Pooled]]:
+    """Arrays of means by the dataset that they are made of."""
+    means: dict[Identity, list[Pooled]] = {}
+    for one in pooled:
+        means.setdefault(source.id.links.get_info(encoded(one.source.name)).u, []).append(one)
+    return means
 
 
 def _suffix(pooled: Pooled) -> str:

@@ -94,6 +94,23 @@ class Scales(Geography):
                     users += [(path, axis) for path in self._copies(own)[:1]]
         remove(copy, USERS.encode())
 
+    def keep_length(self, path: str, dropped: Any) -> None:
+        """Make a dimension without coordinates for a scale that is dropped, if anything that stays lies along it.
+
+        netCDF cannot read a variable of which one axis has a dimension and another has none.
+        """
+        users = attributes_of(dropped, (USERS,)).get(USERS, ()) if isinstance(dropped, Dataset) else ()
+        with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
+            if not any(self._copies(self._references.identity(entry[0]) or -1) for entry in users):
+                return
+            (length,), (limit,) = dropped.shape, dropped.maxshape
+            copy = self._declared(path, length, limit)
+            self._references.paths[identity(dropped)] = path
+            for number in numbers_in(attributes_of(dropped, (NUMBER,)).get(NUMBER))[:1]:
+                write_values(copy, NUMBER.encode(), np.int32(number))
+            self.note(path, dropped)
+            self.take_over(dropped, copy)
+
     def attach(self, origin: Dataset, copy: Dataset, pooled: Pooled) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys(DIMENSIONS)
@@ -129,10 +146,8 @@ class Scales(Geography):
         return Dimension(own, path, kept, lambda: None if _is_bare(scale) else self._variable(path, scale))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        own = identity(variable.item)
-        if own not in self._references.means:
-            return None
-        return {path: opened(self._target, path).shape for path in self._copies(own)}
+        several = self._references.means.get(identity(variable.item))
+        return None if several is None else {pooled.name: pooled.stored_shape for pooled in several}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if encoded(path) not in self._target:
@@ -146,9 +161,14 @@ class Scales(Geography):
         return bool(there.dtype == values.dtype and np.array_equal(there[()], values, equal_nan=is_float))
 
     def declare(self, path: str, length: int) -> None:
-        new = self._target.create_dataset(encoded(path), (length,), ">f4")
-        h5py.h5ds.set_scale(new.id, encoded(f"{NO_VARIABLE}{length:10d}"))
+        self._declared(path, length, length)
         self._unnumbered.append(path)
+
+    def _declared(self, path: str, length: int, limit: int | None) -> Any:
+        limits = None if length == limit else (limit,)
+        new = self._target.create_dataset(encoded(path), (length,), ">f4", maxshape=limits)
+        h5py.h5ds.set_scale(new.id, encoded(f"{NO_VARIABLE}{length:10d}"))
+        return opened(self._target, path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         new = self._target.create_dataset(encoded(path), data=values)

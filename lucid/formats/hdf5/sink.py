@@ -21,22 +21,21 @@ from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, Pooled, filled_up
-from lucid.formats.choosing import is_meant, name_list
-from lucid.formats.contract import Carried, Sink, Source
+from lucid.formats.choosing import name_list
+from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.checked import CheckedFile
 from lucid.formats.disk.files import claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import copy_attributes
-from lucid.formats.hdf5.carry import WRITTEN_OUT, Carry
+from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
-from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
+from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import kept_filters
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.references import refuse_unknown_references
-from lucid.formats.hdf5.remake import checked_bytes
+from lucid.formats.hdf5.rehearsal import rehearse
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -45,7 +44,6 @@ from lucid.formats.hdf5.tree import (
     limit_cache,
     opened,
     reason,
-    walk,
 )
 from lucid.formats.hdf5.types import unwritten_of
 from lucid.formats.regions import Region, size_of
@@ -109,20 +107,8 @@ class Hdf5Sink(Sink):
         if self._compression is None:
             self.notes += notes_of_filters(source.file, pooled)
         if self.carries(pooled):
-            names = {array.source.name for array in pooled}
-            held = source.file.id.get_filesize()
-            written_out: list[str] = []
-            drops = partial(is_meant, patterns=self.options.drop)
-            for name, item, *_ in walk(source.file, lambda path: path not in names and drops(path)):
-                if name in names or not isinstance(item, Dataset):
-                    continue
-                nbytes = checked_bytes(name, item, held)
-                self.carried = Carried(self.carried.items + 1, self.carried.nbytes + nbytes)
-                if not item.is_raw:
-                    refuse_unknown_references(name, item)
-                    written_out += [name] * shows_one_of(item, names)
-            if written_out:
-                self.notes.append(f"{WRITTEN_OUT}: {name_list(written_out)}")
+            self.carried, notes = rehearse(source, pooled, self.options.drop)
+            self.notes += [f"{what}: {name_list(names)}" for what, names in notes.items()]
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""

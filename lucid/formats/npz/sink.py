@@ -11,8 +11,9 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
-from lucid.formats.archive import LENGTHS_BEHIND, check_name, crc32
+from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import Pooled, by_source
+from lucid.formats.checksum import crc32
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at

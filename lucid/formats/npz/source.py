@@ -16,13 +16,13 @@ from itertools import islice
 from typing import IO, NamedTuple
 
 from lucid.errors import DTypeError, FileError, FormatError, about
-from lucid.formats.archive import ENCRYPTED, check_name, crc32, data_offset, open_archive
+from lucid.formats.archive import ENCRYPTED, check_name, data_offset, open_archive
 from lucid.formats.arrays import Array, ArraySpec
+from lucid.formats.checksum import Checksum, crc32
 from lucid.formats.disk.files import blocks_at, bytes_at, write_at
 from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import FlatSource, read_elements
 from lucid.formats.npy import BEGINNING_BYTES, Header, read_header, spec_of
-from lucid.formats.npz.checksum import Checksum
 from lucid.formats.regions import Region, runs
 
 #: What a member that holds an array is called, behind the array's name.

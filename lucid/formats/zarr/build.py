@@ -23,7 +23,7 @@ from lucid.formats.zarr.layout import Layout
 from lucid.formats.zarr.meaning import Description, decoded, described
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, name_in, references_of
-from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import refusals
@@ -40,7 +40,7 @@ class Builder:
         self.arrays: dict[str, Node] = {}
         self._nodes: list[tuple[Node, Array | None]] = []
         self._groups: dict[str, dict[str, Any]] = {}
-        #: Notes for the user, one line each; and what was copied.
+        #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = Carried()
         #: What is pooled, by path; and paths of what is neither pooled nor carried over.
@@ -100,7 +100,8 @@ class Builder:
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
-        says = says._replace(attributes=says.attributes | {PROVENANCE: pooled.provenance})
+        attributes = {key: value for key, value in says.attributes.items() if key != FILES}
+        says = says._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
         facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
@@ -149,12 +150,15 @@ class Builder:
                 lengths = self._lengths.get(node.path, {})
                 self._groups[node.path] = group_again(node.attributes, lengths, inside)
 
-    def write(self, root: Path) -> None:
-        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
-        left_behind = self._results.keys() | self._left_out
+    def carry(self, root: Path | None) -> None:
+        """Copy what is carried over to a folder, or, without one, only see how much it is."""
         if self._carried_from is not None:
             with refusals("cannot be carried over"):
-                self.carried = carry(self._carried_from, root, left_behind)
+                self.carried = carry(self._carried_from, root, self._results.keys() | self._left_out)
+
+    def write(self, root: Path) -> None:
+        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
+        self.carry(root)
         document = GROUP_2 if self._version == 2 else DOCUMENT_3
         groups = {parent for node, _ in self._nodes for parent in Path(node.path).parents}
         for group in groups:
@@ -170,7 +174,7 @@ class Builder:
                 write_group(root / path, self._version, attributes)
         if self._carried_from is not None:
             paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
-            paths |= self._carried_from.nodes.keys() - left_behind
+            paths |= self._carried_from.nodes.keys() - self._results.keys() - self._left_out
             write_summaries(self._carried_from, root, paths)
 
 

@@ -27,8 +27,8 @@ def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     return paths
 
 
-def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> Carried:
-    """Copy every file but those of the groups and arrays at some paths; how many arrays that were."""
+def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> Carried:
+    """Copy all but the groups and arrays at some paths, or, without a root, only see how many arrays that is."""
     store, arrays, nbytes = source.store, 0, 0
     for node in source.nodes.values():
         if node.path not in left_out and node.is_group:
@@ -39,8 +39,8 @@ def carry(source: ZarrSource, root: Path, left_out: Collection[str]) -> Carried:
     return Carried(arrays, nbytes)
 
 
-def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = None) -> int:
-    """Copy some files of a folder, or all that is in it; how many bytes that were."""
+def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | None = None) -> int:
+    """Copy some files of a folder, or all that is in it, if there is a root; how many bytes they are."""
     entries = [(name, False) for name in files or ()]
     if files is None:
         try:
@@ -50,19 +50,21 @@ def _copy(store: Store, folder: str, root: Path, files: Iterable[str] | None = N
                 f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
                 "`carry=False` leaves it out"
             ) from error
-    (root / folder).mkdir(parents=True, exist_ok=True)
+    if root is not None:
+        (root / folder).mkdir(parents=True, exist_ok=True)
     nbytes = 0
     for name, is_folder in entries:
-        key, place = joined(folder, name), root / folder / name
+        key = joined(folder, name)
         if is_folder:
             nbytes += _copy(store, key, root)
             continue
         document = parsed(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
         if SUMMARY_3 in document:
             del document[SUMMARY_3]
-            write(place, document)
+            if root is not None:
+                write(root / key, document)
         elif name != SUMMARY_2:
-            nbytes += store.copy(key, place)
+            nbytes += store.size_bytes(key) if root is None else store.copy(key, root / key)
     return nbytes
 
 

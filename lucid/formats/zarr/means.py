@@ -18,10 +18,11 @@ from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
 from lucid.formats.zarr.chunks import NOWHERE, Index
+from lucid.formats.zarr.documents import write_array
 from lucid.formats.zarr.layout import layout_of
-from lucid.formats.zarr.nodes import Node
+from lucid.formats.zarr.nodes import FILES, Node, digest_of_files
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import joined
+from lucid.formats.zarr.store import FolderStore, joined
 
 #: What a document says of how chunks are cut and encoded.
 _ENCODING = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
@@ -100,6 +101,13 @@ class Means(ArrayFiles):
                 continue
             self._spool.write(self._pooled, place, np.ascontiguousarray(values[outside]), stored)
             self._count(index, size_of(shape_of(place)))
+
+    def seal(self) -> None:
+        """Say in a shard which files there are: those that are lost later would be read as the fill value."""
+        if self._pooled.is_shard:
+            assert self.node.document is not None
+            files = digest_of_files(FolderStore(self._folder, allow_links=False), "")
+            write_array(self._folder, self.node.document, self.node.attributes | {FILES: files})
 
     def _count(self, index: Index, cells: int) -> None:
         """Note cells that are in the spool; store the file with its last."""

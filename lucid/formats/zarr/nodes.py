@@ -7,6 +7,8 @@ array is read even then.
 from typing import Any, NamedTuple
 
 from lucid.errors import FormatError
+from lucid.formats.contract import PROVENANCE
+from lucid.formats.disk.files import digest
 from lucid.formats.regions import size_of
 from lucid.formats.zarr.documents import (
     ATTRIBUTES_2,
@@ -23,6 +25,9 @@ from lucid.pooling.dtypes import ELEMENTS
 
 #: The summary of all documents in version 2, and the key of that in a group's document in version 3.
 SUMMARY_2, SUMMARY_3 = ".zmetadata", "consolidated_metadata"
+
+#: The attribute that says which files an array of a shard has, by `digest_of_files`.
+FILES = f"{PROVENANCE}_files"
 
 
 class Node(NamedTuple):
@@ -102,6 +107,21 @@ def nodes_of(store: Store) -> dict[str, Node]:
             pending += [joined(path, name) for name, is_folder in reversed(entries) if is_folder]
         nodes[path] = node
     return nodes
+
+
+def digest_of_files(store: Store, folder: str) -> str:
+    """A digest of the names and sizes of the files of chunks that an array has."""
+    files: list[tuple[str, int]] = []
+    pending = [""]
+    while pending:
+        inner = pending.pop()
+        for name, is_folder in store.entries(joined(folder, inner)):
+            key = joined(inner, name)
+            if is_folder:
+                pending.append(key)
+            elif name not in (DOCUMENT_2, DOCUMENT_3, ATTRIBUTES_2):
+                files.append((key, store.size_bytes(joined(folder, key))))
+    return digest(sorted(files))
 
 
 def _node_at(store: Store, path: str) -> Node | None:

@@ -67,8 +67,10 @@ class ZarrSink(Sink):
             self._means[array.name] = Means(self._root, builder.arrays[array.name], array, spool)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
-        """See what would be built, without what is carried over."""
-        self._builder_of(source, pooled)
+        """See what would be built, and how much is carried over."""
+        builder = self._builder_of(source, pooled)
+        builder.carry(None)
+        self.carried = builder.carried
 
     def _builder_of(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
         """What is to be built, unless there is something already behind the URL."""
@@ -96,6 +98,8 @@ class ZarrSink(Sink):
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
         with refusals("output cannot be put in place"):
+            for means in self._means.values():
+                means.seal()
             if self._url is not None:
                 self._upload()
             elif self._file is not None:

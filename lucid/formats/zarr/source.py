@@ -22,7 +22,7 @@ from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.zarr.choice import Choice
 from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import decoded
-from lucid.formats.zarr.nodes import Node, nodes_of
+from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import images_of
 from lucid.formats.zarr.store import called, refusals, store_at
 from lucid.missing import parse_missing
@@ -127,6 +127,13 @@ class ZarrSource(Source):
                 with refusals(called(node.name)):
                     spec = self._spec(node)
                 yield spec, text
+
+    def is_whole(self, spec: ArraySpec) -> bool:
+        """Whether the files of an array are those that it says it has, if it says so."""
+        node = self.nodes[spec.name[1:]]
+        files = node.attributes.get(FILES)
+        with refusals(called(spec.name)):
+            return files is None or files == digest_of_files(self.store, node.path)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, chunk by chunk."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
-from lucid.formats.archive import crc32, data_offset, open_archive
+from lucid.formats.archive import data_offset, open_archive
+from lucid.formats.checksum import crc32
 from lucid.formats.contract import Resource
 from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
 from lucid.formats.registry import url_of
@@ -48,6 +49,10 @@ class Store(Resource):
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
+
+    @abstractmethod
+    def size_bytes(self, key: str) -> int:
+        """The bytes of a file that was listed."""
 
     def copy(self, key: str, place: Path) -> int:
         """Copy a file, if there is one, some of it at a time; how many bytes that were."""
@@ -90,6 +95,9 @@ class FolderStore(Store):
             return None
         finally:
             os.close(descriptor)
+
+    def size_bytes(self, key: str) -> int:
+        return (self._path / key).stat().st_size
 
     def state(self) -> tuple[int, ...]:
         """Sizes and times of all files; that there are no links is seen on the way."""
@@ -158,6 +166,9 @@ class ArchiveStore(Store):
                 raise FormatError("does not fit its checksum; is the archive damaged?")
         return data
 
+    def size_bytes(self, key: str) -> int:
+        return self._zip.getinfo(f"{self.prefix}{key}").file_size
+
     def state(self) -> tuple[int, ...]:
         self._watch.check()
         return self._watch.state
@@ -191,6 +202,9 @@ class UrlStore(Store):
         # Some servers send all, whatever is asked of them.
         sends_all = len(data) > (-start if stop is None else stop - start)
         return data[start:stop] if sends_all else data
+
+    def size_bytes(self, key: str) -> int:
+        return int(self._system.size(f"{self._root}/{key}"))
 
 
 def store_at(path: Path, options: Options) -> Store:

@@ -1,0 +1,86 @@
+"""What is carried over in a dry run: what would be refused, noted and counted, with nothing made."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from lucid.errors import FileError
+from lucid.formats.arrays import Array, Coarsen, Pooled
+from lucid.formats.choosing import is_meant
+from lucid.formats.contract import Carried
+from lucid.formats.geography import Paths, Variable
+from lucid.formats.hdf5.attributes import attributes_in
+from lucid.formats.hdf5.carry import STRANGE_LINKS, WRITTEN_OUT, means_of
+from lucid.formats.hdf5.elsewhere import shows_one_of
+from lucid.formats.hdf5.geography import Scales
+from lucid.formats.hdf5.references import References, hold_references, refuse_unknown_references
+from lucid.formats.hdf5.remake import checked_bytes
+from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.hdf5.tree import (
+    EXTERNAL,
+    HARD,
+    SOFT,
+    Dataset,
+    Link,
+    failing_as,
+    opened,
+    path_of,
+    walk,
+)
+from lucid.formats.result import Changes
+
+
+def rehearse(
+    source: Hdf5Source, pooled: Sequence[Pooled], drop: Sequence[str]
+) -> tuple[Carried, dict[str, list[str]]]:
+    """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
+    file, carried = source.file, Carried()
+    held = file.id.get_filesize()
+    names = {array.source.name for array in pooled}
+    scales = _Rehearsal(References(file, file, means_of(file, pooled)))
+    _refuse_attributes(file)
+    drops = partial(is_meant, patterns=drop)
+    for name, item, *_ in walk(file, lambda path: path not in names and drops(path)):
+        if isinstance(item, Link):
+            if item.kind not in (HARD, SOFT, EXTERNAL):
+                scales.notes.setdefault(STRANGE_LINKS, []).append(name)
+            continue
+        _refuse_attributes(item)
+        if name not in names and isinstance(item, Dataset):
+            carried = Carried(carried.items + 1, carried.nbytes + checked_bytes(name, item, held))
+            if not item.is_raw:
+                refuse_unknown_references(name, item)
+                if shows_one_of(item, names):
+                    scales.notes.setdefault(WRITTEN_OUT, []).append(name)
+    for array in pooled:
+        if array.source.name not in source.plain:
+            scales.see(opened(file, array.source.name), array)
+    return carried, scales.notes
+
+
+def _refuse_attributes(item: Any) -> None:
+    """Raise for an attribute of references of a kind that h5py cannot make."""
+    with failing_as(FileError, "cannot be carried over"):
+        for attribute in attributes_in(item):
+            _ = hold_references(attribute) and attribute.dtype
+
+
+class _Rehearsal(Scales):
+    """Where results would be, for the notes on that: no coordinates are read, nothing is made."""
+
+    def see(self, item: Dataset, pooled: Pooled) -> None:
+        """Note what would be noted when a result got its scales."""
+        if self.concerns(item) and not pooled.flat:
+            self.place(self._variable(path_of(item), item), pooled)
+
+    def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:  # noqa: ARG002
+        return None
+
+    def declare(self, path: str, length: int) -> None:
+        pass
+
+    def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
+        pass
+
+    def _coarse(self, item: Variable, size: tuple[int, ...], coarsen: Coarsen | None) -> Array | None:  # noqa: ARG002
+        return None
