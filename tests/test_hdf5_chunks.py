@@ -11,9 +11,10 @@ import lucid
 from lucid.compression import parse_compression
 from lucid.errors import FormatError, LucidError, MissingExtraError
 from lucid.formats.hdf5 import chunks as hdf5_chunks
+from lucid.formats.hdf5 import plugins
 from lucid.formats.hdf5.chunks import can_undo, inflate, unshuffle
 from lucid.formats.hdf5.codec import SIZE_CHECK, Codec
-from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, LZ4, LZF, ZSTD, filters_of_results
+from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, LZ4, LZF, SZIP, ZSTD, Filter, filters_of_results
 from lucid.formats.hdf5.plugins import function_of
 from lucid.formats.hdf5.sink import set_filters
 from lucid.formats.hdf5.source import Hdf5Source
@@ -182,6 +183,58 @@ def test_damage_is_an_error_that_says_so(path, compression, rng):
         data.id.write_direct_chunk((1, 0, 0, 0), raw[: len(raw) // 2] + b"\xff" * (len(raw) - len(raw) // 2))
     with pytest.raises(LucidError, match="dataset /x: has a damaged chunk"):
         lucid.pool_file(path, path.with_name("y.h5"), size=4)
+
+
+@pytest.mark.parametrize("name", ["Blosc", "LZ4", "Bitshuffle", "BZip2", "Zstd"])
+@pytest.mark.parametrize("more", [{}, {"fletcher32": True, "shuffle": True}], ids=str)
+def test_chunks_cut_off_are_errors_without_what_lies_behind_them(path, name, more, rng):
+    """Their plugins believe what a chunk says of its size, and that of bzip2 waits for the rest."""
+    filters = getattr(pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed"), name)
+    x = rng.integers(0, 99, (2, 2, 33, 31)).astype("f4")
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("x", data=x, chunks=(1, 2, 33, 31), **more, **filters())
+        mask, raw = data.id.read_direct_chunk((1, 0, 0, 0))
+    assert np.array_equal(read_all(path), x)
+    for size in (1, 8, 13, 40, len(raw) // 2, len(raw) - 5):
+        for left_out in (0, 4) if more else (0,):  # the checksum's bit
+            with h5py.File(path, "a") as file:
+                file["x"].id.write_direct_chunk((1, 0, 0, 0), raw[:size], mask | left_out)
+            with pytest.raises(FormatError, match="chunk"):
+                read_all(path)
+
+
+def test_what_a_plugin_reads_behind_the_end_of_a_chunk_is_zeros(path, rng, monkeypatch):
+    module = pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
+    with h5py.File(path, "w") as file:
+        x = rng.standard_normal((1, 1, 32, 32)).astype("f4")
+        data = file.create_dataset("x", data=x, chunks=x.shape, **module.Zfp(reversible=True))
+        _, raw = data.id.read_direct_chunk((0, 0, 0, 0))
+        data.id.write_direct_chunk((0, 0, 0, 0), raw[: len(raw) // 2])
+    malloc, read = plugins._malloc, []
+    for byte in (0x11, 0xEE):
+        monkeypatch.setattr(
+            plugins, "_malloc", lambda n, byte=byte: ctypes.memset(malloc(n + 9999), byte, n + 9999)
+        )
+        read.append(read_all(path))
+    assert np.array_equal(*read)
+
+
+@pytest.mark.skipif(not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP), reason="this HDF5 has no szip")
+def test_chunks_of_szip_that_say_another_size_or_nothing_else_are_errors(path, rng):
+    x = rng.integers(0, 99, (1, 2, 16, 16)).astype("f4")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=x, chunks=x.shape, compression="szip")
+        _, raw = file["x"].id.read_direct_chunk((0, 0, 0, 0))
+    for damaged in (raw[:1], raw[:4], b"\xff" * 4 + raw[4:], raw[:-30]):
+        with h5py.File(path, "a") as file:
+            file["x"].id.write_direct_chunk((0, 0, 0, 0), damaged)
+        with pytest.raises(FormatError, match="damaged chunk"):
+            read_all(path)
+
+
+def test_szip_without_its_parameters_is_no_filter_that_results_keep():
+    assert Filter(SZIP, 0, ()).for_chunks((1, 1, 8, 8)).values == (0, 0)
+    assert Filter(SZIP, 0, (4,)).for_chunks((1, 1, 8, 8)).values == (4, 0)
 
 
 def test_plugins_are_found_by_the_numbers_of_their_filters():

@@ -296,7 +296,7 @@ def order_of_syncs(*, long: bool) -> Figures:
                 )
                 names = [call for call, *_ in steps]
                 last = max(i for i, (call, *_) in enumerate(steps) if call in ("rename", "link"))
-                temporary = steps[last][2]
+                temporary = str(made.resolve() / steps[last][2])  # as a descriptor has it
                 before = [
                     i for i, (call, path, _) in enumerate(steps) if call == "fsync" and path == temporary
                 ]

@@ -98,11 +98,23 @@ def hdf5_filters() -> Iterator[dict[str, Any]]:
     yield {"chunks": (3, 2, 6, 6), "compression": "gzip"}
     if h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
         yield {"chunks": (1, 2, 6, 6), "compression": "szip"}
+    yield {"chunks": (1, 2, 6, 6), "scaleoffset": 3}
     with suppress(ImportError):  # the extra filters
-        import hdf5plugin
+        import hdf5plugin as they
 
-        for name in ("Blosc", "Blosc2", "Zstd", "LZ4", "Bitshuffle"):
-            yield {"chunks": (1, 2, 6, 6), **getattr(hdf5plugin, name)()}
+        filters = [
+            they.Blosc2(),
+            they.Zstd(),
+            they.LZ4(),
+            they.BZip2(),
+            they.Zfp(reversible=True),
+            they.SZ3(absolute=0.01),
+        ]
+        filters += [they.Blosc(cname=name) for name in ("blosclz", "lz4", "snappy", "zlib", "zstd")]
+        filters += [they.Bitshuffle(cname=name) for name in ("lz4", "none", "zstd")]
+        for one in filters:
+            yield {"chunks": (1, 2, 6, 6), **one}
+        yield {"chunks": (1, 2, 4, 4), "shuffle": True, "fletcher32": True, **they.LZ4(nbytes=64)}
 
 
 def write_zarr_stores(made: Path, x: np.ndarray) -> None:

@@ -1,11 +1,13 @@
 """Chunks of an HDF5 dataset read where they are in the file, and decoded.
 
 The library lets one thread in at a time, decoding included. Here each thread reads the raw chunk at its offset, and
-undoes the filters one after another: deflate and shuffle itself, the one that was applied last by its plugin
+undoes the filters one after another: deflate, bzip2 and shuffle itself (the plugin for bzip2 never ends on a chunk that
+was cut off), the one that was applied last by its plugin
 (`plugins`). Where there are others, the library undoes all (`codec`). A filter that the chunk's mask marks was not
 applied to it. A chunk that decodes to another number of bytes than it has is an error.
 """
 
+import bz2
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,8 +19,9 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
+from lucid.formats.hdf5.claims import most_of
 from lucid.formats.hdf5.codec import decoder
-from lucid.formats.hdf5.filters import DEFLATE, SHUFFLE, Filter, filters_of
+from lucid.formats.hdf5.filters import BZIP2, DEFLATE, SHUFFLE, Filter, filters_of
 from lucid.formats.hdf5.plugins import Extent, function_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
@@ -31,7 +34,7 @@ except ImportError:
     _deflate = None
 
 #: Filters that are undone here, by number.
-BUILT_IN = {DEFLATE, SHUFFLE}
+BUILT_IN = {DEFLATE, BZIP2, SHUFFLE}
 #: Address of a chunk that was never written.
 NOWHERE = -1
 
@@ -51,8 +54,6 @@ class ChunkedArray:
             self._decoder = lru_cache(4)(partial(decoder, dataset))
             self._decoder(self._filters)
         self._nbytes = size_of(self._chunks) * dtype.itemsize
-        # A filter makes a few more of those that it cannot compress.
-        self._max_bytes = 2 * self._nbytes + 4096
         self._fill = unwritten_fill_of(dataset, dtype)
         grid = grid_of(dataset)
         self._address = np.full(grid, NOWHERE, np.int64)
@@ -87,7 +88,7 @@ class ChunkedArray:
                 filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
             if place.offset == NOWHERE:
                 out[outside] = self._fill
-            elif place.size > self._max_bytes:
+            elif place.size > most_of(self._nbytes):
                 raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
             elif self._decoder is not None and filters:
                 self._decoder(filters).decode(place, inside, out, outside)
@@ -101,13 +102,15 @@ class ChunkedArray:
             place.read(target.reshape(-1).view(np.uint8))
             return
         if filters and filters[-1].code not in BUILT_IN:
-            raw, filters = read_and_undo(place, filters[-1], self._max_bytes), filters[:-1]
+            raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
         else:
             raw = np.empty(place.size, np.uint8)
             place.read(raw)
         for one in reversed(filters):
-            is_deflate = one.code == DEFLATE
-            raw = inflate(raw, self._nbytes) if is_deflate else unshuffle(raw, self._dtype.itemsize)
+            if one.code == SHUFFLE:
+                raw = unshuffle(raw, self._dtype.itemsize)
+            else:
+                raw = inflate(raw, self._nbytes, is_bzip2=one.code == BZIP2)
         self._check_size(len(raw))
         np.copyto(target, raw.view(self._dtype).reshape(self._chunks)[inside])
 
@@ -126,16 +129,16 @@ def can_undo(codes: Sequence[int]) -> bool:
     return set(codes) <= BUILT_IN and len(set(codes)) == len(codes)
 
 
-def inflate(raw: Array, limit: int) -> Array:
-    """Decompress a zlib stream of at most `limit` bytes, whatever it would expand to."""
-    if _deflate is not None:
+def inflate(raw: Array, limit: int, *, is_bzip2: bool = False) -> Array:
+    """Decompress a stream of zlib or bzip2 of at most `limit` bytes, whatever it would expand to."""
+    if _deflate is not None and not is_bzip2:
         # It takes a third of zlib's time, but refuses without a reason: zlib says what is wrong.
         with suppress(_deflate.DeflateError):
             return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
-    stream = zlib.decompressobj()
+    stream: Any = bz2.BZ2Decompressor() if is_bzip2 else zlib.decompressobj()
     try:
         data = stream.decompress(raw.data, limit + 1)
-    except zlib.error as error:
+    except (zlib.error, OSError) as error:
         raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
     if len(data) > limit or not stream.eof:
         raise FormatError("has a chunk that decompresses to another size than declared")

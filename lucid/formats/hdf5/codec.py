@@ -18,6 +18,7 @@ from h5py._objects import phil
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.cells import select_region
+from lucid.formats.hdf5.claims import check_claims
 from lucid.formats.hdf5.filters import Filter, filters_of
 from lucid.formats.hdf5.plugins import Extent, FilterClass, Function
 from lucid.formats.hdf5.tree import Dataset, translate_errors
@@ -50,6 +51,7 @@ class Codec:
         self._chunk = h5py.h5d.create(self._file.id, None, dataset.h5_type.copy(), space, creation)
         #: The filters as they are in a file.
         self.filters = filters_of(self._chunk.get_create_plist())
+        self._nbytes = size_of(dataset.chunks) * dataset.h5_type.get_size()
         self._h5_type, self._corner = dataset.h5_type, (0,) * len(dataset.chunks)
 
     def encode(self, cells: Array) -> tuple[bytes, int]:
@@ -62,6 +64,7 @@ class Codec:
         """Some cells of a chunk at a place, to a region of an array."""
         raw = np.empty(place.size, np.uint8)
         place.read(raw)
+        check_claims(raw.data, self.filters[-1], self._nbytes)
         target = select_region(h5py.h5s.create_simple(out.shape), outside)
         with phil, translate_errors(FormatError, "has a damaged chunk"):
             self._chunk.write_direct_chunk(self._corner, raw)

@@ -26,7 +26,7 @@ _PARAMETERS: dict[int, Callable[[Values], Values]] = {
     **dict.fromkeys((DEFLATE, LZO, BZIP2, SNAPPY, LZ4, ZSTD), lambda values: values),
     **dict.fromkeys((SHUFFLE, FLETCHER32, LZF), lambda _: ()),
     **dict.fromkeys((BLOSC, BLOSC2), lambda values: (0, 0, 0, 0, *values[4:7])),
-    SZIP: lambda values: values[:2],
+    SZIP: lambda values: (*values, 0, 0)[:2],
     BITSHUFFLE: lambda values: values[3:],
 }
 

@@ -17,6 +17,7 @@ from h5py._objects import phil
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.disk.files import read_at
+from lucid.formats.hdf5.claims import BOUNDED, check_claims, most_of
 from lucid.formats.hdf5.filters import Filter
 
 #: HDF5's flag for undoing what a filter does.
@@ -75,10 +76,15 @@ class _Memory:
         _free(self.pointer)
 
 
-def read_and_undo(place: Extent, one: Filter, most: int) -> Array:
-    """The bytes of a chunk without the filter that was applied to it last, if they are no more than `most`."""
-    memory, size, count = _Memory(place.size), c_size_t(place.size), len(one.values)
-    place.read(memory.bytes(place.size))
+def read_and_undo(place: Extent, one: Filter, size_bytes: int) -> Array:
+    """The bytes of a chunk of about such a size without the filter that was applied to it last."""
+    # Some functions read on behind a chunk that was cut off: zeros, not what lay in memory.
+    zeros = 0 if one.code in BOUNDED else size_bytes
+    memory, size, count = _Memory(place.size + zeros), c_size_t(place.size), len(one.values)
+    raw = memory.bytes(place.size)
+    place.read(raw)
+    memory.bytes(place.size + zeros)[place.size :] = 0
+    check_claims(raw.data, one, size_bytes)
     # Some functions look at more parameters than there are, since the library has room for eight.
     values = (c_uint * max(8, count))(*one.values)
     with phil:  # plugins have states of their own, and tell the library of errors
@@ -87,7 +93,7 @@ def read_and_undo(place: Extent, one: Filter, most: int) -> Array:
             REVERSE, count, values, place.size, ctypes.byref(size), ctypes.byref(memory.pointer)
         )
     # The one of zstd says the error as a number of bytes: it is a negative one, so beyond all memory.
-    if not 0 < nbytes <= most:
+    if not 0 < nbytes <= most_of(size_bytes):
         raise FormatError("has a damaged chunk, which cannot be decompressed")
     return memory.bytes(nbytes)
 
