@@ -20,7 +20,7 @@ from lucid.options import Options
 
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
-#: Characters in the names of all folders of an archive: a name of 64 KB may lead through 32,000 of them.
+#: Characters in the names of all folders of an archive: one name of 64 KB may lead through 32,000 of them.
 MOST_CHARACTERS = 1 << 27
 
 #: Bytes copied at once: a network answers few large requests sooner than many.
