@@ -35,7 +35,7 @@ class Batch:
         self._clashes = Clashes(naming)
         #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
         self.totals = Counter[str]()
-        for task in map(self._with_targets, find_inputs(names)):
+        for task in map(self._add_targets, find_inputs(names)):
             self._tasks.append(task)
             if task.error is None:
                 self._clashes.add(task)
@@ -49,9 +49,9 @@ class Batch:
 
     def __iter__(self) -> Iterator[Task]:
         for task in self._tasks:
-            yield self._checked(task) if task.error is None else task
+            yield self._check_outputs(task) if task.error is None else task
 
-    def _with_targets(self, task: Task) -> Task:
+    def _add_targets(self, task: Task) -> Task:
         error = task.error
         try:
             if error is None:
@@ -94,7 +94,7 @@ class Batch:
         for folder in self._folders:
             remove_stale(folder.resolve())
 
-    def _checked(self, task: Task) -> Task:
+    def _check_outputs(self, task: Task) -> Task:
         """A task, with what keeps it from its outputs."""
         if maker := self._clashes.makers.get(task.source):
             return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker}"))
@@ -174,7 +174,7 @@ class Clashes:
                 sources.append((path, task))
         for path, task in sources:
             others = [owner.source for owner in self._owners[path] if owner.source != task.source]
-            if task.is_found and others:
+            if task.is_from_folder and others:
                 self.makers[task.source] = others[0]
             else:
                 self.inputs[path] = task.path

@@ -43,10 +43,10 @@ def tensor(data: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float32) -> npt.NDA
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    return _array(lambda: np.array(without_torch(data), dtype))
+    return _array(lambda: np.array(torch_to_numpy(data), dtype))
 
 
-def without_torch(x: Any) -> Any:
+def torch_to_numpy(x: Any) -> Any:
     """A PyTorch tensor as an array, which NumPy makes of none with a gradient or of bfloat16; all else as it is."""
     torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
     if torch is None or not isinstance(x, torch.Tensor):

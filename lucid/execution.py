@@ -19,7 +19,7 @@ from lucid import forks, threads
 from lucid.blocking import ends
 from lucid.formats.arrays import Array
 from lucid.formats.contract import Sink, Source
-from lucid.formats.regions import Region, shape_of, shifted, size_of
+from lucid.formats.regions import Region, shape_of, shift, size_of
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.means import Total, columns
 from lucid.pooling.stacks import stacks
@@ -41,10 +41,10 @@ def carry_out(
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
-            sink.begin(source, [array.pooled for array in job.of(target)])
+            sink.begin(source, [array.pooled for array in job.arrays_of(target)])
             watch.note(sink)
-        for one in job.passes:
-            _stream(one, source, sinks, watch)
+        for array_pass in job.passes:
+            _stream(array_pass, source, sinks, watch)
         source.check_unchanged()
         if before_commit is not None:
             before_commit()
@@ -57,7 +57,7 @@ def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
     """Raise what would keep outputs from being begun, and note what they would hold; nothing is made."""
     for target in job.targets:
         with target.create(job.options) as sink:
-            sink.refuse(source, [array.pooled for array in job.of(target)])
+            sink.refuse(source, [array.pooled for array in job.arrays_of(target)])
             watch.note(sink)
 
 
@@ -71,10 +71,10 @@ class _Block(Effort):
     results: list[Array] = field(default_factory=list)
 
 
-def _stream(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
+def _stream(array_pass: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
     """Stream an array once."""
-    blocks, worker = one.blocks, _Worker(one, source, sinks)
-    in_processes = forks.are_worth(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
+    blocks, worker = array_pass.blocks, _Worker(array_pass, source, sinks)
+    in_processes = forks.pay_off(blocks.spec.nbytes, blocks.workers) and source.is_locked(blocks.spec)
     # A single block begins no thread, since there may be thousands of small arrays.
     workers = blocks.workers if in_processes else max(1, min(blocks.workers, blocks.block_count))
     in_order = forks.in_order if in_processes else threads.in_order
@@ -95,10 +95,15 @@ def _stream(one: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch)
 class _Worker:
     """The steps of a block."""
 
-    def __init__(self, one: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
-        self._arrays, self._blocks, self._source, self._sinks = one.arrays, one.blocks, source, sinks
+    def __init__(self, array_pass: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
+        self._arrays, self._blocks, self._source, self._sinks = (
+            array_pass.arrays,
+            array_pass.blocks,
+            source,
+            sinks,
+        )
         self._local = threading.local()
-        self._key = self._blocks.spec.name, one.arrays[0].pooled.numbers
+        self._key = self._blocks.spec.name, array_pass.arrays[0].pooled.numbers
 
     def read(self, block: _Block) -> _Block:
         """Read a block."""
@@ -167,6 +172,6 @@ class _Worker:
             buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
             self._local.buffer = np.frombuffer(buffer, np.uint8)
         with block.clock("read"):
-            cells = self._source.read(spec, shifted(region, spec.offset), self._local.buffer)
+            cells = self._source.read(spec, shift(region, spec.offset), self._local.buffer)
         block.done_bytes += cells.nbytes
         return cells

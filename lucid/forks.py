@@ -22,12 +22,12 @@ from lucid.threads import Item, Result
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
 WORTH_BYTES = 32 << 20
 #: The process that forked them ends them; nobody else does.
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Linux's number for a signal that comes when the parent ends.
 PR_SET_PDEATHSIG = 1
 
 
-def are_worth(size_bytes: int, workers: int) -> bool:
+def pay_off(size_bytes: int, workers: int) -> bool:
     """Whether so many bytes that are decoded behind a lock are done sooner by processes, and may be."""
     return workers > 1 and size_bytes >= WORTH_BYTES and may_fork()
 
@@ -53,7 +53,7 @@ def in_order(
     results = threads.in_order(call, items, workers=workers, in_flight=in_flight)
     try:
         # A signal's handler would raise in the midst of it, and in a new process do what only this one must.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
             while len(forks) < workers:
                 forks.append(_Fork(work, before))
@@ -85,7 +85,7 @@ class _Fork:
             return
         try:
             end_with_parent(signal.SIGKILL)
-            for one in IGNORED:
+            for one in IGNORED_SIGNALS:
                 signal.signal(one, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
             while os.getppid() == parent:  # until it ends, or sends no more
@@ -99,7 +99,7 @@ class _Fork:
             self._pipe.send(item)
             result, error = self._pipe.recv()
         except (EOFError, OSError) as end:
-            raise crash(self.wait()) from end
+            raise crash_error(self.wait()) from end
         if error is not None:
             raise error
         return result
@@ -126,7 +126,7 @@ def end_with_parent(number: signal.Signals) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def crash(status: int) -> FileError:
+def crash_error(status: int) -> FileError:
     """The error of a call in whose midst the process ended, with this status."""
     if status == -signal.SIGKILL:
         ending = "killed, as the system does when memory runs out"

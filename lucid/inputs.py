@@ -22,9 +22,9 @@ _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 #: Bytes of a file that is small: to pool it takes less than to begin and to end its output.
 SMALL_BYTES = 1 << 20
 #: Names of what the shell has opened.
-_OPEN = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
-NOTHING = "holds no file that can be pooled"
-EARLIER = "an earlier run made it; name it to pool it again"
+_OPEN_DESCRIPTOR = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
+NO_FILE_NOTE = "holds no file that can be pooled"
+EARLIER_RESULT_NOTE = "an earlier run made it; name it to pool it again"
 
 
 class LeftOutError(LucidError):
@@ -53,7 +53,7 @@ class Task(NamedTuple):
         return STREAM if self.is_stream else Path(self.source)
 
     @property
-    def is_found(self) -> bool:
+    def is_from_folder(self) -> bool:
         """Whether it was found in a folder."""
         return self.place is not None
 
@@ -79,7 +79,7 @@ class Task(NamedTuple):
 
 def is_pipe(path: FilePath) -> bool:
     """Whether a path is of something that is read once and in order, as that of `<(…)` is, or names what is open."""
-    if _OPEN.fullmatch(str(path)):  # be it a file, outputs have no place beside that name
+    if _OPEN_DESCRIPTOR.fullmatch(str(path)):  # be it a file, outputs have no place beside that name
         return True
     try:
         return stat.S_IFMT(Path(path).stat().st_mode) in (stat.S_IFIFO, stat.S_IFSOCK)
@@ -97,7 +97,7 @@ def is_searched(name: str) -> bool:
     return url_of(Path(name)) is None and os.path.isdir(name) and not _is_store(name)  # noqa: PTH112  (it never raises)
 
 
-def unless_fitting(error: LucidError, options: Options) -> LucidError:
+def left_out_if_unfit(error: LucidError, options: Options) -> LucidError:
     """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
     is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
     return LeftOutError(str(error)) if is_other else error
@@ -106,7 +106,7 @@ def unless_fitting(error: LucidError, options: Options) -> LucidError:
 def leave_out_earlier(source: Source) -> None:
     """Raise for a file that was found if an earlier run made it, by what it says of itself."""
     if any(text for _, text in source.provenances()):
-        raise LeftOutError(EARLIER)
+        raise LeftOutError(EARLIER_RESULT_NOTE)
 
 
 def find_inputs(names: Sequence[str]) -> Iterator[Task]:
@@ -135,7 +135,7 @@ def _inputs_of(name: str) -> Iterator[Task]:
             is_empty = is_empty and isinstance(task.error, LeftOutError)
             yield task
         if is_empty:
-            yield Task(name, error=FormatError(NOTHING))
+            yield Task(name, error=FormatError(NO_FILE_NOTE))
 
 
 def _files_in(folder: str) -> Iterator[Task]:
@@ -174,7 +174,7 @@ def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:
     """What a file of this mode is, if it is none to be pooled; what cannot be read is an error when its turn comes."""
     name = os.path.basename(path)
     if f"{MARK}." in f"{name}.":
-        return LeftOutError(EARLIER)
+        return LeftOutError(EARLIER_RESULT_NOTE)
     if stat.S_ISLNK(mode):
         try:
             mode = Path(path).stat().st_mode

@@ -102,7 +102,7 @@ class Job:
     on_progress: OnProgress | None = None
     executor: Executor | None = None
     #: Whether it was found in a folder, where what this software made is passed over.
-    is_found: bool = False
+    is_from_folder: bool = False
     #: Takes what is finished, to be put in place with others; without it, it is put in place here.
     later: list[Any] | None = None
     watch: Watch = field(init=False)
@@ -142,7 +142,7 @@ class Job:
         with format_.open(path, self.options) as source:
             if spool is not None:
                 spool.forget()
-            if self.is_found:
+            if self.is_from_folder:
                 leave_out_earlier(source)
             self._carry_out(plan(source, self.options, targets), source, format_, **others)
 

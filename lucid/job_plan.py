@@ -64,7 +64,7 @@ class Pass(NamedTuple):
     blocks: Blocking
     arrays: Sequence[ArrayPlan]
 
-    def of(self, spec: ArraySpec, options: Options) -> "Pass":
+    def for_spec(self, spec: ArraySpec, options: Options) -> "Pass":
         """The same for an array that differs in its name."""
         arrays = []
         for array in self.arrays:
@@ -84,7 +84,7 @@ class Passes:
     def __iter__(self) -> Iterator[Pass]:
         for spec in self._specs:
             for one in self._alike[spec._replace(name="")]:
-                yield one.of(spec, self._options)
+                yield one.for_spec(spec, self._options)
 
     def __len__(self) -> int:
         return sum(len(self._alike[spec._replace(name="")]) for spec in self._specs)
@@ -101,14 +101,14 @@ class JobPlan:
     #: How they are pooled, array by array.
     passes: Sequence[Pass] | Passes
 
-    def every(self) -> Iterator[ArrayPlan]:
+    def all_arrays(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
         for one in self.passes:
             yield from one.arrays
 
-    def of(self, target: Target) -> list[ArrayPlan]:
+    def arrays_of(self, target: Target) -> list[ArrayPlan]:
         """The arrays of means that go to one output."""
-        return [array for array in self.every() if array.target is target]
+        return [array for array in self.all_arrays() if array.target is target]
 
     @property
     def input_bytes(self) -> int:

@@ -14,7 +14,7 @@ from lucid.formats.registry import ARCHIVE, FORMATS, NPY, Format, absolute_path,
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
-from lucid.report import would_fail
+from lucid.report import failure_note
 from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -85,7 +85,7 @@ def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, 
         except LucidError as error:
             if not options.dry_run:
                 raise
-            notes.append(would_fail(error))
+            notes.append(failure_note(error))
     if not options.dry_run:
         for folder in {absolute_path(target.path).parent for target in targets if target.stream is None}:
             remove_stale(folder)
@@ -165,10 +165,10 @@ def targets_of(
         suffix = suffix_of(source) or source_format.suffixes[0]
         each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
         stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
-        stems = _fill_in(stem, source, options)
+        stems = _fill_template(stem, source, options)
         names = [os.path.join(folder or source.parent, stem + suffix) for stem in stems]
     else:
-        names = _fill_in(os.fspath(output), source, options)
+        names = _fill_template(os.fspath(output), source, options)
     # A default name keeps the source's suffix, which need not name the format it has.
     keeps = output is None or (source.suffix != "" and Path(names[0]).suffix == source.suffix)
     format_ = source_format if keeps else format_of_suffix(Path(names[0]))
@@ -181,7 +181,7 @@ def targets_of(
     return (Target(Path(names[0]), format_, every),)
 
 
-def _fill_in(text: str, source: Path, options: Options) -> list[str]:
+def _fill_template(text: str, source: Path, options: Options) -> list[str]:
     """The names that a template stands for: one for each size if it says `{size}`."""
     fields = {STEM: stem_of(source), PARENT: str(source.parent), SIZE: ""}
     if options.slice is not None:

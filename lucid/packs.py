@@ -17,7 +17,7 @@ from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import NOTHING, LeftOutError, Task, find_inputs, leave_out_earlier, unless_fitting
+from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier, left_out_if_unfit
 from lucid.job import check_progress
 from lucid.job_plan import choose, plan
 from lucid.keywords import options_of
@@ -147,9 +147,9 @@ class _PackSource(Source):
             except ArgumentError:
                 raise
             except LucidError as error:
-                errors[task.source] = unless_fitting(error, self.options) if task.is_found else error
+                errors[task.source] = left_out_if_unfit(error, self.options) if task.is_from_folder else error
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
-            errors |= {name: FormatError(NOTHING) for name in names}
+            errors |= {name: FormatError(NO_FILE_NOTE) for name in names}
         if target.format.name in _WITH_GROUPS:
             self._refuse_groups()
         return errors
@@ -157,12 +157,12 @@ class _PackSource(Source):
     def _add(self, task: Task, target: Target) -> None:
         """Take in the arrays of an input."""
         path = Path(task.source)
-        if task.is_found and is_same_file(path, target.path):
+        if task.is_from_folder and is_same_file(path, target.path):
             raise LeftOutError("it is the output")
         format_ = format_of_content(path)
         target.refuse_input(path)
         with format_.open(path, self.options) as source:
-            if task.is_found:
+            if task.is_from_folder:
                 leave_out_earlier(source)
             specs = choose(source, self.options)
             self.notes += source.notes

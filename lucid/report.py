@@ -115,7 +115,7 @@ class Watch(Effort):
 
     source: Path = Path()
     on_progress: OnProgress | None = None
-    begun: float = field(default_factory=perf_counter)
+    start_time: float = field(default_factory=perf_counter)
     total_bytes: int = 0
     targets: tuple[Path, ...] = ()
     #: Made when the work is done: there may be a hundred thousand.
@@ -129,7 +129,7 @@ class Watch(Effort):
     def note(self, sink: "Sink") -> None:
         """Take over what an output that was begun, or only looked at, says of itself."""
         self.notes += sink.notes
-        self.carried += sink.carried.items
+        self.carried += sink.carried.arrays
         self.carried_bytes += sink.carried.nbytes
 
     def add(self, effort: Effort) -> None:
@@ -138,9 +138,9 @@ class Watch(Effort):
         self.nanoseconds += effort.nanoseconds
         self.overflows += effort.overflows
         self.peak_memory_bytes = max(self.peak_memory_bytes, effort.peak_memory_bytes)
-        self.tell()
+        self.report_progress()
 
-    def tell(self, more: int = 0) -> None:
+    def report_progress(self, more: int = 0) -> None:
         """Say how far it is, and so many bytes further in what is being done."""
         if self.on_progress is not None:
             done = min(self.done_bytes + more, self.total_bytes)
@@ -160,7 +160,7 @@ class Watch(Effort):
             read_seconds=self.nanoseconds["read"] / 1e9,
             pool_seconds=self.nanoseconds["pool"] / 1e9,
             write_seconds=self.nanoseconds["write"] / 1e9,
-            total_seconds=perf_counter() - self.begun,
+            total_seconds=perf_counter() - self.start_time,
             threads=options.workers,
             max_memory=options.max_memory,
             peak_memory_bytes=max(peak_memory_bytes(), self.peak_memory_bytes),
@@ -173,7 +173,7 @@ class Watch(Effort):
         return replace(report, **others)
 
 
-def would_fail(error: LucidError) -> str:
+def failure_note(error: LucidError) -> str:
     """What a dry run says of an error that would end the run."""
     return f"the run would fail: {error}"
 

@@ -27,7 +27,7 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def every(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
+def for_each(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
     """Call `work(item)` for every item, as `in_order` does."""
     for _ in in_order(work, items, workers=workers, in_flight=AHEAD * max(1, workers)):
         pass

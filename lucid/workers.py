@@ -16,11 +16,11 @@ from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.formats.disk.spool import NamedSpool
 from lucid.formats.registry import MAGIC_BYTES, format_of_start
 from lucid.formats.stream import STREAM, Stream
-from lucid.inputs import Task, unless_fitting
+from lucid.inputs import Task, left_out_if_unfit
 from lucid.job import Job
 from lucid.options import Options
 from lucid.outputs import Target
-from lucid.report import OnProgress, ProgressOf, Report, would_fail
+from lucid.report import OnProgress, ProgressOf, Report, failure_note
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
 from lucid.threads import in_order
@@ -60,7 +60,7 @@ class Workers:
         for is_small, some in groupby(tasks, lambda task: self.in_groups and task.is_small):
             for task, outcome in (self._pool_small if is_small else self._pool_each)(some, progress_of):
                 if isinstance(outcome, Report):
-                    notes = () if task.error is None else (would_fail(task.error),)
+                    notes = () if task.error is None else (failure_note(task.error),)
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)
                 yield task, outcome
 
@@ -122,7 +122,11 @@ class Workers:
                 if not self.processes:
                     self.start(1)
                 pool = partial(self.processes[0].call, pool_to, options=self.options)
-            others = {"on_progress": on_progress, "executor": self.executor, "is_found": task.is_found}
+            others = {
+                "on_progress": on_progress,
+                "executor": self.executor,
+                "is_from_folder": task.is_from_folder,
+            }
             try:
                 return pool(source, task.targets, self.options, **others)
             except BaseException as error:
@@ -170,7 +174,7 @@ def outcome_of(task: Task, options: Options, pool: Callable[[], Report]) -> Outc
     except BrokenPipeError:
         raise
     except LucidError as error:
-        return unless_fitting(error, options) if task.is_found else error
+        return left_out_if_unfit(error, options) if task.is_from_folder else error
     except Exception as error:
         return unexpected(error)
 
@@ -183,7 +187,7 @@ def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
             outcome_of(
                 task,
                 options,
-                Job(task.source, task.targets, options, is_found=task.is_found, later=later).run,
+                Job(task.source, task.targets, options, is_from_folder=task.is_from_folder, later=later).run,
             )
             for task, later in zip(tasks, finished, strict=True)
         ]

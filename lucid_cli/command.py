@@ -143,8 +143,8 @@ A file named like a number is given as ./4. Every option but --version and --hel
 LUCID_POOL_<NAME> from the environment, several values separated by a semicolon.
 """
 
-_OWN = option_rows(Request)
-_OF_OUTPUT = {name: row for name, row in _OWN.items() if row.group == "output"}
+_COMMAND_OPTIONS = option_rows(Request)
+_OUTPUT_OPTIONS = {name: row for name, row in _COMMAND_OPTIONS.items() if row.group == "output"}
 command = Command(
     NAME,
     callback=lambda **_: request_of(click.get_current_context()),
@@ -152,7 +152,10 @@ command = Command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=[
         click.Argument(["inputs"], metavar="[INPUT]...", nargs=-1, type=click.Path(readable=False)),
-        *(GroupedOption(name, row) for name, row in (_OF_OUTPUT | option_rows() | _OWN).items()),
+        *(
+            GroupedOption(name, row)
+            for name, row in (_OUTPUT_OPTIONS | option_rows() | _COMMAND_OPTIONS).items()
+        ),
     ],
 )
 command = click.version_option(__version__, message=f"%(prog)s %(version)s ({kernel_name()} kernel)")(command)

@@ -36,7 +36,7 @@ def run(args: list[str]) -> int:
     except (click.UsageError, LucidError) as error:
         text = error.format_message() if isinstance(error, click.UsageError) else in_shell_words(str(error))
         return complain(f"{text} ({NAME} --help lists the options)", USAGE)
-    except Stopped as stopped:
+    except StopSignal as stopped:
         (number,) = stopped.args
         words = [f"stopped by {number.name}", *getattr(stopped, "__notes__", ())]
         return complain("; ".join(words), 128 + number)
@@ -50,14 +50,14 @@ def run(args: list[str]) -> int:
         return complain(f"{error.filename or 'a temporary file'} cannot be written: {error.strerror}", FAILED)
 
 
-class Stopped(BaseException):
+class StopSignal(BaseException):
     """A signal asked the process to end: this one."""
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     # The second signal ends the process at once.
     signal.signal(number, signal.SIG_DFL)
-    raise Stopped(signal.Signals(number))
+    raise StopSignal(signal.Signals(number))
 
 
 def main() -> NoReturn:

@@ -18,7 +18,7 @@ SCHEMA = 1
 MOST_ROWS = MOST_NOTES = 20
 #: What of reports is added up.
 STEPS = ("read_seconds", "pool_seconds", "write_seconds", "total_seconds")
-_ADDED = (*STEPS, "input_bytes", "carried", "carried_bytes")
+_TOTALS = (*STEPS, "input_bytes", "carried", "carried_bytes")
 
 
 class Notes:
@@ -55,7 +55,7 @@ class Outcomes:
         #: Reports on what was pooled, of the first inputs or of all.
         self.reports: list[Report] = []
         #: Of all: `inputs`, `rows` of their table, inputs `skipped` as their outputs were there, and what is added up.
-        self.totals = dict.fromkeys(("inputs", "rows", "skipped", *_ADDED), 0.0)
+        self.totals = dict.fromkeys(("inputs", "rows", "skipped", *_TOTALS), 0.0)
         self.blocks_bytes = self.peak_memory_bytes = 0
         #: Notes for the user, and which files of folders are not pooled.
         self.notes, self.left_out = Notes(), Notes()
@@ -93,7 +93,7 @@ class Outcomes:
             self.reports.append(report)
         self.totals["inputs"] += 1
         self.totals["rows"] += len(report.datasets)
-        for name in _ADDED:
+        for name in _TOTALS:
             self.totals[name] += getattr(report, name)
         self.blocks_bytes = max([self.blocks_bytes, *(one.blocks_bytes for one in report.datasets)])
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)

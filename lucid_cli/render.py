@@ -17,7 +17,9 @@ from lucid_cli.streams import flush, name_of, printable
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
 #: Signs of the summary where there is ASCII only.
-_SPELT = str.maketrans({"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"})
+_ASCII_SIGNS = str.maketrans(
+    {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"}
+)
 
 
 class _StandardError(io.TextIOBase):
@@ -33,7 +35,7 @@ class _StandardError(io.TextIOBase):
 
     def write(self, text: str) -> int:
         with suppress(OSError):
-            sys.stderr.write(text if self.encoding == "utf-8" else text.translate(_SPELT))
+            sys.stderr.write(text if self.encoding == "utf-8" else text.translate(_ASCII_SIGNS))
         return len(text)
 
     def flush(self) -> None:
@@ -100,11 +102,11 @@ def _label(report: Report, d: DatasetReport) -> str:
     return d.target.name if len(report.targets) > 1 else d.output_name
 
 
-def _timing(outcomes: Outcomes, one: Report) -> str:
+def _timing(outcomes: Outcomes, report: Report) -> str:
     """Where the time went; a plan says what it would take instead. Threads and limits are the same in all reports."""
-    threads = f"{one.threads} thread{'s' * (one.threads > 1)}"
-    if one.dry_run:
-        most = f"{size(outcomes.blocks_bytes)} of {size(one.max_memory)}"
+    threads = f"{report.threads} thread{'s' * (report.threads > 1)}"
+    if report.dry_run:
+        most = f"{size(outcomes.blocks_bytes)} of {size(report.max_memory)}"
         return f"dry run: buffers up to {most}, {threads}; nothing written"
     totals = outcomes.totals
     steps = [f"{name.removesuffix('_seconds')} {totals[name]:.2f} s" for name in STEPS]

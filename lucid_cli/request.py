@@ -14,8 +14,8 @@ from lucid.options import WORK, Options, option, option_rows
 DASH = "-"
 FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
 #: What a merge takes; all else the shards know.
-_OF_MERGE = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
-_OF_MERGE |= {"as_json", "quiet", "verbose", "no_progress"}
+_MERGE_OPTIONS = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
+_MERGE_OPTIONS |= {"as_json", "quiet", "verbose", "no_progress"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def request_of(context: click.Context) -> Request:
     if request.merge:
         for parameter in context.command.params:
             is_typed = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
-            if is_typed and parameter.name not in _OF_MERGE:
+            if is_typed and parameter.name not in _MERGE_OPTIONS:
                 raise click.UsageError(f"--merge takes no {parameter.opts[-1]}: the shards know it")
     for text in _mistakes(request):
         raise click.UsageError(text)

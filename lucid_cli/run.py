@@ -12,7 +12,7 @@ import click
 
 from lucid.batches import Batch
 from lucid.errors import ArgumentError, FormatError, LucidError
-from lucid.inputs import NOTHING, bytes_of
+from lucid.inputs import NO_FILE_NOTE, bytes_of
 from lucid.outputs import Naming
 from lucid.report import ProgressOf
 from lucid.workers import Outcome, workers_for
@@ -30,7 +30,7 @@ def run_request(request: Request) -> int:
     outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
     if not (outcomes.has_reports or outcomes.failures):  # all were left out
         for name in request.inputs:
-            outcomes.add(name, FormatError(NOTHING))
+            outcomes.add(name, FormatError(NO_FILE_NOTE))
     if not request.quiet:
         _show(outcomes, request)
     return outcomes.tell_failures()

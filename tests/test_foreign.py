@@ -97,4 +97,4 @@ def test_a_zip_of_npy_files_is_an_npz(tmp_path):
 def test_every_row_has_a_way_out():
     for kind in KINDS:
         assert kind.name
-        assert kind.way
+        assert kind.remedy

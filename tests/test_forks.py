@@ -105,7 +105,7 @@ def test_what_is_left_alone_ends():
 
 def test_signals_of_the_terminal_are_the_callers():
     def work(i):
-        for one in forks.IGNORED:
+        for one in forks.IGNORED_SIGNALS:
             os.kill(os.getpid(), one)
         return i
 
@@ -115,13 +115,13 @@ def test_signals_of_the_terminal_are_the_callers():
 
 def test_when_processes_are_worth_it():
     large = forks.WORTH_BYTES
-    assert forks.are_worth(large, 2) == (threading.active_count() == 1)
-    assert not forks.are_worth(large - 1, 2)
-    assert not forks.are_worth(large, 1)
+    assert forks.pay_off(large, 2) == (threading.active_count() == 1)
+    assert not forks.pay_off(large - 1, 2)
+    assert not forks.pay_off(large, 1)
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait)
     thread.start()
-    assert not forks.are_worth(large, 2)
+    assert not forks.pay_off(large, 2)
     ended.set()
     thread.join()
 

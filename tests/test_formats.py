@@ -689,6 +689,12 @@ class TestZarrArchive(Contract):
         with pytest.raises(FormatError, match="leads out of it"):
             self.open(tmp_path / "x.zarr.zip")
 
+    def test_a_name_that_leads_through_very_many_folders_is_refused(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "x.zarr.zip", "w") as archive:
+            archive.writestr("a/" * 32_700 + "zarr.json", "{}")
+        with pytest.raises(FormatError, match="has folders whose names take more than 134217728 characters"):
+            self.open(tmp_path / "x.zarr.zip")
+
     def test_other_archives_are_refused(self, tmp_path):
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
             archive.writestr("a.png", "png")

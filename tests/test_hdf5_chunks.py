@@ -13,8 +13,8 @@ from lucid.errors import FormatError, LucidError, MissingExtraError
 from lucid.formats.hdf5 import chunks as hdf5_chunks
 from lucid.formats.hdf5 import plugins
 from lucid.formats.hdf5.chunks import can_undo, inflate, unshuffle
-from lucid.formats.hdf5.codec import LOOK, Codec
-from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, LZ4, LZF, SZIP, ZSTD, Filter, kept_filters
+from lucid.formats.hdf5.codec import SIZE_CHECK, Codec
+from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, LZ4, LZF, SZIP, ZSTD, Filter, filters_of_results
 from lucid.formats.hdf5.plugins import function_of
 from lucid.formats.hdf5.sink import set_filters
 from lucid.formats.hdf5.source import Hdf5Source
@@ -233,13 +233,13 @@ def test_chunks_of_szip_that_say_another_size_or_nothing_else_are_errors(path, r
 
 
 def test_szip_without_its_parameters_is_no_filter_that_results_keep():
-    assert Filter(SZIP, 0, ()).anew((1, 1, 8, 8)).values == (0, 0)
-    assert Filter(SZIP, 0, (4,)).anew((1, 1, 8, 8)).values == (4, 0)
+    assert Filter(SZIP, 0, ()).for_chunks((1, 1, 8, 8)).values == (0, 0)
+    assert Filter(SZIP, 0, (4,)).for_chunks((1, 1, 8, 8)).values == (4, 0)
 
 
 def test_plugins_are_found_by_the_numbers_of_their_filters():
     assert function_of(LZF)
-    assert function_of(LOOK) is None
+    assert function_of(SIZE_CHECK) is None
     pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
     assert all(map(function_of, (BLOSC, LZ4, ZSTD, BITSHUFFLE)))
 
@@ -300,7 +300,7 @@ def test_chunks_encoded_apart_are_the_librarys(path, name, kind, rng):
     with h5py.File(path, "w") as file:
         made = with_pipeline(file, b"x", x, (3, 301), name, checksum=True)
         own = Dataset(made.id)
-        codec = Codec(own, kept_filters(own.creation, made.chunks))
+        codec = Codec(own, filters_of_results(own.creation, made.chunks))
         for region in made.iter_chunks():
             mask, raw = made.id.read_direct_chunk((region[0].start, 0))
             assert codec.encode(x[region]) == (raw, mask)

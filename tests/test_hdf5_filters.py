@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.formats.hdf5.filters import filters_of, kept_filters
+from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.nn.functional import adaptive_avg_pool2d
 
 plugins = pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
@@ -93,7 +93,7 @@ def test_szip_takes_no_more_elements_at_once_than_a_chunk_has(chunks, kept):
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_chunk((1, 1, 16, 16))
     creation.set_filter(4, h5py.h5z.FLAG_OPTIONAL, (169, 32, 32, 32))
-    filters = kept_filters(creation, chunks)
+    filters = filters_of_results(creation, chunks)
     assert [one.values for one in filters] == ([] if kept is None else [(169, kept)])
 
 
@@ -102,7 +102,7 @@ def test_a_filter_that_nobody_knows_may_be_lossy():
     creation.set_chunk((1, 1, 16, 16))
     for code in (32012, 32022, 32023, 32999):
         creation.set_filter(code, h5py.h5z.FLAG_OPTIONAL, (1, 2))
-    assert kept_filters(creation, (1, 1, 2, 2)) == []
+    assert filters_of_results(creation, (1, 1, 2, 2)) == []
     assert [one.name for one in filters_of(creation) if one.fault] == [
         "JPEG-LS",
         "BitGroom",

@@ -13,7 +13,7 @@ from lucid.formats.meaning import (
     meaning_of,
     reduction_of,
 )
-from lucid.formats.result import changes_of, fill_of, own_fill
+from lucid.formats.result import changes_of, fill_of, unwritten_fill
 from lucid.kinds import FRACTION
 from lucid.missing import MISSING, Missing, parse_missing
 from lucid.pooling.dtypes import NAMES
@@ -176,14 +176,14 @@ class TestResults:
 
     def test_own_fill_values(self):
         equal = {"_FillValue": np.array([-9], ">i2")}
-        assert np.isnan(own_fill(equal, of(equal), np.int16(-9), "float32"))
-        assert own_fill(equal, of(equal), np.int16(4), "float32") == 4
-        assert own_fill(equal, of(equal), np.int16(-9), "int16") == -9
-        assert own_fill(equal, of(equal), np.int16(-9), "int64") == np.iinfo("int64").min
+        assert np.isnan(unwritten_fill(equal, of(equal), np.int16(-9), "float32"))
+        assert unwritten_fill(equal, of(equal), np.int16(4), "float32") == 4
+        assert unwritten_fill(equal, of(equal), np.int16(-9), "int16") == -9
+        assert unwritten_fill(equal, of(equal), np.int16(-9), "int64") == np.iinfo("int64").min
         unsigned = {"_Unsigned": "true"}
-        assert own_fill(unsigned, of(unsigned), np.int16(-9), "float32") == 65527
+        assert unwritten_fill(unsigned, of(unsigned), np.int16(-9), "float32") == 65527
         nan = {"_FillValue": np.float32("nan")}
-        assert np.isnan(own_fill(nan, of(nan, "float32"), np.float32("nan"), "float32"))
+        assert np.isnan(unwritten_fill(nan, of(nan, "float32"), np.float32("nan"), "float32"))
 
 
 class TestReductions:

@@ -18,7 +18,7 @@ from lucid.errors import ArgumentError, DatasetError, FileError, FormatError, Lu
 from lucid.formats import archive as archives
 from lucid.formats.arrays import Pooled
 from lucid.formats.checksum import Checksum, crc32_folded
-from lucid.formats.contract import Carried
+from lucid.formats.contract import CarriedArrays
 from lucid.formats.npz import source as npz_source
 from lucid.formats.npz.sink import NpzSink
 from lucid.formats.npz.source import NpzSource
@@ -248,10 +248,10 @@ def test_what_is_carried_over_is_counted(tmp_path, array, save):
             pooled = [mean_of(source, "/x", (5, 3, 1, 1))]
             with NpzSink(tmp_path / "y.npz", options) as sink:
                 sink.refuse(source, pooled)
-                assert sink.carried == Carried(len(names), sum(sizes[name] for name in names))
+                assert sink.carried == CarriedArrays(len(names), sum(sizes[name] for name in names))
                 assert len(list(tmp_path.iterdir())) == 1
                 sink.begin(source, pooled)
-                assert sink.carried == Carried(len(names), sum(sizes[name] for name in names))
+                assert sink.carried == CarriedArrays(len(names), sum(sizes[name] for name in names))
 
 
 def mean_of(source, name, shape):

@@ -271,13 +271,13 @@ def test_ctrl_c_while_a_cluster_begins_is_heard_afterwards_and_not_by_its_proces
     script = """
 import os, signal, subprocess, sys, threading
 from multiprocessing import resource_tracker
-from lucid.run.dask import _deaf_to_interrupts
+from lucid.run.dask import _ignore_interrupts
 
 heard = []
 signal.signal(signal.SIGINT, lambda *_: heard.append("heard"))
 end = threading.Event()
 interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
-with _deaf_to_interrupts():
+with _ignore_interrupts():
     threading.Thread(target=lambda: (resource_tracker.ensure_running(), end.wait())).start()
     status = subprocess.run([sys.executable, "-c", interrupt]).returncode
     exec(interrupt)

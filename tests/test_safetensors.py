@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
 from lucid.formats.arrays import Pooled
-from lucid.formats.contract import Carried
+from lucid.formats.contract import CarriedArrays
 from lucid.formats.safetensors import header
 from lucid.formats.safetensors.header import HEADER_LIMIT, parse_header
 from lucid.formats.safetensors.sink import SafetensorsSink
@@ -68,7 +68,7 @@ def test_what_is_not_pooled_is_carried_over(tmp_path, array):
         pooled = Pooled(spec, spec.name, (5, 3, 2, 2), spec.dtype, spec.numbers, "{}")
         with SafetensorsSink(tmp_path / "z.safetensors", Options()) as sink:
             sink.refuse(source, [pooled])
-            assert sink.carried == Carried(len(others), sum(other.nbytes for other in others.values()))
+            assert sink.carried == CarriedArrays(len(others), sum(other.nbytes for other in others.values()))
     alone = lucid.pool_file(
         tmp_path / "x.safetensors", tmp_path / "y.safetensors", size=2, carry=False
     ).targets[0]

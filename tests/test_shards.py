@@ -116,6 +116,17 @@ def test_a_merge_needs_no_memory_for_chunks_of_the_source(tmp_path):
     assert merged.read_bytes() == single.read_bytes()
 
 
+def test_a_merge_compresses_in_its_own_memory(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((4, 8, 8, 8), "f4"), chunks=(2, 8, 8, 8), compression="gzip")
+    shards = list(shards_of(tmp_path / "x.h5", [0, 2], tmp_path, size=4))
+    processes = []
+    monkeypatch.setattr("lucid.forks.are_worth", lambda _, workers: bool(processes.append(workers)))
+    chunk_bytes = 4 * 8 * 4 * 4 * 4
+    lucid.merge_files(shards, tmp_path / "y.h5", threads=100, max_memory=3 * 8 * chunk_bytes)
+    assert processes == [3]
+
+
 class TestWhatDoesNotBelongTogether:
     @pytest.fixture
     def source(self, tmp_path, rng):

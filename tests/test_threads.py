@@ -9,14 +9,14 @@ from time import sleep
 
 import pytest
 
-from lucid.threads import every, in_order
+from lucid.threads import for_each, in_order
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 class TestEvery:
     def test_calls_for_each_item_once(self, workers):
         seen = []
-        every(seen.append, range(100), workers=workers)
+        for_each(seen.append, range(100), workers=workers)
         assert sorted(seen) == list(range(100))
 
     def test_raises_the_error_and_begins_nothing_more(self, workers):
@@ -29,7 +29,7 @@ class TestEvery:
             sleep(0.001)
 
         with pytest.raises(ValueError, match="ten"):
-            every(work, range(1000), workers=workers)
+            for_each(work, range(1000), workers=workers)
         assert len(begun) <= 11 + workers * 3
         seen = len(begun)
         sleep(0.01)
@@ -37,7 +37,7 @@ class TestEvery:
 
     def test_stopiteration_is_an_error_like_any(self, workers):
         with pytest.raises(RuntimeError, match="StopIteration"):
-            every(lambda item: next(iter(())), range(9), workers=workers)
+            for_each(lambda item: next(iter(())), range(9), workers=workers)
 
     def test_an_error_while_taking_an_item_is_raised_too(self, workers):
         def items():
@@ -45,7 +45,7 @@ class TestEvery:
             raise OSError("no more")
 
         with pytest.raises(OSError, match="no more"):
-            every(lambda item: None, items(), workers=workers)
+            for_each(lambda item: None, items(), workers=workers)
 
 
 def test_a_system_without_further_threads_does_with_fewer(monkeypatch):
@@ -54,21 +54,21 @@ def test_a_system_without_further_threads_does_with_fewer(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", fail)
     seen = []
-    every(seen.append, range(3), workers=3)
+    for_each(seen.append, range(3), workers=3)
     assert seen == [0, 1, 2]
 
 
 def test_no_thread_is_left():
     count = threading.active_count()
-    every(lambda item: sleep(0.001), range(20), workers=4)
+    for_each(lambda item: sleep(0.001), range(20), workers=4)
     assert threading.active_count() == count
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_has_threads_of_its_own():
     code = (
-        "import os; from lucid.threads import every; every(print, range(2), workers=2); child = os.fork(); "
-        "every(print, range(2), workers=2); child or os._exit(0); print(os.waitpid(child, 0)[1])"
+        "import os; from lucid.threads import for_each; for_each(print, range(2), workers=2); child = os.fork(); "
+        "for_each(print, range(2), workers=2); child or os._exit(0); print(os.waitpid(child, 0)[1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
@@ -118,7 +118,7 @@ def test_a_signal_while_waiting_leaves_nobody_at_work(rounds, monkeypatch):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(StoppedError):
-            every(work, range(100), workers=3)
+            for_each(work, range(100), workers=3)
         assert not working.is_set()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -33,7 +33,7 @@ from lucid.formats.zarr.chunks import StoredArray  # noqa: E402
 from lucid.formats.zarr.codecs import Chain  # noqa: E402
 from lucid.formats.zarr.means import ArrayFiles  # noqa: E402
 from lucid.formats.zarr.source import ZarrSource  # noqa: E402
-from lucid.formats.zarr.store import FolderStore, refusals  # noqa: E402
+from lucid.formats.zarr.store import FolderStore, translate_errors  # noqa: E402
 
 SHAPE, CHUNKS, SHARDS = (5, 4, 7), (2, 2, 3), (4, 4, 6)
 CODECS_3 = {
@@ -94,7 +94,7 @@ def read(path, region=None, **options):
 
 @pytest.fixture
 def without_zarr(monkeypatch):
-    monkeypatch.setattr(StoredArray, "_foreign", property(lambda _: pytest.fail("zarr reads it")))
+    monkeypatch.setattr(StoredArray, "_zarr_array", property(lambda _: pytest.fail("zarr reads it")))
 
 
 EVERY = [
@@ -117,7 +117,7 @@ def test_cells_and_bytes_are_those_of_zarr(tmp_path, without_zarr, version, code
         node = source.nodes[""]
     files = ArrayFiles(again, node)
     for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, files.layout.files, strict=True))):
-        files.store(index, x.__getitem__)
+        files.write_file(index, x.__getitem__)
     if "gzip" in codecs:
         # zarr writes the time of day into it.
         assert np.array_equal(read(again), x)
@@ -153,7 +153,7 @@ def test_fill_values_are_left_out_as_zarr_does(tmp_path, fill):
             node = source.nodes[""]
         files = ArrayFiles(tmp_path / "again", node)
         for index in np.ndindex(*(-(-n // f) for n, f in zip(SHAPE, shards or CHUNKS, strict=True))):
-            files.store(index, x.__getitem__)
+            files.write_file(index, x.__getitem__)
         names = {p for p in contents(path) if p.name[0] not in "z."}
         assert contents(tmp_path / "again").keys() == names
         assert all(any(p.iterdir()) for p in (tmp_path / "again").rglob("*") if p.is_dir())
@@ -511,7 +511,7 @@ def decoded_after(before, chain, raw, monkeypatch, **target):
         )
         cells = np.frombuffer(bytes([before]) * NBYTES, "<f4").reshape(CHUNKS).copy()
         try:
-            with refusals("cannot be read"):
+            with translate_errors("cannot be read"):
                 return chain.decode(held[: len(raw)], CHUNKS, cells if target["straight"] else None).tobytes()
         except FormatError as error:
             assert "\n" not in str(error)

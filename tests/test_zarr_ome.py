@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.formats.zarr.ome import after_pooling
+from lucid.formats.zarr.ome import transformations_of_result
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
 
@@ -216,7 +216,7 @@ AFFINE = {"type": "affine", "affine": [[1, 2, 3], [4, 5, 6]]}
     ],
 )
 def test_a_cell_lies_in_the_middle_of_its_window(steps):
-    again, unknown = after_pooling(steps, (12, 5), (4, 5))
+    again, unknown = transformations_of_result(steps, (12, 5), (4, 5))
     for window in range(4):
         middle = applied(steps, np.array([3 * window + 1.0, 2.0]))
         assert np.allclose(applied(again, np.array([float(window), 2.0])), middle)

@@ -22,7 +22,7 @@ _ENTRY_MAGIC, _LOCAL_MAGIC = b"PK\x01\x02", b"PK\x03\x04"
 _LOCAL = struct.Struct("<4s4xH16x2H")
 
 
-class _Limited(io.FileIO):
+class _LimitedReader(io.FileIO):
     """A file that gives no longer directory than is allowed, as long as it is read for that."""
 
     is_open = False
@@ -43,7 +43,7 @@ class _Limited(io.FileIO):
 def open_archive(descriptor: int) -> zipfile.ZipFile:
     """The archive in an open file."""
     try:
-        file = _Limited(descriptor, closefd=False)
+        file = _LimitedReader(descriptor, closefd=False)
         archive = zipfile.ZipFile(file)
         file.is_open = True
         return archive

@@ -19,7 +19,7 @@ Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 CHUNK_BYTES = 1 << 18
 
 
-def filled_up(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
+def pad_chunk(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
     """A whole chunk: as it is, or where it reaches over the edge of its array with fill values there."""
     if cells.shape == chunks:
         return cells

@@ -61,17 +61,21 @@ def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) ->
 
     """
     found = {
-        path: {paths[0] for word in words if (paths := [one for one in around(path, word) if one in known])}
+        path: {
+            paths[0]
+            for word in words
+            if (paths := [one for one in candidate_paths(path, word) if one in known])
+        }
         for path, words in named.items()
     }
     by_others = {one for path, paths in found.items() for one in paths if one != path}
     return {one for path, paths in found.items() if path not in by_others for one in paths}
 
 
-def around(path: str, name: str) -> Iterator[str]:
+def candidate_paths(path: str, name: str) -> Iterator[str]:
     """Where a variable may be that another one means by a name: in its group, or in those around.
 
-    >>> list(around("/g/h/x", "lat")), list(around("/g/x", "/lat"))
+    >>> list(candidate_paths("/g/h/x", "lat")), list(candidate_paths("/g/x", "/lat"))
     (['/g/h/lat', '/g/lat', '/lat'], ['/lat'])
 
     """
@@ -127,7 +131,7 @@ def names_of(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
         exact = absolute_name(pattern)
         own = {exact} if exact in known else {name for name in names if matches(name, pattern)}
         if not own:
-            raise not_there(pattern, names)
+            raise no_match_error(pattern, names)
         paths |= own
     return paths
 
@@ -153,7 +157,7 @@ def name_list(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def not_there(pattern: str, names: Iterable[str]) -> DatasetError:
+def no_match_error(pattern: str, names: Iterable[str]) -> DatasetError:
     """The error that nothing can be pooled which is called so; `names` are what can be."""
     known = list(names)
     close: list[str] = []

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from lucid.errors import about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.regions import Region, boxes_of, shifted
+from lucid.formats.regions import Region, boxes_of, shift
 from lucid.options import Options
 
 #: The attribute that says what an array is the means of.
@@ -96,10 +96,10 @@ class Source(File):
         return True
 
 
-class Carried(NamedTuple):
-    """What an output takes over as it is: how many items, and the bytes that they take there."""
+class CarriedArrays(NamedTuple):
+    """What an output takes over as it is: how many arrays, and the bytes that they take there."""
 
-    items: int = 0
+    arrays: int = 0
     nbytes: int = 0
 
 
@@ -115,7 +115,7 @@ class Sink(File):
     #: Whether `write` writes at an offset of a file and remembers nothing, so that a forked process may do it.
     by_offset: bool = False
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
-    carried = Carried()
+    carried = CarriedArrays()
 
     def carries(self, pooled: Sequence[Pooled]) -> bool:
         """Whether it takes over what is not pooled; shards hold means alone."""
@@ -149,7 +149,7 @@ class ShardArray(NamedTuple):
     #: Along all axes of the output, as it is stored.
     offset: tuple[int, ...]
     path: Path
-    opened: Callable[[], Source]
+    open_source: Callable[[], Source]
 
     @property
     def region(self) -> Region:
@@ -159,16 +159,16 @@ class ShardArray(NamedTuple):
     def open(self) -> Source:
         """The shard, open until another one is opened; an error says which one it was."""
         with about(f"shard {self.path}"):
-            return self.opened()
+            return self.open_source()
 
     def read(self, region: Region, buffer: Array) -> Array:
         """Read a region of the output; an error says where."""
         with about(f"shard {self.path}"):
-            return self.opened().read(self.spec, shifted(region, [-n for n in self.offset]), buffer)
+            return self.open_source().read(self.spec, shift(region, [-n for n in self.offset]), buffer)
 
     def copy(self, pooled: Pooled, write: Callable[[Pooled, Region, Array], None], buffer: Array) -> None:
         """Write its means to the output as it is stored."""
         stored = pooled._replace(shape=pooled.stored_shape)
         for box in boxes_of(self.spec.shape, len(buffer) // pooled.dtype.itemsize):
-            region = shifted(box, self.offset)
+            region = shift(box, self.offset)
             write(stored, region, self.read(region, buffer))

@@ -15,7 +15,7 @@ from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.choosing import names_of
-from lucid.formats.contract import Carried, Sink, Source
+from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
     ChangeWatch,
     Place,
@@ -116,7 +116,7 @@ class FlatSource(Source):
         os.close(self.descriptor)
 
 
-class Copied(NamedTuple):
+class CopiedBytes(NamedTuple):
     """Bytes that are carried over: where they begin, and how many they are."""
 
     place: Place
@@ -124,7 +124,7 @@ class Copied(NamedTuple):
 
 
 #: What such files hold, one after another: texts, room for means, and what is carried over.
-Content = bytes | Pooled | Copied
+Content = bytes | Pooled | CopiedBytes
 
 
 class FlatSink(Sink):
@@ -165,8 +165,8 @@ class FlatSink(Sink):
         self._lay_out(contents)
 
     def _count_copied(self, contents: Sequence[Content]) -> None:
-        copied = [content.nbytes for content in contents if isinstance(content, Copied)]
-        self.carried = Carried(len(copied), sum(copied))
+        copied = [content.nbytes for content in contents if isinstance(content, CopiedBytes)]
+        self.carried = CarriedArrays(len(copied), sum(copied))
 
     def _lay_out(self, contents: Sequence[Content]) -> None:
         """Claim the space, so that a full disk shows now, and write all but the means."""

@@ -21,7 +21,7 @@ class Foreign(NamedTuple):
 
     start: bytes
     name: str
-    way: str
+    remedy: str
 
 
 KINDS = (
@@ -82,7 +82,7 @@ def description(start: bytes, suffix: str = "", member: str = "") -> str | None:
     else:
         kind = next((kind for kind in KINDS if re.match(kind.start, start, re.DOTALL)), None)
     if kind is not None:
-        return f"is {kind.name}; {kind.way}"
+        return f"is {kind.name}; {kind.remedy}"
     if suffix in _HEADED:
         return (
             f"has no header of a {suffix} file; if it holds raw numbers, read them with numpy.fromfile or "

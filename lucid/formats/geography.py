@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, Coarsen, Pooled
-from lucid.formats.choosing import around
+from lucid.formats.choosing import candidate_paths
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
@@ -49,7 +49,7 @@ class Dimension(NamedTuple):
     key: Hashable
     path: str
     #: Its path in the output, where its length stays.
-    kept: str | None
+    path_in_output: str | None
     #: The variable that holds its coordinates, if there is one.
     coordinates: "Callable[[], Variable | None]"
 
@@ -66,7 +66,7 @@ class Variable(NamedTuple):
     numbers: str | None
     read: Callable[[], Array]
     #: What the format itself has for it.
-    item: Any
+    handle: Any
 
 
 class Geography(ABC):
@@ -105,45 +105,50 @@ class Geography(ABC):
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names: dict[str, str | None] = {}
-        for own, before, after in zip(variable.dims, variable.shape, pooled.shape, strict=True):
+        for dimensions, before, after in zip(variable.dims, variable.shape, pooled.shape, strict=True):
             if before == after:
-                dims.append(_kept(own))
+                dims.append(_paths_in_output(dimensions))
                 continue
-            dims.append([self._dimension(one, after, pooled.coarsen) for one in own])
-            sizes |= dict.fromkeys((one.key for one in own), after)
-            names |= {base_of(one.path): base_of(path) for one, path in zip(own, dims[-1], strict=True)}
+            dims.append([self._dimension(dimension, after, pooled.coarsen) for dimension in dimensions])
+            sizes |= dict.fromkeys((dimension.key for dimension in dimensions), after)
+            names |= {
+                base_of(dimension.path): base_of(path)
+                for dimension, path in zip(dimensions, dims[-1], strict=True)
+            }
         for name in words_of(variable.attributes, COORDINATES):
-            item = self._found(variable, name)
-            coarse = None if item is None else self._coordinate(item, sizes, pooled.coarsen)
-            if item is not None and coarse != item.path:
+            other = self._variable_named(variable, name)
+            coarse = None if other is None else self._coordinate(other, sizes, pooled.coarsen)
+            if other is not None and coarse != other.path:
                 names[name] = None if coarse is None else base_of(coarse)
         for name in words_of(variable.attributes, ANCILLARY):
-            item = self._found(variable, name)
-            if item is not None and (size := _size(item, sizes)) != item.shape:
-                means = self.means_of(item) or {}
+            other = self._variable_named(variable, name)
+            if other is not None and (size := _size(other, sizes)) != other.shape:
+                means = self.means_of(other) or {}
                 names[name] = next((base_of(path) for path, shape in means.items() if shape == size), None)
         changes = self._mapping(variable, pooled, names)
         return dims, changes | references_of(variable.attributes, names) if names else changes
 
-    def _found(self, near: Variable, name: str) -> Variable | None:
+    def _variable_named(self, near: Variable, name: str) -> Variable | None:
         """A variable by the name that another one has for it."""
-        return next((found for path in around(near.path, name) if (found := self.variable(path))), None)
+        return next(
+            (found for path in candidate_paths(near.path, name) if (found := self.variable(path))), None
+        )
 
     def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
         key = (dimension.path, after)
         if key not in self._dimensions:
             old = dimension.coordinates()
-            values = None if old is None else self._coarse(old, (after,), coarsen)
-            path, is_there = self._free(dimension.path, (after,), (after,), values)
+            values = None if old is None else self._coarse_values(old, (after,), coarsen)
+            path, is_there = self._free_path(dimension.path, (after,), (after,), values)
             self._dimensions[key] = path
             if not is_there and old is not None and values is not None:
-                self._make(path, old, values, [[path]])
+                self._make_coordinate(path, old, values, [[path]])
             elif not is_there:
                 self.declare(path, after)
         return self._dimensions[key]
 
-    def _free(
+    def _free_path(
         self, old: str, sizes: Sequence[int], shape: tuple[int, ...], values: Array | None
     ) -> tuple[str, bool]:
         """A path for what is new, and whether it is there already, from an earlier run."""
@@ -153,55 +158,71 @@ class Geography(ABC):
         return path, is_there is True
 
     def _coordinate(
-        self, item: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
     ) -> str | None:
         """The path of a coordinate that goes with a result; None where it cannot be made."""
-        size = _size(item, sizes)
-        if size == item.shape:
-            return item.path
-        means = self.means_of(item)
+        size = _size(variable, sizes)
+        if size == variable.shape:
+            return variable.path
+        means = self.means_of(variable)
         if means is not None:
             return next((path for path, shape in means.items() if shape == size), None)
-        key = (item.path, size)
+        key = (variable.path, size)
         if key in self._coordinates:
             return self._coordinates[key]
-        values = self._coarse(item, size, coarsen)
+        values = self._coarse_values(variable, size, coarsen)
         if values is None:
             self._coordinates[key] = None
             return None
-        after = [new for new, old in zip(size, item.shape, strict=True) if new != old]
-        path, is_there = self._free(item.path, after, size, values)
+        after = [new for new, old in zip(size, variable.shape, strict=True) if new != old]
+        path, is_there = self._free_path(variable.path, after, size, values)
         self._coordinates[key] = path
         if not is_there:
             dims = [
-                [self._dimension(one, sizes[one.key], coarsen) for one in own if one.key in sizes]
-                or _kept(own)
-                for own in item.dims
+                [
+                    self._dimension(dimension, sizes[dimension.key], coarsen)
+                    for dimension in dimensions
+                    if dimension.key in sizes
+                ]
+                or _paths_in_output(dimensions)
+                for dimensions in variable.dims
             ]
-            self._make(path, item, values, dims)
+            self._make_coordinate(path, variable, values, dims)
         return path
 
-    def _coarse(self, item: Variable, size: tuple[int, ...], coarsen: Coarsen | None) -> Array | None:
+    def _coarse_values(
+        self, variable: Variable, size: tuple[int, ...], coarsen: Coarsen | None
+    ) -> Array | None:
         """The coordinates of the new cells; None where the old ones are no numbers, or too many."""
-        if coarsen is None or len(size) != len(item.shape) or 0 in size or not _is_small(item):
+        if coarsen is None or len(size) != len(variable.shape) or 0 in size or not _is_small(variable):
             return None
-        return coarse_coordinates(item.read(), item.attributes, size, coarsen)
+        return coarse_coordinates(variable.read(), variable.attributes, size, coarsen)
 
-    def _make(self, path: str, origin: Variable, values: Array, dims: Paths) -> None:
+    def _make_coordinate(self, path: str, origin: Variable, values: Array, dims: Paths) -> None:
         """Make a coordinate of the new grid with what the old one says of itself, then the bounds of its cells."""
         changes = _changes(origin, values) | references_of(origin.attributes, {})
         key, name = bounds_name(origin.attributes) or (None, "")
-        item = self._found(origin, name) if key is not None else None
+        bounds_variable = self._variable_named(origin, name) if key is not None else None
         bounds = None
-        if item is not None and len(item.shape) == values.ndim + 1 and _is_small(item):
-            bounds = coarse_bounds(item.read(), values.shape)
-        if key is None or item is None or bounds is None:
+        if (
+            bounds_variable is not None
+            and len(bounds_variable.shape) == values.ndim + 1
+            and _is_small(bounds_variable)
+        ):
+            bounds = coarse_bounds(bounds_variable.read(), values.shape)
+        if key is None or bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes if key is None else changes | {key: None})
             return
-        place, is_there = self._free(item.path, values.shape, bounds.shape, bounds)
+        place, is_there = self._free_path(bounds_variable.path, values.shape, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {key: base_of(place)})
         if not is_there:
-            self.make(place, item, bounds, [*dims, _kept(item.dims[-1])], _changes(item, bounds))
+            self.make(
+                place,
+                bounds_variable,
+                bounds,
+                [*dims, _paths_in_output(bounds_variable.dims[-1])],
+                _changes(bounds_variable, bounds),
+            )
 
     def _mapping(self, variable: Variable, pooled: Pooled, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
@@ -210,44 +231,51 @@ class Geography(ABC):
         if plane == size:
             return {}
         changes: Changes = {}
-        if any(base_of(one.path).lower() in ACROSS for one in variable.dims[h]):
+        if any(base_of(dimension.path).lower() in ACROSS for dimension in variable.dims[h]):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)
         words = words_of(variable.attributes, GRID_MAPPING)
         # A word with a colon is a mapping, and those behind it are its coordinates.
         mappings = [word[:-1] for word in words if word.endswith(":")] or words
-        item = self._found(variable, mappings[0]) if len(mappings) == 1 else None
-        if item is not None and TRANSFORM in item.attributes and len(item.shape) == 0:
-            values = item.read()
-            path, is_there = self._free(item.path, pooled.shape[h : h + 2], (), values)
+        mapping = self._variable_named(variable, mappings[0]) if len(mappings) == 1 else None
+        if mapping is not None and TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
+            values = mapping.read()
+            path, is_there = self._free_path(mapping.path, pooled.shape[h : h + 2], (), values)
             if not is_there:
-                self.make(path, item, values, [], {TRANSFORM: self._transform(item, plane, size)})
+                self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
             names[mappings[0]] = base_of(path)
         return changes
 
-    def _transform(self, item: Variable, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:
-        coarse = coarse_transform(item.attributes[TRANSFORM], plane, size)
+    def _transform(
+        self, variable: Variable, plane: tuple[int, ...], size: tuple[int, ...]
+    ) -> str | Array | None:
+        coarse = coarse_transform(variable.attributes[TRANSFORM], plane, size)
         if coarse is None:
             why = f"since a grid of {size[0]}x{size[1]} has windows of several sizes"
-            self.notes.setdefault(f"{TRANSFORM} is left out, {why}", []).append(item.path)
+            self.notes.setdefault(f"{TRANSFORM} is left out, {why}", []).append(variable.path)
         return coarse
 
 
-def _is_small(item: Variable) -> bool:
+def _is_small(variable: Variable) -> bool:
     """Whether a variable holds numbers, and not too many of them to be read."""
-    return item.numbers not in (None, "bool", "bfloat16") and 0 < size_of(item.shape) <= MOST_COORDINATES
+    return (
+        variable.numbers not in (None, "bool", "bfloat16") and 0 < size_of(variable.shape) <= MOST_COORDINATES
+    )
 
 
-def _size(item: Variable, sizes: Mapping[Hashable, int]) -> tuple[int, ...]:
+def _size(variable: Variable, sizes: Mapping[Hashable, int]) -> tuple[int, ...]:
     """The shape of a variable on the new grid, by the new lengths of dimensions."""
-    news = (next((sizes[one.key] for one in own if one.key in sizes), None) for own in item.dims)
-    return tuple(n if new is None else new for new, n in zip(news, item.shape, strict=True))
+    news = (
+        next((sizes[dimension.key] for dimension in dimensions if dimension.key in sizes), None)
+        for dimensions in variable.dims
+    )
+    return tuple(n if new is None else new for new, n in zip(news, variable.shape, strict=True))
 
 
-def _kept(dimensions: Sequence[Dimension]) -> list[str]:
+def _paths_in_output(dimensions: Sequence[Dimension]) -> list[str]:
     """The paths in the output of dimensions whose length stays."""
-    return [one.kept for one in dimensions if one.kept is not None]
+    return [dimension.path_in_output for dimension in dimensions if dimension.path_in_output is not None]
 
 
 def _changes(origin: Variable, values: Array) -> Changes:

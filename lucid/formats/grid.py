@@ -25,7 +25,7 @@ ANCILLARY = "ancillary_variables"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
 #: Attributes that name variables of the old grid which are neither coordinates nor pooled along.
-OF_OLD_GRID = ("cell_measures",)
+GRID_ATTRIBUTES = ("cell_measures",)
 _EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 #: The orders in which the four corners of a cell may follow one another, from the lower left one of CF.
 _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1, -1) for start in range(4))
@@ -69,7 +69,7 @@ def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> di
         new = [f"{names.get(w[:-1]) or w[:-1]}:" if w.endswith(":") else names.get(w, w) for w in words]
         if new != words:
             changed[key] = " ".join(word for word in new if word) or None
-    return changed | {key: None for key in OF_OLD_GRID if key in attributes}
+    return changed | {key: None for key in GRID_ATTRIBUTES if key in attributes}
 
 
 def coarse_coordinates(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError
-from lucid.formats.values import in_type, numbers_in, text_of
+from lucid.formats.values import numbers_in, text_of, to_element
 from lucid.missing import Missing, Number
 from lucid.pooling.dtypes import FLOATS
 
@@ -61,7 +61,7 @@ def meaning_of(
         numbers = stored[1:]
     named = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
     named += option.values
-    exact = (in_type(value, stored, numbers) for value in named)
+    exact = (to_element(value, stored, numbers) for value in named)
     names_nan = numbers in FLOATS and any(value != value for value in named)
     scale, offset = (numbers_in(attributes.get(key)) for key in ("scale_factor", "add_offset"))
     return Meaning(

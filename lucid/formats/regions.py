@@ -17,7 +17,7 @@ def shape_of(region: Region) -> tuple[int, ...]:
     return tuple(s.stop - s.start for s in region)
 
 
-def shifted(region: Region, by: Sequence[int]) -> Region:
+def shift(region: Region, by: Sequence[int]) -> Region:
     """The same region, so many cells further on along the first axes."""
     moved = (slice(s.start + n, s.stop + n) for s, n in zip(region, by, strict=False))
     return (*moved, *region[len(by) :])

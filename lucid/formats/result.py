@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning
-from lucid.formats.values import in_type, numbers_in, reread, rounded, text_of
+from lucid.formats.values import numbers_in, reinterpret_integer, round_to_type, text_of, to_element
 from lucid.missing import Number
 from lucid.pooling.dtypes import FLOATS
 
@@ -22,7 +22,7 @@ NUGS_LIMITS = ("valid_min", "valid_max", "valid_range")
 LIMITS = (*NUGS_LIMITS, "actual_range")
 _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
-OF_ITS_TYPE = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
+TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
 #: Software whose files have no floats of 16 bits, by the suffixes of these.
 _WITHOUT_HALVES = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
@@ -73,12 +73,12 @@ def changes_of(
     {'_FillValue': array([nan], dtype=float32), 'valid_range': array([0., 9.], dtype=float32)}
 
     """
-    changes = _missing(attributes, meaning, result)
+    changes = _missing_marks(attributes, meaning, result)
     if result != meaning.numbers:
-        for key in OF_ITS_TYPE:
+        for key in TYPED_ATTRIBUTES:
             if numbers_in(attributes.get(key)):
                 changes.setdefault(key, None)
-                changes |= _converted(attributes, key, meaning, result)
+                changes |= _convert_attribute(attributes, key, meaning, result)
         is_logical = text_of(attributes.get("dtype")) == "bool"
         changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
     if reduce == "sum":
@@ -88,25 +88,25 @@ def changes_of(
     return changes
 
 
-def _missing(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
+def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
     there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
         changes: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
         if meaning.missing and (changes or not there):
-            whole = reread(int(fill), meaning.numbers, meaning.stored)
+            whole = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
             changes[FILL] = np.array(whole, meaning.stored)
         return changes
     if result not in FLOATS:
         if not meaning.missing:
             return dict.fromkeys(there)
         there = there or [FILL]
-    mark = rounded(fill, result)
+    mark = round_to_type(fill, result)
     return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in there}
 
 
-def _converted(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
+def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
     """An attribute of the variable's type in the result's.
 
     Limits in floating point beside packed integers are those of what these stand for; beside packed floats
@@ -117,30 +117,30 @@ def _converted(attributes: Attributes, key: str, meaning: Meaning, result: str) 
     if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
         packed = (value.astype(np.float64) - meaning.offset) / meaning.scale
         name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
-        return {name: rounded(np.sort(packed, axis=None).reshape(packed.shape), result)}
+        return {name: round_to_type(np.sort(packed, axis=None).reshape(packed.shape), result)}
     if meaning.stored != meaning.numbers:
-        exact = [(v, in_type(v, meaning.stored, meaning.numbers)) for v in numbers_in(value)]
+        exact = [(v, to_element(v, meaning.stored, meaning.numbers)) for v in numbers_in(value)]
         value = np.array([v if e is None else e for v, e in exact]).reshape(value.shape)
-    return {key: rounded(value, result)}
+    return {key: round_to_type(value, result)}
 
 
-def own_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) -> Any:
+def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: str) -> Any:
     """A result's own fill value, which is read where nothing was written, for the source's.
 
     It follows `_FillValue` where the source's two were equal.
 
     >>> from lucid.formats.meaning import meaning_of
     >>> a = {"_FillValue": np.int16(-1)}
-    >>> own_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
+    >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
     array(nan, dtype=float32)
-    >>> own_fill(a, meaning_of(a, "int16"), np.int16(7), "float32")
+    >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(7), "float32")
     array(7., dtype=float32)
 
     """
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
-    value = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
-    named = [in_type(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    value = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
+    named = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
     if value and named and (value == named or all(v is not None and v != v for v in (*value, *named))):
-        return rounded(fill_of(meaning, result), result)
-    return rounded(value[0] if value and value[0] is not None else 0, result)
+        return round_to_type(fill_of(meaning, result), result)
+    return round_to_type(value[0] if value and value[0] is not None else 0, result)

@@ -37,7 +37,7 @@ class Stream:
 
     def peek(self, count: int) -> bytes:
         """The next bytes, fewer at the end only; they are still to be read."""
-        with _refusals_as("cannot be read"):
+        with _translate_errors("cannot be read"):
             while len(self._ahead) < count and (more := self._file.read(count - len(self._ahead))):
                 self._ahead += more
         return self._ahead[:count]
@@ -46,7 +46,7 @@ class Stream:
         """Read as many bytes as the buffer has; a stream that ends before is an error."""
         done = min(len(self._ahead), len(buffer))
         buffer[:done], self._ahead = self._ahead[:done], self._ahead[done:]
-        with _refusals_as("cannot be read"):
+        with _translate_errors("cannot be read"):
             while done < len(buffer):
                 count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
                 if not count:
@@ -59,14 +59,14 @@ class Stream:
         while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
             chunk = bytearray(step)
             self.fill(memoryview(chunk))
-            with _refusals_as("cannot be kept in a temporary file"):
+            with _translate_errors("cannot be kept in a temporary file"):
                 file.write(chunk)
                 file.flush()
             left = None if left is None else left - step
 
 
 @contextmanager
-def _refusals_as(text: str) -> Iterator[None]:
+def _translate_errors(text: str) -> Iterator[None]:
     """What the system refuses as a FileError; a reader that went away stays what it is."""
     try:
         yield
@@ -161,9 +161,9 @@ class NpyStreamSink(FlatSink):
                 self._write(header_of(array))
                 for block in blocks_at(*self.spool.place(array), array.nbytes):
                     self._write(block)
-        with _refusals_as("output stream cannot be written"):
+        with _translate_errors("output stream cannot be written"):
             self._stream.flush()
 
     def _write(self, data: bytes | memoryview) -> None:
-        with _refusals_as("output stream cannot be written"):
+        with _translate_errors("output stream cannot be written"):
             self._stream.write(data)

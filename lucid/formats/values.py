@@ -39,31 +39,31 @@ def numbers_in(value: Any) -> list[Number]:
     return numbers
 
 
-def in_type(value: Number, stored: str, numbers: str) -> Number | None:
+def to_element(value: Number, stored: str, numbers: str) -> Number | None:
     """A value as elements of a type have it, rounded as they are; None where no element can be it.
 
     `stored` is the type in the file; where `numbers` reads its bits in another way, so it does the value's.
 
-    >>> in_type(-1, "int16", "uint16"), in_type(1e20, "float32", "float32"), in_type(-999, "uint8", "uint8")
+    >>> to_element(-1, "int16", "uint16"), to_element(1e20, "float32", "float32"), to_element(-999, "uint8", "uint8")
     (65535, 1.0000000200408773e+20, None)
 
     """
     if numbers in FLOATS:
-        return float(rounded(value, numbers))
+        return float(round_to_type(value, numbers))
     if numbers == "bool":
         return int(value) if value in (0, 1) else None
     if not math.isfinite(value) or value != int(value):
         return None
     whole = int(value)
     if _fits(whole, stored) and not _fits(whole, numbers):
-        whole = reread(whole, stored, numbers)
+        whole = reinterpret_integer(whole, stored, numbers)
     return whole if _fits(whole, numbers) else None
 
 
-def reread(whole: int, stored: str, numbers: str) -> int:
+def reinterpret_integer(whole: int, stored: str, numbers: str) -> int:
     """The bits of an integer of one type, read as another one of the same size.
 
-    >>> reread(-1, "int16", "uint16"), reread(7, "uint8", "int8")
+    >>> reinterpret_integer(-1, "int16", "uint16"), reinterpret_integer(7, "uint8", "int8")
     (65535, 7)
 
     """
@@ -75,10 +75,10 @@ def _fits(whole: int, numbers: str) -> bool:
     return bool(limits.min <= whole <= limits.max)
 
 
-def rounded(values: Any, numbers: str) -> Any:
+def round_to_type(values: Any, numbers: str) -> Any:
     """Values in a type, as attributes have them: float32 holds those of bfloat16.
 
-    >>> rounded(1.01, "bfloat16"), rounded([1, 2], "float16")
+    >>> round_to_type(1.01, "bfloat16"), round_to_type([1, 2], "float16")
     (array(1.0078125, dtype=float32), array([1., 2.], dtype=float16))
 
     """

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lucid.creation import without_torch
+from lucid.creation import torch_to_numpy
 from lucid.errors import DTypeError, ShapeError
 from lucid.kinds import NAN, Kind, NanRule, count
 from lucid.pooling.dtypes import name_of, storage
@@ -137,7 +137,7 @@ def as_array(x: npt.ArrayLike) -> npt.NDArray[Any]:
             "`x` is a masked array, whose mask would be lost; fill it with NaN and use nan='skip'"
         )
     try:
-        return np.asarray(without_torch(x))
+        return np.asarray(torch_to_numpy(x))
     except DTypeError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:  # ValueError: of nested lists of unequal lengths

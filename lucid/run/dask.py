@@ -28,7 +28,7 @@ LOCAL = "local"
 #: Seconds between signs of life while nothing is done.
 WAIT_SECONDS = 5.0
 #: HDF5 lets one thread of a process in at a time: a call waits until the one before it is done.
-_ONE_CALL = threading.Lock()
+_CALL_LOCK = threading.Lock()
 
 
 class Dask:
@@ -49,7 +49,7 @@ class Dask:
             try:
                 for i, item in enumerate(items):
                     # Every call has a key of its own, so what failed in another run is tried anew.
-                    future = client.submit(partial(_on_worker, work), item, retries=RETRIES, pure=False)
+                    future = client.submit(partial(_call_on_worker, work), item, retries=RETRIES, pure=False)
                     pending[future] = i
                     future.add_done_callback(completed.put)
                 while pending:
@@ -89,7 +89,7 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
         yield cluster
         return
     with ExitStack() as stack:
-        with _deaf_to_interrupts():
+        with _ignore_interrupts():
             local = distributed.LocalCluster(
                 n_workers=workers or available_cpus(),
                 threads_per_worker=1,
@@ -104,7 +104,7 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     """Let processes that are started now ignore Ctrl-C: it is for the one that starts them, which hears it then."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -132,10 +132,10 @@ def _result(future: Any, number: int, count: int) -> Any:
         raise FileError(f"the Dask cluster gave up span {number} of {count}: {words[:300]}") from error
 
 
-def _on_worker(work: Any, item: Any) -> Any:
+def _call_on_worker(work: Any, item: Any) -> Any:
     """Do it on a worker: one call at a time, by default with the threads that the worker has."""
     if work.options.threads is None:
         threads = distributed.get_worker().state.nthreads
         work = replace(work, options=replace(work.options, threads=threads))
-    with _ONE_CALL:
+    with _CALL_LOCK:
         return work(item)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.errors import FileError, attempt
-from lucid.forks import crash, end_with_parent
+from lucid.forks import crash_error, end_with_parent
 from lucid.options import Options
 from lucid.report import Progress
 from lucid.threads import Result
@@ -68,7 +68,7 @@ class Process:
                 assert on_progress is not None
                 on_progress(answer)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise crash(self.stop(has_ended=True)) from None
+            raise crash_error(self.stop(has_ended=True)) from None
         except BaseException:
             self.stop()
             raise

@@ -14,7 +14,7 @@ from lucid.errors import ArgumentError, FileError, FormatError
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
-from lucid.formats.disk.replacement import beginning_of, remove_stale
+from lucid.formats.disk.replacement import remove_stale, short_name
 from lucid.formats.registry import Format, absolute_path, url_of
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
@@ -86,7 +86,7 @@ class ShardFolder(Resource):
     def path_of(target: Target) -> Path:
         """Where it is, or would be."""
         real = Path(os.path.realpath(target.path))
-        return real.with_name(f".{beginning_of(real.name)}.shards")
+        return real.with_name(f".{short_name(real.name)}.shards")
 
     def remove(self) -> None:
         """Remove the shards; what else is there stays, and the folder with it."""
@@ -134,9 +134,9 @@ def pool_by_shards(
             done = set()
         watch.add(Effort(sum(shards[number].input_bytes for number in done)))
         missing = [span for span in spans if span.number not in done]
-        tell = watch.on_progress and (lambda event: watch.tell(event.done_bytes))
+        tell = watch.on_progress and (lambda event: watch.report_progress(event.done_bytes))
         local = (maker.make(shards[span.number], source, tell) for span in missing)
-        for effort in executor.run(maker, missing, watch.tell) if executor else local:
+        for effort in executor.run(maker, missing, watch.report_progress) if executor else local:
             watch.add(effort)
         with ShardReader() as reader:
             arrays = collect(job, shards.values(), reader)

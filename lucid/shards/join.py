@@ -1,7 +1,8 @@
-"""Shards to the outputs of a single run: sinks are prepared as it does, and means moved or copied there."""
+"""Shards to the outputs of a single run: sinks are prepared as it does, and means copied there."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -16,7 +17,7 @@ from lucid.outputs import Target
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
-#: Buffer through which means are copied that cannot be moved.
+#: Buffer through which means are copied, but for chunks of Zarr that are copied as they are.
 COPY_BYTES = 8 << 20
 
 
@@ -38,11 +39,11 @@ class ShardReader(ExitStack):
 
 def collect(job: JobPlan, shards: Iterable[JobPlan], reader: ShardReader) -> dict[Key, list[ShardArray]]:
     """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
-    whole = {array.key: array for array in job.every()}
+    whole = {array.key: array for array in job.all_arrays()}
     arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
     for shard in shards:
         for target in shard.targets:
-            for array, spec in stored_arrays(target, shard.of(target)):
+            for array, spec in stored_arrays(target, shard.arrays_of(target)):
                 offset = _place(whole[array.key], array.offset)
                 shard_array = ShardArray(spec, offset, target.path, partial(reader.get, target.path))
                 arrays[array.key].append(shard_array)
@@ -66,16 +67,17 @@ def join(
     watch: Watch,
     max_memory: int,
 ) -> None:
-    """Make outputs of a plan, with means that lie in shards."""
+    """Make outputs of a plan, with means that lie in shards, in this much memory."""
+    options = replace(job.options, max_memory=max_memory)
     buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
     with watch.clock("write"):
         for target in targets:
-            with target.create(job.options) as sink:
-                arrays = job.of(target)
+            with target.create(options) as sink:
+                arrays = job.arrays_of(target)
                 sink.begin(source, [array.pooled for array in arrays])
                 watch.note(sink)
                 for array in arrays:
                     sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
-                    watch.tell()
+                    watch.report_progress()
                 source.check_unchanged()
                 sink.commit()

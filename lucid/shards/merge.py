@@ -41,7 +41,7 @@ def merge_files(
     max_memory
         Bytes that the buffers may take.
     threads
-        Threads that compress chunks that cannot be moved as they are.
+        Processes that compress the chunks of an HDF5 output.
     overwrite
         Replace existing targets.
     dry_run
@@ -104,7 +104,7 @@ def _merge(
         reader = stack.enter_context(ShardReader())
         with about("shard"):
             arrays = collect(job, plans, reader)
-        arrays = {array.key: _in_order(job, array, arrays[array.key]) for array in job.every()}
+        arrays = {array.key: _order_shards(job, array, arrays[array.key]) for array in job.all_arrays()}
         if not options.dry_run:
             join(job, targets, source, arrays, watch, max_memory)
     # As much comes out as goes in.
@@ -157,7 +157,7 @@ def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
     return plan_shard(job.specs, job.options, (target,), regions, facts)
 
 
-def _in_order(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
+def _order_shards(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
     """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
     name, shape, done, before = array.pooled.source.name or "the array", array.pooled.stored_shape, 0, Path()
     name += f" at size {size_name(job.options.pairs[array.size])}" if len(job.options.pairs) > 1 else ""

@@ -24,7 +24,7 @@ class DamagedError(FormatError):
 def missing_targets(job: JobPlan) -> tuple[Target, ...]:
     """The outputs of a plan that are not there, or not whole; a FormatError says in what one is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([target for target in job.targets if not _is_there(target, job.of(target))])
+    return tuple([target for target in job.targets if not _is_there(target, job.arrays_of(target))])
 
 
 def _is_there(target: Target, arrays: Sequence[ArrayPlan]) -> bool:

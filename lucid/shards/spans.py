@@ -3,7 +3,7 @@
 A span is a box of the leading axes of an array, or several small arrays. Spans follow from shapes, chunks
 and a number of bytes alone, so that another memory limit, machine or cluster finds the shards that were
 left. They begin and end with chunks of the input, so that none is decoded twice, and of the output where
-those are shorter, so that they can be moved as they are.
+those are shorter, so that those of Zarr can be copied as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from math import prod
 from typing import NamedTuple
 
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import Region, divide, shifted
+from lucid.formats.regions import Region, divide, shift
 from lucid.job_plan import JobPlan, Pass
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
@@ -32,16 +32,16 @@ class Span(NamedTuple):
 def spans_of(job: JobPlan) -> list[Span]:
     """All spans of an input, in order."""
     sources: dict[str, Pass] = {}
-    for one in job.passes:
-        sources.setdefault(one.blocks.spec.name, one)
-    total = sum(one.blocks.spec.nbytes for one in sources.values())
+    for array_pass in job.passes:
+        sources.setdefault(array_pass.blocks.spec.name, array_pass)
+    total = sum(array_pass.blocks.spec.nbytes for array_pass in sources.values())
     most_bytes = max(SPAN_BYTES, -(-total // MOST_SPANS))
     spans: list[Span] = []
     regions: dict[str, Region] = {}
     used = 0
-    for name, one in sources.items():
-        for region in _regions(one, most_bytes):
-            count = one.blocks.spec.box(region).nbytes
+    for name, array_pass in sources.items():
+        for region in _regions(array_pass, most_bytes):
+            count = array_pass.blocks.spec.box(region).nbytes
             if regions and (used + count > most_bytes or name in regions or len(regions) == MOST_ARRAYS):
                 spans.append(Span(len(spans), regions))
                 regions, used = {}, 0
@@ -55,12 +55,12 @@ def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
     return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
 
 
-def _regions(one: Pass, most_bytes: int) -> Iterator[Region]:
+def _regions(array_pass: Pass, most_bytes: int) -> Iterator[Region]:
     """The regions of one array; counted, as its offset is, from the first cell of the whole array."""
-    spec, lead, pooled = one.blocks.spec, one.blocks.height_axis, one.arrays[0].pooled
+    spec, lead, pooled = array_pass.blocks.spec, array_pass.blocks.height_axis, array_pass.arrays[0].pooled
     steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
     for region in divide(spec.shape[:lead], steps, spec.offset):
-        yield shifted(region, spec.offset)
+        yield shift(region, spec.offset)
 
 
 def region_steps(

@@ -50,15 +50,15 @@ class ChangeWatch:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         #: Size and time of the last change.
-        self.state = self._now()
+        self.state = self._current_state()
 
-    def _now(self) -> tuple[int, int]:
+    def _current_state(self) -> tuple[int, int]:
         status = os.fstat(self._descriptor)
         return status.st_size, status.st_mtime_ns
 
     def check(self) -> None:
         """Raise if it was."""
-        if self._now() != self.state:
+        if self._current_state() != self.state:
             raise FormatError("changed while it was read")
 
 

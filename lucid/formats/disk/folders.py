@@ -7,7 +7,7 @@ from itertools import chain
 
 from lucid.formats.disk.renames import exchange, rename_new
 from lucid.formats.disk.replacement import SYNC_THREADS, Replacement, sync
-from lucid.threads import every
+from lucid.threads import for_each
 
 
 class FolderReplacement(Replacement):
@@ -24,7 +24,7 @@ class FolderReplacement(Replacement):
 
     def bring_to_disk(self) -> None:
         """Wait until all files and folders in it are on disk."""
-        every(sync, chain([self.path], self.path.rglob("*")), workers=SYNC_THREADS)
+        for_each(sync, chain([self.path], self.path.rglob("*")), workers=SYNC_THREADS)
 
     def place(self) -> None:
         if self._overwrite and self.target.is_dir():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
 from lucid.formats.disk.renames import link_new, rename_new
-from lucid.threads import every
+from lucid.threads import for_each
 
 #: Names of temporary files, as `Replacement` makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
@@ -34,9 +34,9 @@ class Replacement:
 
     def __init__(self, target: Path, *, overwrite: bool) -> None:
         # A link stays a link: what it points to is replaced.
-        self.target = followed(target)
+        self.target = link_target(target)
         self._overwrite = overwrite
-        self.path = self.target.with_name(f".{beginning_of(self.target.name)}.{os.urandom(6).hex()}.tmp")
+        self.path = self.target.with_name(f".{short_name(self.target.name)}.{os.urandom(6).hex()}.tmp")
         self._pending = False
         #: A descriptor of its own, by which it is locked until it is in place or removed.
         self._lock = -1
@@ -98,7 +98,7 @@ class Replacement:
         self._pending = False
 
     @contextmanager
-    def kept_if_refused(self) -> Iterator[None]:
+    def keep_if_refused(self) -> Iterator[None]:
         """Where the system refuses to go on, keep the finished work under a name that no run takes for stale."""
         try:
             yield
@@ -143,14 +143,14 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
 
     def step(action: Callable[[Replacement], None], output: Replacement) -> None:
         try:
-            with output.kept_if_refused():
+            with output.keep_if_refused():
                 action(output)
         except LucidError as error:
             errors[output] = error
 
     for output in outputs if len(outputs) > 1 else ():
         output.start_write_back()
-    every(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
+    for_each(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
     for output in [output for output in outputs if output not in errors]:
         step(methodcaller("place"), output)
     folders: dict[Path, list[Replacement]] = {}
@@ -216,7 +216,7 @@ def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = (
         if not target.is_file():
             raise FileError(f"output {target} is a pipe or a device; expected a regular file")
     refuse_taken(target, overwrite=overwrite)
-    folder = followed(target).parent
+    folder = link_target(target).parent
     if not folder.is_dir():
         raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -229,7 +229,7 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
         raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
 
 
-def followed(path: Path) -> Path:
+def link_target(path: Path) -> Path:
     """What a link leads to; any other path as it is."""
     return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
@@ -239,7 +239,7 @@ def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:
     return any(os.path.isfile(folder / mark) for mark in marks)  # it never raises
 
 
-def beginning_of(name: str) -> str:
+def short_name(name: str) -> str:
     """What of a name leaves room for more: file systems have 255 bytes for it."""
     while len(os.fsencode(name)) > 200:
         name = name[:-1]

@@ -14,32 +14,32 @@ from lucid.formats.hdf5.types import leaves_gaps
 from lucid.formats.regions import Region, shape_of
 
 
-def lies_in_heap(kind: Any) -> bool:
+def lies_in_heap(h5_type: Any) -> bool:
     """Whether elements of a type, or some of their members, are of any length."""
-    group = kind.get_class()
+    group = h5_type.get_class()
     if group == h5py.h5t.STRING:
-        return bool(kind.is_variable_str())
+        return bool(h5_type.is_variable_str())
     if group == h5py.h5t.COMPOUND:
-        return any(lies_in_heap(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+        return any(lies_in_heap(h5_type.get_member_type(i)) for i in range(h5_type.get_nmembers()))
     if group == h5py.h5t.ARRAY:
-        return lies_in_heap(kind.get_super())
+        return lies_in_heap(h5_type.get_super())
     return bool(group == h5py.h5t.VLEN)
 
 
-def type_in(target: Any, kind: Any) -> Any:
+def type_in_file(target: Any, h5_type: Any) -> Any:
     """A type for the file of an object: its own committed one of the same name if it is there already."""
-    if not kind.committed():
-        return kind
-    file, path = target.file, h5py.h5i.get_name(kind)
-    if path and path in file and isinstance(file[path], h5py.Datatype) and file[path].id.equal(kind):
+    if not h5_type.committed():
+        return h5_type
+    file, path = target.file, h5py.h5i.get_name(h5_type)
+    if path and path in file and isinstance(file[path], h5py.Datatype) and file[path].id.equal(h5_type):
         return file[path].id
     # Of the copy of a committed type, only what it says is left.
-    return kind.copy()
+    return h5_type.copy()
 
 
 def read_cells(dataset: Dataset, region: Region) -> Array:
     """Elements of a region, as bytes or objects."""
-    dtype, memory_type = in_memory(dataset.id, dataset.kind)
+    dtype, memory_type = memory_type_of(dataset.id, dataset.h5_type)
     cells = np.zeros(shape_of(region), dtype)
     dataset.id.read(*_spaces(dataset, region), cells, mtype=memory_type)
     return cells
@@ -53,39 +53,39 @@ def read_into(out: Array, dataset: Dataset, region: Region) -> None:
         is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
         if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
             return  # the library would refuse
-    dataset.id.read(*_spaces(dataset, region), out, mtype=dataset.kind)
+    dataset.id.read(*_spaces(dataset, region), out, mtype=dataset.h5_type)
 
 
 def write_cells(dataset: Dataset, region: Region, cells: Array) -> None:
     """Write elements that were read from a dataset of the same type, or numbers of its type."""
-    dataset.id.write(*_spaces(dataset, region), cells, mtype=in_memory(dataset.id, dataset.kind)[1])
+    dataset.id.write(*_spaces(dataset, region), cells, mtype=memory_type_of(dataset.id, dataset.h5_type)[1])
 
 
 def _spaces(dataset: Dataset, region: Region) -> tuple[Any, Any]:
     stored = dataset.id.get_space()
     if not region:
         return h5py.h5s.create(h5py.h5s.SCALAR), stored
-    return h5py.h5s.create_simple(shape_of(region)), selected(stored, region)
+    return h5py.h5s.create_simple(shape_of(region)), select_region(stored, region)
 
 
-def selected(space: Any, region: Region) -> Any:
+def select_region(space: Any, region: Region) -> Any:
     """A dataspace of which only a region is read or written."""
     space.select_hyperslab(tuple(s.start for s in region), shape_of(region))
     return space
 
 
-def in_memory(holder: Any, kind: Any) -> tuple[np.dtype[Any], Any]:
+def memory_type_of(holder: Any, h5_type: Any) -> tuple[np.dtype[Any], Any]:
     """How elements of a dataset or an attribute are held: dtype, and what HDF5 calls it."""
-    if lies_in_heap(kind) or kind.detect_class(h5py.h5t.REFERENCE):
+    if lies_in_heap(h5_type) or h5_type.detect_class(h5py.h5t.REFERENCE):
         return holder.dtype, h5py.h5t.py_create(holder.dtype)
-    return np.dtype((np.void, kind.get_size())), kind
+    return np.dtype((np.void, h5_type.get_size())), h5_type
 
 
 def read_attribute(attribute: Any) -> Array | None:
     """An attribute's values, as `read_cells` reads elements; None where it has none."""
     if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         return None
-    dtype, memory_type = in_memory(attribute, attribute.get_type())
+    dtype, memory_type = memory_type_of(attribute, attribute.get_type())
     values = np.zeros(attribute.shape, dtype)
     attribute.read(values, mtype=memory_type)
     return values

@@ -12,7 +12,7 @@ from lucid.errors import FileError
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.cells import read_attribute, read_cells
 from lucid.formats.hdf5.elsewhere import lies_elsewhere
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, encoded, failing_as, opened, reason
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at, reason, translate_errors
 from lucid.formats.regions import size_of
 
 #: Largest chunk that is decoded for its first element.
@@ -24,36 +24,36 @@ def check_copy(file: h5py.File, source: h5py.File | None, paths: Iterable[str]) 
 
     Every one is met; those at these `paths` are read.
     """
-    with failing_as(FileError, "cannot be read back"):
+    with translate_errors(FileError, "cannot be read back"):
         h5py.h5o.visit(file.id, lambda _: None)
     for path in paths:
-        error = _fault(file, path)
-        if error is not None and (source is None or _fault(source, path) is None):
-            shown = encoded(path).decode("utf-8", "replace")
+        error = _read_error(file, path)
+        if error is not None and (source is None or _read_error(source, path) is None):
+            shown = name_bytes(path).decode("utf-8", "replace")
             raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
 
 
-def _fault(file: h5py.File, path: str) -> Exception | None:
+def _read_error(file: h5py.File, path: str) -> Exception | None:
     """Why an object cannot be read, as far as it can be broken; None where it can."""
     try:
-        item = opened(file, path)
-        for attribute in attributes_in(item):
+        obj = object_at(file, path)
+        for attribute in attributes_in(obj):
             read_attribute(attribute)
-        if isinstance(item, Dataset):
-            _read_ends(item, file.id.get_filesize())
+        if isinstance(obj, Dataset):
+            _read_ends(obj, file.id.get_filesize())
     except HDF5_ERRORS as error:
         return error
     return None
 
 
-def _read_ends(dataset: Dataset, held: int) -> None:
+def _read_ends(dataset: Dataset, file_bytes: int) -> None:
     """Read the first and the last element, unless they are in other files or would take long to decode."""
     if dataset.is_raw:
         # Any bytes are elements of these types.
-        if dataset.id.get_offset() + dataset.id.get_storage_size() > held:
+        if dataset.id.get_offset() + dataset.id.get_storage_size() > file_bytes:
             raise ValueError("its elements lie behind the end of the file")
         return
-    chunk_bytes = size_of(dataset.chunks or ()) * dataset.kind.get_size()
+    chunk_bytes = size_of(dataset.chunks or ()) * dataset.h5_type.get_size()
     if lies_elsewhere(dataset.creation) or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
         return
     read_cells(dataset, (slice(0, 1),) * dataset.ndim)

@@ -22,9 +22,9 @@ from lucid.formats.arrays import Array
 from lucid.formats.hdf5.claims import most_of
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import Extent, function_of, read_undone
+from lucid.formats.hdf5.plugins import Extent, function_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.hdf5.types import unwritten_of
+from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, overlaps, size_of
 
 _deflate: ModuleType | None
@@ -34,9 +34,9 @@ except ImportError:
     _deflate = None
 
 #: Filters that are undone here, by number.
-OWN = {DEFLATE, BZIP2, SHUFFLE}
+BUILT_IN = {DEFLATE, BZIP2, SHUFFLE}
 #: Address of a chunk that was never written.
-MISSING = -1
+NOWHERE = -1
 
 
 class ChunkedArray:
@@ -54,9 +54,9 @@ class ChunkedArray:
             self._decoder = lru_cache(4)(partial(decoder, dataset))
             self._decoder(self._filters)
         self._nbytes = size_of(self._chunks) * dtype.itemsize
-        self._fill = unwritten_of(dataset, dtype)
+        self._fill = unwritten_fill_of(dataset, dtype)
         grid = grid_of(dataset)
-        self._address = np.full(grid, MISSING, np.int64)
+        self._address = np.full(grid, NOWHERE, np.int64)
         self._size, self._mask = np.zeros(grid, np.int64), np.zeros(grid, np.uint32)
 
         def note(chunk: Any) -> None:
@@ -86,7 +86,7 @@ class ChunkedArray:
             mask, filters = self._mask.item(index), self._filters
             if mask:
                 filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
-            if place.offset == MISSING:
+            if place.offset == NOWHERE:
                 out[outside] = self._fill
             elif place.size > most_of(self._nbytes):
                 raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
@@ -101,8 +101,8 @@ class ChunkedArray:
             self._check_size(place.size)
             place.read(target.reshape(-1).view(np.uint8))
             return
-        if filters and filters[-1].code not in OWN:
-            raw, filters = read_undone(place, filters[-1], self._nbytes), filters[:-1]
+        if filters and filters[-1].code not in BUILT_IN:
+            raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
         else:
             raw = np.empty(place.size, np.uint8)
             place.read(raw)
@@ -126,7 +126,7 @@ def grid_of(dataset: Dataset) -> tuple[int, ...]:
 
 def can_undo(codes: Sequence[int]) -> bool:
     """Whether these filters, by number, are undone here."""
-    return set(codes) <= OWN and len(set(codes)) == len(codes)
+    return set(codes) <= BUILT_IN and len(set(codes)) == len(codes)
 
 
 def inflate(raw: Array, limit: int, *, is_bzip2: bool = False) -> Array:

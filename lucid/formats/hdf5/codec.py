@@ -17,25 +17,25 @@ from h5py._objects import phil
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
-from lucid.formats.hdf5.cells import selected
+from lucid.formats.hdf5.cells import select_region
 from lucid.formats.hdf5.claims import check_claims
 from lucid.formats.hdf5.filters import Filter, filters_of
 from lucid.formats.hdf5.plugins import Extent, FilterClass, Function
-from lucid.formats.hdf5.tree import Dataset, failing_as
+from lucid.formats.hdf5.tree import Dataset, translate_errors
 from lucid.formats.regions import Region, size_of
 
 #: The number of the filter that looks. HDF5 leaves those from 256 to 511 to programs; no file has it.
-LOOK = 511
+SIZE_CHECK = 511
 
 
-def _look(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, _buffer: Any) -> int:
+def _check_size(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, _buffer: Any) -> int:
     """Pass on bytes if there are as many as the parameters say; with fewer, or an error in place of them, fail."""
     return nbytes if int(values[0]) + (int(values[1]) << 32) <= nbytes <= sys.maxsize else 0
 
 
 # The library knows it by its address for as long as the process lives.
-_LOOK = FilterClass(1, LOOK, 1, 1, b"look", None, None, Function(_look))
-h5py.h5z.register_filter(addressof(_LOOK))
+_SIZE_CHECK = FilterClass(1, SIZE_CHECK, 1, 1, b"look", None, None, Function(_check_size))
+h5py.h5z.register_filter(addressof(_SIZE_CHECK))
 
 
 class Codec:
@@ -48,15 +48,15 @@ class Codec:
             creation.set_filter(*one)
         space = h5py.h5s.create_simple(dataset.chunks)
         self._file = h5py.File(BytesIO(), "w")
-        self._chunk = h5py.h5d.create(self._file.id, None, dataset.kind.copy(), space, creation)
+        self._chunk = h5py.h5d.create(self._file.id, None, dataset.h5_type.copy(), space, creation)
         #: The filters as they are in a file.
         self.filters = filters_of(self._chunk.get_create_plist())
-        self._nbytes = size_of(dataset.chunks) * dataset.kind.get_size()
-        self._kind, self._corner = dataset.kind, (0,) * len(dataset.chunks)
+        self._nbytes = size_of(dataset.chunks) * dataset.h5_type.get_size()
+        self._h5_type, self._corner = dataset.h5_type, (0,) * len(dataset.chunks)
 
     def encode(self, cells: Array) -> tuple[bytes, int]:
         """The bytes of a chunk, and its filter mask."""
-        self._chunk.write(h5py.h5s.ALL, h5py.h5s.ALL, cells, mtype=self._kind)
+        self._chunk.write(h5py.h5s.ALL, h5py.h5s.ALL, cells, mtype=self._h5_type)
         mask, data = self._chunk.read_direct_chunk(self._corner)
         return data, mask
 
@@ -65,20 +65,20 @@ class Codec:
         raw = np.empty(place.size, np.uint8)
         place.read(raw)
         check_claims(raw.data, self.filters[-1], self._nbytes)
-        there = selected(h5py.h5s.create_simple(out.shape), outside)
-        with phil, failing_as(FormatError, "has a damaged chunk"):
+        target = select_region(h5py.h5s.create_simple(out.shape), outside)
+        with phil, translate_errors(FormatError, "has a damaged chunk"):
             self._chunk.write_direct_chunk(self._corner, raw)
             del raw  # the library has a copy
-            self._chunk.read(there, selected(self._chunk.get_space(), inside), out, mtype=self._kind)
+            self._chunk.read(target, select_region(self._chunk.get_space(), inside), out, mtype=self._h5_type)
 
 
 def decoder(dataset: Dataset, filters: tuple[Filter, ...]) -> Codec:
     """What undoes some filters of a dataset's chunks; a ValueError where no other dataset can have them."""
-    nbytes = size_of(dataset.chunks) * dataset.kind.get_size()
-    look = Filter(LOOK, 0, (nbytes & 0xFFFFFFFF, nbytes >> 32))
+    nbytes = size_of(dataset.chunks) * dataset.h5_type.get_size()
+    look = Filter(SIZE_CHECK, 0, (nbytes & 0xFFFFFFFF, nbytes >> 32))
     if any(one.fault for one in filters):
         raise ValueError
-    codec = Codec(dataset, (look, *(one.anew(dataset.chunks) for one in filters)))
+    codec = Codec(dataset, (look, *(one.for_chunks(dataset.chunks) for one in filters)))
     if codec.filters[1:] != filters:
         raise ValueError
     return codec

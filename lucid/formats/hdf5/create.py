@@ -11,21 +11,21 @@ from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_text
-from lucid.formats.hdf5.filters import filters_of, kept_filters
-from lucid.formats.hdf5.meaning import fill_in
+from lucid.formats.hdf5.filters import filters_of, filters_of_results
+from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.source import is_contiguous
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, encoded, opened
-from lucid.formats.hdf5.types import file_type, reinterpreted
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at
+from lucid.formats.hdf5.types import file_type, reinterpret_dtype
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _WITH_GROUPS.set_create_intermediate_group(True)
 
 
-def in_file(pooled: Pooled) -> Pooled:
+def with_stored_type(pooled: Pooled) -> Pooled:
     """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
     numbers = pooled.stored_numbers
-    return pooled._replace(numbers=numbers, dtype=reinterpreted(pooled.dtype, numbers))
+    return pooled._replace(numbers=numbers, dtype=reinterpret_dtype(pooled.dtype, numbers))
 
 
 def create_dataset(
@@ -40,32 +40,36 @@ def create_dataset(
     shape = pooled.stored_shape
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
-    own: Any = None
+    source_creation: Any = None
     limits: tuple[int | None, ...] = shape
     if origin is not None:
-        own = origin.creation
+        source_creation = origin.creation
         limits = shape if is_contiguous(origin) else _limits(origin, pooled)
-        creation.set_attr_creation_order(own.get_attr_creation_order())
-        fill = fill_in(origin, pooled)
+        creation.set_attr_creation_order(source_creation.get_attr_creation_order())
+        fill = fill_of_result(origin, pooled)
         if fill is not None:
             creation.set_fill_value(fill)
     if compression is not None:
         set_filters(creation, compression)
-    elif own is not None:
-        for one in kept_filters(own, pooled.chunks):
+    elif source_creation is not None:
+        for one in filters_of_results(source_creation, pooled.chunks):
             creation.set_filter(*one)
     if limits != shape or creation.get_nfilters():
         creation.set_chunk(pooled.chunks)
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
-        creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET if own is None else own.get_fill_time())
+        creation.set_fill_time(
+            h5py.h5d.FILL_TIME_IFSET if source_creation is None else source_creation.get_fill_time()
+        )
     else:
         # Every cell is written, and none twice.
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
-    kind = file_type(pooled.numbers, pooled.dtype, origin)
+    h5_type = file_type(pooled.numbers, pooled.dtype, origin)
     try:
-        dataset = Dataset(h5py.h5d.create(file.id, encoded(pooled.name), kind, space, creation, _WITH_GROUPS))
+        dataset = Dataset(
+            h5py.h5d.create(file.id, name_bytes(pooled.name), h5_type, space, creation, _WITH_GROUPS)
+        )
     except HDF5_ERRORS as error:
         if "callback" not in str(error):
             raise
@@ -89,7 +93,7 @@ def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
     """A line for each filter that means do not keep."""
     without: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
-        for one in filters_of(opened(source, name).creation):
+        for one in filters_of(object_at(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
     return [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]

@@ -16,7 +16,7 @@ import numpy as np
 
 from lucid.errors import DatasetError
 from lucid.formats.choosing import name_list
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, absolute, decoded, encoded, opened
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, absolute_path, name_bytes, name_text, object_at
 from lucid.formats.regions import size_of
 
 #: The name of a file for itself.
@@ -36,16 +36,16 @@ class Elsewhere:
     def __init__(self, source: Path, target: Path) -> None:
         self._from, self._to = Path(os.path.realpath(source)).parent, Path(os.path.realpath(target)).parent
         #: Whether names stay: a stream was spooled to a file without a name, and nobody knows its folder.
-        self.is_same = self._from == self._to or not source.exists()
+        self.keeps_names = self._from == self._to or not source.exists()
 
-    def moved(self, name: bytes) -> bytes:
+    def link_name(self, name: bytes) -> bytes:
         """A file's name; relative ones lead there from the other folder, too."""
         path = os.fsdecode(name)
-        if self.is_same or Path(path).is_absolute() or name in (ITSELF, b""):
+        if self.keeps_names or Path(path).is_absolute() or name in (ITSELF, b""):
             return name
         return os.fsencode(os.path.relpath(self._from / path, self._to))
 
-    def stored(self, name: bytes) -> bytes:
+    def storage_name(self, name: bytes) -> bytes:
         """A file of external storage, which the library looks for in the current folder whatever that is."""
         path = Path(os.fsdecode(name))
         places = () if path.is_absolute() else (self._from / path, path)
@@ -58,7 +58,7 @@ def sources_of(creation: Any) -> Iterator[tuple[Any, bytes, bytes, Any]]:
         yield (
             creation.get_virtual_vspace(i),
             os.fsencode(creation.get_virtual_filename(i)),
-            encoded(creation.get_virtual_dsetname(i)),
+            name_bytes(creation.get_virtual_dsetname(i)),
             creation.get_virtual_srcspace(i),
         )
 
@@ -81,47 +81,49 @@ def lies_elsewhere(creation: Any) -> bool:
     return is_virtual(creation) or bool(creation.get_external_count())
 
 
-def shows_one_of(item: Dataset, pooled: Container[str]) -> bool:
+def shows_one_of(dataset: Dataset, pooled: Container[str]) -> bool:
     """Whether a dataset is virtual and shows cells of one of its own file that is pooled."""
     # What has a place in the file is not virtual.
-    if item.id.get_offset() is not None or not is_virtual(item.creation):
+    if dataset.id.get_offset() is not None or not is_virtual(dataset.creation):
         return False
-    sources = sources_of(item.creation)
-    return any(file == ITSELF and absolute("/", decoded(path)) in pooled for _, file, path, _ in sources)
+    sources = sources_of(dataset.creation)
+    return any(
+        file == ITSELF and absolute_path("/", name_text(path)) in pooled for _, file, path, _ in sources
+    )
 
 
-def lead_to_sources(creation: Any, where: Elsewhere) -> None:
+def copy_mappings(creation: Any, where: Elsewhere) -> None:
     """Make the properties of a virtual dataset name the same cells of the same files."""
     mappings = list(sources_of(creation))
     creation.set_layout(h5py.h5d.CONTIGUOUS)  # forgets the mappings
-    for region, file, dataset, there in mappings:
-        if there.get_select_type() == h5py.h5s.SEL_ALL:
+    for region, file, dataset, source_space in mappings:
+        if source_space.get_select_type() == h5py.h5s.SEL_ALL:
             # Of a dataset that is shown whole, the file does not say the shape; of a region without end, one block.
             if is_unlimited(region):
                 _, _, counts, blocks = region.get_regular_hyperslab()
                 count = size_of([n for n in (*counts, *blocks) if n != h5py.h5s.UNLIMITED])
             else:
                 count = region.get_select_npoints()
-            there = h5py.h5s.create_simple((count,))
-        creation.set_virtual(region, where.moved(file), dataset, there)
+            source_space = h5py.h5s.create_simple((count,))
+        creation.set_virtual(region, where.link_name(file), dataset, source_space)
 
 
-def stored_outside(item: Dataset, where: Elsewhere) -> Any:
+def external_properties(dataset: Dataset, where: Elsewhere) -> Any:
     """Properties of a dataset whose elements lie in the same files."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_fill_time(item.creation.get_fill_time())
-    creation.set_attr_creation_order(item.creation.get_attr_creation_order())
-    if item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
-        creation.set_fill_value(np.asarray(item.fillvalue))
-    for i in range(item.creation.get_external_count()):
-        file, offset, size = item.creation.get_external(i)
-        creation.set_external(where.stored(file), offset, size)
+    creation.set_fill_time(dataset.creation.get_fill_time())
+    creation.set_attr_creation_order(dataset.creation.get_attr_creation_order())
+    if dataset.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+        creation.set_fill_value(np.asarray(dataset.fillvalue))
+    for i in range(dataset.creation.get_external_count()):
+        file, offset, size = dataset.creation.get_external(i)
+        creation.set_external(where.storage_name(file), offset, size)
     return creation
 
 
 def check_sources(name: str, dataset: Dataset) -> str | None:
     """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
-    missing = dict(_missing(dataset, 0))
+    missing = dict(_missing_sources(dataset, 0))
     if not missing:
         return None
     what = f"dataset {name} shows {name_list(list(missing))}"
@@ -132,59 +134,59 @@ def check_sources(name: str, dataset: Dataset) -> str | None:
     raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
 
 
-def _missing(dataset: Dataset, level: int) -> Iterator[Missing]:
+def _missing_sources(dataset: Dataset, level: int) -> Iterator[Missing]:
     """What of a dataset's sources is not there, and why."""
     yield from _missing_bytes(dataset)
     if not is_virtual(dataset.creation) or level > MOST_LEVELS:
         return
     by_file: dict[bytes, list[tuple[bytes, Any, Any]]] = {}
-    for region, file, path, there in sources_of(dataset.creation):
+    for region, file, path, source_space in sources_of(dataset.creation):
         for own_file, own_path in _series(dataset, region, file, path):
-            by_file.setdefault(own_file, []).append((own_path, region, there))
-    own = Path(dataset.file.filename)
+            by_file.setdefault(own_file, []).append((own_path, region, source_space))
+    holder = Path(dataset.file.filename)
     for file, mappings in by_file.items():
         name = os.fsdecode(file)
         # The library looks for it beside the one that names it, and in the current folder.
-        places = (own,) if file == ITSELF else (Path(os.path.realpath(own)).parent / name, Path(name))
+        places = (holder,) if file == ITSELF else (Path(os.path.realpath(holder)).parent / name, Path(name))
         place = next(filter(Path.is_file, places), None)
         if place is None:
             yield f"{name}, which is not there", True
             continue
         try:
             with h5py.File(place, "r") as other:
-                for path, region, there in mappings:
-                    yield from _missing_of(other, name, path, region, there, level)
+                for path, region, source_space in mappings:
+                    yield from _missing_of(other, name, path, region, source_space, level)
         except OSError:
             yield f"{name}, which cannot be opened", False
 
 
 def _missing_of(
-    file: h5py.File, name: str, path: bytes, region: Any, there: Any, level: int
+    file: h5py.File, name: str, path: bytes, region: Any, source_space: Any, level: int
 ) -> Iterator[Missing]:
     """What one mapping shows that is not there."""
-    shown = f"{decoded(path)} in {name}"
+    shown = f"{name_text(path)} in {name}"
     try:
-        source = opened(file, decoded(path))
+        source = object_at(file, name_text(path))
     except HDF5_ERRORS:
         yield f"{shown}, which is not there", True
         return
     if not isinstance(source, Dataset):
         yield f"{shown}, which is no dataset", False
         return
-    if there.get_select_type() == h5py.h5s.SEL_ALL:
+    if source_space.get_select_type() == h5py.h5s.SEL_ALL:
         is_short = not is_unlimited(region) and region.get_select_npoints() > size_of(source.shape)
     else:
         # Of a selection without end, the library shows what there is.
-        ends = () if is_unlimited(there) else there.get_select_bounds()[1]
+        ends = () if is_unlimited(source_space) else source_space.get_select_bounds()[1]
         is_short = any(end >= n for end, n in zip(ends, source.shape, strict=False))
     if is_short:
         yield f"more of {shown} than it holds, {source.shape}", False
-    yield from _missing(source, level + 1)
+    yield from _missing_sources(source, level + 1)
 
 
 def _missing_bytes(dataset: Dataset) -> Iterator[Missing]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
-    left = (dataset.size or 0) * dataset.kind.get_size()
+    left = (dataset.size or 0) * dataset.h5_type.get_size()
     for i in range(dataset.creation.get_external_count()):
         file, offset, size = dataset.creation.get_external(i)
         path = Path(os.fsdecode(file))

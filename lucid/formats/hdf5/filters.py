@@ -73,7 +73,7 @@ class Filter(NamedTuple):
             return None
         return "it can only be read here"
 
-    def anew(self, chunks: tuple[int, ...]) -> "Filter":
+    def for_chunks(self, chunks: tuple[int, ...]) -> "Filter":
         """The same for a new dataset in chunks of this shape."""
         values = _PARAMETERS[self.code](self.values)
         if self.code == SZIP:
@@ -87,7 +87,7 @@ def filters_of(creation: Any) -> tuple[Filter, ...]:
     return tuple(Filter(*creation.get_filter(i)[:3]) for i in range(creation.get_nfilters()))
 
 
-def kept_filters(creation: Any, chunks: tuple[int, ...]) -> list[Filter]:
+def filters_of_results(creation: Any, chunks: tuple[int, ...]) -> list[Filter]:
     """The filters that results in chunks of this shape keep of a source."""
-    kept = [one.anew(chunks) for one in filters_of(creation) if one.fault is None]
+    kept = [one.for_chunks(chunks) for one in filters_of(creation) if one.fault is None]
     return [one for one in kept if one.code != SZIP or one.values[1] > 0]

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Pooled
-from lucid.formats.grid import ANCILLARY, COORDINATES, OF_OLD_GRID, base_of
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, path_of, wrapped
+from lucid.formats.grid import ANCILLARY, COORDINATES, GRID_ATTRIBUTES, base_of
+from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, object_of, path_of
 from lucid.formats.hdf5.types import is_unnamed
 from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
-from lucid.formats.result import OF_ITS_TYPE, Changes, own_fill
+from lucid.formats.result import TYPED_ATTRIBUTES, Changes, unwritten_fill
 from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
@@ -29,17 +29,25 @@ MOST_BYTES = 1 << 20
 
 #: What says what numbers mean; and all that may be another in a result.
 _MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
-OF_RESULTS = (*_MEANING, *OF_ITS_TYPE, "dtype", COORDINATES, ANCILLARY, "cell_methods", *OF_OLD_GRID)
+RESULT_ATTRIBUTES = (
+    *_MEANING,
+    *TYPED_ATTRIBUTES,
+    "dtype",
+    COORDINATES,
+    ANCILLARY,
+    "cell_methods",
+    *GRID_ATTRIBUTES,
+)
 
 MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
 #: Classes of MATLAB whose datasets hold numbers.
 _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
 _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
 #: Where MATLAB keeps what its cells and objects hold, such as the text of a `string`, as arrays of numbers.
-MATLAB_HELD = ("/#refs#/", "/#subsystem#/")
+MATLAB_CONTENTS = ("/#refs#/", "/#subsystem#/")
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
-_OTHERS = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)
+_TYPE_ATTRIBUTES = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)
 
 
 def attributes_of(dataset: Dataset, names: Iterable[str]) -> dict[str, Any]:
@@ -66,19 +74,23 @@ def meaning_in(dataset: Dataset, numbers: str, options: Options) -> Meaning:
     return meaning_of(attributes_of(dataset, _MEANING), numbers, missing=missing, nan=options.nan)
 
 
-def matlab_kind(dataset: Dataset) -> str | None:
+def matlab_description(dataset: Dataset) -> str | None:
     """What a dataset of MATLAB is that is stored as integers and is none; None for numbers."""
     if not h5py.h5a.exists(dataset.id, MATLAB_CLASS.encode()):
         return None
-    kind = text_of(attributes_of(dataset, (MATLAB_CLASS,)).get(MATLAB_CLASS))
+    class_name = text_of(attributes_of(dataset, (MATLAB_CLASS,)).get(MATLAB_CLASS))
     if h5py.h5a.exists(dataset.id, b"MATLAB_empty"):
         return "the shape of an empty array of MATLAB"
-    return None if kind in _MATLAB_NUMBERS or not kind else {"char": "text"}.get(kind, kind) + " of MATLAB"
+    return (
+        None
+        if class_name in _MATLAB_NUMBERS or not class_name
+        else {"char": "text"}.get(class_name, class_name) + " of MATLAB"
+    )
 
 
-def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
+def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    attributes = {} if origin is None else attributes_of(origin, (*OF_RESULTS, *_OTHERS))
+    attributes = {} if origin is None else attributes_of(origin, (*RESULT_ATTRIBUTES, *_TYPE_ATTRIBUTES))
     if not attributes and not pooled.meaning.missing:
         return {}
     numbers = pooled.numbers
@@ -90,15 +102,15 @@ def changes_in(origin: Dataset | None, pooled: Pooled) -> Changes:
             MATLAB_DECODE: None,
             _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
         }
-    own = {key: value for key, value in others.items() if key in attributes}
-    return pooled.changes_of(attributes) | own
+    type_attributes = {key: value for key, value in others.items() if key in attributes}
+    return pooled.changes_of(attributes) | type_attributes
 
 
-def fill_in(origin: Dataset, pooled: Pooled) -> Any:
+def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    return own_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
+    return unwritten_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
 
 
 def has_classic_model(file: h5py.File) -> bool:
@@ -111,16 +123,16 @@ def scales_of(dataset: Dataset) -> list[list[Dataset]]:
     scales: list[list[Dataset]] = [[] for _ in dataset.shape]
     if h5py.h5a.exists(dataset.id, SCALES.encode()):
         with suppress(*HDF5_ERRORS):  # it is no list of references
-            for own, references in zip(scales, dataset.attrs[SCALES], strict=True):
+            for of_axis, references in zip(scales, dataset.attrs[SCALES], strict=True):
                 for reference in references:
                     with suppress(*HDF5_ERRORS):
-                        own.append(wrapped(h5py.h5r.dereference(reference, dataset.id)))
-    return [[one for one in own if isinstance(one, Dataset)] for own in scales]
+                        of_axis.append(object_of(h5py.h5r.dereference(reference, dataset.id)))
+    return [[one for one in of_axis if isinstance(one, Dataset)] for of_axis in scales]
 
 
 def dims_of(dataset: Dataset) -> tuple[str, ...]:
     """The names of the axes by their dimension scales, "" for those without; () where none has one."""
     if not h5py.h5a.exists(dataset.id, SCALES.encode()):
         return ()
-    names = tuple(base_of(path_of(own[0])) if own else "" for own in scales_of(dataset))
+    names = tuple(base_of(path_of(of_axis[0])) if of_axis else "" for of_axis in scales_of(dataset))
     return names if any(names) else ()

@@ -76,7 +76,7 @@ class _Memory:
         _free(self.pointer)
 
 
-def read_undone(place: Extent, one: Filter, size_bytes: int) -> Array:
+def read_and_undo(place: Extent, one: Filter, size_bytes: int) -> Array:
     """The bytes of a chunk of about such a size without the filter that was applied to it last."""
     # Some functions read on behind a chunk that was cut off: zeros, not what lay in memory.
     zeros = 0 if one.code in BOUNDED else size_bytes

@@ -16,11 +16,11 @@ from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     PLAIN,
+    Address,
     Dataset,
-    Identity,
-    encoded,
-    failing_as,
-    identity,
+    address_of,
+    name_bytes,
+    translate_errors,
 )
 from lucid.formats.regions import boxes_of
 
@@ -28,44 +28,44 @@ from lucid.formats.regions import boxes_of
 REFERENCES = 1 << 16
 
 
-def hold_references(holder: Any) -> bool:
+def has_references(holder: Any) -> bool:
     """Whether elements of a dataset or an attribute are or hold references; a named type does not."""
     if isinstance(holder, h5py.Datatype):
         return False
-    kind = holder.kind if isinstance(holder, Dataset) else holder.get_type()
-    return kind.get_class() not in PLAIN and bool(kind.detect_class(h5py.h5t.REFERENCE))
+    h5_type = holder.h5_type if isinstance(holder, Dataset) else holder.get_type()
+    return h5_type.get_class() not in PLAIN and bool(h5_type.detect_class(h5py.h5t.REFERENCE))
 
 
-def refuse_unknown_references(name: str, item: Dataset) -> None:
+def refuse_unknown_references(name: str, dataset: Dataset) -> None:
     """Raise for a dataset of references of a kind that h5py cannot make."""
-    if hold_references(item):
-        with failing_as(FileError, f"{name} cannot be carried over, and `drop` leaves it out"):
-            _ = item.dtype
+    if has_references(dataset):
+        with translate_errors(FileError, f"{name} cannot be carried over, and `drop` leaves it out"):
+            _ = dataset.dtype
 
 
 class References:
     """Turns references of one file into those of another."""
 
     def __init__(
-        self, source: h5py.File, target: h5py.File, means: Mapping[Identity, Sequence[Pooled]]
+        self, source: h5py.File, target: h5py.File, means: Mapping[Address, Sequence[Pooled]]
     ) -> None:
         self.source, self.target = source, target
         #: What takes the place of each pooled dataset, whose regions are no longer there.
         self.means = means
         #: The path of each other object whose copy is there.
-        self.paths = {identity(source): "/"}
+        self.paths = {address_of(source): "/"}
 
-    def copies(self, own: Identity) -> list[str]:
+    def paths_of_copies(self, address: Address) -> list[str]:
         """The paths of the copies of an object; of a pooled dataset there may be several."""
-        path = self.paths.get(own)
-        return [pooled.name for pooled in self.means.get(own, ())] or ([] if path is None else [path])
+        path = self.paths.get(address)
+        return [pooled.name for pooled in self.means.get(address, ())] or ([] if path is None else [path])
 
-    def redirected(self, value: Any) -> Any:
+    def redirect(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""
         if isinstance(value, h5py.Reference):
             return self._reference(value)
         if isinstance(value, np.void) and value.dtype.hasobject:
-            return self.redirected(np.array(value))[()]
+            return self.redirect(np.array(value))[()]
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
             changed = value.copy()
             for field in value.dtype.names or (Ellipsis,):
@@ -73,38 +73,38 @@ class References:
                 if part.dtype.hasobject:
                     cells = np.empty(part.shape, object)
                     for at in np.ndindex(part.shape):
-                        cells[at] = self.redirected(part[at])
+                        cells[at] = self.redirect(part[at])
                     changed[field] = cells
             return changed
         return value
 
-    def to(self, path: str) -> Any:
+    def reference_to(self, path: str) -> Any:
         """A reference to an object of the copy."""
-        return h5py.h5r.create(self.target.id, encoded(path), h5py.h5r.OBJECT)
+        return h5py.h5r.create(self.target.id, name_bytes(path), h5py.h5r.OBJECT)
 
-    def identity(self, reference: Any) -> Identity | None:
+    def address_of(self, reference: Any) -> Address | None:
         """What a reference points to; None where it dangles."""
         if not reference:
             return None
         try:
-            return identity(self.source[reference])
+            return address_of(self.source[reference])
         except HDF5_ERRORS:
             return None
 
     def _reference(self, value: Any) -> Any:
         """A reference to the first copy of what another one points to; a null one where there is none."""
-        own = self.identity(value)
-        path = next(iter(self.copies(own)), None) if own is not None else None
+        address = self.address_of(value)
+        path = next(iter(self.paths_of_copies(address)), None) if address is not None else None
         if not isinstance(value, h5py.RegionReference):
-            return h5py.h5r.Reference() if path is None else self.to(path)
-        if path is None or own in self.means:
+            return h5py.h5r.Reference() if path is None else self.reference_to(path)
+        if path is None or address in self.means:
             return h5py.h5r.RegionReference()
         space = h5py.h5r.get_region(value, self.source.id)
-        return h5py.h5r.create(self.target.id, encoded(path), h5py.h5r.DATASET_REGION, space)
+        return h5py.h5r.create(self.target.id, name_bytes(path), h5py.h5r.DATASET_REGION, space)
 
-    def rewrite(self, item: Dataset, copy: Dataset) -> None:
+    def rewrite(self, dataset: Dataset, copy: Dataset) -> None:
         """Write the references of a dataset anew; the library could only set them to zero."""
-        if item.shape is None:
+        if dataset.shape is None:
             return
-        for region in boxes_of(item.shape, REFERENCES):
-            write_cells(copy, region, self.redirected(read_cells(item, region)))
+        for region in boxes_of(dataset.shape, REFERENCES):
+            write_cells(copy, region, self.redirect(read_cells(dataset, region)))

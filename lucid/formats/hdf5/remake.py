@@ -14,16 +14,16 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in, write_cells
+from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in_file, write_cells
 from lucid.formats.hdf5.elsewhere import (
     Elsewhere,
+    copy_mappings,
+    external_properties,
     is_virtual,
-    lead_to_sources,
     lies_elsewhere,
-    stored_outside,
 )
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, shifted
+from lucid.formats.regions import Region, boxes_of, shift
 
 #: Elements that are copied at once: each may point to some bytes in the heap.
 MOST_ELEMENTS = 1 << 14
@@ -31,52 +31,52 @@ MOST_ELEMENTS = 1 << 14
 
 def group_properties(group: h5py.Group) -> Any:
     """Creation properties of a copy: the orders that are kept, none of the source's addresses."""
-    own = group.id.get_create_plist()
+    source_creation = group.id.get_create_plist()
     creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
-    creation.set_link_creation_order(own.get_link_creation_order())
-    creation.set_attr_creation_order(own.get_attr_creation_order())
-    creation.set_attr_phase_change(*own.get_attr_phase_change())
+    creation.set_link_creation_order(source_creation.get_link_creation_order())
+    creation.set_attr_creation_order(source_creation.get_attr_creation_order())
+    creation.set_attr_phase_change(*source_creation.get_attr_phase_change())
     return creation
 
 
-def has_fill_in_heap(item: Dataset) -> bool:
+def has_fill_in_heap(dataset: Dataset) -> bool:
     """Whether the fill value of a dataset points into its file."""
-    is_own = item.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    return is_own and lies_in_heap(item.kind)
+    is_own = dataset.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    return is_own and lies_in_heap(dataset.h5_type)
 
 
-def checked_bytes(name: str, item: Dataset, held: int) -> int:
+def storage_bytes(name: str, dataset: Dataset, file_bytes: int) -> int:
     """The bytes that the elements of a dataset take; a FormatError where a file of so many bytes cannot hold them.
 
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
-    nbytes: int = item.id.get_storage_size()
+    nbytes: int = dataset.id.get_storage_size()
     claimed = nbytes
-    if not item.is_raw:
-        if item.id.get_offset() is None and lies_elsewhere(item.creation):
+    if not dataset.is_raw:
+        if dataset.id.get_offset() is None and lies_elsewhere(dataset.creation):
             return nbytes
-        if nbytes <= held:
-            claimed = max(_lengths(item), default=0)
-    if claimed > held:
-        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {held}")
+        if nbytes <= file_bytes:
+            claimed = max(_lengths(dataset), default=0)
+    if claimed > file_bytes:
+        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {file_bytes}")
     return nbytes
 
 
-def _lengths(item: Dataset) -> Iterator[int]:
+def _lengths(dataset: Dataset) -> Iterator[int]:
     """The longest of some texts or sequences at a time, as elements in one place say them before their heap is read."""
-    is_text = item.kind.get_class() == h5py.h5t.STRING
-    offset = item.id.get_offset() if lies_in_heap(item.kind) else None
-    if offset is None or not (is_text or item.kind.get_class() == h5py.h5t.VLEN):
+    is_text = dataset.h5_type.get_class() == h5py.h5t.STRING
+    offset = dataset.id.get_offset() if lies_in_heap(dataset.h5_type) else None
+    if offset is None or not (is_text or dataset.h5_type.get_class() == h5py.h5t.VLEN):
         return
-    file = h5py.h5i.get_file_id(item.id)
+    file = h5py.h5i.get_file_id(dataset.id)
     creation = file.get_create_plist()
     # In the file, an element is a length, and an address and a number in the heap.
     each = 4 + creation.get_sizes()[0] + 4
-    item_bytes = 1 if is_text else item.kind.get_super().get_size()
+    item_bytes = 1 if is_text else dataset.h5_type.get_super().get_size()
     start = creation.get_userblock() + offset
-    for begin in range(0, item.id.get_storage_size(), MOST_ELEMENTS * each):
-        count = min(MOST_ELEMENTS * each, item.id.get_storage_size() - begin)
+    for begin in range(0, dataset.id.get_storage_size(), MOST_ELEMENTS * each):
+        count = min(MOST_ELEMENTS * each, dataset.id.get_storage_size() - begin)
         raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, start + begin), np.uint8)
         lengths = raw[: len(raw) // each * each].reshape(-1, each)[:, :4]
         if len(lengths):
@@ -84,37 +84,37 @@ def _lengths(item: Dataset) -> Iterator[int]:
 
 
 def remake(
-    item: Dataset, target: h5py.File, name: bytes, where: Elsewhere, *, is_written_out: bool
+    dataset: Dataset, target: h5py.File, name: bytes, where: Elsewhere, *, is_written_out: bool
 ) -> Dataset | None:
     """A dataset made anew where the library's own copy would be wrong, and None where it is right.
 
     Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
     """
     # The library converts the fill value of these properties from one file to the other.
-    creation = item.id.get_create_plist()
+    creation = dataset.id.get_create_plist()
     regions: Iterable[Region] = ()
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
-        if item.maxshape != item.shape:
-            creation.set_chunk(tuple(max(1, min(n, 64)) for n in item.shape))
-        regions = boxes_of(item.shape, MOST_ELEMENTS)
+        if dataset.maxshape != dataset.shape:
+            creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
+        regions = boxes_of(dataset.shape, MOST_ELEMENTS)
     elif is_virtual(creation):
-        lead_to_sources(creation, where)
-    elif creation.get_external_count() and not where.is_same:
-        creation = stored_outside(item, where)
-    elif has_fill_in_heap(item):
-        regions = _stored(item)
+        copy_mappings(creation, where)
+    elif creation.get_external_count() and not where.keeps_names:
+        creation = external_properties(dataset, where)
+    elif has_fill_in_heap(dataset):
+        regions = _written_regions(dataset)
     else:
         return None
     creation.set_obj_track_times(False)
-    kind = type_in(target, item.kind)
-    copy = Dataset(h5py.h5d.create(target.id, name, kind, item.id.get_space(), creation))
-    for region in regions if not kind.detect_class(h5py.h5t.REFERENCE) else ():
-        write_cells(copy, region, read_cells(item, region))
+    h5_type = type_in_file(target, dataset.h5_type)
+    copy = Dataset(h5py.h5d.create(target.id, name, h5_type, dataset.id.get_space(), creation))
+    for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
+        write_cells(copy, region, read_cells(dataset, region))
     return copy
 
 
-def _stored(dataset: Dataset) -> Iterator[Region]:
+def _written_regions(dataset: Dataset) -> Iterator[Region]:
     """Regions that cover what was written, each of few elements; what was not is left unwritten."""
     if not dataset.size:
         return
@@ -131,4 +131,4 @@ def _stored(dataset: Dataset) -> Iterator[Region]:
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
         for box in boxes_of(shape, MOST_ELEMENTS):
-            yield shifted(box, corner)
+            yield shift(box, corner)

@@ -20,7 +20,7 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.arrays import Array, Pooled, pad_chunk
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.checked import CheckedFile
@@ -31,21 +31,21 @@ from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
-from lucid.formats.hdf5.create import create_dataset, in_file, notes_of_filters, set_filters
+from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
 from lucid.formats.hdf5.elsewhere import Elsewhere
-from lucid.formats.hdf5.filters import kept_filters
+from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.rehearsal import rehearse
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
-    failing_as,
     limit_cache,
-    opened,
+    object_at,
     reason,
+    translate_errors,
 )
-from lucid.formats.hdf5.types import unwritten_of
+from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
@@ -66,10 +66,10 @@ class Hdf5Sink(Sink):
         self._spool: Spool | None = None
         #: Where each array is written: the offset of its first element.
         self._places: dict[str, int] = {}
-        self._chunked: list[Pooled] = []
+        self._chunked_arrays: list[Pooled] = []
         #: What the rest of the file is copied from; the paths of what is to be read once.
-        self._carried_from: h5py.File | None = None
-        self._unread: Iterable[str] = ()
+        self._carry_source: h5py.File | None = None
+        self._unread_paths: Iterable[str] = ()
         self._is_classic = False
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
@@ -80,7 +80,7 @@ class Hdf5Sink(Sink):
         if isinstance(source, Hdf5Source):
             options = file_options(source.file)
             if self.carries(pooled):
-                self._carried_from = source.file
+                self._carry_source = source.file
                 self._is_classic = has_classic_model(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
@@ -94,9 +94,9 @@ class Hdf5Sink(Sink):
             self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(self._descriptor, os.fstat(self._descriptor).st_size)
         write_at(self._descriptor, 0, block)
-        if self._chunked:
+        if self._chunked_arrays:
             self._spool = Spool(self._file.target.parent)
-            self._spool.hold(self._chunked)
+            self._spool.hold(self._chunked_arrays)
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""
@@ -112,8 +112,8 @@ class Hdf5Sink(Sink):
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked, self._places, self.notes = [], {}, []
-        with self._opened("w", **options) as file:
+        self._chunked_arrays, self._places, self.notes = [], {}, []
+        with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
                 for array in pooled:
                     copy_attributes(None, self._create(file, array, None), array.mark)
@@ -123,27 +123,27 @@ class Hdf5Sink(Sink):
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
             carry = Carry(source, file, pooled, make, where, self.options.drop)
-            with failing_as(FileError, "cannot be carried over"):
-                if self._carried_from is None:
-                    carry.only_pooled()
+            with translate_errors(FileError, "cannot be carried over"):
+                if self._carry_source is None:
+                    carry.make_results()
                 else:
-                    carry.all()
-                    self.carried, self._unread = carry.carried, carry.unread
+                    carry.copy_all()
+                    self.carried, self._unread_paths = carry.carried, carry.unread_paths
             self.notes += [f"{what}: {name_list(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        array = array if origin is None else in_file(array)
+        array = array if origin is None else with_stored_type(array)
         dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
             self._places[array.name] = offset
         elif array.nbytes:
-            self._chunked.append(array)
+            self._chunked_arrays.append(array)
         return dataset
 
     @contextmanager
-    def _opened(self, mode: str, **options: Any) -> Iterator[h5py.File]:
+    def _open_file(self, mode: str, **options: Any) -> Iterator[h5py.File]:
         """The file as HDF5 sees it, with every write checked.
 
         HDF5 may write when an object is let go of, where no error can be raised, and its
@@ -175,31 +175,31 @@ class Hdf5Sink(Sink):
 
     def commit(self, later: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
-        if self._chunked:
-            with self._opened("r+") as file:
-                for array in self._chunked:
-                    self._fill(opened(file, array.name), array)
-        with self._opened("r") as file:
-            check_copy(file, self._carried_from, self._unread)
+        if self._chunked_arrays:
+            with self._open_file("r+") as file:
+                for array in self._chunked_arrays:
+                    self._fill(object_at(file, array.name), array)
+        with self._open_file("r") as file:
+            check_copy(file, self._carry_source, self._unread_paths)
         self._file.commit(later)
         self.close()
 
     def _fill(self, dataset: Dataset, array: Pooled) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        filters = kept_filters(dataset.creation, dataset.chunks)
+        filters = filters_of_results(dataset.creation, dataset.chunks)
         codec = Codec(dataset, filters)
-        unwritten = np.asarray(unwritten_of(dataset, array.dtype), array.dtype)
+        unwritten = np.asarray(unwritten_fill_of(dataset, array.dtype), array.dtype)
         spool = self._spool
         assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(filled_up(spool.read(array, region), dataset.chunks, unwritten))
+            return codec.encode(pad_chunk(spool.read(array, region), dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
         workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if forks.are_worth(array.nbytes, workers):
+        if forks.pay_off(array.nbytes, workers):
             chunks = forks.in_order(
                 encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
             )

@@ -27,12 +27,12 @@ from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
     datasets,
-    failing_as,
     limit_cache,
-    opened,
+    object_at,
     reason,
+    translate_errors,
 )
-from lucid.formats.hdf5.types import numbers_of, reinterpreted
+from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
 from lucid.formats.meaning import Meaning
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.options import Options
@@ -80,13 +80,13 @@ class Hdf5Source(Source):
         """
         choice = Choice(self.file, Criteria.of(self.options), self._spec)
         self.notes = choice.notes
-        with failing_as(FormatError, "is damaged"):
-            return tuple(choice.of(patterns))
+        with translate_errors(FormatError, "is damaged"):
+            return tuple(choice.choose(patterns))
 
     def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
-        kind = numbers_of(dataset, self.options.input_dtype)
-        assert kind is not None
-        spec = self._described(path, dataset, *kind)
+        elements = numbers_of(dataset, self.options.input_dtype)
+        assert elements is not None
+        spec = self._checked_spec(path, dataset, *elements)
         if is_plain(dataset):
             self.plain[path] = dataset.id.get_offset()
         has_attributes = h5py.h5a.get_num_attrs(dataset.id) > 0
@@ -98,13 +98,13 @@ class Hdf5Source(Source):
         unnamed = spec._replace(
             name="",
             numbers=meaning.numbers,
-            dtype=reinterpreted(spec.dtype, meaning.numbers),
+            dtype=reinterpret_dtype(spec.dtype, meaning.numbers),
             meaning=meaning,
             dims=dims_of(dataset),
         )
         return self._unnamed.setdefault(unnamed, unnamed)._replace(name=path)
 
-    def _described(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
+    def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
         creation = dataset.creation
         is_elsewhere = lies_elsewhere(creation)
@@ -122,9 +122,11 @@ class Hdf5Source(Source):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
                 )
-        nbytes, held = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
-        if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * held):
-            raise FormatError(f"dataset {name} claims {nbytes} bytes, of which a file of {held} can hold few")
+        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
+        if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * file_bytes):
+            raise FormatError(
+                f"dataset {name} claims {nbytes} bytes, of which a file of {file_bytes} can hold few"
+            )
         chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
         return ArraySpec(
             name, dataset.shape, dtype=dtype, numbers=numbers, chunks=chunks, whole_chunks=count > 0
@@ -147,17 +149,17 @@ class Hdf5Source(Source):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        with failing_as(FormatError, "is damaged"):
+        with translate_errors(FormatError, "is damaged"):
             for name, dataset, _ in datasets(self.file):
-                kind = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
-                if kind is not None:
-                    yield self._described(name, dataset, *kind), str(dataset.attrs[PROVENANCE])
+                elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
+                if elements is not None:
+                    yield self._checked_spec(name, dataset, *elements), str(dataset.attrs[PROVENANCE])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
-        stored = spec.dtype if spec.meaning is None else reinterpreted(spec.dtype, spec.meaning.stored)
+        stored = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
         values = flat.view(stored).reshape(shape)
         try:
             place = self._place(spec.name)
@@ -167,7 +169,7 @@ class Hdf5Source(Source):
                 place.read(self._descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                read_into(values, opened(self.file, spec.name), region)
+                read_into(values, object_at(self.file, spec.name), region)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
@@ -184,22 +186,22 @@ class Hdf5Source(Source):
                 # Arrays are read one after another, and the places of all would fill the memory.
                 while len(self._places) >= MOST_PLACES:
                     self._places.pop(next(iter(self._places)))
-                self._places[name] = self._find(opened(self.file, name))
+                self._places[name] = self._find_place(object_at(self.file, name))
             return self._places[name]
 
-    def _find(self, dataset: Dataset) -> "Place":
+    def _find_place(self, dataset: Dataset) -> "Place":
         """Where in the file the elements of a dataset are, if they can be read there."""
-        kind, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
+        elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
             return offset_of(dataset)
-        if kind is None or creation.get_layout() != h5py.h5d.CHUNKED:
+        if elements is None or creation.get_layout() != h5py.h5d.CHUNKED:
             return None
         if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
             return None
         if size_of(grid_of(dataset)) > MOST_CHUNKS:
             return None
         try:
-            array = ChunkedArray(dataset, kind[1])
+            array = ChunkedArray(dataset, elements[1])
         except HDF5_ERRORS:
             return None  # filters that no other dataset can have, which the library can still undo
         return None if array.has_raw_edges else array
@@ -242,7 +244,7 @@ def is_plain(dataset: Dataset) -> bool:
         and offset_of(dataset) is not None
         and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
         and not creation.get_attr_creation_order()
-        and dataset.kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+        and dataset.h5_type.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         and h5py.h5o.get_info(dataset.id).rc < 2
     )
 

@@ -21,7 +21,7 @@ HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXT
 #: Classes of types that have no others in them.
 PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: What two names of one object in a file have in common: its address.
-Identity = int
+Address = int
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
 #: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
@@ -36,22 +36,22 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def failing_as(kind: type[LucidError], what: str) -> Iterator[None]:
+def translate_errors(error_type: type[LucidError], what: str) -> Iterator[None]:
     """Raise an error of the library as one of ours that says what failed."""
     try:
         yield
     except LucidError:
         raise
     except HDF5_ERRORS as error:
-        raise kind(f"{what}: {reason(error)}") from error
+        raise error_type(f"{what}: {reason(error)}") from error
 
 
-def encoded(name: str) -> bytes:
+def name_bytes(name: str) -> bytes:
     """A name as it is in the file, UTF-8 or not."""
     return name.encode("utf-8", "surrogateescape")
 
 
-def decoded(name: bytes) -> str:
+def name_text(name: bytes) -> str:
     """The text for a name in a file, UTF-8 or not."""
     return name.decode("utf-8", "surrogateescape")
 
@@ -59,27 +59,27 @@ def decoded(name: bytes) -> str:
 class Link(NamedTuple):
     """What is at a name where no object has its first one."""
 
-    kind: int
+    type: int
     #: A soft link's path, or an external link's file and path, as bytes of any encoding; an object's first path.
     value: Any
 
 
 def link_of(group: Any, name: bytes) -> Link | None:
     """A link of a group that is not simply the object's name; None where it is."""
-    kind = group.links.get_info(name).type
-    if kind == HARD:
+    link_type = group.links.get_info(name).type
+    if link_type == HARD:
         return None
-    return Link(kind, group.links.get_val(name) if kind in (SOFT, EXTERNAL) else None)
+    return Link(link_type, group.links.get_val(name) if link_type in (SOFT, EXTERNAL) else None)
 
 
 class Dataset:
     """A dataset that asks the library once for what is wanted of it often; h5py answers the rest."""
 
-    def __init__(self, own: Any) -> None:
-        self.id = own
+    def __init__(self, h5_id: Any) -> None:
+        self.id = h5_id
 
     @cached_property
-    def kind(self) -> Any:
+    def h5_type(self) -> Any:
         """The type of the elements in the file."""
         return self.id.get_type()
 
@@ -96,8 +96,10 @@ class Dataset:
     @cached_property
     def is_raw(self) -> bool:
         """Whether elements are bytes in one run, and lead nowhere else."""
-        kind = self.kind.get_class()
-        is_plain = kind in PLAIN and not (kind == h5py.h5t.STRING and self.kind.is_variable_str())
+        type_class = self.h5_type.get_class()
+        is_plain = type_class in PLAIN and not (
+            type_class == h5py.h5t.STRING and self.h5_type.is_variable_str()
+        )
         return is_plain and self.id.get_offset() is not None
 
     @cached_property
@@ -111,16 +113,16 @@ class Dataset:
         return self._h5py[key]
 
 
-def opened(file: h5py.File, path: str) -> Any:
+def object_at(file: h5py.File, path: str) -> Any:
     """An object by its path."""
-    return wrapped(h5py.h5o.open(file.id, encoded(path)))
+    return object_of(h5py.h5o.open(file.id, name_bytes(path)))
 
 
-def wrapped(own: Any) -> Any:
+def object_of(h5_id: Any) -> Any:
     """A group, dataset or named type from what the library calls it by."""
-    if isinstance(own, h5py.h5d.DatasetID):
-        return Dataset(own)
-    return h5py.Group(own) if isinstance(own, h5py.h5g.GroupID) else h5py.Datatype(own)
+    if isinstance(h5_id, h5py.h5d.DatasetID):
+        return Dataset(h5_id)
+    return h5py.Group(h5_id) if isinstance(h5_id, h5py.h5g.GroupID) else h5py.Datatype(h5_id)
 
 
 def limit_cache(file: h5py.File, more_bytes: int = 0) -> None:
@@ -139,14 +141,14 @@ class Entry(NamedTuple):
 
     path: str
     #: None for an object that is not opened.
-    item: Any
-    own: Identity = -1
+    obj: Any
+    address: Address = -1
 
 
 def walk(
     file: h5py.File,
     skips: Callable[[str], bool] = lambda _: False,
-    is_known: Callable[[Identity], bool] = lambda _: False,
+    is_known: Callable[[Address], bool] = lambda _: False,
     copy: h5py.File | None = None,
 ) -> Iterator[Entry]:
     """Every link, a group before what is in it.
@@ -155,7 +157,7 @@ def walk(
     and is not opened. A `copy` is a file that gets the same groups.
     """
     #: Of objects that have several names.
-    first_paths = {identity(file): "/"}
+    first_paths = {address_of(file): "/"}
     pending: list[tuple[str, Any, Iterator[bytes]]] = []
 
     def enter(path: str, group: Any) -> None:
@@ -174,7 +176,7 @@ def walk(
         if name is None:
             pending.pop()
             continue
-        full = f"{path}/{decoded(name)}"
+        full = f"{path}/{name_text(name)}"
         if skips(full):
             continue
         link = group.links.get_info(name)
@@ -185,66 +187,66 @@ def walk(
         elif link.u in first_paths:
             yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
         else:
-            own = h5py.h5o.open(group, name)
-            if h5py.h5o.get_info(own).rc > 1:
+            h5_id = h5py.h5o.open(group, name)
+            if h5py.h5o.get_info(h5_id).rc > 1:
                 first_paths[link.u] = full
-            yield Entry(full, wrapped(own), link.u)
-            if isinstance(own, h5py.h5g.GroupID):
-                enter(full, own)
+            yield Entry(full, object_of(h5_id), link.u)
+            if isinstance(h5_id, h5py.h5g.GroupID):
+                enter(full, h5_id)
 
 
-def resolved(file: h5py.File, path: str) -> str | Link | None:
+def follow_links(file: h5py.File, path: str) -> str | Link | None:
     """The path at which a walk meets an object that a path leads to; None where it leads to nothing.
 
     Where a link leads out of the file, or a soft one to nothing, it is that link.
     """
-    here, names, soft = "/", path.split("/")[1:], list[Link]()
+    place, names, soft = "/", path.split("/")[1:], list[Link]()
     while names and names[0]:
-        there = f"{here.rstrip('/')}/{names[0]}"
+        step = f"{place.rstrip('/')}/{names[0]}"
         try:
-            link = link_of(opened(file, here).id, encoded(names[0]))
+            link = link_of(object_at(file, place).id, name_bytes(names[0]))
         except (AttributeError, *HDF5_ERRORS):
             return soft[0] if soft else None
         if link is None:
-            here = there if len(names) == 1 else _first_path(file, there)
+            place = step if len(names) == 1 else _first_path(file, step)
             names = names[1:]
-        elif link.kind != SOFT:
+        elif link.type != SOFT:
             return link
         else:
             soft.append(link)
             if len(soft) > MOST_LINKS:
                 return link
-            here, names = "/", absolute(there, decoded(link.value)).split("/")[1:] + names[1:]
-    return here
+            place, names = "/", absolute_path(step, name_text(link.value)).split("/")[1:] + names[1:]
+    return place
 
 
 def _first_path(file: h5py.File, path: str) -> str:
     """The first of the paths of a group that may have several."""
-    info = h5py.h5o.get_info(opened(file, path).id)
-    if info.addr == identity(file):
+    info = h5py.h5o.get_info(object_at(file, path).id)
+    if info.addr == address_of(file):
         return "/"
-    return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.own == info.addr)
+    return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.address == info.addr)
 
 
 def datasets(file: h5py.File) -> Iterator[Entry]:
     """Every dataset once, by its first path through hard links, parents before children."""
-    return (entry for entry in walk(file) if isinstance(entry.item, Dataset))
+    return (entry for entry in walk(file) if isinstance(entry.obj, Dataset))
 
 
-def identity(item: Any) -> Identity:
+def address_of(obj: Any) -> Address:
     """What two names of one object have in common."""
-    return int(h5py.h5o.get_info(item.id).addr)
+    return int(h5py.h5o.get_info(obj.id).addr)
 
 
-def path_of(item: Any) -> str:
+def path_of(obj: Any) -> str:
     """The path by which an object was opened."""
-    return decoded(h5py.h5i.get_name(item.id) or b"")
+    return name_text(h5py.h5i.get_name(obj.id) or b"")
 
 
-def absolute(path: str, value: str) -> str:
+def absolute_path(path: str, value: str) -> str:
     """Where a soft link leads, without following it.
 
-    >>> absolute("/g/link", "x"), absolute("/g/link", "/x"), absolute("/link", "./g//x/")
+    >>> absolute_path("/g/link", "x"), absolute_path("/g/link", "/x"), absolute_path("/link", "./g//x/")
     ('/g/x', '/x', '/g/x')
 
     """

@@ -27,14 +27,14 @@ _PLAIN[np.dtype("u1")] = [h5py.h5t.STD_U8LE, h5py.h5t.STD_U8BE]
 
 def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
     """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
-    kind = dataset.kind
-    group = kind.get_class()
-    if is_bfloat16(kind):
-        return "bfloat16", np.dtype(">u2" if kind.get_order() == h5py.h5t.ORDER_BE else "<u2")
+    h5_type = dataset.h5_type
+    group = h5_type.get_class()
+    if is_bfloat16(h5_type):
+        return "bfloat16", np.dtype(">u2" if h5_type.get_order() == h5py.h5t.ORDER_BE else "<u2")
     if group in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         with suppress(TypeError, ValueError):  # NumPy has no name for it
-            dtype = kind.dtype
-            if any(map(kind.equal, _PLAIN.get(dtype, ()))):
+            dtype = h5_type.dtype
+            if any(map(h5_type.equal, _PLAIN.get(dtype, ()))):
                 return dtype.name, dtype
     if is_unnamed(dataset) and input_numbers == "bfloat16":
         return "bfloat16", np.dtype("<u2")
@@ -43,33 +43,33 @@ def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dty
     return None
 
 
-def described_type(dataset: Dataset) -> str:
+def type_name(dataset: Dataset) -> str:
     """A type as a person knows it, also where NumPy has no name for it."""
     try:
         return str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):
-        return "of times" if dataset.kind.get_class() == h5py.h5t.TIME else "of a type that is not known"
+        return "of times" if dataset.h5_type.get_class() == h5py.h5t.TIME else "of a type that is not known"
 
 
-def reinterpreted(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
+def reinterpret_dtype(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
     """The dtype of elements whose bits are read as integers of another type; of others, the same."""
     if dtype.kind not in "iu" or numbers == "bfloat16":
         return dtype
     return np.dtype(numbers).newbyteorder(dtype.byteorder)
 
 
-def is_bfloat16(kind: Any) -> bool:
+def is_bfloat16(h5_type: Any) -> bool:
     """Whether a type in a file is the float type bfloat16."""
     return bool(
-        kind.get_class() == h5py.h5t.FLOAT
-        and kind.get_size() == 2
-        and (kind.get_fields(), kind.get_ebias()) == BFLOAT16
+        h5_type.get_class() == h5py.h5t.FLOAT
+        and h5_type.get_size() == 2
+        and (h5_type.get_fields(), h5_type.get_ebias()) == BFLOAT16
     )
 
 
 def is_unnamed(dataset: Dataset) -> bool:
     """Whether the elements may be bfloat16 if the user says so."""
-    return bool(dataset.kind.get_class() == h5py.h5t.OPAQUE and dataset.kind.get_size() == 2)
+    return bool(dataset.h5_type.get_class() == h5py.h5t.OPAQUE and dataset.h5_type.get_size() == 2)
 
 
 def file_type(numbers: str, dtype: np.dtype[Any], origin: Dataset | None) -> Any:
@@ -77,18 +77,18 @@ def file_type(numbers: str, dtype: np.dtype[Any], origin: Dataset | None) -> Any
     if numbers != "bfloat16":
         return _PLAIN[dtype][0] if dtype in _PLAIN else h5py.h5t.py_create(dtype, logical=True)
     if origin is not None and is_unnamed(origin):
-        return origin.kind
-    kind = h5py.h5t.IEEE_F16LE.copy()
+        return origin.h5_type
+    h5_type = h5py.h5t.IEEE_F16LE.copy()
     fields, bias = BFLOAT16
-    kind.set_fields(*fields)
-    kind.set_ebias(bias)
-    return kind
+    h5_type.set_fields(*fields)
+    h5_type.set_ebias(bias)
+    return h5_type
 
 
 def fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
     """The fill value in the dtype in which elements are read."""
     fill = dataset.fillvalue
-    if is_bfloat16(dataset.kind):
+    if is_bfloat16(dataset.h5_type):
         return np.array(np.float32(fill).view(np.uint32) >> 16, np.uint16).astype(dtype)[()]
     return np.frombuffer(fill.tobytes(), dtype)[0] if isinstance(fill, np.void) else fill
 
@@ -106,6 +106,6 @@ def leaves_gaps(creation: Any) -> bool:
     )
 
 
-def unwritten_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
+def unwritten_fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
     """What is read where nothing was written: the fill value, or zero where the library never fills."""
     return np.zeros((), dtype)[()] if leaves_gaps(dataset.creation) else fill_of(dataset, dtype)

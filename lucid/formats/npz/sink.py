@@ -18,7 +18,7 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.flat import Content, Copied, FlatSink
+from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.npy import header_of
 from lucid.formats.npz.source import SUFFIX, NpzSource
 
@@ -27,7 +27,7 @@ class _NewMember(NamedTuple):
     """A member to be written: means behind their header, or what is carried over."""
 
     info: zipfile.ZipInfo
-    content: Pooled | Copied
+    content: Pooled | CopiedBytes
     header: bytes = b""
 
     @property
@@ -45,7 +45,7 @@ class NpzSink(FlatSink):
     def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
         """Every member behind its header, but for those that wait."""
         contents: list[Content] = []
-        self._members = list(self._planned(source, pooled))
+        self._members = list(self._plan_members(source, pooled))
         self._end, names = 0, set[str]()
         for member in self._members:
             info = member.info
@@ -66,26 +66,26 @@ class NpzSink(FlatSink):
         if waiting:
             self.hold(waiting, self.file.target.parent)
 
-    def _planned(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
+    def _plan_members(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
         carries = self.carries(pooled)
         means = by_source(pooled)
         if not isinstance(source, NpzSource):
             for array in pooled:
-                yield self._planned_means(array, zipfile.ZIP_STORED)
+                yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
         for member in source.members:
             arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
-                yield self._planned_means(array, member.info.compress_type)
+                yield self._plan_means_member(array, member.info.compress_type)
             if not arrays and carries and not is_meant(member.array_name, self.options.drop):
                 info = copy(member.info)
                 info.extra = b""
                 # The lengths stand before the bytes in any case.
                 info.flag_bits &= ~LENGTHS_BEHIND
-                yield _NewMember(info, Copied((source.descriptor, member.offset), info.compress_size))
+                yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
 
-    def _planned_means(self, pooled: Pooled, method: int) -> _NewMember:
+    def _plan_means_member(self, pooled: Pooled, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
         if self.compression is not None:
             method = zipfile.ZIP_STORED if self.compression.name == "none" else zipfile.ZIP_DEFLATED

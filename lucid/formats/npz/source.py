@@ -52,7 +52,7 @@ class NpzSource(FlatSource):
     def parse(self, size: int) -> None:  # noqa: ARG002  (of which the directory says where it ends)
         """Read the directory, and the header of every array."""
         archive = open_archive(self.descriptor)
-        self._inflated = _Inflated(archive)
+        self._inflated = _InflatedMember(archive)
         #: Of stored members that are being read; None for those that fit theirs.
         self._sums: dict[str, Checksum | None] = {}
         self._lock = threading.Lock()
@@ -83,16 +83,16 @@ class NpzSource(FlatSource):
         with about(f"member {member.info.filename[:80]!r}"):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
-                self._sum(member, header, runs(*axes), buffer[: values.nbytes].data)
+                self._add_to_checksum(member, header, runs(*axes), buffer[: values.nbytes].data)
                 return values
             elements = max((first + count for first, count in runs(*axes)), default=0)
             with self._inflated.lock:
-                descriptor = self._inflated.up_to(
+                descriptor = self._inflated.inflate_to(
                     member.info, header.offset + elements * header.dtype.itemsize
                 )
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
 
-    def _sum(
+    def _add_to_checksum(
         self, member: Member, header: Header, places: Iterator[tuple[int, int]], data: memoryview
     ) -> None:
         """Sum up what was read of a stored member, and compare with the last of it.
@@ -120,7 +120,7 @@ class NpzSource(FlatSource):
         self._inflated.close()
 
 
-class _Inflated:
+class _InflatedMember:
     """The front of one deflated member at a time, in a temporary file."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
@@ -130,7 +130,7 @@ class _Inflated:
         self._member: zipfile.ZipInfo | None = None
         self._stream: IO[bytes]
 
-    def up_to(self, member: zipfile.ZipInfo, end: int) -> int:
+    def inflate_to(self, member: zipfile.ZipInfo, end: int) -> int:
         """Inflate at least so many bytes of a member; a descriptor of the file that has them."""
         self._spool = self._spool or Spool()
         descriptor = self._spool.file.fileno()

@@ -113,7 +113,7 @@ def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
 
 def _text(value: bytes) -> str:
     """A text of JSON."""
-    text = _parsed(value)
+    text = _parse_json(value)
     try:
         text.encode()  # a lone surrogate is no text
     except (AttributeError, UnicodeEncodeError):
@@ -121,15 +121,15 @@ def _text(value: bytes) -> str:
     return str(text)
 
 
-def _parsed(value: bytes) -> Any:
+def _parse_json(value: bytes) -> Any:
     """A value of JSON."""
     try:
-        return json.loads(value.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer)
+        return json.loads(value.decode("utf-8"), object_pairs_hook=_object_of_pairs, parse_int=_integer)
     except (ValueError, RecursionError):
         raise FormatError(f"its header is no JSON at {value[:40]!r}") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, each name in it once."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -150,7 +150,7 @@ def _tensor(name: str, value: bytes) -> Tensor:
 
     if len(value) > TENSOR_LIMIT:
         raise misfit(f"is described in {len(value)} bytes; expected at most {TENSOR_LIMIT}")
-    fields = _parsed(value)
+    fields = _parse_json(value)
     if set(fields) != {"dtype", "shape", "data_offsets"}:
         raise misfit("needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
@@ -188,7 +188,7 @@ def _check_places(tensors: Sequence[Tensor], data_bytes: int) -> None:
         raise FormatError(f"has {data_bytes - stop} bytes after its tensors")
 
 
-def laid_out(tensors: Sequence[Tensor]) -> list[Tensor]:
+def lay_out(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same tensors one after another, in the order of the format's library."""
     ordered = sorted(
         tensors, key=lambda t: (_ORDER.index(t.dtype) if t.dtype in _ORDER else len(_ORDER), t.name)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.flat import Content, Copied, FlatSink
+from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.regions import Region
-from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, laid_out
+from lucid.formats.safetensors.header import NUMBERS, Tensor, header_of, lay_out
 from lucid.formats.safetensors.source import SafetensorsSource, provenance_of
 
 #: The format's names of number types.
@@ -27,7 +27,7 @@ class SafetensorsSink(FlatSink):
     def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
         new = {array.name.removeprefix("/"): array for array in pooled}
-        kept: dict[str, Copied] = {}
+        kept: dict[str, CopiedBytes] = {}
         tensors = [_tensor(array) for array in pooled]
         metadata: dict[str, str] = {}
         facts: dict[str, object] = {}
@@ -38,7 +38,7 @@ class SafetensorsSink(FlatSink):
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
                 if name not in replaced and not is_meant(name, self.options.drop):
                     tensors.append(tensor)
-                    kept[tensor.name] = Copied(place, tensor.nbytes)
+                    kept[tensor.name] = CopiedBytes(place, tensor.nbytes)
             facts = {name: facts for name, facts in provenance_of(source.header).items() if name in kept}
         # What a million tensors have in common is parsed once, and stands in the file once.
         shared = {text: json.loads(text) for text in {array.provenance for array in pooled}}
@@ -47,7 +47,7 @@ class SafetensorsSink(FlatSink):
         metadata[PROVENANCE] = json.dumps(
             next(iter(shared.values())) if is_common else facts, ensure_ascii=False
         )
-        placed, contents = laid_out(tensors), kept | new
+        placed, contents = lay_out(tensors), kept | new
         return [header_of(metadata, placed), *(contents[tensor.name] for tensor in placed)]
 
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from lucid.compression import Compression
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
-from lucid.formats.contract import PROVENANCE, Carried, Source
-from lucid.formats.zarr.carry import carry, dropped, write_summaries
+from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
+from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
     DIMENSIONS_2,
@@ -20,13 +20,13 @@ from lucid.formats.zarr.documents import (
 )
 from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout
-from lucid.formats.zarr.meaning import Description, decoded, described
+from lucid.formats.zarr.meaning import Description, attributes_of, describe_result
 from lucid.formats.zarr.means import ArrayFiles
-from lucid.formats.zarr.nczarr import GROUP, array_again, group_again, name_in, references_of
+from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import refusals
+from lucid.formats.zarr.store import translate_errors
 
 
 class Builder:
@@ -42,96 +42,100 @@ class Builder:
         self._groups: dict[str, dict[str, Any]] = {}
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
-        self.carried = Carried()
+        self.carried = CarriedArrays()
         #: What is pooled, by path; and paths of what is neither pooled nor carried over.
         self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
-        self._left_out: set[str] = set()
+        self._left_out_paths: set[str] = set()
         #: Lengths of dimensions by group, where NCZarr wants them; and arrays whose codec is left out, by codec.
         self._lengths: dict[str, dict[str, int]] = {}
-        self._lossy: dict[str, list[str]] = {}
+        self._lossy_codecs: dict[str, list[str]] = {}
         # The only array of a source that names none is the store itself.
         self._is_root = len(pooled) == 1 and not pooled[0].source.name
         self._source = source if isinstance(source, ZarrSource) else None
         #: What everything else is carried over from, if it is.
-        self._carried_from = self._source if carries else None
+        self._carry_source = self._source if carries else None
         nodes = self._source.nodes.values() if self._source is not None else ()
         self._version = next((node.version for node in nodes if node.document is not None), 3)
         if self._source is not None:
-            self._decide(self._source)
+            self._plan(self._source)
         else:
             for array in pooled:
                 mark = {key: value.tolist() for key, value in array.mark.items()}
                 self._add_means(array, None, Description(mark))
 
-    def _decide(self, source: ZarrSource) -> None:
+    def _plan(self, source: ZarrSource) -> None:
         """Decide on everything for a source that is a store."""
-        carries = self._carried_from is not None
+        carries = self._carry_source is not None
         if carries:
-            self._left_out = dropped(source.nodes.values(), source.options.drop)
+            self._left_out_paths = dropped_paths(source.nodes.values(), source.options.drop)
             for group, paths in lower_levels(source.images, self._results).items():
-                self._left_out |= {*paths}
+                self._left_out_paths |= {*paths}
                 levels = name_list([f"/{path}" for path in paths if path in source.nodes])
                 note = f"levels {levels} of image /{group} are left out: its levels come from the first"
                 self.notes += [note] if levels else []
-        geography = Dimensions(source, self._results, self._left_out, self._add_coordinate, carries=carries)
+        geography = Dimensions(
+            source, self._results, self._left_out_paths, self._add_coordinate, carries=carries
+        )
         for path, arrays in self._results.items():
-            node, is_image = source.nodes[path], path in source.of_images
-            says = decoded(node, is_image=is_image)
+            node, is_image = source.nodes[path], path in source.image_paths
+            attributes = attributes_of(node, is_image=is_image)
             for array in arrays:
-                own = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
-                description = described(node, says, array.changes_of(says), array.meaning, own, array.numbers)
+                fill = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
+                description = describe_result(
+                    node, attributes, array.changes_of(attributes), array.meaning, fill, array.numbers
+                )
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or array.flat:
-                    description = geography.placed(node, array, description)
+                    description = geography.with_dims(node, array, description)
                 self._add_means(array, node, description)
         self.notes += [f"{what}: {name_list(names)}" for what, names in geography.notes.items()]
         self.notes += [
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
-            for codec, names in self._lossy.items()
+            for codec, names in self._lossy_codecs.items()
         ]
         if carries and not self._is_root:
             self._describe_groups(source)
 
-    def _add_means(self, pooled: Pooled, origin: Node | None, says: Description) -> None:
+    def _add_means(self, pooled: Pooled, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         chunks, shards = pooled.chunks, None
         if pooled.numbers == "bfloat16":
-            says = says._replace(fill=None)
+            description = description._replace(fill=None)
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
-        attributes = {key: value for key, value in says.attributes.items() if key != FILES}
-        says = says._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
+        attributes = {key: value for key, value in description.attributes.items() if key != FILES}
+        description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
         facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
-        self.arrays[pooled.name] = self._add(path, origin, says, None, shards=shards, **facts)
+        self.arrays[pooled.name] = self._add(path, origin, description, None, shards=shards, **facts)
 
-    def _add_coordinate(self, path: str, origin: Node, values: Array, says: Description) -> None:
+    def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:
         """A coordinate of the new grid, in one chunk."""
         facts = {"shape": values.shape, "numbers": values.dtype.name, "chunks": values.shape}
-        self._add(path, origin, says, values, shards=None, **facts)
+        self._add(path, origin, description, values, shards=None, **facts)
 
     def _add(
-        self, path: str, origin: Node | None, says: Description, values: Array | None, **facts: Any
+        self, path: str, origin: Node | None, description: Description, values: Array | None, **facts: Any
     ) -> Node:
         """Add an array to the store, with what its version and NCZarr have of dimensions."""
         codecs, lossy = codecs_of_results(self._compression, origin, self._version, facts["numbers"])
         for codec in lossy:
-            self._lossy.setdefault(codec, []).append((origin.name if origin else path) or "the array")
-        attributes, keys = says.attributes, None
+            self._lossy_codecs.setdefault(codec, []).append((origin.name if origin else path) or "the array")
+        attributes, keys = description.attributes, None
         if origin is not None and origin.document is not None:
             keys = origin.document["chunk_key_encoding"]
             keys = keys if keys.get("name") in ("default", "v2") else None
             is_scalar = attributes.pop(DIMENSIONS_2, None) == []
-            if self._version == 2 and (any(says.dims) or is_scalar):
-                attributes[DIMENSIONS_2] = says.dims
-            references = references_of(origin.attributes, says.dims)
-            attributes = array_again(attributes, origin.attributes, references)
+            if self._version == 2 and (any(description.dims) or is_scalar):
+                attributes[DIMENSIONS_2] = description.dims
+            references = references_of(origin.attributes, description.dims)
+            attributes = attributes_of_array(attributes, origin.attributes, references)
             for reference, length in zip(references, facts["shape"], strict=False):
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
-        facts |= {"codecs": codecs, "keys": keys, "dims": says.dims, "fill": says.fill}
+        facts |= {"codecs": codecs, "keys": keys, "dims": description.dims, "fill": description.fill}
         node = Node(path, array_document(self._version, **facts), attributes)
         self._nodes.append((node, values))
         return node
@@ -143,18 +147,18 @@ class Builder:
             self._groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
         arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
-        paths = [path.rpartition("/") for path in sorted(arrays - self._left_out)]
+        paths = [path.rpartition("/") for path in sorted(arrays - self._left_out_paths)]
         for node in source.nodes.values():
-            if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out:
+            if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out_paths:
                 inside = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
-                self._groups[node.path] = group_again(node.attributes, lengths, inside)
+                self._groups[node.path] = attributes_of_group(node.attributes, lengths, inside)
 
     def carry(self, root: Path | None) -> None:
         """Copy what is carried over to a folder, or, without one, only see how much it is."""
-        if self._carried_from is not None:
-            with refusals("cannot be carried over"):
-                self.carried = carry(self._carried_from, root, self._results.keys() | self._left_out)
+        if self._carry_source is not None:
+            with translate_errors("cannot be carried over"):
+                self.carried = carry(self._carry_source, root, self._results.keys() | self._left_out_paths)
 
     def write(self, root: Path) -> None:
         """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
@@ -168,14 +172,14 @@ class Builder:
             assert node.document is not None
             write_array(root / node.path, node.document, node.attributes)
             if values is not None:
-                ArrayFiles(root, node).store((0,) * values.ndim, values.__getitem__)
+                ArrayFiles(root, node).write_file((0,) * values.ndim, values.__getitem__)
         for path, attributes in self._groups.items():
             if self._source is not None and attributes != self._source.nodes[path].attributes:
                 write_group(root / path, self._version, attributes)
-        if self._carried_from is not None:
+        if self._carry_source is not None:
             paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
-            paths |= self._carried_from.nodes.keys() - self._results.keys() - self._left_out
-            write_summaries(self._carried_from, root, paths)
+            paths |= self._carry_source.nodes.keys() - self._results.keys() - self._left_out_paths
+            write_summaries(self._carry_source, root, paths)
 
 
 def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:

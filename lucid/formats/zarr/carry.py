@@ -11,14 +11,21 @@ from typing import Any
 
 from lucid.errors import FileError
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import Carried
-from lucid.formats.zarr.documents import ATTRIBUTES_2, DOCUMENT_2, DOCUMENT_3, GROUP_2, parsed, write
+from lucid.formats.contract import CarriedArrays
+from lucid.formats.zarr.documents import (
+    ATTRIBUTES_2,
+    DOCUMENT_2,
+    DOCUMENT_3,
+    GROUP_2,
+    parse_document,
+    write_document,
+)
 from lucid.formats.zarr.nodes import SUMMARY_2, SUMMARY_3, Node
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import Store, joined
+from lucid.formats.zarr.store import Store, key_in
 
 
-def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
+def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     """Paths of what the user leaves out, groups with all that is in them."""
     paths: set[str] = set()
     for node in nodes:  # parents come first
@@ -27,7 +34,7 @@ def dropped(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     return paths
 
 
-def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> Carried:
+def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> CarriedArrays:
     """Copy all but the groups and arrays at some paths, or, without a root, only see how many arrays that is."""
     store, arrays, nbytes = source.store, 0, 0
     for node in source.nodes.values():
@@ -36,7 +43,7 @@ def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> C
         elif node.path not in left_out:
             arrays += 1
             nbytes += _copy(store, node.path, root)
-    return Carried(arrays, nbytes)
+    return CarriedArrays(arrays, nbytes)
 
 
 def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | None = None) -> int:
@@ -54,15 +61,15 @@ def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | N
         (root / folder).mkdir(parents=True, exist_ok=True)
     nbytes = 0
     for name, is_folder in entries:
-        key = joined(folder, name)
+        key = key_in(folder, name)
         if is_folder:
             nbytes += _copy(store, key, root)
             continue
-        document = parsed(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
+        document = parse_document(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
         if SUMMARY_3 in document:
             del document[SUMMARY_3]
             if root is not None:
-                write(root / key, document)
+                write_document(root / key, document)
         elif name != SUMMARY_2:
             nbytes += store.size_bytes(key) if root is None else store.copy(key, root / key)
     return nbytes
@@ -78,9 +85,9 @@ def write_summaries(source: ZarrSource, root: Path, paths: Iterable[str]) -> Non
         folder = root / group
         if SUMMARY_2 in node.files:
             metadata = _documents(folder, _below(group, paths), (GROUP_2, DOCUMENT_2, ATTRIBUTES_2))
-            write(folder / SUMMARY_2, {"zarr_consolidated_format": 1, "metadata": metadata})
+            write_document(folder / SUMMARY_2, {"zarr_consolidated_format": 1, "metadata": metadata})
         if DOCUMENT_3 in node.files:
-            document, _ = parsed(source.store.read(joined(group, DOCUMENT_3)) or b"")
+            document, _ = parse_document(source.store.read(key_in(group, DOCUMENT_3)) or b"")
             if isinstance(document.get(SUMMARY_3), dict):
                 _write_summary_3(folder, _documents(folder, _below(group, paths), (DOCUMENT_3,)))
 
@@ -88,14 +95,14 @@ def write_summaries(source: ZarrSource, root: Path, paths: Iterable[str]) -> Non
 def _write_summary_3(folder: Path, documents: dict[str, dict[str, Any]]) -> None:
     """Write the summary of a group of version 3 into its document."""
     summary = {"kind": "inline", "must_understand": False}
-    own = documents.pop(DOCUMENT_3)
+    document_3 = documents.pop(DOCUMENT_3)
     for document in documents.values():
         document.pop(SUMMARY_3, None)
         if document.get("node_type") == "group":
             # zarr looks for the members of inner groups in the store unless they say that they have a summary.
             document[SUMMARY_3] = {**summary, "metadata": {}}
     metadata = {key.removesuffix(f"/{DOCUMENT_3}"): document for key, document in documents.items()}
-    write(folder / DOCUMENT_3, {**own, SUMMARY_3: {**summary, "metadata": metadata}})
+    write_document(folder / DOCUMENT_3, {**document_3, SUMMARY_3: {**summary, "metadata": metadata}})
 
 
 def _below(group: str, paths: Iterable[str]) -> list[str]:
@@ -106,6 +113,6 @@ def _below(group: str, paths: Iterable[str]) -> list[str]:
 
 def _documents(folder: Path, paths: Iterable[str], names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The documents of these names of the groups and arrays at some paths, by their keys."""
-    keys = [key for path in paths for name in names if (folder / (key := joined(path, name))).is_file()]
-    documents = ((key, *parsed((folder / key).read_bytes())) for key in keys)
+    keys = [key for path in paths for name in names if (folder / (key := key_in(path, name))).is_file()]
+    documents = ((key, *parse_document((folder / key).read_bytes())) for key in keys)
     return {key: document for key, document, damage in documents if not damage}

@@ -14,16 +14,16 @@ from lucid.formats.choosing import (
     coordinates_in,
     matches,
     name_list,
-    not_there,
+    no_match_error,
     notes_on_others,
 )
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Image
-from lucid.formats.zarr.store import joined
+from lucid.formats.zarr.store import key_in
 
 _LABELS = "a label image"
-_OF_LABELS = (
+_LABEL_NOTE = (
     "{} is a label image: means of numbers of objects are no numbers of objects; `reduce='max'` keeps to some "
     "that are there"
 )
@@ -42,11 +42,11 @@ class Choice:
         for node in self._arrays:
             bounds = bounds_name(node.attributes)
             if bounds is not None:
-                self._aside[joined(node.folder, bounds[1])] = "the bounds of cells"
+                self._aside[key_in(node.folder, bounds[1])] = "the bounds of cells"
         #: Notes for the user, one line each.
         self.notes: list[str] = []
 
-    def of(self, patterns: Sequence[str]) -> list[Node]:
+    def choose(self, patterns: Sequence[str]) -> list[Node]:
         """What is pooled, in the order of paths; an error where something named cannot be, or nothing can."""
         fitting = {n.path: n for n in self._arrays if n.path not in self._aside and self._why_not(n) is None}
         words = {node.name: words_of(node.attributes, COORDINATES) for node in fitting.values()}
@@ -62,12 +62,12 @@ class Choice:
                 raise DatasetError(f"dataset {exact.name or 'at the root'} {why}")
             else:
                 named = {exact.path: exact}
-                self.notes += [_OF_LABELS.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
+                self.notes += [_LABEL_NOTE.format(exact.name)] * (self._aside.get(exact.path) == _LABELS)
             if not named:
-                raise self._no_match(pattern, fitting)
+                raise self._no_match_error(pattern, fitting)
             pooled = pooled | named
         if not pooled:
-            raise self._nothing()
+            raise self._unfit_error()
         if not patterns:
             self._note_others(fitting, coordinates)
         return [node for _, node in sorted(pooled.items())]
@@ -80,23 +80,25 @@ class Choice:
             return node.damage
         plane = self._plane(node)
         if plane is not None and node.numbers(self._criteria.input_numbers) is None:
-            kind = node.document["data_type"]
-            kind = kind["name"] if isinstance(kind, dict) and "name" in kind else kind
-            return f"is of type {kind}, which has no mean here" + _MAY_BE_BFLOAT16 * _is_untyped(node)
+            data_type = node.document["data_type"]
+            data_type = (
+                data_type["name"] if isinstance(data_type, dict) and "name" in data_type else data_type
+            )
+            return f"is of type {data_type}, which has no mean here" + _MAY_BE_BFLOAT16 * _is_untyped(node)
         return self._criteria.why_not(node.shape, plane)
 
     def _plane(self, node: Node) -> tuple[int, ...] | None:
         return self._criteria.plane(node.shape, lambda: node.dims)
 
-    def _no_match(self, pattern: str, fitting: Mapping[str, Node]) -> DatasetError:
+    def _no_match_error(self, pattern: str, fitting: Mapping[str, Node]) -> DatasetError:
         for node in self._arrays:
             if matches(node.name, pattern):
                 aside = f"is {self._aside.get(node.path)}, which is only pooled by its full name"
                 why = self._why_not(node) or aside
                 return DatasetError(f"has no dataset {pattern!r} that can be pooled: {node.name} {why}")
-        return not_there(pattern, [node.name for _, node in sorted(fitting.items())])
+        return no_match_error(pattern, [node.name for _, node in sorted(fitting.items())])
 
-    def _nothing(self) -> UnfitError:
+    def _unfit_error(self) -> UnfitError:
         aside = [n for n in self._arrays if n.path in self._aside and self._why_not(n) is None]
         if aside:
             names = name_list([f"{node.name} ({self._aside[node.path]})" for node in aside])
@@ -115,7 +117,7 @@ class Choice:
         planes = {self._plane(node) for node in fitting.values()}
         known = self._aside.keys() | fitting.keys() | {name[1:] for name in coordinates}
         for node in self._nodes.values():
-            known |= {joined(node.folder, word) for word in words_of(node.attributes, COORDINATES)}
+            known |= {key_in(node.folder, word) for word in words_of(node.attributes, COORDINATES)}
         others: dict[tuple[int, ...], list[str]] = {}
         for node in self._arrays:
             if node.path not in known and node.numbers(self._criteria.input_numbers) is not None:

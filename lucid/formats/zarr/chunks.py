@@ -16,10 +16,10 @@ import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
 from lucid.formats.arrays import Array
-from lucid.formats.regions import Region, overlaps, shifted, size_of
+from lucid.formats.regions import Region, overlaps, shift, size_of
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.nodes import Node
-from lucid.formats.zarr.store import Store, joined
+from lucid.formats.zarr.store import Store, key_in
 from lucid.options import Options
 
 #: What the files of chunks, or the folders that they are in, are called by some convention or other.
@@ -40,10 +40,10 @@ class StoredArray:
     def __init__(self, store: Store, node: Node, options: Options) -> None:
         self._store, self._node, self._max_memory = store, node, options.max_memory
         self._index = lru_cache(_MOST_INDICES)(self._read_index)
-        self.layout = layout_of(node, options.input_dtype) or _as_zarr_says(self._foreign)
+        self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array)
 
     @cached_property
-    def _foreign(self) -> Any:
+    def _zarr_array(self) -> Any:
         """The array as zarr knows it, which decodes what is not known here."""
         if "pickle" in json.dumps((self._node.document or {}).get("codecs")):
             raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
@@ -54,12 +54,12 @@ class StoredArray:
             return zarr.open_array(self._store.address, path=path, mode="r")
 
     @cached_property
-    def _files(self) -> frozenset[Index] | None:
+    def _file_indices(self) -> frozenset[Index] | None:
         """The files by as many indices as the layout lists; None where one look does not show them."""
         layout = self.layout
         if layout.codecs is None or not layout.shape or self._store.is_far:
             return None
-        names, files = self._store.names(joined(self._node.path, layout.folder)), set[Index]()
+        names, files = self._store.names(key_in(self._node.path, layout.folder)), set[Index]()
         some = [*islice(names, _MOST_LISTED + 1)]
         for name in some:
             with suppress(ValueError):  # it is no file of a chunk
@@ -70,9 +70,9 @@ class StoredArray:
         """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
         layout = self.layout
         fill = 0 if layout.fill is None else layout.fill
-        if self._files is not None:
+        if self._file_indices is not None:
             axes = [range(s.start // f, -(-s.stop // f)) for s, f in zip(region, layout.files, strict=True)]
-            if self._files.isdisjoint(product(*axes[: layout.listed_axes])):
+            if self._file_indices.isdisjoint(product(*axes[: layout.listed_axes])):
                 out[...] = fill
                 return
         for index, inside, outside in overlaps(region, layout.chunks):
@@ -80,10 +80,10 @@ class StoredArray:
             target = out[place]
             if layout.codecs is None:
                 # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-                cells = self._foreign[shifted(outside, [axis.start for axis in region])]
-                target.view(self._foreign.dtype)[...] = cells
+                cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
+                target.view(self._zarr_array.dtype)[...] = cells
                 continue
-            raw = self._encoded(index)
+            raw = self._read_raw(index)
             if raw is None:
                 target[...] = fill
                 continue
@@ -94,14 +94,14 @@ class StoredArray:
             if cells is not target:
                 np.copyto(target, cells[inside])
 
-    def _encoded(self, index: Index) -> bytes | None:
+    def _read_raw(self, index: Index) -> bytes | None:
         """A chunk as it lies in its file; None where it was never written."""
         layout, grid = self.layout, self.layout.grid
         file = tuple(i // n for i, n in zip(index, grid, strict=True))
-        if self._files is not None and file[: layout.listed_axes] not in self._files:
+        if self._file_indices is not None and file[: layout.listed_axes] not in self._file_indices:
             return None
         most = 2 * size_of(layout.chunks) * layout.dtype.itemsize + 4096
-        key = joined(self._node.path, layout.key(file))
+        key = key_in(self._node.path, layout.key(file))
         if layout.shard_index is None:
             raw = self._store.read(key, 0, most + 1)
             count = 0 if raw is None else len(raw)
@@ -139,7 +139,7 @@ class StoredArray:
     def check_names(self) -> None:
         """Raise where it has chunks, but none where its metadata say."""
         path, first = self._node.path, self.layout.key((0,) * len(self.layout.shape))
-        if 0 in self.layout.shape or self._store.read(joined(path, first), 0, 1) is not None:
+        if 0 in self.layout.shape or self._store.read(key_in(path, first), 0, 1) is not None:
             return
         right = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first.partition("/")[0])))
         for name in self._store.names(path):
@@ -151,7 +151,7 @@ class StoredArray:
                 )
 
 
-def _as_zarr_says(array: Any) -> Layout:
+def _layout_by_zarr(array: Any) -> Layout:
     """The layout of an array that only zarr understands."""
     if 0 in array.chunks:
         raise FormatError(f"has chunks of {array.chunks}, which hold no cells")

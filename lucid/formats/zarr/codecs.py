@@ -26,7 +26,7 @@ numcodecs.blosc.use_threads = False
 #: Names of Blosc's shuffles in version 3, by numbers in version 2.
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 #: Bytes that a codec adds; of those that compress nobody knows.
-_ADDED = {"crc32": 4, "crc32c": 4, "adler32": 4, "fletcher32": 4, "shuffle": 0}
+_ADDED_BYTES = {"crc32": 4, "crc32c": 4, "adler32": 4, "fletcher32": 4, "shuffle": 0}
 #: Decoders of streams, which stop at a length.
 _STREAMS: dict[str, Callable[[Any], Any]] = {
     "gzip": lambda _: zlib.decompressobj(16 + zlib.MAX_WBITS),
@@ -58,13 +58,13 @@ def _blosc_size(head: bytes, count: int) -> int:
 
 
 #: The size that the first bytes of so many encoded ones declare, where they do.
-_DECLARED: dict[str, Callable[[bytes, int], int | None]] = {
+_DECLARED_SIZES: dict[str, Callable[[bytes, int], int | None]] = {
     "zstd": _zstd_size,
     "lz4": lambda head, _: int.from_bytes(head[:4], "little"),
     "blosc": _blosc_size,
 }
 #: Codecs that change no number; differences are bytes, too.
-LOSSLESS = frozenset((*_ADDED, *_STREAMS, *_DECLARED, "delta"))
+LOSSLESS = frozenset((*_ADDED_BYTES, *_STREAMS, *_DECLARED_SIZES, "delta"))
 #: Others that have a number for each of their bytes or bits, so that they take little memory.
 _LOSSY = ("astype", "bitround", "fixedscaleoffset", "packbits", "quantize")
 
@@ -89,7 +89,7 @@ class Chain(NamedTuple):
         straight = None if target is None or self.order else target.reshape(-1).view(np.uint8)
         for step in reversed(range(len(self.codecs))):
             out = straight if step == 0 else None
-            raw = _decoded(self.codecs[step], raw, sizes[step], 2 * nbytes + 4096, out)
+            raw = _decode(self.codecs[step], raw, sizes[step], 2 * nbytes + 4096, out)
         if raw is straight and target is not None:
             return target
         if len(raw) != nbytes:
@@ -116,7 +116,7 @@ class Chain(NamedTuple):
         """Bytes of a chunk before each codec, and behind the last; None where that varies."""
         sizes: list[int | None] = [nbytes]
         for codec in self.codecs:
-            added, size = _ADDED.get(codec.codec_id), sizes[-1]
+            added, size = _ADDED_BYTES.get(codec.codec_id), sizes[-1]
             sizes.append(None if size is None or added is None else size + added)
         return sizes
 
@@ -150,16 +150,16 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
     return Chain(dtype, tuple(known), order) if is_bytes else None
 
 
-def _decoded(codec: Any, raw: Array, size: int | None, most: int, out: Array | None) -> Array:
+def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | None) -> Array:
     """Decode to so many bytes, or where these are not known to `most` at most; into `out` where that goes."""
     name = codec.codec_id
     if name in _STREAMS:
-        return _streamed(lambda: _STREAMS[name](codec), raw, most)
-    if name not in _DECLARED:
+        return _decode_streams(lambda: _STREAMS[name](codec), raw, most)
+    if name not in _DECLARED_SIZES:
         data = codec.decode(raw)
         data = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
         return data.reshape(-1).view(np.uint8)
-    declared = _DECLARED[name](raw[:18].tobytes().ljust(18, b"\0"), len(raw))
+    declared = _DECLARED_SIZES[name](raw[:18].tobytes().ljust(18, b"\0"), len(raw))
     declared = size if declared is None else declared
     if declared is None or declared > most or size not in (None, declared):
         raise FormatError(f"has a chunk that decodes to {declared} bytes; expected {size or most}")
@@ -169,7 +169,7 @@ def _decoded(codec: Any, raw: Array, size: int | None, most: int, out: Array | N
     return out
 
 
-def _streamed(new: Callable[[], Any], raw: Array, most: int) -> Array:
+def _decode_streams(new: Callable[[], Any], raw: Array, most: int) -> Array:
     """Decode streams, one behind the other, of so many bytes at most."""
     data, count, decoded = raw.tobytes(), 0, list[bytes]()
     while data or not decoded:

@@ -26,7 +26,7 @@ def codecs_of_results(
     """The codecs of bytes of results for an array of a source, first to last; and names of those that are left out."""
     dtype = storage(numbers)
     if compression is not None:
-        return _as_chosen(compression, version, dtype.itemsize), []
+        return _codecs_of_choice(compression, version, dtype.itemsize), []
     if node is None or node.document is None:
         return [codec("zstd", level=0, checksum=False)], []
     kept: list[dict[str, Any]] = []
@@ -35,24 +35,24 @@ def codecs_of_results(
         for inner in one["configuration"]["codecs"] if name_of(one) == SHARDS else [one]:
             name = name_of(inner)
             if name in LOSSLESS and (name != "delta" or (version == 2 and dtype.kind in "iu")):
-                kept.append(_fitted(inner, dtype))
+                kept.append(_fit_parameters(inner, dtype))
             elif name not in _ORDERS and name not in lossy:
                 lossy.append(name)
     return kept, lossy
 
 
-def _fitted(one: JsonObject, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _fit_parameters(source_codec: JsonObject, dtype: np.dtype[Any]) -> dict[str, Any]:
     """A codec of the source with the parameters that the type of results needs."""
-    kind = dtype.newbyteorder("<").str
+    type_name = dtype.newbyteorder("<").str
     # Differences of integers are exact, those of floats are not. Version 3 has them as a filter of arrays.
-    own = {"elementsize": dtype.itemsize, "typesize": dtype.itemsize, "dtype": kind, "astype": kind}
-    parameters = one.get("configuration")
+    new = {"elementsize": dtype.itemsize, "typesize": dtype.itemsize, "dtype": type_name, "astype": type_name}
+    parameters = source_codec.get("configuration")
     if not parameters:
-        return dict(one)
-    return {**one, "configuration": {key: own.get(key, value) for key, value in parameters.items()}}
+        return dict(source_codec)
+    return {**source_codec, "configuration": {key: new.get(key, value) for key, value in parameters.items()}}
 
 
-def _as_chosen(compression: Compression, version: int, itemsize: int) -> list[dict[str, Any]]:
+def _codecs_of_choice(compression: Compression, version: int, itemsize: int) -> list[dict[str, Any]]:
     """The codec that the user chose; one that Zarr has not is an error."""
     name, level = compression.name, compression.level
     if name == "none":

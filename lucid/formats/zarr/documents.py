@@ -33,10 +33,10 @@ TWO_BYTES = {"name": "raw_bytes", "configuration": {"length_bytes": 2}}, "r16"
 #: Codecs that version 2 calls filters, wherever they stand.
 _FILTERS_2 = ("shuffle", "delta", "crc32", "crc32c", "adler32", "fletcher32")
 #: Numbers that JSON has no other name for.
-_NAMED = ("NaN", "Infinity", "-Infinity")
+_NAMED_NUMBERS = ("NaN", "Infinity", "-Infinity")
 
 
-def parsed(text: bytes) -> tuple[dict[str, Any], str]:
+def parse_document(text: bytes) -> tuple[dict[str, Any], str]:
     """A document, and why it is none; NaN and infinities are taken as Python writes them."""
     try:
         document = json.loads(text)
@@ -52,12 +52,12 @@ def codec(name: str, **configuration: Any) -> dict[str, Any]:
 
 def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, Any]:
     """The document of an array of version 2 in the words of version 3; what is wrong there stays wrong."""
-    kind = document.get("dtype")
-    endian = "big" if str(kind).startswith(">") else "little"
+    data_type = document.get("dtype")
+    endian = "big" if str(data_type).startswith(">") else "little"
     # Structured types are lists; of None, NumPy would make a type, too.
     with suppress(DTypeError, SyntaxError, TypeError, ValueError):
-        dtype = np.dtype(kind if isinstance(kind, str) else "V")
-        kind = TWO_BYTES[0] if dtype == np.dtype("V2") else name_of(dtype)
+        dtype = np.dtype(data_type if isinstance(data_type, str) else "V")
+        data_type = TWO_BYTES[0] if dtype == np.dtype("V2") else name_of(dtype)
     order, compressor = document.get("order"), document.get("compressor")
     codecs = [*([] if order == "C" else [codec("transpose", order=order)]), codec("bytes", endian=endian)]
     for one in (*(document.get("filters") or ()), *([compressor] if compressor else ())):
@@ -67,7 +67,7 @@ def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, An
     return {
         "zarr_format": 2,
         "shape": document["shape"],
-        "data_type": kind,
+        "data_type": data_type,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": document.get("chunks")}},
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": separator}},
         "codecs": codecs,
@@ -77,14 +77,14 @@ def from_version_2(document: JsonObject, attributes: JsonObject) -> dict[str, An
 
 def to_version_2(document: JsonObject) -> dict[str, Any]:
     """A document that `array_document` made, in the words of version 2."""
-    kind = document["data_type"]
+    data_type = document["data_type"]
     filters = [{"id": one["name"]} | one["configuration"] for one in document["codecs"][1:]]
     # What compresses comes last, and there can be one.
     compressor = filters.pop() if filters and filters[-1]["id"] not in _FILTERS_2 else None
     return {
         "shape": document["shape"],
         "chunks": document["chunk_grid"]["configuration"]["chunk_shape"],
-        "dtype": "|V2" if kind in TWO_BYTES else np.dtype(kind).newbyteorder("<").str,
+        "dtype": "|V2" if data_type in TWO_BYTES else np.dtype(data_type).newbyteorder("<").str,
         "fill_value": document["fill_value"],
         "order": "C",
         "filters": filters or None,
@@ -115,7 +115,7 @@ def array_document(
         inner = {"chunk_shape": [*chunks], "codecs": codecs, "index_codecs": [in_order, {"name": "crc32c"}]}
         codecs = [codec("sharding_indexed", **inner, index_location="end")]
     if fill is not None or version == 3:
-        fill = in_json(0 if fill is None else fill, dtype) if is_typed else "AAA="
+        fill = fill_to_json(0 if fill is None else fill, dtype) if is_typed else "AAA="
     return {
         "shape": [*shape],
         "data_type": numbers if is_typed else TWO_BYTES[0],
@@ -131,15 +131,15 @@ def array_document(
     }
 
 
-def fill_in(value: Any, dtype: np.dtype[Any]) -> Any:
+def fill_from_json(value: Any, dtype: np.dtype[Any]) -> Any:
     """A fill value of JSON as an element; a TypeError, ValueError or OverflowError where it is none of this type.
 
-    >>> fill_in("-Infinity", np.dtype("f2")), fill_in(3, np.dtype("i2"))
+    >>> fill_from_json("-Infinity", np.dtype("f2")), fill_from_json(3, np.dtype("i2"))
     (np.float16(-inf), np.int16(3))
 
     """
     native = dtype.newbyteorder("=")
-    if isinstance(value, str) and dtype.kind == "f" and value in _NAMED:
+    if isinstance(value, str) and dtype.kind == "f" and value in _NAMED_NUMBERS:
         return native.type(value)
     if dtype.kind == "b":
         if value not in (True, False):
@@ -153,10 +153,10 @@ def fill_in(value: Any, dtype: np.dtype[Any]) -> Any:
     return native.type(int(value) if dtype.kind in "iu" else float(value))
 
 
-def in_json(value: Any, dtype: np.dtype[Any]) -> Any:
+def fill_to_json(value: Any, dtype: np.dtype[Any]) -> Any:
     """A fill value as it stands in a document.
 
-    >>> in_json(np.nan, np.dtype("f4")), in_json(7.0, np.dtype("i2"))
+    >>> fill_to_json(np.nan, np.dtype("f4")), fill_to_json(7.0, np.dtype("i2"))
     ('NaN', 7)
 
     """
@@ -172,7 +172,7 @@ def write_array(folder: Path, document: JsonObject, attributes: JsonObject) -> N
     if document["zarr_format"] == 2:
         _write_version_2(folder, DOCUMENT_2, to_version_2(document), attributes)
     else:
-        write(folder / DOCUMENT_3, {**document, "attributes": attributes})
+        write_document(folder / DOCUMENT_3, {**document, "attributes": attributes})
 
 
 def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
@@ -181,9 +181,9 @@ def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
         _write_version_2(folder, GROUP_2, {"zarr_format": 2}, attributes)
         return
     path = folder / DOCUMENT_3
-    document = parsed(path.read_bytes())[0] if path.is_file() else {}
+    document = parse_document(path.read_bytes())[0] if path.is_file() else {}
     news = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    write(path, {**document, **news})
+    write_document(path, {**document, **news})
 
 
 def nczarr_in(document: JsonObject) -> dict[str, Any]:
@@ -192,11 +192,11 @@ def nczarr_in(document: JsonObject) -> dict[str, Any]:
 
 
 def _write_version_2(folder: Path, name: str, document: JsonObject, attributes: JsonObject) -> None:
-    write(folder / name, {**document, **nczarr_in(attributes)})
-    write(folder / ATTRIBUTES_2, {key: attributes[key] for key in attributes if key not in NCZARR_2})
+    write_document(folder / name, {**document, **nczarr_in(attributes)})
+    write_document(folder / ATTRIBUTES_2, {key: attributes[key] for key in attributes if key not in NCZARR_2})
 
 
-def write(path: Path, document: JsonObject) -> None:
+def write_document(path: Path, document: JsonObject) -> None:
     """Write a document, and the folder that it is in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2), encoding="utf-8")

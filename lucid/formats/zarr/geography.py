@@ -13,11 +13,11 @@ from lucid.formats.geography import Dimension, Geography, Paths, Variable
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
-from lucid.formats.zarr.meaning import Description, changed, decoded, described
+from lucid.formats.zarr.meaning import Description, attributes_of, describe_result, with_changes
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Results
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import joined
+from lucid.formats.zarr.store import key_in
 from lucid.pooling.dtypes import name_of
 
 #: Makes a variable of the new grid: its path, the array that it is made of, its values, what it says of itself.
@@ -34,15 +34,15 @@ class Dimensions(Geography):
         self._source, self._make_array, self._carries = source, make, carries
         self._pooled = pooled
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
-        self._taken = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
+        self._taken_paths = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
         self._lengths: dict[str, int] = {}
         for node in source.nodes.values() if carries else ():
             if node.path not in self._pooled and node.path not in left_out:
-                self._taken.add(node.path)
+                self._taken_paths.add(node.path)
                 for name, length in zip(node.dims, node.shape, strict=False):
-                    self._lengths[joined(node.folder, name)] = length
+                    self._lengths[key_in(node.folder, name)] = length
 
-    def placed(self, node: Node, pooled: Pooled, says: Description) -> Description:
+    def with_dims(self, node: Node, pooled: Pooled, description: Description) -> Description:
         """What a result says of itself, with the names of its axes, and what it says of coordinates."""
         if pooled.flat:
             names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
@@ -50,7 +50,7 @@ class Dimensions(Geography):
         else:
             dims, changes = self.place(self._variable(node), pooled)
             names = _names(dims) if node.dims else []
-        return says._replace(attributes=changed(says.attributes, changes), dims=names)
+        return description._replace(attributes=with_changes(description.attributes, changes), dims=names)
 
     def variable(self, path: str) -> Variable | None:
         node = self._source.nodes.get(path.strip("/")) if self._carries else None
@@ -62,33 +62,38 @@ class Dimensions(Geography):
             path=f"/{node.path}",
             shape=node.shape,
             dims=[[self._dimension_of(node.folder, *pair)] if pair[0] else [] for pair in pairs],
-            attributes=decoded(node),
+            attributes=attributes_of(node),
             numbers=node.numbers(),
             read=lambda: self._source.values(node.path),
-            item=node,
+            handle=node,
         )
 
     def _dimension_of(self, near: str, name: str, length: int) -> Dimension:
         """A dimension by its name in a group, whose coordinates are there or in a group around."""
-        folder, there = near, self._source.nodes.get(joined(near, name))
-        while folder and (there is None or there.document is None):
+        folder, coordinate = near, self._source.nodes.get(key_in(near, name))
+        while folder and (coordinate is None or coordinate.document is None):
             folder = folder.rpartition("/")[0]
-            there = self._source.nodes.get(joined(folder, name))
-        if not self._carries or there is None or there.document is None or there.shape != (length,):
-            return Dimension((name, length), f"/{joined(near, name)}", f"/{name}", lambda: None)
-        return Dimension((name, length), there.name, f"/{name}", lambda: self.variable(there.path))
+            coordinate = self._source.nodes.get(key_in(folder, name))
+        if (
+            not self._carries
+            or coordinate is None
+            or coordinate.document is None
+            or coordinate.shape != (length,)
+        ):
+            return Dimension((name, length), f"/{key_in(near, name)}", f"/{name}", lambda: None)
+        return Dimension((name, length), coordinate.name, f"/{name}", lambda: self.variable(coordinate.path))
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        return {array.name: array.shape for array in self._pooled.get(variable.item.path, ())} or None
+        return {array.name: array.shape for array in self._pooled.get(variable.handle.path, ())} or None
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         path = path.strip("/")
-        if path not in self._taken:
+        if path not in self._taken_paths:
             return values is None and shape == (self._lengths[path],) if path in self._lengths else None
-        there = self._source.nodes.get(path)
-        if values is None or there is None or path in self._pooled:
+        node = self._source.nodes.get(path)
+        if values is None or node is None or path in self._pooled:
             return False
-        fits = (there.shape, there.numbers()) == (values.shape, values.dtype.name)
+        fits = (node.shape, node.numbers()) == (values.shape, values.dtype.name)
         return fits and np.array_equal(self._source.values(path), values, equal_nan=values.dtype.kind == "f")
 
     def declare(self, path: str, length: int) -> None:
@@ -97,14 +102,14 @@ class Dimensions(Geography):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         if dims == [[path]]:
             self.declare(path, len(values))
-        path, node = path.strip("/"), origin.item
-        self._taken.add(path)
-        says, own = dict(origin.attributes), self._source.array(node.path).layout.fill
+        path, node = path.strip("/"), origin.handle
+        self._taken_paths.add(path)
+        attributes, fill = dict(origin.attributes), self._source.array(node.path).layout.fill
         if origin.numbers is None:
-            description = Description(changed(node.attributes, changes), fill=own)
+            description = Description(with_changes(node.attributes, changes), fill=fill)
         else:
-            meaning = meaning_of(says, origin.numbers)
-            description = described(node, says, changes, meaning, own, name_of(values.dtype))
+            meaning = meaning_of(attributes, origin.numbers)
+            description = describe_result(node, attributes, changes, meaning, fill, name_of(values.dtype))
         self._make_array(path, node, values, description._replace(dims=_names(dims)))
 
 

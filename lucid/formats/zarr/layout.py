@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid.formats.zarr.codecs import Chain, chain_of, name_of
-from lucid.formats.zarr.documents import fill_in
+from lucid.formats.zarr.documents import fill_from_json
 from lucid.formats.zarr.nodes import Node
 
 SHARDS = "sharding_indexed"
@@ -100,7 +100,7 @@ def _layout_of(node: Node, untyped: str | None) -> Layout | None:
     return Layout(
         shape=node.shape,
         dtype=dtype,
-        fill=None if fill is None and node.version == 2 else fill_in(fill, dtype),
+        fill=None if fill is None and node.version == 2 else fill_from_json(fill, dtype),
         chunks=chunks,
         files=files,
         start=("c",) * is_default,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid.formats.meaning import FILL, MISSING, Meaning
-from lucid.formats.result import Changes, own_fill
+from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import numbers_in
 from lucid.formats.zarr.nodes import Node
 from lucid.pooling.dtypes import FLOATS
@@ -34,7 +34,7 @@ def _is_filled_by_document(node: Node) -> bool:
     return node.version == 2 and bool(node.dims)
 
 
-def decoded(node: Node, *, is_image: bool = False) -> dict[str, Any]:
+def attributes_of(node: Node, *, is_image: bool = False) -> dict[str, Any]:
     """The attributes of an array as xarray decodes them.
 
     In an OME-Zarr image zero is a number like all others, though axes have names and the fill value is zero.
@@ -60,38 +60,38 @@ def _number(value: Any) -> Any:
     return value
 
 
-def described(
-    node: Node, says: dict[str, Any], changes: Changes, meaning: Meaning, own: Any, result: str
+def describe_result(
+    node: Node, source_attributes: dict[str, Any], changes: Changes, meaning: Meaning, fill: Any, result: str
 ) -> Description:
     """What a result says of itself, with the axes of its source.
 
-    `says` is what its source says, decoded; `own` is the source's own fill value.
+    `source_attributes` are as `attributes_of` has them; `fill` is the source's own fill value.
     """
     dims: list[str | None] = [name or None for name in node.dims]
     news = {key: value for key, value in changes.items() if key != FILL}
-    if _has_nan(news.get(MISSING)) and not _has_nan(says[MISSING]):
+    if _has_nan(news.get(MISSING)) and not _has_nan(source_attributes[MISSING]):
         news[MISSING] = None
-    attributes = changed(node.attributes, {FILL: None} | news)
-    marks = numbers_in(changes.get(FILL, says.get(FILL)))
+    attributes = with_changes(node.attributes, {FILL: None} | news)
+    marks = numbers_in(changes.get(FILL, source_attributes.get(FILL)))
     if result in FLOATS:
         marks = [np.nan] if any(changes.get(key) is not None for key in (FILL, MISSING)) else []
     is_filled = _is_filled_by_document(node)
     if node.version == 2 and (is_filled or result in FLOATS):
-        if marks or (is_filled and FILL in says):
+        if marks or (is_filled and FILL in source_attributes):
             return Description(attributes, dims, marks[0] if marks else None)
     elif marks:
         text = base64.b64encode(struct.pack("<d", marks[0])).decode()
         attributes[FILL] = text if result in FLOATS else int(marks[0])
     elif isinstance(node.attributes.get(FILL), str | bool):
         attributes[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
-    if own is None:
+    if fill is None:
         return Description(attributes, dims, None)
-    own = np.asarray(own)
-    own = own.astype(np.uint8) if own.dtype.kind == "b" else own
-    return Description(attributes, dims, own_fill(says, meaning, own, result))
+    fill = np.asarray(fill)
+    fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
+    return Description(attributes, dims, unwritten_fill(source_attributes, meaning, fill, result))
 
 
-def changed(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+def with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """Attributes with others, of which None says that there is none; arrays as JSON has them."""
     news = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
     return {key: value for key, value in attributes.items() if key not in changes} | news

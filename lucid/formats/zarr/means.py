@@ -13,16 +13,16 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled, filled_up
+from lucid.formats.arrays import Array, Pooled, pad_chunk
 from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
-from lucid.formats.regions import Region, overlaps, shape_of, shifted, size_of
+from lucid.formats.regions import Region, overlaps, shape_of, shift, size_of
 from lucid.formats.zarr.chunks import NOWHERE, Index
 from lucid.formats.zarr.documents import write_array
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import FolderStore, joined
+from lucid.formats.zarr.store import FolderStore, key_in
 
 #: What a document says of how chunks are cut and encoded.
 _ENCODING = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
@@ -38,14 +38,14 @@ class ArrayFiles:
         assert layout is not None
         assert layout.codecs is not None
         self._folder, self.node, self.layout, self._codecs = root / node.path, node, layout, layout.codecs
-        self._order = _in_morton_order(layout.grid)
+        self._order = _morton_order(layout.grid)
 
     def region(self, index: Index) -> Region:
         """The cells of a file."""
         units = zip(index, self.layout.files, self.layout.shape, strict=True)
         return tuple(slice(i * u, min((i + 1) * u, n)) for i, u, n in units)
 
-    def store(self, index: Index, read: Reader) -> None:
+    def write_file(self, index: Index, read: Reader) -> None:
         """Write the file whose cells `read` gives, chunk after chunk; there is none for the fill value alone."""
         layout, region, path = self.layout, self.region(index), self._folder / self.layout.key(index)
         places = np.full((*layout.grid, 2), NOWHERE, "<u8")
@@ -55,7 +55,7 @@ class ArrayFiles:
                 axes = zip(chunk, layout.chunks, region, strict=True)
                 inner = tuple(slice(s.start + i * c, min(s.start + (i + 1) * c, s.stop)) for i, c, s in axes)
                 is_inside = all(axis.start < axis.stop for axis in inner)
-                data = self._encoded(read(inner)) if is_inside else None
+                data = self._encode(read(inner)) if is_inside else None
                 if data is not None:
                     if file is None:
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,14 +66,14 @@ class ArrayFiles:
             if file is not None and layout.shard_index is not None:
                 file.write(layout.shard_index.encode(places))
 
-    def _encoded(self, cells: Array) -> bytes | None:
+    def _encode(self, cells: Array) -> bytes | None:
         """The bytes of a chunk, which the fill value fills up at the edge; None for nothing but that value."""
         native = self._codecs.dtype.newbyteorder("=")
         fill = np.asarray(0 if self.layout.fill is None else self.layout.fill, native)
         cells = np.ascontiguousarray(cells).view(native)
-        if _is_all(cells, fill):
+        if _is_only_fill(cells, fill):
             return None
-        return self._codecs.encode(filled_up(cells, self.layout.chunks, fill))
+        return self._codecs.encode(pad_chunk(cells, self.layout.chunks, fill))
 
 
 class Means(ArrayFiles):
@@ -82,7 +82,7 @@ class Means(ArrayFiles):
     def __init__(self, root: Path, node: Node, pooled: Pooled, spool: Spool) -> None:
         super().__init__(root, node)
         self._pooled, self._spool = pooled, spool
-        self._missing: dict[Index, int] = {}
+        self._missing_cells: dict[Index, int] = {}
         self._lock = threading.Lock()
 
     def write(self, shape: Index, region: Region, values: Array) -> None:
@@ -95,9 +95,9 @@ class Means(ArrayFiles):
             return
         corner = [axis.start for axis in region]
         for index, _, outside in overlaps(region, unit):
-            place = shifted(outside, corner)
+            place = shift(outside, corner)
             if place == self.region(index):
-                self.store(index, lambda inner: values[shifted(inner, [-n for n in corner])])
+                self.write_file(index, lambda inner: values[shift(inner, [-n for n in corner])])
                 continue
             self._spool.write(self._pooled, place, np.ascontiguousarray(values[outside]), stored)
             self._count(index, size_of(shape_of(place)))
@@ -112,40 +112,40 @@ class Means(ArrayFiles):
     def _count(self, index: Index, cells: int) -> None:
         """Note cells that are in the spool; store the file with its last."""
         with self._lock:
-            missing = self._missing.get(index, size_of(shape_of(self.region(index)))) - cells
-            self._missing[index] = missing
+            missing = self._missing_cells.get(index, size_of(shape_of(self.region(index)))) - cells
+            self._missing_cells[index] = missing
             if missing == 0:
-                del self._missing[index]
+                del self._missing_cells[index]
         if missing == 0:
-            self.store(index, lambda region: self._spool.read(self._pooled, region))
+            self.write_file(index, lambda region: self._spool.read(self._pooled, region))
 
-    def take(self, shard: ZarrSource, one: ShardArray) -> bool:
+    def copy_shard(self, shard: ZarrSource, array: ShardArray) -> bool:
         """Copy the files of a shard, if its chunks are those of the whole; whether they are."""
-        layout, node = self.layout, shard.nodes[one.spec.name[1:]]
-        unit, start, stop = layout.files[0], one.offset[0], one.region[0].stop
+        layout, node = self.layout, shard.nodes[array.spec.name[1:]]
+        unit, start, stop = layout.files[0], array.offset[0], array.region[0].stop
         is_aligned = start % unit == 0 and (stop % unit == 0 or stop == layout.shape[0])
-        own, whole = node.document or {}, self.node.document or {}
-        is_alike = all(own.get(key) == whole.get(key) for key in _ENCODING)
-        if not (is_aligned and is_alike and one.spec.shape[1:] == layout.shape[1:]):
+        document, whole = node.document or {}, self.node.document or {}
+        is_alike = all(document.get(key) == whole.get(key) for key in _ENCODING)
+        if not (is_aligned and is_alike and array.spec.shape[1:] == layout.shape[1:]):
             return False
         for first, *rest in np.ndindex(
-            *(-(-n // f) for n, f in zip(one.spec.shape, layout.files, strict=True))
+            *(-(-n // f) for n, f in zip(array.spec.shape, layout.files, strict=True))
         ):
-            key = joined(node.path, layout.key((first, *rest)))
+            key = key_in(node.path, layout.key((first, *rest)))
             shard.store.copy(key, self._folder / layout.key((first + start // unit, *rest)))
         return True
 
 
-def _is_all(cells: Array, fill: Array) -> bool:
+def _is_only_fill(cells: Array, fill: Array) -> bool:
     """Whether all cells are the fill value: any NaN is NaN, but 0 is not -0."""
     if fill != fill:
         return bool(np.isnan(cells).all())
-    kind = f"u{fill.dtype.itemsize}"
-    words, word = cells.view(kind), fill.view(kind)
+    word_type = f"u{fill.dtype.itemsize}"
+    words, word = cells.view(word_type), fill.view(word_type)
     return bool(words.flat[0] == word) and bool((words == word).all())
 
 
-def _in_morton_order(grid: Index) -> list[Index]:
+def _morton_order(grid: Index) -> list[Index]:
     """The chunks of a shard as zarr orders them: by the bits of their indices, the last bits of all axes first."""
     places = ((bit, axis) for axis, n in enumerate(grid) for bit in range((n - 1).bit_length()))
     highest_first = sorted(places, reverse=True)

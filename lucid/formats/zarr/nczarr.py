@@ -25,14 +25,16 @@ def name_in(attributes: Mapping[str, Any], name: str) -> str:
     return name.upper() if name.upper() in attributes else name
 
 
-def _entry(attributes: Mapping[str, Any], name: str, keys: Sequence[str], kind: type) -> tuple[str, Any]:
+def _entry(
+    attributes: Mapping[str, Any], name: str, keys: Sequence[str], holder_type: type
+) -> tuple[str, Any]:
     """Under which of some keys an attribute holds what it says, and that; "" where it does not."""
     holder = attributes.get(name_in(attributes, name))
     if isinstance(holder, dict):
         for key in keys:
-            if isinstance(holder.get(key), kind):
+            if isinstance(holder.get(key), holder_type):
                 return key, holder[key]
-    return "", kind()
+    return "", holder_type()
 
 
 def names_of(attributes: Mapping[str, Any]) -> list[str]:
@@ -59,7 +61,9 @@ def references_of(attributes: Mapping[str, Any], dims: Sequence[str | None]) -> 
     ]
 
 
-def array_again(attributes: dict[str, Any], old: Mapping[str, Any], references: list[str]) -> dict[str, Any]:
+def attributes_of_array(
+    attributes: dict[str, Any], old: Mapping[str, Any], references: list[str]
+) -> dict[str, Any]:
     """The attributes of a result; those that are new or another have the types that they look like."""
     again = dict(attributes)
     if references:
@@ -75,12 +79,12 @@ def array_again(attributes: dict[str, Any], old: Mapping[str, Any], references: 
     return again
 
 
-def group_again(
+def attributes_of_group(
     attributes: Mapping[str, Any], lengths: Mapping[str, int], arrays: Sequence[str]
 ) -> dict[str, Any]:
     """The attributes of a group with further dimensions, and with these arrays, if it is NCZarr's.
 
-    >>> group_again({"_nczarr_group": {"dims": {"lat": 4}, "arrays": []}}, {"lat_2": 2}, ["v"])
+    >>> attributes_of_group({"_nczarr_group": {"dims": {"lat": 4}, "arrays": []}}, {"lat_2": 2}, ["v"])
     {'_nczarr_group': {'dims': {'lat': 4, 'lat_2': 2}, 'arrays': ['v']}}
 
     """

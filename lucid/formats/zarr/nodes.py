@@ -18,9 +18,9 @@ from lucid.formats.zarr.documents import (
     TWO_BYTES,
     from_version_2,
     nczarr_in,
-    parsed,
+    parse_document,
 )
-from lucid.formats.zarr.store import Entry, Store, folders_of, joined
+from lucid.formats.zarr.store import Entry, Store, folders_of, key_in
 from lucid.pooling.dtypes import ELEMENTS
 
 #: The summary of all documents in version 2, and the key of that in a group's document in version 3.
@@ -77,10 +77,10 @@ class Node(NamedTuple):
 
     def numbers(self, untyped: str | None = None) -> str | None:
         """The name of the elements' type, `untyped` for two bytes without one; None where they are no numbers."""
-        kind = self.document["data_type"] if self.document else None
-        if kind in TWO_BYTES:
+        data_type = self.document["data_type"] if self.document else None
+        if data_type in TWO_BYTES:
             return untyped
-        return kind if isinstance(kind, str) and kind in ELEMENTS else None
+        return data_type if isinstance(data_type, str) and data_type in ELEMENTS else None
 
 
 def nodes_of(store: Store) -> dict[str, Node]:
@@ -102,9 +102,13 @@ def nodes_of(store: Store) -> dict[str, Node]:
             if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
                 raise FormatError("holds no Zarr store")
             node = node or _group_2(store, path)
-            old = nczarr_in(parsed(store.read(joined(path, GROUP_2)) or b"")[0]) if GROUP_2 in files else {}
+            old = (
+                nczarr_in(parse_document(store.read(key_in(path, GROUP_2)) or b"")[0])
+                if GROUP_2 in files
+                else {}
+            )
             node = node._replace(files=files, damage="", attributes=node.attributes | old)
-            pending += [joined(path, name) for name, is_folder in reversed(entries) if is_folder]
+            pending += [key_in(path, name) for name, is_folder in reversed(entries) if is_folder]
         nodes[path] = node
     return nodes
 
@@ -115,20 +119,20 @@ def digest_of_files(store: Store, folder: str) -> str:
     pending = [""]
     while pending:
         inner = pending.pop()
-        for name, is_folder in store.entries(joined(folder, inner)):
-            key = joined(inner, name)
+        for name, is_folder in store.entries(key_in(folder, inner)):
+            key = key_in(inner, name)
             if is_folder:
                 pending.append(key)
             elif name not in (DOCUMENT_2, DOCUMENT_3, ATTRIBUTES_2):
-                files.append((key, store.size_bytes(joined(folder, key))))
+                files.append((key, store.size_bytes(key_in(folder, key))))
     return digest(sorted(files))
 
 
 def _node_at(store: Store, path: str) -> Node | None:
     """The array at a path, or a group of version 3, which has a document of the same name; None for all else."""
-    text = store.read(joined(path, DOCUMENT_3))
+    text = store.read(key_in(path, DOCUMENT_3))
     if text is not None:
-        document, damage = parsed(text)
+        document, damage = parse_document(text)
         is_array = document.get("node_type", "array") == "array"
         damage = damage or (_damage_of(document, 3) if is_array else "")
         attributes = document.get("attributes")
@@ -138,10 +142,10 @@ def _node_at(store: Store, path: str) -> Node | None:
             attributes=attributes if isinstance(attributes, dict) else {},
             damage=damage,
         )
-    text = store.read(joined(path, DOCUMENT_2))
+    text = store.read(key_in(path, DOCUMENT_2))
     if text is None:
         return None
-    document, damage = parsed(text)
+    document, damage = parse_document(text)
     group = _group_2(store, path)
     damage = damage or group.damage or _damage_of(document, 2)
     try:
@@ -154,8 +158,8 @@ def _node_at(store: Store, path: str) -> Node | None:
 
 def _group_2(store: Store, path: str) -> Node:
     """A group of version 2, or a folder that is none; an array has its attributes in the same file."""
-    text = store.read(joined(path, ATTRIBUTES_2))
-    attributes, damage = parsed(text) if text is not None else ({}, "")
+    text = store.read(key_in(path, ATTRIBUTES_2))
+    attributes, damage = parse_document(text) if text is not None else ({}, "")
     return Node(path, None, attributes, damage)
 
 
@@ -173,7 +177,7 @@ def _keys_of_summary(store: Store) -> list[str]:
     text, name = store.read(DOCUMENT_3), DOCUMENT_3
     if text is None:
         text, name = store.read(SUMMARY_2), SUMMARY_2
-    document, _ = parsed(text or b"")
+    document, _ = parse_document(text or b"")
     holder = document if name == SUMMARY_2 else document.get(SUMMARY_3)
     metadata = holder.get("metadata") if isinstance(holder, dict) else None
     if not isinstance(metadata, dict):

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from lucid.formats.arrays import Pooled
 from lucid.formats.regions import size_of
 from lucid.formats.zarr.nodes import Node
-from lucid.formats.zarr.store import joined
+from lucid.formats.zarr.store import key_in
 
 #: Transformations that are a number for each axis.
-_PLAIN = ("scale", "translation")
+_KNOWN_STEPS = ("scale", "translation")
 #: Results by the path of what they are made of.
 Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
@@ -97,20 +97,20 @@ def _level(node: Node, level: dict[str, Any], pooled: Pooled) -> tuple[dict[str,
     """What an image's group says of a result; and notes."""
     name = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
     steps = _objects(level.get("coordinateTransformations"))
-    steps, unknown = after_pooling(steps, pooled.source.shape, pooled.shape)
+    steps, unknown = transformations_of_result(steps, pooled.source.shape, pooled.shape)
     return level | {"path": name, "coordinateTransformations": steps}, [
-        f"{pooled.source.name} has a coordinate transformation of type {kind}, which is kept as it is, behind "
+        f"{pooled.source.name} has a coordinate transformation of type {step_type}, which is kept as it is, behind "
         "the scale and the translation of the new cells"
-        for kind in unknown
+        for step_type in unknown
     ]
 
 
-def after_pooling(
+def transformations_of_result(
     steps: Sequence[dict[str, Any]], before: Sequence[int], after: Sequence[int]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The transformations of a result, by shapes, and the types of those that are not understood.
 
-    >>> after_pooling([{"type": "scale", "scale": [1, 0.5]}], (3, 8), (3, 2))[0]
+    >>> transformations_of_result([{"type": "scale", "scale": [1, 0.5]}], (3, 8), (3, 2))[0]
     [{'type': 'scale', 'scale': [1.0, 2.0]}, {'type': 'translation', 'translation': [0.0, 0.75]}]
 
     """
@@ -119,7 +119,7 @@ def after_pooling(
     rest = [step for step in steps if step.get("type") != "identity"]
     is_moved = bool(translation.any())
     while rest:
-        factors, shift = (_numbers(rest[0], kind, len(before)) for kind in _PLAIN)
+        factors, shift = (_numbers(rest[0], step_type, len(before)) for step_type in _KNOWN_STEPS)
         if factors is not None:
             scale, translation = scale * factors, translation * factors
         elif shift is not None:
@@ -130,17 +130,21 @@ def after_pooling(
     first = [{"type": "scale", "scale": scale.tolist()}]
     if is_moved or rest:
         first.append({"type": "translation", "translation": translation.tolist()})
-    unknown = [step for step in rest if all(_numbers(step, kind, len(before)) is None for kind in _PLAIN)]
+    unknown = [
+        step
+        for step in rest
+        if all(_numbers(step, step_type, len(before)) is None for step_type in _KNOWN_STEPS)
+    ]
     return [*first, *rest], [*dict.fromkeys(str(step.get("type")) for step in unknown)]
 
 
-def _numbers(step: dict[str, Any], kind: str, rank: int) -> npt.NDArray[np.float64] | None:
+def _numbers(step: dict[str, Any], step_type: str, rank: int) -> npt.NDArray[np.float64] | None:
     """The numbers of a transformation of a kind; None of all else, also where they lie in an array of their own."""
     try:
-        array = np.asarray(step.get(kind), np.float64)
+        array = np.asarray(step.get(step_type), np.float64)
     except (TypeError, ValueError):
         return None
-    return array if step.get("type") == kind and array.shape == (rank,) else None
+    return array if step.get("type") == step_type and array.shape == (rank,) else None
 
 
 def _holder(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -155,5 +159,5 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _path(node: Node, level: dict[str, Any]) -> str:
     """The path of a level, without empty steps, as files may have them: "./0", "0/"."""
-    steps = joined(node.path, str(level.get("path"))).split("/")
+    steps = key_in(node.path, str(level.get("path"))).split("/")
     return "/".join(step for step in steps if step not in ("", "."))

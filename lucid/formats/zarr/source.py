@@ -21,10 +21,10 @@ from lucid.formats.meaning import meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.zarr.choice import Choice
 from lucid.formats.zarr.chunks import StoredArray
-from lucid.formats.zarr.meaning import decoded
+from lucid.formats.zarr.meaning import attributes_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import images_of
-from lucid.formats.zarr.store import called, refusals, store_at
+from lucid.formats.zarr.store import label_of, store_at, translate_errors
 from lucid.missing import parse_missing
 from lucid.options import Options
 
@@ -40,7 +40,7 @@ class ZarrSource(Source):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        with refusals("cannot be opened as Zarr"):
+        with translate_errors("cannot be opened as Zarr"):
             self.store = store_at(path, options)
             try:
                 self._state = self.store.state()
@@ -52,25 +52,25 @@ class ZarrSource(Source):
         self.is_far = self.store.is_far
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
-        self.of_images = frozenset(path for image in self.images for path in image.paths)
+        self.image_paths = frozenset(path for image in self.images for path in image.paths)
         #: The array of numbers at a path.
         self.array = lru_cache(MOST_OPEN)(lambda path: StoredArray(self.store, self.nodes[path], options))
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays that the user names, or all that fit; only these are opened."""
         choice = Choice(self.nodes, self.images, Criteria.of(self.options))
-        nodes = choice.of(patterns)
+        nodes = choice.choose(patterns)
         self.notes = choice.notes
         specs = []
         for node in nodes:
-            with refusals(called(node.name)), about(called(node.name)):
+            with translate_errors(label_of(node.name)), about(label_of(node.name)):
                 specs.append(self._spec(node))
                 self.array(node.path).check_names()
         return tuple(specs)
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
-        with about(called(f"/{path}")), refusals("cannot be read"):
+        with about(label_of(f"/{path}")), translate_errors("cannot be read"):
             array = self.array(path)
             values = np.empty(array.layout.shape, array.layout.dtype)
             array.read(tuple(slice(0, n) for n in values.shape), values)
@@ -85,7 +85,7 @@ class ZarrSource(Source):
         if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
         meaning = meaning_of(
-            decoded(node, is_image=node.path in self.of_images),
+            attributes_of(node, is_image=node.path in self.image_paths),
             stored,
             missing=parse_missing(self.options.missing),
             nan=self.options.nan,
@@ -106,7 +106,7 @@ class ZarrSource(Source):
 
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
-        with refusals("changed while it was read"):
+        with translate_errors("changed while it was read"):
             is_same = self.store.state() == self._state
             if self._state is None:
                 # Of NaN, which is not equal to itself, the text is the same.
@@ -124,7 +124,7 @@ class ZarrSource(Source):
         for _, node in sorted(self.nodes.items()):
             text = node.attributes.get(PROVENANCE)
             if isinstance(text, str) and node.numbers(self.options.input_dtype) is not None:
-                with refusals(called(node.name)):
+                with translate_errors(label_of(node.name)):
                     spec = self._spec(node)
                 yield spec, text
 
@@ -132,14 +132,14 @@ class ZarrSource(Source):
         """Whether the files of an array are those that it says it has, if it says so."""
         node = self.nodes[spec.name[1:]]
         files = node.attributes.get(FILES)
-        with refusals(called(spec.name)):
+        with translate_errors(label_of(spec.name)):
             return files is None or files == digest_of_files(self.store, node.path)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, chunk by chunk."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with about(called(spec.name)), refusals("cannot be read"):
+        with about(label_of(spec.name)), translate_errors("cannot be read"):
             array = self.array(spec.name[1:])
             array.read(region, values.view(array.layout.dtype))
         return values

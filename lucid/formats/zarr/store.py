@@ -20,6 +20,8 @@ from lucid.options import Options
 
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
+#: Characters in the names of all folders of an archive: a name of 64 KB may lead through 32,000 of them.
+MOST_CHARACTERS = 1 << 27
 
 #: Bytes copied at once: a network answers few large requests sooner than many.
 COPY_BYTES = 8 << 20
@@ -215,7 +217,7 @@ def store_at(path: Path, options: Options) -> Store:
     return FolderStore(path, allow_links=options.allow_external) if path.is_dir() else ArchiveStore(path)
 
 
-def joined(folder: str, name: str) -> str:
+def key_in(folder: str, name: str) -> str:
     """A key in a folder, which is "" for the root."""
     return f"{folder}/{name}" if folder else name
 
@@ -228,13 +230,20 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
 
     """
     folders: defaultdict[str, set[Entry]] = defaultdict(set)
+    characters = 0
     for key in keys:
         if key.startswith("/") or {"..", "."} & {*key.split("/")}:
             raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
         folder, _, name = key.rpartition("/")
+        is_known = folder in folders
         folders[folder].add((name, False))
-        while folder:
+        # What is known is known with all folders above it.
+        while folder and not is_known:
+            characters += len(folder)
+            if characters > MOST_CHARACTERS:
+                raise FormatError(f"has folders whose names take more than {MOST_CHARACTERS} characters")
             folder, _, name = folder.rpartition("/")
+            is_known = folder in folders
             folders[folder].add((name, True))
     return folders
 
@@ -249,7 +258,7 @@ def _pread(descriptor: int, start: int, stop: int) -> bytes:
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
     try:
         yield
@@ -263,10 +272,10 @@ def refusals(what: str) -> Iterator[None]:
         words = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
         if isinstance(error, ImportError):
             raise FileError(f"{what}: needs a package that is not installed: {words}") from error
-        kind = FileError if isinstance(error, OSError) and error.errno else FormatError
-        raise kind(f"{what}: {words}") from error
+        error_type = FileError if isinstance(error, OSError) and error.errno else FormatError
+        raise error_type(f"{what}: {words}") from error
 
 
-def called(name: str) -> str:
+def label_of(name: str) -> str:
     """An array as errors speak of it; one that is the store itself has no name."""
     return f"array {name}" if name else "array"
