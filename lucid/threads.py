@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: Threads beyond so many only take memory and time to begin, on any machine.
+MOST_THREADS = 1024
 #: Comes after the last item.
 END = object()
 #: Results of each worker that may wait for one before them.

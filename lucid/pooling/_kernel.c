@@ -812,10 +812,10 @@ static axis windows_of(int64_t n_in, int64_t n_out, int64_t first, int64_t count
     return a;
 }
 
-/* Words that a desk takes, each of its arrays from a line of the cache on. */
+/* Words that a desk takes, each of its arrays from a line of the cache on, and so the desk behind it, too. */
 static Py_ssize_t desk_size(const job *j, Py_ssize_t group, Py_ssize_t width) {
     const Py_ssize_t each = j->cols.count * j->inner;
-    return 3 * group * width + 5 * group * each + each + 2 * group + 10 * PAD;
+    return (3 * group * width + 5 * group * each + each + 2 * group + 11 * PAD - 1) / PAD * PAD;
 }
 
 /* The next `n` words of the scratch, from a line of the cache on: that makes up to 1.5 times of difference. */
