@@ -1,5 +1,6 @@
 """Coordinates and transforms of results, in netCDF and in Zarr alike, as xarray reads them."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_dimension_whose_coordinates_are_dropped_keeps_its_length(store):
 
 
 def test_dimensions_that_nothing_lies_along_are_dropped_with_their_coordinates(tmp_path):
-    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("h5netcdf", reason="h5netcdf writes netCDF")
     field(alone=("z", np.ones(3))).assign_coords(z=[1, 2, 3]).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, dims="y,x", drop=["z", "alone"])
     with h5py.File(tmp_path / "b.nc") as file:
