@@ -1,6 +1,7 @@
 """Carried-over objects whose fill value or properties point into the source's heap."""
 
 import ctypes
+import gc
 import itertools
 
 import h5py
