@@ -812,30 +812,27 @@ static axis windows_of(int64_t n_in, int64_t n_out, int64_t first, int64_t count
     return a;
 }
 
-/* Words that a desk takes, each of its arrays from a line of the cache on, and so the desk behind it, too. */
-static Py_ssize_t desk_size(const job *j, Py_ssize_t group, Py_ssize_t width) {
-    const Py_ssize_t each = j->cols.count * j->inner;
-    return (3 * group * width + 5 * group * each + each + 2 * group + 11 * PAD - 1) / PAD * PAD;
-}
+/* Words that are handed out one after the other, or only counted where there are none yet. */
+typedef struct {
+    word *words;
+    Py_ssize_t used;
+} scratch;
 
-/* The next `n` words of the scratch, from a line of the cache on: that makes up to 1.5 times of difference. */
-static word *take(word **place, Py_ssize_t n) {
-    word *taken = *place;
-    *place += (n + PAD - 1) / PAD * PAD;
+/* The next `n` words, from a line of the cache on: that makes up to 1.5 times of difference. */
+static void *take(scratch *s, Py_ssize_t n) {
+    word *taken = s->words ? s->words + s->used : NULL;
+    s->used += (n + PAD - 1) / PAD * PAD;
     return taken;
 }
 
-static desk desk_at(word *place, const job *j, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
+static desk desk_in(scratch *s, const job *j, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
     const Py_ssize_t each = j->cols.count * j->inner;
     const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
     desk d = {.group = group, .strip = strip, .width = width};
     d.way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
-    d.bands.sum = take(&place, group * width), d.bands.low = take(&place, group * width);
-    d.bands.count = (int32_t *)take(&place, group * width);
-    d.totals.sum = take(&place, group * each), d.totals.low = take(&place, group * each);
-    d.totals.count = (int32_t *)take(&place, group * each);
-    d.cells = &take(&place, group * each)->f, d.widths = &take(&place, each)->f;
-    d.runs = (run *)take(&place, 2 * group), d.results = (char *)take(&place, group * each);
+    d.bands.sum = take(s, group * width), d.bands.low = take(s, group * width), d.bands.count = take(s, group * width);
+    d.totals.sum = take(s, group * each), d.totals.low = take(s, group * each), d.totals.count = take(s, group * each);
+    d.cells = take(s, group * each), d.widths = take(s, each), d.runs = take(s, 2 * group), d.results = take(s, group * each);
     return d;
 }
 
@@ -848,7 +845,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     Py_buffer in = {0}, out = {0};
     PyObject *source, *target, *answer = NULL;
     job j = {0};
-    word *scratch = NULL;
+    void *memory = NULL;
     worker *workers = NULL;
     int type, result, reduction, skips_nan, has_missing;
     long long r[4], c[4], missing_integer, fill, threads;
@@ -893,18 +890,20 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     const Py_ssize_t group = across < in.shape[2] || widest > STRIP ? 1 : together > LANES ? together : LANES;
     /* Shares are whole groups, and several for each thread, so that a slow one does not keep the others waiting. */
     const Py_ssize_t groups = (j.planes * r[3] + group - 1) / group, count = threads < groups ? threads : groups;
-    const Py_ssize_t share = (groups - 1 + count * SHARES) / (count * SHARES) * group, size = desk_size(&j, group, width);
+    const Py_ssize_t share = (groups - 1 + count * SHARES) / (count * SHARES) * group;
+    scratch s = {NULL, 0};
+    desk_in(&s, &j, group, strip, width);
     workers = PyMem_Calloc(count, sizeof *workers);
-    scratch = PyMem_Malloc((count * size + 2 * (r[3] + c[3]) + 5 * PAD) * sizeof(word));
-    if (workers == NULL || scratch == NULL) {
+    memory = PyMem_Malloc((count * s.used + 2 * (r[3] + c[3]) + 3 * PAD) * sizeof(word));
+    if (workers == NULL || memory == NULL) {
         PyErr_NoMemory();
         goto done;
     }
-    word *place = scratch + (64 - (uintptr_t)scratch % 64) / sizeof(word);
-    int64_t overflows = 0, *rows = &take(&place, 2 * r[3])->i, *cols = &take(&place, 2 * c[3])->i;
+    s = (scratch){(word *)memory + (64 - (uintptr_t)memory % 64) / sizeof(word), 0};
+    int64_t overflows = 0, *rows = take(&s, 2 * r[3]), *cols = take(&s, 2 * c[3]);
     Py_ssize_t next = 0;
     for (Py_ssize_t i = 0; i < count; i++)
-        workers[i] = (worker){.j = &j, .d = desk_at(take(&place, size), &j, group, strip, width), .next = &next, .share = share};
+        workers[i] = (worker){.j = &j, .d = desk_in(&s, &j, group, strip, width), .next = &next, .share = share};
     bool fits;
     Py_BEGIN_ALLOW_THREADS
     j.rows = windows_of(r[0], r[1], r[2], r[3], rows);
@@ -916,7 +915,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     else PyErr_SetString(PyExc_ValueError, "the windows reach beyond the cells");
 done:
     PyMem_Free(workers);
-    PyMem_Free(scratch);
+    PyMem_Free(memory);
     if (in.obj) PyBuffer_Release(&in);
     if (out.obj) PyBuffer_Release(&out);
     return answer;
