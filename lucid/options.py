@@ -220,9 +220,9 @@ class Options:
     @property
     def workers(self) -> int:
         """Threads to use."""
-        from lucid.threads import MOST_THREADS, available_cpus  # `--help` does without
+        from lucid.threads import thread_count  # `--help` does without
 
-        return min(self.threads or available_cpus(), MOST_THREADS)
+        return thread_count(self.threads)
 
     def result(self, *, only: str | None = None) -> dict[str, Any]:
         """The options that make a difference to the result, as JSON has them; of one group or of all."""

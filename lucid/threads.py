@@ -29,6 +29,11 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def thread_count(threads: int | None) -> int:
+    """Threads to use where so many are asked for, or by default."""
+    return min(threads or available_cpus(), MOST_THREADS)
+
+
 def for_each(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
     """Call `work(item)` for every item, as `in_order` does."""
     for _ in in_order(work, items, workers=workers, in_flight=AHEAD * max(1, workers)):

@@ -14,7 +14,7 @@ from lucid.pooling.stacks import stacks
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.sizes import LAYER_SIZE, resolve
-from lucid.threads import MOST_THREADS, available_cpus
+from lucid.threads import thread_count
 
 OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] | None
 
@@ -122,9 +122,7 @@ def adaptive_pool2d(
         raise ShapeError(f"`output_size` is {output_size}, too big for an array") from error
     cells = array.view(np.uint16) if name == "bfloat16" else array
     pooling = Pooling(make_grid(plane, size), Rule(name, result, reduce, skip_nan=nan == "skip"))
-    workers = 1
-    if array.size + out.size > SMALL_CELLS:
-        workers = min(threads or available_cpus(), MOST_THREADS)
+    workers = 1 if array.size + out.size <= SMALL_CELLS else thread_count(threads)
     for planes, results in stacks(cells, out, array.ndim - 2):
         pooling.means(planes, results, (0, size[0]), (0, size[1]), workers)
     return out.view(array.dtype) if name == "bfloat16" else out

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from lucid.errors import FileError, LucidError, MissingExtraError
-from lucid.threads import Item, Result, available_cpus
+from lucid.threads import Item, Result, thread_count
 
 try:
     import distributed
@@ -91,7 +91,7 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[Dask]:
     with ExitStack() as stack:
         with _ignore_interrupts():
             local = distributed.LocalCluster(
-                n_workers=workers or available_cpus(),
+                n_workers=thread_count(workers),
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
