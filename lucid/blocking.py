@@ -290,11 +290,9 @@ def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:
 def _one_sample(blocking: Blocking) -> Blocking:
     """Blocks of one sample; of those of a chunk where it is compressed, which would only be decoded again."""
     h = blocking.height_axis
-    return (
-        blocking
-        if blocking.spec.whole_chunks
-        else blocking._replace(lengths=(*[1] * h, *blocking.lengths[h:]))
-    )
+    if blocking.spec.whole_chunks:
+        return blocking
+    return blocking._replace(lengths=(*[1] * h, *blocking.lengths[h:]))
 
 
 def _columns_of_a_run(blocking: Blocking) -> int:

@@ -10,8 +10,6 @@ from lucid.pooling.sums import result_of
 
 #: Lengths of an axis of colours.
 COLOURS = (3, 4)
-#: Names of formats whose arrays say of themselves which value marks gaps.
-_MARKING = ("HDF5", "Zarr")
 
 
 def notes_on(job: JobPlan) -> Iterator[str]:
@@ -43,9 +41,7 @@ def lost_scales(job: JobPlan, way: str) -> Iterator[str]:
             f"{name_list(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
-    marked = [
-        a.pooled.name for a in job.all_arrays() if a.pooled.mark and a.target.format.name not in _MARKING
-    ]
+    marked = [a.pooled.name for a in job.all_arrays() if a.pooled.mark and not a.target.format.marks_gaps]
     if marked and not job.options.missing:
         yield f"{name_list(marked)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 

@@ -37,6 +37,8 @@ class Format(NamedTuple):
     #: Whether native code reads it, which a hostile file may crash.
     is_native: bool = False
     extra: str | None = None
+    #: Whether its arrays say of themselves which value marks gaps.
+    marks_gaps: bool = False
     #: Files that a folder of this format holds one of.
     marks: tuple[str, ...] = ()
     #: Of a zip archive, a regular expression for a name in it that tells it from other archives.
@@ -77,6 +79,7 @@ FORMATS = (
         "hdf5.sink:Hdf5Sink",
         after_user_block=True,
         is_native=True,
+        marks_gaps=True,
     ),
     Format(
         "Zarr",
@@ -86,6 +89,7 @@ FORMATS = (
         "zarr.sink:ZarrSink",
         is_native=True,
         extra="zarr",
+        marks_gaps=True,
         marks=_MARKS,
         member=rf"(.*/)?({'|'.join(map(re.escape, _MARKS))})",
     ),
