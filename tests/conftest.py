@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from hypothesis import settings
 with suppress(ImportError):
     # Before netCDF4 is: its wheels bring some of the same filters, for another build of HDF5.
     import hdf5plugin  # noqa: F401
+
+# A shell that runs the tests in its background has commands ignore these, which they would hand on to the command.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5000)
