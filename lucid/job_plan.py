@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
-from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError, FileError, about
+from lucid.errors import ArgumentError, DatasetError, FileError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
@@ -39,6 +38,14 @@ Key: TypeAlias = tuple[str, int]
 FAR_READS = 8
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
+
+
+class Plane(NamedTuple):
+    """The two axes that are pooled: the first of them, their lengths, and whether it is the second one named."""
+
+    height_axis: int
+    lengths: tuple[int, int]
+    is_swapped: bool = False
 
 
 class ArrayPlan(NamedTuple):
@@ -176,9 +183,9 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
         specs = [spec._replace(meaning=_meaning_in(spec, options)) for spec in specs]
     if not options.datasets:
         # Some formats oblige files to hold a dataset though there is nothing for it.
-        specs = [spec for spec in specs if 0 not in plane_in(spec, options)[1]] or specs
+        specs = [spec for spec in specs if 0 not in plane_in(spec, options).lengths] or specs
     for spec in specs:
-        if (options.flatten or options.slice is not None) and plane_in(spec, options)[0].height_axis == 0:
+        if (options.flatten or options.slice is not None) and plane_in(spec, options).height_axis == 0:
             name = "flatten" if options.flatten else "slice"
             raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
     return specs
@@ -214,7 +221,7 @@ def _passes(
     whole_planes: bool = False,
 ) -> list[Pass]:
     """An array, or a box of it for a shard, pooled to every size that an output takes."""
-    (h, is_swapped), plane = plane_in(spec, options)
+    h, plane, is_swapped = plane_in(spec, options)
     rule = rule_of(spec, options, targets)
     arrays = []
     for number, pair in enumerate(options.pairs):
@@ -274,13 +281,16 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
     }
 
 
-def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]:
-    """Which two axes of an array are pooled, and their lengths."""
-    names = options.names
-    with about(f"dataset {spec.name}"):
-        plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
-    h = plane.height_axis
-    return plane, (spec.shape[h], spec.shape[h + 1])
+def plane_in(spec: ArraySpec, options: Options) -> Plane:
+    """Which two axes of an array are pooled, by the layout or by their names; they must be side by side."""
+    h, is_swapped = options.height_axis, False
+    if options.names is not None:
+        first, second = map(spec.dims.index, options.names)
+        if abs(first - second) != 1:
+            axes, names = ", ".join(spec.dims), " and ".join(options.names)
+            raise DatasetError(f"dataset {spec.name}: has axes {axes}; {names} are not side by side")
+        h, is_swapped = min(first, second), first > second
+    return Plane(h, (spec.shape[h], spec.shape[h + 1]), is_swapped)
 
 
 def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:

@@ -11,11 +11,11 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from lucid.compression import COMPRESSION
-from lucid.dims import DIMS
 from lucid.errors import ArgumentError
 from lucid.kinds import (
     BYTES,
     COUNT,
+    DIMS,
     FRACTION,
     LAYOUT,
     NAMES,
