@@ -126,7 +126,7 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
 
 def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
-        yield Task(name, error=FormatError("is no path"))
+        yield Task(name, "", error=FormatError("is no path"))
     elif not is_searched(name):
         yield Task(name)
     else:
@@ -135,7 +135,7 @@ def _inputs_of(name: str) -> Iterator[Task]:
             is_empty = is_empty and isinstance(task.error, LeftOutError)
             yield task
         if is_empty:
-            yield Task(name, error=FormatError(NO_FILE_NOTE))
+            yield Task(name, "", error=FormatError(NO_FILE_NOTE))
 
 
 def _files_in(folder: str) -> Iterator[Task]:
@@ -161,7 +161,7 @@ def _files_in(folder: str) -> Iterator[Task]:
         try:
             names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208
         except OSError as error:
-            yield Task(path, error=FileError(f"folder cannot be read: {error.strerror}"))
+            yield Task(path, "", error=FileError(f"folder cannot be read: {error.strerror}"))
         else:
             pending.append(map(partial(os.path.join, inner), names))
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, about
+from lucid.errors import ArgumentError, ExistsError, FormatError, SizeTypeError, about, translate_errors
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import open_pipe
@@ -122,15 +122,12 @@ class Job:
                 if value:
                     raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
         self.watch = Watch(source=path, on_progress=self.on_progress)
-        try:
+        # What is left are system calls that seldom fail: a lock, a look at a folder.
+        with translate_errors("cannot be read or written"):
             if isinstance(source, str | os.PathLike):
                 self._pool_file(path)
             else:
                 self._pool_stream(source if isinstance(source, Stream) else Stream(source))
-        except (LucidError, BrokenPipeError):
-            raise
-        except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
-            raise FileError(f"cannot be read or written: {error.strerror or error}") from error
         return self.watch.report(options, threads=(executor and executor.threads) or options.workers)
 
     def _pool_file(self, path: Path, spool: NamedSpool | None = None, **others: Any) -> None:

@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
-from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError, translate_errors
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import refuse_existing, remove_stale
 from lucid.formats.registry import ARCHIVE, FORMATS, NPY, Format, absolute_path, format_of_suffix, url_of
@@ -40,19 +40,21 @@ class Target:
             return NpyStreamSink(self.stream, options, in_sequence=in_sequence)
         return self.format.create(self.path, options)
 
-    def refuse_existing(self, *, overwrite: bool) -> None:
-        """Raise unless it may be written, which of a URL only its store can tell."""
+    def refuse(self, inputs: Iterable[Path], options: Options, *, makes_folder: bool = False) -> None:
+        """Raise unless it may be written, beside these inputs; `makes_folder` says that its folder will be made.
+
+        What is at a URL only its store can tell.
+        """
+        for path in inputs:
+            self.refuse_input(path)
         marks = self.format.marks
         if self.stream is not None or (marks and url_of(self.path) is not None):
             return
-        try:
-            refuse_existing(
-                self.path, overwrite=overwrite, marks=() if self.path.suffix == ARCHIVE else marks
-            )
-        except LucidError:
-            raise
-        except OSError as error:  # from a look at a path, as of a name too long
-            raise FileError(f"output {self.path} cannot be written: {error.strerror}") from error
+        with translate_errors(f"output {self.path} cannot be written"):  # as under a name too long
+            if not makes_folder or self.path.parent.exists():
+                overwrite = options.overwrite or options.resume
+                marks = () if self.path.suffix == ARCHIVE else marks
+                refuse_existing(self.path, overwrite=overwrite, marks=marks)
 
     def refuse_input(self, source: Path) -> None:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
@@ -79,9 +81,7 @@ def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, 
     """
     for target in targets:
         try:
-            for path in inputs:
-                target.refuse_input(path)
-            target.refuse_existing(overwrite=options.overwrite or options.resume)
+            target.refuse(inputs, options)
         except LucidError as error:
             if not options.dry_run:
                 raise

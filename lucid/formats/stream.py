@@ -5,14 +5,14 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 
-from lucid.errors import FileError, FormatError, LucidError
+from lucid.errors import FormatError, translate_errors
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import COPY_BYTES, blocks_at
@@ -26,6 +26,8 @@ from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
 STREAM = Path("-")
+#: A stream that is closed raises a ValueError.
+_translate_errors = partial(translate_errors, kinds=(OSError, ValueError))
 
 
 class Stream:
@@ -63,17 +65,6 @@ class Stream:
                 file.write(chunk)
                 file.flush()
             left = None if left is None else left - step
-
-
-@contextmanager
-def _translate_errors(text: str) -> Iterator[None]:
-    """What the system refuses as a FileError; a reader that went away stays what it is."""
-    try:
-        yield
-    except (BrokenPipeError, LucidError):
-        raise
-    except (OSError, ValueError) as error:  # ValueError: it is closed
-        raise FileError(f"{text}: {getattr(error, 'strerror', None) or error}") from error
 
 
 class NpyStreamSource(Source):

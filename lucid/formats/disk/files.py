@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from lucid.errors import FileError, FormatError, NotFoundError
+from lucid.errors import FileError, FormatError, NotFoundError, translate_errors
 from lucid.formats.arrays import Array
 from lucid.formats.regions import Region, runs
 
@@ -22,20 +22,17 @@ Place = tuple[int, int]
 
 def open_pipe(path: str | Path) -> BinaryIO:
     """A pipe, for reading."""
-    try:
+    with translate_errors("cannot be opened"):  # as a socket, which has a name and cannot be opened by it
         return open(path, "rb")
-    except OSError as error:  # also of a socket, which has a name and cannot be opened by it
-        raise FileError(f"cannot be opened: {error.strerror}") from error
 
 
 def open_regular(path: Path) -> int:
     """A descriptor of a regular file, for reading; a FIFO does not make it wait for a writer."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise NotFoundError("no such file") from None
-    except OSError as error:
-        raise FileError(f"cannot be opened: {error.strerror}") from error
+    with translate_errors("cannot be opened"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise NotFoundError("no such file") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -12,7 +12,7 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
-from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
+from lucid.errors import ExistsError, FileError, LucidError, NotFoundError, translate_errors
 from lucid.formats.disk.renames import link_new, rename_new
 from lucid.threads import for_each
 
@@ -46,10 +46,8 @@ class Replacement:
         refuse_taken(self.target, overwrite=self._overwrite)
         # A signal may end the call when the file is there, and before anything that follows.
         self._pending = True
-        try:
+        with translate_errors(f"output {self.target} cannot be created"):
             descriptor = self._make()
-        except OSError as error:
-            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
         self._lock = os.dup(descriptor)
         with suppress(OSError):  # a file system without locks has no stale files removed either
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
