@@ -9,13 +9,12 @@ import click
 from click.core import ParameterSource
 
 from lucid.kinds import TRUTH, Kind
-from lucid.options import WORK, Options, option, option_rows
+from lucid.options import MERGE, WORK, Options, option, option_rows
 
 DASH = "-"
 FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
-#: What a merge takes; all else the shards know.
-_MERGE_OPTIONS = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
-_MERGE_OPTIONS |= {"as_json", "quiet", "verbose", "no_progress"}
+#: What a merge takes.
+_MERGE_OPTIONS = {*MERGE, "inputs", "output", "merge", "as_json", "quiet", "verbose", "no_progress"}
 
 
 @dataclass(frozen=True)
