@@ -52,18 +52,15 @@ class Batch:
             yield self._check_outputs(task) if task.error is None else task
 
     def _add_targets(self, task: Task) -> Task:
-        error = task.error
+        if task.error is not None:
+            return task
         try:
-            if error is None:
-                with translate_errors("cannot be opened"):  # as under a name too long
-                    return task.with_targets(self._options, self._naming)
+            with translate_errors("cannot be opened"):  # as under a name too long
+                return task.with_targets(self._options, self._naming)
         except ArgumentError:
             raise
-        except NotFoundError as reason:
-            error = self._as_output(reason, task.source)
-        except LucidError as reason:
-            error = reason
-        return task._replace(error=error)
+        except LucidError as error:
+            return task._replace(error=self._as_output(error, task.source))
 
     def prepare(self) -> None:
         """Make the folders of outputs, where they are made, and clear them of what killed runs left."""
@@ -106,9 +103,10 @@ class Batch:
             return task._replace(error=error)
         return task
 
-    def _as_output(self, error: NotFoundError, source: str) -> LucidError:
-        """The error for an input that is not there; the last one may be meant as the output, as in cp."""
-        if len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None):
+    def _as_output(self, error: LucidError, source: str) -> LucidError:
+        """The error for an input; the last one, if it is not there, may be meant as the output, as in cp."""
+        is_last = len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None)
+        if is_last and isinstance(error, NotFoundError):
             if source.endswith("/"):
                 return NotFoundError(f"{error}; if it is to take the outputs, say --output-dir {source}")
             with suppress(ArgumentError):
@@ -126,7 +124,7 @@ class Clashes:
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
-        self._input_numbers, self._output_numbers = array("q"), array("q")
+        self._numbers = array("q")
         #: Of paths that are compared: whose outputs they are; and the inputs, of those in folders such as are compared.
         self._owners = defaultdict[str, list[Task]](list)
         self.inputs: dict[str, Path] = {}
@@ -146,15 +144,15 @@ class Clashes:
         """Note the paths of a task; one that was named is an input, whatever is wrong with it."""
         if not task.is_stream and not (task.is_from_folder and task.error):
             path = self.real_path(task.source)
-            self._input_numbers.append(hash(path))
+            self._numbers.append(hash(path))
             if not task.is_from_folder:
                 self.inputs[path] = task.path
-        self._output_numbers.extend(hash(self.real_path(target.path)) for target in task.targets)
+        self._numbers.extend(hash(self.real_path(target.path)) for target in task.targets)
 
     def compare(self, tasks: Iterable[Task]) -> None:
         """Find paths that are one; one name for all outputs is an ArgumentError."""
-        numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)
-        known = {*numbers[(counts > 1) | np.isin(numbers, self._input_numbers)].tolist()}
+        numbers, counts = np.unique(np.frombuffer(self._numbers, np.int64), return_counts=True)
+        known = {*numbers[counts > 1].tolist()}
         found: list[tuple[str, Task]] = []
         for task in tasks if known else ():
             for path in (self.real_path(target.path) for target in task.targets):

@@ -62,6 +62,11 @@ class Task(NamedTuple):
         """Whether it is best done along with others: a small file, or nothing to do."""
         return self.error is not None or (bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES)
 
+    def reason(self, error: LucidError, options: Options) -> LucidError:
+        """Why it is not pooled: a file that was found is left out if nothing in it fits, and no array was named."""
+        is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
+        return LeftOutError(str(error)) if is_other and self.is_from_folder else error
+
     def with_targets(self, options: Options, naming: Naming) -> "Task":
         """The same with its outputs."""
         task = self._replace(is_stream=is_stream(self.source))
@@ -92,17 +97,6 @@ def is_stream(source: str) -> bool:
     return source == str(STREAM) or is_pipe(source)
 
 
-def is_searched(name: str) -> bool:
-    """Whether an input as it was named is a folder that stands for the files in it."""
-    return url_of(Path(name)) is None and os.path.isdir(name) and not _is_store(name)  # noqa: PTH112  (it never raises)
-
-
-def left_out_if_unfit(error: LucidError, options: Options) -> LucidError:
-    """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
-    is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
-    return LeftOutError(str(error)) if is_other else error
-
-
 def leave_out_earlier(source: Source) -> None:
     """Raise for a file that was found if an earlier run made it, by what it says of itself."""
     if any(text for _, text in source.provenances()):
@@ -127,7 +121,7 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
 def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
         yield Task(name, "", error=FormatError("is no path"))
-    elif not is_searched(name):
+    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
         yield Task(name)
     else:
         is_empty = True

@@ -5,14 +5,16 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.errors import ArgumentError, DatasetError, FileError
-from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.arrays import ArraySpec, Coarsen, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
@@ -36,6 +38,8 @@ Regions: TypeAlias = Mapping[str, Region]
 Key: TypeAlias = tuple[str, int]
 #: Blocks under way where reads wait for a network.
 FAR_READS = 8
+#: Means of coordinates (planes, height, width) at a size: where the output cells are.
+COARSEN: Coarsen = partial(adaptive_avg_pool2d, nan="skip")
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
 
@@ -80,23 +84,6 @@ class Pass(NamedTuple):
         return Pass(self.blocks._replace(spec=spec), arrays)
 
 
-class Passes:
-    """A pass for each array, made when its turn comes: a hundred thousand may differ in their names alone."""
-
-    def __init__(
-        self, specs: Sequence[ArraySpec], alike: Mapping[ArraySpec, Sequence[Pass]], options: Options
-    ) -> None:
-        self._specs, self._alike, self._options = specs, alike, options
-
-    def __iter__(self) -> Iterator[Pass]:
-        for spec in self._specs:
-            for one in self._alike[spec._replace(name="")]:
-                yield one.for_spec(spec, self._options)
-
-    def __len__(self) -> int:
-        return sum(len(self._alike[spec._replace(name="")]) for spec in self._specs)
-
-
 @dataclass(frozen=True)
 class JobPlan:
     """All that is to be done for one input."""
@@ -105,8 +92,13 @@ class JobPlan:
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
-    #: How they are pooled, array by array.
-    passes: Sequence[Pass] | Passes
+    #: How one of them is pooled, said when its turn comes: a hundred thousand may differ in their names alone.
+    passes_of: Callable[[ArraySpec], Iterable[Pass]]
+
+    @property
+    def passes(self) -> Iterator[Pass]:
+        """How they are pooled, array by array."""
+        return chain.from_iterable(map(self.passes_of, self.specs))
 
     def all_arrays(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -157,7 +149,11 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
         unnamed = spec._replace(name="")
         if unnamed not in alike:
             alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
-    return JobPlan(options, targets, specs, Passes(specs, alike, options))
+
+    def passes_of(spec: ArraySpec) -> Iterator[Pass]:
+        return (one.for_spec(spec, options) for one in alike[spec._replace(name="")])
+
+    return JobPlan(options, targets, specs, passes_of)
 
 
 def plan_shard(
@@ -168,11 +164,12 @@ def plan_shard(
     facts: dict[str, Any],
 ) -> JobPlan:
     """What is to be done for some regions of arrays; `facts` are those that all shards share."""
-    passes: list[Pass] = []
-    for spec in specs:
-        if spec.name in regions:
-            passes += _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
-    return JobPlan(options, targets, specs, passes)
+    passes = {
+        spec.name: _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
+        for spec in specs
+        if spec.name in regions
+    }
+    return JobPlan(options, targets, specs, lambda spec: passes.get(spec.name, ()))
 
 
 def choose(source: Source, options: Options) -> list[ArraySpec]:
@@ -245,7 +242,7 @@ def _passes(
             height_axis=h,
             flat=options.flatten,
             is_shard=facts is not None,
-            coarsen=coarsen,
+            coarsen=COARSEN,
             reduce=options.reduce,
         )
         if pooled.nbytes > MOST_BYTES:
@@ -314,9 +311,3 @@ def _meaning_in(spec: ArraySpec, options: Options) -> Meaning:
     """What the numbers of an array mean, by its file or, where that says nothing, by the options alone."""
     missing = parse_missing(options.missing)
     return spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
-
-
-def coarsen(planes: Array, size: tuple[int, int]) -> Array:
-    """Means of coordinates (planes, height, width) at a size: where the output cells are."""
-    means: Array = adaptive_avg_pool2d(planes, size, nan="skip")
-    return means

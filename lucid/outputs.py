@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
-from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError, translate_errors
+from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import refuse_existing, remove_stale
 from lucid.formats.registry import ARCHIVE, FORMATS, NPY, Format, absolute_path, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
-from lucid.report import failure_note
+from lucid.report import Watch, failure_note
 from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -74,18 +74,19 @@ class Target:
         return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
 
 
-def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, notes: list[str]) -> None:
+def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, watch: Watch) -> None:
     """Raise unless outputs may be written, and clear their folders of what killed runs left.
 
     A dry run makes a note of what would be raised, and clears nothing.
     """
+    watch.targets = tuple(target.path for target in targets)
     for target in targets:
         try:
             target.refuse(inputs, options)
         except LucidError as error:
             if not options.dry_run:
                 raise
-            notes.append(failure_note(error))
+            watch.notes.append(failure_note(error))
     if not options.dry_run:
         for folder in {absolute_path(target.path).parent for target in targets if target.stream is None}:
             remove_stale(folder)
@@ -125,16 +126,6 @@ class Naming(NamedTuple):
             return f"put {field} in its name"
         name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
         return f"say -o '{name}{suffix_of(target.path)}'"
-
-
-def check_path(path: object) -> None:
-    """Raise unless it is a path that a file may have."""
-    if not isinstance(path, str | os.PathLike):
-        raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
-    if not os.fspath(path):
-        raise ArgumentError("a path is empty")
-    if "\0" in str(os.fspath(path)):
-        raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
 
 
 def is_same_file(one: Path, other: Path) -> bool:

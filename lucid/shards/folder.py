@@ -109,7 +109,7 @@ class ShardFolder(Resource):
 def pool_by_shards(
     job: JobPlan,
     spans: Sequence[Span],
-    targets: Sequence[Target],
+    targets: tuple[Target, ...],
     source: Source,
     format_: Format,
     executor: Executor | None,
@@ -138,7 +138,7 @@ def pool_by_shards(
             watch.add(effort)
         with ShardReader() as reader:
             arrays = collect(job, shards.values(), reader)
-            join(job, targets, source, arrays, watch, job.options.max_memory)
+            join(replace(job, targets=targets), source, arrays, watch)
         folder.remove()
 
 
