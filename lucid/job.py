@@ -154,7 +154,7 @@ class Job:
                 spool.forget()
             if self.is_from_folder:
                 leave_out_earlier(source)
-            self._carry_out(plan(source, self.options, targets), source, format_, name=name)
+            self._follow(plan(source, self.options, targets), source, format_, name=name)
         return None
 
     def _pool_stream(self, stream: Stream) -> Report | None:
@@ -172,7 +172,7 @@ class Job:
             job = plan(source, self.options, targets)
             # It is pooled as it comes, or from a spool if that cannot be.
             if self.options.dry_run or [blocks.is_sequential for blocks, _ in job.passes] == [True]:
-                self._carry_out(job, source, NPY)
+                self._follow(job, source, NPY)
             else:
                 with Spool(has_name=True) as spool:
                     source.spool(spool)
@@ -191,8 +191,8 @@ class Job:
         settle(targets, [self.watch.source], self.options, self.watch)
         return targets
 
-    def _carry_out(self, job: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
-        """Carry out a plan, as far as there is something to do, or only look whether it could be.
+    def _follow(self, job: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
+        """Follow a plan, as far as there is something to do, or only look whether it could be carried out.
 
         `name` is that of an array of a stream, which a spool lacks.
         """
