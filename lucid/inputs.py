@@ -15,7 +15,7 @@ from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, NPY, format_of_content, url_of
 from lucid.formats.stream import STREAM
 from lucid.options import Options
-from lucid.outputs import MARK, FilePath, Naming, Target, targets_of
+from lucid.outputs import MARK, FilePath, Naming, Target
 
 #: What files are called that are read.
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
@@ -73,8 +73,7 @@ class Task(NamedTuple):
         format_ = NPY if task.is_stream else format_of_content(task.path)
         targets: tuple[Target, ...] = ()
         if naming.output != str(STREAM) and not (task.is_stream and naming == (None, None)):
-            folder = naming.folder and naming.folder / (self.place or "")
-            targets = targets_of(task.path, format_, naming.output, options, folder)
+            targets = naming.targets(task.path, format_, options, self.place or "")
         return task._replace(
             targets=targets,
             size_bytes=0 if task.is_stream else bytes_of(task.path),

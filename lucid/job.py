@@ -14,7 +14,6 @@ from lucid.arguments import check_path, check_progress, options_of, takes_option
 from lucid.errors import ArgumentError, ExistsError, FormatError, SizeTypeError, about, translate_errors
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
-from lucid.formats.disk.files import open_pipe
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
@@ -23,7 +22,7 @@ from lucid.inputs import is_pipe, leave_out_earlier
 from lucid.job_plan import JobPlan, plan
 from lucid.notes import notes_on
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, settle, targets_of
+from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
@@ -112,7 +111,11 @@ class Job:
         options.require_size()
         path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
         if is_pipe(path):
-            with open_pipe(path) as pipe:
+            with translate_errors(
+                "cannot be opened"
+            ):  # as a socket, which has a name and cannot be opened by it
+                pipe = path.open("rb")
+            with pipe:
                 return replace(replace(self, source=pipe).run(), source=path)
         if path == STREAM and self.target is None:
             raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
@@ -187,7 +190,10 @@ class Job:
             self.watch.targets = tuple(target.path for target in self.target)
             return self.target
         output = sys.stdout.buffer if isinstance(self.target, tuple) else self.target
-        targets = targets_of(self.watch.source, format_, output, self.options)
+        if isinstance(output, str | os.PathLike | None):
+            targets = Naming.of(output).targets(self.watch.source, format_, self.options)
+        else:
+            targets = (Target(STREAM, NPY, tuple(range(len(self.options.pairs))), output),)
         settle(targets, [self.watch.source], self.options, self.watch)
         return targets
 

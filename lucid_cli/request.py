@@ -108,6 +108,8 @@ def _mistakes(request: Request) -> Iterator[str]:
         yield "Missing option '-s' / '--size'; expected the output grid"
     if not request.inputs and sys.stdin.isatty():
         yield "Missing argument 'INPUT...'; expected files, or - with data on standard input"
+    if request.output in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        yield f"-o is {request.output!r}; standard output is -o {DASH}"
     if request.output is not None and request.output_dir is not None:
         yield "--output and --output-dir exclude each other"
     if request.inputs.count(DASH) > 1:

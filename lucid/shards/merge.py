@@ -13,7 +13,7 @@ from lucid.formats.contract import ShardArray
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
 from lucid.options import MERGE, Options
-from lucid.outputs import FilePath, Target, settle, targets_of
+from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
 from lucid.shards.join import COPY_BYTES, ShardReader, collect, join
 from lucid.shards.provenance import AS_STORED, facts_in
@@ -86,7 +86,7 @@ def _merge(
         with about(f"source {path}"):
             format_ = format_of_content(path)
             source = stack.enter_context(format_.open(path, options))
-        targets = targets_of(path, format_, target, options)
+        targets = Naming.of(target).targets(path, format_, options)
         settle(targets, [path, *(shard for shard, _ in claims)], options, watch)
         with about(f"source {path}"):
             job = plan(source, options, targets)

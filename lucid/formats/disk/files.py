@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,6 @@ COPY_BYTES = 1 << 20
 
 #: Where an array begins: a descriptor, and an offset in its file.
 Place = tuple[int, int]
-
-
-def open_pipe(path: str | Path) -> BinaryIO:
-    """A pipe, for reading."""
-    with translate_errors("cannot be opened"):  # as a socket, which has a name and cannot be opened by it
-        return open(path, "rb")
 
 
 def open_regular(path: Path) -> int:
