@@ -111,19 +111,14 @@ class Job:
         options.require_size()
         path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
         if is_pipe(path):
-            with translate_errors(
-                "cannot be opened"
-            ):  # as a socket, which has a name and cannot be opened by it
+            with translate_errors("cannot be opened"):  # as a socket cannot, though it has a name
                 pipe = path.open("rb")
             with pipe:
                 return replace(replace(self, source=pipe).run(), source=path)
         if path == STREAM and self.target is None:
             raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
-        if (
-            path == STREAM
-            or not isinstance(self.target, str | os.PathLike | tuple | None)
-            or self.target == ()
-        ):
+        to_stream = self.target == () or not isinstance(self.target, str | os.PathLike | tuple | None)
+        if path == STREAM or to_stream:
             for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
                 if value:
                     raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
