@@ -26,7 +26,8 @@ class Spool(Resource):
 
         make: Any = partial(tempfile.NamedTemporaryFile, delete=False) if has_name else tempfile.TemporaryFile
         self.file: IO[bytes] = make(prefix="lucid-pool-", dir=folder)
-        self.path, self._has_name = Path(str(self.file.name)), has_name
+        #: Empty where it has no name.
+        self.path = Path(self.file.name if has_name else "")
         self._offsets: dict[str, int] = {}
 
     def hold(self, arrays: Sequence[Pooled], *, claims: bool = True) -> None:
@@ -59,7 +60,7 @@ class Spool(Resource):
 
     def forget(self) -> None:
         """Take its name away: the system removes it with the last that has it open."""
-        if self._has_name:
+        if self.path.name:
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
