@@ -81,6 +81,25 @@ def attempt(call: Callable[[], Result]) -> tuple[Result | None, Exception | None
 
 
 @contextmanager
+def translate_errors(
+    what: str,
+    kinds: type[Exception] | tuple[type[Exception], ...] = OSError,
+    error_type: type[LucidError] = FileError,
+    words: Callable[[Exception], object] = lambda error: getattr(error, "strerror", None) or error,
+) -> Iterator[None]:
+    """Raise what the system refuses, or a library of some kinds, as an error of ours that says what failed.
+
+    A reader that went away is no failure, and stays what it is.
+    """
+    try:
+        yield
+    except (LucidError, BrokenPipeError):
+        raise
+    except kinds as error:
+        raise error_type(f"{what}: {words(error)}") from error
+
+
+@contextmanager
 def about(what: str) -> Iterator[None]:
     """Say which file an error is about."""
     try:

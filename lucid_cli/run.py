@@ -13,6 +13,7 @@ import click
 from lucid.batches import Batch
 from lucid.errors import ArgumentError, FormatError, LucidError
 from lucid.inputs import NO_FILE_NOTE, bytes_of
+from lucid.options import MERGE
 from lucid.outputs import Naming
 from lucid.report import ProgressOf
 from lucid.workers import Outcome, workers_for
@@ -42,7 +43,7 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
     if request.merge:
         from lucid.shards.merge import merge_files
 
-        work = {name: getattr(options, name) for name in ("max_memory", "threads", "overwrite", "dry_run")}
+        work = {name: getattr(options, name) for name in MERGE}
         name = request.output or f"{len(request.inputs)} shards"
         size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
         merge = partial(merge_files, request.inputs, request.output, **work)

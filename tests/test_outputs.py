@@ -10,7 +10,7 @@ from lucid.errors import ArgumentError, DatasetError, ExistsError
 from lucid.formats.choosing import names_of
 from lucid.formats.registry import FORMATS
 from lucid.options import Options
-from lucid.outputs import Target, targets_of
+from lucid.outputs import Naming, Target
 from lucid.sizes import size_name
 
 NPY, HDF5, ZARR, *_ = FORMATS
@@ -35,15 +35,15 @@ ONE, TWO = (1, 1), (4, None)
     ],
 )
 def test_targets(source, format_, output, sizes, expected):
-    found = targets_of(Path(source), format_, output, Options(sizes=sizes))
+    found = Naming.of(output).targets(Path(source), format_, Options(sizes=sizes))
     assert {str(target.path): target.sizes for target in found} == expected
 
 
 def test_what_cannot_be_named():
     with pytest.raises(ArgumentError, match=r"holds one array; put \{size\} in its name for 2 sizes"):
-        targets_of(Path("x.npy"), NPY, "y.npy", Options(sizes=[ONE, TWO]))
+        Naming.of("y.npy").targets(Path("x.npy"), NPY, Options(sizes=[ONE, TWO]))
     with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
-        targets_of(Path("x.npy"), NPY, "y.png", Options(sizes=[ONE]))
+        Naming.of("y.png").targets(Path("x.npy"), NPY, Options(sizes=[ONE]))
 
 
 def test_datasets():

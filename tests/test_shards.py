@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -125,6 +126,28 @@ def test_a_merge_compresses_in_its_own_memory(tmp_path, monkeypatch):
     chunk_bytes = 4 * 8 * 4 * 4 * 4
     lucid.merge_files(shards, tmp_path / "y.h5", threads=100, max_memory=3 * 8 * chunk_bytes)
     assert processes == [3]
+
+
+def test_a_merge_takes_the_values_that_pooling_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((4, 1, 2, 2), np.float32))
+    shards = list(shards_of(tmp_path / "x.npy", [0, 2], tmp_path, size=1))
+    report = lucid.merge_files(shards, "y.npy", max_memory="1MiB", threads="2")
+    assert (report.max_memory, report.threads) == (1 << 20, 2)
+    for keywords, words in (
+        ({"max_memory": "much"}, "`max_memory` is 'much'; expected a number of bytes"),
+        ({"threads": 0}, "`threads` is 0; expected an integer of at least 1"),
+        ({"overwrite": 1}, "`overwrite` is 1; expected True or False"),
+        ({"on_progress": 5}, "`on_progress` is 5; expected a function"),
+        ({"size": 1}, "a merge takes no `size`: the shards know it"),
+        ({"thread": 1}, "`thread` is no option; did you mean `threads`?"),
+    ):
+        with pytest.raises(LucidError, match=words):
+            lucid.merge_files(shards, "z.npy", **keywords)
+    for shards in ((), 5, [5]):
+        with pytest.raises(LucidError, match="; expected "):
+            lucid.merge_files(shards, "z.npy")
+    assert not Path("z.npy").exists()
 
 
 class TestWhatDoesNotBelongTogether:

@@ -195,9 +195,9 @@ class FlatSink(Sink):
         else:
             self.spool.write(pooled, region, values)
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the file in its place."""
-        self.file.commit(later)
+        self.file.commit(group)
         self.close()
 
     def close(self) -> None:

@@ -23,8 +23,7 @@ from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, Pooled, pad_chunk
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.checked import CheckedFile
-from lucid.formats.disk.files import claim, write_at, write_region
+from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import copy_attributes
@@ -173,7 +172,7 @@ class Hdf5Sink(Sink):
         elif values.size:
             raise FileError(f"output has no room for {pooled.name}: it was made under another name")
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
         if self._chunked_arrays:
             with self._open_file("r+") as file:
@@ -181,7 +180,7 @@ class Hdf5Sink(Sink):
                     self._fill(object_at(file, array.name), array)
         with self._open_file("r") as file:
             check_copy(file, self._carry_source, self._unread_paths)
-        self._file.commit(later)
+        self._file.commit(group)
         self.close()
 
     def _fill(self, dataset: Dataset, array: Pooled) -> None:

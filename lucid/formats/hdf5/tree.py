@@ -5,12 +5,13 @@ asked of a dataset costs microseconds each time, which tell where there are a hu
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import h5py
 
+from lucid import errors
 from lucid.errors import LucidError
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
@@ -35,15 +36,9 @@ def reason(error: Exception) -> str:
     return text[text.find("(") + 1 : text.rfind(")")] if "(" in text and text.endswith(")") else text
 
 
-@contextmanager
-def translate_errors(error_type: type[LucidError], what: str) -> Iterator[None]:
+def translate_errors(error_type: type[LucidError], what: str) -> AbstractContextManager[None]:
     """Raise an error of the library as one of ours that says what failed."""
-    try:
-        yield
-    except LucidError:
-        raise
-    except HDF5_ERRORS as error:
-        raise error_type(f"{what}: {reason(error)}") from error
+    return errors.translate_errors(what, HDF5_ERRORS, error_type, reason)
 
 
 def name_bytes(name: str) -> bytes:

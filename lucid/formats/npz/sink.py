@@ -104,7 +104,7 @@ class NpzSink(FlatSink):
         info.compress_size = info.file_size
         return _NewMember(info, pooled, header)
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
         try:
             with open(self.descriptor, "r+b", closefd=False) as file:
@@ -118,7 +118,7 @@ class NpzSink(FlatSink):
             raise
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
-        super().commit(later)
+        super().commit(group)
 
     def _finish(self, member: _NewMember, pooled: Pooled, archive: zipfile.ZipFile) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
