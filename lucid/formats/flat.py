@@ -147,7 +147,8 @@ class FlatSink(Sink):
         self.descriptor = -1
         #: What waits until all of it is known.
         self.spool: Spool | None = None
-        self.places: dict[str, Place] = {}
+        #: Where in the file each array of means begins.
+        self.places: dict[str, int] = {}
 
     @abstractmethod
     def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
@@ -177,7 +178,7 @@ class FlatSink(Sink):
             if isinstance(content, bytes):
                 write_at(descriptor, offset, content)
             elif isinstance(content, Pooled):
-                self.places[content.name] = descriptor, offset
+                self.places[content.name] = offset
             else:
                 for block in blocks_at(*content.place, content.nbytes):
                     write_at(descriptor, offset, block)
@@ -191,7 +192,7 @@ class FlatSink(Sink):
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
         if self.spool is None or pooled.name in self.places:
-            write_region(*self.places[pooled.name], pooled.shape, region, values)
+            write_region(self.descriptor, self.places[pooled.name], pooled.shape, region, values)
         else:
             self.spool.write(pooled, region, values)
 
