@@ -38,9 +38,8 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
-        contents: list[Content] = []
         #: There may be a million.
         self._members, self._waiting = Backlog[_NewMember](), list[Pooled]()
         self._end, names = 0, set[str]()
@@ -53,10 +52,10 @@ class NpzSink(FlatSink):
                 self._waiting.append(content)
             else:
                 info.header_offset = self._end
-                contents += [info.FileHeader() + header, content]
+                yield info.FileHeader() + header
+                yield content
                 self._end += len(info.FileHeader()) + info.compress_size
             self._members.append(member)
-        return contents
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write all but the means, and make room for those that wait."""
