@@ -27,7 +27,10 @@ class SafetensorsSink(FlatSink):
 
     def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
-        stored: list[tuple[Tensor, Pooled | CopiedBytes]] = [(_tensor(array), array) for array in pooled]
+        stored: list[tuple[Tensor, Pooled | CopiedBytes]] = []
+        for array in pooled:
+            name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
+            stored.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
         metadata: dict[str, str] = {}
         facts: dict[str, Any] = {}
         if isinstance(source, SafetensorsSource) and self.carries(pooled):
@@ -55,9 +58,3 @@ class SafetensorsSink(FlatSink):
         """Write a region in place; the format's byte order is little-endian."""
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
         super().write(pooled, region, values)
-
-
-def _tensor(pooled: Pooled) -> Tensor:
-    """The tensor of an array of means, before it has its place."""
-    name = pooled.name.removeprefix("/")
-    return Tensor(name, _NAMES[pooled.numbers], pooled.stored_shape, 0, pooled.nbytes)
