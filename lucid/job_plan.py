@@ -77,6 +77,8 @@ class Pass(NamedTuple):
 
     def for_spec(self, spec: ArraySpec, options: Options) -> "Pass":
         """The same for an array that differs in its name."""
+        if spec is self.blocks.spec:
+            return self
         arrays = []
         for array in self.arrays:
             name = array.target.name_of(spec.name, options.pairs[array.size])

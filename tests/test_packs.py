@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -10,8 +11,11 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, DTypeError, FileError, FormatError, LucidError
+from lucid.formats.arrays import ArraySpec, Pooled
 from lucid.formats.npy import NpySource
+from lucid.formats.registry import format_of_suffix
 from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.options import Options
 
 SUFFIXES = (".h5", ".safetensors", ".npz", ".zarr")
 
@@ -249,3 +253,29 @@ class TestCommand:
         done = command("in", "-s", "2", "--pack", "out.h5", *args)
         assert (done.returncode, there()) == (2, ["in"])
         assert text in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix):
+    spec = ArraySpec("/x", (1, 1, 2, 2), dtype=np.dtype("f4"), numbers="float32")
+    arrays = [
+        Pooled(spec, f"/{i:09}", (1, 1, 1, 1), spec.dtype, spec.numbers, '{"version": "1"}')
+        for i in range(3000)
+    ]
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2), "f4"))
+    tracemalloc.start()
+    try:
+        with (
+            NpySource(tmp_path / "x.npy", Options()) as source,
+            format_of_suffix(Path(f"x{suffix}")).create(tmp_path / f"x{suffix}", Options()) as sink,
+        ):
+            before, _ = tracemalloc.get_traced_memory()
+            sink.begin(source, arrays)
+            after, _ = tracemalloc.get_traced_memory()
+            for array in arrays:
+                sink.write(array, (slice(0, 1),) * 4, np.ones((1, 1, 1, 1), "f4"))
+            sink.commit()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(arrays) < 350  # a name and a place; zipfile's description alone takes 500
+    assert len(read(str(tmp_path / f"x{suffix}"))) == len(arrays)

@@ -39,6 +39,7 @@ class Builder:
         #: Arrays for means, by name; all arrays, with their values if they are coordinates; groups that change.
         self.arrays: dict[str, Node] = {}
         self._nodes: list[tuple[Node, Array | None]] = []
+        self._documents: dict[str, dict[str, Any]] = {}
         self._groups: dict[str, dict[str, Any]] = {}
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
@@ -136,7 +137,9 @@ class Builder:
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
         facts |= {"codecs": codecs, "keys": keys, "dims": description.dims, "fill": description.fill}
-        node = Node(path, array_document(self._version, **facts), attributes)
+        document = array_document(self._version, **facts)
+        # Thousands of arrays may be described alike: equal documents are held once.
+        node = Node(path, self._documents.setdefault(repr(document), document), attributes)
         self._nodes.append((node, values))
         return node
 
