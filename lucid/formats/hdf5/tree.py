@@ -4,6 +4,7 @@ Objects are opened one at a time and let go of: each that is open costs the libr
 asked of a dataset costs microseconds each time, which tell where there are a hundred thousand.
 """
 
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -27,6 +28,8 @@ MOST_LINKS = 32
 #: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
 #: and by itself the library keeps up to 32 MiB, which is no faster (benchmarks/decisions.md).
 CACHED_BYTES, LEVEL_BYTES = 1 << 18, 2 << 10
+#: What stands for the address where a link has none.
+NO_OBJECT = -1
 
 
 def reason(error: Exception) -> str:
@@ -70,6 +73,20 @@ def link_of(group: Any, name: bytes) -> Link | None:
     if link_type == HARD:
         return None
     return Link(link_type, group.links.get_val(name) if link_type in (SOFT, EXTERNAL) else None)
+
+
+def links_of(group: Any) -> tuple[list[bytes], "array[int]"]:
+    """The names in a group, in the order of their creation where that is kept, and the addresses of their objects."""
+    names, addresses = list[bytes](), array("q")
+
+    def note(name: bytes, link: Any) -> None:
+        names.append(name)
+        addresses.append(link.u if link.type == HARD else NO_OBJECT)
+
+    is_ordered = group.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
+    index = h5py.h5.INDEX_CRT_ORDER if is_ordered else h5py.h5.INDEX_NAME
+    group.links.iterate(note, idx_type=index, info=True)
+    return names, addresses
 
 
 class Dataset:
@@ -125,15 +142,12 @@ def object_of(h5_id: Any) -> Any:
     return h5py.Group(h5_id) if isinstance(h5_id, h5py.h5g.GroupID) else h5py.Datatype(h5_id)
 
 
-def limit_cache(file: h5py.File, more_bytes: int = 0) -> None:
-    """Keep the library's cache of metadata from growing with the number of objects, but for so many bytes."""
+def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
+    """Keep the library's cache of metadata from growing with the number of objects."""
     config = file.id.get_mdc_config()
-    if not more_bytes or CACHED_BYTES + more_bytes > config.max_size:
-        config.set_initial_size = True
-        config.min_size = config.max_size = config.initial_size = config.max_increment = (
-            CACHED_BYTES + more_bytes
-        )
-        file.id.set_mdc_config(config)
+    config.set_initial_size = True
+    config.min_size = config.max_size = config.initial_size = config.max_increment = size_bytes
+    file.id.set_mdc_config(config)
 
 
 class Entry(NamedTuple):
@@ -142,7 +156,7 @@ class Entry(NamedTuple):
     path: str
     #: None for an object that is not opened.
     obj: Any
-    address: Address = -1
+    address: Address = NO_OBJECT
 
 
 def walk(
@@ -158,39 +172,44 @@ def walk(
     """
     #: Of objects that have several names.
     first_paths = {address_of(file): "/"}
-    pending: list[tuple[str, Any, Iterator[bytes]]] = []
+    pending: list[tuple[str, Any, Iterator[tuple[bytes, Address]]]] = []
+    cached_bytes = CACHED_BYTES
 
     def enter(path: str, group: Any) -> None:
-        names = list(group)
-        # The library holds the names of a group together, in words, and a path leads through all groups above.
-        more_bytes = sum(map(len, names)) + 8 * len(names) + LEVEL_BYTES * path.count("/")
-        if more_bytes > CACHED_BYTES // 2:
+        nonlocal cached_bytes
+        names, addresses = links_of(group)
+        # The library holds the names of a group together, in words, with room for as many again; and a path leads
+        # through all groups above. Without room for more than these it would read them anew for every object.
+        needed_bytes = sum(len(name) // 8 + 1 for name in names) * 16 + LEVEL_BYTES * path.count("/")
+        if needed_bytes + CACHED_BYTES // 4 > cached_bytes:
+            cached_bytes = needed_bytes + CACHED_BYTES // 4
             for one in (file, copy or file):
-                limit_cache(one, more_bytes)
-        pending.append((path, group, iter(names)))
+                limit_cache(one, cached_bytes)
+        pending.append((path, group, iter(zip(names, addresses, strict=True))))
 
     enter("", h5py.h5g.open(file.id, b"/"))
     while pending:
-        path, group, names = pending[-1]
-        name = next(names, None)
-        if name is None:
+        path, group, members = pending[-1]
+        member = next(members, None)
+        if member is None:
             pending.pop()
             continue
+        name, address = member
         full = f"{path}/{name_text(name)}"
         if skips(full):
             continue
-        link = group.links.get_info(name)
-        if link.type != HARD:
+        if address == NO_OBJECT:
             yield Entry(full, link_of(group, name))
-        elif is_known(link.u):
-            yield Entry(full, None, link.u)
-        elif link.u in first_paths:
-            yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
+        elif is_known(address):
+            yield Entry(full, None, address)
+        elif address in first_paths:
+            yield Entry(full, Link(HARD, first_paths[address]), address)
         else:
             h5_id = h5py.h5o.open(group, name)
-            if h5py.h5o.get_info(h5_id).rc > 1:
-                first_paths[link.u] = full
-            yield Entry(full, object_of(h5_id), link.u)
+            # All that `h5o.get_info` asks for takes three times as long.
+            if h5py.h5g.get_objinfo(h5_id).nlink > 1:
+                first_paths[address] = full
+            yield Entry(full, object_of(h5_id), address)
             if isinstance(h5_id, h5py.h5g.GroupID):
                 enter(full, h5_id)
 
