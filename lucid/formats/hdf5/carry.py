@@ -51,6 +51,8 @@ class Carry:
         self._geography = Scales(self._references)
         #: What is still to be done when all objects are there.
         self._pending: list[Callable[[], None]] = []
+        #: Whether there is nothing but results.
+        self._is_alone = False
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
 
@@ -82,14 +84,9 @@ class Carry:
 
     def make_results(self) -> None:
         """Make what is pooled, with its provenance, and nothing else."""
-        for several in self._means.values():
-            origin = object_at(self._source, several[0].source.name)
-            for pooled in several:
-                changes = changes_of_result(origin, pooled) | dict.fromkeys(LEADING_NOWHERE)
-                copy = self._make(pooled, origin)
-                self._postpone_references(
-                    pooled.source.name, pooled.name, copy_attributes(origin, copy, changes)
-                )
+        self._is_alone = True
+        for address, (first, *_) in self._means.items():
+            self._pool(first.source.name, object_at(self._source, first.source.name), address)
         self._finish()
 
     def _pool(self, path: str, obj: Any, address: Address) -> None:
@@ -104,12 +101,11 @@ class Carry:
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
             copy = self._make(pooled, obj)
-            if obj is not None and self._geography.has_geography(obj):
+            if obj is not None and not self._is_alone and self._geography.has_geography(obj):
                 self._pending.append(partial(self._write_coordinates, path, pooled))
             else:
-                self._postpone_references(
-                    path, pooled.name, copy_attributes(obj, copy, changes_of_result(obj, pooled))
-                )
+                changes = changes_of_result(obj, pooled) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
+                self._postpone_references(path, pooled.name, copy_attributes(obj, copy, changes))
 
     def _write_coordinates(self, path: str, pooled: Pooled) -> None:
         """Write the attributes of means that say where their cells are."""

@@ -35,9 +35,8 @@ from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filt
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.rehearsal import rehearse, rehearse_results
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import Survey
+from lucid.formats.hdf5.survey import Survey, rehearse, rehearse_results
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
