@@ -19,10 +19,9 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
-from lucid.formats.hdf5.claims import most_of
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import Extent, function_of, read_and_undo
+from lucid.formats.hdf5.plugins import Extent, function_of, most_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, overlaps, size_of

@@ -3,23 +3,22 @@
 A dry run goes no further; `carry` makes of each name what it is in the copy.
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import h5py
 
 from lucid.backlog import Backlog
-from lucid.errors import FileError
 from lucid.formats.arrays import Array, Coarsen, Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths, Variable
 from lucid.formats.grid import ANCILLARY, COORDINATES
-from lucid.formats.hdf5.attributes import attributes_in
+from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
-from lucid.formats.hdf5.references import References, has_references, refuse_unknown_references
+from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
@@ -31,10 +30,8 @@ from lucid.formats.hdf5.tree import (
     Entry,
     Link,
     name_bytes,
-    name_text,
     object_at,
     path_of,
-    translate_errors,
     walk,
 )
 from lucid.formats.result import Changes
@@ -108,14 +105,6 @@ class Survey:
             self.notes.setdefault(STRANGE_LINKS, []).append(path)
 
 
-def refuse_attributes(obj: Any, changes: Container[str] = ()) -> None:
-    """Raise for an attribute of references of a kind that h5py cannot make, unless it is among the changes."""
-    with translate_errors(FileError, "cannot be carried over"):
-        for attribute in attributes_in(obj):
-            if has_references(attribute) and name_text(attribute.get_name()) not in changes:
-                _ = attribute.dtype
-
-
 def rehearse(
     source: Hdf5Source, pooled: Sequence[Pooled], drop: Sequence[str]
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
@@ -134,8 +123,9 @@ def rehearse(
 
 def rehearse_results(source: Hdf5Source, pooled: Sequence[Pooled]) -> None:
     """Raise what would be raised where nothing is carried over."""
-    for name in {array.source.name for array in pooled} - source.plain.keys():
-        refuse_attributes(object_at(source.file, name), LEADING_NOWHERE)
+    for array in pooled:
+        if array.source.name not in source.plain:
+            refuse_attributes(object_at(source.file, array.source.name), LEADING_NOWHERE)
 
 
 class _Rehearsal(Scales):

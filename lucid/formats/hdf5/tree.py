@@ -4,7 +4,6 @@ Objects are opened one at a time and let go of: each that is open costs the libr
 asked of a dataset costs microseconds each time, which tell where there are a hundred thousand.
 """
 
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,8 +27,6 @@ MOST_LINKS = 32
 #: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
 #: and by itself the library keeps up to 32 MiB, which is no faster (benchmarks/decisions.md).
 CACHED_BYTES, LEVEL_BYTES = 1 << 18, 2 << 10
-#: What stands for the address where a link has none.
-NO_OBJECT = -1
 
 
 def reason(error: Exception) -> str:
@@ -73,20 +70,6 @@ def link_of(group: Any, name: bytes) -> Link | None:
     if link_type == HARD:
         return None
     return Link(link_type, group.links.get_val(name) if link_type in (SOFT, EXTERNAL) else None)
-
-
-def links_of(group: Any) -> tuple[list[bytes], "array[int]"]:
-    """The names in a group, in the order of their creation where that is kept, and the addresses of their objects."""
-    names, addresses = list[bytes](), array("q")
-
-    def note(name: bytes, link: Any) -> None:
-        names.append(name)
-        addresses.append(link.u if link.type == HARD else NO_OBJECT)
-
-    is_ordered = group.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
-    index = h5py.h5.INDEX_CRT_ORDER if is_ordered else h5py.h5.INDEX_NAME
-    group.links.iterate(note, idx_type=index, info=True)
-    return names, addresses
 
 
 class Dataset:
@@ -156,7 +139,7 @@ class Entry(NamedTuple):
     path: str
     #: None for an object that is not opened.
     obj: Any
-    address: Address = NO_OBJECT
+    address: Address = -1
 
 
 def walk(
@@ -172,12 +155,12 @@ def walk(
     """
     #: Of objects that have several names.
     first_paths = {address_of(file): "/"}
-    pending: list[tuple[str, Any, Iterator[tuple[bytes, Address]]]] = []
+    pending: list[tuple[str, Any, Iterator[bytes]]] = []
     cached_bytes = CACHED_BYTES
 
     def enter(path: str, group: Any) -> None:
         nonlocal cached_bytes
-        names, addresses = links_of(group)
+        names = list(group)
         # The library holds the names of a group together, in words, with room for as many again; and a path leads
         # through all groups above. Without room for more than these it would read them anew for every object.
         needed_bytes = sum(len(name) // 8 + 1 for name in names) * 16 + LEVEL_BYTES * path.count("/")
@@ -185,20 +168,21 @@ def walk(
             cached_bytes = needed_bytes + CACHED_BYTES // 4
             for one in (file, copy or file):
                 limit_cache(one, cached_bytes)
-        pending.append((path, group, iter(zip(names, addresses, strict=True))))
+        pending.append((path, group, iter(names)))
 
     enter("", h5py.h5g.open(file.id, b"/"))
     while pending:
-        path, group, members = pending[-1]
-        member = next(members, None)
-        if member is None:
+        path, group, names = pending[-1]
+        name = next(names, None)
+        if name is None:
             pending.pop()
             continue
-        name, address = member
         full = f"{path}/{name_text(name)}"
         if skips(full):
             continue
-        if address == NO_OBJECT:
+        info = group.links.get_info(name)
+        address = info.u
+        if info.type != HARD:
             yield Entry(full, link_of(group, name))
         elif is_known(address):
             yield Entry(full, None, address)
