@@ -77,11 +77,8 @@ class Dataset:
 
     def __init__(self, h5_id: Any) -> None:
         self.id = h5_id
-
-    @cached_property
-    def h5_type(self) -> Any:
-        """The type of the elements in the file."""
-        return self.id.get_type()
+        #: The type of the elements in the file.
+        self.h5_type = h5_id.get_type()
 
     @cached_property
     def creation(self) -> Any:
