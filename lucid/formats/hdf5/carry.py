@@ -71,7 +71,7 @@ class Carry:
             elif isinstance(obj, Link):
                 self._copy_link(path, obj)
             else:
-                self._references.copies.append((address, path))
+                self._references.paths[address] = path
                 self._copy_object(path, obj)
         # What is in a group that is dropped was not met on the way.
         for address, (first, *_) in self._means.items() if self._survey.drop else ():

@@ -5,13 +5,11 @@ by their type, however references are nested in it: arrays, members, sequences o
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lucid.backlog import Backlog
 from lucid.errors import FileError
 from lucid.formats.arrays import Pooled
 from lucid.formats.hdf5.cells import read_cells, write_cells
@@ -54,14 +52,8 @@ class References:
         self.source, self.target = source, target
         #: What takes the place of each pooled dataset, whose regions are no longer there.
         self.means = means
-        #: The address and path of each other object whose copy is there.
-        self.copies = Backlog[tuple[Address, str]]()
-        self.copies.append((address_of(source), "/"))
-
-    @cached_property
-    def paths(self) -> dict[Address, str]:
-        """The paths of copies by the addresses of their originals; most files have nothing that asks for them."""
-        return dict(self.copies)
+        #: The path of each other object whose copy is there.
+        self.paths = {address_of(source): "/"}
 
     def paths_of_copies(self, address: Address) -> list[str]:
         """The paths of the copies of an object; of a pooled dataset there may be several."""
