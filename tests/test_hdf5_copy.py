@@ -270,12 +270,13 @@ class TestCheckOfTheFinishedFile:
         with h5py.File(self.path, "r+") as file:
             file["numbers"] = np.arange(5)  # there is nothing to read of these but their header
 
-        def check_damaged(file, *arguments):
-            root = h5py.h5g.open(file.id, b"/")
-            with open(next(self.out.parent.glob(".*")), "r+b") as raw:
-                raw.seek(root.links.get_info(b"numbers").u)
+        def check_damaged(path, *arguments):
+            with h5py.File(path, locking=False) as file:
+                address = file.id.links.get_info(b"numbers").u
+            with open(path, "r+b") as raw:
+                raw.seek(address)
                 raw.write(bytes(16))
-            hdf5_check.check_copy(file, *arguments)
+            hdf5_check.check_copy(path, *arguments)
 
         monkeypatch.setattr("lucid.formats.hdf5.sink.check_copy", check_damaged)
         with pytest.raises(FileError, match="cannot be read back"):

@@ -425,22 +425,24 @@ class TestCarrying:
                 [(1, 2, 2)],
             ]
 
-    def test_attributes_of_such_references_fail_a_dry_run_too(self):
+    @pytest.mark.parametrize(("holder", "carry"), [("g", True), ("v", True), ("v", False)])
+    def test_attributes_of_such_references_fail_a_dry_run_too(self, holder, carry):
         write("a.h5", np.ones((1, 4, 4)), {})
         library, number = ctypes.CDLL(h5py.h5p.__file__), ctypes.c_int64
         with h5py.File("a.h5", "a") as file:
             library.H5Acreate2.restype = number
             space, nothing = h5py.h5s.create(h5py.h5s.SCALAR), number(0)
             kind = number.in_dll(library, "H5T_STD_REF_g")
-            group = file.create_group("g")
-            place = number(group.id.id), b"new", kind, number(space.id)
+            file.create_group("g")
+            held = file[holder]
+            place = number(held.id.id), b"new", kind, number(space.id)
             made = library.H5Acreate2(*place, nothing, nothing)
             assert made > 0
             library.H5Aclose(number(made))
         said = set()
         for dry_run in (True, False):
             with pytest.raises(FileError, match="cannot be carried over") as raised:
-                pool("a.h5", "b.h5", size=2, dry_run=dry_run)
+                pool("a.h5", "b.h5", size=2, dry_run=dry_run, carry=carry)
             said.add(str(raised.value))
         assert len(said) == 1
 

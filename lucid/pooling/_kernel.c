@@ -100,7 +100,7 @@ typedef struct {
     enum type type, result;
     enum reduction reduction;
     bool skips, skips_nan, has_missing;     /* skips: some cells may count as nothing */
-    word missing;                           /* a number of the source's type, or none of its: NaN, INT32_MIN */
+    word missing;                           /* a number of the source's type, or none: NaN, INT32_MIN */
     word fill;                              /* fill: the result of a window without valid cells, where it is no float */
     double min_valid;
 } job;
@@ -896,6 +896,9 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
         behind *= out.shape[i];
     }
     j.type = type, j.result = result, j.reduction = reduction;
+    /* A number that integers of 8 and 16 bits cannot be is found nowhere. */
+    char kept[sizeof(int64_t)];
+    if (type < F2 && (!(fabs(missing) < 65536) || missing != rint(missing) || store_integer(type, kept, (int32_t)missing))) has_missing = false;
     j.skips_nan = skips_nan && type >= F2 && type <= F8, j.has_missing = has_missing, j.skips = j.skips_nan || has_missing;
     if (TABLE[type].kind == INTEGER) j.missing.i = missing_integer;
     else if (type < F2) j.missing.i = has_missing ? (int64_t)missing : INT32_MIN;

@@ -202,6 +202,8 @@ class Hdf5Source(Source):
             return None
         try:
             array = ChunkedArray(dataset, elements[1])
+        except FormatError:
+            raise
         except HDF5_ERRORS:
             return None  # filters that no other dataset can have, which the library can still undo
         return None if array.has_raw_edges else array

@@ -72,11 +72,8 @@ class Dataset:
 
     def __init__(self, h5_id: Any) -> None:
         self.id = h5_id
-
-    @cached_property
-    def h5_type(self) -> Any:
-        """The type of the elements in the file."""
-        return self.id.get_type()
+        #: The type of the elements in the file.
+        self.h5_type = h5_id.get_type()
 
     @cached_property
     def creation(self) -> Any:
@@ -120,15 +117,12 @@ def object_of(h5_id: Any) -> Any:
     return h5py.Group(h5_id) if isinstance(h5_id, h5py.h5g.GroupID) else h5py.Datatype(h5_id)
 
 
-def limit_cache(file: h5py.File, more_bytes: int = 0) -> None:
-    """Keep the library's cache of metadata from growing with the number of objects, but for so many bytes."""
+def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
+    """Keep the library's cache of metadata from growing with the number of objects."""
     config = file.id.get_mdc_config()
-    if not more_bytes or CACHED_BYTES + more_bytes > config.max_size:
-        config.set_initial_size = True
-        config.min_size = config.max_size = config.initial_size = config.max_increment = (
-            CACHED_BYTES + more_bytes
-        )
-        file.id.set_mdc_config(config)
+    config.set_initial_size = True
+    config.min_size = config.max_size = config.initial_size = config.max_increment = size_bytes
+    file.id.set_mdc_config(config)
 
 
 class Entry(NamedTuple):
@@ -154,14 +148,18 @@ def walk(
     #: Of objects that have several names.
     first_paths = {address_of(file): "/"}
     pending: list[tuple[str, Any, Iterator[bytes]]] = []
+    cached_bytes = CACHED_BYTES
 
     def enter(path: str, group: Any) -> None:
+        nonlocal cached_bytes
         names = list(group)
-        # The library holds the names of a group together, in words, and a path leads through all groups above.
-        more_bytes = sum(map(len, names)) + 8 * len(names) + LEVEL_BYTES * path.count("/")
-        if more_bytes > CACHED_BYTES // 2:
+        # The library holds the names of a group together, in words, with room for as many again; and a path leads
+        # through all groups above. Without room for more than these it would read them anew for every object.
+        needed_bytes = sum(len(name) // 8 + 1 for name in names) * 16 + LEVEL_BYTES * path.count("/")
+        if needed_bytes + CACHED_BYTES // 4 > cached_bytes:
+            cached_bytes = needed_bytes + CACHED_BYTES // 4
             for one in (file, copy or file):
-                limit_cache(one, more_bytes)
+                limit_cache(one, cached_bytes)
         pending.append((path, group, iter(names)))
 
     enter("", h5py.h5g.open(file.id, b"/"))
@@ -174,18 +172,20 @@ def walk(
         full = f"{path}/{name_text(name)}"
         if skips(full):
             continue
-        link = group.links.get_info(name)
-        if link.type != HARD:
+        info = group.links.get_info(name)
+        address = info.u
+        if info.type != HARD:
             yield Entry(full, link_of(group, name))
-        elif is_known(link.u):
-            yield Entry(full, None, link.u)
-        elif link.u in first_paths:
-            yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
+        elif is_known(address):
+            yield Entry(full, None, address)
+        elif address in first_paths:
+            yield Entry(full, Link(HARD, first_paths[address]), address)
         else:
             h5_id = h5py.h5o.open(group, name)
-            if h5py.h5o.get_info(h5_id).rc > 1:
-                first_paths[link.u] = full
-            yield Entry(full, object_of(h5_id), link.u)
+            # All that `h5o.get_info` asks for takes three times as long.
+            if h5py.h5g.get_objinfo(h5_id).nlink > 1:
+                first_paths[address] = full
+            yield Entry(full, object_of(h5_id), address)
             if isinstance(h5_id, h5py.h5g.GroupID):
                 enter(full, h5_id)
 
