@@ -59,25 +59,27 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
 
 def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]:
     """Every input to its own outputs."""
-    batch = Batch(request.inputs, Naming.of(request.output, request.output_dir), request.options)
-    if not request.options.dry_run:
-        to_stream = batch.totals["to_stream"]
-        if to_stream and request.as_json:
-            raise click.UsageError("--json and arrays cannot both go to standard output; name a file with -o")
-        if to_stream and sys.stdout.isatty():
-            raise click.UsageError(
-                "standard output is a terminal, which shows no arrays; name a file with -o"
-            )
-        batch.prepare()
-    with (
-        workers_for(batch, request.options, request.dask) as workers,
-        _progress(len(batch), batch.totals["bytes"], request) as progress_of,
-    ):
-        for task, outcome in workers.pool_all(batch, progress_of):
-            if isinstance(outcome, ArgumentError) and len(batch) == 1:
-                batch.undo()
-                raise outcome  # a mistake of the command line; of several inputs, some may be of another format
-            yield task.source, outcome
+    options = request.options
+    with closing(Batch(request.inputs, Naming.of(request.output, request.output_dir), options)) as batch:
+        if not options.dry_run:
+            to_stream = batch.totals["to_stream"]
+            if to_stream and request.as_json:
+                raise click.UsageError(
+                    "--json and arrays cannot both go to standard output; name a file with -o"
+                )
+            if to_stream and sys.stdout.isatty():
+                raise click.UsageError(
+                    "standard output is a terminal, which shows no arrays; name a file with -o"
+                )
+            batch.prepare()
+        with (
+            workers_for(batch, options, request.dask) as workers,
+            _progress(len(batch), batch.totals["bytes"], request) as progress_of,
+        ):
+            for task, outcome in workers.pool_all(batch, progress_of):
+                if isinstance(outcome, ArgumentError) and len(batch) == 1:
+                    raise outcome  # a mistake of the command line; of several inputs, some may be of another format
+                yield task.source, outcome
 
 
 def _in_process(

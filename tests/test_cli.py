@@ -876,6 +876,14 @@ def test_a_mistake_leaves_no_folder(command, x, tmp_path, output):
     assert [path.name for path in (tmp_path / "a").iterdir()] == []
 
 
+def test_a_folder_without_outputs_is_not_left(command, x, tmp_path):
+    (tmp_path / "bad.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1])
+    assert command("bad.npy", "bad.npy", "-s", "2", "-o", "{parent}/a/b/{stem}.npy").returncode == 1
+    assert not (tmp_path / "a").exists()
+    assert command("bad.npy", "x.npy", "-s", "2", "-o", "{parent}/{stem}/b/y.npy").returncode == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.npy", "x.npy", "x"}
+
+
 def test_the_summary_says_what_was_carried_over(command, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = np.ones((2, 3, 4, 4), "f4")
