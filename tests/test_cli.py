@@ -850,7 +850,8 @@ def test_arrays_do_not_go_to_a_terminal(tmp_path, x):
 )
 def test_completion_in_bash(words, expected, tmp_path):
     with h5py.File(tmp_path / "f.h5", "w") as file:
-        file["layers/one"], file["layers/two"] = np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 2, 2))
+        for name in ("one", "two", "two\nplain,tricks", "t\x1b[31m"):
+            file[f"layers/{name}"] = np.zeros((1, 1, 2, 2))
         file["labels"] = [1]
     quoted = " ".join(f"'{word}'" for word in words)
     script = f"""
