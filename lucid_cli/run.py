@@ -12,6 +12,7 @@ import click
 
 from lucid.batches import Batch
 from lucid.errors import ArgumentError, FormatError, LucidError
+from lucid.formats.disk.replacement import remove_stale
 from lucid.inputs import NO_FILE_NOTE, bytes_of
 from lucid.outputs import Naming
 from lucid.report import ProgressOf
@@ -88,8 +89,9 @@ def _in_process(
     """What becomes of one output that is made in a process of its own, which native code may crash."""
     from lucid.run.process import Process  # seldom needed, and slow to load
 
+    process = Process()
     try:
-        with Process() as process:
+        with process:
             process.start()  # while there are no other threads
             with _progress(1, size_bytes, request) as progress_of:
                 on_progress = progress_of and progress_of(name, size_bytes)
@@ -100,6 +102,9 @@ def _in_process(
         yield name, error
     else:
         yield from result if isinstance(result, list) else [(name, result)]
+    finally:
+        if process.has_crashed:
+            remove_stale(Path(name).resolve().parent)
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:
