@@ -8,7 +8,7 @@ comes to be; whatever is below takes it as it is.
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from lucid.compression import COMPRESSION
 from lucid.dims import DIMS
@@ -33,11 +33,20 @@ from lucid.sizes import SIZE, SIZES, OutputSize, Size, size_name
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+Given = TypeVar("Given", contravariant=True)
+Value = TypeVar("Value", covariant=True)
 Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 #: Samples of the first axis; a field is called `slice` below.
 Samples: TypeAlias = slice
 #: The group of the options that make no difference to the bytes of the result.
 WORK = "work"
+
+
+class Kept(Protocol[Given, Value]):
+    """The type of a field that is given in one form and kept in another, as type checkers understand it."""
+
+    def __get__(self, options: object, owner: Any) -> Value: ...
+    def __set__(self, options: object, value: Given) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class Options:
         "blosc-zstd, …",
     )
     flatten: bool = option("output", False, TRUTH, "Write each pooled dataset as (N, everything else).")
-    dtype: "npt.DTypeLike | None" = option(
+    dtype: Kept["npt.DTypeLike | None", str | None] = option(
         "numbers",
         None,
         dtype_of("float16", "bfloat16", "float32", "float64", "keep"),
@@ -155,10 +164,10 @@ class Options:
         FRACTION,
         "The least fraction of a window's cells that have to count; with fewer it is a gap.",
     )
-    slice: Samples | None = option(
+    slice: Kept[str | Samples | None, Samples | None] = option(
         WORK, None, SAMPLES, "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT."
     )
-    max_memory: int = option(
+    max_memory: Kept[int | str, int] = option(
         WORK, 256 << 20, BYTES, "Bound of the buffers in bytes, whatever the shapes.", shown="256MiB"
     )
     threads: int | None = option(
@@ -206,11 +215,6 @@ class Options:
     def names(self) -> tuple[str, str] | None:
         """`dims` as they are kept."""
         return self.dims  # type: ignore[return-value]
-
-    @property
-    def dtype_name(self) -> str | None:
-        """`dtype` as it is kept."""
-        return self.dtype  # type: ignore[return-value]
 
     @property
     def height_axis(self) -> int:
