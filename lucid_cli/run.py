@@ -63,15 +63,10 @@ def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]
     options = request.options
     with closing(Batch(request.inputs, Naming.of(request.output, request.output_dir), options)) as batch:
         if not options.dry_run:
-            to_stream = batch.totals["to_stream"]
-            if to_stream and request.as_json:
-                raise click.UsageError(
-                    "--json and arrays cannot both go to standard output; name a file with -o"
-                )
-            if to_stream and sys.stdout.isatty():
-                raise click.UsageError(
-                    "standard output is a terminal, which shows no arrays; name a file with -o"
-                )
+            if batch.totals["to_stream"] and (request.as_json or sys.stdout.isatty()):
+                terminal = "standard output is a terminal, which shows no arrays"
+                both = "--json and arrays cannot both go to standard output"
+                raise click.UsageError(f"{both if request.as_json else terminal}; name a file with -o")
             batch.prepare()
         with (
             workers_for(batch, options, request.dask) as workers,
