@@ -77,10 +77,10 @@ class Batch:
         self._made = [*(place for place in (folder, *folder.parents) if not place.exists()), *self._made]
         folder.mkdir(parents=True, exist_ok=True)
 
-    def undo(self) -> None:
-        """Remove the folders that were made, where nothing was begun."""
+    def close(self) -> None:
+        """Remove the folders that were made and have got no output."""
         for folder in self._made:
-            with suppress(OSError):  # somebody else put something there
+            with suppress(OSError):  # there is something in it
                 folder.rmdir()
 
     def clear(self) -> None:

@@ -68,6 +68,8 @@ def unexpected(error: Exception) -> Exception:
     """An error that nobody foresaw, in one line; any other as it is."""
     if isinstance(error, LucidError | MemoryError | BrokenPipeError):
         return error
+    if isinstance(error, OSError) and error.errno:  # from a system call that seldom fails
+        return FileError(f"cannot be read or written: {error.strerror}")
     words = " ".join(str(error).split())[:300]
     return LucidError(f"{type(error).__name__} {words}".rstrip() + "; nobody foresaw this, please report it")
 

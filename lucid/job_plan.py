@@ -295,7 +295,7 @@ def plane_in(spec: ArraySpec, options: Options) -> Plane:
 def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:
     """What is done with the cells of an array, by the options and by what its file says of the numbers."""
     meaning = _meaning_in(spec, options)
-    result = result_of(spec.numbers, options.reduce, options.dtype_name)
+    result = result_of(spec.numbers, options.reduce, options.dtype)
     for target in targets:
         result, _ = result_for(result, target.path.suffix)
     return Rule(

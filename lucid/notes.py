@@ -20,7 +20,7 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     """
     options = job.options
     for numbers in dict.fromkeys(spec.numbers for spec in job.specs):
-        result = result_of(numbers, options.reduce, options.dtype_name)
+        result = result_of(numbers, options.reduce, options.dtype)
         yield from filter(None, (result_for(result, target.path.suffix)[1] for target in job.targets))
     grids = [(array.pooled.source, array.pooling.grid) for array in job.all_arrays()]
     larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]

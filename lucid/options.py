@@ -8,7 +8,7 @@ comes to be; whatever is below takes it as it is.
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from lucid import kinds
 from lucid.compression import COMPRESSION
@@ -20,6 +20,8 @@ from lucid.sizes import SIZE, SIZES, OutputSize, Size, size_name
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+Given = TypeVar("Given", contravariant=True)
+Value = TypeVar("Value", covariant=True)
 Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 #: Samples of the first axis; a field is called `slice` below.
 Samples: TypeAlias = slice
@@ -27,6 +29,13 @@ Samples: TypeAlias = slice
 WORK = "work"
 #: Of these the ones that a merge takes; all else its shards know.
 MERGE = ("max_memory", "threads", "overwrite", "dry_run")
+
+
+class Kept(Protocol[Given, Value]):
+    """The type of a field that is given in one form and kept in another, as type checkers understand it."""
+
+    def __get__(self, options: object, owner: Any) -> Value: ...
+    def __set__(self, options: object, value: Given) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class Options:
         "blosc-zstd, …",
     )
     flatten: bool = option("output", False, kinds.TRUTH, "Write each pooled dataset as (N, everything else).")
-    dtype: "npt.DTypeLike | None" = option(
+    dtype: Kept["npt.DTypeLike | None", str | None] = option(
         "numbers",
         None,
         kinds.dtype_of("float16", "bfloat16", "float32", "float64", "keep"),
@@ -147,13 +156,13 @@ class Options:
         kinds.FRACTION,
         "The least fraction of a window's cells that have to count; with fewer it is a gap.",
     )
-    slice: Samples | None = option(
+    slice: Kept[str | Samples | None, Samples | None] = option(
         WORK,
         None,
         kinds.SAMPLES,
         "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT.",
     )
-    max_memory: int = option(
+    max_memory: Kept[int | str, int] = option(
         WORK, 256 << 20, kinds.BYTES, "Bound of the buffers in bytes, whatever the shapes.", shown="256MiB"
     )
     threads: int | None = option(
@@ -201,11 +210,6 @@ class Options:
     def names(self) -> tuple[str, str] | None:
         """`dims` as they are kept."""
         return self.dims  # type: ignore[return-value]
-
-    @property
-    def dtype_name(self) -> str | None:
-        """`dtype` as it is kept."""
-        return self.dtype  # type: ignore[return-value]
 
     @property
     def height_axis(self) -> int:

@@ -180,10 +180,12 @@ def _fill_template(text: str, source: Path, options: Options) -> list[str]:
 def is_folder(output: str) -> bool:
     """Whether an output is a folder for outputs: one that is there, or a name with a slash at the end.
 
-    What has the suffix of a format is an output, as `a.zarr/` is.
+    What has the suffix of a format is an output, as `a.zarr/` is; but where the format is of files, not with a slash.
     """
-    has_suffix = output.rstrip(os.sep).lower().endswith(tuple(s for f in FORMATS for s in f.suffixes))
-    return not has_suffix and (output.endswith(os.sep) or os.path.isdir(output))  # noqa: PTH112  (it never raises)
+    has_slash = output.endswith(os.sep)
+    suffixes = tuple(s for f in FORMATS if f.marks or not has_slash for s in f.suffixes)
+    is_output = output.rstrip(os.sep).lower().endswith(suffixes)
+    return not is_output and (has_slash or os.path.isdir(output))  # noqa: PTH112  (it never raises)
 
 
 def stem_of(source: Path) -> str:

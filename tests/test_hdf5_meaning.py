@@ -306,6 +306,21 @@ class TestGeography:
             assert edges.dims == ("y_2", "x_3", "corner")
             assert edges[0, 0].values.tolist() == [-0.5, -0.5, 1.5, 1.5]
 
+    def test_bounds_without_dimensions_get_none(self):
+        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+        pytest.importorskip("h5netcdf", reason="in the extra `dev`")
+        with h5py.File("a.nc", "w") as file:
+            field = file.create_dataset("v", data=np.arange(16.0).reshape(1, 4, 4))
+            for axis, name in enumerate("tyx"):
+                file[name] = np.arange(float(field.shape[axis]))
+                file[name].make_scale(name)
+                field.dims[axis].attach_scale(file[name])
+            file["y"].attrs["bounds"] = "edges"
+            file["edges"] = np.array([np.arange(4.0), np.arange(1.0, 5)]).T
+        pool("a.nc", "b.nc", size=2)
+        with xarray.open_dataset("b.nc", engine="h5netcdf", phony_dims="access") as read:
+            assert read[read["y_2"].bounds].values.tolist() == [[0, 2], [2, 4]]
+
     def test_by_names_of_dimensions_in_any_rank(self, ocean):
         report = lucid.pool_file("a.nc", "b.nc", size=(2, 3), dims="y,x", datasets=["u", "v"])
         assert [(d.name, d.output_shape) for d in report.datasets] == [

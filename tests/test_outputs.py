@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, ExistsError
+from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError
 from lucid.formats.choosing import names_of
 from lucid.formats.registry import FORMATS
 from lucid.options import Options
@@ -44,6 +44,24 @@ def test_what_cannot_be_named():
         Naming.of("y.npy").targets(Path("x.npy"), NPY, Options(sizes=[ONE, TWO]))
     with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
         Naming.of("y.png").targets(Path("x.npy"), NPY, Options(sizes=[ONE]))
+
+
+@pytest.mark.parametrize("name", ["y.npy", "y.h5", "y.zarr", "y"])
+def test_a_folder_of_any_name_is_taken_as_the_error_says(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((1, 1, 2, 2), "f4"))
+    Path(name).mkdir()
+    remedy = name
+    try:
+        lucid.pool_file("x.npy", name, size=1)
+    except FileError as error:
+        if name == "y.zarr":  # which may be a store itself
+            assert str(error) == "x.npy: output y.zarr is a folder of other files, which is not replaced"
+            return
+        remedy = f"{name}/"
+        assert str(error).endswith(f"is a folder; expected a file name, or {remedy} for files in it")
+        lucid.pool_file("x.npy", remedy, size=1)
+    assert [path.name for path in Path(name).iterdir()] == ["x.pooled.npy"]
 
 
 def test_datasets():

@@ -695,6 +695,35 @@ class TestCodecs:
         assert np.array_equal(kept[...], np.rint(right))
         assert "lzma" in str(target.compressors).lower()
 
+    def test_what_only_zarr_passes_over_is_one_line(self, tmp_path):
+        zarr.create_array(tmp_path / "a.zarr", data=np.ones((2, 4, 4), "f4"), zarr_format=2)
+        document = tmp_path / "a.zarr" / ".zarray"
+        compressor = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": "float32"}
+        document.write_text(json.dumps(json.loads(document.read_text()) | {"compressor": compressor}))
+        (tmp_path / "a.zarr" / "0.0.0").unlink()
+        options = {"size": 2, "layout": "CHW"}
+        for dry_run in (True, False):
+            with pytest.raises(
+                FormatError, match="with codecs that make no sense; `compression` chooses others"
+            ):
+                lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", dry_run=dry_run, **options)
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", compression="none", **options)
+        assert not zarr.open_array(tmp_path / "o.zarr", mode="r")[...].any()
+
+    @pytest.mark.parametrize("left_out", ["shuffle", "blocksize", "cname", "clevel"])
+    def test_parameters_that_a_document_leaves_out_are_the_defaults_of_the_codec(self, tmp_path, left_out):
+        import numcodecs
+
+        x = np.arange(32, dtype="f4").reshape(2, 4, 4)
+        zarr.create_array(tmp_path / "a.zarr", data=x, compressors=numcodecs.Blosc(), zarr_format=2)
+        document = tmp_path / "a.zarr" / ".zarray"
+        said = json.loads(document.read_text())
+        del said["compressor"][left_out]
+        document.write_text(json.dumps(said))
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2, layout="CHW")
+        right = lucid.nn.functional.adaptive_avg_pool2d(x, 2)
+        assert np.array_equal(zarr.open_array(tmp_path / "o.zarr", mode="r")[...], right)
+
 
 def test_a_large_file_that_is_carried_over_takes_little_memory(tmp_path):
     import tracemalloc

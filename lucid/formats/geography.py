@@ -216,13 +216,12 @@ class Geography(ABC):
         place, is_there = self._free_path(bounds_variable.path, values.shape, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {key: base_of(place)})
         if not is_there:
-            self.make(
-                place,
-                bounds_variable,
-                bounds,
-                [*dims, _paths_in_output(bounds_variable.dims[-1])],
-                _changes(bounds_variable, bounds),
+            every = zip(
+                bounds_variable.dims, [*dims, _paths_in_output(bounds_variable.dims[-1])], strict=True
             )
+            # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
+            dims = [paths if dimensions else [] for dimensions, paths in every]
+            self.make(place, bounds_variable, bounds, dims, _changes(bounds_variable, bounds))
 
     def _mapping(self, variable: Variable, pooled: Pooled, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""

@@ -46,15 +46,15 @@ class Replacement:
         refuse_taken(self.target, overwrite=self._overwrite)
         # A signal may end the call when the file is there, and before anything that follows.
         self._pending = True
-        with translate_errors(f"output {self.target} cannot be created"):
-            descriptor = self._make()
+        while True:
+            with translate_errors(f"output {self.target} cannot be created"):
+                descriptor = self._make()
+            with suppress(OSError):  # a file system without locks has no stale files removed either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if self.path.exists():
+                break
+            os.close(descriptor)  # another run took it for stale in the moment before the lock
         self._lock = os.dup(descriptor)
-        with suppress(OSError):  # a file system without locks has no stale files removed either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not self.path.exists():
-            # Another run took it for stale in the moment before the lock.
-            os.close(descriptor)
-            raise FileError(f"output {self.target} is being written by another run")
         return descriptor
 
     def _make(self) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.compression import Compression
+from lucid.errors import FormatError
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
@@ -19,7 +20,7 @@ from lucid.formats.zarr.documents import (
     write_group,
 )
 from lucid.formats.zarr.geography import Dimensions
-from lucid.formats.zarr.layout import Layout
+from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, attributes_of, describe_result
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
@@ -140,6 +141,11 @@ class Builder:
         document = array_document(self._version, **facts)
         # Thousands of arrays may be described alike: equal documents are held once.
         node = Node(path, self._documents.setdefault(repr(document), document), attributes)
+        if layout_of(node, "bfloat16") is None:  # zarr may pass over what is wrong when it reads
+            name = origin.name if origin else path
+            raise FormatError(
+                f"has {name or 'an array'} with codecs that make no sense; `compression` chooses others"
+            )
         self._nodes.append((node, values))
         return node
 
@@ -191,6 +197,6 @@ def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[in
         return None
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
-    most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
+    most = (-(-max(n, 1) // c) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))
