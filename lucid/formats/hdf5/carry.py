@@ -40,7 +40,7 @@ from lucid.formats.hdf5.tree import (
 
 #: Notes that there may be one of for each of many objects are only counted beyond these.
 STRANGE_LINKS = "links of a kind that only their own software can make"
-WRITTEN_OUT = "virtual datasets of what is pooled are written out"
+WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 
 
 class Carry:
@@ -190,7 +190,7 @@ class Carry:
             self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
             if not is_raw:
                 refuse_unknown_references(path, obj)
-                is_written_out = shows_one_of(obj, self._pooled_paths)
+                is_written_out = shows_one_of(obj, self._means, self._drop)
                 if is_written_out:
                     self.notes.setdefault(WRITTEN_OUT, []).append(path)
                 copy = remake(obj, self._target, name, self._where, is_written_out=is_written_out)

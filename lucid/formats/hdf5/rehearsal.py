@@ -37,7 +37,8 @@ def rehearse(
     file, carried = source.file, CarriedArrays()
     file_bytes = file.id.get_filesize()
     names = {array.source.name for array in pooled}
-    scales = _Rehearsal(References(file, file, means_of(file, pooled)))
+    means = means_of(file, pooled)
+    scales = _Rehearsal(References(file, file, means))
     _refuse_attributes(file)
     drops = partial(is_meant, patterns=drop)
     for name, obj, *_ in walk(file, lambda path: path not in names and drops(path)):
@@ -50,7 +51,7 @@ def rehearse(
             carried = CarriedArrays(carried.arrays + 1, carried.nbytes + storage_bytes(name, obj, file_bytes))
             if not obj.is_raw:
                 refuse_unknown_references(name, obj)
-                if shows_one_of(obj, names):
+                if shows_one_of(obj, means, drop):
                     scales.notes.setdefault(WRITTEN_OUT, []).append(name)
     for array in pooled:
         if array.source.name not in source.plain:
