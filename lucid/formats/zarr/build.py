@@ -8,6 +8,7 @@ from lucid.compression import Compression
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
+from lucid.formats.meaning import FILL
 from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -99,12 +100,14 @@ class Builder:
     def _add_means(self, pooled: Pooled, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         chunks, shards = pooled.chunks, None
+        others = {FILES}
         if pooled.numbers == "bfloat16":
-            description = description._replace(fill=None)
+            # xarray opens no store in which elements without a type have one for gaps.
+            description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
-        attributes = {key: value for key, value in description.attributes.items() if key != FILES}
+        attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
