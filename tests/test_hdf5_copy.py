@@ -205,6 +205,19 @@ def test_netcdf_strings_types_and_sequences(tmp_path):
             assert group["rows"].datatype.name == "sequence"
 
 
+@pytest.mark.parametrize(("reduce", "is_classic"), [("mean", True), ("max", True), ("sum", False)])
+def test_a_file_with_numbers_that_the_classic_model_has_not_is_not_held_to_it(tmp_path, reduce, is_classic):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w", format="NETCDF4_CLASSIC") as data:
+        for name, length in ("t", 1), ("y", 4), ("x", 4):
+            data.createDimension(name, length)
+        data.createVariable("v", "i2", ("t", "y", "x"))[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="THW", reduce=reduce)
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert np.all(data["v"][:] == (4 if reduce == "sum" else 1))
+        assert (data.data_model == "NETCDF4_CLASSIC") is is_classic
+
+
 @pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}, {}], ids=str)
 @pytest.mark.parametrize("members", [7, 8, 9, 40])
 def test_groups_of_many_members(tmp_path, options, members):

@@ -18,7 +18,7 @@ from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
-from lucid.formats.hdf5.meaning import changes_of_result
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, refuse_unknown_references
 from lucid.formats.hdf5.remake import group_properties, remake, storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -83,7 +83,9 @@ class Carry:
     def copy_all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         root, copy = self._object_pair("/", "/")
-        self._note("/", root, copy_attributes(root, copy, {}))
+        results = (one for several in self._means.values() for one in several)
+        is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
+        self._note("/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None}))
         for path, obj, address in walk(self._source, self._is_dropped, self._is_plain, self._target):
             if address in self._means:
                 self._pool(path, obj, address)
