@@ -376,7 +376,10 @@ def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_
         file["x"] = np.ones((1, 2, 4, 4), "f4")
         made = file.create_dataset("names", (3,), kind)
         made[1] = "two" if kind is STRING else [1.0, 2.0, 3.0]
-        place = block + made.id.get_offset() + 16
+        place = made.id.get_offset() + 16
+        file["behind"] = np.full(
+            200, 1 << 30, "u4"
+        )  # no lengths, though they lie where a block further on is
     if is_long:
         with open(path, "r+b") as raw:
             raw.seek(place)

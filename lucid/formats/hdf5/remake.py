@@ -71,14 +71,12 @@ def _lengths(dataset: Dataset) -> Iterator[int]:
     if offset is None or not (is_text or dataset.h5_type.get_class() == h5py.h5t.VLEN):
         return
     file = h5py.h5i.get_file_id(dataset.id)
-    creation = file.get_create_plist()
     # In the file, an element is a length, and an address and a number in the heap.
-    each = 4 + creation.get_sizes()[0] + 4
+    each = 4 + file.get_create_plist().get_sizes()[0] + 4
     item_bytes = 1 if is_text else dataset.h5_type.get_super().get_size()
-    start = creation.get_userblock() + offset
     for begin in range(0, dataset.id.get_storage_size(), MOST_ELEMENTS * each):
         count = min(MOST_ELEMENTS * each, dataset.id.get_storage_size() - begin)
-        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, start + begin), np.uint8)
+        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, offset + begin), np.uint8)
         lengths = raw[: len(raw) // each * each].reshape(-1, each)[:, :4]
         if len(lengths):
             yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
