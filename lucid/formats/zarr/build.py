@@ -191,6 +191,6 @@ def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[in
         return None
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
-    most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
+    most = (max(1, -(-n // c)) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))
