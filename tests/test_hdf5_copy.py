@@ -216,6 +216,8 @@ def test_a_file_with_numbers_that_the_classic_model_has_not_is_not_held_to_it(tm
     with netcdf.Dataset(tmp_path / "b.nc") as data:
         assert np.all(data["v"][:] == (4 if reduce == "sum" else 1))
         assert (data.data_model == "NETCDF4_CLASSIC") is is_classic
+    options = {"size": 2, "layout": "THW", "reduce": reduce, "resume": True}
+    assert lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", **options).skipped
 
 
 @pytest.mark.parametrize("folder", ["a", "z/deep/er"])
@@ -377,9 +379,6 @@ def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_
         made = file.create_dataset("names", (3,), kind)
         made[1] = "two" if kind is STRING else [1.0, 2.0, 3.0]
         place = made.id.get_offset() + 16
-        file["behind"] = np.full(
-            200, 1 << 30, "u4"
-        )  # no lengths, though they lie where a block further on is
     if is_long:
         with open(path, "r+b") as raw:
             raw.seek(place)
