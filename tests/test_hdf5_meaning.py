@@ -316,6 +316,13 @@ class TestGeography:
             assert read["u"].dims[2:] == read["v"].dims[1:] == ("y_2", "x_3")
         with pytest.raises(DatasetError, match="t and x are not side by side"):
             lucid.pool_file("a.nc", "c.nc", size=2, dims="t,x", datasets=["u"])
+        planned, report = (
+            lucid.pool_file("a.nc", "d.nc", size=2, dims="t,y", dry_run=dry) for dry in (True, False)
+        )
+        assert [d.name for d in report.datasets] == ["/v"]
+        assert planned.notes == report.notes
+        note = "dataset /u: has axes t, lev, y, x; t and y are not side by side, so it was left out"
+        assert note in report.notes
         with pytest.raises(DatasetError, match="dimensions y and z"):
             lucid.pool_file("a.nc", "c.nc", size=2, dims="y,z")
 
