@@ -181,6 +181,7 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
         # Where a file says nothing of its numbers, the option does, to outputs as well.
         specs = [spec._replace(meaning=_meaning_in(spec, options)) for spec in specs]
     if not options.datasets:
+        specs = _with_planes(source, specs, options)
         # Some formats oblige files to hold a dataset though there is nothing for it.
         specs = [spec for spec in specs if 0 not in plane_in(spec, options).lengths] or specs
     for spec in specs:
@@ -188,6 +189,21 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
             name = "flatten" if options.flatten else "slice"
             raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
     return specs
+
+
+def _with_planes(source: Source, specs: Sequence[ArraySpec], options: Options) -> list[ArraySpec]:
+    """Those of some arrays that have the two axes side by side, with a note on others; an error where none has."""
+    fitting, errors = list[ArraySpec](), list[DatasetError]()
+    for spec in specs:
+        try:
+            plane_in(spec, options)
+            fitting.append(spec)
+        except DatasetError as error:
+            errors.append(error)
+    if errors and not fitting:
+        raise errors[0]
+    source.notes += [f"{error}, so it was left out" for error in errors]
+    return fitting
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:

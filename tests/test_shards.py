@@ -259,6 +259,25 @@ class TestWhatDoesNotBelongTogether:
             file["x"].attrs["lucid_pool"] = text
         self.refused([source], tmp_path / "y.h5", "is no shard")
 
+    @pytest.mark.parametrize("samples", [[0], [0, 1]])
+    def test_an_array_without_samples_in_a_slice(self, tmp_path, samples):
+        zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+        group = zarr.open_group(tmp_path / "x.zarr", mode="w", zarr_format=3)
+        for count in range(3):
+            shape = {"shape": (count, 1, 4, 4), "chunks": (1, 1, 2, 2), "shards": (2, 1, 4, 4)}
+            group.create_array(str(count), dtype="f4", **shape)[...] = 1
+        single = lucid.pool_file(tmp_path / "x.zarr", tmp_path / "one.zarr", size=2).targets[0]
+        merged = lucid.merge_files(
+            [*shards_of(tmp_path / "x.zarr", samples, tmp_path, size=2)], tmp_path / "y.zarr"
+        )
+        read, right = (zarr.open_group(path, mode="r") for path in (merged.targets[0], single))
+        assert {name: array.shape for name, array in read.arrays()} == {
+            str(count): (count, 1, 2, 2) for count in range(3)
+        }
+        for name, array in right.arrays():
+            assert array.metadata == read[name].metadata
+            assert np.all(read[name][...] == 1)
+
     def test_slices_without_samples(self, source, tmp_path):
         with pytest.raises(DatasetError, match="has 30 samples; expected some in slice 40-end"):
             lucid.pool_file(source, size=2, slice=slice(40, None))

@@ -116,6 +116,15 @@ class TestMissing:
         assert np.isnan(target.v.encoding["missing_value"])
         assert np.isnan(target.v.encoding["_FillValue"])
 
+    @VERSIONS
+    @pytest.mark.parametrize("packing", [{}, {"dtype": "i2", "scale_factor": 0.5}, {"missing_value": -9.0}])
+    def test_a_store_with_bfloat16_opens(self, tmp_path, version, packing):
+        dataset = grid([[[1.0, NAN, 4, 6]]], "t", "y", "x")
+        source = write(tmp_path / "a.zarr", dataset, version, v={"_FillValue": -9.0} | packing)
+        target = pooled(source, tmp_path / "o.zarr", layout="TYX", size=(1, 2), dtype="bfloat16")
+        with xarray.open_zarr(target, chunks=None) as read:  # whose elements have no type for xarray
+            assert read["x_2"].values.tolist() == [0.5, 2.5]
+
     def test_own_fill_values_mark_nothing_but_in_version_2_of_xarrays(self, tmp_path):
         x = np.array([[[0, 2, 7, 3]]], "f4")
         for version in (2, 3):

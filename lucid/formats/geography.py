@@ -25,6 +25,7 @@ from lucid.formats.grid import (
     coarse_bounds,
     coarse_coordinates,
     coarse_transform,
+    is_longitude,
     references_of,
     words_of,
 )
@@ -209,7 +210,8 @@ class Geography(ABC):
             and len(bounds_variable.shape) == values.ndim + 1
             and _is_small(bounds_variable)
         ):
-            bounds = coarse_bounds(bounds_variable.read(), values.shape)
+            are_turns = is_longitude(origin.attributes)
+            bounds = coarse_bounds(bounds_variable.read(), values.shape, are_turns=are_turns)
         if key is None or bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes if key is None else changes | {key: None})
             return

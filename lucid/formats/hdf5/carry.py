@@ -12,11 +12,12 @@ import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Pooled
+from lucid.formats.choosing import is_meant
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import Scales
-from lucid.formats.hdf5.meaning import changes_of_result
-from lucid.formats.hdf5.references import References, has_references
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
+from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
 from lucid.formats.hdf5.tree import (
@@ -64,15 +65,18 @@ class Carry:
     def copy_all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         root, copy = self._object_pair("/", "/")
-        self._note("/", root, copy_attributes(root, copy, {}))
+        results = (one for several in self._means.values() for one in several)
+        is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
+        self._note("/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None}))
         for path, obj, address in self._survey:
             if address in self._means:
                 self._pool(path, obj, address)
             elif isinstance(obj, Link):
                 self._copy_link(path, obj)
+            elif address in self._references.paths:
+                self._link_hard(path, self._references.paths[address])
             else:
-                self._references.paths[address] = path
-                self._copy_object(path, obj)
+                self._copy_object(path, obj, address)
         # What is in a group that is dropped was not met on the way.
         for address, (first, *_) in self._means.items() if self._survey.drop else ():
             if name_bytes(first.name) not in self._target:
@@ -137,14 +141,28 @@ class Carry:
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
         return [_suffix(pooled) for pooled in self._means.get(address, ())] or [""]
 
-    def _copy_object(self, path: str, obj: Any) -> None:
+    def _copy_named_type(self, h5_type: Any) -> None:
+        """Copy a type that has a name, and the groups that it is in, before what is of this type."""
+        if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
+            names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
+            paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
+            if not any(is_meant(path, self._survey.drop) for path in paths):
+                for path in paths:
+                    obj = object_at(self._source, path)
+                    if address_of(obj) not in self._references.paths:
+                        self._copy_object(path, obj, address_of(obj))
+
+    def _copy_object(self, path: str, obj: Any, address: Address) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
+        self._references.paths[address] = path
         name, copy, is_raw = name_bytes(path), None, False
         if isinstance(obj, Dataset):
-            is_raw = obj.is_raw
+            self._copy_named_type(obj.h5_type)
+            is_raw = obj.is_raw and not obj.h5_type.committed()
             if not is_raw:
-                is_written_out = shows_one_of(obj, self._survey.pooled_paths)
-                copy = remake(obj, self._target, name, self._where, is_written_out=is_written_out)
+                is_written_out = shows_one_of(obj, self._means, self._survey.drop)
+                h5_type = self._references.type_in_copy(obj.h5_type)
+                copy = remake(obj, self._target, name, h5_type, self._where, is_written_out=is_written_out)
         elif isinstance(obj, h5py.Group):
             copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(obj)))
         if copy is not None:
@@ -153,11 +171,11 @@ class Carry:
             h5py.h5o.copy(obj.id, b".", self._target.id, name)
             if is_raw and not h5py.h5a.get_num_attrs(obj.id):
                 return
-            names = [one.get_name() for one in attributes_in(obj) if has_references(one)]
+            names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
         self._note(path, obj, names)
 
     def _note(self, path: str, obj: Any, names: list[bytes]) -> None:
-        """Note what is still to be done to a copy, whose attributes of these names hold references."""
+        """Note what is still to be done to a copy, whose attributes of these names lead to others."""
         self.unread_paths.append(path)
         self._geography.note(path, obj)
         self._postpone_references(path, path, names)

@@ -35,6 +35,7 @@ from lucid.formats.hdf5.tree import (
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
 from lucid.formats.meaning import Meaning
 from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.values import text_of
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -154,7 +155,7 @@ class Hdf5Source(Source):
             for name, dataset, _ in datasets(self.file):
                 elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if elements is not None:
-                    yield self._checked_spec(name, dataset, *elements), str(dataset.attrs[PROVENANCE])
+                    yield self._checked_spec(name, dataset, *elements), text_of(dataset.attrs[PROVENANCE])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""

@@ -38,7 +38,7 @@ from lucid.formats.result import Changes
 
 #: Notes that there may be one of for each of many objects are only counted beyond these.
 STRANGE_LINKS = "links of a kind that only their own software can make"
-WRITTEN_OUT = "virtual datasets of what is pooled are written out"
+WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 #: Attributes of results that would lead to nothing where nothing is carried over.
 LEADING_NOWHERE = (COORDINATES, ANCILLARY, *DIMENSIONS)
 
@@ -99,7 +99,7 @@ class Survey:
             self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
             if not is_raw:
                 refuse_unknown_references(path, obj)
-                if shows_one_of(obj, self.pooled_paths):
+                if shows_one_of(obj, self.means, self.drop):
                     self.notes.setdefault(WRITTEN_OUT, []).append(path)
         elif isinstance(obj, Link) and obj.type not in (HARD, SOFT, EXTERNAL):
             self.notes.setdefault(STRANGE_LINKS, []).append(path)

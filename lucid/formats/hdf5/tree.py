@@ -195,8 +195,8 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
 
     Where a link leads out of the file, or a soft one to nothing, it is that link.
     """
-    place, names, soft = "/", path.split("/")[1:], list[Link]()
-    while names and names[0]:
+    place, names, soft = "/", [*filter(None, path.split("/"))], list[Link]()
+    while names:
         step = f"{place.rstrip('/')}/{names[0]}"
         try:
             link = link_of(object_at(file, place).id, name_bytes(names[0]))
@@ -211,7 +211,8 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
             soft.append(link)
             if len(soft) > MOST_LINKS:
                 return link
-            place, names = "/", absolute_path(step, name_text(link.value)).split("/")[1:] + names[1:]
+            whole = absolute_path(step, name_text(link.value))
+            place, names = "/", [*filter(None, whole.split("/")), *names[1:]]
     return place
 
 

@@ -9,6 +9,7 @@ from lucid.errors import FormatError
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
+from lucid.formats.meaning import FILL
 from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -101,12 +102,14 @@ class Builder:
     def _add_means(self, pooled: Pooled, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         chunks, shards = pooled.chunks, None
+        others = {FILES}
         if pooled.numbers == "bfloat16":
-            description = description._replace(fill=None)
+            # xarray opens no store in which elements without a type have one for gaps.
+            description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
-        attributes = {key: value for key, value in description.attributes.items() if key != FILES}
+        attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
@@ -197,6 +200,6 @@ def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[in
         return None
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
-    most = (-(-max(n, 1) // c) * c for n, c in zip(shape, chunks, strict=True))
+    most = (max(1, -(-n // c)) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))
