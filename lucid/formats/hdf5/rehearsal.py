@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 from lucid.errors import FileError
-from lucid.formats.arrays import Array, Coarsen, Pooled
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import CarriedArrays
-from lucid.formats.geography import Paths, Variable
+from lucid.formats.geography import Paths
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.carry import STRANGE_LINKS, WRITTEN_OUT, means_of
 from lucid.formats.hdf5.elsewhere import shows_one_of
@@ -27,7 +27,9 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
     walk,
 )
+from lucid.formats.hdf5.variables import variable_of
 from lucid.formats.result import Changes
+from lucid.formats.variables import Variable
 
 
 def rehearse(
@@ -71,7 +73,7 @@ class _Rehearsal(Scales):
     def see(self, obj: Dataset, pooled: Pooled) -> None:
         """Note what would be noted when a result got its scales."""
         if self.has_geography(obj) and not pooled.flat:
-            self.place(self._variable(path_of(obj), obj), pooled)
+            self.place(variable_of(path_of(obj), obj), pooled._replace(coarsen=None))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:  # noqa: ARG002
         return None
@@ -81,11 +83,3 @@ class _Rehearsal(Scales):
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         pass
-
-    def _coarse_values(
-        self,
-        variable: Variable,  # noqa: ARG002
-        size: tuple[int, ...],  # noqa: ARG002
-        coarsen: Coarsen | None,  # noqa: ARG002
-    ) -> Array | None:
-        return None

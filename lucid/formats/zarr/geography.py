@@ -9,11 +9,12 @@ from typing import TypeAlias
 import numpy as np
 
 from lucid.formats.arrays import Array, Pooled
-from lucid.formats.geography import Dimension, Geography, Paths, Variable
+from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
-from lucid.formats.zarr.meaning import Description, attributes_of, describe_result, with_changes
+from lucid.formats.variables import Variable
+from lucid.formats.zarr.meaning import Description, describe_result, with_changes
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Results
 from lucid.formats.zarr.source import ZarrSource
@@ -30,7 +31,7 @@ class Dimensions(Geography):
     def __init__(
         self, source: ZarrSource, pooled: Results, left_out: Collection[str], make: Make, *, carries: bool
     ) -> None:
-        super().__init__()
+        super().__init__(source.variable_at if carries else lambda _: None)
         self._source, self._make_array, self._carries = source, make, carries
         self._pooled = pooled
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
@@ -48,40 +49,21 @@ class Dimensions(Geography):
             names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
             changes: Changes = dict(references_of(node.attributes, {}))
         else:
-            dims, changes = self.place(self._variable(node), pooled)
+            dims, changes = self.place(self._source.variable(node), pooled)
             names = _names(dims) if node.dims else []
         return description._replace(attributes=with_changes(description.attributes, changes), dims=names)
 
-    def variable(self, path: str) -> Variable | None:
-        node = self._source.nodes.get(path.strip("/")) if self._carries else None
-        return None if node is None or node.document is None else self._variable(node)
-
-    def _variable(self, node: Node) -> Variable:
+    def dimensions(self, variable: Variable) -> list[list[Dimension]]:
+        node = variable.handle
         pairs = zip(node.dims or ("",) * len(node.shape), node.shape, strict=True)
-        return Variable(
-            path=f"/{node.path}",
-            shape=node.shape,
-            dims=[[self._dimension_of(node.folder, *pair)] if pair[0] else [] for pair in pairs],
-            attributes=attributes_of(node),
-            numbers=node.numbers(),
-            read=lambda: self._source.values(node.path),
-            handle=node,
-        )
+        return [[self._dimension_of(node, *pair)] if pair[0] else [] for pair in pairs]
 
-    def _dimension_of(self, near: str, name: str, length: int) -> Dimension:
+    def _dimension_of(self, node: Node, name: str, length: int) -> Dimension:
         """A dimension by its name in a group, whose coordinates are there or in a group around."""
-        folder, coordinate = near, self._source.nodes.get(key_in(near, name))
-        while folder and (coordinate is None or coordinate.document is None):
-            folder = folder.rpartition("/")[0]
-            coordinate = self._source.nodes.get(key_in(folder, name))
-        if (
-            not self._carries
-            or coordinate is None
-            or coordinate.document is None
-            or coordinate.shape != (length,)
-        ):
-            return Dimension((name, length), f"/{key_in(near, name)}", f"/{name}", lambda: None)
-        return Dimension((name, length), coordinate.name, f"/{name}", lambda: self.variable(coordinate.path))
+        found = self.variable_named(node.name, name)
+        old = found if found is not None and found.shape == (length,) else None
+        path = f"/{key_in(node.folder, name)}" if old is None else old.path
+        return Dimension((name, length), path, f"/{name}", lambda: old)
 
     def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
         return {array.name: array.shape for array in self._pooled.get(variable.handle.path, ())} or None

@@ -25,6 +25,10 @@ from lucid.formats.zarr.store import key_in
 
 #: Transformations that are a number for each axis.
 _KNOWN_STEPS = ("scale", "translation")
+LABEL_NOTE = (
+    "{} is a label image: means of numbers of objects are no numbers of objects; `reduce='max'` keeps to some "
+    "that are there"
+)
 #: Results by the path of what they are made of.
 Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
@@ -47,6 +51,15 @@ def images_of(nodes: Iterable[Node]) -> list[Image]:
             levels = [d for d in _objects(image.get("datasets")) if isinstance(d.get("path"), str)]
             images.append(Image(node.path, tuple(_path(node, level) for level in levels), is_label))
     return images
+
+
+def aside_paths(images: Sequence[Image]) -> tuple[set[str], set[str]]:
+    """Paths of labels and of lower levels, which are pooled only where the user names them.
+
+    Levels are made of the first, and means of numbers of objects are numbers of no object.
+    """
+    labels = {f"/{path}" for image in images if image.is_label for path in image.paths}
+    return labels, {f"/{path}" for image in images for path in image.paths[1:]} - labels
 
 
 def lower_levels(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
