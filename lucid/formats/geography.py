@@ -11,7 +11,7 @@ begin with a slash.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, Coarsen, Pooled
 from lucid.formats.grid import (
@@ -57,22 +57,21 @@ class Dimension(NamedTuple):
 class Geography(ABC):
     """The dimensions of an output, and what lies along them."""
 
-    def __init__(self, find: Callable[[str], Variable | str | None]) -> None:
-        self._find = find
+    def __init__(
+        self, find: Callable[[str], Variable | str | None], results: Mapping[Any, Sequence[Pooled]]
+    ) -> None:
+        #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
+        self._find, self._results = find, results
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
-        #: Paths of coarse coordinates, by what they are made of and their shape; None where there are none.
-        self._coordinates: dict[tuple[str, tuple[int, ...]], str | None] = {}
+        #: Paths of coarse coordinates, by what they are made of and their shape.
+        self._coordinates: dict[tuple[str, tuple[int, ...]], str] = {}
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
     @abstractmethod
     def dimensions(self, variable: Variable) -> Sequence[Sequence[Dimension]]:
         """The dimensions of each axis of a variable."""
-
-    @abstractmethod
-    def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        """The results that take the place of a variable, and their shapes; None where it is not pooled."""
 
     @abstractmethod
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
@@ -100,16 +99,13 @@ class Geography(ABC):
             dims.append([self._dimension(one, after, pooled.coarsen) for one in several])
             sizes |= {one.key: after for one in several}
             names |= {base_of(one.path): base_of(path) for one, path in zip(several, dims[-1], strict=True)}
-        for name in words_of(variable.attributes, COORDINATES):
-            other = self.variable_named(variable.path, name)
-            coarse = None if other is None else self._coordinate(other, sizes, pooled.coarsen)
-            if other is not None and coarse != other.path:
-                names[name] = None if coarse is None else base_of(coarse)
-        for name in words_of(variable.attributes, ANCILLARY):
-            other = self.variable_named(variable.path, name)
-            if other is not None and (size := self._size(other, sizes)) != other.shape:
-                means = self.means_of(other) or {}
-                names[name] = next((base_of(path) for path, shape in means.items() if shape == size), None)
+        # What says more of each cell follows to results of the same size, but is not pooled along.
+        for key, coarsen in ((COORDINATES, pooled.coarsen), (ANCILLARY, None)):
+            for name in words_of(variable.attributes, key):
+                other = self.variable_named(variable.path, name)
+                path = None if other is None else self._path_on_grid(other, sizes, coarsen)
+                if other is not None and path != other.path:
+                    names[name] = None if path is None else base_of(path)
         changes = self._mapping(variable, pooled, names)
         return dims, changes | references_of(variable.attributes, names) if names else changes
 
@@ -117,11 +113,6 @@ class Geography(ABC):
         """A variable by the name that the one at a path has for it."""
         found = map(self._find, candidate_paths(near, name))
         return next((one for one in found if isinstance(one, Variable) and not one.fault), None)
-
-    def _size(self, variable: Variable, sizes: Mapping[Hashable, int]) -> tuple[int, ...]:
-        """The shape of a variable on the new grid, by the new lengths of old dimensions."""
-        axes = zip(self.dimensions(variable), variable.shape, strict=True)
-        return tuple(next((sizes[one.key] for one in several if one.key in sizes), n) for several, n in axes)
 
     def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
@@ -136,20 +127,21 @@ class Geography(ABC):
             self._dimensions[key] = path
         return self._dimensions[key]
 
-    def _coordinate(
+    def _path_on_grid(
         self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
     ) -> str | None:
-        """The path of a coordinate that goes with a result; None where it cannot be made."""
-        size = self._size(variable, sizes)
+        """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
+        axes = self.dimensions(variable)
+        news = (next((sizes[one.key] for one in several if one.key in sizes), None) for several in axes)
+        size = tuple(n if new is None else new for new, n in zip(news, variable.shape, strict=True))
         if size == variable.shape:
             return variable.path
-        means = self.means_of(variable)
-        if means is not None:
-            return next((path for path, shape in means.items() if shape == size), None)
+        if results := self._results.get(variable.key):
+            return next((one.name for one in results if one.stored_shape == size), None)
         dims = [
             [self._dimension(one, sizes[one.key], coarsen) for one in several if one.key in sizes]
             or _paths_in_output(several)
-            for several in self.dimensions(variable)
+            for several in axes
         ]
         return self._coarse(variable, size, dims, coarsen)
 
@@ -172,9 +164,7 @@ class Geography(ABC):
         key = (origin.path, size)
         if key in self._coordinates:
             return self._coordinates[key]
-        self._coordinates[key] = None
-        is_right = len(size) == len(origin.shape) and 0 not in size and _is_small(origin)
-        if coarsen is None or not is_right:
+        if coarsen is None or len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
             return None
         values = coarse_coordinates(origin.read(), origin.attributes, size, coarsen)
         if values is None:
@@ -186,18 +176,16 @@ class Geography(ABC):
             return path
         dims = [[path]] if dims is None else dims
         changes = _changes(origin, values) | references_of(origin.attributes, {})
-        named = bounds_name(origin.attributes)
-        old = self.variable_named(origin.path, named[1]) if named is not None else None
+        attribute, name = bounds_name(origin.attributes) or ("", "")
+        old = self.variable_named(origin.path, name) if name else None
         bounds = None
         if old is not None and len(old.shape) == len(size) + 1 and _is_small(old):
             bounds = coarse_bounds(old.read(), size)
-        if named is not None and (old is None or bounds is None):
-            changes[named[0]] = None
-        if named is None or old is None or bounds is None:
-            self.make(path, origin, values, dims, changes)
+        if old is None or bounds is None:
+            self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
         place, is_there = self._free_path(old.path, size, bounds.shape, bounds)
-        self.make(path, origin, values, dims, changes | {named[0]: base_of(place)})
+        self.make(path, origin, values, dims, changes | {attribute: base_of(place)})
         if not is_there:
             corners = _paths_in_output(self.dimensions(old)[-1])
             self.make(place, old, bounds, [*dims, corners], _changes(old, bounds))
@@ -226,7 +214,7 @@ class Geography(ABC):
                 self._coordinates[key] = path
                 if not is_there:
                     self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
-            names[mappings[0]] = base_of(self._coordinates[key] or "")
+            names[mappings[0]] = base_of(self._coordinates[key])
         return changes
 
     def _transform(

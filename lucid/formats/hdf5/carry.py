@@ -17,7 +17,7 @@ from lucid.formats.contract import CarriedArrays
 from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
-from lucid.formats.hdf5.geography import DIMENSIONS, Scales
+from lucid.formats.hdf5.geography import DIMENSIONS, USERS, Scales
 from lucid.formats.hdf5.meaning import changes_of_result
 from lucid.formats.hdf5.references import References, has_references, refuse_unknown_references
 from lucid.formats.hdf5.remake import group_properties, remake, storage_bytes
@@ -227,7 +227,7 @@ class Carry:
         """Write the attributes of these names, which refer to other objects."""
         obj, target = self._object_pair(origin, copy)
         for name in names:
-            if self._geography.is_rewritten(name):
+            if name == USERS.encode():
                 self._geography.note_users(obj, target)
             else:
                 write_references(obj, target, name, self._references)

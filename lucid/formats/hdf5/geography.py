@@ -4,7 +4,6 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -51,7 +50,7 @@ class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
     def __init__(self, references: References) -> None:
-        super().__init__(partial(variable_at, references.source))
+        super().__init__(partial(variable_at, references.source), references.means)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -64,10 +63,6 @@ class Scales(Geography):
     def has_geography(self, dataset: Dataset) -> bool:
         """Whether a dataset says where its cells are."""
         return any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
-
-    def is_rewritten(self, name: bytes) -> bool:
-        """Whether an attribute is written here."""
-        return name == USERS.encode()
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over."""
@@ -118,16 +113,12 @@ class Scales(Geography):
         return changes | others
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
-        return [[self._dimension_of(scale) for scale in scales] for scales in scales_of(variable.handle)]
+        return [[self._dimension_of(scale) for scale in several] for several in scales_of(variable.handle)]
 
     def _dimension_of(self, scale: Dataset) -> Dimension:
         address, path = address_of(scale), path_of(scale)
         kept = next(iter(self._paths_of_copies(address)), None)
         return Dimension(address, path, kept, lambda: None if _is_bare(scale) else variable_of(path, scale))
-
-    def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        several = self._references.means.get(variable.key)
-        return None if several is None else {pooled.name: pooled.stored_shape for pooled in several}
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if name_bytes(path) not in self._target:

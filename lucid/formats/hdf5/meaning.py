@@ -43,8 +43,3 @@ def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
     return unwritten_fill(Attributes(origin), pooled.meaning, origin.fillvalue, pooled.numbers)
-
-
-def has_classic_model(file: h5py.File) -> bool:
-    """Whether netCDF holds a file to the types of its classic model, which has no strings of any length."""
-    return bool(h5py.h5a.exists(file.id, b"_nc3_strict"))

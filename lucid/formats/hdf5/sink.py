@@ -34,7 +34,6 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
-from lucid.formats.hdf5.meaning import has_classic_model
 from lucid.formats.hdf5.rehearsal import rehearse
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
@@ -46,6 +45,7 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import unwritten_fill_of
+from lucid.formats.hdf5.variables import Attributes
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
@@ -81,7 +81,8 @@ class Hdf5Sink(Sink):
             options = file_options(source.file)
             if self.carries(pooled):
                 self._carry_source = source.file
-                self._is_classic = has_classic_model(source.file)
+                # netCDF's classic model has no strings of any length.
+                self._is_classic = "_nc3_strict" in Attributes(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:

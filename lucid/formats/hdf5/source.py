@@ -31,9 +31,10 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
-from lucid.formats.hdf5.variables import Attributes, dims_of, variable_at, variables_in
+from lucid.formats.hdf5.variables import variable_at, variables_in
 from lucid.formats.meaning import Meaning, meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.variables import Variable
 from lucid.missing import parse_missing
 from lucid.options import Options
 
@@ -80,19 +81,19 @@ class Hdf5Source(Source):
             self.options,
             find=lambda path: variable_at(self.file, path, untyped),
             every=lambda patterns: variables_in(self.file, patterns, untyped),
-            keep=lambda one: self._spec(one.path, one.handle),
+            keep=self._spec,
         )
         self.notes = choice.notes
         with translate_errors(FormatError, "is damaged"):
             return tuple(choice.choose(patterns))
 
-    def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
+    def _spec(self, one: Variable) -> ArraySpec:
+        path, dataset, attributes = one.path, one.handle, one.attributes
         elements = numbers_of(dataset, self.options.input_dtype)
         assert elements is not None
         spec = self._checked_spec(path, dataset, *elements)
         if is_plain(dataset):
             self.plain[path] = dataset.id.get_offset()
-        attributes = Attributes(dataset)
         meaning = None if attributes else self._meanings.get(spec.numbers)
         if meaning is None:
             missing = parse_missing(self.options.missing)
@@ -104,7 +105,7 @@ class Hdf5Source(Source):
             numbers=meaning.numbers,
             dtype=reinterpret_dtype(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=dims_of(dataset),
+            dims=tuple(one.dims()),
         )
         return self._unnamed.setdefault(unnamed, unnamed)._replace(name=path)
 

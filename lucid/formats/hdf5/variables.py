@@ -105,7 +105,10 @@ def variable_of(
     path: str, dataset: Dataset, untyped: str | None = None, address: Address | None = None
 ) -> Variable:
     """A dataset as a variable; `untyped` is what two bytes without a type are."""
-    attributes, shape, elements = Attributes(dataset), shape_of(dataset), numbers_of(dataset, untyped)
+    attributes, elements, creation = Attributes(dataset), numbers_of(dataset, untyped), dataset.creation
+    # The library's own word of a virtual one's shape opens the files that it speaks of.
+    is_shown = is_virtual(creation) and creation.get_virtual_count()
+    shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
     what = _matlab_name(attributes)
     return Variable(
         path=path,
@@ -130,16 +133,6 @@ def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
         return "the shape of an empty array of MATLAB"
     name = text_of(attributes.get(MATLAB_CLASS))
     return None if name in _MATLAB_NUMBERS else f"{'text' if name == 'char' else name} of MATLAB"
-
-
-def shape_of(dataset: Dataset) -> tuple[int, ...] | None:
-    """A dataset's shape, None if it has none; a virtual one's without opening the files it speaks of."""
-    creation = dataset.creation
-    is_shown = is_virtual(creation) and creation.get_virtual_count()
-    shape: tuple[int, ...] | None = (
-        creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
-    )
-    return shape
 
 
 def scales_of(dataset: Dataset) -> list[list[Dataset]]:

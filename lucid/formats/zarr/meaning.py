@@ -52,7 +52,7 @@ def attributes_of(node: Node, *, is_image: bool = False) -> dict[str, Any]:
     return attributes
 
 
-def variable_of(node: Node, untyped: str | None, read: Callable[[str], Array]) -> Variable:
+def variable_of(node: Node, untyped: str | None, read: Callable[[str], Array], *, is_image: bool) -> Variable:
     """An array as a variable; `untyped` is what two bytes without a type are, `read` reads the one at a path."""
     data_type = node.document["data_type"] if node.document else None
     type_name = data_type.get("name", data_type) if isinstance(data_type, dict) else data_type
@@ -60,7 +60,7 @@ def variable_of(node: Node, untyped: str | None, read: Callable[[str], Array]) -
         path=node.name,
         key=node.path,
         shape=node.shape,
-        attributes=attributes_of(node),
+        attributes=attributes_of(node, is_image=is_image),
         numbers=node.numbers(untyped),
         type_name=lambda: f"of type {type_name}",
         dims=lambda: node.dims,
@@ -84,37 +84,36 @@ def _number(value: Any) -> Any:
 
 
 def describe_result(
-    node: Node, source_attributes: dict[str, Any], changes: Changes, meaning: Meaning, fill: Any, result: str
+    origin: Variable, changes: Changes, meaning: Meaning, fill: Any, result: str, dims: list[str | None]
 ) -> Description:
-    """What a result says of itself, with the axes of its source.
-
-    `source_attributes` are as `attributes_of` has them; `fill` is the source's own fill value.
-    """
-    dims: list[str | None] = [name or None for name in node.dims]
-    news = {key: value for key, value in changes.items() if key != FILL}
-    if _has_nan(news.get(MISSING)) and not _has_nan(source_attributes[MISSING]):
+    """What a result of a type says of itself; `fill` is the source's own fill value."""
+    node, attributes, marks = (
+        origin.handle,
+        origin.attributes,
+        numbers_in(changes.get(FILL, origin.attributes.get(FILL))),
+    )
+    news = changes | {FILL: None}
+    if _has_nan(news.get(MISSING)) and not _has_nan(attributes[MISSING]):
         news[MISSING] = None
-    attributes = with_changes(node.attributes, {FILL: None} | news)
-    marks = numbers_in(changes.get(FILL, source_attributes.get(FILL)))
     if result in FLOATS:
         marks = [np.nan] if any(changes.get(key) is not None for key in (FILL, MISSING)) else []
     is_filled = _is_filled_by_document(node)
     if node.version == 2 and (is_filled or result in FLOATS):
-        if marks or (is_filled and FILL in source_attributes):
-            return Description(attributes, dims, marks[0] if marks else None)
+        if marks or (is_filled and FILL in attributes):
+            return Description(_with_changes(node.attributes, news), dims, marks[0] if marks else None)
     elif marks:
         text = base64.b64encode(struct.pack("<d", marks[0])).decode()
-        attributes[FILL] = text if result in FLOATS else int(marks[0])
+        news[FILL] = text if result in FLOATS else int(marks[0])
     elif isinstance(node.attributes.get(FILL), str | bool):
-        attributes[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
-    if fill is None:
-        return Description(attributes, dims, None)
-    fill = np.asarray(fill)
-    fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
-    return Description(attributes, dims, unwritten_fill(source_attributes, meaning, fill, result))
+        del news[FILL]  # of another type than numbers, so it marks none of them
+    if fill is not None:
+        fill = np.asarray(fill)
+        fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
+        fill = unwritten_fill(attributes, meaning, fill, result)
+    return Description(_with_changes(node.attributes, news), dims, fill)
 
 
-def with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+def _with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """Attributes with others, of which None says that there is none; arrays as JSON has them."""
     news = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
     return {key: value for key, value in attributes.items() if key not in changes} | news

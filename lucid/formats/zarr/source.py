@@ -21,7 +21,7 @@ from lucid.formats.meaning import meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.variables import GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
-from lucid.formats.zarr.meaning import attributes_of, variable_of
+from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
 from lucid.formats.zarr.store import label_of, store_at, translate_errors
@@ -84,7 +84,8 @@ class ZarrSource(Source):
 
     def variable(self, node: Node) -> Variable:
         """An array as the rules of all formats see it."""
-        return variable_of(node, self.options.input_dtype, self.values)
+        is_image = node.path in self.image_paths
+        return variable_of(node, self.options.input_dtype, self.values, is_image=is_image)
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
@@ -103,7 +104,7 @@ class ZarrSource(Source):
         if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
         meaning = meaning_of(
-            attributes_of(node, is_image=node.path in self.image_paths),
+            self.variable(node).attributes,
             stored,
             missing=parse_missing(self.options.missing),
             nan=self.options.nan,
