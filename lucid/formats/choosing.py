@@ -32,23 +32,6 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, absolute_name(pattern))
 
 
-def names_of(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
-    """The paths that any of these patterns names; one that names none is an error.
-
-    >>> sorted(names_of(["ch[0]", "a/*"], ["/ch[0]", "/ch0", "/a/b"]))
-    ['/a/b', '/ch[0]']
-
-    """
-    known, paths = set(names), set[str]()
-    for pattern in patterns:
-        exact = absolute_name(pattern)
-        own = {exact} if exact in known else {name for name in names if matches(name, pattern)}
-        if not own:
-            raise no_match_error(pattern, names)
-        paths |= own
-    return paths
-
-
 def is_meant(name: str, patterns: Sequence[str]) -> bool:
     """Whether a path is named by any of these, exactly or as a pattern; `--drop` leaves it out if it is.
 

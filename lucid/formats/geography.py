@@ -74,6 +74,10 @@ class Geography(ABC):
         """The dimensions of each axis of a variable."""
 
     @abstractmethod
+    def read(self, variable: Variable) -> Array:
+        """All elements of a variable, in native order."""
+
+    @abstractmethod
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         """Whether the output has this very variable, of no values if it is a dimension alone; None if it has none."""
 
@@ -166,7 +170,7 @@ class Geography(ABC):
             return self._coordinates[key]
         if coarsen is None or len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
             return None
-        values = coarse_coordinates(origin.read(), origin.attributes, size, coarsen)
+        values = coarse_coordinates(self.read(origin), origin.attributes, size, coarsen)
         if values is None:
             return None
         changed = [new for new, old in zip(size, origin.shape, strict=True) if new != old]
@@ -180,7 +184,7 @@ class Geography(ABC):
         old = self.variable_named(origin.path, name) if name else None
         bounds = None
         if old is not None and len(old.shape) == len(size) + 1 and _is_small(old):
-            bounds = coarse_bounds(old.read(), size)
+            bounds = coarse_bounds(self.read(old), size)
         if old is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
@@ -209,7 +213,7 @@ class Geography(ABC):
         if mapping is not None and TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
             key = (mapping.path, pooled.shape[h : h + 2])
             if key not in self._coordinates:
-                values = mapping.read()
+                values = self.read(mapping)
                 path, is_there = self._free_path(*key, (), values)
                 self._coordinates[key] = path
                 if not is_there:

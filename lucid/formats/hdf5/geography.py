@@ -29,6 +29,7 @@ from lucid.formats.hdf5.tree import (
     object_at,
     path_of,
 )
+from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.hdf5.variables import SCALES, Attributes, scales_of, variable_at, variable_of
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
@@ -119,6 +120,11 @@ class Scales(Geography):
         address, path = address_of(scale), path_of(scale)
         kept = next(iter(self._paths_of_copies(address)), None)
         return Dimension(address, path, kept, lambda: None if _is_bare(scale) else variable_of(path, scale))
+
+    def read(self, variable: Variable) -> Array:
+        elements = numbers_of(variable.handle, None)
+        values: Array = variable.handle[()]
+        return values if elements is None else np.asarray(values, elements[1].newbyteorder("="))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if name_bytes(path) not in self._target:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import h5py
-import numpy as np
 
 from lucid.formats.grid import base_of
 from lucid.formats.hdf5.elsewhere import is_virtual
@@ -118,9 +117,6 @@ def variable_of(
         numbers=elements[0] if elements is not None and what is None else None,
         type_name=lambda: what or type_name(dataset),
         dims=lambda: dims_of(dataset),
-        read=lambda: (
-            dataset[()] if elements is None else np.asarray(dataset[()], elements[1].newbyteorder("="))
-        ),
         handle=dataset,
         is_untyped=is_unnamed(dataset),
         fault="holds nothing" if shape is None else "",

@@ -62,6 +62,9 @@ class Dimensions(Geography):
         path = f"/{key_in(node.folder, name)}" if old is None else old.path
         return Dimension((name, length), path, f"/{name}", lambda: old)
 
+    def read(self, variable: Variable) -> Array:
+        return self._source.values(variable.key)
+
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         path = path.strip("/")
         if path not in self._taken_paths:

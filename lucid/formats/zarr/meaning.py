@@ -8,13 +8,11 @@ metadata are JSON, which has no NaN: where results mark missing cells by NaN, `_
 
 import base64
 import struct
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.formats.arrays import Array
 from lucid.formats.meaning import FILL, MISSING, Meaning
 from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import numbers_in
@@ -52,8 +50,8 @@ def attributes_of(node: Node, *, is_image: bool = False) -> dict[str, Any]:
     return attributes
 
 
-def variable_of(node: Node, untyped: str | None, read: Callable[[str], Array], *, is_image: bool) -> Variable:
-    """An array as a variable; `untyped` is what two bytes without a type are, `read` reads the one at a path."""
+def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
+    """An array as a variable; `untyped` is what two bytes without a type are."""
     data_type = node.document["data_type"] if node.document else None
     type_name = data_type.get("name", data_type) if isinstance(data_type, dict) else data_type
     return Variable(
@@ -64,7 +62,6 @@ def variable_of(node: Node, untyped: str | None, read: Callable[[str], Array], *
         numbers=node.numbers(untyped),
         type_name=lambda: f"of type {type_name}",
         dims=lambda: node.dims,
-        read=partial(read, node.path),
         handle=node,
         is_untyped=data_type in TWO_BYTES,
         fault=node.damage,

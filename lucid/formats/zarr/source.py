@@ -85,7 +85,7 @@ class ZarrSource(Source):
     def variable(self, node: Node) -> Variable:
         """An array as the rules of all formats see it."""
         is_image = node.path in self.image_paths
-        return variable_of(node, self.options.input_dtype, self.values, is_image=is_image)
+        return variable_of(node, self.options.input_dtype, is_image=is_image)
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
