@@ -20,6 +20,7 @@ from lucid.formats.hdf5.attributes import (
     write_references,
     write_values,
 )
+from lucid.formats.hdf5.meaning import SCALES, Attributes, scales_of, variable_at, variable_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -30,7 +31,6 @@ from lucid.formats.hdf5.tree import (
     path_of,
 )
 from lucid.formats.hdf5.types import numbers_of
-from lucid.formats.hdf5.variables import SCALES, Attributes, scales_of, variable_at, variable_of
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
 from lucid.formats.variables import Variable

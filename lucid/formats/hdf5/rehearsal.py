@@ -13,6 +13,7 @@ from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.carry import STRANGE_LINKS, WRITTEN_OUT, means_of
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import Scales
+from lucid.formats.hdf5.meaning import variable_of
 from lucid.formats.hdf5.references import References, has_references, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -27,7 +28,6 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
     walk,
 )
-from lucid.formats.hdf5.variables import variable_of
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
 

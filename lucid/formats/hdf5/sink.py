@@ -34,6 +34,7 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
+from lucid.formats.hdf5.meaning import Attributes
 from lucid.formats.hdf5.rehearsal import rehearse
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
@@ -45,7 +46,6 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.hdf5.variables import Attributes
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 

@@ -21,6 +21,7 @@ from lucid.formats.disk.files import ChangeWatch, bytes_at, digest, open_regular
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
+from lucid.formats.hdf5.meaning import variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -31,7 +32,6 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
-from lucid.formats.hdf5.variables import variable_at, variables_in
 from lucid.formats.meaning import Meaning, meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.variables import Variable
