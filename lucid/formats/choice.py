@@ -6,7 +6,7 @@ something of others: coordinates, bounds of cells, scales.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from lucid.errors import DatasetError, UnfitError
@@ -68,9 +68,8 @@ class Choice(Generic[Kept]):
         matched, planes = dict[str, Kept](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
         fitting, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
-        #: What arrays name as their coordinates; a few arrays for the error that none fits, and its hint.
-        words, seen, hint = dict[str, list[str]](), list[str](), ""
-        aside = self._aside
+        #: What arrays name as their coordinates; the hint of the error that none fits.
+        words, aside, hint = dict[str, list[str]](), self._aside, ""
         for one in self._every(globs):
             path, plane = one.path, self._plane(one)
             # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
@@ -80,8 +79,6 @@ class Choice(Generic[Kept]):
                 aside[next(candidate_paths(path, bounds[1]))] = "the bounds of cells"
             if COORDINATES in one.attributes:
                 words[path] = words_of(one.attributes, COORDINATES)
-            if len(seen) <= MOST_NAMES:
-                seen.append(f"{path or 'a root'} {one.fault or f'{one.type_name()} {one.shape}'}")
             matching = [glob for glob in globs if matches(path, glob)]
             why = self._why_not(one, plane)
             if plane is not None and why is None:
@@ -113,21 +110,25 @@ class Choice(Generic[Kept]):
             if glob in reasons:
                 raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
             raise no_match_error(glob, [path for path in fitting if path in fields])
-        if not fields and fitting:
-            left = name_list([f"{path} ({aside[path]})" for path in fitting])
-            raise UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
         if not fields:
-            shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
-            rank = f"{len(self._options.layout)} axes"
-            axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"
-            raise UnfitError(
-                f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}"
-            )
+            raise self._unfit_error(fitting, hint)
         if not globs:
             # Those of fewer axes are pooled along, as coordinates of what names them.
             known = aside.keys() | coordinates_in(words, {*fitting, *chain(*others.values())})
             self._note_others(others, planes, known)
         return [one for path, one in matched.items() if path in fields]
+
+    def _unfit_error(self, fitting: Sequence[str], hint: str) -> UnfitError:
+        """The error that nothing fits but what is pooled only by name."""
+        if fitting:
+            left = name_list([f"{path} ({self._aside[path]})" for path in fitting])
+            return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
+        first = islice(self._every(()), MOST_NAMES + 1)
+        seen = [f"{one.path or 'a root'} {one.fault or f'{one.type_name()} {one.shape}'}" for one in first]
+        shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
+        rank = f"{len(self._options.layout)} axes"
+        axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"
+        return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
 
     def _plane(self, one: Variable) -> tuple[int, ...] | None:
         """Lengths of the axes that would be pooled; None where there are no such axes."""

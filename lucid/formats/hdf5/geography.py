@@ -20,7 +20,7 @@ from lucid.formats.hdf5.attributes import (
     write_references,
     write_values,
 )
-from lucid.formats.hdf5.meaning import SCALES, Attributes, scales_of, variable_at, variable_of
+from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -68,7 +68,7 @@ class Scales(Geography):
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over."""
         # The library's own question fails where another convention has a `CLASS`.
-        found = Attributes(dataset) if isinstance(dataset, Dataset) else {}
+        found = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
         if text_of(found.get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(found.get(DIMENSION_NUMBER))
@@ -92,14 +92,14 @@ class Scales(Geography):
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
-        users = Attributes(dropped).get(USERS, ()) if isinstance(dropped, Dataset) else ()
+        users = attributes_of(dropped).get(USERS, ()) if isinstance(dropped, Dataset) else ()
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
             if not any(self._paths_of_copies(self._references.address_of(entry[0]) or -1) for entry in users):
                 return
             (length,), (limit,) = dropped.shape, dropped.maxshape
             copy = self._create_bare_scale(path, length, limit)
             self._references.paths[address_of(dropped)] = path
-            for number in numbers_in(Attributes(dropped).get(DIMENSION_NUMBER))[:1]:
+            for number in numbers_in(attributes_of(dropped).get(DIMENSION_NUMBER))[:1]:
                 write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
             self.note(path, dropped)
             self.note_users(dropped, copy)
@@ -186,4 +186,4 @@ class Scales(Geography):
 
 def _is_bare(scale: Dataset) -> bool:
     """Whether a scale holds no coordinates."""
-    return text_of(Attributes(scale).get("NAME")).startswith(NO_VARIABLE)
+    return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)

@@ -25,6 +25,7 @@ from lucid.formats.hdf5.tree import (
     address_of,
     datasets,
     follow_links,
+    name_bytes,
     name_text,
     object_at,
     object_of,
@@ -49,29 +50,34 @@ _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
 
 
-class Attributes(Mapping[str, Any]):
-    """Those attributes of an object that can be read, each when it is asked for."""
+def attributes_of(obj: Any) -> Mapping[str, Any]:
+    """Those attributes of an object that can be read."""
+    names: list[bytes] = []
+    if h5py.h5a.get_num_attrs(obj.id):
+        h5py.h5a.iterate(obj.id, names.append)
+    return _Attributes(obj, [name_text(name) for name in names]) if names else {}
 
-    def __init__(self, obj: Any) -> None:
-        self._obj = obj
-        self._count = h5py.h5a.get_num_attrs(obj.id)
+
+class _Attributes(Mapping[str, Any]):
+    """Attributes that are read when they are asked for."""
+
+    def __init__(self, obj: Any, names: list[str]) -> None:
+        self._obj, self._names = obj, names
 
     def __getitem__(self, name: str) -> Any:
-        with suppress(*HDF5_ERRORS):  # of a type that is not known
-            if self._count and h5py.h5a.exists(self._obj.id, name.encode()):
-                is_small = h5py.h5a.open(self._obj.id, name.encode()).get_storage_size() <= MOST_BYTES
+        if name in self._names:
+            with suppress(*HDF5_ERRORS):  # of a type that is not known
+                is_small = h5py.h5a.open(self._obj.id, name_bytes(name)).get_storage_size() <= MOST_BYTES
                 value = self._obj.attrs[name] if is_small else h5py.Empty(None)
                 if not isinstance(value, h5py.Empty):
                     return value
         raise KeyError(name)
 
-    def __len__(self) -> int:
-        return int(self._count)
-
     def __iter__(self) -> Iterator[str]:
-        names: list[bytes] = []
-        h5py.h5a.iterate(self._obj.id, names.append)
-        return map(name_text, names)
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def variables_in(file: h5py.File, patterns: Sequence[str], untyped: str | None) -> Iterator[Variable]:
@@ -105,7 +111,7 @@ def variable_of(
     path: str, dataset: Dataset, untyped: str | None = None, address: Address | None = None
 ) -> Variable:
     """A dataset as a variable; `untyped` is what two bytes without a type are."""
-    attributes, elements, creation = Attributes(dataset), numbers_of(dataset, untyped), dataset.creation
+    attributes, elements, creation = attributes_of(dataset), numbers_of(dataset, untyped), dataset.creation
     # The library's own word of a virtual one's shape opens the files that it speaks of.
     is_shown = is_virtual(creation) and creation.get_virtual_count()
     shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
@@ -152,7 +158,7 @@ def dims_of(dataset: Dataset) -> tuple[str, ...]:
 
 def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    attributes = {} if origin is None else Attributes(origin)
+    attributes = {} if origin is None else attributes_of(origin)
     if not attributes and not pooled.meaning.missing:
         return {}
     numbers = pooled.numbers
@@ -172,4 +178,4 @@ def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    return unwritten_fill(Attributes(origin), pooled.meaning, origin.fillvalue, pooled.numbers)
+    return unwritten_fill(attributes_of(origin), pooled.meaning, origin.fillvalue, pooled.numbers)

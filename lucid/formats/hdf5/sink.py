@@ -34,7 +34,7 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
-from lucid.formats.hdf5.meaning import Attributes
+from lucid.formats.hdf5.meaning import attributes_of
 from lucid.formats.hdf5.rehearsal import rehearse
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
@@ -82,7 +82,7 @@ class Hdf5Sink(Sink):
             if self.carries(pooled):
                 self._carry_source = source.file
                 # netCDF's classic model has no strings of any length.
-                self._is_classic = "_nc3_strict" in Attributes(source.file)
+                self._is_classic = "_nc3_strict" in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:

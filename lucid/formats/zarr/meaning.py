@@ -36,29 +36,23 @@ def _is_filled_by_document(node: Node) -> bool:
     return node.version == 2 and bool(node.dims)
 
 
-def attributes_of(node: Node, *, is_image: bool = False) -> dict[str, Any]:
-    """The attributes of an array as xarray decodes them.
+def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
+    """An array as a variable; `untyped` is what two bytes without a type are.
 
     In an OME-Zarr image zero is a number like all others, though axes have names and the fill value is zero.
     """
-    attributes, document = dict(node.attributes), node.document or {}
-    if not _is_filled_by_document(node) or is_image:
-        if FILL in attributes:
-            attributes[FILL] = _number(attributes[FILL])
-    elif document.get("fill_value") is not None:
-        attributes[FILL] = _number(document["fill_value"])
-    return attributes
-
-
-def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
-    """An array as a variable; `untyped` is what two bytes without a type are."""
-    data_type = node.document["data_type"] if node.document else None
+    attributes, document = dict(node.attributes), node.document or {"data_type": None}
+    is_filled = _is_filled_by_document(node) and not is_image
+    mark = document.get("fill_value") if is_filled else attributes.get(FILL)
+    if mark is not None:
+        attributes[FILL] = _number(mark)
+    data_type = document["data_type"]
     type_name = data_type.get("name", data_type) if isinstance(data_type, dict) else data_type
     return Variable(
         path=node.name,
         key=node.path,
         shape=node.shape,
-        attributes=attributes_of(node, is_image=is_image),
+        attributes=attributes,
         numbers=node.numbers(untyped),
         type_name=lambda: f"of type {type_name}",
         dims=lambda: node.dims,
