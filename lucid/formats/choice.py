@@ -124,7 +124,10 @@ class Choice(Generic[Kept]):
             left = name_list([f"{path} ({self._aside[path]})" for path in fitting])
             return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
         first = islice(self._every(()), MOST_NAMES + 1)
-        seen = [f"{one.path or 'a root'} {one.fault or f'{one.type_name()} {one.shape}'}" for one in first]
+        words = (
+            (one, f"that {one.fault}" if one.fault else f"{one.type_name()} {one.shape}") for one in first
+        )
+        seen = [f"{one.path or 'a root'} {what}" for one, what in words]
         shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
         rank = f"{len(self._options.layout)} axes"
         axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"

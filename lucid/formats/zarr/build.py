@@ -8,6 +8,7 @@ from lucid.compression import Compression
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
+from lucid.formats.result import Changes
 from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -81,13 +82,15 @@ class Builder:
             variable = source.variable(node)
             for array in arrays:
                 fill = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
-                dims: list[str | None] = [name or None for name in node.dims]
                 changes = array.changes_of(variable.attributes)
+                places: Changes = {}
+                dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or array.flat:
-                    dims, others = geography.place_result(node, array)
-                    changes |= others
-                description = describe_result(variable, changes, array.meaning, fill, array.numbers, dims)
+                    dims, places = geography.place_result(node, array)
+                description = describe_result(
+                    variable, changes, places, array.meaning, fill, array.numbers, dims
+                )
                 self._add_means(array, node, description)
         self.notes += [f"{what}: {name_list(names)}" for what, names in geography.notes.items()]
         self.notes += [

@@ -75,15 +75,21 @@ def _number(value: Any) -> Any:
 
 
 def describe_result(
-    origin: Variable, changes: Changes, meaning: Meaning, fill: Any, result: str, dims: list[str | None]
+    origin: Variable,
+    changes: Changes,
+    places: Changes,
+    meaning: Meaning,
+    fill: Any,
+    result: str,
+    dims: list[str | None],
 ) -> Description:
-    """What a result of a type says of itself; `fill` is the source's own fill value."""
-    node, attributes, marks = (
-        origin.handle,
-        origin.attributes,
-        numbers_in(changes.get(FILL, origin.attributes.get(FILL))),
-    )
-    news = changes | {FILL: None}
+    """What a result of a type says of itself: what changes with its numbers, and with its place.
+
+    `fill` is the source's own fill value.
+    """
+    node, attributes = origin.handle, origin.attributes
+    marks = numbers_in(changes.get(FILL, attributes.get(FILL)))
+    news = {key: value for key, value in changes.items() if key != FILL} | {FILL: None}
     if _has_nan(news.get(MISSING)) and not _has_nan(attributes[MISSING]):
         news[MISSING] = None
     if result in FLOATS:
@@ -91,17 +97,19 @@ def describe_result(
     is_filled = _is_filled_by_document(node)
     if node.version == 2 and (is_filled or result in FLOATS):
         if marks or (is_filled and FILL in attributes):
-            return Description(_with_changes(node.attributes, news), dims, marks[0] if marks else None)
+            return Description(
+                _with_changes(node.attributes, news | places), dims, marks[0] if marks else None
+            )
     elif marks:
         text = base64.b64encode(struct.pack("<d", marks[0])).decode()
         news[FILL] = text if result in FLOATS else int(marks[0])
     elif isinstance(node.attributes.get(FILL), str | bool):
-        del news[FILL]  # of another type than numbers, so it marks none of them
+        news[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
     if fill is not None:
         fill = np.asarray(fill)
         fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
         fill = unwritten_fill(attributes, meaning, fill, result)
-    return Description(_with_changes(node.attributes, news), dims, fill)
+    return Description(_with_changes(node.attributes, news | places), dims, fill)
 
 
 def _with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
