@@ -129,6 +129,24 @@ class TestTransform:
         transform = result[told[0][:-1]].attrs["GeoTransform"]
         assert transform.split() == ["100.0", "30.0", "0.0", "50.0", "0.0", "-20.0"]
 
+    @pytest.mark.filterwarnings("ignore:The data type")  # zarr's word on text in version 3
+    def test_of_a_mapping_that_is_text(self, store):
+        dataset = self.dataset()
+        dataset["spatial_ref"] = xarray.DataArray("text", attrs=dataset.spatial_ref.attrs)
+        result, _ = store(dataset, (2, 2))
+        assert result["spatial_ref_2x2"].attrs["GeoTransform"] == "100.0 30.0 0.0 50.0 0.0 -20.0"
+        assert result["spatial_ref"] == "text"
+
+    def test_it_is_made_once_as_coordinates_are(self, store):
+        dataset = self.dataset().assign_coords(y=np.arange(4.0), x=np.arange(6.0))
+        dataset["u"] = dataset.t * 2
+        dataset.u.attrs |= {"grid_mapping": "spatial_ref"}
+        for name in "tu":
+            dataset[name].attrs["coordinates"] = "y x"
+        result, _ = store(dataset, [(2, 2), (2, 3)])
+        made = set(result.variables) - set(dataset.variables) - {"t_2x2", "t_2x3", "u_2x2", "u_2x3"}
+        assert made == {"y_2", "x_2", "x_3", "spatial_ref_2x2", "spatial_ref_2x3"}
+
     def test_of_the_variable_itself(self, store):
         dataset = field()
         dataset.t.attrs["GeoTransform"] = "0 1 0 0 0 1"

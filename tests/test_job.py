@@ -335,7 +335,7 @@ def test_the_input_is_safe_whatever_the_names(features):
     [
         ({"datasets": ["feature"]}, DatasetError, "has no dataset 'feature' that can be pooled; it has /layers/one, /layers/two"),
         ({"layout": "NCWH"}, ArgumentError, "`layout` is 'NCWH'; expected different letters with HW or YX in them, such as NCHW"),
-        ({"layout": "NCHWT"}, DatasetError, "has no dataset of numbers with 5 axes"),
+        ({"layout": "NCHWT"}, DatasetError, "has no array of numbers with 5 axes"),
         ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected float16, bfloat16, float32, float64 or keep"),
         ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected propagate or skip"),
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),

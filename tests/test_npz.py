@@ -198,7 +198,7 @@ def test_no_array_of_the_rank_says_what_there_is(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.zeros((2, 3)), b=np.array([{}], object))
     with pytest.raises(
         DatasetError,
-        match=r"has no array of numbers with 4 axes: '/a' has shape .2, 3.; '/b' holds Python objects",
+        match=r"has no array of numbers with 4 axes; it has /a float64 .2, 3., /b that holds Python objects",
     ):
         lucid.pool_file(tmp_path / "x.npz", size=1)
 

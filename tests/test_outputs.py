@@ -7,7 +7,6 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError
-from lucid.formats.choosing import names_of
 from lucid.formats.registry import FORMATS
 from lucid.options import Options
 from lucid.outputs import Naming, Target
@@ -72,12 +71,21 @@ def test_datasets():
     assert two.name_of("", ONE) == "/data_1x1"
 
 
-def test_a_name_is_that_name_before_it_is_a_glob():
-    names = ["/ch[0]", "/ch0", "/a/b", "/a/c"]
-    assert names_of(["ch[0]"], names) == {"/ch[0]"}
-    assert names_of(["a/*", "/ch0"], names) == {"/ch0", "/a/b", "/a/c"}
+def test_a_name_is_that_name_before_it_is_a_glob(tmp_path):
+    x = np.ones((1, 1, 2, 2))
+    np.savez(tmp_path / "x.npz", **{"ch[0]": x, "ch0": x, "a/b": x, "a/c": x, "z": x[0]})
+
+    def names(*patterns):
+        options = {"size": 1, "datasets": patterns, "dry_run": True}
+        return {one.name for one in lucid.pool_file(tmp_path / "x.npz", **options).datasets}
+
+    assert names("ch[0]") == {"/ch[0]"}
+    assert names("a/*", "/ch0") == {"/ch0", "/a/b", "/a/c"}
     with pytest.raises(DatasetError, match="has no dataset 'a/d' that can be pooled; did you mean '/a/c'"):
-        names_of(["a/d"], names)
+        names("a/d")
+    with pytest.raises(DatasetError, match=r"dataset /z has 3 axes, \(1, 2, 2\); expected 4"):
+        names("z")
+    assert "/z has 3 axes" in lucid.pool_file(tmp_path / "x.npz", size=1, dry_run=True).notes[0]
 
 
 def test_a_circle_of_links_is_a_name_like_others(tmp_path):

@@ -585,7 +585,7 @@ class TestChoosing:
         with warnings.catch_warnings(action="ignore"):
             group.create_array("text", data=np.array([[["a"]]], "U1"))
         for name, text in {
-            "g": "/g is a group; name an array in it, or /g/\\* for all",
+            "g": "/g is a group; name a dataset in it, or /g/\\* for all",
             "empty": "dataset /empty has planes of 0x2, which have no cells",
             "text": "dataset /text is of type fixed_length_utf32, which has no mean here",
             "t*": "has no dataset 't\\*' that can be pooled: /text is of type",
@@ -594,7 +594,8 @@ class TestChoosing:
             with warnings.catch_warnings(action="ignore"), pytest.raises(DatasetError, match=text):
                 lucid.pool_file(tmp_path / "a.zarr", size=1, layout="CHW", datasets=name)
         with pytest.raises(
-            DatasetError, match=r"has no array of numbers with 4 axes; it has /empty \(1, 0, 2\), /g/v"
+            DatasetError,
+            match=r"has no array of numbers with 4 axes; it has /empty of type float32 \(1, 0, 2\), /g/v",
         ):
             lucid.pool_file(tmp_path / "a.zarr", size=1)
 

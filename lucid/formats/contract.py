@@ -161,14 +161,10 @@ class ShardArray(NamedTuple):
         with about(f"shard {self.path}"):
             return self.open_source()
 
-    def read(self, region: Region, buffer: Array) -> Array:
-        """Read a region of the output; an error says where."""
-        with about(f"shard {self.path}"):
-            return self.open_source().read(self.spec, shift(region, [-n for n in self.offset]), buffer)
-
     def copy(self, pooled: Pooled, write: Callable[[Pooled, Region, Array], None], buffer: Array) -> None:
-        """Write its means to the output as it is stored."""
+        """Write its means to the output as it is stored; an error in reading them says which shard it was."""
         stored = pooled._replace(shape=pooled.stored_shape)
         for box in boxes_of(self.spec.shape, len(buffer) // pooled.dtype.itemsize):
-            region = shift(box, self.offset)
-            write(stored, region, self.read(region, buffer))
+            with about(f"shard {self.path}"):
+                values = self.open_source().read(self.spec, box, buffer)
+            write(stored, shift(box, self.offset), values)

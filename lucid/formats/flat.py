@@ -6,14 +6,16 @@ but for its means before the first of them is.
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, Pooled
-from lucid.formats.choosing import names_of
+from lucid.formats.choice import Choice
 from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
     COPY_BYTES,
@@ -30,6 +32,7 @@ from lucid.formats.disk.files import (
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.variables import Variable
 from lucid.options import Options
 
 
@@ -50,24 +53,30 @@ def read_elements(
 
 
 def select(
-    specs: Sequence[ArraySpec], options: Options, patterns: Sequence[str], others: Sequence[str] = ()
-) -> tuple[ArraySpec, ...]:
-    """Of arrays whose axes have no names, those of the layout's rank that patterns name; without any, all.
+    specs: Sequence[ArraySpec],
+    options: Options,
+    patterns: Sequence[str],
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[tuple[ArraySpec, ...], list[str]]:
+    """Of arrays whose axes have no names, those of the layout's rank that patterns name, without any, all; and notes.
 
-    `others` says what else there is, for the error where none has the rank.
+    `others` says why what else there is cannot be pooled, by its names.
     """
     if options.names is not None:
         raise UnfitError("has axes without names, so `dims` names none of them; say `layout`")
-    rank = len(options.layout)
-    known = [spec for spec in specs if len(spec.shape) == rank]
-    if not known and [spec.name for spec in specs] == [""]:
-        raise UnfitError(f"has shape {str(specs[0].shape)[:80]}; expected {rank} axes (`layout` names them)")
-    if not known:
-        seen = [f"{spec.name[:80]!r} has shape {str(spec.shape)[:80]}" for spec in specs] + [*others]
-        what = "; ".join(seen[:3]) + ("; …" if len(seen) > 3 else "")
-        raise UnfitError(f"has no array of numbers with {rank} axes: {what or 'it has no array at all'}")
-    names = names_of(patterns, [spec.name for spec in known])
-    return tuple(spec for spec in known if not patterns or spec.name in names)
+    if [spec.name for spec in specs] == [""] and not patterns:
+        shape, rank = specs[0].shape, len(options.layout)
+        if len(shape) != rank:
+            raise UnfitError(f"has shape {str(shape)[:80]}; expected {rank} axes (`layout` names them)")
+        return tuple(specs), []
+    every = {
+        one.name: Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers), one)
+        for one in specs
+    }
+    every |= {name: Variable(name, name, (), None, str, fault=why) for name, why in others.items()}
+    choice = Choice(options, find=every.get, every=lambda _: every.values(), keep=lambda one: one.path)
+    names = {*choice.choose(patterns)}
+    return tuple(spec for spec in specs if spec.name in names), choice.notes
 
 
 class FlatSource(Source):
@@ -95,8 +104,8 @@ class FlatSource(Source):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays of the layout's rank that are named, or all."""
-        others = [f"{name[:80]!r} {why}" for name, why in self.others.items()]
-        return select([*self.specs.values()], self.options, patterns, others)
+        specs, self.notes = select([*self.specs.values()], self.options, patterns, self.others)
+        return specs
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, Coarsen, Pooled
-from lucid.formats.choosing import candidate_paths
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
@@ -29,9 +28,10 @@ from lucid.formats.grid import (
     references_of,
     words_of,
 )
-from lucid.formats.meaning import Attributes, meaning_of
+from lucid.formats.meaning import meaning_of
 from lucid.formats.regions import size_of
 from lucid.formats.result import Changes, changes_of
+from lucid.formats.variables import Variable, candidate_paths
 
 #: Most coordinates that are pooled.
 MOST_COORDINATES = 1 << 24
@@ -52,42 +52,31 @@ class Dimension(NamedTuple):
     #: Its path in the output, where its length stays.
     path_in_output: str | None
     #: The variable that holds its coordinates, if there is one.
-    coordinates: "Callable[[], Variable | None]"
-
-
-class Variable(NamedTuple):
-    """A variable of the source, as these rules see it."""
-
-    path: str
-    shape: tuple[int, ...]
-    dims: Sequence[Sequence[Dimension]]
-    #: As xarray decodes them.
-    attributes: Attributes
-    #: The type of the elements by name; None where they are no numbers.
-    numbers: str | None
-    read: Callable[[], Array]
-    #: What the format itself has for it.
-    handle: Any
+    coordinates: Callable[[], Variable | None]
 
 
 class Geography(ABC):
     """The dimensions of an output, and what lies along them."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, find: Callable[[str], Variable | str | None], results: Mapping[Any, Sequence[Pooled]]
+    ) -> None:
+        #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
+        self._find, self._results = find, results
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
-        #: Paths of coarse coordinates, by what they are made of and their shape; None where there are none.
-        self._coordinates: dict[tuple[str, tuple[int, ...]], str | None] = {}
+        #: Paths of coarse coordinates, by what they are made of and their shape.
+        self._coordinates: dict[tuple[str, tuple[int, ...]], str] = {}
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
     @abstractmethod
-    def variable(self, path: str) -> Variable | None:
-        """A variable of the source; None where there is none."""
+    def dimensions(self, variable: Variable) -> Sequence[Sequence[Dimension]]:
+        """The dimensions of each axis of a variable."""
 
     @abstractmethod
-    def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        """The results that take the place of a variable, and their shapes; None where it is not pooled."""
+    def read(self, variable: Variable) -> Array:
+        """All elements of a variable, in native order."""
 
     @abstractmethod
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
@@ -106,48 +95,60 @@ class Geography(ABC):
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names: dict[str, str | None] = {}
-        for dimensions, before, after in zip(variable.dims, variable.shape, pooled.shape, strict=True):
+        for several, before, after in zip(
+            self.dimensions(variable), variable.shape, pooled.shape, strict=True
+        ):
             if before == after:
-                dims.append(_paths_in_output(dimensions))
+                dims.append(_paths_in_output(several))
                 continue
-            dims.append([self._dimension(dimension, after, pooled.coarsen) for dimension in dimensions])
-            sizes |= dict.fromkeys((dimension.key for dimension in dimensions), after)
-            names |= {
-                base_of(dimension.path): base_of(path)
-                for dimension, path in zip(dimensions, dims[-1], strict=True)
-            }
-        for name in words_of(variable.attributes, COORDINATES):
-            other = self._variable_named(variable, name)
-            coarse = None if other is None else self._coordinate(other, sizes, pooled.coarsen)
-            if other is not None and coarse != other.path:
-                names[name] = None if coarse is None else base_of(coarse)
-        for name in words_of(variable.attributes, ANCILLARY):
-            other = self._variable_named(variable, name)
-            if other is not None and (size := _size(other, sizes)) != other.shape:
-                means = self.means_of(other) or {}
-                names[name] = next((base_of(path) for path, shape in means.items() if shape == size), None)
+            dims.append([self._dimension(one, after, pooled.coarsen) for one in several])
+            sizes |= {one.key: after for one in several}
+            names |= {base_of(one.path): base_of(path) for one, path in zip(several, dims[-1], strict=True)}
+        # What says more of each cell follows to results of the same size, but is not pooled along.
+        for key, coarsen in ((COORDINATES, pooled.coarsen), (ANCILLARY, None)):
+            for name in words_of(variable.attributes, key):
+                other = self.variable_named(variable.path, name)
+                path = None if other is None else self._path_on_grid(other, sizes, coarsen)
+                if other is not None and path != other.path:
+                    names[name] = None if path is None else base_of(path)
         changes = self._mapping(variable, pooled, names)
         return dims, changes | references_of(variable.attributes, names) if names else changes
 
-    def _variable_named(self, near: Variable, name: str) -> Variable | None:
-        """A variable by the name that another one has for it."""
-        return next(
-            (found for path in candidate_paths(near.path, name) if (found := self.variable(path))), None
-        )
+    def variable_named(self, near: str, name: str) -> Variable | None:
+        """A variable by the name that the one at a path has for it."""
+        found = map(self._find, candidate_paths(near, name))
+        return next((one for one in found if isinstance(one, Variable) and not one.fault), None)
 
     def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
         key = (dimension.path, after)
         if key not in self._dimensions:
             old = dimension.coordinates()
-            values = None if old is None else self._coarse_values(old, (after,), coarsen)
-            path, is_there = self._free_path(dimension.path, (after,), (after,), values)
+            path = None if old is None else self._coarse(old, (after,), None, coarsen)
+            if path is None:
+                path, is_there = self._free_path(dimension.path, (after,), (after,), None)
+                if not is_there:
+                    self.declare(path, after)
             self._dimensions[key] = path
-            if not is_there and old is not None and values is not None:
-                self._make_coordinate(path, old, values, [[path]])
-            elif not is_there:
-                self.declare(path, after)
         return self._dimensions[key]
+
+    def _path_on_grid(
+        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+    ) -> str | None:
+        """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
+        axes = self.dimensions(variable)
+        news = (next((sizes[one.key] for one in several if one.key in sizes), None) for several in axes)
+        size = tuple(n if new is None else new for new, n in zip(news, variable.shape, strict=True))
+        if size == variable.shape:
+            return variable.path
+        if results := self._results.get(variable.key):
+            return next((one.name for one in results if one.stored_shape == size), None)
+        dims = [
+            [self._dimension(one, sizes[one.key], coarsen) for one in several if one.key in sizes]
+            or _paths_in_output(several)
+            for several in axes
+        ]
+        return self._coarse(variable, size, dims, coarsen)
 
     def _free_path(
         self, old: str, sizes: Sequence[int], shape: tuple[int, ...], values: Array | None
@@ -158,72 +159,45 @@ class Geography(ABC):
             path += "_"
         return path, is_there is True
 
-    def _coordinate(
-        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+    def _coarse(
+        self, origin: Variable, size: tuple[int, ...], dims: Paths | None, coarsen: Coarsen | None
     ) -> str | None:
-        """The path of a coordinate that goes with a result; None where it cannot be made."""
-        size = _size(variable, sizes)
-        if size == variable.shape:
-            return variable.path
-        means = self.means_of(variable)
-        if means is not None:
-            return next((path for path, shape in means.items() if shape == size), None)
-        key = (variable.path, size)
+        """The path of a coordinate at a size, made with the bounds of its cells if there is none.
+
+        Without `dims`, it is the dimension along which it lies. None where the old one is no numbers, or too many.
+        """
+        key = (origin.path, size)
         if key in self._coordinates:
             return self._coordinates[key]
-        values = self._coarse_values(variable, size, coarsen)
+        if coarsen is None or len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
+            return None
+        values = coarse_coordinates(self.read(origin), origin.attributes, size, coarsen)
         if values is None:
-            self._coordinates[key] = None
             return None
-        after = [new for new, old in zip(size, variable.shape, strict=True) if new != old]
-        path, is_there = self._free_path(variable.path, after, size, values)
+        changed = [new for new, old in zip(size, origin.shape, strict=True) if new != old]
+        path, is_there = self._free_path(origin.path, changed, size, values)
         self._coordinates[key] = path
-        if not is_there:
-            dims = [
-                [
-                    self._dimension(dimension, sizes[dimension.key], coarsen)
-                    for dimension in dimensions
-                    if dimension.key in sizes
-                ]
-                or _paths_in_output(dimensions)
-                for dimensions in variable.dims
-            ]
-            self._make_coordinate(path, variable, values, dims)
-        return path
-
-    def _coarse_values(
-        self, variable: Variable, size: tuple[int, ...], coarsen: Coarsen | None
-    ) -> Array | None:
-        """The coordinates of the new cells; None where the old ones are no numbers, or too many."""
-        if coarsen is None or len(size) != len(variable.shape) or 0 in size or not _is_small(variable):
-            return None
-        return coarse_coordinates(variable.read(), variable.attributes, size, coarsen)
-
-    def _make_coordinate(self, path: str, origin: Variable, values: Array, dims: Paths) -> None:
-        """Make a coordinate of the new grid with what the old one says of itself, then the bounds of its cells."""
+        if is_there:
+            return path
+        dims = [[path]] if dims is None else dims
         changes = _changes(origin, values) | references_of(origin.attributes, {})
-        key, name = bounds_name(origin.attributes) or (None, "")
-        bounds_variable = self._variable_named(origin, name) if key is not None else None
+        attribute, name = bounds_name(origin.attributes) or ("", "")
+        old = self.variable_named(origin.path, name) if name else None
         bounds = None
-        if (
-            bounds_variable is not None
-            and len(bounds_variable.shape) == values.ndim + 1
-            and _is_small(bounds_variable)
-        ):
-            are_turns = is_longitude(origin.attributes)
-            bounds = coarse_bounds(bounds_variable.read(), values.shape, are_turns=are_turns)
-        if key is None or bounds_variable is None or bounds is None:
-            self.make(path, origin, values, dims, changes if key is None else changes | {key: None})
-            return
-        place, is_there = self._free_path(bounds_variable.path, values.shape, bounds.shape, bounds)
-        self.make(path, origin, values, dims, changes | {key: base_of(place)})
+        if old is not None and len(old.shape) == len(size) + 1 and _is_small(old):
+            bounds = coarse_bounds(self.read(old), size, are_turns=is_longitude(origin.attributes))
+        if old is None or bounds is None:
+            self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
+            return path
+        place, is_there = self._free_path(old.path, size, bounds.shape, bounds)
+        self.make(path, origin, values, dims, changes | {attribute: base_of(place)})
         if not is_there:
-            every = zip(
-                bounds_variable.dims, [*dims, _paths_in_output(bounds_variable.dims[-1])], strict=True
-            )
+            axes = self.dimensions(old)
+            every = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
             # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
             dims = [paths if dimensions else [] for dimensions, paths in every]
-            self.make(place, bounds_variable, bounds, dims, _changes(bounds_variable, bounds))
+            self.make(place, old, bounds, dims, _changes(old, bounds))
+        return path
 
     def _mapping(self, variable: Variable, pooled: Pooled, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
@@ -232,20 +206,23 @@ class Geography(ABC):
         if plane == size:
             return {}
         changes: Changes = {}
-        if any(base_of(dimension.path).lower() in ACROSS for dimension in variable.dims[h]):
+        if any(base_of(one.path).lower() in ACROSS for one in self.dimensions(variable)[h]):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)
         words = words_of(variable.attributes, GRID_MAPPING)
         # A word with a colon is a mapping, and those behind it are its coordinates.
         mappings = [word[:-1] for word in words if word.endswith(":")] or words
-        mapping = self._variable_named(variable, mappings[0]) if len(mappings) == 1 else None
+        mapping = self.variable_named(variable.path, mappings[0]) if len(mappings) == 1 else None
         if mapping is not None and TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
-            values = mapping.read()
-            path, is_there = self._free_path(mapping.path, pooled.shape[h : h + 2], (), values)
-            if not is_there:
-                self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
-            names[mappings[0]] = base_of(path)
+            key = (mapping.path, pooled.shape[h : h + 2])
+            if key not in self._coordinates:
+                values = self.read(mapping)
+                path, is_there = self._free_path(*key, (), values)
+                self._coordinates[key] = path
+                if not is_there:
+                    self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
+            names[mappings[0]] = base_of(self._coordinates[key])
         return changes
 
     def _transform(
@@ -263,15 +240,6 @@ def _is_small(variable: Variable) -> bool:
     return (
         variable.numbers not in (None, "bool", "bfloat16") and 0 < size_of(variable.shape) <= MOST_COORDINATES
     )
-
-
-def _size(variable: Variable, sizes: Mapping[Hashable, int]) -> tuple[int, ...]:
-    """The shape of a variable on the new grid, by the new lengths of dimensions."""
-    news = (
-        next((sizes[dimension.key] for dimension in dimensions if dimension.key in sizes), None)
-        for dimensions in variable.dims
-    )
-    return tuple(n if new is None else new for new, n in zip(news, variable.shape, strict=True))
 
 
 def _paths_in_output(dimensions: Sequence[Dimension]) -> list[str]:

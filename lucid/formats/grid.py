@@ -24,8 +24,6 @@ COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
 ANCILLARY = "ancillary_variables"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
-#: Attributes that name variables of the old grid which are neither coordinates nor pooled along.
-GRID_ATTRIBUTES = ("cell_measures",)
 _EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 #: The orders in which the four corners of a cell may follow one another, from the lower left one of CF.
 _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1, -1) for start in range(4))
@@ -69,7 +67,8 @@ def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> di
         new = [f"{names.get(w[:-1]) or w[:-1]}:" if w.endswith(":") else names.get(w, w) for w in words]
         if new != words:
             changed[key] = " ".join(word for word in new if word) or None
-    return changed | {key: None for key in GRID_ATTRIBUTES if key in attributes}
+    # It names variables of the old grid which are neither coordinates nor pooled along.
+    return changed | ({"cell_measures": None} if "cell_measures" in attributes else {})
 
 
 def coarse_coordinates(
@@ -88,15 +87,13 @@ def coarse_coordinates(
     axes = [axis for axis, (n, m) in enumerate(zip(values.shape, size, strict=True)) if n != m]
     if len(axes) > 2:
         return None
-    cells = np.moveaxis(_with_nan(values, attributes), axes, range(-len(axes), 0))
-    plane = (1, 1, *cells.shape[cells.ndim - len(axes) :])[-2:]
-    height, width = (1, 1, *(size[axis] for axis in axes))[-2:]
-    planes = np.ascontiguousarray(cells).reshape(-1, *plane)
-    shape = (height, width)
-    are_turns = is_longitude(attributes)
-    means = _longitudes(planes, attributes, shape, coarsen) if are_turns else coarsen(planes, shape)
-    whole = means.reshape(*cells.shape[: cells.ndim - len(axes)], *(size[axis] for axis in axes))
-    moved: Array = np.moveaxis(whole, range(-len(axes), 0), axes)
+    last, news = range(-len(axes), 0), tuple(size[axis] for axis in axes)
+    cells = np.ascontiguousarray(np.moveaxis(_with_nan(values, attributes), axes, last))
+    outer = cells.shape[: cells.ndim - len(axes)]
+    planes = cells.reshape(-1, *(1, 1, *cells.shape[len(outer) :])[-2:])
+    height, width = (1, 1, *news)[-2:]
+    means = _means(planes, attributes, (height, width), coarsen)
+    moved: Array = np.moveaxis(means.reshape(*outer, *news), last, axes)
     return moved
 
 
@@ -118,12 +115,14 @@ def _with_nan(values: Array, attributes: Attributes) -> Array:
     return floats.astype(np.float32) if is_small else floats
 
 
-def _longitudes(planes: Array, attributes: Attributes, shape: tuple[int, int], coarsen: Coarsen) -> Array:
-    """Means of longitudes, packed or not, which may jump by a turn somewhere.
+def _means(planes: Array, attributes: Attributes, shape: tuple[int, int], coarsen: Coarsen) -> Array:
+    """Means of coordinates; longitudes, packed or not, may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
+    if not is_longitude(attributes):
+        return coarsen(planes, shape)
     meaning = meaning_of(attributes, name_of(planes.dtype))
     turns = planes.astype(np.float64) * (meaning.scale or 1.0) + meaning.offset
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):

@@ -142,7 +142,7 @@ class NpySource(FlatSource):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The one array, if it fits."""
-        return select([spec_of(self._header, self.options.input_dtype)], self.options, patterns)
+        return select([spec_of(self._header, self.options.input_dtype)], self.options, patterns)[0]
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""

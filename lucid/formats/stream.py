@@ -92,7 +92,7 @@ class NpyStreamSource(Source):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The one array, if it fits."""
-        return select([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)
+        return select([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)[0]
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read the next elements, which the region must be."""

@@ -15,7 +15,7 @@ from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
-from lucid.formats.hdf5.geography import Scales
+from lucid.formats.hdf5.geography import USERS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
@@ -196,7 +196,7 @@ class Carry:
         """Write the attributes of these names, which refer to other objects."""
         obj, target = self._object_pair(origin, copy)
         for name in names:
-            if self._geography.is_rewritten(name):
+            if name == USERS.encode():
                 self._geography.note_users(obj, target)
             else:
                 write_references(obj, target, name, self._references)

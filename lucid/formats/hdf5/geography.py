@@ -4,29 +4,27 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.formats.arrays import Array, Pooled
-from lucid.formats.geography import Dimension, Geography, Paths, Variable
-from lucid.formats.grid import BOUNDS, GRID_MAPPING, TRANSFORM, base_of
+from lucid.formats.geography import Dimension, Geography, Paths
+from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
     copy_attributes,
     remove_attribute,
     write_references,
     write_values,
 )
-from lucid.formats.hdf5.meaning import RESULT_ATTRIBUTES, SCALES, attributes_of, scales_of
+from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import (
-    EXTERNAL,
     HDF5_ERRORS,
     Dataset,
-    absolute_path,
     address_of,
     name_bytes,
     object_at,
@@ -35,6 +33,7 @@ from lucid.formats.hdf5.tree import (
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
+from lucid.formats.variables import Variable
 
 USERS = "REFERENCE_LIST"
 #: What netCDF notes of the dimensions of a variable; of a pooled one it would be wrong.
@@ -44,8 +43,6 @@ DIMENSIONS = (SCALES, USERS, "_Netcdf4Coordinates", DIMENSION_NUMBER)
 _SCALE_ATTRIBUTES = ("CLASS", "NAME", *DIMENSIONS)
 #: How netCDF names the scale of a dimension that has a length and no coordinates.
 NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable."
-#: What is read of a variable.
-_ATTRIBUTES_READ = (*RESULT_ATTRIBUTES, *BOUNDS, GRID_MAPPING, TRANSFORM, "units", "standard_name")
 _USER_DTYPE = np.dtype([("dataset", h5py.ref_dtype), ("dimension", np.int32)])
 _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 
@@ -54,7 +51,7 @@ class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
     def __init__(self, references: References) -> None:
-        super().__init__()
+        super().__init__(partial(variable_at, references.source), references.means)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -68,14 +65,10 @@ class Scales(Geography):
         """Whether a dataset says where its cells are."""
         return any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
 
-    def is_rewritten(self, name: bytes) -> bool:
-        """Whether an attribute is written here."""
-        return name == USERS.encode()
-
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over."""
         # The library's own question fails where another convention has a `CLASS`.
-        found = attributes_of(dataset, ("CLASS", DIMENSION_NUMBER)) if isinstance(dataset, Dataset) else {}
+        found = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
         if text_of(found.get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(found.get(DIMENSION_NUMBER))
@@ -99,14 +92,14 @@ class Scales(Geography):
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
-        users = attributes_of(dropped, (USERS,)).get(USERS, ()) if isinstance(dropped, Dataset) else ()
+        users = attributes_of(dropped).get(USERS, ()) if isinstance(dropped, Dataset) else ()
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
             if not any(self._paths_of_copies(self._references.address_of(entry[0]) or -1) for entry in users):
                 return
             (length,), (limit,) = dropped.shape, dropped.maxshape
             copy = self._create_bare_scale(path, length, limit)
             self._references.paths[address_of(dropped)] = path
-            for number in numbers_in(attributes_of(dropped, (DIMENSION_NUMBER,)).get(DIMENSION_NUMBER))[:1]:
+            for number in numbers_in(attributes_of(dropped).get(DIMENSION_NUMBER))[:1]:
                 write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
             self.note(path, dropped)
             self.note_users(dropped, copy)
@@ -116,42 +109,22 @@ class Scales(Geography):
         changes: Changes = dict.fromkeys(DIMENSIONS)
         if pooled.flat:
             return changes | {"DIMENSION_LABELS": None}
-        dims, others = self.place(self._variable(path_of(origin), origin), pooled)
+        dims, others = self.place(variable_of(path_of(origin), origin), pooled)
         self._attach(copy, dims)
         return changes | others
 
-    def variable(self, path: str) -> Variable | None:
-        with suppress(*HDF5_ERRORS):
-            if self._source.id.links.get_info(name_bytes(absolute_path("/", path))).type != EXTERNAL:
-                dataset = object_at(self._source, absolute_path("/", path))
-                if isinstance(dataset, Dataset) and dataset.shape is not None:
-                    return self._variable(path_of(dataset), dataset)
-        return None
-
-    def _variable(self, path: str, dataset: Dataset) -> Variable:
-        elements = numbers_of(dataset, None)
-        return Variable(
-            path=path,
-            shape=dataset.shape,
-            dims=[[self._dimension_of(scale) for scale in scales] for scales in scales_of(dataset)],
-            attributes=attributes_of(dataset, _ATTRIBUTES_READ),
-            numbers=elements[0] if elements is not None else None,
-            read=lambda: (
-                dataset[()] if elements is None else np.asarray(dataset[()], elements[1].newbyteorder("="))
-            ),
-            handle=dataset,
-        )
+    def dimensions(self, variable: Variable) -> list[list[Dimension]]:
+        return [[self._dimension_of(scale) for scale in several] for several in scales_of(variable.handle)]
 
     def _dimension_of(self, scale: Dataset) -> Dimension:
         address, path = address_of(scale), path_of(scale)
         kept = next(iter(self._paths_of_copies(address)), None)
-        return Dimension(
-            address, path, kept, lambda: None if _is_bare(scale) else self._variable(path, scale)
-        )
+        return Dimension(address, path, kept, lambda: None if _is_bare(scale) else variable_of(path, scale))
 
-    def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        several = self._references.means.get(address_of(variable.handle))
-        return None if several is None else {pooled.name: pooled.stored_shape for pooled in several}
+    def read(self, variable: Variable) -> Array:
+        elements = numbers_of(variable.handle, None)
+        values: Array = variable.handle[()]
+        return values if elements is None else np.asarray(values, elements[1].newbyteorder("="))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if name_bytes(path) not in self._target:
@@ -213,4 +186,4 @@ class Scales(Geography):
 
 def _is_bare(scale: Dataset) -> bool:
     """Whether a scale holds no coordinates."""
-    return text_of(attributes_of(scale, ("NAME",)).get("NAME")).startswith(NO_VARIABLE)
+    return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)

@@ -1,11 +1,10 @@
-"""What the numbers of HDF5 datasets mean: the shared rules, and those of MATLAB.
+"""HDF5 datasets as the rules of all formats see them, and what their results say of themselves.
 
-The rules themselves are in `lucid.formats.meaning` and `lucid.formats.result`. Here their attributes are
-read, and what follows from MATLAB's: `MATLAB_class` names the type as which MATLAB reads a dataset, so
-it follows the result; text and objects are stored as integers, which are not to be averaged.
+Those of MATLAB have rules of their own: `MATLAB_class` names the type as which MATLAB reads a dataset, so it follows
+the result; text and objects are stored as integers, which are not to be averaged.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,14 +12,29 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Pooled
-from lucid.formats.grid import ANCILLARY, COORDINATES, GRID_ATTRIBUTES, base_of
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, object_of, path_of
-from lucid.formats.hdf5.types import is_unnamed
-from lucid.formats.meaning import FILL, MISSING, Meaning, meaning_of
-from lucid.formats.result import TYPED_ATTRIBUTES, Changes, unwritten_fill
+from lucid.formats.grid import base_of
+from lucid.formats.hdf5.elsewhere import is_virtual
+from lucid.formats.hdf5.tree import (
+    EXTERNAL,
+    HDF5_ERRORS,
+    SOFT,
+    Address,
+    Dataset,
+    Link,
+    absolute_path,
+    address_of,
+    datasets,
+    follow_links,
+    name_bytes,
+    name_text,
+    object_at,
+    object_of,
+    path_of,
+)
+from lucid.formats.hdf5.types import is_unnamed, numbers_of, type_name
+from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import text_of
-from lucid.missing import parse_missing
-from lucid.options import Options
+from lucid.formats.variables import GROUP, Variable
 
 #: Holds a file to netCDF's classic model, and the numbers that it has; sums of integers are others.
 CLASSIC_MODEL = "_nc3_strict"
@@ -29,96 +43,102 @@ CLASSIC_NUMBERS = ("int8", "int16", "int32", "float32", "float64")
 SCALES = "DIMENSION_LIST"
 #: Largest attribute that is looked into.
 MOST_BYTES = 1 << 20
-
-#: What says what numbers mean; and all that may be another in a result.
-_MEANING = (FILL, MISSING, "_Unsigned", "scale_factor", "add_offset")
-RESULT_ATTRIBUTES = (
-    *_MEANING,
-    *TYPED_ATTRIBUTES,
-    "dtype",
-    COORDINATES,
-    ANCILLARY,
-    "cell_methods",
-    *GRID_ATTRIBUTES,
-)
-
-MATLAB_CLASS, MATLAB_DECODE = "MATLAB_class", "MATLAB_int_decode"
+#: Where MATLAB keeps what its cells and objects hold, such as the text of a `string`, as arrays of numbers.
+MATLAB_CONTENTS = ("/#refs#/", "/#subsystem#/")
+MATLAB_CLASS = "MATLAB_class"
 #: Classes of MATLAB whose datasets hold numbers.
 _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64))}
 _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
-#: Where MATLAB keeps what its cells and objects hold, such as the text of a `string`, as arrays of numbers.
-MATLAB_CONTENTS = ("/#refs#/", "/#subsystem#/")
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
-_TYPE_ATTRIBUTES = (MATLAB_CLASS, MATLAB_DECODE, _PYTHON_TYPE, _PYTHON_SHAPE)
 
 
-def attributes_of(dataset: Dataset, names: Iterable[str]) -> dict[str, Any]:
-    """Those attributes of a dataset that there are and that can be read."""
-    found: dict[str, Any] = {}
-    if h5py.h5a.get_num_attrs(dataset.id) == 0:
-        return found
-    for name in names:
-        if h5py.h5a.exists(dataset.id, name.encode()):
-            try:
-                if h5py.h5a.open(dataset.id, name.encode()).get_storage_size() > MOST_BYTES:
-                    continue
-                value = dataset.attrs[name]
-            except HDF5_ERRORS:
-                continue  # of a type that is not known
-            if not isinstance(value, h5py.Empty):
-                found[name] = value
-    return found
+def attributes_of(obj: Any) -> Mapping[str, Any]:
+    """Those attributes of an object that can be read."""
+    names: list[bytes] = []
+    if h5py.h5a.get_num_attrs(obj.id):
+        h5py.h5a.iterate(obj.id, names.append)
+    return _Attributes(obj, [name_text(name) for name in names]) if names else {}
 
 
-def meaning_in(dataset: Dataset, numbers: str, options: Options) -> Meaning:
-    """What the numbers of a dataset mean."""
-    missing = parse_missing(options.missing)
-    return meaning_of(attributes_of(dataset, _MEANING), numbers, missing=missing, nan=options.nan)
+class _Attributes(Mapping[str, Any]):
+    """Attributes that are read when they are asked for."""
+
+    def __init__(self, obj: Any, names: list[str]) -> None:
+        self._obj, self._names = obj, names
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._names:
+            with suppress(*HDF5_ERRORS):  # of a type that is not known
+                is_small = h5py.h5a.open(self._obj.id, name_bytes(name)).get_storage_size() <= MOST_BYTES
+                value = self._obj.attrs[name] if is_small else h5py.Empty(None)
+                if not isinstance(value, h5py.Empty):
+                    return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def matlab_description(dataset: Dataset) -> str | None:
-    """What a dataset of MATLAB is that is stored as integers and is none; None for numbers."""
-    if not h5py.h5a.exists(dataset.id, MATLAB_CLASS.encode()):
+def variables_in(file: h5py.File, patterns: Sequence[str], untyped: str | None) -> Iterator[Variable]:
+    """All datasets that patterns may mean, each once."""
+    has_contents = any("#" in pattern for pattern in patterns)
+    for path, dataset, address in datasets(file):
+        if has_contents or not path.startswith(MATLAB_CONTENTS):
+            yield variable_of(path, dataset, untyped, address)
+
+
+def variable_at(file: h5py.File, path: str, untyped: str | None = None) -> Variable | str | None:
+    """The dataset that has exactly this name, by the path at which a walk meets it; if it is none, what it is."""
+    place = follow_links(file, absolute_path("/", path))
+    if place is None:
         return None
-    class_name = text_of(attributes_of(dataset, (MATLAB_CLASS,)).get(MATLAB_CLASS))
-    if h5py.h5a.exists(dataset.id, b"MATLAB_empty"):
-        return "the shape of an empty array of MATLAB"
-    return (
-        None
-        if class_name in _MATLAB_NUMBERS or not class_name
-        else {"char": "text"}.get(class_name, class_name) + " of MATLAB"
+    if not isinstance(place, Link):
+        obj = object_at(file, place)
+        if isinstance(obj, Dataset):
+            return variable_of(place, obj, untyped)
+        return (
+            GROUP.format(place.rstrip("/")) if isinstance(obj, h5py.Group) else "is a named type, no dataset"
+        )
+    if place.type == EXTERNAL:
+        other, inner = (name_text(name) for name in place.value)
+        return f"is a link to {inner} in {other}, which is not followed: pool that"
+    is_soft = place.type == SOFT
+    return "is a link that leads to nothing" if is_soft else "is a link that only its own software can follow"
+
+
+def variable_of(
+    path: str, dataset: Dataset, untyped: str | None = None, address: Address | None = None
+) -> Variable:
+    """A dataset as a variable; `untyped` is what two bytes without a type are."""
+    attributes, elements, creation = attributes_of(dataset), numbers_of(dataset, untyped), dataset.creation
+    # The library's own word of a virtual one's shape opens the files that it speaks of.
+    is_shown = is_virtual(creation) and creation.get_virtual_count()
+    shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
+    what = _matlab_name(attributes)
+    return Variable(
+        path=path,
+        key=address_of(dataset) if address is None else address,
+        shape=shape or (),
+        attributes=attributes,
+        numbers=elements[0] if elements is not None and what is None else None,
+        type_name=lambda: what or type_name(dataset),
+        dims=lambda: dims_of(dataset),
+        handle=dataset,
+        is_untyped=is_unnamed(dataset),
+        fault="holds nothing" if shape is None else "",
     )
 
 
-def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
-    """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
-    attributes = {} if origin is None else attributes_of(origin, (*RESULT_ATTRIBUTES, *_TYPE_ATTRIBUTES))
-    if not attributes and not pooled.meaning.missing:
-        return {}
-    numbers = pooled.numbers
-    others: Changes = {_PYTHON_SHAPE: None}
-    if numbers != pooled.meaning.numbers:
-        # How MATLAB and hdf5storage call the type.
-        others |= {
-            MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),
-            MATLAB_DECODE: None,
-            _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
-        }
-    type_attributes = {key: value for key, value in others.items() if key in attributes}
-    return pooled.changes_of(attributes) | type_attributes
-
-
-def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
-    """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
-    if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
-        return None
-    return unwritten_fill(attributes_of(origin, (FILL,)), pooled.meaning, origin.fillvalue, pooled.numbers)
-
-
-def has_classic_model(file: h5py.File) -> bool:
-    """Whether netCDF holds a file to the types of its classic model, which has no strings of any length."""
-    return bool(h5py.h5a.exists(file.id, CLASSIC_MODEL.encode()))
+def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
+    """What MATLAB stores as integers that are none; None for numbers."""
+    if MATLAB_CLASS in attributes and "MATLAB_empty" in attributes:
+        return "the shape of an empty array of MATLAB"
+    name = text_of(attributes.get(MATLAB_CLASS))
+    return None if not name or name in _MATLAB_NUMBERS else f"{'text' if name == 'char' else name} of MATLAB"
 
 
 def scales_of(dataset: Dataset) -> list[list[Dataset]]:
@@ -135,7 +155,30 @@ def scales_of(dataset: Dataset) -> list[list[Dataset]]:
 
 def dims_of(dataset: Dataset) -> tuple[str, ...]:
     """The names of the axes by their dimension scales, "" for those without; () where none has one."""
-    if not h5py.h5a.exists(dataset.id, SCALES.encode()):
-        return ()
     names = tuple(base_of(path_of(of_axis[0])) if of_axis else "" for of_axis in scales_of(dataset))
     return names if any(names) else ()
+
+
+def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
+    """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
+    attributes = {} if origin is None else attributes_of(origin)
+    if not attributes and not pooled.meaning.missing:
+        return {}
+    numbers = pooled.numbers
+    others: Changes = {_PYTHON_SHAPE: None}
+    if numbers != pooled.meaning.numbers:
+        # How MATLAB and hdf5storage call the type.
+        others |= {
+            MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),
+            "MATLAB_int_decode": None,
+            _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
+        }
+    type_attributes = {key: value for key, value in others.items() if key in attributes}
+    return pooled.changes_of(attributes) | type_attributes
+
+
+def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
+    """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
+    if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
+        return None
+    return unwritten_fill(attributes_of(origin), pooled.meaning, origin.fillvalue, pooled.numbers)

@@ -33,7 +33,7 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
-from lucid.formats.hdf5.meaning import has_classic_model
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import Survey, rehearse, rehearse_results
 from lucid.formats.hdf5.tree import (
@@ -80,7 +80,8 @@ class Hdf5Sink(Sink):
             options = file_options(source.file)
             if self.carries(pooled):
                 self._carry_source = source.file
-                self._is_classic = has_classic_model(source.file)
+                # netCDF's classic model has no strings of any length.
+                self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:

@@ -15,14 +15,13 @@ import numpy as np
 
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
-from lucid.formats.choosing import Criteria
+from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import ChangeWatch, bytes_at, digest, open_regular, read_region
 from lucid.formats.hdf5.cells import read_into
-from lucid.formats.hdf5.choice import Choice
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
-from lucid.formats.hdf5.meaning import dims_of, meaning_in
+from lucid.formats.hdf5.meaning import variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -33,9 +32,11 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
-from lucid.formats.meaning import Meaning
+from lucid.formats.meaning import Meaning, meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.values import text_of
+from lucid.formats.variables import Variable
+from lucid.missing import parse_missing
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -75,31 +76,35 @@ class Hdf5Source(Source):
         self._lock = threading.Lock()
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
-        """The datasets that the user names, or all that fit; only these are checked.
-
-        They fit by their rank, or where `dims` is given by having both dimensions.
-        """
-        choice = Choice(self.file, Criteria.of(self.options), self._spec)
+        """The datasets that the user names, or all that fit; only these are checked."""
+        untyped = self.options.input_dtype
+        choice = Choice(
+            self.options,
+            find=lambda path: variable_at(self.file, path, untyped),
+            every=lambda patterns: variables_in(self.file, patterns, untyped),
+            keep=self._spec,
+        )
         self.notes = choice.notes
         with translate_errors(FormatError, "is damaged"):
             return tuple(choice.choose(patterns))
 
-    def _spec(self, path: str, dataset: Dataset) -> ArraySpec:
+    def _spec(self, one: Variable) -> ArraySpec:
+        path, dataset, attributes = one.path, one.handle, one.attributes
         elements = numbers_of(dataset, self.options.input_dtype)
         assert elements is not None
         spec = self._checked_spec(path, dataset, *elements)
-        has_attributes = h5py.h5a.get_num_attrs(dataset.id) > 0
-        meaning = None if has_attributes else self._meanings.get(spec.numbers)
+        meaning = None if attributes else self._meanings.get(spec.numbers)
         if meaning is None:
-            meaning = meaning_in(dataset, spec.numbers, self.options)
-        if not has_attributes:
+            missing = parse_missing(self.options.missing)
+            meaning = meaning_of(attributes, spec.numbers, missing=missing, nan=self.options.nan)
+        if not attributes:
             self._meanings[spec.numbers] = meaning
         unnamed = spec._replace(
             name="",
             numbers=meaning.numbers,
             dtype=reinterpret_dtype(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=dims_of(dataset),
+            dims=tuple(one.dims()),
         )
         shared = self._unnamed.setdefault(unnamed, unnamed)
         if is_plain(dataset):

@@ -10,14 +10,15 @@ from typing import Any
 import h5py
 
 from lucid.backlog import Backlog
-from lucid.formats.arrays import Array, Coarsen, Pooled
+from lucid.formats.arrays import Array, Pooled
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import CarriedArrays
-from lucid.formats.geography import Paths, Variable
+from lucid.formats.geography import Paths
 from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
+from lucid.formats.hdf5.meaning import variable_of
 from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -35,6 +36,7 @@ from lucid.formats.hdf5.tree import (
     walk,
 )
 from lucid.formats.result import Changes
+from lucid.formats.variables import Variable
 
 #: Notes that there may be one of for each of many objects are only counted beyond these.
 STRANGE_LINKS = "links of a kind that only their own software can make"
@@ -134,7 +136,7 @@ class _Rehearsal(Scales):
     def see(self, obj: Dataset, pooled: Pooled) -> None:
         """Note what would be noted when a result got its scales."""
         if self.has_geography(obj) and not pooled.flat:
-            self.place(self._variable(path_of(obj), obj), pooled)
+            self.place(variable_of(path_of(obj), obj), pooled._replace(coarsen=None))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:  # noqa: ARG002
         return None
@@ -144,11 +146,3 @@ class _Rehearsal(Scales):
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         pass
-
-    def _coarse_values(
-        self,
-        variable: Variable,  # noqa: ARG002
-        size: tuple[int, ...],  # noqa: ARG002
-        coarsen: Coarsen | None,  # noqa: ARG002
-    ) -> Array | None:
-        return None

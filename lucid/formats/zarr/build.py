@@ -10,6 +10,7 @@ from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
+from lucid.formats.result import Changes
 from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -22,7 +23,7 @@ from lucid.formats.zarr.documents import (
 )
 from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout, layout_of
-from lucid.formats.zarr.meaning import Description, attributes_of, describe_result
+from lucid.formats.zarr.meaning import Description, describe_result
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
@@ -81,15 +82,18 @@ class Builder:
         )
         for path, arrays in self._results.items():
             node, is_image = source.nodes[path], path in source.image_paths
-            attributes = attributes_of(node, is_image=is_image)
+            variable = source.variable(node)
             for array in arrays:
                 fill = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
-                description = describe_result(
-                    node, attributes, array.changes_of(attributes), array.meaning, fill, array.numbers
-                )
+                changes = array.changes_of(variable.attributes)
+                places: Changes = {}
+                dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or array.flat:
-                    description = geography.with_dims(node, array, description)
+                    dims, places = geography.place_result(node, array)
+                description = describe_result(
+                    variable, changes, places, array.meaning, fill, array.numbers, dims
+                )
                 self._add_means(array, node, description)
         self.notes += [f"{what}: {name_list(names)}" for what, names in geography.notes.items()]
         self.notes += [

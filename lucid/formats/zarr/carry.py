@@ -82,37 +82,26 @@ def write_summaries(source: ZarrSource, root: Path, paths: Iterable[str]) -> Non
         node = source.nodes.get(group)
         if node is None or not node.is_group:
             continue
-        folder = root / group
+        folder, start = root / group, f"{group}/" if group else ""
+        inner = [path[len(group) :].strip("/") for path in sorted(paths) if f"{path}/".startswith(start)]
         if SUMMARY_2 in node.files:
-            metadata = _documents(folder, _below(group, paths), (GROUP_2, DOCUMENT_2, ATTRIBUTES_2))
+            metadata = _documents(folder, inner, (GROUP_2, DOCUMENT_2, ATTRIBUTES_2))
             write_document(folder / SUMMARY_2, {"zarr_consolidated_format": 1, "metadata": metadata})
-        if DOCUMENT_3 in node.files:
-            document, _ = parse_document(source.store.read(key_in(group, DOCUMENT_3)) or b"")
-            if isinstance(document.get(SUMMARY_3), dict):
-                _write_summary_3(folder, _documents(folder, _below(group, paths), (DOCUMENT_3,)))
-
-
-def _write_summary_3(folder: Path, documents: dict[str, dict[str, Any]]) -> None:
-    """Write the summary of a group of version 3 into its document."""
-    summary = {"kind": "inline", "must_understand": False}
-    document_3 = documents.pop(DOCUMENT_3)
-    for document in documents.values():
-        document.pop(SUMMARY_3, None)
-        if document.get("node_type") == "group":
-            # zarr looks for the members of inner groups in the store unless they say that they have a summary.
-            document[SUMMARY_3] = {**summary, "metadata": {}}
-    metadata = {key.removesuffix(f"/{DOCUMENT_3}"): document for key, document in documents.items()}
-    write_document(folder / DOCUMENT_3, {**document_3, SUMMARY_3: {**summary, "metadata": metadata}})
-
-
-def _below(group: str, paths: Iterable[str]) -> list[str]:
-    """The paths of a group and of what is in it, seen from it."""
-    inner = sorted(path for path in paths if f"{path}/".startswith(f"{group}/" if group else ""))
-    return [path[len(group) :].strip("/") for path in inner]
+        old, _ = parse_document(source.store.read(key_in(group, DOCUMENT_3)) or b"")
+        if isinstance(old.get(SUMMARY_3), dict):
+            summary = {"kind": "inline", "must_understand": False}
+            (_, document), *others = _documents(folder, inner, (DOCUMENT_3,)).items()
+            for _, other in others:
+                other.pop(SUMMARY_3, None)
+                if other.get("node_type") == "group":
+                    # zarr looks for the members of inner groups in the store unless they have a summary, too.
+                    other[SUMMARY_3] = {**summary, "metadata": {}}
+            metadata = {key.removesuffix(f"/{DOCUMENT_3}"): other for key, other in others}
+            write_document(folder / DOCUMENT_3, document | {SUMMARY_3: {**summary, "metadata": metadata}})
 
 
 def _documents(folder: Path, paths: Iterable[str], names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The documents of these names of the groups and arrays at some paths, by their keys."""
+    """The documents of these names of the groups and arrays at some paths, by their keys, the group's own first."""
     keys = [key for path in paths for name in names if (folder / (key := key_in(path, name))).is_file()]
     documents = ((key, *parse_document((folder / key).read_bytes())) for key in keys)
     return {key: document for key, document, damage in documents if not damage}

@@ -3,17 +3,18 @@
 Which of them results have is said in `lucid.formats.geography`; here they are read and described.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 import numpy as np
 
 from lucid.formats.arrays import Array, Pooled
-from lucid.formats.geography import Dimension, Geography, Paths, Variable
+from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
-from lucid.formats.zarr.meaning import Description, attributes_of, describe_result, with_changes
+from lucid.formats.variables import Variable
+from lucid.formats.zarr.meaning import Description, describe_result
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.ome import Results
 from lucid.formats.zarr.source import ZarrSource
@@ -30,68 +31,46 @@ class Dimensions(Geography):
     def __init__(
         self, source: ZarrSource, pooled: Results, left_out: Collection[str], make: Make, *, carries: bool
     ) -> None:
-        super().__init__()
-        self._source, self._make_array, self._carries = source, make, carries
-        self._pooled = pooled
+        super().__init__(source.variable_at if carries else lambda _: None, pooled)
+        self._source, self._make_array = source, make
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken_paths = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
         self._lengths: dict[str, int] = {}
         for node in source.nodes.values() if carries else ():
-            if node.path not in self._pooled and node.path not in left_out:
+            if node.path not in self._results and node.path not in left_out:
                 self._taken_paths.add(node.path)
                 for name, length in zip(node.dims, node.shape, strict=False):
                     self._lengths[key_in(node.folder, name)] = length
 
-    def with_dims(self, node: Node, pooled: Pooled, description: Description) -> Description:
-        """What a result says of itself, with the names of its axes, and what it says of coordinates."""
+    def place_result(self, node: Node, pooled: Pooled) -> tuple[list[str | None], Changes]:
+        """The names of the axes of a result, and what it says of coordinates."""
         if pooled.flat:
             names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
-            changes: Changes = dict(references_of(node.attributes, {}))
-        else:
-            dims, changes = self.place(self._variable(node), pooled)
-            names = _names(dims) if node.dims else []
-        return description._replace(attributes=with_changes(description.attributes, changes), dims=names)
+            return names, {**references_of(node.attributes, {})}
+        dims, changes = self.place(self._source.variable(node), pooled)
+        return _names(dims) if node.dims else [], changes
 
-    def variable(self, path: str) -> Variable | None:
-        node = self._source.nodes.get(path.strip("/")) if self._carries else None
-        return None if node is None or node.document is None else self._variable(node)
-
-    def _variable(self, node: Node) -> Variable:
+    def dimensions(self, variable: Variable) -> list[list[Dimension]]:
+        node = variable.handle
         pairs = zip(node.dims or ("",) * len(node.shape), node.shape, strict=True)
-        return Variable(
-            path=f"/{node.path}",
-            shape=node.shape,
-            dims=[[self._dimension_of(node.folder, *pair)] if pair[0] else [] for pair in pairs],
-            attributes=attributes_of(node),
-            numbers=node.numbers(),
-            read=lambda: self._source.values(node.path),
-            handle=node,
-        )
+        return [[self._dimension_of(node, *pair)] if pair[0] else [] for pair in pairs]
 
-    def _dimension_of(self, near: str, name: str, length: int) -> Dimension:
+    def _dimension_of(self, node: Node, name: str, length: int) -> Dimension:
         """A dimension by its name in a group, whose coordinates are there or in a group around."""
-        folder, coordinate = near, self._source.nodes.get(key_in(near, name))
-        while folder and (coordinate is None or coordinate.document is None):
-            folder = folder.rpartition("/")[0]
-            coordinate = self._source.nodes.get(key_in(folder, name))
-        if (
-            not self._carries
-            or coordinate is None
-            or coordinate.document is None
-            or coordinate.shape != (length,)
-        ):
-            return Dimension((name, length), f"/{key_in(near, name)}", f"/{name}", lambda: None)
-        return Dimension((name, length), coordinate.name, f"/{name}", lambda: self.variable(coordinate.path))
+        found = self.variable_named(node.name, name)
+        old = found if found is not None and found.shape == (length,) else None
+        path = f"/{key_in(node.folder, name)}" if old is None else old.path
+        return Dimension((name, length), path, f"/{name}", lambda: old)
 
-    def means_of(self, variable: Variable) -> Mapping[str, tuple[int, ...]] | None:
-        return {array.name: array.shape for array in self._pooled.get(variable.handle.path, ())} or None
+    def read(self, variable: Variable) -> Array:
+        return self._source.values(variable.key)
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         path = path.strip("/")
         if path not in self._taken_paths:
             return values is None and shape == (self._lengths[path],) if path in self._lengths else None
         node = self._source.nodes.get(path)
-        if values is None or node is None or path in self._pooled:
+        if values is None or node is None or path in self._results:
             return False
         fits = (node.shape, node.numbers()) == (values.shape, values.dtype.name)
         return fits and np.array_equal(self._source.values(path), values, equal_nan=values.dtype.kind == "f")
@@ -102,15 +81,16 @@ class Dimensions(Geography):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         if dims == [[path]]:
             self.declare(path, len(values))
-        path, node = path.strip("/"), origin.handle
+        path, node, fill = path.strip("/"), origin.handle, None
         self._taken_paths.add(path)
-        attributes, fill = dict(origin.attributes), self._source.array(node.path).layout.fill
-        if origin.numbers is None:
-            description = Description(with_changes(node.attributes, changes), fill=fill)
+        if origin.numbers is None:  # of a grid mapping, whose value says nothing
+            values = np.zeros(values.shape, np.int32)
         else:
-            meaning = meaning_of(attributes, origin.numbers)
-            description = describe_result(node, attributes, changes, meaning, fill, name_of(values.dtype))
-        self._make_array(path, node, values, description._replace(dims=_names(dims)))
+            fill = self._source.array(node.path).layout.fill
+        numbers = name_of(values.dtype)
+        meaning = meaning_of(origin.attributes, origin.numbers or numbers)
+        description = describe_result(origin, changes, {}, meaning, fill, numbers, _names(dims))
+        self._make_array(path, node, values, description)
 
 
 def _names(dims: Paths) -> list[str | None]:

@@ -16,6 +16,8 @@ import numpy as np
 from lucid.formats.meaning import FILL, MISSING, Meaning
 from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import numbers_in
+from lucid.formats.variables import Variable
+from lucid.formats.zarr.documents import TWO_BYTES
 from lucid.formats.zarr.nodes import Node
 from lucid.pooling.dtypes import FLOATS
 
@@ -34,18 +36,30 @@ def _is_filled_by_document(node: Node) -> bool:
     return node.version == 2 and bool(node.dims)
 
 
-def attributes_of(node: Node, *, is_image: bool = False) -> dict[str, Any]:
-    """The attributes of an array as xarray decodes them.
+def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
+    """An array as a variable; `untyped` is what two bytes without a type are.
 
     In an OME-Zarr image zero is a number like all others, though axes have names and the fill value is zero.
     """
-    attributes, document = dict(node.attributes), node.document or {}
-    if not _is_filled_by_document(node) or is_image:
-        if FILL in attributes:
-            attributes[FILL] = _number(attributes[FILL])
-    elif document.get("fill_value") is not None:
-        attributes[FILL] = _number(document["fill_value"])
-    return attributes
+    attributes, document = dict(node.attributes), node.document or {"data_type": None}
+    is_filled = _is_filled_by_document(node) and not is_image
+    mark = document.get("fill_value") if is_filled else attributes.get(FILL)
+    if mark is not None:
+        attributes[FILL] = _number(mark)
+    data_type = document["data_type"]
+    type_name = data_type.get("name", data_type) if isinstance(data_type, dict) else data_type
+    return Variable(
+        path=node.name,
+        key=node.path,
+        shape=node.shape,
+        attributes=attributes,
+        numbers=node.numbers(untyped),
+        type_name=lambda: f"of type {type_name}",
+        dims=lambda: node.dims,
+        handle=node,
+        is_untyped=data_type in TWO_BYTES,
+        fault=node.damage,
+    )
 
 
 def _number(value: Any) -> Any:
@@ -61,37 +75,44 @@ def _number(value: Any) -> Any:
 
 
 def describe_result(
-    node: Node, source_attributes: dict[str, Any], changes: Changes, meaning: Meaning, fill: Any, result: str
+    origin: Variable,
+    changes: Changes,
+    places: Changes,
+    meaning: Meaning,
+    fill: Any,
+    result: str,
+    dims: list[str | None],
 ) -> Description:
-    """What a result says of itself, with the axes of its source.
+    """What a result of a type says of itself: what changes with its numbers, and with its place.
 
-    `source_attributes` are as `attributes_of` has them; `fill` is the source's own fill value.
+    `fill` is the source's own fill value.
     """
-    dims: list[str | None] = [name or None for name in node.dims]
-    news = {key: value for key, value in changes.items() if key != FILL}
-    if _has_nan(news.get(MISSING)) and not _has_nan(source_attributes[MISSING]):
+    node, attributes = origin.handle, origin.attributes
+    marks = numbers_in(changes.get(FILL, attributes.get(FILL)))
+    news = {key: value for key, value in changes.items() if key != FILL} | {FILL: None}
+    if _has_nan(news.get(MISSING)) and not _has_nan(attributes[MISSING]):
         news[MISSING] = None
-    attributes = with_changes(node.attributes, {FILL: None} | news)
-    marks = numbers_in(changes.get(FILL, source_attributes.get(FILL)))
     if result in FLOATS:
         marks = [np.nan] if any(changes.get(key) is not None for key in (FILL, MISSING)) else []
     is_filled = _is_filled_by_document(node)
     if node.version == 2 and (is_filled or result in FLOATS):
-        if marks or (is_filled and FILL in source_attributes):
-            return Description(attributes, dims, marks[0] if marks else None)
+        if marks or (is_filled and FILL in attributes):
+            return Description(
+                _with_changes(node.attributes, news | places), dims, marks[0] if marks else None
+            )
     elif marks:
         text = base64.b64encode(struct.pack("<d", marks[0])).decode()
-        attributes[FILL] = text if result in FLOATS else int(marks[0])
+        news[FILL] = text if result in FLOATS else int(marks[0])
     elif isinstance(node.attributes.get(FILL), str | bool):
-        attributes[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
-    if fill is None:
-        return Description(attributes, dims, None)
-    fill = np.asarray(fill)
-    fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
-    return Description(attributes, dims, unwritten_fill(source_attributes, meaning, fill, result))
+        news[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
+    if fill is not None:
+        fill = np.asarray(fill)
+        fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
+        fill = unwritten_fill(attributes, meaning, fill, result)
+    return Description(_with_changes(node.attributes, news | places), dims, fill)
 
 
-def with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+def _with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """Attributes with others, of which None says that there is none; arrays as JSON has them."""
     news = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
     return {key: value for key, value in attributes.items() if key not in changes} | news

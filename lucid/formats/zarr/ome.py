@@ -23,8 +23,10 @@ from lucid.formats.regions import size_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import key_in
 
-#: Transformations that are a number for each axis.
-_KNOWN_STEPS = ("scale", "translation")
+LABEL_NOTE = (
+    "{} is a label image: means of numbers of objects are no numbers of objects; `reduce='max'` keeps to some "
+    "that are there"
+)
 #: Results by the path of what they are made of.
 Results: TypeAlias = Mapping[str, Sequence[Pooled]]
 
@@ -47,6 +49,15 @@ def images_of(nodes: Iterable[Node]) -> list[Image]:
             levels = [d for d in _objects(image.get("datasets")) if isinstance(d.get("path"), str)]
             images.append(Image(node.path, tuple(_path(node, level) for level in levels), is_label))
     return images
+
+
+def aside_paths(images: Sequence[Image]) -> tuple[set[str], set[str]]:
+    """Paths of labels and of lower levels, which are pooled only where the user names them.
+
+    Levels are made of the first, and means of numbers of objects are numbers of no object.
+    """
+    labels = {f"/{path}" for image in images if image.is_label for path in image.paths}
+    return labels, {f"/{path}" for image in images for path in image.paths[1:]} - labels
 
 
 def lower_levels(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
@@ -118,33 +129,28 @@ def transformations_of_result(
     translation = (scale - 1) / 2
     rest = [step for step in steps if step.get("type") != "identity"]
     is_moved = bool(translation.any())
-    while rest:
-        factors, shift = (_numbers(rest[0], step_type, len(before)) for step_type in _KNOWN_STEPS)
-        if factors is not None:
-            scale, translation = scale * factors, translation * factors
-        elif shift is not None:
-            translation, is_moved = translation + shift, True
+    while rest and (numbers := _numbers(rest[0], len(before))) is not None:
+        if rest[0]["type"] == "scale":
+            scale, translation = scale * numbers, translation * numbers
         else:
-            break
+            translation, is_moved = translation + numbers, True
         rest = rest[1:]
     first = [{"type": "scale", "scale": scale.tolist()}]
     if is_moved or rest:
         first.append({"type": "translation", "translation": translation.tolist()})
-    unknown = [
-        step
-        for step in rest
-        if all(_numbers(step, step_type, len(before)) is None for step_type in _KNOWN_STEPS)
-    ]
-    return [*first, *rest], [*dict.fromkeys(str(step.get("type")) for step in unknown)]
+    unknown = (str(step.get("type")) for step in rest if _numbers(step, len(before)) is None)
+    return [*first, *rest], [*dict.fromkeys(unknown)]
 
 
-def _numbers(step: dict[str, Any], step_type: str, rank: int) -> npt.NDArray[np.float64] | None:
-    """The numbers of a transformation of a kind; None of all else, also where they lie in an array of their own."""
+def _numbers(step: dict[str, Any], rank: int) -> npt.NDArray[np.float64] | None:
+    """The numbers of a scale or a translation; None of all else, also where they lie in an array of their own."""
+    if step.get("type") not in ("scale", "translation"):
+        return None
     try:
-        array = np.asarray(step.get(step_type), np.float64)
+        array = np.asarray(step.get(step["type"]), np.float64)
     except (TypeError, ValueError):
         return None
-    return array if step.get("type") == step_type and array.shape == (rank,) else None
+    return array if array.shape == (rank,) else None
 
 
 def _holder(attributes: dict[str, Any]) -> dict[str, Any]:

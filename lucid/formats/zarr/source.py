@@ -14,16 +14,16 @@ import numpy as np
 
 from lucid.errors import FormatError, about
 from lucid.formats.arrays import Array, ArraySpec
-from lucid.formats.choosing import Criteria
+from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
 from lucid.formats.meaning import meaning_of
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.zarr.choice import Choice
+from lucid.formats.variables import GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
-from lucid.formats.zarr.meaning import attributes_of
+from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
-from lucid.formats.zarr.ome import images_of
+from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
 from lucid.formats.zarr.store import label_of, store_at, translate_errors
 from lucid.missing import parse_missing
 from lucid.options import Options
@@ -58,15 +58,34 @@ class ZarrSource(Source):
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
         """The arrays that the user names, or all that fit; only these are opened."""
-        choice = Choice(self.nodes, self.images, Criteria.of(self.options))
-        nodes = choice.choose(patterns)
-        self.notes = choice.notes
+        labels, levels = aside_paths(self.images)
+        choice = Choice(
+            self.options,
+            find=self.variable_at,
+            every=lambda _: (self.variable(node) for node in self.nodes.values() if not node.is_group),
+            keep=lambda one: self.nodes[one.key],
+            aside=dict.fromkeys(levels, "a lower level") | dict.fromkeys(labels, "a label image"),
+        )
+        nodes = sorted(choice.choose(patterns), key=lambda node: node.path)
+        self.notes = choice.notes + [LABEL_NOTE.format(node.name) for node in nodes if node.name in labels]
         specs = []
         for node in nodes:
             with translate_errors(label_of(node.name)), about(label_of(node.name)):
                 specs.append(self._spec(node))
                 self.array(node.path).check_names()
         return tuple(specs)
+
+    def variable_at(self, path: str) -> Variable | str | None:
+        """The array at a path; if it is none, what it is."""
+        node = self.nodes.get(path.strip("/"))
+        if node is None:
+            return None
+        return GROUP.format(node.name) if node.is_group else self.variable(node)
+
+    def variable(self, node: Node) -> Variable:
+        """An array as the rules of all formats see it."""
+        is_image = node.path in self.image_paths
+        return variable_of(node, self.options.input_dtype, is_image=is_image)
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
@@ -85,7 +104,7 @@ class ZarrSource(Source):
         if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
         meaning = meaning_of(
-            attributes_of(node, is_image=node.path in self.image_paths),
+            self.variable(node).attributes,
             stored,
             missing=parse_missing(self.options.missing),
             nan=self.options.nan,

@@ -1,0 +1,191 @@
+"""Which arrays of a file are pooled, and why one that the user named is not: the rules of HDF5 and Zarr.
+
+Choosing comes before checking: what is not chosen may need a filter that is not installed, or lie in files that are
+away. Without a word of the user's, all arrays of numbers are pooled that have the axes, but for those that say
+something of others: coordinates, bounds of cells, scales.
+"""
+
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Generic, TypeVar
+
+from lucid.errors import DatasetError, UnfitError
+from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error
+from lucid.formats.grid import COORDINATES, bounds_name, words_of
+from lucid.formats.values import text_of
+from lucid.formats.variables import Variable, candidate_paths
+from lucid.options import Options
+
+_MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
+
+Kept = TypeVar("Kept")
+
+
+class Choice(Generic[Kept]):
+    """Chooses arrays of a file; what is kept of one is made while it is open.
+
+    They have as many axes as the layout, or where `dims` is given both dimensions.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        find: Callable[[str], Variable | str | None],
+        every: Callable[[Sequence[str]], Iterable[Variable]],
+        keep: Callable[[Variable], Kept],
+        aside: Mapping[str, str] | None = None,
+    ) -> None:
+        self._options, self._dims, self._find, self._every, self._keep = (
+            options,
+            options.names,
+            find,
+            every,
+            keep,
+        )
+        #: What arrays are that are pooled only where the user names them, by path.
+        self._aside = {**(aside or {})}
+        #: Notes for the user, one line each.
+        self.notes: list[str] = []
+
+    def choose(self, patterns: Sequence[str]) -> list[Kept]:
+        """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
+        named: dict[Hashable, Kept] = {}
+        globs: list[str] = []
+        for pattern in patterns:
+            one = self._find(absolute_name(pattern))
+            if one is None:
+                globs.append(pattern)
+                continue
+            why = one if isinstance(one, str) else self._why_not(one, self._plane(one))
+            if isinstance(one, str) or why is not None:
+                raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
+            named[one.key] = self._keep(one)
+        matched = self._match(globs, named.keys()) if globs or not patterns else []
+        return [*matched, *named.values()]
+
+    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Kept]:
+        """What patterns match and is not named, or all that fits where there are none."""
+        matched, planes = dict[str, Kept](), set[tuple[int, ...]]()
+        #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
+        fitting, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
+        #: What arrays name as their coordinates; the hint of the error that none fits.
+        words, aside, hint = dict[str, list[str]](), self._aside, ""
+        for one in self._every(globs):
+            path, plane = one.path, self._plane(one)
+            # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
+            if text_of(one.attributes.get("CLASS")) == "DIMENSION_SCALE":
+                aside[path] = "a dimension scale"
+            if bounds := bounds_name(one.attributes):
+                aside[next(candidate_paths(path, bounds[1]))] = "the bounds of cells"
+            if COORDINATES in one.attributes:
+                words[path] = words_of(one.attributes, COORDINATES)
+            matching = [glob for glob in globs if matches(path, glob)]
+            why = self._why_not(one, plane)
+            if plane is not None and why is None:
+                fitting.append(path)
+                if path not in aside and one.key not in named and (matching or not globs):
+                    matched[path] = self._keep(one)
+                    planes.add(plane)
+                continue
+            for glob in matching:
+                reasons.setdefault(glob, f"{path} {why}")
+            if plane is not None:
+                hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
+            elif one.numbers is not None and len(one.shape) > 1:
+                others.setdefault(one.shape, []).append(path)
+        fields = {*fitting} - aside.keys()
+        # Coordinates of what is pooled are no fields of their own.
+        coordinates = coordinates_in({path: words[path] for path in fields & words.keys()}, fields)
+        if fields > coordinates:
+            aside |= dict.fromkeys(coordinates, "a coordinate of others")
+            fields -= coordinates
+        for glob in globs:
+            if any(matches(path, glob) for path in fields):
+                continue
+            for path in fitting:
+                if matches(path, glob):
+                    reasons.setdefault(
+                        glob, f"{path} is {aside[path]}, which is only pooled by its full name"
+                    )
+            if glob in reasons:
+                raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
+            raise no_match_error(glob, [path for path in fitting if path in fields])
+        if not fields:
+            raise self._unfit_error(fitting, hint)
+        if not globs:
+            # Those of fewer axes are pooled along, as coordinates of what names them.
+            known = aside.keys() | coordinates_in(words, {*fitting, *chain(*others.values())})
+            self._note_others(others, planes, known)
+        return [one for path, one in matched.items() if path in fields]
+
+    def _unfit_error(self, fitting: Sequence[str], hint: str) -> UnfitError:
+        """The error that nothing fits but what is pooled only by name."""
+        if fitting:
+            left = name_list([f"{path} ({self._aside[path]})" for path in fitting])
+            return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
+        first = islice(self._every(()), MOST_NAMES + 1)
+        words = (
+            (one, f"that {one.fault}" if one.fault else f"{one.type_name()} {one.shape}") for one in first
+        )
+        seen = [f"{one.path or 'a root'} {what}" for one, what in words]
+        shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
+        rank = f"{len(self._options.layout)} axes"
+        axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"
+        return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
+
+    def _plane(self, one: Variable) -> tuple[int, ...] | None:
+        """Lengths of the axes that would be pooled; None where there are no such axes."""
+        h = self._options.height_axis
+        if self._dims is None:
+            return one.shape[h : h + 2] if len(one.shape) == len(self._options.layout) else None
+        own = one.dims()
+        return tuple(one.shape[own.index(d)] for d in self._dims) if {*self._dims} <= {*own} else None
+
+    def _why_not(self, one: Variable, plane: tuple[int, ...] | None) -> str | None:
+        """Why an array with such a plane cannot be pooled; None where it can."""
+        if one.fault:
+            return one.fault
+        if plane is None and self._dims is not None:
+            return f"has no dimensions {' and '.join(self._dims)}"
+        if plane is None:
+            expected = f"expected {len(self._options.layout)}, one for each letter of `layout`"
+            return f"has {len(one.shape)} axes, {one.shape}; {expected}"
+        if one.numbers is None:
+            return f"is {one.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * one.is_untyped}"
+        empty = f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
+        return empty if 0 in plane else None
+
+    def _note_others(
+        self,
+        others: Mapping[tuple[int, ...], Sequence[str]],
+        planes: Container[tuple[int, ...]],
+        known: Container[str],
+    ) -> None:
+        """A line about arrays that have the plane of what is pooled and other axes before it."""
+        for shape, paths in others.items():
+            names = [path for path in paths if path not in known]
+            if names and shape[-2:] in planes:
+                verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
+                what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
+                self.notes.append(f"{what}; a `layout` of as many letters pools it")
+
+
+def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) -> set[str]:
+    """Which arrays are coordinates of others: those that one names which none names itself.
+
+    `named` is what each array names, which is in its group or in those around. Some name themselves and one
+    another, as those of weather models do.
+
+    >>> named = {"/g/t": ["lat", "lon"], "/lat": ["lat", "lon"], "/a": ["b"], "/b": ["a"]}
+    >>> sorted(coordinates_in(named, ["/g/t", "/lat", "/g/lon", "/lon", "/a", "/b"]))
+    ['/g/lon', '/lat']
+
+    """
+    found = {
+        path: {
+            paths[0] for word in words if (paths := [p for p in candidate_paths(path, word) if p in known])
+        }
+        for path, words in named.items()
+    }
+    by_others = {one for path, paths in found.items() for one in paths if one != path}
+    return {one for path, paths in found.items() if path not in by_others for one in paths}
