@@ -14,7 +14,7 @@ from lucid.blocking import Blocking, blockings
 from lucid.dims import Plane, plane_of
 from lucid.errors import ArgumentError, DatasetError, FileError, about
 from lucid.formats.arrays import Array, ArraySpec, Pooled
-from lucid.formats.contract import Source
+from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import absolute_path
@@ -35,8 +35,6 @@ from lucid.sizes import resolve, size_name
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
-#: Blocks under way where reads wait for a network.
-FAR_READS = 8
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
 
