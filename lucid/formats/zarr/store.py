@@ -62,8 +62,9 @@ class Store(Resource):
         """What is done with each of them, in order; behind a network with several at once, so many at most."""
         if not self.is_far or most <= 1:
             return map(work, items)
-        most = min(most, FAR_READS)
-        return in_order(work, items, workers=most, in_flight=most)
+        every = [*items]
+        most = min(most, FAR_READS, len(every))
+        return in_order(work, every, workers=most, in_flight=most)
 
     @abstractmethod
     def size_bytes(self, key: str) -> int:
