@@ -30,17 +30,13 @@ __all__ = [
 #: Where each name lives. Loaded on use: arrays do without the file formats, and the command
 #: shows its version without NumPy.
 _HOMES = {
+    **dict.fromkeys(("Tensor", "full", "ones", "tensor", "zeros"), "lucid.creation"),
     "Report": "lucid.report",
-    "Tensor": "lucid.creation",
     "errors": "lucid.errors",
-    "full": "lucid.creation",
     "merge_files": "lucid.shards.merge",
     "nn": "lucid.nn",
-    "ones": "lucid.creation",
     "pack_files": "lucid.packs",
     "pool_file": "lucid.job",
-    "tensor": "lucid.creation",
-    "zeros": "lucid.creation",
 }
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from lucid.backlog import Backlog
-from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError
+from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError, translate_errors
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import format_of_suffix
-from lucid.inputs import LeftOutError, Task, find_inputs, is_searched, is_stream
+from lucid.inputs import LeftOutError, Task, find_inputs
 from lucid.options import Options
 from lucid.outputs import FilePath, Naming
 
@@ -37,12 +37,12 @@ class Batch:
         self.totals = Counter[str]()
         for task in map(self._add_targets, find_inputs(names)):
             self._tasks.append(task)
+            self._clashes.add(task)
             if task.error is None:
-                self._clashes.add(task)
                 self._folders.update(target.path.parent for target in task.targets)
                 self.totals["bytes"] += task.size_bytes
                 self.totals.update(native=task.is_native, small=task.is_small, to_stream=not task.targets)
-        self._clashes.compare(self._tasks, names)
+        self._clashes.compare(self._tasks)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -52,28 +52,22 @@ class Batch:
             yield self._check_outputs(task) if task.error is None else task
 
     def _add_targets(self, task: Task) -> Task:
-        error = task.error
+        if task.error is not None:
+            return task
         try:
-            if error is None:
+            with translate_errors("cannot be opened"):  # as under a name too long
                 return task.with_targets(self._options, self._naming)
         except ArgumentError:
             raise
-        except NotFoundError as reason:
-            error = self._as_output(reason, task.source)
-        except LucidError as reason:
-            error = reason
-        except OSError as reason:  # from a look at a path, as of a name too long
-            error = FileError(f"cannot be opened: {reason.strerror}")
-        return task._replace(error=error)
+        except LucidError as error:
+            return task._replace(error=self._as_output(error, task.source))
 
     def prepare(self) -> None:
         """Make the folders of outputs, where they are made, and clear them of what killed runs left."""
         output_dir = self._naming.folder
         if output_dir is not None:
-            try:
+            with translate_errors(f"--output-dir {output_dir} cannot be made", error_type=ArgumentError):
                 self._make(output_dir)
-            except OSError as error:
-                raise ArgumentError(f"--output-dir {output_dir} cannot be made: {error.strerror}") from error
         for folder in self._folders if self._naming.makes_folders else ():
             with suppress(OSError):  # it is an error of its inputs, which name it
                 self._make(folder)
@@ -83,10 +77,10 @@ class Batch:
         self._made = [*(place for place in (folder, *folder.parents) if not place.exists()), *self._made]
         folder.mkdir(parents=True, exist_ok=True)
 
-    def undo(self) -> None:
-        """Remove the folders that were made, where nothing was begun."""
+    def close(self) -> None:
+        """Remove the folders that were made and have got no output."""
         for folder in self._made:
-            with suppress(OSError):  # somebody else put something there
+            with suppress(OSError):  # there is something in it
                 folder.rmdir()
 
     def clear(self) -> None:
@@ -98,25 +92,21 @@ class Batch:
         """A task, with what keeps it from its outputs."""
         if maker := self._clashes.makers.get(task.source):
             return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker}"))
-        options, makes = self._options, self._naming.makes_folders and self._options.dry_run
+        makes_folder = self._naming.makes_folders and self._options.dry_run
         try:
             if conflict := self._clashes.conflict_of(task):
                 raise FileError(conflict)
             for target in task.targets:
-                for other in (*self._clashes.inputs_at(target.path), *[task.path] * (not task.is_stream)):
-                    target.refuse_input(other)
-                if not (makes and not target.path.parent.exists()):
-                    target.refuse_existing(overwrite=options.overwrite or options.resume)
+                inputs = [*self._clashes.inputs_at(target.path), *[task.path] * (not task.is_stream)]
+                target.refuse(inputs, self._options, makes_folder=makes_folder)
         except LucidError as error:
             return task._replace(error=error)
-        except OSError as error:  # from a look at the folder
-            reason = FileError(f"output {target.path} cannot be written: {error.strerror}")
-            return task._replace(error=reason)
         return task
 
-    def _as_output(self, error: NotFoundError, source: str) -> LucidError:
-        """The error for an input that is not there; the last one may be meant as the output, as in cp."""
-        if len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None):
+    def _as_output(self, error: LucidError, source: str) -> LucidError:
+        """The error for an input; the last one, if it is not there, may be meant as the output, as in cp."""
+        is_last = len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None)
+        if is_last and isinstance(error, NotFoundError):
             if source.endswith("/"):
                 return NotFoundError(f"{error}; if it is to take the outputs, say --output-dir {source}")
             with suppress(ArgumentError):
@@ -134,8 +124,8 @@ class Clashes:
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
-        self._input_numbers, self._output_numbers = array("q"), array("q")
-        #: Of paths that are compared: whose outputs they are, and which input has it.
+        self._numbers = array("q")
+        #: Of paths that are compared: whose outputs they are; and the inputs, of those in folders such as are compared.
         self._owners = defaultdict[str, list[Task]](list)
         self.inputs: dict[str, Path] = {}
         #: Inputs that were found in a folder and are the outputs of others: of which ones.
@@ -151,34 +141,31 @@ class Clashes:
         return os.path.join(self._real_folder(folder), name)
 
     def add(self, task: Task) -> None:
-        """Note the paths of a task."""
-        if not task.is_stream:
-            self._input_numbers.append(hash(self.real_path(task.source)))
-        self._output_numbers.extend(hash(self.real_path(target.path)) for target in task.targets)
+        """Note the paths of a task; one that was named is an input, whatever is wrong with it."""
+        if not task.is_stream and not (task.is_from_folder and task.error):
+            path = self.real_path(task.source)
+            self._numbers.append(hash(path))
+            if not task.is_from_folder:
+                self.inputs[path] = task.path
+        self._numbers.extend(hash(self.real_path(target.path)) for target in task.targets)
 
-    def compare(self, tasks: Iterable[Task], names: Iterable[str]) -> None:
-        """Find paths that are one, of the tasks and of what was named; one name for all outputs is an ArgumentError."""
-        named = {
-            self.real_path(name): Path(name) for name in names if not (is_stream(name) or is_searched(name))
-        }
-        self._input_numbers.extend(map(hash, named))
-        numbers, counts = np.unique(np.frombuffer(self._output_numbers, np.int64), return_counts=True)
-        known = {*numbers[(counts > 1) | np.isin(numbers, self._input_numbers)].tolist()}
-        sources: list[tuple[str, Task]] = []
+    def compare(self, tasks: Iterable[Task]) -> None:
+        """Find paths that are one; one name for all outputs is an ArgumentError."""
+        numbers, counts = np.unique(np.frombuffer(self._numbers, np.int64), return_counts=True)
+        known = {*numbers[counts > 1].tolist()}
+        found: list[tuple[str, Task]] = []
         for task in tasks if known else ():
             for path in (self.real_path(target.path) for target in task.targets):
                 if hash(path) in known:
                     self._owners[path].append(task)
-            path = "" if task.is_stream or task.error else self.real_path(task.source)
-            if hash(path) in known:
-                sources.append((path, task))
-        for path, task in sources:
+            if task.is_from_folder and not task.error and hash(path := self.real_path(task.source)) in known:
+                found.append((path, task))
+        for path, task in found:
             others = [owner.source for owner in self._owners[path] if owner.source != task.source]
-            if task.is_from_folder and others:
+            if others:
                 self.makers[task.source] = others[0]
             else:
                 self.inputs[path] = task.path
-        self.inputs |= named
         for owners in self._owners.values():
             owners[:] = [owner for owner in owners if owner.source not in self.makers]
             if self._naming.is_one_name and len(owners) > 1:

@@ -234,10 +234,26 @@ def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
     planes = _planes(whole, budget)
     if planes.block_bytes <= aim:
         return planes
-    windows = _windows(whole, aim)
+    h, grid, run = whole.height_axis, whole.grids[0], _columns_of_a_run(whole)
+    one = _grow(_one_sample(whole), aim, (h, range(1, 2)))
+    windows = _grow(one, aim, (h + 1, range(run, grid.cols.n_out + 1)), (h, range(1, grid.rows.n_out + 1)))
     if windows.block_bytes <= budget:
         return windows
-    return min(windows, _strips(whole, budget), key=lambda one: one.block_bytes)
+    # Strips: columns of cells first, then windows up to a long run, trail axes, rows of cells.
+    inner = range(len(whole.lengths) - 1, h, -1)
+    some = _grow(one, budget, *((axis, range(1, 2)) for axis in (*inner, "row_cells")))
+    some = _grow(some, budget, ("col_cells", range(1, grid.cols.longest + 1)))
+    if some.col_cells == grid.cols.longest:
+        some = some._replace(col_cells=grid.cols.n_in)
+    trail = [(axis, range(1, whole.lengths[axis] + 1)) for axis in inner[:-1]]
+    some = _grow(some, budget, (h + 1, range(1, run + 1)), *trail)
+    longest = grid.rows.longest
+    chunk = min(longest, whole.spec.chunks[h] if whole.spec.chunks else 1)
+    of_chunks = ("row_cells", range(chunk, longest + 1, chunk))
+    strips = _grow(some, min(budget, some.block_bytes + BLOCK_BYTES), of_chunks)
+    if strips.block_bytes > budget and chunk > 1:
+        strips = _grow(some, budget, ("row_cells", range(1, chunk)))
+    return min(windows, strips, key=lambda one: one.block_bytes)
 
 
 def _planes(whole: Blocking, budget: int) -> Blocking:
@@ -254,38 +270,19 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
     return whole
 
 
-def _windows(whole: Blocking, aim: int) -> Blocking:
-    """Windows of one sample: a long run of columns, all columns, rows."""
-    h, grid = whole.height_axis, whole.grids[0]
-    some = _with_length(_one_sample(whole), h, 1)
-    counts = range(_columns_of_a_run(whole), grid.cols.n_out + 1)
-    some = _largest(partial(_with_length, some, h + 1), counts, aim)
-    return _largest(partial(_with_length, some, h), range(1, grid.rows.n_out + 1), aim)
+def _grow(blocking: Blocking, most: int, *steps: tuple[int | str, range]) -> Blocking:
+    """Blocks of the greatest length along each axis, or of the most cells, that take no more bytes; or of the least."""
+    for axis, lengths in steps:
+        sized = partial(_with_length, blocking, axis)
+        count = bisect_right(lengths, most, key=lambda length, sized=sized: sized(length).block_bytes)  # type: ignore[misc]
+        blocking = sized(lengths[max(0, count - 1)])
+    return blocking
 
 
-def _strips(whole: Blocking, budget: int) -> Blocking:
-    """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
-    h, grid = whole.height_axis, whole.grids[0]
-    some = _one_sample(whole)._replace(row_cells=1)
-    for axis in range(h, len(whole.lengths)):
-        some = _with_length(some, axis, 1)
-    some = _largest(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
-    if some.col_cells == grid.cols.longest:
-        some = some._replace(col_cells=grid.cols.n_in)
-    some = _largest(partial(_with_length, some, h + 1), range(1, _columns_of_a_run(whole) + 1), budget)
-    for axis in range(len(whole.lengths) - 1, h + 1, -1):
-        some = _largest(partial(_with_length, some, axis), range(1, whole.lengths[axis] + 1), budget)
-    aim, longest = min(budget, some.block_bytes + BLOCK_BYTES), grid.rows.longest
-    chunk = min(longest, whole.spec.chunks[h] if whole.spec.chunks else 1)
-    for lengths, most in ((range(chunk, longest + 1, chunk), aim), (range(1, chunk), budget)):
-        rows = _largest(lambda cells: some._replace(row_cells=cells), lengths, most)
-        if rows.block_bytes <= budget or chunk == 1:
-            break
-    return rows
-
-
-def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:
-    """The same with another length of a block along one axis."""
+def _with_length(blocking: Blocking, axis: int | str, length: int) -> Blocking:
+    """The same with another length of a block along one axis, or other `row_cells` or `col_cells`."""
+    if isinstance(axis, str):
+        return blocking._replace(**{axis: length})  # type: ignore[arg-type]
     return blocking._replace(lengths=(*blocking.lengths[:axis], length, *blocking.lengths[axis + 1 :]))
 
 
@@ -304,8 +301,3 @@ def _columns_of_a_run(blocking: Blocking) -> int:
     if spec.chunks and spec.whole_chunks:
         run = spec.chunks[h + 1]
     return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _most_cells(axis, cols))
-
-
-def _largest(sized: Callable[[int], Blocking], lengths: range, aim: int) -> Blocking:
-    """The blocks of the greatest length that take no more bytes, or of the least."""
-    return sized(lengths[max(0, bisect_right(lengths, aim, key=lambda n: sized(n).block_bytes) - 1)])

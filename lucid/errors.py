@@ -68,6 +68,8 @@ def unexpected(error: Exception) -> Exception:
     """An error that nobody foresaw, in one line; any other as it is."""
     if isinstance(error, LucidError | MemoryError | BrokenPipeError):
         return error
+    if isinstance(error, OSError) and error.errno:  # from a system call that seldom fails
+        return FileError(f"cannot be read or written: {error.strerror}")
     words = " ".join(str(error).split())[:300]
     return LucidError(f"{type(error).__name__} {words}".rstrip() + "; nobody foresaw this, please report it")
 
@@ -78,6 +80,25 @@ def attempt(call: Callable[[], Result]) -> tuple[Result | None, Exception | None
         return call(), None
     except Exception as error:
         return None, unexpected(error)
+
+
+@contextmanager
+def translate_errors(
+    what: str,
+    kinds: type[Exception] | tuple[type[Exception], ...] = OSError,
+    error_type: type[LucidError] = FileError,
+    words: Callable[[Exception], object] = lambda error: getattr(error, "strerror", None) or error,
+) -> Iterator[None]:
+    """Raise what the system refuses, or a library of some kinds, as an error of ours that says what failed.
+
+    A reader that went away is no failure, and stays what it is.
+    """
+    try:
+        yield
+    except (LucidError, BrokenPipeError):
+        raise
+    except kinds as error:
+        raise error_type(f"{what}: {words(error)}") from error
 
 
 @contextmanager

@@ -6,12 +6,11 @@ thread of a process is let in to read.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from lucid import forks, threads
 from lucid.blocking import ends
 from lucid.formats.arrays import Array
 from lucid.formats.contract import Sink, Source
+from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region, shape_of, shift, size_of
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.means import Total, columns
@@ -26,31 +26,32 @@ from lucid.pooling.stacks import stacks
 from lucid.report import Effort, Watch
 
 
-def carry_out(
-    job: JobPlan,
-    source: Source,
-    watch: Watch,
-    before_commit: Callable[[], None] | None = None,
-    later: list[Any] | None = None,
-) -> None:
-    """Pool, and put the outputs in place, or hand them on to be put in place with others, `later`."""
+def carry_out(job: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None) -> None:
+    """Pool, and put the outputs in place, or add them to a `group` that is put in place together."""
     watch.total_bytes, watch.done_bytes = job.input_bytes, 0
+    with outputs_of(job, source, watch, group) as sinks:
+        for array_pass in job.passes:
+            _stream(array_pass, source, sinks, watch)
+
+
+@contextmanager
+def outputs_of(
+    job: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None
+) -> Iterator[dict[Path, Sink]]:
+    """The outputs, begun; in the end they are put in place, or handed on, unless the source changed meanwhile."""
     in_sequence = [blocks.is_sequential and len(arrays) == 1 for blocks, arrays in job.passes] == [True]
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
-            sink.begin(source, [array.pooled for array in job.arrays_of(target)])
+            sink.begin(source, [array.pooled for array in job.all_arrays() if array.target is target])
             watch.note(sink)
-        for array_pass in job.passes:
-            _stream(array_pass, source, sinks, watch)
+        yield sinks
         source.check_unchanged()
-        if before_commit is not None:
-            before_commit()
         with watch.clock("write"):
             for sink in sinks.values():
-                sink.commit(later)
+                sink.commit(group)
 
 
 def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
@@ -96,12 +97,8 @@ class _Worker:
     """The steps of a block."""
 
     def __init__(self, array_pass: Pass, source: Source, sinks: Mapping[Path, Sink]) -> None:
-        self._arrays, self._blocks, self._source, self._sinks = (
-            array_pass.arrays,
-            array_pass.blocks,
-            source,
-            sinks,
-        )
+        self._blocks, self._arrays = array_pass
+        self._source, self._sinks = source, sinks
         self._local = threading.local()
         self._key = self._blocks.spec.name, array_pass.arrays[0].pooled.numbers
 
@@ -131,12 +128,8 @@ class _Worker:
         return block
 
     def _pool_strips(self, block: _Block) -> None:
-        (array,), (region,), (results,), h = (
-            self._arrays,
-            block.regions,
-            block.results,
-            self._blocks.height_axis,
-        )
+        (array,), (region,), (results,) = self._arrays, block.regions, block.results
+        h = self._blocks.height_axis
         total = Total(array.pooling, ends(region[h]), ends(region[h + 1]))
 
         def cuts(reads: Iterable[Region]) -> Iterator[Array]:

@@ -15,7 +15,7 @@ from lucid.formats.disk.replacement import is_marked
 from lucid.formats.registry import FORMATS, NPY, format_of_content, url_of
 from lucid.formats.stream import STREAM
 from lucid.options import Options
-from lucid.outputs import MARK, FilePath, Naming, Target, targets_of
+from lucid.outputs import MARK, FilePath, Naming, Target
 
 #: What files are called that are read.
 _SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
@@ -62,14 +62,18 @@ class Task(NamedTuple):
         """Whether it is best done along with others: a small file, or nothing to do."""
         return self.error is not None or (bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES)
 
+    def reason(self, error: LucidError, options: Options) -> LucidError:
+        """Why it is not pooled: a file that was found is left out if nothing in it fits, and no array was named."""
+        is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
+        return LeftOutError(str(error)) if is_other and self.is_from_folder else error
+
     def with_targets(self, options: Options, naming: Naming) -> "Task":
         """The same with its outputs."""
         task = self._replace(is_stream=is_stream(self.source))
         format_ = NPY if task.is_stream else format_of_content(task.path)
         targets: tuple[Target, ...] = ()
         if naming.output != str(STREAM) and not (task.is_stream and naming == (None, None)):
-            folder = naming.folder and naming.folder / (self.place or "")
-            targets = targets_of(task.path, format_, naming.output, options, folder)
+            targets = naming.targets(task.path, format_, options, self.place or "")
         return task._replace(
             targets=targets,
             size_bytes=0 if task.is_stream else bytes_of(task.path),
@@ -90,17 +94,6 @@ def is_pipe(path: FilePath) -> bool:
 def is_stream(source: str) -> bool:
     """Whether an input as the shell names it is standard input or a pipe."""
     return source == str(STREAM) or is_pipe(source)
-
-
-def is_searched(name: str) -> bool:
-    """Whether an input as it was named is a folder that stands for the files in it."""
-    return url_of(Path(name)) is None and os.path.isdir(name) and not _is_store(name)  # noqa: PTH112  (it never raises)
-
-
-def left_out_if_unfit(error: LucidError, options: Options) -> LucidError:
-    """The error of a file that was found: if it holds nothing that fits, and no array was named, it is left out."""
-    is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
-    return LeftOutError(str(error)) if is_other else error
 
 
 def leave_out_earlier(source: Source) -> None:
@@ -126,8 +119,8 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
 
 def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
-        yield Task(name, error=FormatError("is no path"))
-    elif not is_searched(name):
+        yield Task(name, "", error=FormatError("is no path"))
+    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
         yield Task(name)
     else:
         is_empty = True
@@ -135,7 +128,7 @@ def _inputs_of(name: str) -> Iterator[Task]:
             is_empty = is_empty and isinstance(task.error, LeftOutError)
             yield task
         if is_empty:
-            yield Task(name, error=FormatError(NO_FILE_NOTE))
+            yield Task(name, "", error=FormatError(NO_FILE_NOTE))
 
 
 def _files_in(folder: str) -> Iterator[Task]:
@@ -161,7 +154,7 @@ def _files_in(folder: str) -> Iterator[Task]:
         try:
             names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208
         except OSError as error:
-            yield Task(path, error=FileError(f"folder cannot be read: {error.strerror}"))
+            yield Task(path, "", error=FileError(f"folder cannot be read: {error.strerror}"))
         else:
             pending.append(map(partial(os.path.join, inner), names))
 

@@ -2,25 +2,27 @@
 
 import io
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lucid.errors import ArgumentError, ExistsError, FileError, FormatError, LucidError, SizeTypeError, about
+from lucid.arguments import check_path, check_progress, options_of, takes_options
+from lucid.errors import ArgumentError, ExistsError, FormatError, SizeTypeError, about, translate_errors
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
-from lucid.formats.disk.files import open_pipe
-from lucid.formats.disk.spool import NamedSpool
+from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import is_pipe, leave_out_earlier
 from lucid.job_plan import JobPlan, plan
-from lucid.keywords import options_of, takes_options
-from lucid.notes import lost_scales, notes_on
+from lucid.notes import notes_on
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, check_path, settle, targets_of
+from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
@@ -85,26 +87,22 @@ def _check_arguments(source: object, target: object, on_progress: object, execut
     check_progress(on_progress)
 
 
-def check_progress(on_progress: object) -> None:
-    """Raise unless it is a function, or nothing."""
-    if on_progress is not None and not callable(on_progress):
-        raise SizeTypeError(f"`on_progress` is {on_progress!r:.80}; expected a function")
-
-
 @dataclass
 class Job:
     """One input on its way to its outputs, by options that are checked; errors do not name the input."""
 
-    source: FilePath | BinaryIO | Stream
-    #: A tuple is of outputs that are settled: the caller, a batch for all its inputs, has called `settle`.
+    source: FilePath | BinaryIO
+    #: A tuple is of outputs that a batch has settled for all its inputs; an empty one is standard output.
     target: FilePath | BinaryIO | tuple[Target, ...] | None
     options: Options
     on_progress: OnProgress | None = None
     executor: Executor | None = None
     #: Whether it was found in a folder, where what this software made is passed over.
     is_from_folder: bool = False
-    #: Takes what is finished, to be put in place with others; without it, it is put in place here.
-    later: list[Any] | None = None
+    #: Takes finished outputs, which somebody puts in place together; without it, they are put in place here.
+    group: list[Replacement] | None = None
+    #: Calls a function in a process of its own, which a file that native code reads or writes may crash.
+    in_process: Callable[..., Report] | None = None
     watch: Watch = field(init=False)
 
     def run(self) -> Report:
@@ -113,94 +111,94 @@ class Job:
         options.require_size()
         path = Path(source) if isinstance(source, str | os.PathLike) else STREAM
         if is_pipe(path):
-            with open_pipe(path) as pipe:
+            with translate_errors("cannot be opened"):  # as a socket cannot, though it has a name
+                pipe = path.open("rb")
+            with pipe:
                 return replace(replace(self, source=pipe).run(), source=path)
         if path == STREAM and self.target is None:
             raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
-        if path == STREAM or not isinstance(self.target, str | os.PathLike | tuple | None):
+        to_stream = self.target == () or not isinstance(self.target, str | os.PathLike | tuple | None)
+        if path == STREAM or to_stream:
             for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
                 if value:
                     raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
         self.watch = Watch(source=path, on_progress=self.on_progress)
-        try:
+        # What is left are system calls that seldom fail: a lock, a look at a folder.
+        with translate_errors("cannot be read or written"):
             if isinstance(source, str | os.PathLike):
-                self._pool_file(path)
+                report = self._pool_file(path)
             else:
-                self._pool_stream(source if isinstance(source, Stream) else Stream(source))
-        except (LucidError, BrokenPipeError):
-            raise
-        except OSError as error:  # from a system call that seldom fails: a lock, a look at a folder
-            raise FileError(f"cannot be read or written: {error.strerror or error}") from error
-        return self.watch.report(options, threads=(executor and executor.threads) or options.workers)
+                report = self._pool_stream(Stream(source))
+        return report or self.watch.report(
+            options, threads=(executor and executor.threads) or options.workers
+        )
 
-    def _pool_file(self, path: Path, spool: NamedSpool | None = None, **others: Any) -> None:
-        """Pool a file that can be read anywhere; a spool has a name only until it is open."""
+    def _pool_file(self, path: Path, spool: Spool | None = None, *, name: str = "") -> Report | None:
+        """Pool a file that can be read anywhere; a spool has a name only until it is open.
+
+        What is pooled in another process comes with its report.
+        """
         if spool is not None:
             spool.file.flush()
         format_ = format_of_content(path)
         targets = self._targets(format_)
+        # For its output alone a stream needs no process: that is our own, and a stream need not fit the disk.
+        is_native = format_.is_native or (spool is None and any(one.format.is_native for one in targets))
+        if is_native and self.in_process is not None:
+            call = partial(self.in_process, pool_to, on_progress=self.on_progress, executor=self.executor)
+            return call(path, self.target, self.options, is_from_folder=self.is_from_folder)
         with format_.open(path, self.options) as source:
             if spool is not None:
                 spool.forget()
             if self.is_from_folder:
                 leave_out_earlier(source)
-            self._carry_out(plan(source, self.options, targets), source, format_, **others)
+            self._follow(plan(source, self.options, targets), source, format_, name=name)
+        return None
 
-    def _pool_stream(self, stream: Stream) -> None:
+    def _pool_stream(self, stream: Stream) -> Report | None:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
         start = stream.peek(MAGIC_BYTES)
         if not start:
             raise FormatError(f"is empty; {EXPECTED}")
         if format_of_start(start) not in (NPY, None):
-            with NamedSpool() as spool:
+            with Spool(has_name=True) as spool:
                 stream.copy_to(spool.file, None)
-                self._pool_file(spool.path, spool)
-            return
+                return self._pool_file(spool.path, spool)
         index, targets = 0, self._targets(NPY)
-
-        def check_end() -> None:
-            if targets[0].stream is None and stream.peek(1):
-                raise FormatError("holds several arrays; only a stream takes them, such as standard output")
-
         while stream.peek(1) and not (index and self.options.dry_run):
-            source = NpyStreamSource(stream, index, self.options)
+            source = NpyStreamSource(stream, index, self.options, is_only=targets[0].stream is None)
             job = plan(source, self.options, targets)
             # It is pooled as it comes, or from a spool if that cannot be.
             if self.options.dry_run or [blocks.is_sequential for blocks, _ in job.passes] == [True]:
-                self._carry_out(job, source, NPY, before_commit=check_end)
+                self._follow(job, source, NPY)
             else:
-                with NamedSpool() as spool:
+                with Spool(has_name=True) as spool:
                     source.spool(spool)
-                    self._pool_file(spool.path, spool, name=source.name, before_commit=check_end)
+                    source.check_unchanged()
+                    self._pool_file(spool.path, spool, name=source.name)
             index += 1
+        return None
 
     def _targets(self, format_: Format) -> tuple[Target, ...]:
         """The outputs, each of them free to be written; a dry run only says which are not."""
-        targets, watch = self.target, self.watch
-        if not isinstance(targets, tuple):
-            targets = targets_of(watch.source, format_, targets, self.options)
-            settle(targets, [watch.source], self.options, watch.notes)
-        watch.targets = tuple(target.path for target in targets)
+        if isinstance(self.target, tuple) and self.target:
+            self.watch.targets = tuple(target.path for target in self.target)
+            return self.target
+        output = sys.stdout.buffer if isinstance(self.target, tuple) else self.target
+        if isinstance(output, str | os.PathLike | None):
+            targets = Naming.of(output).targets(self.watch.source, format_, self.options)
+        else:
+            targets = (Target(STREAM, NPY, tuple(range(len(self.options.pairs))), output),)
+        settle(targets, [self.watch.source], self.options, self.watch)
         return targets
 
-    def _carry_out(
-        self,
-        job: JobPlan,
-        source: Source,
-        format_: Format,
-        *,
-        name: str = "",
-        before_commit: Callable[[], None] | None = None,
-    ) -> None:
-        """Carry out a plan, as far as there is something to do, or only look whether it could be.
+    def _follow(self, job: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
+        """Follow a plan, as far as there is something to do, or only look whether it could be carried out.
 
         `name` is that of an array of a stream, which a spool lacks.
         """
         options, watch = self.options, self.watch
-        watch.notes += [*source.notes, *notes_on(job)]
-        for target in job.targets:
-            if target.format != format_:  # equal, but not the same in a process of its own
-                watch.notes += lost_scales(job, f"from {format_.name} to {target.format.name}")
+        watch.notes += [*source.notes, *notes_on(job, format_)]
         if options.dry_run:
             rehearse(job, source, watch)
         try:
@@ -227,4 +225,11 @@ class Job:
             )
         if missing != job.targets:
             job = plan(source, options, missing)
-        carry_out(job, source, watch, before_commit, self.later)
+        carry_out(job, source, watch, self.group)
+
+
+def pool_to(
+    source: FilePath, target: FilePath | tuple[Target, ...], options: Options, **others: Any
+) -> Report:
+    """Pool a file as a `Job`, by a function that can be called in another process."""
+    return Job(source, target, options, **others).run()

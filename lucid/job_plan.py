@@ -5,15 +5,16 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
-from lucid.dims import Plane, plane_of
-from lucid.errors import ArgumentError, DatasetError, FileError, about
-from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.errors import ArgumentError, DatasetError, FileError
+from lucid.formats.arrays import ArraySpec, Coarsen, Pooled
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
@@ -35,8 +36,18 @@ from lucid.sizes import resolve, size_name
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
+#: Means of coordinates (planes, height, width) at a size: where the output cells are.
+COARSEN: Coarsen = partial(adaptive_avg_pool2d, nan="skip")
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
+
+
+class Plane(NamedTuple):
+    """The two axes that are pooled: the first of them, their lengths, and whether it is the second one named."""
+
+    height_axis: int
+    lengths: tuple[int, int]
+    is_swapped: bool = False
 
 
 class ArrayPlan(NamedTuple):
@@ -64,28 +75,13 @@ class Pass(NamedTuple):
 
     def for_spec(self, spec: ArraySpec, options: Options) -> "Pass":
         """The same for an array that differs in its name."""
+        if spec is self.blocks.spec:
+            return self
         arrays = []
         for array in self.arrays:
             name = array.target.name_of(spec.name, options.pairs[array.size])
             arrays.append(array._replace(pooled=array.pooled._replace(source=spec, name=name)))
         return Pass(self.blocks._replace(spec=spec), arrays)
-
-
-class Passes:
-    """A pass for each array, made when its turn comes: a hundred thousand may differ in their names alone."""
-
-    def __init__(
-        self, specs: Sequence[ArraySpec], alike: Mapping[ArraySpec, Sequence[Pass]], options: Options
-    ) -> None:
-        self._specs, self._alike, self._options = specs, alike, options
-
-    def __iter__(self) -> Iterator[Pass]:
-        for spec in self._specs:
-            for one in self._alike[spec._replace(name="")]:
-                yield one.for_spec(spec, self._options)
-
-    def __len__(self) -> int:
-        return sum(len(self._alike[spec._replace(name="")]) for spec in self._specs)
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,13 @@ class JobPlan:
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
-    #: How they are pooled, array by array.
-    passes: Sequence[Pass] | Passes
+    #: How one of them is pooled, said when its turn comes: a hundred thousand may differ in their names alone.
+    passes_of: Callable[[ArraySpec], Iterable[Pass]]
+
+    @property
+    def passes(self) -> Iterator[Pass]:
+        """How they are pooled, array by array."""
+        return chain.from_iterable(map(self.passes_of, self.specs))
 
     def all_arrays(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -148,7 +149,11 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
         unnamed = spec._replace(name="")
         if unnamed not in alike:
             alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
-    return JobPlan(options, targets, specs, Passes(specs, alike, options))
+
+    def passes_of(spec: ArraySpec) -> Iterator[Pass]:
+        return (one.for_spec(spec, options) for one in alike[spec._replace(name="")])
+
+    return JobPlan(options, targets, specs, passes_of)
 
 
 def plan_shard(
@@ -159,11 +164,12 @@ def plan_shard(
     facts: dict[str, Any],
 ) -> JobPlan:
     """What is to be done for some regions of arrays; `facts` are those that all shards share."""
-    passes: list[Pass] = []
-    for spec in specs:
-        if spec.name in regions:
-            passes += _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
-    return JobPlan(options, targets, specs, passes)
+    passes = {
+        spec.name: _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
+        for spec in specs
+        if spec.name in regions
+    }
+    return JobPlan(options, targets, specs, lambda spec: passes.get(spec.name, ()))
 
 
 def choose(source: Source, options: Options) -> list[ArraySpec]:
@@ -173,13 +179,29 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
         # Where a file says nothing of its numbers, the option does, to outputs as well.
         specs = [spec._replace(meaning=_meaning_in(spec, options)) for spec in specs]
     if not options.datasets:
+        specs = _with_planes(source, specs, options)
         # Some formats oblige files to hold a dataset though there is nothing for it.
-        specs = [spec for spec in specs if 0 not in plane_in(spec, options)[1]] or specs
+        specs = [spec for spec in specs if 0 not in plane_in(spec, options).lengths] or specs
     for spec in specs:
-        if (options.flatten or options.slice is not None) and plane_in(spec, options)[0].height_axis == 0:
+        if (options.flatten or options.slice is not None) and plane_in(spec, options).height_axis == 0:
             name = "flatten" if options.flatten else "slice"
             raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
     return specs
+
+
+def _with_planes(source: Source, specs: Sequence[ArraySpec], options: Options) -> list[ArraySpec]:
+    """Those of some arrays that have the two axes side by side, with a note on others; an error where none has."""
+    fitting, errors = list[ArraySpec](), list[DatasetError]()
+    for spec in specs:
+        try:
+            plane_in(spec, options)
+            fitting.append(spec)
+        except DatasetError as error:
+            errors.append(error)
+    if errors and not fitting:
+        raise errors[0]
+    source.notes += [f"{error}, so it was left out" for error in errors]
+    return fitting
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
@@ -212,7 +234,7 @@ def _passes(
     whole_planes: bool = False,
 ) -> list[Pass]:
     """An array, or a box of it for a shard, pooled to every size that an output takes."""
-    (h, is_swapped), plane = plane_in(spec, options)
+    h, plane, is_swapped = plane_in(spec, options)
     rule = rule_of(spec, options, targets)
     arrays = []
     for number, pair in enumerate(options.pairs):
@@ -236,7 +258,7 @@ def _passes(
             height_axis=h,
             flat=options.flatten,
             is_shard=facts is not None,
-            coarsen=coarsen,
+            coarsen=COARSEN,
             reduce=options.reduce,
         )
         if pooled.nbytes > MOST_BYTES:
@@ -272,19 +294,22 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
     }
 
 
-def plane_in(spec: ArraySpec, options: Options) -> tuple[Plane, tuple[int, int]]:
-    """Which two axes of an array are pooled, and their lengths."""
-    names = options.names
-    with about(f"dataset {spec.name}"):
-        plane = Plane(options.height_axis) if names is None else plane_of(spec.dims, names)
-    h = plane.height_axis
-    return plane, (spec.shape[h], spec.shape[h + 1])
+def plane_in(spec: ArraySpec, options: Options) -> Plane:
+    """Which two axes of an array are pooled, by the layout or by their names; they must be side by side."""
+    h, is_swapped = options.height_axis, False
+    if options.names is not None:
+        first, second = map(spec.dims.index, options.names)
+        if abs(first - second) != 1:
+            axes, names = ", ".join(spec.dims), " and ".join(options.names)
+            raise DatasetError(f"dataset {spec.name}: has axes {axes}; {names} are not side by side")
+        h, is_swapped = min(first, second), first > second
+    return Plane(h, (spec.shape[h], spec.shape[h + 1]), is_swapped)
 
 
 def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -> Rule:
     """What is done with the cells of an array, by the options and by what its file says of the numbers."""
     meaning = _meaning_in(spec, options)
-    result = result_of(spec.numbers, options.reduce, options.dtype_name)
+    result = result_of(spec.numbers, options.reduce, options.dtype)
     for target in targets:
         result, _ = result_for(result, target.path.suffix)
     return Rule(
@@ -302,9 +327,3 @@ def _meaning_in(spec: ArraySpec, options: Options) -> Meaning:
     """What the numbers of an array mean, by its file or, where that says nothing, by the options alone."""
     missing = parse_missing(options.missing)
     return spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
-
-
-def coarsen(planes: Array, size: tuple[int, int]) -> Array:
-    """Means of coordinates (planes, height, width) at a size: where the output cells are."""
-    means: Array = adaptive_avg_pool2d(planes, size, nan="skip")
-    return means

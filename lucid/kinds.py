@@ -130,6 +130,13 @@ def _samples(value: Any) -> slice:
     return slice(start, stop)
 
 
+def _dims(value: Any) -> tuple[str, str]:
+    first, second = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not (isinstance(first, str) and isinstance(second, str)) or first == second:
+        raise ValueError
+    return first, second
+
+
 def slice_name(samples: slice) -> str:
     """Some samples as they stand in names: 0-1000, 5000-end."""
     return f"{samples.start}-{'end' if samples.stop is None else samples.stop}"
@@ -143,5 +150,6 @@ BYTES = Kind(byte_count, "a number of bytes such as 1048576, 256MiB or 1G", "SIZ
 NAMES = Kind(_name, "names of datasets", "PATH", is_list=True)
 LAYOUT = Kind(_layout, "different letters with HW or YX in them, such as NCHW", "AXES")
 FRACTION = Kind(_fraction, "a fraction of the cells, 0 to 1", "F")
+DIMS = Kind(_dims, "the names of two dimensions, such as lat,lon", "LAT,LON")
 SAMPLES = Kind(_samples, "A:B with 0 <= A < B, such as 0:1000 or 5000:", "A:B")
 NAN = one_of("propagate", "skip")

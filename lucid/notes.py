@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import name_list
+from lucid.formats.registry import Format
 from lucid.formats.result import result_for
 from lucid.job_plan import JobPlan
 from lucid.pooling.sums import result_of
@@ -12,11 +13,14 @@ from lucid.pooling.sums import result_of
 COLOURS = (3, 4)
 
 
-def notes_on(job: JobPlan) -> Iterator[str]:
-    """Notes on results of another type than was wanted, on planes that grow, on channels taken for the width."""
+def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
+    """Notes on results of another type than was wanted, on planes that grow, on channels taken for the width.
+
+    And on numbers that go to another format, or into a pack, without the attributes that say what they stand for.
+    """
     options = job.options
     for numbers in dict.fromkeys(spec.numbers for spec in job.specs):
-        result = result_of(numbers, options.reduce, options.dtype_name)
+        result = result_of(numbers, options.reduce, options.dtype)
         yield from filter(None, (result_for(result, target.path.suffix)[1] for target in job.targets))
     grids = [(array.pooled.source, array.pooling.grid) for array in job.all_arrays()]
     larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
@@ -31,9 +35,13 @@ def notes_on(job: JobPlan) -> Iterator[str]:
             f"{_subject(specs)}the last axis of {specs[0].shape} is taken for the width; "
             f"if it holds channels, say `layout={better!r}`"
         )
+    for target in job.targets:
+        if target.format != source_format:  # equal, but not the same in a process of its own
+            way = f"from {source_format.name} to {target.format.name}" if source_format else "into a pack"
+            yield from _lost_scales(job, way)
 
 
-def lost_scales(job: JobPlan, way: str) -> Iterator[str]:
+def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
     """Lines where numbers go somewhere, without the attributes that say what they stand for."""
     packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
     if packed:

@@ -8,36 +8,34 @@ comes to be; whatever is below takes it as it is.
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
+from lucid import kinds
 from lucid.compression import COMPRESSION
-from lucid.dims import DIMS
 from lucid.errors import ArgumentError
-from lucid.kinds import (
-    BYTES,
-    COUNT,
-    FRACTION,
-    LAYOUT,
-    NAMES,
-    NAN,
-    SAMPLES,
-    TRUTH,
-    Kind,
-    NanRule,
-    dtype_of,
-    one_of,
-)
+from lucid.kinds import Kind, NanRule
 from lucid.missing import MISSING
 from lucid.sizes import SIZE, SIZES, OutputSize, Size, size_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+Given = TypeVar("Given", contravariant=True)
+Value = TypeVar("Value", covariant=True)
 Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 #: Samples of the first axis; a field is called `slice` below.
 Samples: TypeAlias = slice
 #: The group of the options that make no difference to the bytes of the result.
 WORK = "work"
+#: Of these the ones that a merge takes; all else its shards know.
+MERGE = ("max_memory", "threads", "overwrite", "dry_run")
+
+
+class Kept(Protocol[Given, Value]):
+    """The type of a field that is given in one form and kept in another, as type checkers understand it."""
+
+    def __get__(self, options: object, owner: Any) -> Value: ...
+    def __set__(self, options: object, value: Given) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -87,32 +85,35 @@ class Options:
     datasets: Sequence[str] = option(
         "input",
         (),
-        NAMES,
+        kinds.NAMES,
         "Pool only these: paths in the file, or globs.",
         "-d --dataset",
         "all that fit the layout",
     )
     layout: str = option(
-        "input", "NCHW", LAYOUT, "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …"
+        "input", "NCHW", kinds.LAYOUT, "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …"
     )
     dims: str | Sequence[str] | None = option(
         "input",
         None,
-        DIMS,
+        kinds.DIMS,
         "The two axes by the names of their dimensions, in arrays of any rank that have both.",
         shown="by the layout",
     )
     input_dtype: str | None = option(
-        "input", None, dtype_of("bfloat16"), "What two-byte elements without a type are."
+        "input", None, kinds.dtype_of("bfloat16"), "What two-byte elements without a type are."
     )
     allow_external: bool = option(
-        "input", False, TRUTH, "Read what keeps its elements in other files, and follow links out of a store."
+        "input",
+        False,
+        kinds.TRUTH,
+        "Read what keeps its elements in other files, and follow links out of a store.",
     )
-    carry: bool = option("output", True, TRUTH, "Carry over unchanged what is not pooled.")
+    carry: bool = option("output", True, kinds.TRUTH, "Carry over unchanged what is not pooled.")
     drop: Sequence[str] = option(
         "output",
         (),
-        NAMES,
+        kinds.NAMES,
         "Leave these out of what is carried over: paths in the file, or globs.",
         shown="nothing",
     )
@@ -123,21 +124,21 @@ class Options:
         "keep (as the source has it), none, gzip, lzf; with the extra `filters` zstd, lz4, bitshuffle, blosc, "
         "blosc-zstd, …",
     )
-    flatten: bool = option("output", False, TRUTH, "Write each pooled dataset as (N, everything else).")
-    dtype: "npt.DTypeLike | None" = option(
+    flatten: bool = option("output", False, kinds.TRUTH, "Write each pooled dataset as (N, everything else).")
+    dtype: Kept["npt.DTypeLike | None", str | None] = option(
         "numbers",
         None,
-        dtype_of("float16", "bfloat16", "float32", "float64", "keep"),
+        kinds.dtype_of("float16", "bfloat16", "float32", "float64", "keep"),
         "dtype of the results; keep is the input's own, integers rounded to nearest.",
         shown="as the input",
     )
     reduce: Reduction = option(
-        "numbers", "mean", one_of(*get_args(Reduction)), "What is made of the cells of a window."
+        "numbers", "mean", kinds.one_of(*get_args(Reduction)), "What is made of the cells of a window."
     )
     nan: NanRule | None = option(
         "numbers",
         None,
-        NAN,
+        kinds.NAN,
         "NaN in a window gives NaN, or counts as nothing.",
         shown="propagate; skip where the file names NaN as missing",
     )
@@ -152,27 +153,30 @@ class Options:
     min_valid: float = option(
         "numbers",
         0.0,
-        FRACTION,
+        kinds.FRACTION,
         "The least fraction of a window's cells that have to count; with fewer it is a gap.",
     )
-    slice: Samples | None = option(
-        WORK, None, SAMPLES, "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT."
+    slice: Kept[str | Samples | None, Samples | None] = option(
+        WORK,
+        None,
+        kinds.SAMPLES,
+        "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT.",
     )
-    max_memory: int = option(
-        WORK, 256 << 20, BYTES, "Bound of the buffers in bytes, whatever the shapes.", shown="256MiB"
+    max_memory: Kept[int | str, int] = option(
+        WORK, 256 << 20, kinds.BYTES, "Bound of the buffers in bytes, whatever the shapes.", shown="256MiB"
     )
     threads: int | None = option(
-        WORK, None, COUNT, "Threads.", "-j --threads", "the CPUs this process may use"
+        WORK, None, kinds.COUNT, "Threads.", "-j --threads", "the CPUs this process may use"
     )
-    overwrite: bool = option(WORK, False, TRUTH, "Replace existing outputs.", "-f --overwrite")
+    overwrite: bool = option(WORK, False, kinds.TRUTH, "Replace existing outputs.", "-f --overwrite")
     resume: bool = option(
         WORK,
         False,
-        TRUTH,
+        kinds.TRUTH,
         "Go on with an interrupted run: keep its work beside the output, and skip complete outputs.",
     )
     dry_run: bool = option(
-        WORK, False, TRUTH, "Show the plan: shapes, bytes, memory; write nothing.", "-n --dry-run"
+        WORK, False, kinds.TRUTH, "Show the plan: shapes, bytes, memory; write nothing.", "-n --dry-run"
     )
 
     def __post_init__(self, size: OutputSize | EllipsisType) -> None:
@@ -206,11 +210,6 @@ class Options:
     def names(self) -> tuple[str, str] | None:
         """`dims` as they are kept."""
         return self.dims  # type: ignore[return-value]
-
-    @property
-    def dtype_name(self) -> str | None:
-        """`dtype` as it is kept."""
-        return self.dtype  # type: ignore[return-value]
 
     @property
     def height_axis(self) -> int:

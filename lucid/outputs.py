@@ -2,19 +2,19 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
-from lucid.errors import ArgumentError, FileError, LucidError, SizeTypeError
+from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import refuse_existing, remove_stale
-from lucid.formats.registry import ARCHIVE, FORMATS, NPY, Format, absolute_path, format_of_suffix, url_of
+from lucid.formats.registry import ARCHIVE, FORMATS, Format, absolute_path, format_of_suffix, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
-from lucid.report import failure_note
+from lucid.report import Watch, failure_note
 from lucid.sizes import Size, size_name
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -40,19 +40,21 @@ class Target:
             return NpyStreamSink(self.stream, options, in_sequence=in_sequence)
         return self.format.create(self.path, options)
 
-    def refuse_existing(self, *, overwrite: bool) -> None:
-        """Raise unless it may be written, which of a URL only its store can tell."""
+    def refuse(self, inputs: Iterable[Path], options: Options, *, makes_folder: bool = False) -> None:
+        """Raise unless it may be written, beside these inputs; `makes_folder` says that its folder will be made.
+
+        What is at a URL only its store can tell.
+        """
+        for path in inputs:
+            self.refuse_input(path)
         marks = self.format.marks
         if self.stream is not None or (marks and url_of(self.path) is not None):
             return
-        try:
-            refuse_existing(
-                self.path, overwrite=overwrite, marks=() if self.path.suffix == ARCHIVE else marks
-            )
-        except LucidError:
-            raise
-        except OSError as error:  # from a look at a path, as of a name too long
-            raise FileError(f"output {self.path} cannot be written: {error.strerror}") from error
+        with translate_errors(f"output {self.path} cannot be written"):  # as under a name too long
+            if not makes_folder or self.path.parent.exists():
+                overwrite = options.overwrite or options.resume
+                marks = () if self.path.suffix == ARCHIVE else marks
+                refuse_existing(self.path, overwrite=overwrite, marks=marks)
 
     def refuse_input(self, source: Path) -> None:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
@@ -72,20 +74,19 @@ class Target:
         return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
 
 
-def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, notes: list[str]) -> None:
+def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, watch: Watch) -> None:
     """Raise unless outputs may be written, and clear their folders of what killed runs left.
 
     A dry run makes a note of what would be raised, and clears nothing.
     """
+    watch.targets = tuple(target.path for target in targets)
     for target in targets:
         try:
-            for path in inputs:
-                target.refuse_input(path)
-            target.refuse_existing(overwrite=options.overwrite or options.resume)
+            target.refuse(inputs, options)
         except LucidError as error:
             if not options.dry_run:
                 raise
-            notes.append(failure_note(error))
+            watch.notes.append(failure_note(error))
     if not options.dry_run:
         for folder in {absolute_path(target.path).parent for target in targets if target.stream is None}:
             remove_stale(folder)
@@ -98,13 +99,12 @@ class Naming(NamedTuple):
     folder: Path | None
 
     @classmethod
-    def of(cls, output: str | None, folder: str | None) -> "Naming":
-        """Of an output and a folder as the shell has them."""
-        if output in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
-            raise ArgumentError(f"`target` is {output!r}; standard output is `target={STREAM}`")
-        if output is not None and is_folder(output):
-            output, folder = None, output
-        return cls(output, None if folder is None else Path(folder))
+    def of(cls, output: FilePath | None, folder: str | None = None) -> "Naming":
+        """Of an output, which may be a folder, and of a folder, as they are given."""
+        text = None if output is None else os.fspath(output)
+        if text is not None and is_folder(text):
+            text, folder = None, text
+        return cls(text, None if folder is None else Path(folder))
 
     @property
     def makes_folders(self) -> bool:
@@ -115,6 +115,33 @@ class Naming(NamedTuple):
     def is_one_name(self) -> bool:
         """Whether every input would be written to one output."""
         return self.output is not None and not (STEM in self.output or PARENT in self.output)
+
+    def targets(
+        self, source: Path, source_format: Format, options: Options, place: str = ""
+    ) -> tuple[Target, ...]:
+        """The outputs of a source; `{stem}`, `{parent}`, `{size}` and `{slice}` in their name are filled in.
+
+        With default names they are in the folder of the source, or below another folder at the source's place.
+        """
+        every = tuple(range(len(options.pairs)))
+        if self.output is None:
+            suffix = suffix_of(source) or source_format.suffixes[0]
+            each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
+            stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
+            folder = source.parent if self.folder is None else self.folder / place
+            names = [os.path.join(folder, one + suffix) for one in _fill_template(stem, source, options)]
+        else:
+            names = _fill_template(self.output, source, options)
+        # A default name keeps the source's suffix, which need not name the format it has.
+        keeps = self.output is None or (source.suffix != "" and Path(names[0]).suffix == source.suffix)
+        format_ = source_format if keeps else format_of_suffix(Path(names[0]))
+        if len(names) > 1:
+            return tuple(Target(Path(name), format_, (i,)) for i, name in enumerate(names))
+        if len(every) > 1 and not format_.holds_many:
+            raise ArgumentError(
+                f"output {names[0]} holds one array; put {SIZE} in its name for {len(every)} sizes"
+            )
+        return (Target(Path(names[0]), format_, every),)
 
     def remedy(self, target: Target, one: Path, other: Path, *, count: int) -> str:
         """What keeps two inputs from having one output, where each has so many of them."""
@@ -127,58 +154,12 @@ class Naming(NamedTuple):
         return f"say -o '{name}{suffix_of(target.path)}'"
 
 
-def check_path(path: object) -> None:
-    """Raise unless it is a path that a file may have."""
-    if not isinstance(path, str | os.PathLike):
-        raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
-    if not os.fspath(path):
-        raise ArgumentError("a path is empty")
-    if "\0" in str(os.fspath(path)):
-        raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
-
-
 def is_same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file."""
     try:
         return one.samefile(other)
     except OSError:
         return False
-
-
-def targets_of(
-    source: Path,
-    source_format: Format,
-    output: FilePath | BinaryIO | None,
-    options: Options,
-    folder: Path | None = None,
-) -> tuple[Target, ...]:
-    """The outputs of a source; `{stem}`, `{parent}`, `{size}` and `{slice}` in `output` are filled in.
-
-    Without `output` they have default names, in the folder of the source or in this one; `output` may be a folder.
-    """
-    every = tuple(range(len(options.pairs)))
-    if not isinstance(output, str | os.PathLike | None):
-        return (Target(STREAM, NPY, every, output),)
-    if output is not None and is_folder(os.fspath(output)):
-        folder, output = Path(output), None
-    if output is None:
-        suffix = suffix_of(source) or source_format.suffixes[0]
-        each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
-        stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
-        stems = _fill_template(stem, source, options)
-        names = [os.path.join(folder or source.parent, stem + suffix) for stem in stems]
-    else:
-        names = _fill_template(os.fspath(output), source, options)
-    # A default name keeps the source's suffix, which need not name the format it has.
-    keeps = output is None or (source.suffix != "" and Path(names[0]).suffix == source.suffix)
-    format_ = source_format if keeps else format_of_suffix(Path(names[0]))
-    if len(names) > 1:
-        return tuple(Target(Path(name), format_, (i,)) for i, name in enumerate(names))
-    if len(every) > 1 and not format_.holds_many:
-        raise ArgumentError(
-            f"output {names[0]} holds one array; put {SIZE} in its name for {len(every)} sizes"
-        )
-    return (Target(Path(names[0]), format_, every),)
 
 
 def _fill_template(text: str, source: Path, options: Options) -> list[str]:
@@ -199,10 +180,12 @@ def _fill_template(text: str, source: Path, options: Options) -> list[str]:
 def is_folder(output: str) -> bool:
     """Whether an output is a folder for outputs: one that is there, or a name with a slash at the end.
 
-    What has the suffix of a format is an output, as `a.zarr/` is.
+    What has the suffix of a format is an output, as `a.zarr/` is; but where the format is of files, not with a slash.
     """
-    has_suffix = output.rstrip(os.sep).lower().endswith(tuple(s for f in FORMATS for s in f.suffixes))
-    return not has_suffix and (output.endswith(os.sep) or os.path.isdir(output))  # noqa: PTH112  (it never raises)
+    has_slash = output.endswith(os.sep)
+    suffixes = tuple(s for f in FORMATS if f.marks or not has_slash for s in f.suffixes)
+    is_output = output.rstrip(os.sep).lower().endswith(suffixes)
+    return not is_output and (has_slash or os.path.isdir(output))  # noqa: PTH112  (it never raises)
 
 
 def stem_of(source: Path) -> str:

@@ -6,24 +6,23 @@ Shapes are read in a first pass over the inputs and cells in a second, with one 
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lucid.arguments import check_path, check_progress, options_of, paths_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
-from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier, left_out_if_unfit
-from lucid.job import check_progress
+from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier
 from lucid.job_plan import choose, plan
-from lucid.keywords import options_of
-from lucid.notes import lost_scales, notes_on
+from lucid.notes import notes_on
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, check_path, is_same_file, settle, stem_of
+from lucid.outputs import FilePath, Target, is_same_file, settle, stem_of
 from lucid.report import OnProgress, Report, Watch
 
 #: Names of formats in which arrays with names that have slashes in them lie in groups.
@@ -62,14 +61,9 @@ def pack_files(
         An input cannot be pooled, or two have one name. No output is left: a pack holds all its inputs.
 
     """
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
-    if not isinstance(sources, Iterable) or not (names := list(sources)):
-        raise ArgumentError(f"`sources` is {sources!r:.80}; expected files and folders")
-    for path in (*names, target):
-        check_path(path)
+    paths = paths_of("sources", sources, "files and folders")
+    check_path(target)
     check_progress(on_progress)
-    paths = [os.fspath(name) for name in names]
     for source, outcome in pack(paths, Path(target), options_of(options), on_progress=on_progress):
         if isinstance(outcome, Report):
             return outcome
@@ -85,8 +79,8 @@ def pack(
     target = _target_of(path, options)
     # The pack is of the folder that all inputs lie in, or of the only one.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
-    watch = Watch(source=Path(common), on_progress=on_progress, targets=(path,))
-    settle((target,), (), options, watch.notes)
+    watch = Watch(source=Path(common), on_progress=on_progress)
+    settle((target,), (), options, watch)
     with _PackSource(watch.source, options) as source:
         errors = source.gather(names, target)
         failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
@@ -94,7 +88,7 @@ def pack(
             outcome = LucidError(f"is not made, since {failures:,} of its inputs failed")
             return [*errors.items(), (str(path), outcome)]
         job = plan(source, options, (target,))
-        watch.notes += [*source.notes, *notes_on(job), *lost_scales(job, "into a pack")]
+        watch.notes += [*source.notes, *notes_on(job, None)]
         if options.dry_run:
             rehearse(job, source, watch)
         else:
@@ -147,7 +141,7 @@ class _PackSource(Source):
             except ArgumentError:
                 raise
             except LucidError as error:
-                errors[task.source] = left_out_if_unfit(error, self.options) if task.is_from_folder else error
+                errors[task.source] = task.reason(error, self.options)
         if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NO_FILE_NOTE) for name in names}
         if target.format.name in _WITH_GROUPS:

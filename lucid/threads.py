@@ -22,16 +22,10 @@ END = object()
 AHEAD = 4
 
 
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def thread_count(threads: int | None) -> int:
-    """Threads to use where so many are asked for, or by default."""
-    return min(threads or available_cpus(), MOST_THREADS)
+    """Threads to use where so many are asked for; by default, the CPUs that this process may use."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(threads or cpus or 1, MOST_THREADS)
 
 
 def for_each(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:

@@ -11,15 +11,11 @@ from typing import Any, TypeAlias
 
 from lucid.batches import Batch
 from lucid.errors import FileError, LucidError, MemoryLimitError, unexpected
-from lucid.formats.disk.files import open_pipe
 from lucid.formats.disk.replacement import Replacement, put_in_place
-from lucid.formats.disk.spool import NamedSpool
-from lucid.formats.registry import MAGIC_BYTES, format_of_start
-from lucid.formats.stream import STREAM, Stream
-from lucid.inputs import Task, left_out_if_unfit
+from lucid.formats.stream import STREAM
+from lucid.inputs import Task
 from lucid.job import Job
 from lucid.options import Options
-from lucid.outputs import Target
 from lucid.report import OnProgress, ProgressOf, Report, failure_note
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
@@ -99,40 +95,31 @@ class Workers:
                 yield task, outcome
 
     def _pool(self, task: Task, on_progress: OnProgress | None) -> Report:
-        """Pool an input where it belongs: a file that native code reads or writes in a process of its own."""
+        """Pool an input; a file that native code reads or writes in a process of its own."""
         if self.error is not None:
             raise self.error
-        with ExitStack() as stack:
-            source: str | Stream = task.source
-            is_native = task.is_native
-            if task.is_stream:
-                is_standard = source == str(STREAM)
-                file = sys.stdin.buffer if is_standard else stack.enter_context(open_pipe(task.source))
-                source = Stream(file)
-                format_ = format_of_start(source.peek(MAGIC_BYTES))
-                # A native output alone needs no process: it is our own, and a stream need not fit the disk.
-                is_native = format_ is not None and format_.is_native
-                if is_native:
-                    spool = stack.enter_context(NamedSpool())
-                    source.copy_to(spool.file, None)
-                    spool.file.flush()
-                    source = str(spool.path)
-            pool: Callable[..., Report] = pool_to
-            if is_native:
-                if not self.processes:
-                    self.start(1)
-                pool = partial(self.processes[0].call, pool_to, options=self.options)
-            others = {
-                "on_progress": on_progress,
-                "executor": self.executor,
-                "is_from_folder": task.is_from_folder,
-            }
-            try:
-                return pool(source, task.targets, self.options, **others)
-            except BaseException as error:
-                if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
-                    error.add_note("shards that are done are kept, and the same command goes on with them")
-                raise
+        job = Job(
+            sys.stdin.buffer if task.source == str(STREAM) else task.source,
+            task.targets,
+            self.options,
+            on_progress=on_progress,
+            executor=self.executor,
+            is_from_folder=task.is_from_folder,
+            in_process=self._call,
+        )
+        try:
+            return job.run()
+        except BaseException as error:
+            if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
+                error.add_note("shards that are done are kept, and the same command goes on with them")
+            raise
+
+    def _call(self, *arguments: Any, **others: Any) -> Report:
+        """Call a function in a process, which is started if there is none."""
+        if not self.processes:
+            self.start(1)
+        report: Report = self.processes[0].call(*arguments, options=self.options, **others)
+        return report
 
 
 @contextmanager
@@ -174,33 +161,24 @@ def outcome_of(task: Task, options: Options, pool: Callable[[], Report]) -> Outc
     except BrokenPipeError:
         raise
     except LucidError as error:
-        return left_out_if_unfit(error, options) if task.is_from_folder else error
+        return task.reason(error, options)
     except Exception as error:
         return unexpected(error)
 
 
 def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:
     """Pool small files one after the other, and put all their outputs in place together."""
-    finished: list[list[Replacement]] = [[] for _ in tasks]
+    groups: list[list[Replacement]] = [[] for _ in tasks]
     try:
-        outcomes = [
-            outcome_of(
-                task,
-                options,
-                Job(task.source, task.targets, options, is_from_folder=task.is_from_folder, later=later).run,
-            )
-            for task, later in zip(tasks, finished, strict=True)
-        ]
-        errors = put_in_place([*chain(*finished)])
+        outcomes = []
+        for task, group in zip(tasks, groups, strict=True):
+            job = Job(task.source, task.targets, options, is_from_folder=task.is_from_folder, group=group)
+            outcomes.append(outcome_of(task, options, job.run))
+        errors = put_in_place([*chain(*groups)])
     finally:
-        for output in chain(*finished):
+        for output in chain(*groups):
             output.abort()
     return [
-        next((errors[output] for output in later if output in errors), outcome)
-        for outcome, later in zip(outcomes, finished, strict=True)
+        next((errors[output] for output in group if output in errors), outcome)
+        for outcome, group in zip(outcomes, groups, strict=True)
     ]
-
-
-def pool_to(source: str | Stream, targets: tuple[Target, ...], options: Options, **keywords: Any) -> Report:
-    """Pool a file to its outputs; without any, to standard output of the process that does it."""
-    return Job(source, targets or sys.stdout.buffer, options, **keywords).run()

@@ -31,7 +31,8 @@ def names_in(path: Path, options: Options) -> list[str]:
     """Names of the datasets of a file that can be pooled."""
     with format_of_content(path).open(path, options) as source:
         specs = source.choose(())
-        return [spec.name for spec in specs if spec.name]
+        # What a shell would take for several names, or a terminal for a command, nobody completes.
+        return [spec.name for spec in specs if spec.name and spec.name.isprintable()]
 
 
 def compression(_: click.Context, incomplete: str) -> list[str]:

@@ -92,7 +92,7 @@ def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
     with format_of_content(path).open(path, options) as source:
         names = (dataset,) if dataset else ()
         spec = source.choose(names)[0]
-        (h, is_swapped), plane = plane_in(spec, options)
+        h, plane, is_swapped = plane_in(spec, options)
         if 0 in spec.shape or plane[0] * plane[1] * 8 > PLANE_BYTES:
             return []
         region = [slice(0, 1)] * len(spec.shape)

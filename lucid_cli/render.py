@@ -16,10 +16,8 @@ from lucid_cli.streams import flush, name_of, printable
 
 #: Columns of the summary, and of the plan.
 COLUMNS, PLAN = ("dataset", "shape", "dtype", "bytes", "ratio"), ("blocks", "memory")
-#: Signs of the summary where there is ASCII only.
-_ASCII_SIGNS = str.maketrans(
-    {"→": "->", "×": "x", "·": "|", "…": "...", "–": "-", "━": "-", "╸": "-", "╺": "-"}
-)
+#: Signs of the summary, and those of the same width where there is ASCII only.
+_ASCII_SIGNS = str.maketrans("→×·…–━╸╺", ">x|~----")
 
 
 class _StandardError(io.TextIOBase):

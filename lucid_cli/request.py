@@ -9,13 +9,12 @@ import click
 from click.core import ParameterSource
 
 from lucid.kinds import TRUTH, Kind
-from lucid.options import WORK, Options, option, option_rows
+from lucid.options import MERGE, WORK, Options, option, option_rows
 
 DASH = "-"
 FILE, FOLDER = Kind(str, "a path", "PATH"), Kind(str, "a folder", "DIR")
-#: What a merge takes; all else the shards know.
-_MERGE_OPTIONS = {"inputs", "output", "merge", "overwrite", "dry_run", "max_memory", "threads"}
-_MERGE_OPTIONS |= {"as_json", "quiet", "verbose", "no_progress"}
+#: What a merge takes.
+_MERGE_OPTIONS = {*MERGE, "inputs", "output", "merge", "as_json", "quiet", "verbose", "no_progress"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,8 @@ def _mistakes(request: Request) -> Iterator[str]:
         yield "Missing option '-s' / '--size'; expected the output grid"
     if not request.inputs and sys.stdin.isatty():
         yield "Missing argument 'INPUT...'; expected files, or - with data on standard input"
+    if request.output in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        yield f"-o is {request.output!r}; standard output is -o {DASH}"
     if request.output is not None and request.output_dir is not None:
         yield "--output and --output-dir exclude each other"
     if request.inputs.count(DASH) > 1:

@@ -12,7 +12,9 @@ import click
 
 from lucid.batches import Batch
 from lucid.errors import ArgumentError, FormatError, LucidError
+from lucid.formats.disk.replacement import remove_stale
 from lucid.inputs import NO_FILE_NOTE, bytes_of
+from lucid.options import MERGE
 from lucid.outputs import Naming
 from lucid.report import ProgressOf
 from lucid.workers import Outcome, workers_for
@@ -42,7 +44,7 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
     if request.merge:
         from lucid.shards.merge import merge_files
 
-        work = {name: getattr(options, name) for name in ("max_memory", "threads", "overwrite", "dry_run")}
+        work = {name: getattr(options, name) for name in MERGE}
         name = request.output or f"{len(request.inputs)} shards"
         size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
         merge = partial(merge_files, request.inputs, request.output, **work)
@@ -59,25 +61,22 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
 
 def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]:
     """Every input to its own outputs."""
-    batch = Batch(request.inputs, Naming.of(request.output, request.output_dir), request.options)
-    if not request.options.dry_run:
-        to_stream = batch.totals["to_stream"]
-        if to_stream and request.as_json:
-            raise click.UsageError("--json and arrays cannot both go to standard output; name a file with -o")
-        if to_stream and sys.stdout.isatty():
-            raise click.UsageError(
-                "standard output is a terminal, which shows no arrays; name a file with -o"
-            )
-        batch.prepare()
-    with (
-        workers_for(batch, request.options, request.dask) as workers,
-        _progress(len(batch), batch.totals["bytes"], request) as progress_of,
-    ):
-        for task, outcome in workers.pool_all(batch, progress_of):
-            if isinstance(outcome, ArgumentError) and len(batch) == 1:
-                batch.undo()
-                raise outcome  # a mistake of the command line; of several inputs, some may be of another format
-            yield task.source, outcome
+    options = request.options
+    with closing(Batch(request.inputs, Naming.of(request.output, request.output_dir), options)) as batch:
+        if not options.dry_run:
+            if batch.totals["to_stream"] and (request.as_json or sys.stdout.isatty()):
+                terminal = "standard output is a terminal, which shows no arrays"
+                both = "--json and arrays cannot both go to standard output"
+                raise click.UsageError(f"{both if request.as_json else terminal}; name a file with -o")
+            batch.prepare()
+        with (
+            workers_for(batch, options, request.dask) as workers,
+            _progress(len(batch), batch.totals["bytes"], request) as progress_of,
+        ):
+            for task, outcome in workers.pool_all(batch, progress_of):
+                if isinstance(outcome, ArgumentError) and len(batch) == 1:
+                    raise outcome  # a mistake of the command line; of several inputs, some may be of another format
+                yield task.source, outcome
 
 
 def _in_process(
@@ -86,8 +85,9 @@ def _in_process(
     """What becomes of one output that is made in a process of its own, which native code may crash."""
     from lucid.run.process import Process  # seldom needed, and slow to load
 
+    process = Process()
     try:
-        with Process() as process:
+        with process:
             process.start()  # while there are no other threads
             with _progress(1, size_bytes, request) as progress_of:
                 on_progress = progress_of and progress_of(name, size_bytes)
@@ -98,6 +98,9 @@ def _in_process(
         yield name, error
     else:
         yield from result if isinstance(result, list) else [(name, result)]
+    finally:
+        if process.has_crashed:
+            remove_stale(Path(name).resolve().parent)
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:

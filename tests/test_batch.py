@@ -94,13 +94,13 @@ class TestPutInPlace:
         assert all("is complete, but its folder is not on disk" in str(error) for error in errors.values())
 
     def test_what_waits_is_not_taken_for_stale(self, tmp_path):
-        later = []
+        group = []
         for output in (
             Replacement(tmp_path / "x", overwrite=False),
             FolderReplacement(tmp_path / "y", overwrite=False),
         ):
             descriptor = output.create()
-            output.commit(later)
+            output.commit(group)
             output.abort()
             if descriptor >= 0:
                 os.close(descriptor)
@@ -108,7 +108,7 @@ class TestPutInPlace:
         replacement.remove_stale(tmp_path)
         assert names_in(tmp_path) == before
         assert len(before) == 2
-        assert put_in_place(later) == {}
+        assert put_in_place(group) == {}
         assert names_in(tmp_path) == ["x", "y"]
 
 

@@ -1,7 +1,10 @@
 """The last step on file systems of their own mind: hard links and fsync that are refused."""
 
 import errno
+import fcntl
 import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import lucid
 from lucid.errors import ExistsError, FileError
 from lucid.formats.disk import renames
 from lucid.formats.disk.folders import FolderReplacement
-from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.replacement import Replacement, remove_stale
 
 REFUSALS = [errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV]
 
@@ -114,3 +117,30 @@ def test_a_rename_that_is_refused_for_good_keeps_the_work(tmp_path, monkeypatch,
         file.commit()
     file.abort()
     assert [path.read_text() for path in tmp_path.iterdir()] == ["work of hours"]
+
+
+@pytest.mark.parametrize("kind", [Replacement, FolderReplacement])
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_what_another_run_takes_for_stale_before_it_is_locked_is_made_again(
+    tmp_path, monkeypatch, kind, is_slow
+):
+    other, is_locked = threading.Thread(target=remove_stale, args=[tmp_path]), threading.Event()
+    own = fcntl.flock
+
+    def flock(descriptor, flags):
+        if threading.current_thread() is not other and not is_locked.is_set():
+            other.start()
+            is_locked.wait()
+            if not is_slow:
+                other.join()
+        own(descriptor, flags)
+        if threading.current_thread() is other:
+            is_locked.set()
+            time.sleep(0.1 * is_slow)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    output = kind(tmp_path / "x", overwrite=False)
+    output.create()
+    other.join()
+    output.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -48,7 +48,7 @@ class ArraySink(Sink):
     def write(self, pooled, region, values):
         self.arrays[pooled.name][region] = values
 
-    def commit(self, later=None):
+    def commit(self, group=None):
         pass
 
     def close(self):
@@ -67,7 +67,7 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
     source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0, 1))
     job, watch = plan(source, options, (target,)), Watch(source=Path("x"))
     carry_out(job, source, watch)
-    assert watch.done_bytes == job.input_bytes == x.nbytes * len(job.passes)
+    assert watch.done_bytes == job.input_bytes == x.nbytes * len(list(job.passes))
     for size, name in ((1, "x_1x1"), ((2, 3), "x_2x3")):
         assert np.array_equal(sink.arrays[name], adaptive_avg_pool2d(x, size))
 

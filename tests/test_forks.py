@@ -1,5 +1,6 @@
 """Processes over items: all are done, in order, to the same bytes, and whatever happens none is left."""
 
+import errno
 import faulthandler
 import os
 import signal
@@ -77,6 +78,7 @@ def raising(error):
     [
         (FormatError("said"), "^said$"),
         (KeyError("two\nlines"), "KeyError 'two.nlines'; nobody foresaw this"),
+        (OSError(errno.ENOMEM, "no room"), "cannot be read or written: no room$"),
     ],
 )
 def test_an_error_of_the_work_is_the_callers(error, text):

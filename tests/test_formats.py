@@ -85,8 +85,9 @@ class Contract:
             assert spec.shape == array.shape
             assert spec.numbers == np.dtype(dtype).name
             for region in self.regions(array.shape, rng):
-                read = source.read(spec, region, np.empty(array.nbytes, np.uint8))
-                assert np.array_equal(read, array[region])
+                for array_spec in (spec, spec.box(region), spec.box(region[:2])):
+                    read = source.read(array_spec, region, np.empty(array.nbytes, np.uint8))
+                    assert np.array_equal(read, array[region])
 
     def pooled(self, source, array):
         (spec,) = source.choose(())

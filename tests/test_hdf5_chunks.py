@@ -1,6 +1,7 @@
 """Chunks decoded here against the HDF5 library, and chunks that lie."""
 
 import ctypes
+import struct
 import zlib
 
 import h5py
@@ -183,6 +184,26 @@ def test_damage_is_an_error_that_says_so(path, compression, rng):
         data.id.write_direct_chunk((1, 0, 0, 0), raw[: len(raw) // 2] + b"\xff" * (len(raw) - len(raw) // 2))
     with pytest.raises(LucidError, match="dataset /x: has a damaged chunk"):
         lucid.pool_file(path, path.with_name("y.h5"), size=4)
+
+
+@pytest.mark.parametrize("name", ["", "gzip", "szip", "Zfp"])
+def test_a_chunk_of_no_bytes_is_an_error_whatever_reads_it(path, name, rng):
+    """The library hands nothing to the plugin of ZFP, which makes numbers of what lay in memory."""
+    filters = {"compression": name or None}
+    if name == "Zfp":
+        filters = pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed").Zfp()
+    elif name == "szip" and not h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP):
+        pytest.skip("this HDF5 has no szip")
+    with h5py.File(path, "w") as file:
+        x = rng.integers(0, 99, (3, 2, 8, 8)).astype("f4")
+        chunk = file.create_dataset("x", data=x, chunks=(1, 2, 8, 8), **filters).id.get_chunk_info(1)
+    # In the index, a chunk's size and mask stand before its place.
+    key = struct.pack("<II5Q", chunk.size, chunk.filter_mask, *chunk.chunk_offset, 0)
+    data = path.read_bytes()
+    assert data.count(key) == 1
+    path.write_bytes(data.replace(key, bytes(4) + key[4:]))
+    with pytest.raises(FormatError, match="has a chunk of 0 bytes; expected about 512"):
+        read_all(path)
 
 
 @pytest.mark.parametrize("name", ["Blosc", "LZ4", "Bitshuffle", "BZip2", "Zstd"])

@@ -205,6 +205,59 @@ def test_netcdf_strings_types_and_sequences(tmp_path):
             assert group["rows"].datatype.name == "sequence"
 
 
+@pytest.mark.parametrize(("reduce", "is_classic"), [("mean", True), ("max", True), ("sum", False)])
+def test_a_file_with_numbers_that_the_classic_model_has_not_is_not_held_to_it(tmp_path, reduce, is_classic):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w", format="NETCDF4_CLASSIC") as data:
+        for name, length in ("t", 1), ("y", 4), ("x", 4):
+            data.createDimension(name, length)
+        data.createVariable("v", "i2", ("t", "y", "x"))[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="THW", reduce=reduce)
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert np.all(data["v"][:] == (4 if reduce == "sum" else 1))
+        assert (data.data_model == "NETCDF4_CLASSIC") is is_classic
+    options = {"size": 2, "layout": "THW", "reduce": reduce, "resume": True}
+    assert lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", **options).skipped
+
+
+@pytest.mark.parametrize("folder", ["a", "z/deep/er"])
+@pytest.mark.parametrize("track_order", [False, True])
+@pytest.mark.parametrize(
+    "dtype",
+    ["f4", [("a", "i2"), ("b", "f8")], h5py.enum_dtype({"A": 1}, "u1"), h5py.vlen_dtype("i4")],
+    ids=str,
+)
+def test_named_types_stay_the_types_of_what_is_carried(tmp_path, folder, track_order, dtype):
+    named, owners = f"/{folder}/type", ("/", "maps", "d", "plain", folder)
+    with h5py.File(tmp_path / "a.h5", "w", track_order=track_order) as file:
+        file["maps"] = np.ones((1, 1, 4, 4), "f4")
+        file[named] = np.dtype(dtype)
+        file[named].attrs["about"] = "it"
+        for name, chunks in ("d", None), ("e", (2,)):
+            file.create_dataset(name, (5,), file[named], chunks=chunks, compression=chunks and "gzip")
+            file[name][0] = (
+                np.zeros(3, "i4") if h5py.check_vlen_dtype(np.dtype(dtype)) else np.ones((), dtype)
+            )
+        file["plain"], file["b"] = 1, file[named]
+        for owner in owners:
+            h5py.h5a.create(file[owner].id, b"kind", file[named].id, h5py.h5s.create(h5py.h5s.SCALAR))
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "a.h5") as before, h5py.File(tmp_path / "b.h5") as after:
+        assert list(after) == list(before)
+        assert after[named].attrs["about"] == "it"
+        assert after["b"] == after[named]
+        types = [after[name].id.get_type() for name in ("d", "e")]
+        types += [h5py.h5a.open(after[owner].id, b"kind").get_type() for owner in owners]
+        assert {h5py.h5o.get_info(one).addr for one in types} == {h5py.h5o.get_info(after[named].id).addr}
+        for name in "d", "e":
+            assert str(after[name][:]) == str(before[name][:])
+            assert after[name].compression == before[name].compression
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "c.h5", size=2, drop=[named, "b"])
+    with h5py.File(tmp_path / "c.h5") as after:
+        assert named not in after
+        assert h5py.h5a.open(after["d"].id, b"kind").get_type().equal(after["d"].id.get_type())
+
+
 @pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}, {}], ids=str)
 @pytest.mark.parametrize("members", [7, 8, 9, 40])
 def test_groups_of_many_members(tmp_path, options, members):
@@ -270,12 +323,13 @@ class TestCheckOfTheFinishedFile:
         with h5py.File(self.path, "r+") as file:
             file["numbers"] = np.arange(5)  # there is nothing to read of these but their header
 
-        def check_damaged(file, *arguments):
-            root = h5py.h5g.open(file.id, b"/")
-            with open(next(self.out.parent.glob(".*")), "r+b") as raw:
-                raw.seek(root.links.get_info(b"numbers").u)
+        def check_damaged(path, *arguments):
+            with h5py.File(path, locking=False) as file:
+                address = file.id.links.get_info(b"numbers").u
+            with open(path, "r+b") as raw:
+                raw.seek(address)
                 raw.write(bytes(16))
-            hdf5_check.check_copy(file, *arguments)
+            hdf5_check.check_copy(path, *arguments)
 
         monkeypatch.setattr("lucid.formats.hdf5.sink.check_copy", check_damaged)
         with pytest.raises(FileError, match="cannot be read back"):
@@ -325,7 +379,7 @@ def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_
         file["x"] = np.ones((1, 2, 4, 4), "f4")
         made = file.create_dataset("names", (3,), kind)
         made[1] = "two" if kind is STRING else [1.0, 2.0, 3.0]
-        place = block + made.id.get_offset() + 16
+        place = made.id.get_offset() + 16
     if is_long:
         with open(path, "r+b") as raw:
             raw.seek(place)

@@ -306,6 +306,21 @@ class TestGeography:
             assert edges.dims == ("y_2", "x_3", "corner")
             assert edges[0, 0].values.tolist() == [-0.5, -0.5, 1.5, 1.5]
 
+    def test_bounds_without_dimensions_get_none(self):
+        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+        pytest.importorskip("h5netcdf", reason="in the extra `dev`")
+        with h5py.File("a.nc", "w") as file:
+            field = file.create_dataset("v", data=np.arange(16.0).reshape(1, 4, 4))
+            for axis, name in enumerate("tyx"):
+                file[name] = np.arange(float(field.shape[axis]))
+                file[name].make_scale(name)
+                field.dims[axis].attach_scale(file[name])
+            file["y"].attrs["bounds"] = "edges"
+            file["edges"] = np.array([np.arange(4.0), np.arange(1.0, 5)]).T
+        pool("a.nc", "b.nc", size=2)
+        with xarray.open_dataset("b.nc", engine="h5netcdf", phony_dims="access") as read:
+            assert read[read["y_2"].bounds].values.tolist() == [[0, 2], [2, 4]]
+
     def test_by_names_of_dimensions_in_any_rank(self, ocean):
         report = lucid.pool_file("a.nc", "b.nc", size=(2, 3), dims="y,x", datasets=["u", "v"])
         assert [(d.name, d.output_shape) for d in report.datasets] == [
@@ -316,6 +331,13 @@ class TestGeography:
             assert read["u"].dims[2:] == read["v"].dims[1:] == ("y_2", "x_3")
         with pytest.raises(DatasetError, match="t and x are not side by side"):
             lucid.pool_file("a.nc", "c.nc", size=2, dims="t,x", datasets=["u"])
+        planned, report = (
+            lucid.pool_file("a.nc", "d.nc", size=2, dims="t,y", dry_run=dry) for dry in (True, False)
+        )
+        assert [d.name for d in report.datasets] == ["/v"]
+        assert planned.notes == report.notes
+        note = "dataset /u: has axes t, lev, y, x; t and y are not side by side, so it was left out"
+        assert note in report.notes
         with pytest.raises(DatasetError, match="dimensions y and z"):
             lucid.pool_file("a.nc", "c.nc", size=2, dims="y,z")
 
@@ -425,22 +447,24 @@ class TestCarrying:
                 [(1, 2, 2)],
             ]
 
-    def test_attributes_of_such_references_fail_a_dry_run_too(self):
+    @pytest.mark.parametrize(("holder", "carry"), [("g", True), ("v", True), ("v", False)])
+    def test_attributes_of_such_references_fail_a_dry_run_too(self, holder, carry):
         write("a.h5", np.ones((1, 4, 4)), {})
         library, number = ctypes.CDLL(h5py.h5p.__file__), ctypes.c_int64
         with h5py.File("a.h5", "a") as file:
             library.H5Acreate2.restype = number
             space, nothing = h5py.h5s.create(h5py.h5s.SCALAR), number(0)
             kind = number.in_dll(library, "H5T_STD_REF_g")
-            group = file.create_group("g")
-            place = number(group.id.id), b"new", kind, number(space.id)
+            file.create_group("g")
+            held = file[holder]
+            place = number(held.id.id), b"new", kind, number(space.id)
             made = library.H5Acreate2(*place, nothing, nothing)
             assert made > 0
             library.H5Aclose(number(made))
         said = set()
         for dry_run in (True, False):
             with pytest.raises(FileError, match="cannot be carried over") as raised:
-                pool("a.h5", "b.h5", size=2, dry_run=dry_run)
+                pool("a.h5", "b.h5", size=2, dry_run=dry_run, carry=carry)
             said.add(str(raised.value))
         assert len(said) == 1
 
@@ -582,19 +606,38 @@ class TestOtherFiles:
         lucid.pool_file("a.h5", "out/c.h5", size=1)
         assert read("out/c.h5", "v")[0][:, 0, 0].tolist() == [1, 1, 2, 2, 3, 3]
 
-    def test_versions_of_what_is_pooled_are_written_out(self):
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("raw", {}),
+            ("./soft", {}),
+            ("a_hard", {}),
+            ("group/raw", {}),
+            ("raw", {"datasets": "v", "drop": "raw"}),
+            ("soft", {"datasets": "v", "drop": ["aside", "r*"]}),
+            ("aside/raw", {"drop": "aside"}),
+        ],
+    )
+    def test_versions_of_what_is_pooled_or_dropped_are_written_out(self, name, options):
         write("a.h5", np.arange(64.0).reshape(1, 4, 4, 4), {}, "raw")
-        layout = h5py.VirtualLayout((2, 4), "f8")
-        for row in range(2):
-            layout[row] = h5py.VirtualSource(".", "raw", (1, 4, 4, 4))[0, row, 0]
+        write("a.h5", np.arange(16.0).reshape(2, 8), {}, "aside/raw")
+        write("a.h5", np.ones((1, 1, 4, 4)), {}, "v")
         with h5py.File("a.h5", "a") as file:
+            file["a_hard"], file["soft"], file["group"] = (
+                file["raw"],
+                h5py.SoftLink("raw"),
+                h5py.SoftLink("/"),
+            )
+            layout = h5py.VirtualLayout((2, 4), "f8")
+            first = (0,) * (file[name].ndim - 2)
+            layout[:] = h5py.VirtualSource(".", name, file[name].shape)[(*first, slice(2), slice(4))]
             file.create_virtual_dataset("version", layout)
             right = file["version"][:]
-        planned = lucid.pool_file("a.h5", "b.h5", size=2, dry_run=True)
-        report = lucid.pool_file("a.h5", "b.h5", size=2)
+        planned = lucid.pool_file("a.h5", "b.h5", size=2, dry_run=True, **options)
+        report = lucid.pool_file("a.h5", "b.h5", size=2, **options)
         assert planned.notes == report.notes
         assert np.array_equal(read("b.h5", "version")[0], right)
-        assert report.notes == ("virtual datasets of what is pooled are written out: /version",)
+        assert report.notes == ("virtual datasets of what is pooled or dropped are written out: /version",)
 
 
 def test_real_files_say_the_same_to_xarray(rng):

@@ -154,6 +154,8 @@ import lucid
 report = lucid.pool_file("x.npy", target="y.npy", size=(4, None), datasets="a", nan="skip", threads=2)
 print(report.input_bytes + 1)
 lucid.pool_file("x.npy", sizes=[1, (2, 3)], on_progress=lambda event: print(event.done_bytes))
+lucid.pool_file("x.npy", size="4x5", max_memory="1GiB", slice="0:5", dtype=float)
+lucid.pool_file("x.npy", size=4, max_memory=2.5)
 lucid.pool_file("x.npy", size=4, layot="NCHW")
 lucid.pool_file("x.npy", size=4, layout=5)
 lucid.pool_file("x.npy", size=4, nan="drop")
@@ -171,4 +173,4 @@ lucid.pol_file("x.npy", size=4)
     lines = [
         line for line in done.stdout.splitlines() if line.startswith("script.py") and ": error: " in line
     ]
-    assert [line.split(":")[1] for line in lines] == ["6", "7", "8", "9"], done.stdout
+    assert [line.split(":")[1] for line in lines] == ["7", "8", "9", "10", "11"], done.stdout

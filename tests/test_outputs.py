@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, ExistsError
+from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError
 from lucid.formats.choosing import names_of
 from lucid.formats.registry import FORMATS
 from lucid.options import Options
-from lucid.outputs import Target, targets_of
+from lucid.outputs import Naming, Target
 from lucid.sizes import size_name
 
 NPY, HDF5, ZARR, *_ = FORMATS
@@ -35,15 +35,33 @@ ONE, TWO = (1, 1), (4, None)
     ],
 )
 def test_targets(source, format_, output, sizes, expected):
-    found = targets_of(Path(source), format_, output, Options(sizes=sizes))
+    found = Naming.of(output).targets(Path(source), format_, Options(sizes=sizes))
     assert {str(target.path): target.sizes for target in found} == expected
 
 
 def test_what_cannot_be_named():
     with pytest.raises(ArgumentError, match=r"holds one array; put \{size\} in its name for 2 sizes"):
-        targets_of(Path("x.npy"), NPY, "y.npy", Options(sizes=[ONE, TWO]))
+        Naming.of("y.npy").targets(Path("x.npy"), NPY, Options(sizes=[ONE, TWO]))
     with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
-        targets_of(Path("x.npy"), NPY, "y.png", Options(sizes=[ONE]))
+        Naming.of("y.png").targets(Path("x.npy"), NPY, Options(sizes=[ONE]))
+
+
+@pytest.mark.parametrize("name", ["y.npy", "y.h5", "y.zarr", "y"])
+def test_a_folder_of_any_name_is_taken_as_the_error_says(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((1, 1, 2, 2), "f4"))
+    Path(name).mkdir()
+    remedy = name
+    try:
+        lucid.pool_file("x.npy", name, size=1)
+    except FileError as error:
+        if name == "y.zarr":  # which may be a store itself
+            assert str(error) == "x.npy: output y.zarr is a folder of other files, which is not replaced"
+            return
+        remedy = f"{name}/"
+        assert str(error).endswith(f"is a folder; expected a file name, or {remedy} for files in it")
+        lucid.pool_file("x.npy", remedy, size=1)
+    assert [path.name for path in Path(name).iterdir()] == ["x.pooled.npy"]
 
 
 def test_datasets():

@@ -1,7 +1,11 @@
 """`--pack`: many inputs to one output."""
 
 import json
+import os
 import re
+import signal
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -10,8 +14,14 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, DTypeError, FileError, FormatError, LucidError
+from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.npy import NpySource
+from lucid.formats.registry import format_of_suffix
 from lucid.nn.functional import adaptive_avg_pool2d
+from lucid.options import Options
+from lucid_cli.request import Request
+from lucid_cli.run import _in_process
 
 SUFFIXES = (".h5", ".safetensors", ".npz", ".zarr")
 
@@ -199,6 +209,19 @@ def test_arguments_of_other_types(folder, sources, keywords, text):
         lucid.pack_files(sources, "out.npz", size=1, **keywords)
 
 
+def crash(name, **_):
+    """Begin an output, and die."""
+    FolderReplacement(Path(name), overwrite=False).create()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_crash_leaves_nothing_beside_the_pack(tmp_path):
+    request = Request(("x",), Options(size=1), pack=str(tmp_path / "y.zarr"))
+    ((name, error),) = _in_process(request, request.pack, 0, partial(crash, request.pack))
+    assert (name, type(error)) == (request.pack, FileError)
+    assert [*tmp_path.iterdir()] == []
+
+
 class TestCommand:
     def test_report_and_what_is_left_out(self, command, folder, arrays):
         np.save("in/labels.npy", np.arange(3))
@@ -249,3 +272,29 @@ class TestCommand:
         done = command("in", "-s", "2", "--pack", "out.h5", *args)
         assert (done.returncode, there()) == (2, ["in"])
         assert text in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix):
+    spec = ArraySpec("/x", (1, 1, 2, 2), dtype=np.dtype("f4"), numbers="float32")
+    arrays = [
+        Pooled(spec, f"/{i:09}", (1, 1, 1, 1), spec.dtype, spec.numbers, '{"version": "1"}')
+        for i in range(3000)
+    ]
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2), "f4"))
+    tracemalloc.start()
+    try:
+        with (
+            NpySource(tmp_path / "x.npy", Options()) as source,
+            format_of_suffix(Path(f"x{suffix}")).create(tmp_path / f"x{suffix}", Options()) as sink,
+        ):
+            before, _ = tracemalloc.get_traced_memory()
+            sink.begin(source, arrays)
+            after, _ = tracemalloc.get_traced_memory()
+            for array in arrays:
+                sink.write(array, (slice(0, 1),) * 4, np.ones((1, 1, 1, 1), "f4"))
+            sink.commit()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(arrays) < 350  # a name and a place; zipfile's description alone takes 500
+    assert len(read(str(tmp_path / f"x{suffix}"))) == len(arrays)

@@ -16,12 +16,13 @@ import pytest
 
 from lucid.batches import Batch
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
+from lucid.job import pool_to
 from lucid.options import Options
 from lucid.outputs import Naming
 from lucid.report import Report
 from lucid.run import process
 from lucid.run.process import Process
-from lucid.workers import pool_to, workers_for
+from lucid.workers import workers_for
 
 COMMAND = Path(sys.executable).parent / "lucid-pool"
 

@@ -121,6 +121,19 @@ def test_one_sample_of_many_channels_goes_on(x, tmp_path):
     assert Path("y.npy").read_bytes() == Path("golden.npy").read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_samples_of_many_channels_are_divided(x, tmp_path, suffix):
+    array = np.random.default_rng(0).standard_normal((3, 160, 12, 12)).astype("f4")
+    np.save("many.npy", array)
+    with h5py.File("many.h5", "w") as file:
+        file["x"] = array
+    lucid.pool_file(f"many{suffix}", "golden.npy", size=3)
+    interrupted(f"many{suffix}", "y.npy", 4, sizes=[3])
+    lucid.pool_file(f"many{suffix}", "y.npy", size=3, resume=True)
+    assert np.array_equal(np.load("golden.npy"), adaptive_avg_pool2d(array, 3))
+    assert Path("y.npy").read_bytes() == Path("golden.npy").read_bytes()
+
+
 def test_what_cannot_be_divided_is_said(x, tmp_path):
     np.save("plane.npy", np.ones((1, 1, 200, 300)))
     report = lucid.pool_file("plane.npy", size=2, resume=True)

@@ -288,13 +288,13 @@ def test_entries_that_are_fine(tmp_path):
     ],
 )
 def test_the_time_for_a_header_grows_with_its_length(text):
-    """A header of 100 times the length takes no more than some 100 times the time."""
+    """In time that grew with the square of the length, these would take hours, whatever else the machine does."""
     start = text[:20]
     text = start + (text[20:] * 2000)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(FormatError):
         parse_header(text, 0)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -127,6 +128,28 @@ def test_a_merge_compresses_in_its_own_memory(tmp_path, monkeypatch):
     assert processes == [3]
 
 
+def test_a_merge_takes_the_values_that_pooling_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.ones((4, 1, 2, 2), np.float32))
+    shards = list(shards_of(tmp_path / "x.npy", [0, 2], tmp_path, size=1))
+    report = lucid.merge_files(shards, "y.npy", max_memory="1MiB", threads="2")
+    assert (report.max_memory, report.threads) == (1 << 20, 2)
+    for keywords, words in (
+        ({"max_memory": "much"}, "`max_memory` is 'much'; expected a number of bytes"),
+        ({"threads": 0}, "`threads` is 0; expected an integer of at least 1"),
+        ({"overwrite": 1}, "`overwrite` is 1; expected True or False"),
+        ({"on_progress": 5}, "`on_progress` is 5; expected a function"),
+        ({"size": 1}, "a merge takes no `size`: the shards know it"),
+        ({"thread": 1}, "`thread` is no option; did you mean `threads`?"),
+    ):
+        with pytest.raises(LucidError, match=words):
+            lucid.merge_files(shards, "z.npy", **keywords)
+    for shards in ((), 5, [5]):
+        with pytest.raises(LucidError, match="; expected "):
+            lucid.merge_files(shards, "z.npy")
+    assert not Path("z.npy").exists()
+
+
 class TestWhatDoesNotBelongTogether:
     @pytest.fixture
     def source(self, tmp_path, rng):
@@ -235,6 +258,25 @@ class TestWhatDoesNotBelongTogether:
         with h5py.File(source, "r+") as file:
             file["x"].attrs["lucid_pool"] = text
         self.refused([source], tmp_path / "y.h5", "is no shard")
+
+    @pytest.mark.parametrize("samples", [[0], [0, 1]])
+    def test_an_array_without_samples_in_a_slice(self, tmp_path, samples):
+        zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+        group = zarr.open_group(tmp_path / "x.zarr", mode="w", zarr_format=3)
+        for count in range(3):
+            shape = {"shape": (count, 1, 4, 4), "chunks": (1, 1, 2, 2), "shards": (2, 1, 4, 4)}
+            group.create_array(str(count), dtype="f4", **shape)[...] = 1
+        single = lucid.pool_file(tmp_path / "x.zarr", tmp_path / "one.zarr", size=2).targets[0]
+        merged = lucid.merge_files(
+            [*shards_of(tmp_path / "x.zarr", samples, tmp_path, size=2)], tmp_path / "y.zarr"
+        )
+        read, right = (zarr.open_group(path, mode="r") for path in (merged.targets[0], single))
+        assert {name: array.shape for name, array in read.arrays()} == {
+            str(count): (count, 1, 2, 2) for count in range(3)
+        }
+        for name, array in right.arrays():
+            assert array.metadata == read[name].metadata
+            assert np.all(read[name][...] == 1)
 
     def test_slices_without_samples(self, source, tmp_path):
         with pytest.raises(DatasetError, match="has 30 samples; expected some in slice 40-end"):

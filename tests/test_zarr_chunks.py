@@ -233,6 +233,20 @@ def test_zarr_can_read_results_of_bfloat16_of_a_store_of_shards(tmp_path):
         assert (zarr.open_array(target, mode="r")[...].view("u2") == 0x3FC0).all()
 
 
+@pytest.mark.parametrize("flatten", [False, True])
+@pytest.mark.parametrize("shape", [(0, 4, 6), (3, 0, 6, 6), (0, 3, 6, 6)])
+def test_arrays_without_samples_or_channels_keep_their_shards(tmp_path, shape, flatten):
+    chunks, layout = (1,) * (len(shape) - 2) + (3, 3), "NCHW"[4 - len(shape) :]
+    shards = tuple(2 * n for n in chunks)
+    zarr.create_array(tmp_path / "a.zarr", shape=shape, dtype="f4", chunks=chunks, shards=shards)
+    lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2, layout=layout, flatten=flatten)
+    result = zarr.open_array(tmp_path / "o.zarr", mode="r")
+    assert result[...].shape == (
+        (shape[0], 4 * np.prod(shape[1:-2], dtype=int)) if flatten else (*shape[:-2], 2, 2)
+    )
+    assert result.shards is not None
+
+
 def test_zarr_is_not_loaded_for_what_is_known(tmp_path):
     made(tmp_path / "a.zarr", cells())
     code = "import sys, lucid; lucid.pool_file('a.zarr', size=2, layout='CHW'); print('zarr' in sys.modules)"

@@ -116,6 +116,15 @@ class TestMissing:
         assert np.isnan(target.v.encoding["missing_value"])
         assert np.isnan(target.v.encoding["_FillValue"])
 
+    @VERSIONS
+    @pytest.mark.parametrize("packing", [{}, {"dtype": "i2", "scale_factor": 0.5}, {"missing_value": -9.0}])
+    def test_a_store_with_bfloat16_opens(self, tmp_path, version, packing):
+        dataset = grid([[[1.0, NAN, 4, 6]]], "t", "y", "x")
+        source = write(tmp_path / "a.zarr", dataset, version, v={"_FillValue": -9.0} | packing)
+        target = pooled(source, tmp_path / "o.zarr", layout="TYX", size=(1, 2), dtype="bfloat16")
+        with xarray.open_zarr(target, chunks=None) as read:  # whose elements have no type for xarray
+            assert read["x_2"].values.tolist() == [0.5, 2.5]
+
     def test_own_fill_values_mark_nothing_but_in_version_2_of_xarrays(self, tmp_path):
         x = np.array([[[0, 2, 7, 3]]], "f4")
         for version in (2, 3):
@@ -694,6 +703,35 @@ class TestCodecs:
         assert np.array_equal(target[...], right)
         assert np.array_equal(kept[...], np.rint(right))
         assert "lzma" in str(target.compressors).lower()
+
+    def test_what_only_zarr_passes_over_is_one_line(self, tmp_path):
+        zarr.create_array(tmp_path / "a.zarr", data=np.ones((2, 4, 4), "f4"), zarr_format=2)
+        document = tmp_path / "a.zarr" / ".zarray"
+        compressor = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": "float32"}
+        document.write_text(json.dumps(json.loads(document.read_text()) | {"compressor": compressor}))
+        (tmp_path / "a.zarr" / "0.0.0").unlink()
+        options = {"size": 2, "layout": "CHW"}
+        for dry_run in (True, False):
+            with pytest.raises(
+                FormatError, match="with codecs that make no sense; `compression` chooses others"
+            ):
+                lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", dry_run=dry_run, **options)
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", compression="none", **options)
+        assert not zarr.open_array(tmp_path / "o.zarr", mode="r")[...].any()
+
+    @pytest.mark.parametrize("left_out", ["shuffle", "blocksize", "cname", "clevel"])
+    def test_parameters_that_a_document_leaves_out_are_the_defaults_of_the_codec(self, tmp_path, left_out):
+        import numcodecs
+
+        x = np.arange(32, dtype="f4").reshape(2, 4, 4)
+        zarr.create_array(tmp_path / "a.zarr", data=x, compressors=numcodecs.Blosc(), zarr_format=2)
+        document = tmp_path / "a.zarr" / ".zarray"
+        said = json.loads(document.read_text())
+        del said["compressor"][left_out]
+        document.write_text(json.dumps(said))
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2, layout="CHW")
+        right = lucid.nn.functional.adaptive_avg_pool2d(x, 2)
+        assert np.array_equal(zarr.open_array(tmp_path / "o.zarr", mode="r")[...], right)
 
 
 def test_a_large_file_that_is_carried_over_takes_little_memory(tmp_path):

@@ -60,8 +60,6 @@ class Checksum:
         self._done = 0
         self._ahead: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
-        #: Most runs have one length, and its power takes longer than the sum.
-        self._power = lru_cache(64)(_power)
 
     def add(self, start: int | None, data: memoryview) -> bool:
         """Take in bytes that were read, a run from `start` on or, without it, several; whether these were the last."""
@@ -71,7 +69,7 @@ class Checksum:
                 self._ahead[start] = len(data), crc
             while (run := self._ahead.pop(self._done, None)) is not None:
                 length, crc = run
-                self._crc = _product(self._crc, self._power(length)) ^ crc
+                self._crc = _product(self._crc, _power(length)) ^ crc
                 self._done += length
             were_left, self._left = self._left > 0, self._left - len(data)
             return were_left and self._left <= 0
@@ -84,6 +82,7 @@ class Checksum:
         return crc
 
 
+@lru_cache(64)  # most runs have one length, and its power takes longer than the sum
 def _power(length: int) -> int:
     """What the sum of a run is multiplied by if one of so many bytes follows."""
     square, result = _BYTE, 1 << 31

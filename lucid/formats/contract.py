@@ -140,8 +140,8 @@ class Sink(File):
             shard.copy(pooled, self.write, buffer)
 
     @abstractmethod
-    def commit(self, later: list[Replacement] | None = None) -> None:
-        """Make the file appear under its name, or leave it, finished, to be put in place with others, `later`."""
+    def commit(self, group: list[Replacement] | None = None) -> None:
+        """Make the file appear under its name, or add it, finished, to a `group` that is put in place together."""
 
 
 class ShardArray(NamedTuple):

@@ -6,8 +6,7 @@ but for its means before the first of them is.
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.choosing import names_of
 from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
+    COPY_BYTES,
     ChangeWatch,
     Place,
     blocks_at,
@@ -147,41 +147,35 @@ class FlatSink(Sink):
         self.descriptor = -1
         #: What waits until all of it is known.
         self.spool: Spool | None = None
-        self.places: dict[str, Place] = {}
+        #: Where in the file each array of means begins.
+        self.places: dict[str, int] = {}
 
     @abstractmethod
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> Iterable[Content]:
         """All that the file holds before the means are known; an error says why it cannot be."""
 
     def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        self._count_copied(self.contents(source, pooled))
-
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
-        """Make the file, all but the means."""
-        contents = self.contents(source, pooled)
-        self._count_copied(contents)
-        self.descriptor = self.file.create()
-        self._lay_out(contents)
-
-    def _count_copied(self, contents: Sequence[Content]) -> None:
-        copied = [content.nbytes for content in contents if isinstance(content, CopiedBytes)]
+        copied = [one.nbytes for one in self.contents(source, pooled) if isinstance(one, CopiedBytes)]
         self.carried = CarriedArrays(len(copied), sum(copied))
 
-    def _lay_out(self, contents: Sequence[Content]) -> None:
-        """Claim the space, so that a full disk shows now, and write all but the means."""
-        descriptor = self.descriptor
-        sizes = [len(content) if isinstance(content, bytes) else content.nbytes for content in contents]
-        claim(descriptor, sum(sizes))
-        for content, offset in zip(contents, accumulate(sizes, initial=0), strict=False):
+    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+        """Make the file, all but the means, and claim the space of these, so that a full disk shows now."""
+        contents, copied, offset = self.contents(source, pooled), list[int](), 0
+        self.descriptor = self.file.create()
+        for content in contents:
+            size_bytes = len(content) if isinstance(content, bytes) else content.nbytes
             if isinstance(content, bytes):
-                write_at(descriptor, offset, content)
+                write_at(self.descriptor, offset, content)
             elif isinstance(content, Pooled):
-                self.places[content.name] = descriptor, offset
+                self.places[content.name] = offset
             else:
-                for block in blocks_at(*content.place, content.nbytes):
-                    write_at(descriptor, offset, block)
-                    offset += len(block)
+                copied.append(size_bytes)
+                for index, block in enumerate(blocks_at(*content.place, size_bytes)):
+                    write_at(self.descriptor, offset + index * COPY_BYTES, block)
+            offset += size_bytes
+        claim(self.descriptor, offset)
+        self.carried = CarriedArrays(len(copied), sum(copied))
 
     def hold(self, arrays: Sequence[Pooled], folder: Path | None = None) -> None:
         """Make room for means that wait, in a spool in this folder."""
@@ -191,13 +185,13 @@ class FlatSink(Sink):
     def write(self, pooled: Pooled, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
         if self.spool is None or pooled.name in self.places:
-            write_region(*self.places[pooled.name], pooled.shape, region, values)
+            write_region(self.descriptor, self.places[pooled.name], pooled.shape, region, values)
         else:
             self.spool.write(pooled, region, values)
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the file in its place."""
-        self.file.commit(later)
+        self.file.commit(group)
         self.close()
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from lucid.formats.grid import (
     coarse_bounds,
     coarse_coordinates,
     coarse_transform,
+    is_longitude,
     references_of,
     words_of,
 )
@@ -209,20 +210,20 @@ class Geography(ABC):
             and len(bounds_variable.shape) == values.ndim + 1
             and _is_small(bounds_variable)
         ):
-            bounds = coarse_bounds(bounds_variable.read(), values.shape)
+            are_turns = is_longitude(origin.attributes)
+            bounds = coarse_bounds(bounds_variable.read(), values.shape, are_turns=are_turns)
         if key is None or bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes if key is None else changes | {key: None})
             return
         place, is_there = self._free_path(bounds_variable.path, values.shape, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {key: base_of(place)})
         if not is_there:
-            self.make(
-                place,
-                bounds_variable,
-                bounds,
-                [*dims, _paths_in_output(bounds_variable.dims[-1])],
-                _changes(bounds_variable, bounds),
+            every = zip(
+                bounds_variable.dims, [*dims, _paths_in_output(bounds_variable.dims[-1])], strict=True
             )
+            # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
+            dims = [paths if dimensions else [] for dimensions, paths in every]
+            self.make(place, bounds_variable, bounds, dims, _changes(bounds_variable, bounds))
 
     def _mapping(self, variable: Variable, pooled: Pooled, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""

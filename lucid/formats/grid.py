@@ -92,13 +92,18 @@ def coarse_coordinates(
     plane = (1, 1, *cells.shape[cells.ndim - len(axes) :])[-2:]
     height, width = (1, 1, *(size[axis] for axis in axes))[-2:]
     planes = np.ascontiguousarray(cells).reshape(-1, *plane)
-    is_east = text_of(attributes.get("units")).lower() in _EAST
-    is_east = is_east or text_of(attributes.get("standard_name")) == "longitude"
     shape = (height, width)
-    means = _longitudes(planes, attributes, shape, coarsen) if is_east else coarsen(planes, shape)
+    are_turns = is_longitude(attributes)
+    means = _longitudes(planes, attributes, shape, coarsen) if are_turns else coarsen(planes, shape)
     whole = means.reshape(*cells.shape[: cells.ndim - len(axes)], *(size[axis] for axis in axes))
     moved: Array = np.moveaxis(whole, range(-len(axes), 0), axes)
     return moved
+
+
+def is_longitude(attributes: Attributes) -> bool:
+    """Whether coordinates are degrees that go on after a turn."""
+    is_east = text_of(attributes.get("units")).lower() in _EAST
+    return is_east or text_of(attributes.get("standard_name")) == "longitude"
 
 
 def _with_nan(values: Array, attributes: Attributes) -> Array:
@@ -160,11 +165,11 @@ def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ..
     return " ".join(str(float(value)) for value in new) if text else np.array(new, np.float64)
 
 
-def coarse_bounds(bounds: Array, size: tuple[int, ...]) -> Array | None:
+def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = False) -> Array | None:
     """The bounds of the cells of a result, as the source has them: (n, 2), or the corners (height, width, 4).
 
-    From the first edge of the first old cell to the last of the last; None where the corners of
-    neighbours do not meet, so that their order cannot be told.
+    From the first edge of the first old cell to the last of the last, where `are_turns` also from one turn to
+    the next; None where the corners of neighbours do not meet, so that their order cannot be told.
 
     >>> coarse_bounds(np.array([[0, 1], [1, 2], [2, 3], [3, 4]]), (2,)).tolist()
     [[0, 2], [2, 4]]
@@ -174,9 +179,10 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...]) -> Array | None:
     """
     if bounds.ndim == 2 and bounds.shape[1] == 2:
         first, behind = Axis(len(bounds), size[0]).bounds((0, size[0]))
-        middles = bounds.astype(np.float64).sum(1)
-        rises = middles[-1] >= middles[0]
-        is_forward = np.all(bounds[:, 1] >= bounds[:, 0]) == rises or len(bounds) == 1
+        edges = bounds.astype(np.float64)
+        edges = np.unwrap(edges.ravel(), period=360).reshape(edges.shape) if are_turns else edges
+        rises = edges[-1].sum() >= edges[0].sum()
+        is_forward = np.all(edges[:, 1] >= edges[:, 0]) == rises or len(edges) == 1
         low, high = (first, behind - 1) if is_forward else (behind - 1, first)
         return np.stack([bounds[low, 0], bounds[high, 1]], 1)
     if bounds.ndim == 3 and bounds.shape[2] == 4:

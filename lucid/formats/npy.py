@@ -5,9 +5,9 @@ it claims is held against the size of the file before anything is allocated.
 """
 
 import io
-import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,6 +87,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     return header
 
 
+@lru_cache(8)  # files of a folder mostly have one header, and to parse it takes longer than to read it
 def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """What NumPy reads in a header, from its length on.
 
@@ -160,7 +161,7 @@ def header_of(pooled: Pooled) -> bytes:
     # A format without attributes: NumPy reads the header as Python, comments included.
     text = data[PREFIX_BYTES:].rstrip() + (COMMENT + pooled.provenance).encode("ascii")
     padding = -(PREFIX_BYTES + len(text) + 1) % numpy_format.ARRAY_ALIGN
-    length = struct.pack("<H", len(text) + padding + 1)
+    length = (len(text) + padding + 1).to_bytes(PREFIX_BYTES - 8, "little")
     return data[: PREFIX_BYTES - 2] + length + text + b" " * padding + b"\n"
 
 

@@ -6,6 +6,7 @@ A format is one row here; its module is imported when a file needs it.
 import os
 import re
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,12 +144,12 @@ def format_of_content(path: Path) -> Format:
         size = os.fstat(descriptor).st_size
         start = os.pread(descriptor, START_BYTES, 0)
         member = _telling_member(descriptor) if start.startswith(ZIP) else ""
-        offsets = [0, *(512 << n for n in range(48) if 512 << n < size)]
         for format_ in FORMATS:
-            for offset in offsets if format_.after_user_block else offsets[:1]:
-                begins_so = re.match(format_.magic, os.pread(descriptor, MAGIC_BYTES, offset), re.DOTALL)
-                if begins_so and (format_.member is None or re.fullmatch(format_.member, member)):
-                    return format_
+            offsets = (512 << n for n in range(48) if 512 << n < size) if format_.after_user_block else ()
+            beginnings = chain([start], (os.pread(descriptor, MAGIC_BYTES, offset) for offset in offsets))
+            begins_so = any(re.match(format_.magic, beginning, re.DOTALL) for beginning in beginnings)
+            if begins_so and (format_.member is None or re.fullmatch(format_.member, member)):
+                return format_
     finally:
         os.close(descriptor)
     if size == 0:

@@ -5,19 +5,19 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 
-from lucid.errors import FileError, FormatError, LucidError
+from lucid.errors import FormatError, translate_errors
 from lucid.formats.arrays import Array, ArraySpec, Pooled
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import COPY_BYTES, blocks_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import NamedSpool
+from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import Content, FlatSink, select
 from lucid.formats.foreign import START_BYTES, description
 from lucid.formats.npy import MAGIC, header_of, read_header, spec_of
@@ -26,6 +26,8 @@ from lucid.options import Options
 
 #: What stands for a stream where a path is expected.
 STREAM = Path("-")
+#: A stream that is closed raises a ValueError.
+_translate_errors = partial(translate_errors, kinds=(OSError, ValueError))
 
 
 class Stream:
@@ -65,25 +67,14 @@ class Stream:
             left = None if left is None else left - step
 
 
-@contextmanager
-def _translate_errors(text: str) -> Iterator[None]:
-    """What the system refuses as a FileError; a reader that went away stays what it is."""
-    try:
-        yield
-    except (BrokenPipeError, LucidError):
-        raise
-    except (OSError, ValueError) as error:  # ValueError: it is closed
-        raise FileError(f"{text}: {getattr(error, 'strerror', None) or error}") from error
-
-
 class NpyStreamSource(Source):
     """One array of a stream, read from its first element to its last."""
 
     in_sequence = True
 
-    def __init__(self, stream: Stream, index: int, options: Options) -> None:
+    def __init__(self, stream: Stream, index: int, options: Options, *, is_only: bool = False) -> None:
         super().__init__(STREAM, options)
-        self._stream = stream
+        self._stream, self._is_only = stream, is_only
         #: Tells arrays of a stream apart; the first has the name that an only one has.
         self.name = f"[{index}]" if index else ""
         if stream.peek(len(MAGIC)) != MAGIC:
@@ -112,7 +103,12 @@ class NpyStreamSource(Source):
         self._position += count
         return target.view(spec.dtype).reshape(shape_of(region))
 
-    def spool(self, spool: NamedSpool) -> None:
+    def check_unchanged(self) -> None:
+        """Raise if another array follows where only one may."""
+        if self._is_only and self._stream.peek(1):
+            raise FormatError("holds several arrays; only a stream takes them, such as standard output")
+
+    def spool(self, spool: Spool) -> None:
         """Copy the array, header and all, to a file."""
         spool.file.write(self._text)
         self._stream.copy_to(spool.file, self.header.nbytes)
@@ -154,7 +150,7 @@ class NpyStreamSink(FlatSink):
         else:
             super().write(pooled, region, values)
 
-    def commit(self, later: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
+    def commit(self, group: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
             for array in self._arrays:

@@ -23,6 +23,7 @@
 #include <Python.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -99,8 +100,7 @@ typedef struct {
     enum type type, result;
     enum reduction reduction;
     bool skips, skips_nan, has_missing;     /* skips: some cells may count as nothing */
-    word missing;
-    int32_t missing_small;                  /* the same for integers of 8 and 16 bits */
+    word missing;                           /* a number of the source's type, or none: NaN, INT32_MIN */
     word fill;                              /* fill: the result of a window without valid cells, where it is no float */
     double min_valid;
 } job;
@@ -231,20 +231,36 @@ ALWAYS void add_small(const nothing no, const enum type type, const enum way way
     *count -= mask;
 }
 
+#define EIGHT(CELL) CELL(0) CELL(1) CELL(2) CELL(3) CELL(4) CELL(5) CELL(6) CELL(7)
+
+/* Cells of 8 bits, `h` of a column; how many count. Missing ones are added, too, and then taken away: eight cells fit
+ * 16 bits and their number fits 8, so registers hold most of both. */
+ALWAYS int32_t add_bytes(const nothing no, const enum type type, const char *run, Py_ssize_t pitch, const int h, Py_ssize_t i,
+                         int32_t *total) {
+    int16_t sum = 0;
+    uint8_t missing = 0;
+#define CELL(r) if (h > r) sum += small(type, run + r * pitch, i), missing += (uint8_t)small(type, run + r * pitch, i) == (uint8_t)no.small;
+    EIGHT(CELL)
+#undef CELL
+    *total = (int16_t)(sum - (int16_t)missing * (int16_t)no.small);
+    return h - missing;
+}
+
 /* Adds `h` rows to the band, all at once: each band is read and written once. */
 ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way, double sign, band b, const char *rows,
                          Py_ssize_t pitch, const int h, const bool first, Py_ssize_t n) {
     double *restrict sums = &b.sum->f, *restrict lows = &b.low->f;
     int32_t *restrict counts = b.count;
     const char *restrict cells = rows;
-    const nothing no = {-(uint64_t)!j->skips_nan, j->missing.f, (float)j->missing.f, j->missing_small};
+    const nothing no = {-(uint64_t)!j->skips_nan, j->missing.f, (float)j->missing.f, (int32_t)j->missing.i};
     _Pragma("omp simd")
     for (Py_ssize_t v = 0; v < n; v++) {
         if (type < F2 && way != GREATEST) {
             /* Eight of them fit 32 bits, and are converted once. */
             int32_t total = 0, valid = 0;
-#define CELL(r) if (h > r) add_small(no, type, way, cells + r * pitch, v, &total, &valid)
-            CELL(0); CELL(1); CELL(2); CELL(3); CELL(4); CELL(5); CELL(6); CELL(7);
+#define CELL(r) if (h > r) add_small(no, type, way, cells + r * pitch, v, &total, &valid);
+            if (type < U2 && way != ADD) valid = add_bytes(no, type, cells, pitch, h, v, &total);
+            else { EIGHT(CELL) }
 #undef CELL
             sums[v] = first ? total : sums[v] + total;
             if (way != ADD) counts[v] = first ? valid : counts[v] + valid;
@@ -252,8 +268,8 @@ ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way,
         }
         double sum = first ? 0 : sums[v], low = first || type != F8 ? 0 : lows[v];
         int32_t count = first || way == ADD ? 0 : counts[v];
-#define CELL(r) if (h > r) step(no, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count)
-        CELL(0); CELL(1); CELL(2); CELL(3); CELL(4); CELL(5); CELL(6); CELL(7);
+#define CELL(r) if (h > r) step(no, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count);
+        EIGHT(CELL)
 #undef CELL
         sums[v] = sum;
         if (type == F8) lows[v] = low;
@@ -770,7 +786,7 @@ typedef struct {
     Py_ssize_t *next, share;
     int64_t overflows;
     pthread_t thread;
-    bool is_begun;
+    bool is_begun, is_done;
 } worker;
 
 static void *work(void *of) {
@@ -779,6 +795,7 @@ static void *work(void *of) {
     Py_ssize_t first;
     while ((first = __atomic_fetch_add(w->next, w->share, __ATOMIC_RELAXED)) < windows)
         w->overflows += pool(w->j, &w->d, first, windows - first < w->share ? windows : first + w->share);
+    __atomic_store_n(&w->is_done, true, __ATOMIC_RELEASE);
     return NULL;
 }
 
@@ -788,7 +805,8 @@ static int64_t work_together(worker *workers, Py_ssize_t count) {
     for (Py_ssize_t i = 1; i < count; i++) workers[i].is_begun = pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0;
     work(&workers[0]);
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (workers[i].is_begun) pthread_join(workers[i].thread, NULL);
+        while (workers[i].is_begun && !__atomic_load_n(&workers[i].is_done, __ATOMIC_ACQUIRE)) sched_yield();
+        if (workers[i].is_begun) pthread_detach(workers[i].thread);
         overflows += workers[i].overflows;
     }
     return overflows;
@@ -878,10 +896,13 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
         behind *= out.shape[i];
     }
     j.type = type, j.result = result, j.reduction = reduction;
+    /* A number that integers of 8 and 16 bits cannot be is found nowhere. */
+    char kept[sizeof(int64_t)];
+    if (type < F2 && (!(fabs(missing) < 65536) || missing != rint(missing) || store_integer(type, kept, (int32_t)missing))) has_missing = false;
     j.skips_nan = skips_nan && type >= F2 && type <= F8, j.has_missing = has_missing, j.skips = j.skips_nan || has_missing;
     if (TABLE[type].kind == INTEGER) j.missing.i = missing_integer;
+    else if (type < F2) j.missing.i = has_missing ? (int64_t)missing : INT32_MIN;
     else j.missing.f = has_missing ? missing : NAN;
-    j.missing_small = has_missing && fabs(missing) < 65536 && missing == rint(missing) ? (int32_t)missing : INT32_MIN;
     j.fill.i = fill;
     j.rows.count = r[3], j.cols.count = c[3];
     const Py_ssize_t each = c[3] * j.inner, strip = STRIP / j.inner > 1 ? STRIP / j.inner : 1;

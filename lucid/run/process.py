@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -40,7 +40,7 @@ PROGRESS_SECONDS = 0.1
 STOP_SECONDS = 0.8
 
 
-class Process:
+class Process(AbstractContextManager["Process"]):
     """The parent's end; the process is started when there is work and again after a crash."""
 
     def __init__(self) -> None:
@@ -123,9 +123,6 @@ class Process:
         status = process.exitcode or 0
         self.has_crashed = self.has_crashed or status not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
         return status
-
-    def __enter__(self) -> "Process":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()

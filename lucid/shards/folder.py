@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import ArgumentError, FileError, FormatError
+from lucid.errors import ArgumentError, FileError, FormatError, translate_errors
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
@@ -69,11 +69,9 @@ class ShardFolder(Resource):
     def __init__(self, target: Target) -> None:
         self.path = self.path_of(target)
         self._suffix = suffix_of(target.path)
-        try:
+        with translate_errors(f"folder for shards {self.path} cannot be made"):
             self.path.mkdir(exist_ok=True)
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise FileError(f"folder for shards {self.path} cannot be made: {error.strerror}") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -111,7 +109,7 @@ class ShardFolder(Resource):
 def pool_by_shards(
     job: JobPlan,
     spans: Sequence[Span],
-    targets: Sequence[Target],
+    targets: tuple[Target, ...],
     source: Source,
     format_: Format,
     executor: Executor | None,
@@ -140,7 +138,7 @@ def pool_by_shards(
             watch.add(effort)
         with ShardReader() as reader:
             arrays = collect(job, shards.values(), reader)
-            join(job, targets, source, arrays, watch, job.options.max_memory)
+            join(replace(job, targets=targets), source, arrays, watch)
         folder.remove()
 
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 
+from lucid.execution import outputs_of
 from lucid.formats.contract import ShardArray, Source
 from lucid.formats.regions import size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, Key
-from lucid.outputs import Target
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
@@ -59,25 +58,12 @@ def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:
     return (*relative, *[0] * (len(shape) - len(relative)))
 
 
-def join(
-    job: JobPlan,
-    targets: Sequence[Target],
-    source: Source,
-    shards: dict[Key, list[ShardArray]],
-    watch: Watch,
-    max_memory: int,
-) -> None:
-    """Make outputs of a plan, with means that lie in shards, in this much memory."""
-    options = replace(job.options, max_memory=max_memory)
-    buffer = np.empty(min(COPY_BYTES, max_memory), np.uint8)
-    with watch.clock("write"):
-        for target in targets:
-            with target.create(options) as sink:
-                arrays = job.arrays_of(target)
-                sink.begin(source, [array.pooled for array in arrays])
-                watch.note(sink)
-                for array in arrays:
-                    sink.join(array.pooled, shards[array.key] if array.pooled.nbytes else (), buffer)
-                    watch.report_progress()
-                source.check_unchanged()
-                sink.commit()
+def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watch: Watch) -> None:
+    """Make the outputs of a plan, with means that lie in shards."""
+    buffer = np.empty(min(COPY_BYTES, job.options.max_memory), np.uint8)
+    with outputs_of(job, source, watch) as sinks, watch.clock("write"):
+        for target in job.targets:
+            for array in job.arrays_of(target):
+                means = shards[array.key] if array.pooled.nbytes else ()
+                sinks[target.path].join(array.pooled, means, buffer)
+                watch.report_progress()

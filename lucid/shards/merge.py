@@ -1,6 +1,5 @@
 """`merge_files`: shards that the user made with `slice`, to the file that one run would have made."""
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -8,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lucid.arguments import check_path, check_progress, options_of, paths_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.formats.contract import ShardArray
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
-from lucid.options import Options
-from lucid.outputs import FilePath, Target, check_path, settle, targets_of
+from lucid.options import MERGE, Options
+from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
 from lucid.shards.join import COPY_BYTES, ShardReader, collect, join
 from lucid.shards.provenance import AS_STORED, facts_in
@@ -24,11 +24,8 @@ def merge_files(
     shards: Sequence[FilePath],
     target: FilePath | None = None,
     *,
-    max_memory: int = Options.max_memory,
-    threads: int | None = None,
-    overwrite: bool = False,
-    dry_run: bool = False,
     on_progress: OnProgress | None = None,
+    **options: Any,
 ) -> Report:
     """Join shards, as `pool_file` makes them with `slice`, to what it makes of the whole file.
 
@@ -38,16 +35,10 @@ def merge_files(
         All of them, in any order. Their source must be where it was: what is carried over is read from it.
     target
         The output, as in `pool_file`.
-    max_memory
-        Bytes that the buffers may take.
-    threads
-        Processes that compress the chunks of an HDF5 output.
-    overwrite
-        Replace existing targets.
-    dry_run
-        Check the shards, write nothing.
     on_progress
         Called from this thread as the work goes on.
+    **options
+        `max_memory`, `threads`, `overwrite` and `dry_run`, as in `pool_file`; the shards know all others.
 
     Returns
     -------
@@ -59,24 +50,25 @@ def merge_files(
         Shards are missing, overlap, or are not of one source, size and version. No output is left.
 
     """
-    watch = Watch(on_progress=on_progress)
-    if isinstance(shards, str | os.PathLike):
-        shards = [shards]
-    if not isinstance(shards, Sequence) or not shards:
-        raise ArgumentError(f"`shards` is {shards!r:.80}; expected files")
-    for name in (*shards, *([] if target is None else [target])):
-        check_path(name)
-    claims = [(path, _claims_of(path)) for path in map(Path, shards)]
+    paths = [Path(path) for path in paths_of("shards", shards, "files")]
+    if target is not None:
+        check_path(target)
+    check_progress(on_progress)
+    work = options_of(options)
+    for name in options:
+        if name not in MERGE:
+            raise ArgumentError(f"a merge takes no `{name}`: the shards know it")
+    claims = [(path, _claims_of(path)) for path in paths]
     _, (first, *_) = claims[0]
-    # Nothing is pooled, so no limit keeps the whole from being planned.
-    work = {"threads": threads, "overwrite": overwrite, "dry_run": dry_run, "max_memory": sys.maxsize}
     try:
-        options = Options(**(first["options"] | work))
-    except (LucidError, TypeError) as error:
+        own = {name: first["options"][name] for name in work.result()}
+        # Nothing is pooled, so no limit keeps the whole from being planned.
+        whole = replace(work, max_memory=sys.maxsize, **own)
+    except (LucidError, KeyError) as error:
         raise FormatError("the first shard has options that make no sense") from error
-    watch.source = Path(first["source"])
-    _merge(claims, target, options, watch, max_memory)
-    return watch.report(options, max_memory=max_memory)
+    watch = Watch(source=Path(first["source"]), on_progress=on_progress)
+    _merge(claims, target, whole, work.max_memory, watch)
+    return watch.report(whole, max_memory=work.max_memory)
 
 
 #: A file, and what it says of each of its arrays, as a shard does.
@@ -86,7 +78,7 @@ _TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size"
 
 
 def _merge(
-    claims: Sequence[Claim], target: FilePath | None, options: Options, watch: Watch, max_memory: int
+    claims: Sequence[Claim], target: FilePath | None, options: Options, max_memory: int, watch: Watch
 ) -> None:
     """Join files, if they are the shards that they claim to be, and make up the whole."""
     path = watch.source
@@ -94,9 +86,8 @@ def _merge(
         with about(f"source {path}"):
             format_ = format_of_content(path)
             source = stack.enter_context(format_.open(path, options))
-        targets = targets_of(path, format_, target, options)
-        settle(targets, [path, *(shard for shard, _ in claims)], options, watch.notes)
-        watch.targets = tuple(one.path for one in targets)
+        targets = Naming.of(target).targets(path, format_, options)
+        settle(targets, [path, *(shard for shard, _ in claims)], options, watch)
         with about(f"source {path}"):
             job = plan(source, options, targets)
         facts = facts_of(source, job.specs, options)
@@ -106,7 +97,7 @@ def _merge(
             arrays = collect(job, plans, reader)
         arrays = {array.key: _order_shards(job, array, arrays[array.key]) for array in job.all_arrays()}
         if not options.dry_run:
-            join(job, targets, source, arrays, watch, max_memory)
+            join(replace(job, options=replace(options, max_memory=max_memory)), source, arrays, watch)
     # As much comes out as goes in.
     watch.datasets = (
         replace(

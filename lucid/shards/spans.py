@@ -6,7 +6,7 @@ left. They begin and end with chunks of the input, so that none is decoded twice
 those are shorter, so that those of Zarr can be copied as they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -40,8 +40,15 @@ def spans_of(job: JobPlan) -> list[Span]:
     regions: dict[str, Region] = {}
     used = 0
     for name, array_pass in sources.items():
-        for region in _regions(array_pass, most_bytes):
-            count = array_pass.blocks.spec.box(region).nbytes
+        spec, lead, pooled = (
+            array_pass.blocks.spec,
+            array_pass.blocks.height_axis,
+            array_pass.arrays[0].pooled,
+        )
+        steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
+        for inner in divide(spec.shape[:lead], steps, spec.offset):
+            region = shift(inner, spec.offset)  # counted from the first cell of the whole array
+            count = spec.box(region).nbytes
             if regions and (used + count > most_bytes or name in regions or len(regions) == MOST_ARRAYS):
                 spans.append(Span(len(spans), regions))
                 regions, used = {}, 0
@@ -53,14 +60,6 @@ def spans_of(job: JobPlan) -> list[Span]:
 def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
     """Whether these spans are one, though there is work for several."""
     return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
-
-
-def _regions(array_pass: Pass, most_bytes: int) -> Iterator[Region]:
-    """The regions of one array; counted, as its offset is, from the first cell of the whole array."""
-    spec, lead, pooled = array_pass.blocks.spec, array_pass.blocks.height_axis, array_pass.arrays[0].pooled
-    steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
-    for region in divide(spec.shape[:lead], steps, spec.offset):
-        yield shift(region, spec.offset)
 
 
 def region_steps(

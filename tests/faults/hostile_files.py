@@ -17,11 +17,11 @@ from lucid.formats.archive import open_archive
 from lucid.formats.npy import read_header
 from lucid.formats.npz.source import read_members
 from lucid.formats.safetensors.header import parse_header
+from lucid.job import pool_to
 from lucid.options import Options
 from lucid.report import peak_memory_bytes
 from lucid.run import process as native
 from lucid.run.process import Process
-from lucid.workers import pool_to
 
 #: What a mutated file may take beyond what the process began with, unless a codec believes it: szip allocates what a chunk says.
 PEAK_BYTES = 400 << 20

@@ -1,15 +1,16 @@
 """Files as bytes: exact reads and writes at an offset, and regions of arrays that lie there."""
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
-from lucid.errors import FileError, FormatError, NotFoundError
+from lucid.errors import FileError, FormatError, NotFoundError, translate_errors
 from lucid.formats.arrays import Array
 from lucid.formats.regions import Region, runs
 
@@ -20,22 +21,13 @@ COPY_BYTES = 1 << 20
 Place = tuple[int, int]
 
 
-def open_pipe(path: str | Path) -> BinaryIO:
-    """A pipe, for reading."""
-    try:
-        return open(path, "rb")
-    except OSError as error:  # also of a socket, which has a name and cannot be opened by it
-        raise FileError(f"cannot be opened: {error.strerror}") from error
-
-
 def open_regular(path: Path) -> int:
     """A descriptor of a regular file, for reading; a FIFO does not make it wait for a writer."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise NotFoundError("no such file") from None
-    except OSError as error:
-        raise FileError(f"cannot be opened: {error.strerror}") from error
+    with translate_errors("cannot be opened"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise NotFoundError("no such file") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -96,6 +88,36 @@ def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
             done += os.pwrite(descriptor, view[done:], offset + done)
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
+
+
+class CheckedFile(io.FileIO):
+    """A file for software that does not say when a write fails: its first error is kept here.
+
+    h5py must not hear of it: its callbacks leave an error pending, and Python stumbles over it later. So writes seem
+    to succeed, and whoever opened the file asks for the error in the end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "r+", closefd=False)
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it at the place that was sought; h5py seeks one before each write."""
+        view = memoryview(data)
+        try:
+            write_at(self.fileno(), self.tell(), view)
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            self.error = self.error or cause
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length."""
+        try:
+            super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size or 0
 
 
 def digest(*facts: object) -> str:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from itertools import chain
+from pathlib import Path
 
 from lucid.formats.disk.renames import exchange, rename_new
 from lucid.formats.disk.replacement import SYNC_THREADS, Replacement, sync
@@ -24,7 +24,9 @@ class FolderReplacement(Replacement):
 
     def bring_to_disk(self) -> None:
         """Wait until all files and folders in it are on disk."""
-        for_each(sync, chain([self.path], self.path.rglob("*")), workers=SYNC_THREADS)
+        # Not by `rglob`, which remembers every path that it gave.
+        every = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in ("", *names))
+        for_each(sync, every, workers=SYNC_THREADS)
 
     def place(self) -> None:
         if self._overwrite and self.target.is_dir():

@@ -12,7 +12,7 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
-from lucid.errors import ExistsError, FileError, LucidError, NotFoundError
+from lucid.errors import ExistsError, FileError, LucidError, NotFoundError, translate_errors
 from lucid.formats.disk.renames import link_new, rename_new
 from lucid.threads import for_each
 
@@ -46,17 +46,15 @@ class Replacement:
         refuse_taken(self.target, overwrite=self._overwrite)
         # A signal may end the call when the file is there, and before anything that follows.
         self._pending = True
-        try:
-            descriptor = self._make()
-        except OSError as error:
-            raise FileError(f"output {self.target} cannot be created: {error.strerror}") from error
+        while True:
+            with translate_errors(f"output {self.target} cannot be created"):
+                descriptor = self._make()
+            with suppress(OSError):  # a file system without locks has no stale files removed either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if self.path.exists():
+                break
+            os.close(descriptor)  # another run took it for stale in the moment before the lock
         self._lock = os.dup(descriptor)
-        with suppress(OSError):  # a file system without locks has no stale files removed either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not self.path.exists():
-            # Another run took it for stale in the moment before the lock.
-            os.close(descriptor)
-            raise FileError(f"output {self.target} is being written by another run")
         return descriptor
 
     def _make(self) -> int:
@@ -66,13 +64,13 @@ class Replacement:
             os.fchmod(descriptor, stat.S_IMODE(os.stat(self.target).st_mode))
         return descriptor
 
-    def commit(self, later: "list[Replacement] | None" = None) -> None:
-        """Put it in its place, or hand it on to somebody who does so with others, `later`.
+    def commit(self, group: "list[Replacement] | None" = None) -> None:
+        """Put it in its place, or add it to a `group` that somebody puts in place together.
 
         Where that is refused, what is finished is kept, and the error says where.
         """
-        if later is not None:
-            later.append(copy(self))
+        if group is not None:
+            group.append(copy(self))
             self._pending, self._lock = False, -1
             return
         for error in put_in_place([self]).values():
@@ -153,15 +151,13 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
     for_each(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
     for output in [output for output in outputs if output not in errors]:
         step(methodcaller("place"), output)
-    folders: dict[Path, list[Replacement]] = {}
-    for output in [output for output in outputs if output not in errors]:
-        folders.setdefault(output.target.parent, []).append(output)
-    for folder, placed in folders.items():
+    for folder in {output.target.parent for output in outputs if output not in errors}:
         try:
             sync(folder)
         except OSError as error:
             why = f"is complete, but its folder is not on disk: {error.strerror}"
-            errors |= {output: FileError(f"output {output.target} {why}") for output in placed}
+            placed = [output for output in outputs if output.target.parent == folder]
+            errors = {output: FileError(f"output {output.target} {why}") for output in placed} | errors
     for output in outputs:
         output.abort()
     return errors

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -15,12 +16,18 @@ from lucid.formats.regions import Region, shape_of
 
 
 class Spool(Resource):
-    """A file without a name, so that nothing is left of it whatever happens; it may hold arrays of means."""
+    """A file of which nothing is left, whatever happens; it may hold arrays of means.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    It has no name, or where it `has_name` one until somebody has opened it by that.
+    """
+
+    def __init__(self, folder: Path | None = None, *, has_name: bool = False) -> None:
         import tempfile  # most runs need none
 
-        self.file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by `close`)
+        make: Any = partial(tempfile.NamedTemporaryFile, delete=False) if has_name else tempfile.TemporaryFile
+        self.file: IO[bytes] = make(prefix="lucid-pool-", dir=folder)
+        #: Empty where it has no name.
+        self.path = Path(self.file.name if has_name else "")
         self._offsets: dict[str, int] = {}
 
     def hold(self, arrays: Sequence[Pooled], *, claims: bool = True) -> None:
@@ -51,25 +58,13 @@ class Spool(Resource):
         """Give back the room of arrays that come from elsewhere."""
         self.file.truncate(0)
 
-    def close(self) -> None:
-        """Let go of it."""
-        self.file.close()
-
-
-class NamedSpool(Resource):
-    """One that has a name until somebody has opened it by that."""
-
-    def __init__(self) -> None:
-        import tempfile
-
-        descriptor, name = tempfile.mkstemp(prefix="lucid-pool-")
-        self.file, self.path = open(descriptor, "r+b"), Path(name)  # noqa: SIM115  (closed by `close`)
-
     def forget(self) -> None:
         """Take its name away: the system removes it with the last that has it open."""
-        self.path.unlink(missing_ok=True)
+        if self.path.name:
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Let go of it."""
         self.forget()
         with suppress(OSError):  # of what the disk had no room for, which has been told
             self.file.close()

@@ -4,16 +4,16 @@ h5py reads and writes by NumPy's types, which have no name for many of HDF5's: p
 fields, times. What is copied is not converted, so that nothing of its type is lost.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lucid.formats.arrays import Array
-from lucid.formats.hdf5.cells import memory_type_of, read_attribute, type_in_file
-from lucid.formats.hdf5.references import References, has_references
-from lucid.formats.hdf5.tree import name_bytes
+from lucid.errors import FileError
+from lucid.formats.hdf5.cells import memory_type_of, read_attribute
+from lucid.formats.hdf5.references import References, has_references, leads_to_others
+from lucid.formats.hdf5.tree import name_bytes, name_text, translate_errors
 
 #: Texts of any length: in a file, and by their character sets in memory.
 _TEXT_TYPE = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
@@ -36,6 +36,14 @@ def attributes_in(obj: Any) -> Iterator[Any]:
         h5py.h5a.iterate(obj.id, names.append, index_type=index, order=h5py.h5.ITER_INC)
         for name in names:
             yield h5py.h5a.open(obj.id, name)
+
+
+def refuse_attributes(obj: Any, changes: Container[str] = ()) -> None:
+    """Raise for an attribute of references of a kind that h5py cannot make, unless it is among the changes."""
+    with translate_errors(FileError, "cannot be carried over"):
+        for attribute in attributes_in(obj):
+            if has_references(attribute) and name_text(attribute.get_name()) not in changes:
+                _ = attribute.dtype
 
 
 def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: bool = False) -> None:
@@ -62,14 +70,14 @@ def write_values(target: Any, name: bytes, values: Any, dtype: Any = None) -> No
 
 
 def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[bytes]:
-    """Copy an object's attributes but for `changes`; the names of those with references, not copied."""
+    """Copy an object's attributes but for `changes`; the names of those that lead to others, not copied."""
     with_references: list[bytes] = []
     others = {name_bytes(name): value for name, value in changes.items()}
     for attribute in attributes_in(origin) if origin is not None else ():
         name = attribute.get_name()
         if name in others:
             _write(target, name, others.pop(name), like=attribute.get_type())
-        elif has_references(attribute):
+        elif leads_to_others(attribute):
             with_references.append(name)
         else:
             copy_attribute(attribute, target, name)
@@ -86,19 +94,19 @@ def _write(target: Any, name: bytes, value: Any, like: Any = None) -> None:
         write_values(target, name, value)
 
 
-def copy_attribute(
-    attribute: Any, target: Any, name: bytes, change: Callable[[Array], Array] = lambda values: values
-) -> None:
-    """Make an attribute of the same type, shape and value, but for a change of it."""
-    copy = _create_attribute(target, name, type_in_file(target, attribute.get_type()), attribute.get_space())
-    values = read_attribute(attribute)
+def copy_attribute(attribute: Any, target: Any, name: bytes, references: References | None = None) -> None:
+    """Make an attribute of the same type, shape and value; what leads to other objects leads to their copies."""
+    h5_type, values = attribute.get_type(), read_attribute(attribute)
+    type_in_copy = h5_type if references is None else references.type_in_copy(h5_type)
+    copy = _create_attribute(target, name, type_in_copy, attribute.get_space())
     if values is not None:
-        copy.write(change(values), mtype=memory_type_of(attribute, attribute.get_type())[1])
+        values = values if references is None else references.redirect(values)
+        copy.write(values, mtype=memory_type_of(attribute, h5_type)[1])
 
 
 def write_references(origin: Any, target: Any, name: bytes, references: References) -> None:
-    """Write an attribute that holds references anew, each to the copy of what it pointed to."""
-    copy_attribute(h5py.h5a.open(origin.id, name), target, name, references.redirect)
+    """Write an attribute that leads to other objects anew, to the copies of these."""
+    copy_attribute(h5py.h5a.open(origin.id, name), target, name, references)
 
 
 def _create_attribute(target: Any, name: bytes, h5_type: Any, space: Any) -> Any:

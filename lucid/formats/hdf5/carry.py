@@ -4,8 +4,8 @@ What refers to other objects comes last, when all is there that it can refer to.
 and addresses are remembered, so that memory does not grow with what is copied.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import h5py
@@ -13,15 +13,13 @@ import h5py
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Pooled
 from lucid.formats.choosing import is_meant
-from lucid.formats.contract import CarriedArrays
-from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
-from lucid.formats.hdf5.geography import DIMENSIONS, Scales
-from lucid.formats.hdf5.meaning import changes_of_result
-from lucid.formats.hdf5.references import References, has_references, refuse_unknown_references
-from lucid.formats.hdf5.remake import group_properties, remake, storage_bytes
-from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.hdf5.geography import Scales
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
+from lucid.formats.hdf5.references import References, has_references, leads_to_others
+from lucid.formats.hdf5.remake import group_properties, remake
+from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -35,12 +33,7 @@ from lucid.formats.hdf5.tree import (
     name_bytes,
     name_text,
     object_at,
-    walk,
 )
-
-#: Notes that there may be one of for each of many objects are only counted beyond these.
-STRANGE_LINKS = "links of a kind that only their own software can make"
-WRITTEN_OUT = "virtual datasets of what is pooled are written out"
 
 
 class Carry:
@@ -48,88 +41,57 @@ class Carry:
 
     def __init__(
         self,
-        source: Hdf5Source,
+        survey: Survey,
         target: h5py.File,
-        pooled: Iterable[Pooled],
         make: Callable[[Pooled, Dataset | None], Dataset],
         where: Elsewhere,
-        drop: Sequence[str],
     ) -> None:
-        self._source, self._target, self._make, self._where, self._drop = (
-            source.file,
-            target,
-            make,
-            where,
-            drop,
-        )
-        #: Pooled datasets of which there is nothing to know but their specs.
-        self._plain_paths = source.plain
-        #: What takes the place of each pooled dataset, of several sizes.
-        self._means = means_of(self._source, pooled)
-        self._file_bytes = self._source.id.get_filesize()
+        self._survey, self._target, self._make, self._where = survey, target, make, where
+        self._source, self._means = survey.file, survey.means
         self._references = References(self._source, target, self._means)
         self._geography = Scales(self._references)
         #: What is still to be done when all objects are there.
         self._pending: list[Callable[[], None]] = []
-        #: What the user should know, by kind: names.
-        self.notes = self._geography.notes
-        #: Datasets that are copied.
-        self.carried = CarriedArrays()
+        #: Whether there is nothing but results.
+        self._is_alone = False
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
-        #: Paths that the user does not want.
-        self._dropped = Backlog[str]()
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What the user should know, by kind: names."""
+        return self._survey.notes | self._geography.notes
 
     def copy_all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         root, copy = self._object_pair("/", "/")
-        self._note("/", root, copy_attributes(root, copy, {}))
-        for path, obj, address in walk(self._source, self._is_dropped, self._is_plain, self._target):
+        results = (one for several in self._means.values() for one in several)
+        is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
+        self._note("/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None}))
+        for path, obj, address in self._survey:
             if address in self._means:
                 self._pool(path, obj, address)
             elif isinstance(obj, Link):
                 self._copy_link(path, obj)
+            elif address in self._references.paths:
+                self._link_hard(path, self._references.paths[address])
             else:
-                self._references.paths[address] = path
-                self._copy_object(path, obj)
+                self._copy_object(path, obj, address)
         # What is in a group that is dropped was not met on the way.
-        for address, (first, *_) in self._means.items() if self._drop else ():
+        for address, (first, *_) in self._means.items() if self._survey.drop else ():
             if name_bytes(first.name) not in self._target:
                 self._pool(first.source.name, object_at(self._source, first.source.name), address)
-        for path in self._dropped:
+        for path in self._survey.dropped:
             if self._source.id.links.get_info(name_bytes(path)).type == HARD:
                 self._geography.keep_length(path, object_at(self._source, path))
         self._finish()
 
     def make_results(self) -> None:
         """Make what is pooled, with its provenance, and nothing else."""
-        for several in self._means.values():
-            origin = object_at(self._source, several[0].source.name)
-            for pooled in several:
-                # There is nothing that these could lead to.
-                changes = changes_of_result(origin, pooled) | dict.fromkeys(
-                    (COORDINATES, ANCILLARY, *DIMENSIONS)
-                )
-                copy = self._make(pooled, origin)
-                self._postpone_references(
-                    pooled.source.name, pooled.name, copy_attributes(origin, copy, changes)
-                )
+        self._is_alone = True
+        for address, (first, *_) in self._means.items():
+            self._pool(first.source.name, object_at(self._source, first.source.name), address)
         self._finish()
-
-    def _is_dropped(self, path: str) -> bool:
-        """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        drops = bool(self._drop) and is_meant(path, self._drop) and path not in self._pooled_paths
-        if drops:
-            self._dropped.append(path)
-        return drops
-
-    @cached_property
-    def _pooled_paths(self) -> set[str]:
-        return {first.source.name for first, *_ in self._means.values()}
-
-    def _is_plain(self, address: Address) -> bool:
-        """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
-        return address in self._means and self._means[address][0].source.name in self._plain_paths
 
     def _pool(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
@@ -143,12 +105,11 @@ class Carry:
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
             copy = self._make(pooled, obj)
-            if obj is not None and self._geography.has_geography(obj):
+            if obj is not None and not self._is_alone and self._geography.has_geography(obj):
                 self._pending.append(partial(self._write_coordinates, path, pooled))
             else:
-                self._postpone_references(
-                    path, pooled.name, copy_attributes(obj, copy, changes_of_result(obj, pooled))
-                )
+                changes = changes_of_result(obj, pooled) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
+                self._postpone_references(path, pooled.name, copy_attributes(obj, copy, changes))
 
     def _write_coordinates(self, path: str, pooled: Pooled) -> None:
         """Write the attributes of means that say where their cells are."""
@@ -171,8 +132,6 @@ class Carry:
         elif link.type == SOFT:
             for suffix in self._suffixes(path, link):
                 self._target.id.links.create_soft(name_bytes(path + suffix), link.value + name_bytes(suffix))
-        else:
-            self.notes.setdefault(STRANGE_LINKS, []).append(path)
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
@@ -182,18 +141,28 @@ class Carry:
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
         return [_suffix(pooled) for pooled in self._means.get(address, ())] or [""]
 
-    def _copy_object(self, path: str, obj: Any) -> None:
+    def _copy_named_type(self, h5_type: Any) -> None:
+        """Copy a type that has a name, and the groups that it is in, before what is of this type."""
+        if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
+            names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
+            paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
+            if not any(is_meant(path, self._survey.drop) for path in paths):
+                for path in paths:
+                    obj = object_at(self._source, path)
+                    if address_of(obj) not in self._references.paths:
+                        self._copy_object(path, obj, address_of(obj))
+
+    def _copy_object(self, path: str, obj: Any, address: Address) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
+        self._references.paths[address] = path
         name, copy, is_raw = name_bytes(path), None, False
         if isinstance(obj, Dataset):
-            nbytes, is_raw = storage_bytes(path, obj, self._file_bytes), obj.is_raw
-            self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
+            self._copy_named_type(obj.h5_type)
+            is_raw = obj.is_raw and not obj.h5_type.committed()
             if not is_raw:
-                refuse_unknown_references(path, obj)
-                is_written_out = shows_one_of(obj, self._pooled_paths)
-                if is_written_out:
-                    self.notes.setdefault(WRITTEN_OUT, []).append(path)
-                copy = remake(obj, self._target, name, self._where, is_written_out=is_written_out)
+                is_written_out = shows_one_of(obj, self._means, self._survey.drop)
+                h5_type = self._references.type_in_copy(obj.h5_type)
+                copy = remake(obj, self._target, name, h5_type, self._where, is_written_out=is_written_out)
         elif isinstance(obj, h5py.Group):
             copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(obj)))
         if copy is not None:
@@ -202,11 +171,11 @@ class Carry:
             h5py.h5o.copy(obj.id, b".", self._target.id, name)
             if is_raw and not h5py.h5a.get_num_attrs(obj.id):
                 return
-            names = [one.get_name() for one in attributes_in(obj) if has_references(one)]
+            names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
         self._note(path, obj, names)
 
     def _note(self, path: str, obj: Any, names: list[bytes]) -> None:
-        """Note what is still to be done to a copy, whose attributes of these names hold references."""
+        """Note what is still to be done to a copy, whose attributes of these names lead to others."""
         self.unread_paths.append(path)
         self._geography.note(path, obj)
         self._postpone_references(path, path, names)
@@ -235,14 +204,6 @@ class Carry:
     def _object_pair(self, origin: str, copy: str) -> tuple[Any, Any]:
         """An object and its copy."""
         return object_at(self._source, origin), object_at(self._target, copy)
-
-
-def means_of(source: h5py.File, pooled: Iterable[Pooled]) -> dict[Address, list[Pooled]]:
-    """Arrays of means by the dataset that they are made of."""
-    means: dict[Address, list[Pooled]] = {}
-    for one in pooled:
-        means.setdefault(source.id.links.get_info(name_bytes(one.source.name)).u, []).append(one)
-    return means
 
 
 def _suffix(pooled: Pooled) -> str:

@@ -26,17 +26,6 @@ def lies_in_heap(h5_type: Any) -> bool:
     return bool(group == h5py.h5t.VLEN)
 
 
-def type_in_file(target: Any, h5_type: Any) -> Any:
-    """A type for the file of an object: its own committed one of the same name if it is there already."""
-    if not h5_type.committed():
-        return h5_type
-    file, path = target.file, h5py.h5i.get_name(h5_type)
-    if path and path in file and isinstance(file[path], h5py.Datatype) and file[path].id.equal(h5_type):
-        return file[path].id
-    # Of the copy of a committed type, only what it says is left.
-    return h5_type.copy()
-
-
 def read_cells(dataset: Dataset, region: Region) -> Array:
     """Elements of a region, as bytes or objects."""
     dtype, memory_type = memory_type_of(dataset.id, dataset.h5_type)

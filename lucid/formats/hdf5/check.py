@@ -5,6 +5,7 @@ element. The source is the measure: what cannot be read there either is carried 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import h5py
 
@@ -12,25 +13,35 @@ from lucid.errors import FileError
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.cells import read_attribute, read_cells
 from lucid.formats.hdf5.elsewhere import lies_elsewhere
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at, reason, translate_errors
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    Dataset,
+    limit_cache,
+    name_bytes,
+    object_at,
+    reason,
+    translate_errors,
+)
 from lucid.formats.regions import size_of
 
 #: Largest chunk that is decoded for its first element.
 MOST_CHUNK_BYTES = 1 << 24
 
 
-def check_copy(file: h5py.File, source: h5py.File | None, paths: Iterable[str]) -> None:
+def check_copy(copy: Path, source: h5py.File | None, paths: Iterable[str]) -> None:
     """Raise a FileError if an object of an output cannot be read, though it can be in the source.
 
     Every one is met; those at these `paths` are read.
     """
-    with translate_errors(FileError, "cannot be read back"):
+    # The file is locked already.
+    with translate_errors(FileError, "output cannot be read back"), h5py.File(copy, locking=False) as file:
+        limit_cache(file)
         h5py.h5o.visit(file.id, lambda _: None)
-    for path in paths:
-        error = _read_error(file, path)
-        if error is not None and (source is None or _read_error(source, path) is None):
-            shown = name_bytes(path).decode("utf-8", "replace")
-            raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
+        for path in paths:
+            error = _read_error(file, path)
+            if error is not None and (source is None or _read_error(source, path) is None):
+                shown = name_bytes(path).decode("utf-8", "replace")
+                raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
 
 
 def _read_error(file: h5py.File, path: str) -> Exception | None:

@@ -19,10 +19,9 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
-from lucid.formats.hdf5.claims import most_of
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import Extent, function_of, read_and_undo
+from lucid.formats.hdf5.plugins import Extent, function_of, most_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, overlaps, size_of
@@ -45,14 +44,6 @@ class ChunkedArray:
     def __init__(self, dataset: Dataset, dtype: np.dtype[Any]) -> None:
         self._shape, self._chunks, self._dtype = dataset.shape, dataset.chunks, dtype
         self._filters = filters_of(dataset.creation)
-        codes = [one.code for one in self._filters]
-        #: Whether one thread at a time decodes.
-        self.is_locked = not can_undo(codes)
-        self._decoder = None
-        if not can_undo(codes[:-1]) or (self.is_locked and not function_of(codes[-1])):
-            # The library does not always see that the mask of a chunk is another than that of the one before.
-            self._decoder = lru_cache(4)(partial(decoder, dataset))
-            self._decoder(self._filters)
         self._nbytes = size_of(self._chunks) * dtype.itemsize
         self._fill = unwritten_fill_of(dataset, dtype)
         grid = grid_of(dataset)
@@ -66,6 +57,17 @@ class ChunkedArray:
                 self._mask[index] = chunk.filter_mask
 
         dataset.id.chunk_iter(note)
+        if np.any((self._address != NOWHERE) & (self._size == 0)):
+            # Some filters make a chunk of whatever lay in memory out of nothing.
+            raise FormatError(f"has a chunk of 0 bytes; expected about {self._nbytes}")
+        codes = [one.code for one in self._filters]
+        #: Whether one thread at a time decodes.
+        self.is_locked = not can_undo(codes)
+        self._decoder = None
+        if not can_undo(codes[:-1]) or (self.is_locked and not function_of(codes[-1])):
+            # The library does not always see that the mask of a chunk is another than that of the one before.
+            self._decoder = lru_cache(4)(partial(decoder, dataset))
+            self._decoder(self._filters)
 
     @property
     def tables(self) -> list[bytes]:

@@ -7,16 +7,26 @@ ends with its last file.
 """
 
 import os
-from collections.abc import Container, Iterator
-from pathlib import Path
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 
 from lucid.errors import DatasetError
-from lucid.formats.choosing import name_list
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, absolute_path, name_bytes, name_text, object_at
+from lucid.formats.choosing import is_meant, name_list
+from lucid.formats.hdf5.tree import (
+    HDF5_ERRORS,
+    Address,
+    Dataset,
+    absolute_path,
+    address_of,
+    follow_links,
+    name_bytes,
+    name_text,
+    object_at,
+)
 from lucid.formats.regions import size_of
 
 #: The name of a file for itself.
@@ -81,14 +91,18 @@ def lies_elsewhere(creation: Any) -> bool:
     return is_virtual(creation) or bool(creation.get_external_count())
 
 
-def shows_one_of(dataset: Dataset, pooled: Container[str]) -> bool:
-    """Whether a dataset is virtual and shows cells of one of its own file that is pooled."""
+def shows_one_of(dataset: Dataset, pooled: Container[Address], drop: Sequence[str]) -> bool:
+    """Whether a dataset is virtual and shows cells of its own file that are pooled or dropped, by whatever name."""
     # What has a place in the file is not virtual.
     if dataset.id.get_offset() is not None or not is_virtual(dataset.creation):
         return False
-    sources = sources_of(dataset.creation)
+    names = {name_text(path) for _, file, path, _ in sources_of(dataset.creation) if file == ITSELF}
+    paths = [follow_links(dataset.file, absolute_path("/", name)) for name in names]
     return any(
-        file == ITSELF and absolute_path("/", name_text(path)) in pooled for _, file, path, _ in sources
+        address_of(object_at(dataset.file, path)) in pooled
+        or any(is_meant(str(one), drop) for one in (path, *PurePosixPath(path).parents))
+        for path in paths
+        if isinstance(path, str)
     )
 
 

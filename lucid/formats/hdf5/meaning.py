@@ -22,6 +22,9 @@ from lucid.formats.values import text_of
 from lucid.missing import parse_missing
 from lucid.options import Options
 
+#: Holds a file to netCDF's classic model, and the numbers that it has; sums of integers are others.
+CLASSIC_MODEL = "_nc3_strict"
+CLASSIC_NUMBERS = ("int8", "int16", "int32", "float32", "float64")
 #: Names the dimension scales of each axis.
 SCALES = "DIMENSION_LIST"
 #: Largest attribute that is looked into.
@@ -115,7 +118,7 @@ def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
 
 def has_classic_model(file: h5py.File) -> bool:
     """Whether netCDF holds a file to the types of its classic model, which has no strings of any length."""
-    return bool(h5py.h5a.exists(file.id, b"_nc3_strict"))
+    return bool(h5py.h5a.exists(file.id, CLASSIC_MODEL.encode()))
 
 
 def scales_of(dataset: Dataset) -> list[list[Dataset]]:

@@ -36,6 +36,11 @@ def has_references(holder: Any) -> bool:
     return h5_type.get_class() not in PLAIN and bool(h5_type.detect_class(h5py.h5t.REFERENCE))
 
 
+def leads_to_others(attribute: Any) -> bool:
+    """Whether an attribute is of a named type, or has references: its copy is made when those are there."""
+    return bool(attribute.get_type().committed()) or has_references(attribute)
+
+
 def refuse_unknown_references(name: str, dataset: Dataset) -> None:
     """Raise for a dataset of references of a kind that h5py cannot make."""
     if has_references(dataset):
@@ -59,6 +64,13 @@ class References:
         """The paths of the copies of an object; of a pooled dataset there may be several."""
         path = self.paths.get(address)
         return [pooled.name for pooled in self.means.get(address, ())] or ([] if path is None else [path])
+
+    def type_in_copy(self, h5_type: Any) -> Any:
+        """A type for the copy: of a named one the copy, or, where that is not there, what it says without a name."""
+        if not h5_type.committed():
+            return h5_type
+        path = self.paths.get(address_of(h5py.Datatype(h5_type)))
+        return h5_type.copy() if path is None else h5py.h5o.open(self.target.id, name_bytes(path))
 
     def redirect(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""

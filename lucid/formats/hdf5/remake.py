@@ -2,8 +2,9 @@
 
 `H5Ocopy` takes some addresses of the source along: those of fill values that live in the file's heap, as
 strings and sequences of any length do. A dataset that has one is made anew, with all its
-properties, and its elements are copied; likewise one that names other files, for these must be found from
-the copy's place. The creation properties of a group hold addresses, too.
+properties, and its elements are copied; likewise one of a named type, of which the library's copy would
+lose the name, and one that names other files, for these must be found from the copy's place. The
+creation properties of a group hold addresses, too.
 """
 
 import os
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.hdf5.cells import lies_in_heap, read_cells, type_in_file, write_cells
+from lucid.formats.hdf5.cells import lies_in_heap, read_cells, write_cells
 from lucid.formats.hdf5.elsewhere import (
     Elsewhere,
     copy_mappings,
@@ -25,8 +26,8 @@ from lucid.formats.hdf5.elsewhere import (
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
-#: Elements that are copied at once: each may point to some bytes in the heap.
-MOST_ELEMENTS = 1 << 14
+#: Elements that are copied at once: each may point to some bytes in the heap; of others, bytes.
+MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
 
 
 def group_properties(group: h5py.Group) -> Any:
@@ -70,23 +71,21 @@ def _lengths(dataset: Dataset) -> Iterator[int]:
     if offset is None or not (is_text or dataset.h5_type.get_class() == h5py.h5t.VLEN):
         return
     file = h5py.h5i.get_file_id(dataset.id)
-    creation = file.get_create_plist()
     # In the file, an element is a length, and an address and a number in the heap.
-    each = 4 + creation.get_sizes()[0] + 4
+    each = 4 + file.get_create_plist().get_sizes()[0] + 4
     item_bytes = 1 if is_text else dataset.h5_type.get_super().get_size()
-    start = creation.get_userblock() + offset
     for begin in range(0, dataset.id.get_storage_size(), MOST_ELEMENTS * each):
         count = min(MOST_ELEMENTS * each, dataset.id.get_storage_size() - begin)
-        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, start + begin), np.uint8)
+        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, offset + begin), np.uint8)
         lengths = raw[: len(raw) // each * each].reshape(-1, each)[:, :4]
         if len(lengths):
             yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
 
 
 def remake(
-    dataset: Dataset, target: h5py.File, name: bytes, where: Elsewhere, *, is_written_out: bool
+    dataset: Dataset, target: h5py.File, name: bytes, h5_type: Any, where: Elsewhere, *, is_written_out: bool
 ) -> Dataset | None:
-    """A dataset made anew where the library's own copy would be wrong, and None where it is right.
+    """A dataset of a type made anew where the library's own copy would be wrong, and None where it is right.
 
     Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
     """
@@ -102,16 +101,19 @@ def remake(
         copy_mappings(creation, where)
     elif creation.get_external_count() and not where.keeps_names:
         creation = external_properties(dataset, where)
-    elif has_fill_in_heap(dataset):
+    elif has_fill_in_heap(dataset) or (h5_type.committed() and _can_be_decoded(creation)):
         regions = _written_regions(dataset)
     else:
         return None
     creation.set_obj_track_times(False)
-    h5_type = type_in_file(target, dataset.h5_type)
     copy = Dataset(h5py.h5d.create(target.id, name, h5_type, dataset.id.get_space(), creation))
     for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
         write_cells(copy, region, read_cells(dataset, region))
     return copy
+
+
+def _can_be_decoded(creation: Any) -> bool:
+    return all(h5py.h5z.filter_avail(creation.get_filter(i)[0]) for i in range(creation.get_nfilters()))
 
 
 def _written_regions(dataset: Dataset) -> Iterator[Region]:
@@ -126,9 +128,11 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
     else:
         corners = [(0,) * dataset.ndim]
     extent = dataset.chunks or dataset.shape
+    is_small = lies_in_heap(dataset.h5_type)
+    most = MOST_ELEMENTS if is_small else max(1, MOST_BYTES // dataset.h5_type.get_size())
     for corner in corners:
         # A dataset made smaller has chunks left over, behind its end.
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
-        for box in boxes_of(shape, MOST_ELEMENTS):
+        for box in boxes_of(shape, most):
             yield shift(box, corner)

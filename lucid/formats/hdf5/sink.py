@@ -23,8 +23,7 @@ from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, Pooled, pad_chunk
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.checked import CheckedFile
-from lucid.formats.disk.files import claim, write_at, write_region
+from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import copy_attributes
@@ -35,8 +34,8 @@ from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filt
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import has_classic_model
-from lucid.formats.hdf5.rehearsal import rehearse
 from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.hdf5.survey import Survey, rehearse, rehearse_results
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -109,6 +108,8 @@ class Hdf5Sink(Sink):
         if self.carries(pooled):
             self.carried, notes = rehearse(source, pooled, self.options.drop)
             self.notes += [f"{what}: {name_list(names)}" for what, names in notes.items()]
+        else:
+            rehearse_results(source, pooled)
 
     def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -122,13 +123,14 @@ class Hdf5Sink(Sink):
                 self.notes += notes_of_filters(source.file, pooled)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
-            carry = Carry(source, file, pooled, make, where, self.options.drop)
+            survey = Survey(source, pooled, self.options.drop, file)
+            carry = Carry(survey, file, make, where)
             with translate_errors(FileError, "cannot be carried over"):
                 if self._carry_source is None:
                     carry.make_results()
                 else:
                     carry.copy_all()
-                    self.carried, self._unread_paths = carry.carried, carry.unread_paths
+                    self.carried, self._unread_paths = survey.carried, carry.unread_paths
             self.notes += [f"{what}: {name_list(names)}" for what, names in carry.notes.items()]
 
     def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
@@ -173,15 +175,14 @@ class Hdf5Sink(Sink):
         elif values.size:
             raise FileError(f"output has no room for {pooled.name}: it was made under another name")
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
         if self._chunked_arrays:
             with self._open_file("r+") as file:
                 for array in self._chunked_arrays:
                     self._fill(object_at(file, array.name), array)
-        with self._open_file("r") as file:
-            check_copy(file, self._carry_source, self._unread_paths)
-        self._file.commit(later)
+        check_copy(self._file.path, self._carry_source, self._unread_paths)
+        self._file.commit(group)
         self.close()
 
     def _fill(self, dataset: Dataset, array: Pooled) -> None:

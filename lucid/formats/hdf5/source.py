@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -35,6 +35,7 @@ from lucid.formats.hdf5.tree import (
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
 from lucid.formats.meaning import Meaning
 from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.values import text_of
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -64,9 +65,9 @@ class Hdf5Source(Source):
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
         limit_cache(self.file)
         self._places: dict[str, Place] = {}
-        #: Where arrays begin of which there is nothing to know but their specs. To open one again takes
+        #: Where arrays lie of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
-        self.plain: dict[str, int] = {}
+        self.plain: dict[str, Run] = {}
         #: What numbers mean that have no attributes, by their type.
         self._meanings: dict[str, Meaning] = {}
         #: Specs without their names, which very many arrays may share.
@@ -87,8 +88,6 @@ class Hdf5Source(Source):
         elements = numbers_of(dataset, self.options.input_dtype)
         assert elements is not None
         spec = self._checked_spec(path, dataset, *elements)
-        if is_plain(dataset):
-            self.plain[path] = dataset.id.get_offset()
         has_attributes = h5py.h5a.get_num_attrs(dataset.id) > 0
         meaning = None if has_attributes else self._meanings.get(spec.numbers)
         if meaning is None:
@@ -102,7 +101,10 @@ class Hdf5Source(Source):
             meaning=meaning,
             dims=dims_of(dataset),
         )
-        return self._unnamed.setdefault(unnamed, unnamed)._replace(name=path)
+        shared = self._unnamed.setdefault(unnamed, unnamed)
+        if is_plain(dataset):
+            self.plain[path] = dataset.id.get_offset(), shared.shape
+        return shared._replace(name=path)
 
     def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
@@ -153,7 +155,7 @@ class Hdf5Source(Source):
             for name, dataset, _ in datasets(self.file):
                 elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if elements is not None:
-                    yield self._checked_spec(name, dataset, *elements), str(dataset.attrs[PROVENANCE])
+                    yield self._checked_spec(name, dataset, *elements), text_of(dataset.attrs[PROVENANCE])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
@@ -163,8 +165,8 @@ class Hdf5Source(Source):
         values = flat.view(stored).reshape(shape)
         try:
             place = self._place(spec.name)
-            if isinstance(place, int):
-                read_region(self._descriptor, place, spec.shape, region, spec.dtype.itemsize, flat)
+            if isinstance(place, tuple):
+                read_region(self._descriptor, *place, region, spec.dtype.itemsize, flat)
             elif place is not None:
                 place.read(self._descriptor, region, values)
             else:
@@ -193,7 +195,8 @@ class Hdf5Source(Source):
         """Where in the file the elements of a dataset are, if they can be read there."""
         elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
-            return offset_of(dataset)
+            offset = offset_of(dataset)
+            return None if offset is None else (offset, dataset.shape)
         if elements is None or creation.get_layout() != h5py.h5d.CHUNKED:
             return None
         if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
@@ -202,6 +205,8 @@ class Hdf5Source(Source):
             return None
         try:
             array = ChunkedArray(dataset, elements[1])
+        except FormatError:
+            raise
         except HDF5_ERRORS:
             return None  # filters that no other dataset can have, which the library can still undo
         return None if array.has_raw_edges else array
@@ -217,8 +222,10 @@ class Hdf5Source(Source):
         os.close(self._descriptor)
 
 
-#: An offset for contiguous elements, an index for chunks, None where only the library can read.
-Place = int | ChunkedArray | None
+#: Where contiguous elements begin, and the shape of the whole array, of which a box may be read.
+Run: TypeAlias = tuple[int, tuple[int, ...]]
+#: An index for chunks; None where only the library can read.
+Place: TypeAlias = Run | ChunkedArray | None
 
 
 def is_contiguous(dataset: Dataset) -> bool:

@@ -5,12 +5,13 @@ asked of a dataset costs microseconds each time, which tell where there are a hu
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import h5py
 
+from lucid import errors
 from lucid.errors import LucidError
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
@@ -35,15 +36,9 @@ def reason(error: Exception) -> str:
     return text[text.find("(") + 1 : text.rfind(")")] if "(" in text and text.endswith(")") else text
 
 
-@contextmanager
-def translate_errors(error_type: type[LucidError], what: str) -> Iterator[None]:
+def translate_errors(error_type: type[LucidError], what: str) -> AbstractContextManager[None]:
     """Raise an error of the library as one of ours that says what failed."""
-    try:
-        yield
-    except LucidError:
-        raise
-    except HDF5_ERRORS as error:
-        raise error_type(f"{what}: {reason(error)}") from error
+    return errors.translate_errors(what, HDF5_ERRORS, error_type, reason)
 
 
 def name_bytes(name: str) -> bytes:
@@ -77,11 +72,8 @@ class Dataset:
 
     def __init__(self, h5_id: Any) -> None:
         self.id = h5_id
-
-    @cached_property
-    def h5_type(self) -> Any:
-        """The type of the elements in the file."""
-        return self.id.get_type()
+        #: The type of the elements in the file.
+        self.h5_type = h5_id.get_type()
 
     @cached_property
     def creation(self) -> Any:
@@ -125,15 +117,12 @@ def object_of(h5_id: Any) -> Any:
     return h5py.Group(h5_id) if isinstance(h5_id, h5py.h5g.GroupID) else h5py.Datatype(h5_id)
 
 
-def limit_cache(file: h5py.File, more_bytes: int = 0) -> None:
-    """Keep the library's cache of metadata from growing with the number of objects, but for so many bytes."""
+def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
+    """Keep the library's cache of metadata from growing with the number of objects."""
     config = file.id.get_mdc_config()
-    if not more_bytes or CACHED_BYTES + more_bytes > config.max_size:
-        config.set_initial_size = True
-        config.min_size = config.max_size = config.initial_size = config.max_increment = (
-            CACHED_BYTES + more_bytes
-        )
-        file.id.set_mdc_config(config)
+    config.set_initial_size = True
+    config.min_size = config.max_size = config.initial_size = config.max_increment = size_bytes
+    file.id.set_mdc_config(config)
 
 
 class Entry(NamedTuple):
@@ -159,14 +148,18 @@ def walk(
     #: Of objects that have several names.
     first_paths = {address_of(file): "/"}
     pending: list[tuple[str, Any, Iterator[bytes]]] = []
+    cached_bytes = CACHED_BYTES
 
     def enter(path: str, group: Any) -> None:
+        nonlocal cached_bytes
         names = list(group)
-        # The library holds the names of a group together, in words, and a path leads through all groups above.
-        more_bytes = sum(map(len, names)) + 8 * len(names) + LEVEL_BYTES * path.count("/")
-        if more_bytes > CACHED_BYTES // 2:
+        # The library holds the names of a group together, in words, with room for as many again; and a path leads
+        # through all groups above. Without room for more than these it would read them anew for every object.
+        needed_bytes = sum(len(name) // 8 + 1 for name in names) * 16 + LEVEL_BYTES * path.count("/")
+        if needed_bytes + CACHED_BYTES // 4 > cached_bytes:
+            cached_bytes = needed_bytes + CACHED_BYTES // 4
             for one in (file, copy or file):
-                limit_cache(one, more_bytes)
+                limit_cache(one, cached_bytes)
         pending.append((path, group, iter(names)))
 
     enter("", h5py.h5g.open(file.id, b"/"))
@@ -179,18 +172,20 @@ def walk(
         full = f"{path}/{name_text(name)}"
         if skips(full):
             continue
-        link = group.links.get_info(name)
-        if link.type != HARD:
+        info = group.links.get_info(name)
+        address = info.u
+        if info.type != HARD:
             yield Entry(full, link_of(group, name))
-        elif is_known(link.u):
-            yield Entry(full, None, link.u)
-        elif link.u in first_paths:
-            yield Entry(full, Link(HARD, first_paths[link.u]), link.u)
+        elif is_known(address):
+            yield Entry(full, None, address)
+        elif address in first_paths:
+            yield Entry(full, Link(HARD, first_paths[address]), address)
         else:
             h5_id = h5py.h5o.open(group, name)
-            if h5py.h5o.get_info(h5_id).rc > 1:
-                first_paths[link.u] = full
-            yield Entry(full, object_of(h5_id), link.u)
+            # All that `h5o.get_info` asks for takes three times as long.
+            if h5py.h5g.get_objinfo(h5_id).nlink > 1:
+                first_paths[address] = full
+            yield Entry(full, object_of(h5_id), address)
             if isinstance(h5_id, h5py.h5g.GroupID):
                 enter(full, h5_id)
 
@@ -200,8 +195,8 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
 
     Where a link leads out of the file, or a soft one to nothing, it is that link.
     """
-    place, names, soft = "/", path.split("/")[1:], list[Link]()
-    while names and names[0]:
+    place, names, soft = "/", [*filter(None, path.split("/"))], list[Link]()
+    while names:
         step = f"{place.rstrip('/')}/{names[0]}"
         try:
             link = link_of(object_at(file, place).id, name_bytes(names[0]))
@@ -216,7 +211,8 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
             soft.append(link)
             if len(soft) > MOST_LINKS:
                 return link
-            place, names = "/", absolute_path(step, name_text(link.value)).split("/")[1:] + names[1:]
+            whole = absolute_path(step, name_text(link.value))
+            place, names = "/", [*filter(None, whole.split("/")), *names[1:]]
     return place
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import NamedTuple
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import Pooled, by_source
@@ -30,11 +31,6 @@ class _NewMember(NamedTuple):
     content: Pooled | CopiedBytes
     header: bytes = b""
 
-    @property
-    def waits(self) -> bool:
-        """Whether it is deflated when its means are known, and has no place before."""
-        return isinstance(self.content, Pooled) and self.info.compress_type == zipfile.ZIP_DEFLATED
-
 
 class NpzSink(FlatSink):
     """An `.npz` archive while it is written."""
@@ -42,29 +38,30 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+    def contents(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
-        contents: list[Content] = []
-        self._members = list(self._plan_members(source, pooled))
+        #: There may be a million.
+        self._members, self._waiting = Backlog[_NewMember](), list[Pooled]()
         self._end, names = 0, set[str]()
-        for member in self._members:
-            info = member.info
+        for member in self._plan_members(source, pooled):
+            info, content, header = member
             if info.filename in names:
                 raise DatasetError(f"output {self.path} would have two members {info.filename!r}")
             names.add(info.filename)
-            if member.waits:
-                continue
-            info.header_offset = self._end
-            contents += [info.FileHeader() + member.header, member.content]
-            self._end += len(info.FileHeader()) + info.compress_size
-        return contents
+            if isinstance(content, Pooled) and info.compress_type == zipfile.ZIP_DEFLATED:
+                self._waiting.append(content)
+            else:
+                info.header_offset = self._end
+                yield info.FileHeader() + header
+                yield content
+                self._end += len(info.FileHeader()) + info.compress_size
+            self._members.append(member)
 
     def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, pooled)
-        waiting = [m.content for m in self._members if m.waits and isinstance(m.content, Pooled)]
-        if waiting:
-            self.hold(waiting, self.file.target.parent)
+        if self._waiting:
+            self.hold(self._waiting, self.file.target.parent)
 
     def _plan_members(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
@@ -104,32 +101,33 @@ class NpzSink(FlatSink):
         info.compress_size = info.file_size
         return _NewMember(info, pooled, header)
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
         try:
             with open(self.descriptor, "r+b", closefd=False) as file:
                 file.seek(self._end)
                 with zipfile.ZipFile(file, "w") as archive:
-                    for member in self._members:
-                        if isinstance(member.content, Pooled):
-                            self._finish(member, member.content, archive)
-                    archive.filelist[:] = [member.info for member in self._members]
+                    directory = Backlog[zipfile.ZipInfo]()
+                    for info, content, header in self._members:
+                        if isinstance(content, Pooled):
+                            self._finish(info, content, header, archive)
+                        directory.append(info)
+                    # It is only gone through.
+                    archive.filelist = directory  # type: ignore[assignment]
         except LucidError:
             raise
         except OSError as error:
             raise FileError(f"output cannot be written: {error.strerror}") from error
-        super().commit(later)
+        super().commit(group)
 
-    def _finish(self, member: _NewMember, pooled: Pooled, archive: zipfile.ZipFile) -> None:
+    def _finish(self, info: zipfile.ZipInfo, pooled: Pooled, header: bytes, archive: zipfile.ZipFile) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
-        info = member.info
-        if self.spool is not None and member.waits:
+        if self.spool is not None and pooled.name not in self.places:
             with archive.open(info, "w") as target:
-                target.write(member.header)
+                target.write(header)
                 for data in blocks_at(*self.spool.place(pooled), pooled.nbytes):
                     target.write(data)
             return
-        descriptor, offset = self.places[pooled.name]
-        for data in blocks_at(descriptor, offset - len(member.header), info.file_size):
+        for data in blocks_at(self.descriptor, self.places[pooled.name] - len(header), info.file_size):
             info.CRC = crc32(data, info.CRC)
-        write_at(descriptor, info.header_offset, info.FileHeader())
+        write_at(self.descriptor, info.header_offset, info.FileHeader())

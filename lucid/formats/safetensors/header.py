@@ -188,39 +188,35 @@ def _check_places(tensors: Sequence[Tensor], data_bytes: int) -> None:
         raise FormatError(f"has {data_bytes - stop} bytes after its tensors")
 
 
-def lay_out(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors one after another, in the order of the format's library."""
-    ordered = sorted(
-        tensors, key=lambda t: (_ORDER.index(t.dtype) if t.dtype in _ORDER else len(_ORDER), t.name)
-    )
-    placed, start = [], 0
-    for tensor in ordered:
-        placed.append(tensor._replace(start=start, stop=start + tensor.nbytes))
-        start += tensor.nbytes
-    return placed
+def order_of(tensor: Tensor) -> tuple[int, str]:
+    """Where a tensor stands among others, as the format's library has it."""
+    return _ORDER.index(tensor.dtype) if tensor.dtype in _ORDER else len(_ORDER), tensor.name
 
 
 def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
-    """A header with its length, padded so that the tensors are aligned."""
-    # Each entry becomes text by itself: the parts of all of them at once take ten times the memory.
-    entries, names = [_entry(METADATA, metadata)] if metadata else [], {METADATA}
-    for name, dtype, shape, start, stop in tensors:
-        if name in names:
-            raise DatasetError(f"output would have two tensors {name!r}")
-        names.add(name)
-        entries.append(_entry(name, {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}))
+    """A header with its length, for tensors that lie one after another; padded so that they are aligned."""
+    # Each entry becomes bytes by itself: all of them at once, as objects, take ten times the memory.
+    text, names, start = bytearray(PREFIX_BYTES), {METADATA}, 0
+    if metadata:
+        text += _entry(METADATA, metadata)
+    for tensor in tensors:
+        if tensor.name in names:
+            raise DatasetError(f"output would have two tensors {tensor.name!r}")
+        names.add(tensor.name)
+        offsets = [start, start := start + tensor.nbytes]
+        text += _entry(tensor.name, {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets})
+    text[PREFIX_BYTES : PREFIX_BYTES + 1] = b"{"  # in place of the first comma
+    text += b"}" + b" " * (-(len(text) + 1) % PREFIX_BYTES)
+    length = len(text) - PREFIX_BYTES
+    if length > HEADER_LIMIT:
+        raise DatasetError(f"output would have a header of {length} bytes; expected at most {HEADER_LIMIT}")
+    text[:PREFIX_BYTES] = length.to_bytes(PREFIX_BYTES, "little")
+    return bytes(text)
+
+
+def _entry(name: str, value: Mapping[str, Any]) -> bytes:
+    """A comma, a name and its value as they stand in a JSON object."""
     try:
-        text = f"{{{','.join(entries)}}}".encode()
+        return b"," + json.dumps({name: value}, ensure_ascii=False, separators=(",", ":"))[1:-1].encode()
     except UnicodeEncodeError:
         raise DatasetError("a safetensors file names tensors in UTF-8, which a name here is not") from None
-    text += b" " * (-len(text) % PREFIX_BYTES)
-    if len(text) > HEADER_LIMIT:
-        raise DatasetError(
-            f"output would have a header of {len(text)} bytes; expected at most {HEADER_LIMIT}"
-        )
-    return len(text).to_bytes(PREFIX_BYTES, "little") + text
-
-
-def _entry(name: str, value: Mapping[str, Any]) -> str:
-    """A name and its value as they stand in a JSON object."""
-    return json.dumps({name: value}, ensure_ascii=False, separators=(",", ":"))[1:-1]

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lucid.compression import Compression
+from lucid.errors import FormatError
 from lucid.formats.arrays import Array, Pooled, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
+from lucid.formats.meaning import FILL
 from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -19,7 +21,7 @@ from lucid.formats.zarr.documents import (
     write_group,
 )
 from lucid.formats.zarr.geography import Dimensions
-from lucid.formats.zarr.layout import Layout
+from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, attributes_of, describe_result
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
@@ -39,6 +41,7 @@ class Builder:
         #: Arrays for means, by name; all arrays, with their values if they are coordinates; groups that change.
         self.arrays: dict[str, Node] = {}
         self._nodes: list[tuple[Node, Array | None]] = []
+        self._documents: dict[str, dict[str, Any]] = {}
         self._groups: dict[str, dict[str, Any]] = {}
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
@@ -99,12 +102,14 @@ class Builder:
     def _add_means(self, pooled: Pooled, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         chunks, shards = pooled.chunks, None
+        others = {FILES}
         if pooled.numbers == "bfloat16":
-            description = description._replace(fill=None)
+            # xarray opens no store in which elements without a type have one for gaps.
+            description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
             shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
-        attributes = {key: value for key, value in description.attributes.items() if key != FILES}
+        attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
@@ -136,7 +141,14 @@ class Builder:
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
         facts |= {"codecs": codecs, "keys": keys, "dims": description.dims, "fill": description.fill}
-        node = Node(path, array_document(self._version, **facts), attributes)
+        document = array_document(self._version, **facts)
+        # Thousands of arrays may be described alike: equal documents are held once.
+        node = Node(path, self._documents.setdefault(repr(document), document), attributes)
+        if layout_of(node, "bfloat16") is None:  # zarr may pass over what is wrong when it reads
+            name = origin.name if origin else path
+            raise FormatError(
+                f"has {name or 'an array'} with codecs that make no sense; `compression` chooses others"
+            )
         self._nodes.append((node, values))
         return node
 
@@ -188,6 +200,6 @@ def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[in
         return None
     shape = pooled.stored_shape
     sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
-    most = (-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
+    most = (max(1, -(-n // c)) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))

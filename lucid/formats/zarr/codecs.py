@@ -142,7 +142,7 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
                 return None
             dtype = dtype.newbyteorder(">" if endian == "big" else "<")
         elif is_bytes and name in {*LOSSLESS, *_LOSSY}:
-            if name == "blosc" and isinstance(parameters["shuffle"], str):
+            if name == "blosc" and isinstance(parameters.get("shuffle"), str):
                 parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
             known.append(numcodecs.get_codec(parameters | {"id": name}))
         else:

@@ -95,7 +95,7 @@ class ZarrSink(Sink):
             if not is_taken:
                 array.copy(pooled, self.write, buffer)
 
-    def commit(self, later: list[Replacement] | None = None) -> None:
+    def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
         with translate_errors("output cannot be put in place"):
             for means in self._means.values():
@@ -103,12 +103,12 @@ class ZarrSink(Sink):
             if self._url is not None:
                 self._upload()
             elif self._file is not None:
-                self._archive(self._file, later)
+                self._archive(self._file, group)
             else:
-                self._folder.commit(later)
+                self._folder.commit(group)
         self.close()
 
-    def _archive(self, file: Replacement, later: list[Replacement] | None) -> None:
+    def _archive(self, file: Replacement, group: list[Replacement] | None) -> None:
         """Write all files to an archive, in one order and without times."""
         with os.fdopen(file.create(), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
@@ -118,7 +118,7 @@ class ZarrSink(Sink):
                     with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
                         shutil.copyfileobj(content, target)
             raw.flush()
-            file.commit(later)
+            file.commit(group)
 
     def _find_place(self, url: str) -> None:
         import fsspec

@@ -1,10 +1,11 @@
-"""Options as keywords of `pool_file`: in its signature, in its docstring, and as they are given."""
+"""What the functions of the API take: options as keywords, in signature and docstring, and checks of all else."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import SizeTypeError
+from lucid.errors import ArgumentError, SizeTypeError
 from lucid.options import Option, Options
 from lucid.outputs import FilePath
 from lucid.report import OnProgress, Report
@@ -52,6 +53,32 @@ def options_of(values: Mapping[str, Any]) -> Options:
             close = get_close_matches(name, known, 1)
             raise SizeTypeError(f"`{name}` is no option" + (f"; did you mean `{close[0]}`?" if close else ""))
     return Options(**values)
+
+
+def check_path(path: object) -> None:
+    """Raise unless it is a path that a file may have."""
+    if not isinstance(path, str | os.PathLike):
+        raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
+    if not os.fspath(path):
+        raise ArgumentError("a path is empty")
+    if "\0" in str(os.fspath(path)):
+        raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
+
+
+def paths_of(name: str, value: FilePath | Iterable[FilePath], expected: str) -> list[str]:
+    """Paths where one or several are taken; the error for none speaks of them by `name`."""
+    paths = [value] if isinstance(value, str | os.PathLike) else value
+    if not isinstance(paths, Iterable) or not (paths := list(paths)):
+        raise ArgumentError(f"`{name}` is {value!r:.80}; expected {expected}")
+    for path in paths:
+        check_path(path)
+    return [os.fspath(path) for path in paths]
+
+
+def check_progress(on_progress: object) -> None:
+    """Raise unless it is a function, or nothing."""
+    if on_progress is not None and not callable(on_progress):
+        raise SizeTypeError(f"`on_progress` is {on_progress!r:.80}; expected a function")
 
 
 def _rows() -> dict[str, Option]:
