@@ -18,6 +18,8 @@ class Late(SimpleHTTPRequestHandler):
     """Files, pieces of files and lists of folders, after a while; a connection serves many requests."""
 
     protocol_version = "HTTP/1.1"
+    # Else the system holds an answer back behind its head for 40 ms more.
+    disable_nagle_algorithm = True
 
     def __init__(self, *args: Any, seconds: float, **options: Any) -> None:
         self._seconds = seconds
@@ -52,6 +54,8 @@ class Late(SimpleHTTPRequestHandler):
 
 if __name__ == "__main__":
     handler = partial(Late, directory=sys.argv[1], seconds=float(sys.argv[2]) / 1000)
+    # Else the sixth connection of a moment is dropped, and made again a second later.
+    ThreadingHTTPServer.request_queue_size = 128
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         print(server.server_port, flush=True)
         server.serve_forever()

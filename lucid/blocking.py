@@ -10,7 +10,7 @@ of three forms that fits the memory:
 
 What it costs in memory is
 
-    input     the cells that are read at once, as they are in the file
+    input     the cells that are read at once, as they are in the file; behind a network also their raw chunks
     output    its results
     chunk     where the file is compressed, one chunk raw and one decoded
     sums      accumulators of one row of windows; in strips, of columns and of all windows
@@ -76,7 +76,8 @@ class Blocking(NamedTuple):
             sums_bytes = cols * size_of(trail) * WINDOW_SUM_BYTES
         else:
             sums_bytes = (2 * self._samples * self._read_cells[1] + results) * STRIP_SUM_BYTES
-        return self.input_bytes + results * self.output_itemsize + self.chunk_bytes + sums_bytes
+        input_bytes = self.input_bytes * (2 if self.spec.is_far else 1)
+        return input_bytes + results * self.output_itemsize + self.chunk_bytes + sums_bytes
 
     @property
     def peak_bytes(self) -> int:
@@ -194,7 +195,8 @@ def blockings(
                 break
         return blocking
 
-    if len(grids) > 1:
+    # Behind a network, fewer blocks at once are better than chunks that are read again.
+    if len(grids) > 1 or spec.is_far:
         shared = best_fit(tuple(grids), _planes)
         if shared.peak_bytes <= max_memory:
             return [shared]
@@ -260,7 +262,7 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
         whole = _one_sample(whole)
     for axis in reversed(range(whole.height_axis)):
         length = whole.spec.shape[axis]
-        room = min(budget, BLOCK_BYTES) // max(1, whole.block_bytes - whole.chunk_bytes)
+        room = min(budget - whole.chunk_bytes, BLOCK_BYTES) // max(1, whole.block_bytes - whole.chunk_bytes)
         if room > 1:
             whole = _with_length(whole, axis, max(1, min(length, whole.lengths[axis] * room)))
         if whole.lengths[axis] < length:

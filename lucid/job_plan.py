@@ -15,7 +15,7 @@ import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.errors import ArgumentError, DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, Coarsen, Pooled
-from lucid.formats.contract import Source
+from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import absolute_path
@@ -36,8 +36,6 @@ from lucid.sizes import resolve, size_name
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
-#: Blocks under way where reads wait for a network.
-FAR_READS = 8
 #: Means of coordinates (planes, height, width) at a size: where the output cells are.
 COARSEN: Coarsen = partial(adaptive_avg_pool2d, nan="skip")
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.

@@ -298,16 +298,6 @@ def test_the_same_bytes_with_any_threads_and_memory(tmp_path, threads):
     assert np.array_equal(zarr.open_array(more, mode="r")[...], right)
 
 
-def test_more_reads_are_under_way_where_they_wait(tmp_path):
-    x = np.ones((64, 4, 8, 8), "f4")
-    made(tmp_path / "x.zarr", x, chunks=(1, 4, 8, 8))
-    made("memory://far.zarr", x, chunks=(1, 4, 8, 8), overwrite=True)
-    near = lucid.pool_file(tmp_path / "x.zarr", size=2, dry_run=True, threads=8)
-    for threads, wanted in ((None, 8), (8, 8), (1, 1)):
-        far = lucid.pool_file("memory://far.zarr", tmp_path / "o.zarr", size=2, dry_run=True, threads=threads)
-        assert far.datasets[0].blocks_bytes * 8 == near.datasets[0].blocks_bytes * wanted
-
-
 # ---- hostile chunks
 
 

@@ -50,6 +50,8 @@ class ArraySpec(NamedTuple):
     meaning: Meaning | None = None
     #: Names of the axes, "" for one that has none; () where no axis has a name.
     dims: tuple[str, ...] = ()
+    #: Whether it is behind a network, so that all chunks of a read are asked for at once.
+    is_far: bool = False
 
     def box(self, region: Region) -> "ArraySpec":
         """A box of the array, by a region of its first axes."""

@@ -18,6 +18,8 @@ from lucid.options import Options
 
 #: The attribute that says what an array is the means of.
 PROVENANCE = "lucid_pool"
+#: Reads under way where each waits for a network.
+FAR_READS = 16
 
 
 class Resource(ABC):

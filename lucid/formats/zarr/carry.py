@@ -36,14 +36,13 @@ def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
 
 def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> CarriedArrays:
     """Copy all but the groups and arrays at some paths, or, without a root, only see how many arrays that is."""
-    store, arrays, nbytes = source.store, 0, 0
-    for node in source.nodes.values():
-        if node.path not in left_out and node.is_group:
-            _copy(store, node.path, root, node.files)
-        elif node.path not in left_out:
-            arrays += 1
-            nbytes += _copy(store, node.path, root)
-    return CarriedArrays(arrays, nbytes)
+    store = source.store
+    kept = [node for node in source.nodes.values() if node.path not in left_out]
+    sizes = store.each(
+        lambda node: _copy(store, node.path, root, node.files if node.is_group else None), kept
+    )
+    arrays = [nbytes for node, nbytes in zip(kept, sizes, strict=True) if not node.is_group]
+    return CarriedArrays(len(arrays), sum(arrays))
 
 
 def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | None = None) -> int:

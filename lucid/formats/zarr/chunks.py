@@ -6,9 +6,11 @@ in silence. A store that lost `dimension_separator`, or was copied under other n
 
 import json
 import re
+import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from itertools import islice, product
+from itertools import islice, product, repeat, tee
 from typing import Any, TypeAlias
 from warnings import catch_warnings
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
 from lucid.formats.arrays import Array
+from lucid.formats.contract import FAR_READS
 from lucid.formats.regions import Region, overlaps, shift, size_of
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.nodes import Node
@@ -26,8 +29,8 @@ from lucid.options import Options
 _ANY_NAME = re.compile(r"c|(c\.)?\d+(\.\d+)*")
 #: Files of an array that one look into its folder tells; of more, each is opened to see whether it is there.
 _MOST_LISTED = 1 << 15
-#: Where the index of a shard has no chunk; and where no file reaches to.
-NOWHERE, _FAR = (1 << 64) - 1, 1 << 62
+#: Where the index of a shard has no chunk.
+NOWHERE = (1 << 64) - 1
 #: Indices of shards that are kept, each of at most this fraction of the memory.
 _MOST_INDICES, _OF_MEMORY = 4, 16
 
@@ -40,6 +43,7 @@ class StoredArray:
     def __init__(self, store: Store, node: Node, options: Options) -> None:
         self._store, self._node, self._max_memory = store, node, options.max_memory
         self._index = lru_cache(_MOST_INDICES)(self._read_index)
+        self._index_locks = [threading.Lock() for _ in range(FAR_READS)]
         self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array)
 
     @cached_property
@@ -75,7 +79,13 @@ class StoredArray:
             if self._file_indices.isdisjoint(product(*axes[: layout.listed_axes])):
                 out[...] = fill
                 return
-        for index, inside, outside in overlaps(region, layout.chunks):
+        boxes, same_boxes = tee(overlaps(region, layout.chunks))
+        raw_chunks: Iterator[bytes | None] = repeat(None)
+        if layout.codecs is not None:
+            # Of raw chunks, there is memory for as many as there are cells.
+            most = size_of(out.shape) // size_of(layout.chunks)
+            raw_chunks = self._store.each(self._read_raw, (index for index, _, _ in same_boxes), most)
+        for (_, inside, outside), raw in zip(boxes, raw_chunks, strict=False):
             place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
             target = out[place]
             if layout.codecs is None:
@@ -83,7 +93,6 @@ class StoredArray:
                 cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
                 target.view(self._zarr_array.dtype)[...] = cells
                 continue
-            raw = self._read_raw(index)
             if raw is None:
                 target[...] = fill
                 continue
@@ -106,13 +115,14 @@ class StoredArray:
             raw = self._store.read(key, 0, most + 1)
             count = 0 if raw is None else len(raw)
         else:
-            places = self._index(key)
+            with self._index_locks[hash(file) % FAR_READS]:  # else all who want it ask for the same one
+                places = self._index(key)
             if places is None:
                 return None
             start, count = map(int, places[tuple(i % n for i, n in zip(index, grid, strict=True))])
             if start == count == NOWHERE:
                 return None
-            raw = self._store.read(key, start, start + count) if count <= most and start < _FAR else b""
+            raw = self._store.read(key, start, start + count) if count <= most else b""
             if count <= most and (raw is None or len(raw) != count):
                 raise FormatError("has a shard that ends before the chunks that its index lists")
         if count > most:

@@ -4,6 +4,7 @@ element → chunk, which is decoded at once → file: a chunk, or a shard of chu
 """
 
 from contextlib import suppress
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,9 +40,9 @@ class Layout(NamedTuple):
     shard_index: Chain | None = None
     index_is_first: bool = False
 
-    def key(self, index: tuple[int, ...]) -> str:
+    def key(self, file: tuple[int, ...]) -> str:
         """The name of a file below the array."""
-        return self.separator.join((*self.start, *map(str, index))) or "0"
+        return self.separator.join((*self.start, *map(str, file))) or "0"
 
     @property
     def folder(self) -> str:
@@ -83,14 +84,14 @@ def _layout_of(node: Node, untyped: str | None) -> Layout | None:
     if strange or grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
         return None
     codecs = document["codecs"]
-    files = chunks = _lengths(grid["configuration"]["chunk_shape"])
-    index, is_first = None, False
+    files = chunks = tuple(map(index, grid["configuration"]["chunk_shape"]))
+    shard_index, is_first = None, False
     if len(codecs) == 1 and name_of(codecs[0]) == SHARDS:
         shards = codecs[0]["configuration"]
-        codecs, chunks = shards["codecs"], _lengths(shards["chunk_shape"])
-        index = chain_of(shards["index_codecs"], np.dtype("<u8"), rank + 1)
+        codecs, chunks = shards["codecs"], tuple(map(index, shards["chunk_shape"]))
+        shard_index = chain_of(shards["index_codecs"], np.dtype("<u8"), rank + 1)
         is_first = shards.get("index_location", "end") == "start"
-        if index is None or index.sizes(0)[-1] is None:
+        if shard_index is None or shard_index.sizes(0)[-1] is None:
             return None
     chain = chain_of(codecs, np.dtype("V2" if numbers == "bfloat16" else numbers), rank)
     if chain is None:
@@ -106,12 +107,6 @@ def _layout_of(node: Node, untyped: str | None) -> Layout | None:
         start=("c",) * is_default,
         separator=keys.get("configuration", {}).get("separator", "/" if is_default else "."),
         codecs=chain._replace(dtype=dtype),
-        shard_index=index,
+        shard_index=shard_index,
         index_is_first=is_first,
     )
-
-
-def _lengths(lengths: Any) -> tuple[int, ...]:
-    if not isinstance(lengths, list) or not all(isinstance(n, int) for n in lengths):
-        raise TypeError(lengths)
-    return tuple(lengths)

@@ -4,6 +4,7 @@ Only a store that cannot be listed, such as one behind plain HTTP, is walked by 
 array is read even then.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from lucid.errors import FormatError
@@ -20,7 +21,7 @@ from lucid.formats.zarr.documents import (
     nczarr_in,
     parse_document,
 )
-from lucid.formats.zarr.store import Entry, Store, folders_of, key_in
+from lucid.formats.zarr.store import Store, folders_of, key_in
 from lucid.pooling.dtypes import ELEMENTS
 
 #: The summary of all documents in version 2, and the key of that in a group's document in version 3.
@@ -85,32 +86,31 @@ class Node(NamedTuple):
 
 def nodes_of(store: Store) -> dict[str, Node]:
     """Every group and array by path, parents first; an error where there is no store."""
-    nodes: dict[str, Node] = {}
-    pending, summary = [""], dict[str, set[Entry]]()
-    while pending:
-        path = pending.pop()
+    summary = cache(lambda: folders_of(_keys_of_summary(store)))
+
+    def look(path: str) -> tuple[Node, list[str]]:
+        """What is at a path, and the paths of what is in it, if it is a group."""
         node = _node_at(store, path)
-        if node is None or node.is_group:
-            try:
-                entries = sorted(store.entries(path))
-            except (OSError, NotImplementedError):
-                summary = summary or folders_of(_keys_of_summary(store))
-                if not summary:
-                    raise
-                entries = sorted(summary[path])
-            files = tuple(name for name, is_folder in entries if not is_folder)
-            if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
-                raise FormatError("holds no Zarr store")
-            node = node or _group_2(store, path)
-            old = (
-                nczarr_in(parse_document(store.read(key_in(path, GROUP_2)) or b"")[0])
-                if GROUP_2 in files
-                else {}
-            )
-            node = node._replace(files=files, damage="", attributes=node.attributes | old)
-            pending += [key_in(path, name) for name, is_folder in reversed(entries) if is_folder]
-        nodes[path] = node
-    return nodes
+        if not node.is_group:
+            return node, []
+        try:
+            entries = sorted(store.entries(path))
+        except (OSError, NotImplementedError):
+            if not summary():
+                raise
+            entries = sorted(summary()[path])
+        files = tuple(name for name, is_folder in entries if not is_folder)
+        if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
+            raise FormatError("holds no Zarr store")
+        return node._replace(files=files), [key_in(path, name) for name, is_folder in entries if is_folder]
+
+    nodes: dict[str, Node] = {}
+    level = [""]
+    while level:
+        found = [*store.each(look, level)]
+        nodes |= {node.path: node for node, _ in found}
+        level = [path for _, paths in found for path in paths]
+    return dict(sorted(nodes.items()))
 
 
 def digest_of_files(store: Store, folder: str) -> str:
@@ -128,39 +128,33 @@ def digest_of_files(store: Store, folder: str) -> str:
     return digest(sorted(files))
 
 
-def _node_at(store: Store, path: str) -> Node | None:
-    """The array at a path, or a group of version 3, which has a document of the same name; None for all else."""
-    text = store.read(key_in(path, DOCUMENT_3))
+def _node_at(store: Store, path: str) -> Node:
+    """What the documents at a path say of it; a folder without any is a group that says nothing."""
+    names = DOCUMENT_3, DOCUMENT_2, ATTRIBUTES_2, GROUP_2
+    texts = store.each(lambda name: store.read(key_in(path, name)), names)
+    text = next(texts)
     if text is not None:
         document, damage = parse_document(text)
-        is_array = document.get("node_type", "array") == "array"
-        damage = damage or (_damage_of(document, 3) if is_array else "")
         attributes = document.get("attributes")
-        return Node(
-            path=path,
-            document={"data_type": None, "zarr_format": 3} | document if is_array and not damage else None,
-            attributes=attributes if isinstance(attributes, dict) else {},
-            damage=damage,
-        )
-    text = store.read(key_in(path, DOCUMENT_2))
+        attributes = attributes if isinstance(attributes, dict) else {}
+        if document.get("node_type", "array") != "array":
+            return Node(path, None, attributes)
+        damage = damage or _damage_of(document, 3)
+        document = {"data_type": None, "zarr_format": 3} | document
+        return Node(path, None if damage else document, attributes, damage)
+    text = next(texts)
+    attributes, damage = parse_document(next(texts) or b"{}")
     if text is None:
-        return None
-    document, damage = parse_document(text)
-    group = _group_2(store, path)
-    damage = damage or group.damage or _damage_of(document, 2)
+        group, _ = parse_document(next(texts) or b"")
+        return Node(path, None, attributes | nczarr_in(group))
+    document, why_not = parse_document(text)
+    damage = why_not or damage or _damage_of(document, 2)
+    translated = None
     try:
-        translated = None if damage else from_version_2(document, group.attributes)
+        translated = None if damage else from_version_2(document, attributes)
     except (AttributeError, TypeError, ValueError):
-        translated, damage = None, "has metadata with codecs that are none"
-    attributes = group.attributes | nczarr_in(document)
-    return group._replace(document=translated, damage=damage, attributes=attributes)
-
-
-def _group_2(store: Store, path: str) -> Node:
-    """A group of version 2, or a folder that is none; an array has its attributes in the same file."""
-    text = store.read(key_in(path, ATTRIBUTES_2))
-    attributes, damage = parse_document(text) if text is not None else ({}, "")
-    return Node(path, None, attributes, damage)
+        damage = "has metadata with codecs that are none"
+    return Node(path, translated, attributes | nczarr_in(document), damage)
 
 
 def _damage_of(document: dict[str, Any], version: int) -> str:

@@ -43,7 +43,6 @@ class ZarrSource(Source):
         with translate_errors("cannot be opened as Zarr"):
             self.store = store_at(path, options)
             try:
-                self._state = self.store.state()
                 #: Groups and arrays by path, "" for the root.
                 self.nodes = nodes_of(self.store)
             except BaseException:
@@ -68,12 +67,7 @@ class ZarrSource(Source):
         )
         nodes = sorted(choice.choose(patterns), key=lambda node: node.path)
         self.notes = choice.notes + [LABEL_NOTE.format(node.name) for node in nodes if node.name in labels]
-        specs = []
-        for node in nodes:
-            with translate_errors(label_of(node.name)), about(label_of(node.name)):
-                specs.append(self._spec(node))
-                self.array(node.path).check_names()
-        return tuple(specs)
+        return tuple(self.store.each(self._checked_spec, nodes))
 
     def variable_at(self, path: str) -> Variable | str | None:
         """The array at a path; if it is none, what it is."""
@@ -95,14 +89,21 @@ class ZarrSource(Source):
             array.read(tuple(slice(0, n) for n in values.shape), values)
         return values.astype(values.dtype.newbyteorder("="))
 
+    def _checked_spec(self, node: Node) -> ArraySpec:
+        """The description of an array, whose chunks are where its document says."""
+        with translate_errors(label_of(node.name)), about(label_of(node.name)):
+            self.array(node.path).check_names()
+            return self._spec(node)
+
     def _spec(self, node: Node) -> ArraySpec:
         """The description of an array of numbers."""
         layout = self.array(node.path).layout
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
         nbytes = size_of(layout.shape) * layout.dtype.itemsize
-        if self._state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * self._state[0]):
-            raise FormatError(f"claims {nbytes} bytes, of which a store of {self._state[0]} can hold few")
+        state = self.store.state
+        if state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * state[0]):
+            raise FormatError(f"claims {nbytes} bytes, of which a store of {state[0]} can hold few")
         meaning = meaning_of(
             self.variable(node).attributes,
             stored,
@@ -119,6 +120,7 @@ class ZarrSource(Source):
             numbers=meaning.numbers,
             chunks=layout.chunks,
             whole_chunks=True,
+            is_far=self.is_far,
             meaning=meaning,
             dims=node.dims,
         )
@@ -126,17 +128,11 @@ class ZarrSource(Source):
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
         with translate_errors("changed while it was read"):
-            is_same = self.store.state() == self._state
-            if self._state is None:
-                # Of NaN, which is not equal to itself, the text is the same.
-                nodes = nodes_of(self.store).values()
-                is_same = [repr(node) for node in nodes] == [repr(node) for node in self.nodes.values()]
-            if not is_same:
-                raise FormatError("changed while it was read")
+            self.store.check_unchanged()
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the metadata, and of times and sizes."""
-        return digest(self._state, [(s.name, digest(self.nodes[s.name[1:]])) for s in specs])
+        return digest(self.store.state, [(s.name, digest(self.nodes[s.name[1:]])) for s in specs])
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays with an attribute that says what they are means of."""

@@ -4,7 +4,7 @@ import os
 import zipfile
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,18 @@ from typing import Any, TypeAlias
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
 from lucid.formats.archive import data_offset, open_archive
 from lucid.formats.checksum import crc32
-from lucid.formats.contract import Resource
+from lucid.formats.contract import FAR_READS, Resource
 from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
 from lucid.formats.registry import url_of
 from lucid.options import Options
+from lucid.threads import Item, Result, in_order
 
 #: Members of an archive that are compressed once more may grow to this.
 MOST_MEMBER_BYTES = 1 << 30
 #: Characters in the names of all folders of an archive: one name of 64 KB may lead through 32,000 of them.
 MOST_CHARACTERS = 1 << 27
 
+_CHANGED = "changed while it was read"
 #: Bytes copied at once: a network answers few large requests sooner than many.
 COPY_BYTES = 8 << 20
 
@@ -38,6 +40,8 @@ class Store(Resource):
     #: What zarr opens, and what stands before every key there.
     address: Any
     prefix: str = ""
+    #: The bytes of all files, and what else changes when anything is written to; None if that cannot be seen.
+    state: tuple[int, ...] | None = None
 
     @abstractmethod
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -51,6 +55,16 @@ class Store(Resource):
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
+
+    def each(
+        self, work: Callable[[Item], Result], items: Iterable[Item], most: int = FAR_READS
+    ) -> Iterator[Result]:
+        """What is done with each of them, in order; behind a network with several at once, so many at most."""
+        if not self.is_far or most <= 1:
+            return map(work, items)
+        every = [*items]
+        most = min(most, FAR_READS, len(every))
+        return in_order(work, every, workers=most, in_flight=most)
 
     @abstractmethod
     def size_bytes(self, key: str) -> int:
@@ -67,9 +81,9 @@ class Store(Resource):
                 data = self.read(key, file.tell(), file.tell() + COPY_BYTES) or b""
             return file.tell()
 
-    def state(self) -> tuple[int, ...] | None:
-        """The bytes of all files, and what else changes when anything is written to; None if that cannot be seen."""
-        return None
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Raise a FormatError if anything was written to since it was opened, as far as that is seen."""
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -81,27 +95,31 @@ class FolderStore(Store):
     def __init__(self, path: Path, *, allow_links: bool) -> None:
         self.address = self._path = path.resolve()
         self._allow_links = allow_links
+        self.state = self._state_now()
 
     def entries(self, folder: str) -> Iterator[Entry]:
         with os.scandir(self._path / folder) as entries:
             yield from ((entry.name, entry.is_dir()) for entry in entries)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
-        try:
-            descriptor = os.open(f"{self._path}/{key}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            return _pread(descriptor, *slice(start, stop).indices(os.fstat(descriptor).st_size)[:2])
-        except IsADirectoryError:
-            return None
-        finally:
-            os.close(descriptor)
+        def open_at_once(path: str, flags: int) -> int:
+            return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would wait for a writer
+
+        none = FileNotFoundError, NotADirectoryError, IsADirectoryError
+        with suppress(*none), open(f"{self._path}/{key}", "rb", opener=open_at_once) as file:
+            start, stop, _ = slice(start, stop).indices(os.fstat(file.fileno()).st_size)
+            file.seek(start)
+            return file.read(max(0, stop - start))
+        return None
 
     def size_bytes(self, key: str) -> int:
         return (self._path / key).stat().st_size
 
-    def state(self) -> tuple[int, ...]:
+    def check_unchanged(self) -> None:
+        if self._state_now() != self.state:
+            raise FormatError(_CHANGED)
+
+    def _state_now(self) -> tuple[int, ...]:
         """Sizes and times of all files; that there are no links is seen on the way."""
         total = newest = count = 0
         pending = [str(self._path)]
@@ -130,6 +148,7 @@ class ArchiveStore(Store):
             self._descriptor = open_regular(path)
             stack.callback(os.close, self._descriptor)
             self._watch = ChangeWatch(self._descriptor)
+            self.state = self._watch.state
             self._zip = stack.enter_context(open_archive(self._descriptor))
             members = [member for member in self._zip.infolist() if not member.is_dir()]
             for member in members:
@@ -171,9 +190,8 @@ class ArchiveStore(Store):
     def size_bytes(self, key: str) -> int:
         return self._zip.getinfo(f"{self.prefix}{key}").file_size
 
-    def state(self) -> tuple[int, ...]:
+    def check_unchanged(self) -> None:
         self._watch.check()
-        return self._watch.state
 
     def close(self) -> None:
         if "address" in self.__dict__:
@@ -182,7 +200,7 @@ class ArchiveStore(Store):
 
 
 class UrlStore(Store):
-    """A store that fsspec reaches, such as one in an object store."""
+    """A store that fsspec reaches, such as one in an object store; the fewer times it waits, the better."""
 
     is_far = True
 
@@ -191,12 +209,25 @@ class UrlStore(Store):
 
         self.address = url
         self._system, self._root = fsspec.core.url_to_fs(url)
+        #: Files that were read whole, which documents are, as they were then; None where there was none.
+        self._documents: dict[str, bytes | None] = {}
 
     def entries(self, folder: str) -> Iterator[Entry]:
-        for entry in self._system.ls(f"{self._root}/{folder}".rstrip("/"), detail=True):
+        # A server leads from a folder's name to that with a slash, which would be one more request.
+        slash = "/" * self._root.startswith("http")
+        for entry in self._system.ls(f"{self._root}/{folder}".rstrip("/") + slash, detail=True):
             yield entry["name"].rstrip("/").rpartition("/")[2], entry["type"] == "directory"
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        if key not in self._documents:
+            data = self._ask(key, start, stop)
+            if (start, stop) != (0, None):
+                return data
+            self._documents[key] = data
+        data = self._documents[key]
+        return data and data[start:stop]
+
+    def _ask(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         try:
             data: bytes = self._system.cat_file(f"{self._root}/{key}", start=start or None, end=stop)
         except FileNotFoundError:
@@ -204,6 +235,11 @@ class UrlStore(Store):
         # Some servers send all, whatever is asked of them.
         sends_all = len(data) > (-start if stop is None else stop - start)
         return data[start:stop] if sends_all else data
+
+    def check_unchanged(self) -> None:
+        """Raise if a document is another one now: all that can be seen without reading everything again."""
+        if [*self.each(self._ask, self._documents)] != [*self._documents.values()]:
+            raise FormatError(_CHANGED)
 
     def size_bytes(self, key: str) -> int:
         return int(self._system.size(f"{self._root}/{key}"))
@@ -246,15 +282,6 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
             is_known = folder in folders
             folders[folder].add((name, True))
     return folders
-
-
-def _pread(descriptor: int, start: int, stop: int) -> bytes:
-    """Bytes of a file, fewer where it ends before."""
-    runs: list[bytes] = []
-    while start < stop and (run := os.pread(descriptor, stop - start, start)):
-        runs.append(run)
-        start += len(run)
-    return runs[0] if len(runs) == 1 else b"".join(runs)
 
 
 @contextmanager
