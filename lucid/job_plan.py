@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.errors import ArgumentError, DatasetError, FileError
-from lucid.formats.arrays import ArraySpec, Coarsen, Pooled
+from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
 from lucid.formats.regions import Region
@@ -54,7 +54,7 @@ class ArrayPlan(NamedTuple):
     """One array of means: the arithmetic, what comes out and where."""
 
     pooling: Pooling
-    pooled: Pooled
+    pooled: ResultSpec
     target: Target
     #: The number of the size.
     size: int
@@ -248,7 +248,7 @@ def _passes(
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
             provenance["shard"] = {"dataset": spec.name, "size": number, "region": region} | facts
-        pooled = Pooled(
+        pooled = ResultSpec(
             source=spec,
             name=target.name_of(spec.name, pair),
             shape=(*box.shape[:h], *size, *box.shape[h + 2 :]),

@@ -28,7 +28,7 @@ from lucid.errors import (
     LucidError,
     NotFoundError,
 )
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.npy import NpySink, read_header
 from lucid.formats.regions import runs, shape_of
@@ -91,7 +91,7 @@ class Contract:
 
     def pooled(self, source, array):
         (spec,) = source.choose(())
-        return Pooled(spec, spec.name or "/data", array.shape, array.dtype, array.dtype.name, "{}")
+        return ResultSpec(spec, spec.name or "/data", array.shape, array.dtype, array.dtype.name, "{}")
 
     @pytest.mark.parametrize("step", [1, 2, 7])
     def test_a_file_written_does_not_depend_on_the_regions(self, tmp_path, step, rng):
@@ -818,7 +818,7 @@ class TestStaleFiles:
             Contract().open(folder / "x.npy") as source,
         ):
             (spec,) = source.choose(())
-            sink.begin(source, [Pooled(spec, "/data", (1, 1, 1, 1), np.dtype("f8"), "float64", "{}")])
+            sink.begin(source, [ResultSpec(spec, "/data", (1, 1, 1, 1), np.dtype("f8"), "float64", "{}")])
             yield
             sink.commit()
 

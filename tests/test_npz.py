@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FileError, FormatError, LucidError
 from lucid.formats import archive as archives
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.checksum import Checksum, crc32_folded
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.npz import source as npz_source
@@ -256,7 +256,7 @@ def test_what_is_carried_over_is_counted(tmp_path, array, save):
 
 def mean_of(source, name, shape):
     (spec,) = (spec for spec in source.choose(()) if spec.name == name)
-    return Pooled(spec, name, shape, np.dtype("f4"), "float32", "{}")
+    return ResultSpec(spec, name, shape, np.dtype("f4"), "float32", "{}")
 
 
 def test_a_dry_run_refuses_two_members_of_one_name(tmp_path, array):

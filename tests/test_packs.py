@@ -14,7 +14,7 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, DTypeError, FileError, FormatError, LucidError
-from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.npy import NpySource
 from lucid.formats.registry import format_of_suffix
@@ -278,7 +278,7 @@ class TestCommand:
 def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix):
     spec = ArraySpec("/x", (1, 1, 2, 2), dtype=np.dtype("f4"), numbers="float32")
     arrays = [
-        Pooled(spec, f"/{i:09}", (1, 1, 1, 1), spec.dtype, spec.numbers, '{"version": "1"}')
+        ResultSpec(spec, f"/{i:09}", (1, 1, 1, 1), spec.dtype, spec.numbers, '{"version": "1"}')
         for i in range(3000)
     ]
     np.save(tmp_path / "x.npy", np.zeros((1, 1, 2, 2), "f4"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.safetensors import header
 from lucid.formats.safetensors.header import HEADER_LIMIT, parse_header
@@ -65,7 +65,7 @@ def test_what_is_not_pooled_is_carried_over(tmp_path, array):
     assert provenance["layer.x"]["source_shape"] == [5, 3, 6, 7]
     with SafetensorsSource(tmp_path / "x.safetensors", Options()) as source:
         (spec,) = source.choose(())
-        pooled = Pooled(spec, spec.name, (5, 3, 2, 2), spec.dtype, spec.numbers, "{}")
+        pooled = ResultSpec(spec, spec.name, (5, 3, 2, 2), spec.dtype, spec.numbers, "{}")
         with SafetensorsSink(tmp_path / "z.safetensors", Options()) as sink:
             sink.refuse(source, [pooled])
             assert sink.carried == CarriedArrays(len(others), sum(other.nbytes for other in others.values()))

@@ -64,7 +64,7 @@ class ArraySpec(NamedTuple):
         return size_of(self.shape) * self.dtype.itemsize
 
 
-class Pooled(NamedTuple):
+class ResultSpec(NamedTuple):
     """One array of means to be written: what it is the means of, and its attribute `lucid_pool`."""
 
     source: ArraySpec
@@ -138,9 +138,9 @@ class Pooled(NamedTuple):
         return tuple(fitted)
 
 
-def by_source(pooled: Iterable[Pooled]) -> dict[str, list[Pooled]]:
+def by_source(pooled: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
     """Arrays of means by the name of what they are the means of, which several sizes may be of."""
-    groups: dict[str, list[Pooled]] = {}
+    groups: dict[str, list[ResultSpec]] = {}
     for array in pooled:
         groups.setdefault(array.source.name, []).append(array)
     return groups

@@ -1,7 +1,7 @@
 """The contract between files and the rest: `Source` is an open file to read, `Sink` one while it is written.
 
 A format is a subclass of each. Both take regions, which are tuples of slices (`regions.py`), of arrays, which
-are described by `ArraySpec` and `Pooled` (`arrays.py`). A file written is a function of its contents: neither the
+are described by `ArraySpec` and `ResultSpec` (`arrays.py`). A file written is a function of its contents: neither the
 division into regions nor their order shows in it.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from lucid.errors import about
-from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region, boxes_of, shift
 from lucid.options import Options
@@ -119,22 +119,22 @@ class Sink(File):
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
     carried = CarriedArrays()
 
-    def carries(self, pooled: Sequence[Pooled]) -> bool:
+    def carries(self, pooled: Sequence[ResultSpec]) -> bool:
         """Whether it takes over what is not pooled; shards hold means alone."""
         return self.options.carry and not any(array.is_shard for array in pooled)
 
     @abstractmethod
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Prepare the arrays to be written, and whatever else the format carries over."""
 
-    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Raise for what `begin` would raise for, without making anything; note what it would note."""
 
     @abstractmethod
-    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region of means."""
 
-    def join(self, pooled: Pooled, shards: "Sequence[ShardArray]", buffer: Array) -> None:
+    def join(self, pooled: ResultSpec, shards: "Sequence[ShardArray]", buffer: Array) -> None:
         """Write an array whose means lie in shards, which make it up."""
         for shard in shards:
             shard.copy(pooled, self.write, buffer)
@@ -163,7 +163,9 @@ class ShardArray(NamedTuple):
         with about(f"shard {self.path}"):
             return self.open_source()
 
-    def copy(self, pooled: Pooled, write: Callable[[Pooled, Region, Array], None], buffer: Array) -> None:
+    def copy(
+        self, pooled: ResultSpec, write: Callable[[ResultSpec, Region, Array], None], buffer: Array
+    ) -> None:
         """Write its means to the output as it is stored; an error in reading them says which shard it was."""
         stored = pooled._replace(shape=pooled.stored_shape)
         for box in boxes_of(self.spec.shape, len(buffer) // pooled.dtype.itemsize):

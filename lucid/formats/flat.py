@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, UnfitError
-from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
@@ -133,7 +133,7 @@ class CopiedBytes(NamedTuple):
 
 
 #: What such files hold, one after another: texts, room for means, and what is carried over.
-Content = bytes | Pooled | CopiedBytes
+Content = bytes | ResultSpec | CopiedBytes
 
 
 class FlatSink(Sink):
@@ -160,15 +160,15 @@ class FlatSink(Sink):
         self.places: dict[str, int] = {}
 
     @abstractmethod
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> Iterable[Content]:
+    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> Iterable[Content]:
         """All that the file holds before the means are known; an error says why it cannot be."""
 
-    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Raise for what has no place in the file; nothing is made."""
         copied = [one.nbytes for one in self.contents(source, pooled) if isinstance(one, CopiedBytes)]
         self.carried = CarriedArrays(len(copied), sum(copied))
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Make the file, all but the means, and claim the space of these, so that a full disk shows now."""
         contents, copied, offset = self.contents(source, pooled), list[int](), 0
         self.descriptor = self.file.create()
@@ -176,7 +176,7 @@ class FlatSink(Sink):
             size_bytes = len(content) if isinstance(content, bytes) else content.nbytes
             if isinstance(content, bytes):
                 write_at(self.descriptor, offset, content)
-            elif isinstance(content, Pooled):
+            elif isinstance(content, ResultSpec):
                 self.places[content.name] = offset
             else:
                 copied.append(size_bytes)
@@ -186,12 +186,12 @@ class FlatSink(Sink):
         claim(self.descriptor, offset)
         self.carried = CarriedArrays(len(copied), sum(copied))
 
-    def hold(self, arrays: Sequence[Pooled], folder: Path | None = None) -> None:
+    def hold(self, arrays: Sequence[ResultSpec], folder: Path | None = None) -> None:
         """Make room for means that wait, in a spool in this folder."""
         self.spool = Spool(folder)
         self.spool.hold(arrays)
 
-    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
         if self.spool is None or pooled.name in self.places:
             write_region(self.descriptor, self.places[pooled.name], pooled.shape, region, values)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.formats.arrays import Array, Coarsen, Pooled
+from lucid.formats.arrays import Array, Coarsen, ResultSpec
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
@@ -59,7 +59,7 @@ class Geography(ABC):
     """The dimensions of an output, and what lies along them."""
 
     def __init__(
-        self, find: Callable[[str], Variable | str | None], results: Mapping[Any, Sequence[Pooled]]
+        self, find: Callable[[str], Variable | str | None], results: Mapping[Any, Sequence[ResultSpec]]
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
         self._find, self._results = find, results
@@ -90,7 +90,7 @@ class Geography(ABC):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         """Make a variable with what another one says of itself, but for changes."""
 
-    def place(self, variable: Variable, pooled: Pooled) -> tuple[Paths, Changes]:
+    def place(self, variable: Variable, pooled: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
@@ -199,7 +199,7 @@ class Geography(ABC):
             self.make(place, old, bounds, dims, _changes(old, bounds))
         return path
 
-    def _mapping(self, variable: Variable, pooled: Pooled, names: dict[str, str | None]) -> Changes:
+    def _mapping(self, variable: Variable, pooled: ResultSpec, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
         h = pooled.height_axis
         plane, size = variable.shape[h : h + 2], pooled.shape[h : h + 2]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as numpy_format
 
 from lucid.errors import DatasetError, DTypeError, FormatError
-from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import Content, FlatSink, FlatSource, select
@@ -149,7 +149,7 @@ class NpySource(FlatSource):
         yield spec_of(self._header, "bfloat16"), self._header.comment
 
 
-def header_of(pooled: Pooled) -> bytes:
+def header_of(pooled: ResultSpec) -> bytes:
     """A header of version 1 for an array of means; bfloat16 are two-byte voids, as ml_dtypes saves it."""
     descr = "|V2" if pooled.numbers == "bfloat16" else numpy_format.dtype_to_descr(pooled.dtype)
     header = io.BytesIO()
@@ -170,7 +170,7 @@ class NpySink(FlatSink):
 
     files = ".npy"
 
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> list[Content]:
         """The header, and the elements behind it."""
         if len(pooled) != 1:
             names = ", ".join(p.source.name for p in pooled)

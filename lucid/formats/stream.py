@@ -13,7 +13,7 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from lucid.errors import FormatError, translate_errors
-from lucid.formats.arrays import Array, ArraySpec, Pooled
+from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import COPY_BYTES, blocks_at
 from lucid.formats.disk.replacement import Replacement
@@ -131,11 +131,11 @@ class NpyStreamSink(FlatSink):
         self.in_sequence = in_sequence
         self._stream = stream
 
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:  # noqa: ARG002
+    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
         return [content for array in pooled for content in (header_of(array), array)]
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:  # noqa: ARG002
+    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:  # noqa: ARG002
         """Write the header of a single array, or make room for several."""
         if self.in_sequence:
             self._write(header_of(*pooled))
@@ -143,7 +143,7 @@ class NpyStreamSink(FlatSink):
             self._arrays = pooled
             self.hold(pooled)
 
-    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
         if self.spool is None:
             self._write(values.reshape(-1).view(np.uint8).data)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid.errors import FormatError, LucidError
-from lucid.formats.arrays import ArraySpec, Pooled
+from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.choosing import name_list
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
@@ -74,7 +74,7 @@ _NAMES = {
 }
 
 
-def _difference(text: str, pooled: Pooled) -> str:
+def _difference(text: str, pooled: ResultSpec) -> str:
     """What a provenance differs in from the one of this run, as a person has it; nothing where it says nothing."""
     old, new = facts_in(text), facts_in(pooled.provenance)
     names = [_NAMES.get(key, key) for key in new if old and old.get(key) != new[key]]

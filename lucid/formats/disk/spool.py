@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Place, claim, read_region, write_region
 from lucid.formats.regions import Region, shape_of
@@ -30,24 +30,24 @@ class Spool(Resource):
         self.path = Path(self.file.name if has_name else "")
         self._offsets: dict[str, int] = {}
 
-    def hold(self, arrays: Sequence[Pooled], *, claims: bool = True) -> None:
+    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> None:
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
         offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
         self._offsets = {array.name: offset for array, offset in zip(arrays, offsets, strict=False)}
         if claims:
             claim(self.file.fileno(), offsets[-1])
 
-    def place(self, pooled: Pooled) -> Place:
+    def place(self, pooled: ResultSpec) -> Place:
         """Where an array begins."""
         return self.file.fileno(), self._offsets[pooled.name]
 
     def write(
-        self, pooled: Pooled, region: Region, values: Array, shape: tuple[int, ...] | None = None
+        self, pooled: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None
     ) -> None:
         """Write a region of an array, by default of the shape that its means come in."""
         write_region(*self.place(pooled), shape or pooled.shape, region, values)
 
-    def read(self, pooled: Pooled, region: Region) -> Array:
+    def read(self, pooled: ResultSpec, region: Region) -> Array:
         """Read a region of an array as it is stored."""
         values = np.empty(shape_of(region), pooled.dtype)
         flat = values.reshape(-1).view(np.uint8)

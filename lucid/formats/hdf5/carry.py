@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from lucid.backlog import Backlog
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import is_meant
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
@@ -43,7 +43,7 @@ class Carry:
         self,
         survey: Survey,
         target: h5py.File,
-        make: Callable[[Pooled, Dataset | None], Dataset],
+        make: Callable[[ResultSpec, Dataset | None], Dataset],
         where: Elsewhere,
     ) -> None:
         self._survey, self._target, self._make, self._where = survey, target, make, where
@@ -111,7 +111,7 @@ class Carry:
                 changes = changes_of_result(obj, pooled) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
                 self._postpone_references(path, pooled.name, copy_attributes(obj, copy, changes))
 
-    def _write_coordinates(self, path: str, pooled: Pooled) -> None:
+    def _write_coordinates(self, path: str, pooled: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
         obj, copy = object_at(self._source, path), object_at(self._target, pooled.name)
         changes = changes_of_result(obj, pooled) | self._geography.attach(obj, copy, pooled)
@@ -206,6 +206,6 @@ class Carry:
         return object_at(self._source, origin), object_at(self._target, copy)
 
 
-def _suffix(pooled: Pooled) -> str:
+def _suffix(pooled: ResultSpec) -> str:
     """What the path of means has more than their source's, where there are several sizes."""
     return pooled.name.removeprefix(pooled.source.name)

@@ -7,7 +7,7 @@ import h5py
 
 from lucid.compression import Compression
 from lucid.errors import FileError, MissingExtraError
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_text
@@ -22,7 +22,7 @@ _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _WITH_GROUPS.set_create_intermediate_group(True)
 
 
-def with_stored_type(pooled: Pooled) -> Pooled:
+def with_stored_type(pooled: ResultSpec) -> ResultSpec:
     """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
     numbers = pooled.stored_numbers
     return pooled._replace(numbers=numbers, dtype=reinterpret_dtype(pooled.dtype, numbers))
@@ -30,7 +30,7 @@ def with_stored_type(pooled: Pooled) -> Pooled:
 
 def create_dataset(
     file: h5py.File,
-    pooled: Pooled,
+    pooled: ResultSpec,
     compression: Compression | None,
     origin: Dataset | None = None,
     *,
@@ -82,14 +82,14 @@ def create_dataset(
     return dataset
 
 
-def _limits(origin: Dataset, pooled: Pooled) -> tuple[int | None, ...]:
+def _limits(origin: Dataset, pooled: ResultSpec) -> tuple[int | None, ...]:
     """Unlimited axes stay unlimited where pooling leaves them as they are."""
     pairs = zip(origin.maxshape, origin.shape, pooled.shape, strict=True)
     limits = [None if limit is None and before == after else after for limit, before, after in pairs]
     return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
 
 
-def notes_of_filters(source: h5py.File, pooled: Sequence[Pooled]) -> list[str]:
+def notes_of_filters(source: h5py.File, pooled: Sequence[ResultSpec]) -> list[str]:
     """A line for each filter that means do not keep."""
     without: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
@@ -104,7 +104,7 @@ class Scales(Geography):
             self.note(path, dropped)
             self.note_users(dropped, copy)
 
-    def attach(self, origin: Dataset, copy: Dataset, pooled: Pooled) -> Changes:
+    def attach(self, origin: Dataset, copy: Dataset, pooled: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys(DIMENSIONS)
         if pooled.flat:

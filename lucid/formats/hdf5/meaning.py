@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.grid import base_of
 from lucid.formats.hdf5.elsewhere import is_virtual
 from lucid.formats.hdf5.tree import (
@@ -159,7 +159,7 @@ def dims_of(dataset: Dataset) -> tuple[str, ...]:
     return names if any(names) else ()
 
 
-def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
+def changes_of_result(origin: Dataset | None, pooled: ResultSpec) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     attributes = {} if origin is None else attributes_of(origin)
     if not attributes and not pooled.meaning.missing:
@@ -177,7 +177,7 @@ def changes_of_result(origin: Dataset | None, pooled: Pooled) -> Changes:
     return pooled.changes_of(attributes) | type_attributes
 
 
-def fill_of_result(origin: Dataset, pooled: Pooled) -> Any:
+def fill_of_result(origin: Dataset, pooled: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None

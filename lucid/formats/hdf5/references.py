@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import FileError
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -52,7 +52,7 @@ class References:
     """Turns references of one file into those of another."""
 
     def __init__(
-        self, source: h5py.File, target: h5py.File, means: Mapping[Address, Sequence[Pooled]]
+        self, source: h5py.File, target: h5py.File, means: Mapping[Address, Sequence[ResultSpec]]
     ) -> None:
         self.source, self.target = source, target
         #: What takes the place of each pooled dataset, whose regions are no longer there.

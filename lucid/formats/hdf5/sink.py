@@ -20,7 +20,7 @@ import numpy as np
 from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, Pooled, pad_chunk
+from lucid.formats.arrays import Array, ResultSpec, pad_chunk
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
@@ -65,13 +65,13 @@ class Hdf5Sink(Sink):
         self._spool: Spool | None = None
         #: Where each array is written: the offset of its first element.
         self._places: dict[str, int] = {}
-        self._chunked_arrays: list[Pooled] = []
+        self._chunked_arrays: list[ResultSpec] = []
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carry_source: h5py.File | None = None
         self._unread_paths: Iterable[str] = ()
         self._is_classic = False
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Build the file, all but the means."""
         self._descriptor = self._file.create()
         options: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class Hdf5Sink(Sink):
             self._spool = Spool(self._file.target.parent)
             self._spool.hold(self._chunked_arrays)
 
-    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""
         if self._compression is not None:
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
@@ -112,7 +112,7 @@ class Hdf5Sink(Sink):
         else:
             rehearse_results(source, pooled)
 
-    def _build(self, source: Source, pooled: Sequence[Pooled], **options: Any) -> None:
+    def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
         self._chunked_arrays, self._places, self.notes = [], {}, []
         with self._open_file("w", **options) as file:
@@ -134,7 +134,7 @@ class Hdf5Sink(Sink):
                     self.carried, self._unread_paths = survey.carried, carry.unread_paths
             self.notes += [f"{what}: {name_list(names)}" for what, names in carry.notes.items()]
 
-    def _create(self, file: h5py.File, array: Pooled, origin: Dataset | None) -> Dataset:
+    def _create(self, file: h5py.File, array: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         array = array if origin is None else with_stored_type(array)
         dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
@@ -166,7 +166,7 @@ class Hdf5Sink(Sink):
         if checked.error is not None:
             raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
 
-    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""
         place = self._places.get(pooled.name)
         if place is not None:
@@ -186,7 +186,7 @@ class Hdf5Sink(Sink):
         self._file.commit(group)
         self.close()
 
-    def _fill(self, dataset: Dataset, array: Pooled) -> None:
+    def _fill(self, dataset: Dataset, array: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         filters = filters_of_results(dataset.creation, dataset.chunks)
         codec = Codec(dataset, filters)

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 
 from lucid.backlog import Backlog
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
@@ -51,16 +51,16 @@ class Survey:
     def __init__(
         self,
         source: Hdf5Source,
-        pooled: Iterable[Pooled],
+        pooled: Iterable[ResultSpec],
         drop: Sequence[str],
         copy: h5py.File | None = None,
     ) -> None:
         self.file, self.drop, self._copy = source.file, drop, copy
-        #: Pooled datasets of which there is nothing to know but their specs.
+        #: ResultSpec datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
         #: What takes the place of each pooled dataset, by its address; several of several sizes.
-        self.means: dict[Address, list[Pooled]] = {}
+        self.means: dict[Address, list[ResultSpec]] = {}
         for one in pooled:
             address = source.file.id.links.get_info(name_bytes(one.source.name)).u
             self.means.setdefault(address, []).append(one)
@@ -108,7 +108,7 @@ class Survey:
 
 
 def rehearse(
-    source: Hdf5Source, pooled: Sequence[Pooled], drop: Sequence[str]
+    source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
     file, survey = source.file, Survey(source, pooled, drop)
@@ -123,7 +123,7 @@ def rehearse(
     return survey.carried, survey.notes | scales.notes
 
 
-def rehearse_results(source: Hdf5Source, pooled: Sequence[Pooled]) -> None:
+def rehearse_results(source: Hdf5Source, pooled: Sequence[ResultSpec]) -> None:
     """Raise what would be raised where nothing is carried over."""
     for array in pooled:
         if array.source.name not in source.plain:
@@ -133,7 +133,7 @@ def rehearse_results(source: Hdf5Source, pooled: Sequence[Pooled]) -> None:
 class _Rehearsal(Scales):
     """Where results would be, for the notes on that: no coordinates are read, nothing is made."""
 
-    def see(self, obj: Dataset, pooled: Pooled) -> None:
+    def see(self, obj: Dataset, pooled: ResultSpec) -> None:
         """Note what would be noted when a result got its scales."""
         if self.has_geography(obj) and not pooled.flat:
             self.place(variable_of(path_of(obj), obj), pooled._replace(coarsen=None))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
-from lucid.formats.arrays import Pooled, by_source
+from lucid.formats.arrays import ResultSpec, by_source
 from lucid.formats.checksum import crc32
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
@@ -28,7 +28,7 @@ class _NewMember(NamedTuple):
     """A member to be written: means behind their header, or what is carried over."""
 
     info: zipfile.ZipInfo
-    content: Pooled | CopiedBytes
+    content: ResultSpec | CopiedBytes
     header: bytes = b""
 
 
@@ -38,17 +38,17 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[Content]:
+    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
-        self._members, self._waiting = Backlog[_NewMember](), list[Pooled]()
+        self._members, self._waiting = Backlog[_NewMember](), list[ResultSpec]()
         self._end, names = 0, set[str]()
         for member in self._plan_members(source, pooled):
             info, content, header = member
             if info.filename in names:
                 raise DatasetError(f"output {self.path} would have two members {info.filename!r}")
             names.add(info.filename)
-            if isinstance(content, Pooled) and info.compress_type == zipfile.ZIP_DEFLATED:
+            if isinstance(content, ResultSpec) and info.compress_type == zipfile.ZIP_DEFLATED:
                 self._waiting.append(content)
             else:
                 info.header_offset = self._end
@@ -57,13 +57,13 @@ class NpzSink(FlatSink):
                 self._end += len(info.FileHeader()) + info.compress_size
             self._members.append(member)
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, pooled)
         if self._waiting:
             self.hold(self._waiting, self.file.target.parent)
 
-    def _plan_members(self, source: Source, pooled: Sequence[Pooled]) -> Iterator[_NewMember]:
+    def _plan_members(self, source: Source, pooled: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
         carries = self.carries(pooled)
         means = by_source(pooled)
@@ -82,7 +82,7 @@ class NpzSink(FlatSink):
                 info.flag_bits &= ~LENGTHS_BEHIND
                 yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
 
-    def _plan_means_member(self, pooled: Pooled, method: int) -> _NewMember:
+    def _plan_means_member(self, pooled: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
         if self.compression is not None:
             method = zipfile.ZIP_STORED if self.compression.name == "none" else zipfile.ZIP_DEFLATED
@@ -109,7 +109,7 @@ class NpzSink(FlatSink):
                 with zipfile.ZipFile(file, "w") as archive:
                     directory = Backlog[zipfile.ZipInfo]()
                     for info, content, header in self._members:
-                        if isinstance(content, Pooled):
+                        if isinstance(content, ResultSpec):
                             self._finish(info, content, header, archive)
                         directory.append(info)
                     # It is only gone through.
@@ -120,7 +120,9 @@ class NpzSink(FlatSink):
             raise FileError(f"output cannot be written: {error.strerror}") from error
         super().commit(group)
 
-    def _finish(self, info: zipfile.ZipInfo, pooled: Pooled, header: bytes, archive: zipfile.ZipFile) -> None:
+    def _finish(
+        self, info: zipfile.ZipInfo, pooled: ResultSpec, header: bytes, archive: zipfile.ZipFile
+    ) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
         if self.spool is not None and pooled.name not in self.places:
             with archive.open(info, "w") as target:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
@@ -25,9 +25,9 @@ class SafetensorsSink(FlatSink):
 
     files = "safetensors"
 
-    def contents(self, source: Source, pooled: Sequence[Pooled]) -> list[Content]:
+    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
-        stored: list[tuple[Tensor, Pooled | CopiedBytes]] = []
+        stored: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
         for array in pooled:
             name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
             stored.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
@@ -54,7 +54,7 @@ class SafetensorsSink(FlatSink):
         stored.sort(key=lambda one: order_of(one[0]))
         return [header_of(metadata, [tensor for tensor, _ in stored]), *(content for _, content in stored)]
 
-    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region in place; the format's byte order is little-endian."""
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
         super().write(pooled, region, values)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lucid.compression import Compression
 from lucid.errors import FormatError
-from lucid.formats.arrays import Array, Pooled, by_source
+from lucid.formats.arrays import Array, ResultSpec, by_source
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
@@ -36,7 +36,7 @@ class Builder:
     """What a store for results holds, but for the means."""
 
     def __init__(
-        self, source: Source, pooled: Sequence[Pooled], compression: Compression | None, *, carries: bool
+        self, source: Source, pooled: Sequence[ResultSpec], compression: Compression | None, *, carries: bool
     ) -> None:
         self._compression = compression
         #: Arrays for means, by name; all arrays, with their values if they are coordinates; groups that change.
@@ -103,7 +103,7 @@ class Builder:
         if carries and not self._is_root:
             self._describe_groups(source)
 
-    def _add_means(self, pooled: Pooled, origin: Node | None, description: Description) -> None:
+    def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         chunks, shards = pooled.chunks, None
         others = {FILES}
@@ -198,7 +198,7 @@ class Builder:
             write_summaries(self._carry_source, root, paths)
 
 
-def _shards(origin: Layout, chunks: tuple[int, ...], pooled: Pooled) -> tuple[int, ...] | None:
+def _shards(origin: Layout, chunks: tuple[int, ...], pooled: ResultSpec) -> tuple[int, ...] | None:
     """Shards like those of the source, if it has any: whole chunks, and not below it in samples or channels."""
     if origin.shard_index is None:
         return None

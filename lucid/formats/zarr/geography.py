@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import base_of, references_of
 from lucid.formats.meaning import meaning_of
@@ -42,7 +42,7 @@ class Dimensions(Geography):
                 for name, length in zip(node.dims, node.shape, strict=False):
                     self._lengths[key_in(node.folder, name)] = length
 
-    def place_result(self, node: Node, pooled: Pooled) -> tuple[list[str | None], Changes]:
+    def place_result(self, node: Node, pooled: ResultSpec) -> tuple[list[str | None], Changes]:
         """The names of the axes of a result, and what it says of coordinates."""
         if pooled.flat:
             names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []

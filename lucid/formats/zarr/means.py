@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Pooled, pad_chunk
+from lucid.formats.arrays import Array, ResultSpec, pad_chunk
 from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, overlaps, shape_of, shift, size_of
@@ -79,7 +79,7 @@ class ArrayFiles:
 class Means(ArrayFiles):
     """An array of means, and how much is still missing of files that come in several regions."""
 
-    def __init__(self, root: Path, node: Node, pooled: Pooled, spool: Spool) -> None:
+    def __init__(self, root: Path, node: Node, pooled: ResultSpec, spool: Spool) -> None:
         super().__init__(root, node)
         self._pooled, self._spool = pooled, spool
         self._missing_cells: dict[Index, int] = {}

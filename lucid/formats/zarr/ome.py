@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lucid.formats.arrays import Pooled
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.regions import size_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import key_in
@@ -28,7 +28,7 @@ LABEL_NOTE = (
     "that are there"
 )
 #: Results by the path of what they are made of.
-Results: TypeAlias = Mapping[str, Sequence[Pooled]]
+Results: TypeAlias = Mapping[str, Sequence[ResultSpec]]
 
 
 class Image(NamedTuple):
@@ -104,7 +104,7 @@ def attributes_of_image(
     return attributes, list(dict.fromkeys(notes))
 
 
-def _level(node: Node, level: dict[str, Any], pooled: Pooled) -> tuple[dict[str, Any], list[str]]:
+def _level(node: Node, level: dict[str, Any], pooled: ResultSpec) -> tuple[dict[str, Any], list[str]]:
     """What an image's group says of a result; and notes."""
     name = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
     steps = _objects(level.get("coordinateTransformations"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
-from lucid.formats.arrays import Array, Pooled
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.contract import ShardArray, Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
@@ -40,7 +40,7 @@ class ZarrSink(Sink):
         self._file: Replacement | None = None
         self._means: dict[str, Means] = {}
 
-    def begin(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Build the store, all but the means."""
         overwrite = self.options.overwrite
         with translate_errors("output cannot be written"):
@@ -66,13 +66,13 @@ class ZarrSink(Sink):
         for array in pooled:
             self._means[array.name] = Means(self._root, builder.arrays[array.name], array, spool)
 
-    def refuse(self, source: Source, pooled: Sequence[Pooled]) -> None:
+    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """See what would be built, and how much is carried over."""
         builder = self._builder_of(source, pooled)
         builder.carry(None)
         self.carried = builder.carried
 
-    def _builder_of(self, source: Source, pooled: Sequence[Pooled]) -> Builder:
+    def _builder_of(self, source: Source, pooled: Sequence[ResultSpec]) -> Builder:
         """What is to be built, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)
@@ -81,12 +81,12 @@ class ZarrSink(Sink):
         self.notes += builder.notes
         return builder
 
-    def write(self, pooled: Pooled, region: Region, values: Array) -> None:
+    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
         with translate_errors("output cannot be written"):
             self._means[pooled.name].write(pooled.shape, region, values)
 
-    def join(self, pooled: Pooled, shards: Sequence[ShardArray], buffer: Array) -> None:
+    def join(self, pooled: ResultSpec, shards: Sequence[ShardArray], buffer: Array) -> None:
         """Copy the files of shards whose chunks are those of the whole, and the means of others."""
         for array in shards:
             shard, means = array.open(), self._means[pooled.name]
