@@ -1,4 +1,4 @@
-"""Which arrays of a file are pooled, and why one that the user named is not: the rules of HDF5 and Zarr.
+"""Which arrays of a file are pooled, and why one that the user named is not: the rules of all formats.
 
 Choosing comes before checking: what is not chosen may need a filter that is not installed, or lie in files that are
 away. Without a word of the user's, all arrays of numbers are pooled that have the axes, but for those that say

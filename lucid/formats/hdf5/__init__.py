@@ -3,7 +3,7 @@
 Read from the top, an input goes through
 
     tree        names, links and objects
-    choice      which datasets are pooled
+    meaning     datasets as variables, of which `lucid.formats.choice` says which are pooled
     types       their elements; elsewhere: whether the other files are there that some lie in
     filters     what undoes which compression: chunks by any thread, plugins by their functions, codec by the
                 library, apart from the file
