@@ -45,7 +45,7 @@ def outputs_of(
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
-            sink.begin(source, [array.pooled for array in job.all_arrays() if array.target is target])
+            sink.begin(source, [array.pooled for array in job.arrays_of(target)])
             watch.note(sink)
         yield sinks
         source.check_unchanged()

@@ -105,9 +105,9 @@ class JobPlan:
         for one in self.passes:
             yield from one.arrays
 
-    def arrays_of(self, target: Target) -> list[ArrayPlan]:
+    def arrays_of(self, target: Target) -> Iterator[ArrayPlan]:
         """The arrays of means that go to one output."""
-        return [array for array in self.all_arrays() if array.target is target]
+        return (array for array in self.all_arrays() if array.target is target)
 
     @property
     def input_bytes(self) -> int:
