@@ -56,7 +56,7 @@ class Survey:
         copy: h5py.File | None = None,
     ) -> None:
         self.file, self.drop, self._copy = source.file, drop, copy
-        #: ResultSpec datasets of which there is nothing to know but their specs.
+        #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
         #: What takes the place of each pooled dataset, by its address; several of several sizes.
