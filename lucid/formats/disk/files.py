@@ -83,11 +83,9 @@ def blocks_at(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
 def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
     view, done = memoryview(buffer), 0
-    while done < len(view):
-        try:
+    with translate_errors("output cannot be written"):
+        while done < len(view):
             done += os.pwrite(descriptor, view[done:], offset + done)
-        except OSError as error:
-            raise FileError(f"output cannot be written: {error.strerror}") from error
 
 
 class CheckedFile(io.FileIO):
