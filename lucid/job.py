@@ -188,7 +188,7 @@ class Job:
         if isinstance(output, str | os.PathLike | None):
             targets = Naming.of(output).targets(self.watch.source, format_, self.options)
         else:
-            targets = (Target(STREAM, NPY, tuple(range(len(self.options.pairs))), output),)
+            targets = (Target(STREAM, NPY, tuple(range(len(self.options.sizes))), output),)
         settle(targets, [self.watch.source], self.options, self.watch)
         return targets
 

@@ -79,7 +79,7 @@ class Pass(NamedTuple):
             return self
         arrays = []
         for array in self.arrays:
-            name = array.target.name_of(spec.name, options.pairs[array.size])
+            name = array.target.name_of(spec.name, options.sizes[array.size])
             arrays.append(array._replace(pooled=array.pooled._replace(source=spec, name=name)))
         return Pass(self.blocks._replace(spec=spec), arrays)
 
@@ -237,7 +237,7 @@ def _passes(
     h, plane, is_swapped = plane_in(spec, options)
     rule = rule_of(spec, options, targets)
     arrays = []
-    for number, pair in enumerate(options.pairs):
+    for number, pair in enumerate(options.sizes):
         target = next((target for target in targets if number in target.sizes), None)
         if target is None:
             continue
@@ -297,10 +297,10 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
 def plane_in(spec: ArraySpec, options: Options) -> Plane:
     """Which two axes of an array are pooled, by the layout or by their names; they must be side by side."""
     h, is_swapped = options.height_axis, False
-    if options.names is not None:
-        first, second = map(spec.dims.index, options.names)
+    if options.dims is not None:
+        first, second = map(spec.dims.index, options.dims)
         if abs(first - second) != 1:
-            axes, names = ", ".join(spec.dims), " and ".join(options.names)
+            axes, names = ", ".join(spec.dims), " and ".join(options.dims)
             raise DatasetError(f"dataset {spec.name}: has axes {axes}; {names} are not side by side")
         h, is_swapped = min(first, second), first > second
     return Plane(h, (spec.shape[h], spec.shape[h + 1]), is_swapped)

@@ -73,7 +73,7 @@ class Options:
         SIZE,
         "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`, or as in the shell: '4x5'.",
     )
-    sizes: Sequence[OutputSize] = option(
+    sizes: Kept[Sequence[OutputSize], tuple[Size, ...]] = option(
         "output",
         (),
         SIZES,
@@ -93,7 +93,7 @@ class Options:
     layout: str = option(
         "input", "NCHW", kinds.LAYOUT, "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …"
     )
-    dims: str | Sequence[str] | None = option(
+    dims: Kept[str | Sequence[str] | None, tuple[str, str] | None] = option(
         "input",
         None,
         kinds.DIMS,
@@ -186,9 +186,9 @@ class Options:
             object.__setattr__(self, "sizes", (SIZE.check("size", size),))
         for name, row in option_rows().items():
             object.__setattr__(self, name, row.check(name, getattr(self, name)))
-        if len({*self.pairs}) < len(self.pairs):
+        if len({*self.sizes}) < len(self.sizes):
             raise ArgumentError(
-                f"`sizes` is {', '.join(map(size_name, self.pairs))}; expected different sizes"
+                f"`sizes` is {', '.join(map(size_name, self.sizes))}; expected different sizes"
             )
         for name in ("flatten", "slice"):
             if getattr(self, name) and self.layout.startswith("H"):
@@ -200,16 +200,6 @@ class Options:
         """Raise if there is no size yet."""
         if not self.sizes:
             raise ArgumentError("`size` is missing; expected the output grid")
-
-    @property
-    def pairs(self) -> tuple[Size, ...]:
-        """`sizes` as they are kept."""
-        return self.sizes  # type: ignore[return-value]
-
-    @property
-    def names(self) -> tuple[str, str] | None:
-        """`dims` as they are kept."""
-        return self.dims  # type: ignore[return-value]
 
     @property
     def height_axis(self) -> int:

@@ -62,7 +62,7 @@ def select(
 
     `others` says why what else there is cannot be pooled, by its names.
     """
-    if options.names is not None:
+    if options.dims is not None:
         raise UnfitError("has axes without names, so `dims` names none of them; say `layout`")
     if [spec.name for spec in specs] == [""] and not patterns:
         shape, rank = specs[0].shape, len(options.layout)
