@@ -126,7 +126,7 @@ class Hdf5Sink(Sink):
             make = partial(self._create, file)
             survey = Survey(source, pooled, self.options.drop, file)
             carry = Carry(survey, file, make, where)
-            with translate_errors(FileError, "cannot be carried over"):
+            with translate_errors("cannot be carried over"):
                 if self._carry_source is None:
                     carry.make_results()
                 else:

@@ -85,7 +85,7 @@ class Hdf5Source(Source):
             keep=self._spec,
         )
         self.notes = choice.notes
-        with translate_errors(FormatError, "is damaged"):
+        with translate_errors("is damaged", error_type=FormatError):
             return tuple(choice.choose(patterns))
 
     def _spec(self, one: Variable) -> ArraySpec:
@@ -156,7 +156,7 @@ class Hdf5Source(Source):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        with translate_errors(FormatError, "is damaged"):
+        with translate_errors("is damaged", error_type=FormatError):
             for name, dataset, _ in datasets(self.file):
                 elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if elements is not None:
