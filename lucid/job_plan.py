@@ -16,12 +16,11 @@ from lucid.blocking import Blocking, blockings
 from lucid.errors import ArgumentError, DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
-from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
+from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import absolute_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
-from lucid.missing import parse_missing
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
@@ -325,5 +324,4 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
 
 def _meaning_in(spec: ArraySpec, options: Options) -> Meaning:
     """What the numbers of an array mean, by its file or, where that says nothing, by the options alone."""
-    missing = parse_missing(options.missing)
-    return spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
+    return spec.meaning or meaning_by(options, {}, spec.numbers)

@@ -32,11 +32,10 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
-from lucid.formats.meaning import Meaning, meaning_of
+from lucid.formats.meaning import Meaning, meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable
-from lucid.missing import parse_missing
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -95,8 +94,7 @@ class Hdf5Source(Source):
         spec = self._checked_spec(path, dataset, *elements)
         meaning = None if attributes else self._meanings.get(spec.numbers)
         if meaning is None:
-            missing = parse_missing(self.options.missing)
-            meaning = meaning_of(attributes, spec.numbers, missing=missing, nan=self.options.nan)
+            meaning = meaning_by(self.options, attributes, spec.numbers)
         if not attributes:
             self._meanings[spec.numbers] = meaning
         unnamed = spec._replace(
