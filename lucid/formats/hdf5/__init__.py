@@ -3,11 +3,10 @@
 Read from the top, an input goes through
 
     tree        names, links and objects
-    choice      which datasets are pooled
     types       their elements; elsewhere: whether the other files are there that some lie in
     filters     what undoes which compression: chunks by any thread, plugins by their functions, codec by the
                 library, apart from the file
-    source      all of that as the contract of formats has it
+    source      all of that as the contract of formats has it; `lucid.formats.choice` says which datasets are pooled
 
 and an output, whatever its source is, through
 

@@ -80,11 +80,11 @@ class References:
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
             changed = value.copy()
             for field in value.dtype.names or (Ellipsis,):
-                part = value[field]
-                if part.dtype.hasobject:
-                    cells = np.empty(part.shape, object)
-                    for at in np.ndindex(part.shape):
-                        cells[at] = self.redirect(part[at])
+                member = value[field]
+                if member.dtype.hasobject:
+                    cells = np.empty(member.shape, object)
+                    for at in np.ndindex(member.shape):
+                        cells[at] = self.redirect(member[at])
                     changed[field] = cells
             return changed
         return value
