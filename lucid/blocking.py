@@ -271,7 +271,7 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
 
 
 def _grow(blocking: Blocking, most: int, *steps: tuple[int | str, range]) -> Blocking:
-    """Blocks of the greatest length along each axis, or of the most cells, that take no more bytes; or of the least."""
+    """Blocks grown axis by axis, to the greatest length that takes at most so many bytes, or else the least."""
     for axis, lengths in steps:
         sized = partial(_with_length, blocking, axis)
         count = bisect_right(lengths, most, key=lambda length, sized=sized: sized(length).block_bytes)  # type: ignore[misc]

@@ -37,7 +37,7 @@ class Choice(Generic[Record]):
     ) -> None:
         self._options, self._dims = options, options.dims
         self._find, self._every, self._keep = find, every, keep
-        #: What arrays are that are pooled only where the user names them, by path.
+        #: By path, what an array is that is pooled only where the user names it, such as the bounds of cells.
         self._aside = {**(aside or {})}
         #: Notes for the user, one line each.
         self.notes: list[str] = []

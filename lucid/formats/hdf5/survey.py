@@ -38,7 +38,7 @@ from lucid.formats.hdf5.tree import (
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
 
-#: Notes that there may be one of for each of many objects are only counted beyond these.
+#: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 #: Attributes of results that would lead to nothing where nothing is carried over.

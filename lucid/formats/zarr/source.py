@@ -19,7 +19,7 @@ from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.variables import GROUP, Variable
+from lucid.formats.variables import A_GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
@@ -73,7 +73,7 @@ class ZarrSource(Source):
         node = self.nodes.get(path.strip("/"))
         if node is None:
             return None
-        return GROUP.format(node.name) if node.is_group else self.variable(node)
+        return A_GROUP.format(node.name) if node.is_group else self.variable(node)
 
     def variable(self, node: Node) -> Variable:
         """An array as the rules of all formats see it."""
