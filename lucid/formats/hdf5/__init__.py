@@ -3,10 +3,11 @@
 Read from the top, an input goes through
 
     tree        names, links and objects
+    meaning     datasets as variables, of which `lucid.formats.choice` says which are pooled
     types       their elements; elsewhere: whether the other files are there that some lie in
     filters     what undoes which compression: chunks by any thread, plugins by their functions, codec by the
                 library, apart from the file
-    source      all of that as the contract of formats has it; `lucid.formats.choice` says which datasets are pooled
+    source      all of that as the contract of formats has it
 
 and an output, whatever its source is, through
 

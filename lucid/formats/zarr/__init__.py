@@ -5,10 +5,11 @@ Read from the top, an input goes through
     store       files by keys, in a folder, an archive or behind a URL
     documents   their metadata: JSON, version 2 in the words of version 3
     nodes       groups and arrays
+    meaning     arrays as variables, of which `lucid.formats.choice` says which are pooled
     layout      where the elements of one lie: chunks, shards, codecs
     chunks      how they are read
     codecs      how they are decoded, and encoded
-    source      all of that as the contract of formats has it; `lucid.formats.choice` says which arrays are pooled
+    source      all of that as the contract of formats has it
 
 and an output, whatever its source is, through
 
