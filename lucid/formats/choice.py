@@ -176,11 +176,11 @@ def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) ->
     ['/g/lon', '/lat']
 
     """
-    found = {
+    coordinates = {
         path: {
             paths[0] for word in words if (paths := [p for p in candidate_paths(path, word) if p in known])
         }
         for path, words in named.items()
     }
-    by_others = {one for path, paths in found.items() for one in paths if one != path}
-    return {one for path, paths in found.items() if path not in by_others for one in paths}
+    by_others = {one for path, paths in coordinates.items() for one in paths if one != path}
+    return {one for path, paths in coordinates.items() if path not in by_others for one in paths}
