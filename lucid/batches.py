@@ -153,14 +153,14 @@ class Clashes:
         """Find paths that are one; one name for all outputs is an ArgumentError."""
         numbers, counts = np.unique(np.frombuffer(self._numbers, np.int64), return_counts=True)
         known = {*numbers[counts > 1].tolist()}
-        found: list[tuple[str, Task]] = []
+        from_folders: list[tuple[str, Task]] = []
         for task in tasks if known else ():
             for path in (self.real_path(target.path) for target in task.targets):
                 if hash(path) in known:
                     self._owners[path].append(task)
             if task.is_from_folder and not task.error and hash(path := self.real_path(task.source)) in known:
-                found.append((path, task))
-        for path, task in found:
+                from_folders.append((path, task))
+        for path, task in from_folders:
             others = [owner.source for owner in self._owners[path] if owner.source != task.source]
             if others:
                 self.makers[task.source] = others[0]

@@ -5,8 +5,8 @@ of three forms that fits the memory:
 
     planes    whole planes of some samples, pooled to all sizes in one pass
     windows   some windows of a plane at one size, whose cells are read at once
-    strips    windows larger than memory: columns from left to right, each strip of them in cuts of rows, from top to
-              bottom; the sums of columns are carried from read to read
+    strips    windows larger than memory: columns from left to right, each strip of them some rows at a time, from top
+              to bottom; the sums of columns are carried from read to read
 
 What it costs in memory is
 
@@ -145,8 +145,8 @@ class Blocking(NamedTuple):
     def strips(self, block: Region) -> Iterator[tuple[int, list[Region]]]:
         """The strips of a block that is not read at once: its first column in the block, and the reads down it."""
         h, cells = self.height_axis, self.cells(block)
-        for cols in _cuts(cells[h + 1], self.col_cells):
-            reads = [(*cells[:h], rows, cols, *cells[h + 2 :]) for rows in _cuts(cells[h], self.row_cells)]
+        for cols in _steps(cells[h + 1], self.col_cells):
+            reads = [(*cells[:h], rows, cols, *cells[h + 2 :]) for rows in _steps(cells[h], self.row_cells)]
             yield cols.start - cells[h + 1].start, reads
 
 
@@ -155,8 +155,8 @@ def ends(interval: slice) -> tuple[int, int]:
     return interval.start, interval.stop
 
 
-def _cuts(cells: slice, step: int) -> Iterator[slice]:
-    """A range cut at multiples of `step`, so that cuts fall together with those of chunks."""
+def _steps(cells: slice, step: int) -> Iterator[slice]:
+    """A range divided at multiples of `step`, where chunks end, too."""
     for start in range(cells.start // step * step, cells.stop, step):
         yield slice(max(start, cells.start), min(start + step, cells.stop))
 
@@ -271,7 +271,7 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
 
 
 def _grow(blocking: Blocking, most: int, *steps: tuple[int | str, range]) -> Blocking:
-    """Blocks of the greatest length along each axis, or of the most cells, that take no more bytes; or of the least."""
+    """Blocks grown axis by axis, to the greatest length that takes at most so many bytes, or else the least."""
     for axis, lengths in steps:
         sized = partial(_with_length, blocking, axis)
         count = bisect_right(lengths, most, key=lambda length, sized=sized: sized(length).block_bytes)  # type: ignore[misc]

@@ -89,7 +89,7 @@ def translate_errors(
     error_type: type[LucidError] = FileError,
     words: Callable[[Exception], object] = lambda error: getattr(error, "strerror", None) or error,
 ) -> Iterator[None]:
-    """Raise what the system refuses, or a library of some kinds, as an error of ours that says what failed.
+    """Raise errors of some kinds, by default the system's, as one of ours that says what failed and why.
 
     A reader that went away is no failure, and stays what it is.
     """

@@ -45,7 +45,7 @@ def outputs_of(
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
-            sink.begin(source, [array.pooled for array in job.all_arrays() if array.target is target])
+            sink.begin(source, [array.pooled for array in job.arrays_of(target)])
             watch.note(sink)
         yield sinks
         source.check_unchanged()
@@ -132,14 +132,14 @@ class _Worker:
         h = self._blocks.height_axis
         total = Total(array.pooling, ends(region[h]), ends(region[h + 1]))
 
-        def cuts(reads: Iterable[Region]) -> Iterator[Array]:
+        def planes_of(reads: Iterable[Region]) -> Iterator[Array]:
             for read in reads:
                 cells = self._cells(block, read)
                 with block.clock("pool"):
                     yield self._planes(cells)
 
         for left, reads in self._blocks.strips(region):
-            sums = columns(cuts(reads), array.pooling.rule)
+            sums = columns(planes_of(reads), array.pooling.rule)
             with block.clock("pool"):
                 total.add(sums, left)
         block.overflows[self._key] = total.finish(self._planes(results))

@@ -35,7 +35,7 @@ class Task(NamedTuple):
     """One input, as it was named or found in a folder that was, and once they are known its outputs."""
 
     source: str
-    #: Of a file that was found: its folder, below the one that was named.
+    #: Of a file that was found: its folder, below the one that was named; "" of an input that cannot be a file.
     place: str | None = None
     #: Empty where the results go to standard output.
     targets: tuple[Target, ...] = ()

@@ -142,7 +142,7 @@ class Job:
             spool.file.flush()
         format_ = format_of_content(path)
         targets = self._targets(format_)
-        # For its output alone a stream needs no process: that is our own, and a stream need not fit the disk.
+        # A stream is not sent there for its output's sake: all of it would have to fit the disk first.
         is_native = format_.is_native or (spool is None and any(one.format.is_native for one in targets))
         if is_native and self.in_process is not None:
             call = partial(self.in_process, pool_to, on_progress=self.on_progress, executor=self.executor)
@@ -188,7 +188,7 @@ class Job:
         if isinstance(output, str | os.PathLike | None):
             targets = Naming.of(output).targets(self.watch.source, format_, self.options)
         else:
-            targets = (Target(STREAM, NPY, tuple(range(len(self.options.pairs))), output),)
+            targets = (Target(STREAM, NPY, tuple(range(len(self.options.sizes))), output),)
         settle(targets, [self.watch.source], self.options, self.watch)
         return targets
 

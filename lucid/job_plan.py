@@ -16,12 +16,11 @@ from lucid.blocking import Blocking, blockings
 from lucid.errors import ArgumentError, DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
-from lucid.formats.meaning import Meaning, check_sums, meaning_of, reduction_of
+from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import absolute_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
-from lucid.missing import parse_missing
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
@@ -79,7 +78,7 @@ class Pass(NamedTuple):
             return self
         arrays = []
         for array in self.arrays:
-            name = array.target.name_of(spec.name, options.pairs[array.size])
+            name = array.target.name_of(spec.name, options.sizes[array.size])
             arrays.append(array._replace(pooled=array.pooled._replace(source=spec, name=name)))
         return Pass(self.blocks._replace(spec=spec), arrays)
 
@@ -105,9 +104,9 @@ class JobPlan:
         for one in self.passes:
             yield from one.arrays
 
-    def arrays_of(self, target: Target) -> list[ArrayPlan]:
+    def arrays_of(self, target: Target) -> Iterator[ArrayPlan]:
         """The arrays of means that go to one output."""
-        return [array for array in self.all_arrays() if array.target is target]
+        return (array for array in self.all_arrays() if array.target is target)
 
     @property
     def input_bytes(self) -> int:
@@ -237,7 +236,7 @@ def _passes(
     h, plane, is_swapped = plane_in(spec, options)
     rule = rule_of(spec, options, targets)
     arrays = []
-    for number, pair in enumerate(options.pairs):
+    for number, pair in enumerate(options.sizes):
         target = next((target for target in targets if number in target.sizes), None)
         if target is None:
             continue
@@ -297,10 +296,10 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
 def plane_in(spec: ArraySpec, options: Options) -> Plane:
     """Which two axes of an array are pooled, by the layout or by their names; they must be side by side."""
     h, is_swapped = options.height_axis, False
-    if options.names is not None:
-        first, second = map(spec.dims.index, options.names)
+    if options.dims is not None:
+        first, second = map(spec.dims.index, options.dims)
         if abs(first - second) != 1:
-            axes, names = ", ".join(spec.dims), " and ".join(options.names)
+            axes, names = ", ".join(spec.dims), " and ".join(options.dims)
             raise DatasetError(f"dataset {spec.name}: has axes {axes}; {names} are not side by side")
         h, is_swapped = min(first, second), first > second
     return Plane(h, (spec.shape[h], spec.shape[h + 1]), is_swapped)
@@ -325,5 +324,4 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
 
 def _meaning_in(spec: ArraySpec, options: Options) -> Meaning:
     """What the numbers of an array mean, by its file or, where that says nothing, by the options alone."""
-    missing = parse_missing(options.missing)
-    return spec.meaning or meaning_of({}, spec.numbers, missing=missing, nan=options.nan)
+    return spec.meaning or meaning_by(options, {}, spec.numbers)

@@ -16,7 +16,7 @@ COLOURS = (3, 4)
 def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     """Notes on results of another type than was wanted, on planes that grow, on channels taken for the width.
 
-    And on numbers that go to another format, or into a pack, without the attributes that say what they stand for.
+    Others are on numbers that go to another format, or into a pack, without the attributes that say what they mean.
     """
     options = job.options
     for numbers in dict.fromkeys(spec.numbers for spec in job.specs):

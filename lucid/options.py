@@ -20,7 +20,7 @@ from lucid.sizes import SIZE, SIZES, OutputSize, Size, size_name
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-Given = TypeVar("Given", contravariant=True)
+Input = TypeVar("Input", contravariant=True)
 Value = TypeVar("Value", covariant=True)
 Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 #: Samples of the first axis; a field is called `slice` below.
@@ -31,11 +31,11 @@ WORK = "work"
 MERGE = ("max_memory", "threads", "overwrite", "dry_run")
 
 
-class Kept(Protocol[Given, Value]):
+class Field(Protocol[Input, Value]):
     """The type of a field that is given in one form and kept in another, as type checkers understand it."""
 
     def __get__(self, options: object, owner: Any) -> Value: ...
-    def __set__(self, options: object, value: Given) -> None: ...
+    def __set__(self, options: object, value: Input) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Options:
         SIZE,
         "Output grid, as `output_size` of `lucid.nn.AdaptiveAvgPool2d`, or as in the shell: '4x5'.",
     )
-    sizes: Sequence[OutputSize] = option(
+    sizes: Field[Sequence[OutputSize], tuple[Size, ...]] = option(
         "output",
         (),
         SIZES,
@@ -93,7 +93,7 @@ class Options:
     layout: str = option(
         "input", "NCHW", kinds.LAYOUT, "Axis letters with HW (or YX) in them: NCHW, NHWC, CHW, NTCHW, …"
     )
-    dims: str | Sequence[str] | None = option(
+    dims: Field[str | Sequence[str] | None, tuple[str, str] | None] = option(
         "input",
         None,
         kinds.DIMS,
@@ -125,7 +125,7 @@ class Options:
         "blosc-zstd, …",
     )
     flatten: bool = option("output", False, kinds.TRUTH, "Write each pooled dataset as (N, everything else).")
-    dtype: Kept["npt.DTypeLike | None", str | None] = option(
+    dtype: Field["npt.DTypeLike | None", str | None] = option(
         "numbers",
         None,
         kinds.dtype_of("float16", "bfloat16", "float32", "float64", "keep"),
@@ -156,13 +156,13 @@ class Options:
         kinds.FRACTION,
         "The least fraction of a window's cells that have to count; with fewer it is a gap.",
     )
-    slice: Kept[str | Samples | None, Samples | None] = option(
+    slice: Field[str | Samples | None, Samples | None] = option(
         WORK,
         None,
         kinds.SAMPLES,
         "Pool only samples A to B of the first axis, into a shard: NAME.pooled.A-B.EXT.",
     )
-    max_memory: Kept[int | str, int] = option(
+    max_memory: Field[int | str, int] = option(
         WORK, 256 << 20, kinds.BYTES, "Bound of the buffers in bytes, whatever the shapes.", shown="256MiB"
     )
     threads: int | None = option(
@@ -186,9 +186,9 @@ class Options:
             object.__setattr__(self, "sizes", (SIZE.check("size", size),))
         for name, row in option_rows().items():
             object.__setattr__(self, name, row.check(name, getattr(self, name)))
-        if len({*self.pairs}) < len(self.pairs):
+        if len({*self.sizes}) < len(self.sizes):
             raise ArgumentError(
-                f"`sizes` is {', '.join(map(size_name, self.pairs))}; expected different sizes"
+                f"`sizes` is {', '.join(map(size_name, self.sizes))}; expected different sizes"
             )
         for name in ("flatten", "slice"):
             if getattr(self, name) and self.layout.startswith("H"):
@@ -200,16 +200,6 @@ class Options:
         """Raise if there is no size yet."""
         if not self.sizes:
             raise ArgumentError("`size` is missing; expected the output grid")
-
-    @property
-    def pairs(self) -> tuple[Size, ...]:
-        """`sizes` as they are kept."""
-        return self.sizes  # type: ignore[return-value]
-
-    @property
-    def names(self) -> tuple[str, str] | None:
-        """`dims` as they are kept."""
-        return self.dims  # type: ignore[return-value]
 
     @property
     def height_axis(self) -> int:

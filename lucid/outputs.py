@@ -123,7 +123,7 @@ class Naming(NamedTuple):
 
         With default names they are in the folder of the source, or below another folder at the source's place.
         """
-        every = tuple(range(len(options.pairs)))
+        every = tuple(range(len(options.sizes)))
         if self.output is None:
             suffix = suffix_of(source) or source_format.suffixes[0]
             each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
@@ -171,7 +171,7 @@ def _fill_template(text: str, source: Path, options: Options) -> list[str]:
         if field not in fields:
             raise ArgumentError(f"output {text} holds {field}; expected {', '.join(fields)}, or no braces")
     names = []
-    for size in options.pairs if SIZE in text else options.pairs[:1]:
+    for size in options.sizes if SIZE in text else options.sizes[:1]:
         fields[SIZE] = size_name(size)
         names.append(FIELD.sub(lambda match: fields[match[0]], text))
     return names

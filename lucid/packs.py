@@ -107,7 +107,7 @@ def _target_of(path: Path, options: Options) -> Target:
     if not format_.holds_many:
         known = ", ".join(f.suffixes[0] for f in FORMATS if f.holds_many)
         raise ArgumentError(f"{path} holds one array; a pack is one of {known}")
-    return Target(path, format_, tuple(range(len(options.pairs))))
+    return Target(path, format_, tuple(range(len(options.sizes))))
 
 
 class _Member(NamedTuple):

@@ -69,7 +69,7 @@ def show_preview(name: str, channels: list[Channel], options: Options, to: Conso
     if not channels:
         to.print(Text("no preview: its planes are empty or too large", style="dim"))
         return
-    has_names = options.names is None and "C" in options.layout
+    has_names = options.dims is None and "C" in options.layout
     heads = [f"channel {i}\n" * has_names + f"{c.low:.3g} to {c.high:.3g}" for i, c in enumerate(channels)]
     # Fewer than 2**24 colours would make steps that look like edges.
     takes_all = to.encoding.lower().startswith("utf")
@@ -97,7 +97,7 @@ def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
             return []
         region = [slice(0, 1)] * len(spec.shape)
         region[h : h + 2] = [slice(0, length) for length in plane]
-        axis = options.layout.find("C") if options.names is None else -1
+        axis = options.layout.find("C") if options.dims is None else -1
         channels = []
         for i in range(min(CHANNELS, spec.shape[axis]) if axis >= 0 else 1):
             if axis >= 0:
@@ -116,7 +116,7 @@ def _channel(cells: Array, spec: ArraySpec, options: Options) -> Channel:
     nan: NanRule = "skip" if rule.skips else "propagate"
     ends = _range(values)
     pictures = {"input": _picture(values, values.shape, ends, nan)}
-    for size in (resolve(pair, values.shape) for pair in options.pairs):
+    for size in (resolve(pair, values.shape) for pair in options.sizes):
         result = adaptive_pool2d(values[None], size, rule.reduce, nan)[0]
         # Sums have a range of their own.
         pictures[size_name(size)] = _picture(

@@ -104,7 +104,7 @@ def test_errors_speak_pythons_words(source):
 
 def test_shares_of_the_input(source):
     assert lucid.pool_file(source, "y.npy", size=("/2", "75%")).datasets[0].output_shape == (1, 2, 2, 3)
-    assert Options(sizes=["/2", (1, "50%")]).pairs == (("/2", "/2"), (1, "50%"))
+    assert Options(sizes=["/2", (1, "50%")]).sizes == (("/2", "/2"), (1, "50%"))
     for wrong in ("/0", "0%", "x", "-1%", "/2.5", "%", "2x3x4", ""):
         with pytest.raises(ArgumentError, match="expected one or two dimensions"):
             Options(size=wrong)

@@ -37,7 +37,7 @@ def reads(plan):
 AXIS = st.integers(1, 9)
 
 
-def test_strips_and_cuts_cover_the_cells_of_a_block_in_order():
+def test_strips_cover_the_cells_of_a_block_in_order():
     plan = plan_of((1, 1, 5000, 3000), (2, 1), max_memory=1 << 19)
     for block, regions in reads(plan):
         seen = np.zeros((5000, 3000), np.uint8)
@@ -83,7 +83,7 @@ def test_a_plane_of_20_gigabytes():
     assert not plan.is_whole
 
 
-def test_cuts_are_rows_of_chunks():
+def test_strips_are_read_by_rows_of_chunks():
     plan = plan_of(
         (1, 1, 20_480, 20_480), (4, 4), chunks=(1, 1, 512, 512), whole_chunks=True, max_memory=64 << 20
     )

@@ -449,10 +449,8 @@ class TestLies:
         packed = deflated(header + bytes(1 << 20))
         one = member("x.npy", packed, method=DEFLATED, size=len(header) + 4 * (1 << 38))
         archive(tmp_path / "x.npz", one.FileHeader() + packed, [one])
-        started = time.monotonic()
         assert "more than" in self.refused(tmp_path / "x.npz")
         assert "can be inflated to" in self.refused(tmp_path / "x.npz")
-        assert time.monotonic() - started < 5
 
     @pytest.mark.parametrize("missing", [1, 999])
     def test_members_shorter_than_they_say(self, tmp_path, array, missing):

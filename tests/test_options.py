@@ -78,7 +78,7 @@ def test_values_are_kept_in_one_form():
     one = Options(size=[np.int64(4), None], datasets="a", layout="tyx", slice=slice(None, 9))
     assert (one.sizes, one.datasets, one.layout, one.slice) == (((4, None),), ("a",), "THW", slice(0, 9))
     assert Options(size=None).sizes == ((None, None),)
-    assert Options(sizes=[1, (2, 3)]).pairs == ((1, 1), (2, 3))
+    assert Options(sizes=[1, (2, 3)]).sizes == ((1, 1), (2, 3))
     assert replace(one, dry_run=True).sizes == one.sizes
     assert pickle.loads(pickle.dumps(one)) == one
 
@@ -142,8 +142,8 @@ def test_python_takes_the_words_of_the_shell():
     said = Options(
         sizes=["4x5", "keep", "/2 50%"], slice="2:", threads="3", min_valid="0.5", dims="lat, lon", missing=-9
     )
-    assert said.pairs == ((4, 5), (None, None), ("/2", "50%"))
-    assert (said.slice, said.threads, said.min_valid, said.names) == (slice(2, None), 3, 0.5, ("lat", "lon"))
+    assert said.sizes == ((4, 5), (None, None), ("/2", "50%"))
+    assert (said.slice, said.threads, said.min_valid, said.dims) == (slice(2, None), 3, 0.5, ("lat", "lon"))
     assert said.missing == ("-9",)
 
 

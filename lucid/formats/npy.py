@@ -7,7 +7,6 @@ it claims is held against the size of the file before anything is allocated.
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,7 +86,6 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     return header
 
 
-@lru_cache(8)  # files of a folder mostly have one header, and to parse it takes longer than to read it
 def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """What NumPy reads in a header, from its length on.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lucid.formats.meaning import Attributes
 
 #: Why a group cannot be pooled, which is no variable.
-GROUP = "is a group; name a dataset in it, or {}/* for all"
+A_GROUP = "is a group; name a dataset in it, or {}/* for all"
 
 
 class Variable(NamedTuple):
@@ -15,10 +15,10 @@ class Variable(NamedTuple):
 
     #: Its path, from a slash on; nothing for the only array of a store.
     path: str
-    #: What it has in common with its other names, as a dict takes it.
+    #: What is equal under all its names, and can be the key of a dict.
     key: Any
     shape: tuple[int, ...]
-    #: The type of the elements by name; None where they are no numbers, and what they are then.
+    #: The type of the elements by name, None where they are no numbers; and what errors call it.
     numbers: str | None
     type_name: Callable[[], str]
     #: What the format itself has for it.

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from lucid.errors import FormatError, LucidError
@@ -27,7 +27,7 @@ def missing_targets(job: JobPlan) -> tuple[Target, ...]:
     return tuple([target for target in job.targets if not _is_there(target, job.arrays_of(target))])
 
 
-def _is_there(target: Target, arrays: Sequence[ArrayPlan]) -> bool:
+def _is_there(target: Target, arrays: Iterable[ArrayPlan]) -> bool:
     if os.path.islink(target.path) and not os.path.exists(target.path):  # noqa: PTH110, PTH114  (they never raise)
         raise FormatError(f"{target.path} is a link to nothing")
     try:
@@ -36,7 +36,7 @@ def _is_there(target: Target, arrays: Sequence[ArrayPlan]) -> bool:
         return False
 
 
-def stored_arrays(target: Target, arrays: Sequence[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
+def stored_arrays(target: Target, arrays: Iterable[ArrayPlan]) -> list[tuple[ArrayPlan, ArraySpec]]:
     """The arrays of an output as they are stored; a FormatError says in what they are not those of these plans."""
     try:
         with format_of_content(target.path).open(target.path, AS_STORED) as source:

@@ -39,12 +39,8 @@ def spans_of(job: JobPlan) -> list[Span]:
     spans: list[Span] = []
     regions: dict[str, Region] = {}
     used = 0
-    for name, array_pass in sources.items():
-        spec, lead, pooled = (
-            array_pass.blocks.spec,
-            array_pass.blocks.height_axis,
-            array_pass.arrays[0].pooled,
-        )
+    for name, (blocks, arrays) in sources.items():
+        spec, lead, pooled = blocks.spec, blocks.height_axis, arrays[0].pooled
         steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array

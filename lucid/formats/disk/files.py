@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ COPY_BYTES = 1 << 20
 
 #: Where an array begins: a descriptor, and an offset in its file.
 Place = tuple[int, int]
+#: Where elements begin that lie in one run, and the shape of the whole array, of which a box may be read.
+Run: TypeAlias = tuple[int, tuple[int, ...]]
 
 
 def open_regular(path: Path) -> int:
@@ -83,11 +85,9 @@ def blocks_at(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
 def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
     view, done = memoryview(buffer), 0
-    while done < len(view):
-        try:
+    with translate_errors("output cannot be written"):
+        while done < len(view):
             done += os.pwrite(descriptor, view[done:], offset + done)
-        except OSError as error:
-            raise FileError(f"output cannot be written: {error.strerror}") from error
 
 
 class CheckedFile(io.FileIO):

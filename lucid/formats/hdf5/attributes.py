@@ -10,7 +10,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import FileError
 from lucid.formats.hdf5.cells import memory_type_of, read_attribute
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.tree import name_bytes, name_text, translate_errors
@@ -40,7 +39,7 @@ def attributes_in(obj: Any) -> Iterator[Any]:
 
 def refuse_attributes(obj: Any, changes: Container[str] = ()) -> None:
     """Raise for an attribute of references of a kind that h5py cannot make, unless it is among the changes."""
-    with translate_errors(FileError, "cannot be carried over"):
+    with translate_errors("cannot be carried over"):
         for attribute in attributes_in(obj):
             if has_references(attribute) and name_text(attribute.get_name()) not in changes:
                 _ = attribute.dtype

@@ -34,7 +34,7 @@ def check_copy(copy: Path, source: h5py.File | None, paths: Iterable[str]) -> No
     Every one is met; those at these `paths` are read.
     """
     # The file is locked already.
-    with translate_errors(FileError, "output cannot be read back"), h5py.File(copy, locking=False) as file:
+    with translate_errors("output cannot be read back"), h5py.File(copy, locking=False) as file:
         limit_cache(file)
         h5py.h5o.visit(file.id, lambda _: None)
         for path in paths:

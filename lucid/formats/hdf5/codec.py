@@ -65,7 +65,7 @@ class Codec:
         place.read(raw)
         check_claims(raw.data, self.filters[-1], self._nbytes)
         target = select_region(h5py.h5s.create_simple(out.shape), outside)
-        with phil, translate_errors(FormatError, "has a damaged chunk"):
+        with phil, translate_errors("has a damaged chunk", error_type=FormatError):
             self._chunk.write_direct_chunk(self._corner, raw)
             del raw  # the library has a copy
             self._chunk.read(target, select_region(self._chunk.get_space(), inside), out, mtype=self._h5_type)

@@ -37,7 +37,7 @@ MOST_LEVELS = 8
 MOST_FILES = 100_000
 
 #: What is missing, and whether the library shows the fill value for it, where it does not fail.
-Missing: TypeAlias = tuple[str, bool]
+MissingSource: TypeAlias = tuple[str, bool]
 
 
 class Elsewhere:
@@ -148,7 +148,7 @@ def check_sources(name: str, dataset: Dataset) -> str | None:
     raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
 
 
-def _missing_sources(dataset: Dataset, level: int) -> Iterator[Missing]:
+def _missing_sources(dataset: Dataset, level: int) -> Iterator[MissingSource]:
     """What of a dataset's sources is not there, and why."""
     yield from _missing_bytes(dataset)
     if not is_virtual(dataset.creation) or level > MOST_LEVELS:
@@ -176,7 +176,7 @@ def _missing_sources(dataset: Dataset, level: int) -> Iterator[Missing]:
 
 def _missing_of(
     file: h5py.File, name: str, path: bytes, region: Any, source_space: Any, level: int
-) -> Iterator[Missing]:
+) -> Iterator[MissingSource]:
     """What one mapping shows that is not there."""
     shown = f"{name_text(path)} in {name}"
     try:
@@ -198,7 +198,7 @@ def _missing_of(
     yield from _missing_sources(source, level + 1)
 
 
-def _missing_bytes(dataset: Dataset) -> Iterator[Missing]:
+def _missing_bytes(dataset: Dataset) -> Iterator[MissingSource]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
     left = (dataset.size or 0) * dataset.h5_type.get_size()
     for i in range(dataset.creation.get_external_count()):

@@ -68,10 +68,10 @@ class Scales(Geography):
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over."""
         # The library's own question fails where another convention has a `CLASS`.
-        found = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
-        if text_of(found.get("CLASS")) != "DIMENSION_SCALE":
+        attributes = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
+        if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
             return
-        numbers = numbers_in(found.get(DIMENSION_NUMBER))
+        numbers = numbers_in(attributes.get(DIMENSION_NUMBER))
         if numbers:
             self._last_number = max(self._last_number, int(numbers[0]))
         else:

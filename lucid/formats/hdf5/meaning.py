@@ -34,7 +34,7 @@ from lucid.formats.hdf5.tree import (
 from lucid.formats.hdf5.types import is_unnamed, numbers_of, type_name
 from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import text_of
-from lucid.formats.variables import GROUP, Variable
+from lucid.formats.variables import A_GROUP, Variable
 
 #: Holds a file to netCDF's classic model, and the numbers that it has; sums of integers are others.
 CLASSIC_MODEL = "_nc3_strict"
@@ -100,9 +100,8 @@ def variable_at(file: h5py.File, path: str, untyped: str | None = None) -> Varia
         obj = object_at(file, place)
         if isinstance(obj, Dataset):
             return variable_of(place, obj, untyped)
-        return (
-            GROUP.format(place.rstrip("/")) if isinstance(obj, h5py.Group) else "is a named type, no dataset"
-        )
+        is_group = isinstance(obj, h5py.Group)
+        return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
     if place.type == EXTERNAL:
         other, inner = (name_text(name) for name in place.value)
         return f"is a link to {inner} in {other}, which is not followed: pool that"

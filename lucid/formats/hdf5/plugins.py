@@ -105,7 +105,7 @@ def read_and_undo(place: Extent, one: Filter, size_bytes: int) -> Array:
     return memory.bytes(nbytes)
 
 
-@cache
+@cache  # a plugin that is loaded stays so, and to look through all of them takes longer than to decode a small chunk
 def function_of(code: int) -> Any:
     """The function of the plugin for the filter of a number; None where no plugin that is known here has it."""
     paths = [h5py.h5z.__file__]

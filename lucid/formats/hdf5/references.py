@@ -10,7 +10,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.errors import FileError
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.tree import (
@@ -44,7 +43,7 @@ def leads_to_others(attribute: Any) -> bool:
 def refuse_unknown_references(name: str, dataset: Dataset) -> None:
     """Raise for a dataset of references of a kind that h5py cannot make."""
     if has_references(dataset):
-        with translate_errors(FileError, f"{name} cannot be carried over, and `drop` leaves it out"):
+        with translate_errors(f"{name} cannot be carried over, and `drop` leaves it out"):
             _ = dataset.dtype
 
 
@@ -81,11 +80,11 @@ class References:
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
             changed = value.copy()
             for field in value.dtype.names or (Ellipsis,):
-                part = value[field]
-                if part.dtype.hasobject:
-                    cells = np.empty(part.shape, object)
-                    for at in np.ndindex(part.shape):
-                        cells[at] = self.redirect(part[at])
+                member = value[field]
+                if member.dtype.hasobject:
+                    cells = np.empty(member.shape, object)
+                    for at in np.ndindex(member.shape):
+                        cells[at] = self.redirect(member[at])
                     changed[field] = cells
             return changed
         return value

@@ -26,7 +26,7 @@ from lucid.formats.hdf5.elsewhere import (
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
-#: Elements that are copied at once: each may point to some bytes in the heap; of others, bytes.
+#: Copied at once: elements, where each may point to some bytes in the heap; bytes, of all others.
 MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
 
 
@@ -113,6 +113,7 @@ def remake(
 
 
 def _can_be_decoded(creation: Any) -> bool:
+    """Whether the library has all filters of a dataset."""
     return all(h5py.h5z.filter_avail(creation.get_filter(i)[0]) for i in range(creation.get_nfilters()))
 
 
@@ -128,8 +129,8 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
     else:
         corners = [(0,) * dataset.ndim]
     extent = dataset.chunks or dataset.shape
-    is_small = lies_in_heap(dataset.h5_type)
-    most = MOST_ELEMENTS if is_small else max(1, MOST_BYTES // dataset.h5_type.get_size())
+    in_heap = lies_in_heap(dataset.h5_type)
+    most = MOST_ELEMENTS if in_heap else max(1, MOST_BYTES // dataset.h5_type.get_size())
     for corner in corners:
         # A dataset made smaller has chunks left over, behind its end.
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]

@@ -4,7 +4,7 @@ It is built whole before any mean is known: groups, links, attributes, carried
 objects and room for the means. Then HDF5 closes it. Contiguous datasets are filled in at
 their place in the file, past the library; chunked ones go through a spool, and are
 written chunk after chunk at the end, in one order. So the file does not depend on how
-the work was cut, and a failure of the disk shows in a plain system call.
+the work was divided, and a failure of the disk shows in a plain system call.
 """
 
 import os
@@ -126,7 +126,7 @@ class Hdf5Sink(Sink):
             make = partial(self._create, file)
             survey = Survey(source, pooled, self.options.drop, file)
             carry = Carry(survey, file, make, where)
-            with translate_errors(FileError, "cannot be carried over"):
+            with translate_errors("cannot be carried over"):
                 if self._carry_source is None:
                     carry.make_results()
                 else:

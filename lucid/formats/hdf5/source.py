@@ -17,7 +17,7 @@ from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.disk.files import ChangeWatch, bytes_at, digest, open_regular, read_region
+from lucid.formats.disk.files import ChangeWatch, Run, bytes_at, digest, open_regular, read_region
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
@@ -32,11 +32,10 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
-from lucid.formats.meaning import Meaning, meaning_of
+from lucid.formats.meaning import Meaning, meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable
-from lucid.missing import parse_missing
 from lucid.options import Options
 
 #: A dataset with more bytes than this, and than so many times those of its file, was hardly written
@@ -65,7 +64,7 @@ class Hdf5Source(Source):
             os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
         limit_cache(self.file)
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Storage] = {}
         #: Where arrays lie of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
         self.plain: dict[str, Run] = {}
@@ -85,7 +84,7 @@ class Hdf5Source(Source):
             keep=self._spec,
         )
         self.notes = choice.notes
-        with translate_errors(FormatError, "is damaged"):
+        with translate_errors("is damaged", error_type=FormatError):
             return tuple(choice.choose(patterns))
 
     def _spec(self, one: Variable) -> ArraySpec:
@@ -95,8 +94,7 @@ class Hdf5Source(Source):
         spec = self._checked_spec(path, dataset, *elements)
         meaning = None if attributes else self._meanings.get(spec.numbers)
         if meaning is None:
-            missing = parse_missing(self.options.missing)
-            meaning = meaning_of(attributes, spec.numbers, missing=missing, nan=self.options.nan)
+            meaning = meaning_by(self.options, attributes, spec.numbers)
         if not attributes:
             self._meanings[spec.numbers] = meaning
         unnamed = spec._replace(
@@ -156,7 +154,7 @@ class Hdf5Source(Source):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        with translate_errors(FormatError, "is damaged"):
+        with translate_errors("is damaged", error_type=FormatError):
             for name, dataset, _ in datasets(self.file):
                 elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if elements is not None:
@@ -184,7 +182,7 @@ class Hdf5Source(Source):
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
-    def _place(self, name: str) -> "Place":
+    def _place(self, name: str) -> "Storage":
         """Where the elements of a dataset are; found once."""
         if name in self.plain:
             return self.plain[name]
@@ -196,7 +194,7 @@ class Hdf5Source(Source):
                 self._places[name] = self._find_place(object_at(self.file, name))
             return self._places[name]
 
-    def _find_place(self, dataset: Dataset) -> "Place":
+    def _find_place(self, dataset: Dataset) -> "Storage":
         """Where in the file the elements of a dataset are, if they can be read there."""
         elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
@@ -227,10 +225,8 @@ class Hdf5Source(Source):
         os.close(self._descriptor)
 
 
-#: Where contiguous elements begin, and the shape of the whole array, of which a box may be read.
-Run: TypeAlias = tuple[int, tuple[int, ...]]
-#: An index for chunks; None where only the library can read.
-Place: TypeAlias = Run | ChunkedArray | None
+#: What elements are read from past the library; None where only that can read.
+Storage: TypeAlias = Run | ChunkedArray | None
 
 
 def is_contiguous(dataset: Dataset) -> bool:

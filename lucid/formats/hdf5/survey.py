@@ -38,7 +38,7 @@ from lucid.formats.hdf5.tree import (
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
 
-#: Notes that there may be one of for each of many objects are only counted beyond these.
+#: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 #: Attributes of results that would lead to nothing where nothing is carried over.
@@ -78,13 +78,13 @@ class Survey:
             yield entry
 
     @cached_property
-    def pooled_paths(self) -> set[str]:
+    def _pooled_paths(self) -> set[str]:
         """The paths of pooled datasets in the source."""
         return {first.source.name for first, *_ in self.means.values()}
 
     def _is_dropped(self, path: str) -> bool:
         """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        drops = bool(self.drop) and is_meant(path, self.drop) and path not in self.pooled_paths
+        drops = bool(self.drop) and is_meant(path, self.drop) and path not in self._pooled_paths
         if drops:
             self.dropped.append(path)
         return drops
@@ -96,10 +96,9 @@ class Survey:
     def _note(self, path: str, obj: Any) -> None:
         """Note, count or refuse what is carried over."""
         if isinstance(obj, Dataset):
-            is_raw = obj.is_raw
             nbytes = storage_bytes(path, obj, self._file_bytes)
             self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
-            if not is_raw:
+            if not obj.is_raw:
                 refuse_unknown_references(path, obj)
                 if shows_one_of(obj, self.means, self.drop):
                     self.notes.setdefault(WRITTEN_OUT, []).append(path)

@@ -5,14 +5,12 @@ asked of a dataset costs microseconds each time, which tell where there are a hu
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import h5py
 
 from lucid import errors
-from lucid.errors import LucidError
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
@@ -36,9 +34,8 @@ def reason(error: Exception) -> str:
     return text[text.find("(") + 1 : text.rfind(")")] if "(" in text and text.endswith(")") else text
 
 
-def translate_errors(error_type: type[LucidError], what: str) -> AbstractContextManager[None]:
-    """Raise an error of the library as one of ours that says what failed."""
-    return errors.translate_errors(what, HDF5_ERRORS, error_type, reason)
+#: Raises an error of the library as one of ours that says what failed.
+translate_errors = partial(errors.translate_errors, kinds=HDF5_ERRORS, words=reason)
 
 
 def name_bytes(name: str) -> bytes:

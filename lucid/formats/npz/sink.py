@@ -11,7 +11,7 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
-from lucid.errors import DatasetError, FileError, FormatError, LucidError
+from lucid.errors import DatasetError, FormatError, translate_errors
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import ResultSpec, by_source
 from lucid.formats.checksum import crc32
@@ -103,21 +103,19 @@ class NpzSink(FlatSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
-        try:
-            with open(self.descriptor, "r+b", closefd=False) as file:
-                file.seek(self._end)
-                with zipfile.ZipFile(file, "w") as archive:
-                    directory = Backlog[zipfile.ZipInfo]()
-                    for info, content, header in self._members:
-                        if isinstance(content, ResultSpec):
-                            self._finish(info, content, header, archive)
-                        directory.append(info)
-                    # It is only gone through.
-                    archive.filelist = directory  # type: ignore[assignment]
-        except LucidError:
-            raise
-        except OSError as error:
-            raise FileError(f"output cannot be written: {error.strerror}") from error
+        with (
+            translate_errors("output cannot be written"),
+            open(self.descriptor, "r+b", closefd=False) as file,
+        ):
+            file.seek(self._end)
+            with zipfile.ZipFile(file, "w") as archive:
+                directory = Backlog[zipfile.ZipInfo]()
+                for info, content, header in self._members:
+                    if isinstance(content, ResultSpec):
+                        self._finish(info, content, header, archive)
+                    directory.append(info)
+                # It is only gone through.
+                archive.filelist = directory  # type: ignore[assignment]
         super().commit(group)
 
     def _finish(

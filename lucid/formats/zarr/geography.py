@@ -57,8 +57,8 @@ class Dimensions(Geography):
 
     def _dimension_of(self, node: Node, name: str, length: int) -> Dimension:
         """A dimension by its name in a group, whose coordinates are there or in a group around."""
-        found = self.variable_named(node.name, name)
-        old = found if found is not None and found.shape == (length,) else None
+        old = self.variable_named(node.name, name)
+        old = old if old is not None and old.shape == (length,) else None
         path = f"/{key_in(node.folder, name)}" if old is None else old.path
         return Dimension((name, length), path, f"/{name}", lambda: old)
 

@@ -107,9 +107,9 @@ def nodes_of(store: Store) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
     level = [""]
     while level:
-        found = [*store.each(look, level)]
-        nodes |= {node.path: node for node, _ in found}
-        level = [path for _, paths in found for path in paths]
+        pairs = [*store.each(look, level)]
+        nodes |= {node.path: node for node, _ in pairs}
+        level = [path for _, paths in pairs for path in paths]
     return dict(sorted(nodes.items()))
 
 

@@ -17,15 +17,14 @@ from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
-from lucid.formats.meaning import meaning_of
+from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.variables import GROUP, Variable
+from lucid.formats.variables import A_GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
 from lucid.formats.zarr.store import label_of, store_at, translate_errors
-from lucid.missing import parse_missing
 from lucid.options import Options
 
 #: Arrays that are kept open, each with what it remembers of its shards.
@@ -74,7 +73,7 @@ class ZarrSource(Source):
         node = self.nodes.get(path.strip("/"))
         if node is None:
             return None
-        return GROUP.format(node.name) if node.is_group else self.variable(node)
+        return A_GROUP.format(node.name) if node.is_group else self.variable(node)
 
     def variable(self, node: Node) -> Variable:
         """An array as the rules of all formats see it."""
@@ -104,12 +103,7 @@ class ZarrSource(Source):
         state = self.store.state
         if state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {state[0]} can hold few")
-        meaning = meaning_of(
-            self.variable(node).attributes,
-            stored,
-            missing=parse_missing(self.options.missing),
-            nan=self.options.nan,
-        )
+        meaning = meaning_by(self.options, self.variable(node).attributes, stored)
         dtype = layout.dtype
         if meaning.stored != meaning.numbers:  # by `_Unsigned`, as which the same bits are read
             dtype = np.dtype(meaning.numbers).newbyteorder(dtype.byteorder)

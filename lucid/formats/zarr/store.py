@@ -209,7 +209,7 @@ class UrlStore(Store):
 
         self.address = url
         self._system, self._root = fsspec.core.url_to_fs(url)
-        #: Files that were read whole, which documents are, as they were then; None where there was none.
+        #: Documents, the only files that are read whole, as they were then; None where there was none.
         self._documents: dict[str, bytes | None] = {}
 
     def entries(self, folder: str) -> Iterator[Entry]:
