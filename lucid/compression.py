@@ -42,8 +42,8 @@ def parse_compression(text: str) -> Compression | None:
         raise ValueError
     levels = LEVELS[name]
     if level is not None and int(level) not in levels:
-        expected = f"{levels[0]} to {levels[-1]}" if levels else "none"
-        raise ArgumentError(f"`compression` is {text!r}; {name} takes levels {expected}")
+        expected = f"levels {levels[0]} to {levels[-1]}" if levels else "no level"
+        raise ArgumentError(f"`compression` is {text!r}; {name} takes {expected}")
     return Compression(name, codec, None if level is None else int(level))
 
 

@@ -10,7 +10,7 @@ from lucid.backlog import Backlog
 from lucid.inputs import LeftOutError
 from lucid.report import Report
 from lucid.workers import Outcome
-from lucid_cli.streams import FAILED, as_output, complain, in_shell_words, name_of
+from lucid_cli.streams import FAILED, as_output, complain, in_shell_words, name_of, text_of_path
 
 #: Of the JSON, whose keys `docs/command.md` describes; none is removed or changed without a new number.
 SCHEMA = 1
@@ -107,4 +107,4 @@ class Outcomes:
 
 def _emit(facts: dict[str, object]) -> None:
     with as_output():
-        click.echo(json.dumps({"schema": SCHEMA, **facts}, default=str))
+        click.echo(json.dumps({"schema": SCHEMA, **facts}, default=text_of_path))

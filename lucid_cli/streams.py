@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -57,7 +58,14 @@ def complain(text: str, status: int) -> int:
 
 def name_of(path: object, stream: str = "standard input") -> str:
     """A path as it is told to a person; `-` by what it stands for."""
-    return stream if str(path) == "-" else printable(path) or "''"
+    return stream if str(path) == "-" else printable(text_of_path(path)) or "''"
+
+
+def text_of_path(path: object) -> str:
+    """A path as text, a URL with both of its slashes."""
+    from lucid.formats.registry import url_of
+
+    return url_of(Path(str(path))) or str(path)
 
 
 @contextmanager

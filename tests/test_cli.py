@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lucid_cli.command import command as command_line
 from lucid_cli.command import join_sizes
-from lucid_cli.streams import printable
+from lucid_cli.streams import name_of, printable
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 COMMAND = Path(sys.executable).parent / "lucid-pool"
@@ -909,3 +909,10 @@ def test_completion_follows_dims(tmp_path):
     for params, names in [({}, ["deep"]), ({"layout": "HW"}, ["flat"]), ({"dims": "lat,lon"}, ["flat"])]:
         context = SimpleNamespace(params={"inputs": [str(tmp_path / "x.h5")], **params}, args=[])
         assert datasets(context, "") == names
+
+
+def test_a_url_is_shown_with_both_of_its_slashes():
+    """A path keeps one of them."""
+    assert name_of(Path("http://host/a.zarr")) == "http://host/a.zarr"
+    assert name_of(Path("file:///a.zarr")) == "file:///a.zarr"
+    assert name_of(Path("/http:/a.zarr")) == "/http:/a.zarr"

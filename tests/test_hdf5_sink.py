@@ -190,7 +190,7 @@ def test_compression(source, text, filters, tmp_path, out, x):
         ("zip", "`compression` is 'zip'; expected keep, none, gzip"),
         ("gzip:0", "gzip takes levels 1 to 9"),
         ("gzip:10", "gzip takes levels 1 to 9"),
-        ("lzf:1", "lzf takes levels none"),
+        ("lzf:1", "lzf takes no level"),
         ("gzip-zstd", "expected keep"),
         ("blosc-gzip", "expected keep"),
         ("", "expected keep"),

@@ -146,3 +146,11 @@ def test_what_is_carried_over_is_asked_for_by_several_at_once(far, tmp_path):
     assert report.carried == 4
     for i in range(4):
         assert zarr.open_group(report.targets[0], mode="r")[f"g/y{i}"][...].tolist() == [*range(i + 1)]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_store_of_one_array_with_nothing_to_carry(tmp_path, version):
+    zarr.save_array(f"memory://{tmp_path.name}.zarr", X, zarr_format=version)
+    lucid.pool_file(f"memory://{tmp_path.name}.zarr", tmp_path / "o.zarr", size=2)
+    expected = lucid.nn.functional.adaptive_avg_pool2d(X, 2)
+    assert np.array_equal(zarr.open_array(tmp_path / "o.zarr", mode="r")[...], expected)

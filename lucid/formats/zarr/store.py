@@ -63,8 +63,8 @@ class Store(Resource):
         if not self.is_far or most <= 1:
             return map(work, items)
         every = [*items]
-        most = min(most, FAR_READS, len(every))
-        return in_order(work, every, workers=most, in_flight=most)
+        workers = min(most, FAR_READS, len(every) or 1)
+        return in_order(work, every, workers=workers, in_flight=workers)
 
     @abstractmethod
     def size_bytes(self, key: str) -> int:
