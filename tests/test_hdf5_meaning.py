@@ -341,6 +341,12 @@ class TestGeography:
         with pytest.raises(DatasetError, match="dimensions y and z"):
             lucid.pool_file("a.nc", "c.nc", size=2, dims="y,z")
 
+    def test_datasets_without_a_shape_have_no_dimensions(self, ocean):
+        with h5py.File("a.nc", "a") as file:
+            file["empty"] = h5py.Empty("f4")
+        report = lucid.pool_file("a.nc", "b.nc", size=2, dims="y,x")
+        assert {"/u", "/v"} <= {d.name for d in report.datasets}
+
     def test_sizes_follow_the_names(self, ocean):
         lucid.pool_file("a.nc", "b.nc", size=(3, 2), dims="x,y", datasets=["v"])
         assert read("b.nc")[0].shape == (2, 2, 3)

@@ -142,7 +142,7 @@ def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
 
 def scales_of(dataset: Dataset) -> list[list[Dataset]]:
     """The dimension scales of each axis; a reference that leads to none is no scale."""
-    scales: list[list[Dataset]] = [[] for _ in dataset.shape]
+    scales: list[list[Dataset]] = [[] for _ in dataset.shape or ()]
     if h5py.h5a.exists(dataset.id, SCALES.encode()):
         with suppress(*HDF5_ERRORS):  # it is no list of references
             for of_axis, references in zip(scales, dataset.attrs[SCALES], strict=True):
