@@ -82,5 +82,8 @@ def zarr_numbers(path: Path) -> np.ndarray:
     """The array of a store."""
     import zarr
 
+    where = ARRAY
+    if path.is_file() and not any(name.startswith(ARRAY) for name in zipfile.ZipFile(path).namelist()):
+        where = ""  # the names of folders with one thing in them are those of what was packed
     with zarr.storage.ZipStore(path, mode="r") if path.is_file() else nullcontext(path) as store:
-        return zarr.open_array(store, path=ARRAY, mode="r")[...]
+        return zarr.open_array(store, path=where, mode="r")[...]

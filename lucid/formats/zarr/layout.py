@@ -19,6 +19,7 @@ _KEYS = {
     *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value"),
     *("codecs", "attributes", "dimension_names", "storage_transformers"),
 }
+_SHARD_KEYS = {"chunk_shape", "codecs", "index_codecs", "index_location"}
 
 
 class Layout(NamedTuple):
@@ -90,8 +91,11 @@ def _layout_of(node: Node, untyped: str | None) -> Layout | None:
         shards = codecs[0]["configuration"]
         codecs, chunks = shards["codecs"], tuple(map(index, shards["chunk_shape"]))
         shard_index = chain_of(shards["index_codecs"], np.dtype("<u8"), rank + 1)
-        is_first = shards.get("index_location", "end") == "start"
+        location = shards.get("index_location", "end")
+        is_first = location == "start"
         if shard_index is None or shard_index.sizes(0)[-1] is None:
+            return None
+        if location not in ("start", "end") or not shards.keys() <= _SHARD_KEYS:
             return None
     chain = chain_of(codecs, np.dtype("V2" if numbers == "bfloat16" else numbers), rank)
     if chain is None:
