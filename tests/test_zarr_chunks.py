@@ -729,3 +729,11 @@ def test_shards_described_in_words_that_zarr_does_not_know_are_refused(tmp_path,
     document.write_text(document.read_text().replace(old, new))
     with pytest.raises(LucidError):
         lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2)
+
+
+def test_attributes_that_were_cut_off_are_damage(tmp_path):
+    """They may have named missing cells."""
+    made(tmp_path / "a.zarr", cells(), version=2)
+    (tmp_path / "a.zarr" / ".zattrs").write_bytes(b"")
+    with pytest.raises(LucidError):
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2, layout="CHW")

@@ -143,7 +143,8 @@ def _node_at(store: Store, path: str) -> Node:
         document = {"data_type": None, "zarr_format": 3} | document
         return Node(path, None if damage else document, attributes, damage)
     text = next(texts)
-    attributes, damage = parse_document(next(texts) or b"{}")
+    own = next(texts)  # none is no damage, but an empty file is
+    attributes, damage = parse_document(b"{}" if own is None else own)
     if text is None:
         group, _ = parse_document(next(texts) or b"")
         return Node(path, None, attributes | nczarr_in(group))
