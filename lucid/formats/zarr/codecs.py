@@ -130,6 +130,8 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
     is_bytes = False
     known: list[Any] = []
     for one in codecs:
+        if not one.keys() <= {"name", "configuration"}:
+            return None  # what else stands there may mean that it is to be read in another way
         name, parameters = name_of(one), dict(one.get("configuration") or {})
         if name == "transpose" and not is_bytes and order is None:
             order = tuple(reversed(range(rank))) if parameters["order"] == "F" else tuple(parameters["order"])
