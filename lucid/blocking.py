@@ -234,26 +234,38 @@ def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
     planes = _planes(whole, budget)
     if planes.block_bytes <= aim:
         return planes
-    h, grid, run = whole.height_axis, whole.grids[0], _columns_of_a_run(whole)
-    one = _grow(_one_sample(whole), aim, (h, range(1, 2)))
-    windows = _grow(one, aim, (h + 1, range(run, grid.cols.n_out + 1)), (h, range(1, grid.rows.n_out + 1)))
+    windows = _windows(whole, aim)
     if windows.block_bytes <= budget:
         return windows
-    # Strips: columns of cells first, then windows up to a long run, trail axes, rows of cells.
+    return min(windows, _strips(whole, budget), key=lambda one: one.block_bytes)
+
+
+def _windows(whole: Blocking, aim: int) -> Blocking:
+    """Windows of one sample: a long run of columns, all columns, rows."""
+    h, grid = whole.height_axis, whole.grids[0]
+    cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
+    return _grow(_with_length(_one_sample(whole), h, 1), aim, (h + 1, cols), (h, rows))
+
+
+def _strips(whole: Blocking, budget: int) -> Blocking:
+    """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
+    h, grid = whole.height_axis, whole.grids[0]
     inner = range(len(whole.lengths) - 1, h, -1)
-    some = _grow(one, budget, *((axis, range(1, 2)) for axis in (*inner, "row_cells")))
+    some = _one_sample(whole)._replace(row_cells=1)
+    for axis in (h, *inner):
+        some = _with_length(some, axis, 1)
     some = _grow(some, budget, ("col_cells", range(1, grid.cols.longest + 1)))
     if some.col_cells == grid.cols.longest:
         some = some._replace(col_cells=grid.cols.n_in)
     trail = [(axis, range(1, whole.lengths[axis] + 1)) for axis in inner[:-1]]
-    some = _grow(some, budget, (h + 1, range(1, run + 1)), *trail)
+    some = _grow(some, budget, (h + 1, range(1, _columns_of_a_run(whole) + 1)), *trail)
     longest = grid.rows.longest
     chunk = min(longest, whole.spec.chunks[h] if whole.spec.chunks else 1)
     of_chunks = ("row_cells", range(chunk, longest + 1, chunk))
     strips = _grow(some, min(budget, some.block_bytes + BLOCK_BYTES), of_chunks)
     if strips.block_bytes > budget and chunk > 1:
-        strips = _grow(some, budget, ("row_cells", range(1, chunk)))
-    return min(windows, strips, key=lambda one: one.block_bytes)
+        return _grow(some, budget, ("row_cells", range(1, chunk)))
+    return strips
 
 
 def _planes(whole: Blocking, budget: int) -> Blocking:
