@@ -147,8 +147,9 @@ class Choice(Generic[Record]):
             return f"has {len(one.shape)} axes, {one.shape}; {expected}"
         if one.numbers is None:
             return f"is {one.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * one.is_untyped}"
-        empty = f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
-        return empty if 0 in plane else None
+        if 0 in plane:
+            return f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
+        return None
 
     def _note_others(
         self,

@@ -71,7 +71,7 @@ def select(
             raise UnfitError(f"has shape {str(shape)[:80]}; expected {rank} axes (`layout` names them)")
         return tuple(specs), []
     every = {
-        one.name: Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers), one)
+        one.name: Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers))
         for one in specs
     }
     every |= {name: Variable(name, name, (), None, str, fault=why) for name, why in others.items()}

@@ -21,6 +21,8 @@ class Variable(NamedTuple):
     #: The type of the elements by name, None where they are no numbers; and what errors call it.
     numbers: str | None
     type_name: Callable[[], str]
+    #: In what its elements are read, where the format says so here.
+    dtype: Any = None
     #: What the format itself has for it.
     handle: Any = None
     #: As xarray decodes them.

@@ -30,7 +30,6 @@ from lucid.formats.hdf5.tree import (
     object_at,
     path_of,
 )
-from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
 from lucid.formats.variables import Variable
@@ -122,9 +121,8 @@ class Scales(Geography):
         return Dimension(address, path, kept, lambda: None if _is_bare(scale) else variable_of(path, scale))
 
     def read(self, variable: Variable) -> Array:
-        elements = numbers_of(variable.handle, None)
         values: Array = variable.handle[()]
-        return values if elements is None else np.asarray(values, elements[1].newbyteorder("="))
+        return values if variable.dtype is None else np.asarray(values, variable.dtype.newbyteorder("="))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
         if name_bytes(path) not in self._target:

@@ -125,6 +125,7 @@ def variable_of(
         attributes=attributes,
         numbers=elements[0] if elements is not None and what is None else None,
         type_name=lambda: what or type_name(dataset),
+        dtype=None if elements is None else elements[1],
         dims=lambda: dims_of(dataset),
         handle=dataset,
         is_untyped=is_unnamed(dataset),

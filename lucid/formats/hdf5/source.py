@@ -89,9 +89,8 @@ class Hdf5Source(Source):
 
     def _spec(self, one: Variable) -> ArraySpec:
         path, dataset, attributes = one.path, one.handle, one.attributes
-        elements = numbers_of(dataset, self.options.input_dtype)
-        assert elements is not None
-        spec = self._checked_spec(path, dataset, *elements)
+        assert one.numbers is not None
+        spec = self._checked_spec(path, dataset, one.numbers, one.dtype)
         meaning = None if attributes else self._meanings.get(spec.numbers)
         if meaning is None:
             meaning = meaning_by(self.options, attributes, spec.numbers)
