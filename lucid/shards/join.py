@@ -62,7 +62,8 @@ def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watc
     """Make the outputs of a plan, with means that lie in shards."""
     buffer = np.empty(min(COPY_BYTES, job.options.max_memory), np.uint8)
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
-        for array in job.all_arrays():
-            means = shards[array.key] if array.pooled.nbytes else ()
-            sinks[array.target.path].join(array.pooled, means, buffer)
-            watch.report_progress()
+        for target in job.targets:
+            for array in job.arrays_of(target):
+                means = shards[array.key] if array.pooled.nbytes else ()
+                sinks[target.path].join(array.pooled, means, buffer)
+                watch.report_progress()
