@@ -59,10 +59,14 @@ class Hdf5Source(Source):
         self._descriptor = open_regular(path)
         self._watch = ChangeWatch(self._descriptor)
         try:
-            self.file = h5py.File(path, "r")
+            self.file = h5py.File(path, "r", driver="sec2")  # which has one descriptor
         except OSError as error:
             os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
+        # The library opens the name once more, under which there may be another file by now.
+        if not os.path.sameopenfile(self._descriptor, self.file.id.get_vfd_handle()):
+            self.close()
+            raise FormatError("was replaced while it was opened")
         limit_cache(self.file)
         self._places: dict[str, Storage] = {}
         #: Where arrays lie of which there is nothing to know but their specs. To open one again takes
