@@ -773,7 +773,6 @@ class TestHdf5(Contract):
         with h5py.File(path) as file:
             return file["x"][:]
 
-
     def test_a_file_that_is_replaced_while_it_is_opened(self, tmp_path, monkeypatch):
         path, other = tmp_path / "x.h5", tmp_path / "other.h5"
         self.make(path, np.zeros((1, 1, 2, 2)))

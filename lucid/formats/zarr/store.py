@@ -127,7 +127,7 @@ class FolderStore(Store):
         total = newest = count = 0
         pending = [str(self._path)]
         while pending:
-            newest = max(newest, os.stat(pending[-1]).st_mtime_ns)
+            newest = max(newest, Path(pending[-1]).stat().st_mtime_ns)
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
                     if entry.is_symlink() and not self._allow_links:
