@@ -83,11 +83,19 @@ def _lengths(dataset: Dataset) -> Iterator[int]:
 
 
 def remake(
-    dataset: Dataset, target: h5py.File, name: bytes, h5_type: Any, where: Elsewhere, *, is_written_out: bool
+    dataset: Dataset,
+    target: h5py.File,
+    name: bytes,
+    h5_type: Any,
+    where: Elsewhere,
+    *,
+    is_written_out: bool,
+    is_dated: bool,
 ) -> Dataset | None:
     """A dataset of a type made anew where the library's own copy would be wrong, and None where it is right.
 
-    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
+    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`; what
+    `is_dated` would say when it was copied.
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
@@ -101,7 +109,7 @@ def remake(
         copy_mappings(creation, where)
     elif creation.get_external_count() and not where.keeps_names:
         creation = external_properties(dataset, where)
-    elif has_fill_in_heap(dataset) or (h5_type.committed() and _can_be_decoded(creation)):
+    elif has_fill_in_heap(dataset) or ((h5_type.committed() or is_dated) and _can_be_decoded(creation)):
         regions = _written_regions(dataset)
     else:
         return None
