@@ -104,10 +104,13 @@ class Hdf5Sink(Sink):
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
         if not isinstance(source, Hdf5Source):
             return
-        if self._compression is None:
-            self.notes += notes_of_filters(source.file, pooled)
         is_alone = not self.carries(pooled)
         self.carried, notes = rehearse(source, pooled, self.options.drop, is_alone=is_alone)
+        self._note(source, pooled, notes)
+
+    def _note(self, source: Hdf5Source, pooled: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
+        if self._compression is None:
+            self.notes += notes_of_filters(source.file, pooled)
         self.notes += [f"{what}: {name_list(names)}" for what, names in notes.items()]
 
     def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
@@ -118,8 +121,6 @@ class Hdf5Sink(Sink):
                 for array in pooled:
                     copy_attributes(None, self._create(file, array, None), array.mark)
                 return
-            if self._compression is None:
-                self.notes += notes_of_filters(source.file, pooled)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
             is_alone = self._carry_source is None
@@ -127,8 +128,7 @@ class Hdf5Sink(Sink):
             with translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
-            notes = carry.notes | carry.geography.notes
-            self.notes += [f"{what}: {name_list(names)}" for what, names in notes.items()]
+            self._note(source, pooled, carry.notes | carry.geography.notes)
 
     def _create(self, file: h5py.File, array: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
