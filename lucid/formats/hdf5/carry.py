@@ -74,7 +74,7 @@ class Carry(Survey):
             self._postpone(
                 "/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None})
             )
-            self.meet_all()
+            self.meet_all(self._target)
         # What is in a group that is dropped was not met on the way.
         for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
             if name_bytes(first.name) not in self._target:

@@ -41,9 +41,6 @@ LEADING_NOWHERE = (COORDINATES, ANCILLARY, *DIMENSIONS)
 class Survey:
     """The names of a file but for those that the user does not want."""
 
-    #: The file that gets the same groups, if one is made.
-    _target: Any = None
-
     def __init__(self, source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]) -> None:
         self._source, self._drop = source.file, drop
         #: Pooled datasets of which there is nothing to know but their specs.
@@ -57,27 +54,22 @@ class Survey:
         #: Paths that the user does not want; what is pooled is always wanted.
         self._dropped = Backlog[str]()
         self._wanted = {first.source.name for first, *_ in self.means.values()} if drop else set()
-        self._count = self._nbytes = 0
+        #: The datasets that are copied.
+        self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
-    @property
-    def carried(self) -> CarriedArrays:
-        """The datasets that are copied."""
-        return CarriedArrays(self._count, self._nbytes)
-
-    def meet_all(self) -> None:
-        """Meet every object once, and every link."""
+    def meet_all(self, copy: Any = None) -> None:
+        """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
         drops = self._drops if self._drop else None
-        for path, obj, address in walk(self._source, drops, self._is_plain, self._target):
+        for path, obj, address in walk(self._source, drops, self._is_plain, copy):
             if address in self.means:
                 self._meet_pooled(path, obj, address)
             elif isinstance(obj, Link):
                 self._meet_link(path, obj)
             else:
-                self._meet(
-                    path, obj, address, is_written_out=isinstance(obj, Dataset) and self._note(path, obj)
-                )
+                is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
+                self._meet(path, obj, address, is_written_out=is_written_out)
 
     def _drops(self, path: str) -> bool:
         drops = is_meant(path, self._drop) and path not in self._wanted
@@ -91,8 +83,8 @@ class Survey:
 
     def _note(self, path: str, dataset: Dataset) -> bool:
         """Count or refuse a dataset; whether it gets elements of its own, for it shows what does not stay as it is."""
-        self._nbytes += storage_bytes(path, dataset, self._file_bytes)
-        self._count += 1
+        arrays, nbytes = self.carried
+        self.carried = CarriedArrays(arrays + 1, nbytes + storage_bytes(path, dataset, self._file_bytes))
         if dataset.is_raw:
             return False
         refuse_unknown_references(path, dataset)
