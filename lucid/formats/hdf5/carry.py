@@ -16,7 +16,7 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import USERS, Scales
-from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
@@ -65,9 +65,8 @@ class Carry:
     def copy_all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         root, copy = self._object_pair("/", "/")
-        results = (one for several in self._means.values() for one in several)
-        is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
-        self._note("/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None}))
+        changes = {} if self._survey.is_classic else {CLASSIC_MODEL: None}
+        self._note("/", root, copy_attributes(root, copy, changes))
         for path, obj, address in self._survey:
             if address in self._means:
                 self._pool(path, obj, address)

@@ -5,6 +5,7 @@ A dry run goes no further; `carry` makes of each name what it is in the copy.
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import h5py
@@ -18,7 +19,7 @@ from lucid.formats.grid import ANCILLARY, COORDINATES
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
-from lucid.formats.hdf5.meaning import variable_of
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
 from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -70,6 +71,13 @@ class Survey:
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
+        #: Whether netCDF's classic model has all results, if the file keeps to it.
+        self.is_classic = CLASSIC_MODEL in attributes_of(self.file)
+        for one in chain.from_iterable(self.means.values()) if self.is_classic else ():
+            if one.stored_numbers not in CLASSIC_NUMBERS:
+                self.is_classic = False
+                what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
+                self.notes.setdefault(what, []).append(one.name)
 
     def __iter__(self) -> Iterator[Entry]:
         for entry in walk(self.file, self._is_dropped, self._is_plain, self._copy):
