@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
-from lucid.errors import DatasetError, FileError
+from lucid.errors import DatasetError, FileError, about
 from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
@@ -242,7 +242,8 @@ def _passes(
             continue
         size = resolve(pair[::-1] if is_swapped else pair, plane)
         if spec.meaning is not None and options.reduce == "sum":
-            check_sums(spec.meaning, plane, size)
+            with about(f"dataset {spec.name}"):
+                check_sums(spec.meaning, plane, size)
         provenance = _provenance(options, spec, size, rule)
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]

@@ -99,6 +99,20 @@ def test_dimensions_that_nothing_lies_along_are_dropped_with_their_coordinates(t
         assert "z" not in file
 
 
+def test_dimensions_of_a_dropped_group_keep_their_lengths_for_what_is_pooled_in_it(tmp_path):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        group = data.createGroup("g")
+        for name, length in ("t", 2), ("y", 4), ("x", 6):
+            group.createDimension(name, length)
+        group.createVariable("t", "f4", ("t",))[:] = 1
+        group.createVariable("v", "f4", ("t", "y", "x"))[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="TYX", drop=["g"])
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert data["g/v"].dimensions == ("t", "y_2", "x_2")
+        assert set(data["g"].variables) == {"v"}
+
+
 class TestTransform:
     def dataset(self, transform="100 10 0 50 0 -10"):
         there = xarray.DataArray(0, attrs={"crs_wkt": "a projection", "GeoTransform": transform})
@@ -172,6 +186,17 @@ def test_coordinates_that_name_themselves_are_no_fields_and_others_are(store):
     assert result["one"].shape == result["two"].shape == (2, 3)
     assert result["lat"].shape == (4, 6)
     assert np.allclose(result["lat_2x3"], latitudes.reshape(2, 2, 3, 2).mean((1, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:The .phony_dims")
+def test_what_is_not_carried_over_is_not_named(store):
+    dataset = field(crs=((), np.int32(0)), area=(("y", "x"), np.ones((4, 6))), flag=(("time",), np.ones(2)))
+    names = {"grid_mapping": "crs", "cell_measures": "area: area", "ancillary_variables": "flag"}
+    dataset["t"].attrs |= names | {"coordinates": "flag", "formula_terms": "a: flag", "units": "K"}
+    result, _ = store(dataset, (2, 3), carry=False)
+    said = result["t"].encoding | result["t"].attrs
+    assert not said.keys() & {*names, "coordinates", "formula_terms"}
+    assert said["units"] == "K"
 
 
 class TestArraysWithoutSamples:

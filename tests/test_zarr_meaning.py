@@ -107,6 +107,14 @@ class TestMissing:
         )
 
     @VERSIONS
+    def test_sums_of_integers_have_a_mark_of_their_type(self, tmp_path, version):
+        dataset = grid(np.array([[[1, 99, 4, 6]]], "u2"), "t", "y", "x")
+        dataset.v.attrs["missing_value"] = np.uint16(99)
+        source = write(tmp_path / "a.zarr", dataset, version)
+        target = pooled(source, tmp_path / "o.zarr", layout="TYX", size=(1, 2), reduce="sum")
+        assert decoded(target).v.values.tolist() == [[[1, 10]]]
+
+    @VERSIONS
     def test_missing_value_that_is_nan_stays(self, tmp_path, version):
         dataset = grid([[[1.0, NAN, 4, 6]]], "t", "y", "x")
         source = write(

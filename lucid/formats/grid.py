@@ -26,8 +26,9 @@ ANCILLARY = "ancillary_variables"
 FORMULA_TERMS, CELL_MEASURES = "formula_terms", "cell_measures"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
-#: Attributes of words that name variables or dimensions.
-NAMING = (COORDINATES, ANCILLARY, GRID_MAPPING, "cell_methods", FORMULA_TERMS, CELL_MEASURES)
+#: Attributes of words that name variables, and that name variables or dimensions.
+VARIABLES = (COORDINATES, ANCILLARY, GRID_MAPPING, FORMULA_TERMS, CELL_MEASURES)
+NAMING = (*VARIABLES, "cell_methods")
 _EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 #: The orders in which the four corners of a cell may follow one another, from the lower left one of CF.
 _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1, -1) for start in range(4))

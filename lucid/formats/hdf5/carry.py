@@ -65,7 +65,7 @@ class Carry:
     def copy_all(self) -> None:
         """Copy everything; what is pooled is made instead."""
         root, copy = self._object_pair("/", "/")
-        changes = {} if self._survey.is_classic else {CLASSIC_MODEL: None}
+        changes = {} if self._survey.keeps_classic_model() else {CLASSIC_MODEL: None}
         self._note("/", root, copy_attributes(root, copy, changes))
         for path, obj, address in self._survey:
             if address in self._means:
@@ -82,8 +82,16 @@ class Carry:
                 self._pool(first.source.name, object_at(self._source, first.source.name), address)
         for path in self._survey.dropped:
             if self._source.id.links.get_info(name_bytes(path)).type == HARD:
-                self._geography.keep_length(path, object_at(self._source, path))
+                self._keep_lengths(path, object_at(self._source, path))
         self._finish()
+
+    def _keep_lengths(self, path: str, dropped: Any) -> None:
+        """Keep the dimensions that are dropped and still needed, as by what is pooled in a dropped group."""
+        names: list[bytes] = []
+        if isinstance(dropped, h5py.Group):
+            h5py.h5o.visit(dropped.id, names.append)
+        for inner in [path, *(f"{path}/{name_text(name)}" for name in names)]:
+            self._geography.keep_length(inner, object_at(self._source, inner))
 
     def make_results(self) -> None:
         """Make what is pooled, with its provenance, and nothing else."""

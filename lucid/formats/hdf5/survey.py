@@ -15,7 +15,7 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
-from lucid.formats.grid import ANCILLARY, COORDINATES
+from lucid.formats.grid import VARIABLES
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
@@ -43,7 +43,7 @@ from lucid.formats.variables import Variable
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 #: Attributes of results that would lead to nothing where nothing is carried over.
-LEADING_NOWHERE = (COORDINATES, ANCILLARY, *DIMENSIONS)
+LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS)
 
 
 class Survey:
@@ -71,19 +71,23 @@ class Survey:
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
-        #: Whether netCDF's classic model has all results, if the file keeps to it.
-        self.is_classic = CLASSIC_MODEL in attributes_of(self.file)
-        for one in chain.from_iterable(self.means.values()) if self.is_classic else ():
-            if one.stored_numbers not in CLASSIC_NUMBERS:
-                self.is_classic = False
-                what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
-                self.notes.setdefault(what, []).append(one.name)
 
     def __iter__(self) -> Iterator[Entry]:
         for entry in walk(self.file, self._is_dropped, self._is_plain, self._copy):
             if entry.address not in self.means:
                 self._note(entry.path, entry.obj)
             yield entry
+
+    def keeps_classic_model(self) -> bool:
+        """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
+        results = (
+            chain.from_iterable(self.means.values()) if CLASSIC_MODEL in attributes_of(self.file) else ()
+        )
+        others = [one for one in results if one.stored_numbers not in CLASSIC_NUMBERS]
+        for one in others:
+            what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
+            self.notes.setdefault(what, []).append(one.name)
+        return not others
 
     @cached_property
     def _pooled_paths(self) -> set[str]:
@@ -120,6 +124,7 @@ def rehearse(
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
     file, survey = source.file, Survey(source, pooled, drop)
     refuse_attributes(file)
+    survey.keeps_classic_model()
     for entry in survey:
         if entry.obj is not None and not isinstance(entry.obj, Link):
             refuse_attributes(entry.obj)

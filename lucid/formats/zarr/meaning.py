@@ -99,7 +99,7 @@ def describe_result(
         return Description(_with_changes(node.attributes, news | places), dims, mark)
     if marks and not is_float:
         news[FILL] = int(marks[0])
-    elif node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
+    elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
         news[FILL] = base64.b64encode(struct.pack("<d", np.nan)).decode()
     elif not marks and isinstance(node.attributes.get(FILL), str | bool):
         news[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
