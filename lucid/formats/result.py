@@ -48,7 +48,7 @@ def note_on_compression(name: str, suffix: str) -> str | None:
     """A line where the software that reads files with that suffix cannot undo a compression by itself.
 
     >>> note_on_compression("lzf", ".nc")
-    "netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc"
+    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc'
 
     """
     software = _SOFTWARE.get(suffix.lower(), "")
