@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
-from lucid.errors import ArgumentError, DatasetError, FileError
+from lucid.errors import DatasetError, FileError, about
 from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
@@ -142,7 +142,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     specs = choose(source, options)
     if options.slice is not None:
         facts = facts_of(source, specs, options)
-        return plan_shard(specs, options, targets, _regions_of(specs, options.slice), facts)
+        return plan_shard(specs, options, targets, _regions_of(specs, options, options.slice), facts)
     alike: dict[ArraySpec, list[Pass]] = {}
     for spec in specs:
         unnamed = spec._replace(name="")
@@ -181,15 +181,11 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
         specs = _with_planes(source, specs, options)
         # Some formats oblige files to hold a dataset though there is nothing for it.
         specs = [spec for spec in specs if 0 not in plane_in(spec, options).lengths] or specs
-    for spec in specs:
-        if (options.flatten or options.slice is not None) and plane_in(spec, options).height_axis == 0:
-            name = "flatten" if options.flatten else "slice"
-            raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
     return specs
 
 
 def _with_planes(source: Source, specs: Sequence[ArraySpec], options: Options) -> list[ArraySpec]:
-    """Those of some arrays that have the two axes side by side, with a note on others; an error where none has."""
+    """Those of some arrays that have two axes that can be pooled, with a note on others; an error where none has."""
     fitting, errors = list[ArraySpec](), list[DatasetError]()
     for spec in specs:
         try:
@@ -212,15 +208,19 @@ def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> di
     }
 
 
-def _regions_of(specs: Sequence[ArraySpec], samples: slice) -> Regions:
-    lengths = [spec.shape[0] for spec in specs]
-    regions = {}
-    for spec in specs:
-        start, stop, _ = samples.indices(spec.shape[0])
-        regions[spec.name] = (slice(start, max(start, stop)),)
-    if any(lengths) and not any(region[0].stop > region[0].start for region in regions.values()):
-        raise DatasetError(f"has {max(lengths)} samples; expected some in slice {slice_name(samples)}")
-    return regions
+def _regions_of(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
+    """The samples of each array; one whose first axis is pooled has none, and is whole in the first slice."""
+    lengths = {spec.name: spec.shape[0] for spec in specs if plane_in(spec, options).height_axis}
+    if not lengths:
+        raise DatasetError(f"dataset {specs[0].name}: `slice` needs the first axis, which is pooled")
+    regions: dict[str, Region] = {}
+    for name, length in lengths.items():
+        start, stop, _ = samples.indices(length)
+        regions[name] = (slice(start, max(start, stop)),)
+    most = max(lengths.values())
+    if most and not any(region.stop > region.start for (region,) in regions.values()):
+        raise DatasetError(f"has {most} samples; expected some in slice {slice_name(samples)}")
+    return regions | {spec.name: () for spec in specs if not samples.start and spec.name not in lengths}
 
 
 def _passes(
@@ -242,7 +242,8 @@ def _passes(
             continue
         size = resolve(pair[::-1] if is_swapped else pair, plane)
         if spec.meaning is not None and options.reduce == "sum":
-            check_sums(spec.meaning, plane, size)
+            with about(f"dataset {spec.name}"):
+                check_sums(spec.meaning, plane, size)
         provenance = _provenance(options, spec, size, rule)
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
@@ -294,7 +295,7 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
 
 
 def plane_in(spec: ArraySpec, options: Options) -> Plane:
-    """Which two axes of an array are pooled, by the layout or by their names; they must be side by side."""
+    """Which two axes of an array are pooled, by the layout or by their names; an error where these cannot be."""
     h, is_swapped = options.height_axis, False
     if options.dims is not None:
         first, second = map(spec.dims.index, options.dims)
@@ -302,6 +303,8 @@ def plane_in(spec: ArraySpec, options: Options) -> Plane:
             axes, names = ", ".join(spec.dims), " and ".join(options.dims)
             raise DatasetError(f"dataset {spec.name}: has axes {axes}; {names} are not side by side")
         h, is_swapped = min(first, second), first > second
+    if options.flatten and h == 0:
+        raise DatasetError(f"dataset {spec.name}: `flatten` needs the first axis, which is pooled")
     return Plane(h, (spec.shape[h], spec.shape[h + 1]), is_swapped)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from lucid.compression import parse_compression
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import name_list
 from lucid.formats.registry import Format
-from lucid.formats.result import result_for
+from lucid.formats.result import note_on_compression, result_for
 from lucid.job_plan import JobPlan
 from lucid.pooling.sums import result_of
 
@@ -14,7 +15,7 @@ COLOURS = (3, 4)
 
 
 def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
-    """Notes on results of another type than was wanted, on planes that grow, on channels taken for the width.
+    """Notes on results and compressions that the software of outputs lacks, on planes that grow, on channels as width.
 
     Others are on numbers that go to another format, or into a pack, without the attributes that say what they mean.
     """
@@ -22,6 +23,9 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     for numbers in dict.fromkeys(spec.numbers for spec in job.specs):
         result = result_of(numbers, options.reduce, options.dtype)
         yield from filter(None, (result_for(result, target.path.suffix)[1] for target in job.targets))
+    if compression := parse_compression(options.compression):
+        suffixes = dict.fromkeys(target.path.suffix for target in job.targets)
+        yield from filter(None, (note_on_compression(compression.name, suffix) for suffix in suffixes))
     grids = [(array.pooled.source, array.pooling.grid) for array in job.all_arrays()]
     larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
     if larger:

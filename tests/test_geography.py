@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid.errors import DatasetError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 xarray = pytest.importorskip("xarray", reason="xarray reads the results")
@@ -23,7 +24,7 @@ def store(request, tmp_path):
             dataset.to_netcdf(paths[0], engine="h5netcdf", format="NETCDF4")
         else:
             paths = tmp_path / "in.zarr", tmp_path / "out.zarr"
-            dataset.to_zarr(paths[0], zarr_format=int(request.param[-1]), consolidated=False)
+            dataset.to_zarr(paths[0], mode="w", zarr_format=int(request.param[-1]), consolidated=False)
         sizes = size if isinstance(size, list) else [size]
         planned = lucid.pool_file(*paths, sizes=sizes, dims="y,x", dry_run=True, **options)
         report = lucid.pool_file(*paths, sizes=sizes, dims="y,x", **options)
@@ -96,6 +97,20 @@ def test_dimensions_that_nothing_lies_along_are_dropped_with_their_coordinates(t
     lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, dims="y,x", drop=["z", "alone"])
     with h5py.File(tmp_path / "b.nc") as file:
         assert "z" not in file
+
+
+def test_dimensions_of_a_dropped_group_keep_their_lengths_for_what_is_pooled_in_it(tmp_path):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        group = data.createGroup("g")
+        for name, length in ("t", 2), ("y", 4), ("x", 6):
+            group.createDimension(name, length)
+        group.createVariable("t", "f4", ("t",))[:] = 1
+        group.createVariable("v", "f4", ("t", "y", "x"))[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="TYX", drop=["g"])
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert data["g/v"].dimensions == ("t", "y_2", "x_2")
+        assert set(data["g"].variables) == {"v"}
 
 
 class TestTransform:
@@ -171,3 +186,82 @@ def test_coordinates_that_name_themselves_are_no_fields_and_others_are(store):
     assert result["one"].shape == result["two"].shape == (2, 3)
     assert result["lat"].shape == (4, 6)
     assert np.allclose(result["lat_2x3"], latitudes.reshape(2, 2, 3, 2).mean((1, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:The .phony_dims")
+def test_what_is_not_carried_over_is_not_named(store):
+    dataset = field(crs=((), np.int32(0)), area=(("y", "x"), np.ones((4, 6))), flag=(("time",), np.ones(2)))
+    names = {"grid_mapping": "crs", "cell_measures": "area: area", "ancillary_variables": "flag"}
+    dataset["t"].attrs |= names | {"coordinates": "flag", "formula_terms": "a: flag", "units": "K"}
+    result, _ = store(dataset, (2, 3), carry=False)
+    said = result["t"].encoding | result["t"].attrs
+    assert not said.keys() & {*names, "coordinates", "formula_terms"}
+    assert said["units"] == "K"
+
+
+class TestArraysWithoutSamples:
+    """An array of nothing but rows and columns beside others that have samples before them."""
+
+    def dataset(self):
+        return field(plane=(("y", "x"), np.arange(24.0).reshape(4, 6)))
+
+    def test_slices_join_to_a_single_run(self, tmp_path):
+        pytest.importorskip("h5netcdf", reason="h5netcdf writes netCDF")
+        self.dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+        options = {"size": 2, "dims": "y,x"}
+        lucid.pool_file(tmp_path / "a.nc", tmp_path / "whole.nc", **options)
+        for name, samples in ("0.nc", slice(0, 1)), ("1.nc", slice(1, 2)):
+            lucid.pool_file(tmp_path / "a.nc", tmp_path / name, slice=samples, **options)
+        lucid.merge_files([tmp_path / "1.nc", tmp_path / "0.nc"], tmp_path / "joined.nc")
+        assert (tmp_path / "joined.nc").read_bytes() == (tmp_path / "whole.nc").read_bytes()
+        with pytest.raises(DatasetError, match="/plane: `slice` needs the first axis, which is pooled"):
+            lucid.pool_file(
+                tmp_path / "a.nc", tmp_path / "n.nc", datasets="plane", slice=slice(0, 1), **options
+            )
+
+    def test_it_is_carried_over_where_the_others_are_flattened(self, store):
+        result, notes = store(self.dataset(), (2, 3), flatten=True)
+        assert result["plane"].shape == (4, 6)
+        assert result["t"].shape == (2, 6)
+        assert "dataset /plane: `flatten` needs the first axis, which is pooled, so it was left out" in notes
+        with pytest.raises(DatasetError, match="/plane: `flatten` needs the first axis"):
+            store(self.dataset(), (2, 3), flatten=True, datasets="plane", overwrite=True)
+
+
+#: Attributes that name others: what a variable says that is carried over, and what its copy says.
+NAMES = {
+    "formula_terms": ("a: level p: p", "a: level p: p_2x3"),
+    "ancillary_variables": ("p level", "p_2x3 level"),
+    "cell_measures": ("area: p", "area: p_2x3"),
+    "coordinates": ("p level", "p_2x3 level"),
+}
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_what_is_carried_over_names_results_that_are_there(store, key):
+    before, after = NAMES[key]
+    dataset = field(p=(("time", "y", "x"), np.ones((2, 4, 6), "f4")), level=(("z",), np.arange(3.0)))
+    dataset["other"] = ("z",), np.arange(3.0), {key: before}
+    several, _ = store(dataset, [(2, 3), (1, 1)])
+    assert (several["other"].encoding | several["other"].attrs)[key] == after
+    single, _ = store(dataset, (2, 3), overwrite=True)
+    assert (single["other"].encoding | single["other"].attrs)[key] == before
+
+
+def test_names_of_terms_lead_to_the_same_size(store):
+    dataset = field(p=(("time", "y", "x"), np.ones((2, 4, 6), "f4")), ground=(("y", "x"), np.ones((4, 6))))
+    dataset["t"].attrs["formula_terms"] = "t: ground p: p"
+    result, _ = store(dataset, [(2, 3), (1, 1)], datasets=["t", "p"])
+    for size in "2x3", "1x1":
+        array = result[f"t_{size}"]
+        assert (array.encoding | array.attrs)["formula_terms"] == f"t: ground_{size} p: p_{size}"
+    assert result["ground_2x3"].dims == ("y_2", "x_3")
+
+
+def test_coordinates_name_others_of_their_size(store):
+    dataset = field(lat=(("y", "x"), np.ones((4, 6))), lon=(("y", "x"), np.ones((4, 6))))
+    for name, coordinates in {"t": "lat lon", "lat": "lat lon", "lon": "lat lon"}.items():
+        dataset[name].attrs["coordinates"] = coordinates
+    result, _ = store(dataset, [(2, 3), (1, 1)], datasets="t")
+    for name in ("lat_2x3", "lon_2x3", "t_2x3"):
+        assert (result[name].encoding | result[name].attrs)["coordinates"] == "lat_2x3 lon_2x3"

@@ -672,3 +672,14 @@ def test_real_files_say_the_same_to_xarray(rng):
             for i, j in np.ndindex(3, 4):
                 window = x[:, i * 7 // 3 : -(-(i + 1) * 7 // 3), j * 9 // 4 : -(-(j + 1) * 9 // 4)]
                 assert np.allclose(y[:, i, j], np.nanmean(window, (1, 2)), equal_nan=True, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "names"), [("nc", {"lzf"}), ("nc4", {"lzf"}), ("mat", {"lzf"}), ("h5", set())]
+)
+def test_compressions_that_the_software_of_an_output_lacks_are_named(suffix, names):
+    write("a.h5", np.ones((1, 2, 2), "f4"), {})
+    write(f"a.{suffix}", np.ones((1, 2, 2), "f4"), {}, path="w")
+    for compression in "lzf", "gzip", "none", "keep":
+        notes = pool(f"a.{suffix}", compression=compression, size=1).notes
+        assert any(f"has no {compression}" in note for note in notes) is (compression in names)

@@ -7,6 +7,7 @@ import math
 import shutil
 import struct
 import warnings
+import zipfile
 
 import h5py
 import numpy as np
@@ -106,6 +107,14 @@ class TestMissing:
         )
 
     @VERSIONS
+    def test_sums_of_integers_have_a_mark_of_their_type(self, tmp_path, version):
+        dataset = grid(np.array([[[1, 99, 4, 6]]], "u2"), "t", "y", "x")
+        dataset.v.attrs["missing_value"] = np.uint16(99)
+        source = write(tmp_path / "a.zarr", dataset, version)
+        target = pooled(source, tmp_path / "o.zarr", layout="TYX", size=(1, 2), reduce="sum")
+        assert decoded(target).v.values.tolist() == [[[1, 10]]]
+
+    @VERSIONS
     def test_missing_value_that_is_nan_stays(self, tmp_path, version):
         dataset = grid([[[1.0, NAN, 4, 6]]], "t", "y", "x")
         source = write(
@@ -145,15 +154,35 @@ class TestMissing:
         target = pooled(tmp_path / "x.zarr", tmp_path / "z.zarr", layout="CHW", size=(1, 2), missing="none")
         assert decoded(target).v.values.tolist() == [[[1, 5]]]
 
+    @pytest.mark.parametrize(
+        "marks", [[], ["_FillValue"], ["missing_value"], ["_FillValue", "missing_value"]]
+    )
     @pytest.mark.parametrize("dims", [["t", "y", "x"], None])
-    def test_null_stays_null(self, tmp_path, dims):
-        x = np.array([[[0, 0, 7, 3]]], "f4")
-        attributes = {"_ARRAY_DIMENSIONS": dims} if dims else {}
+    @pytest.mark.parametrize(("kind", "dtype"), [("f4", None), ("i2", None), ("i2", "keep")])
+    def test_null_stays_null(self, tmp_path, marks, dims, kind, dtype):
+        x = np.array([[[0, 0, 7, 3]]], kind)
+        attributes = ({"_ARRAY_DIMENSIONS": dims} if dims else {}) | dict.fromkeys(marks, 3)
         group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
         group.create_array("v", data=x, fill_value=None, attributes=attributes)
-        target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW", size=(1, 2))
+        options = {"layout": "CHW", "size": (1, 2), "dtype": dtype}
+        target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", **options)
         assert document(target / "v")["fill_value"] is None
-        assert zarr.open_array(target / "v", mode="r")[...].tolist() == [[[0, 5]]]
+        assert zarr.open_array(target / "v", mode="r")[...].tolist() == [[[0, 7 if marks else 5]]]
+        if dims:
+            assert decoded(target).v.values.tolist() == [[[0, 7 if marks else 5]]]
+        target = pooled(tmp_path / "a.zarr", tmp_path / "n.zarr", missing=["7", "3"], **options)
+        assert document(target / "v")["fill_value"] is None
+        if dims:
+            assert np.array_equal(decoded(target).v.values, [[[0, NAN]]], equal_nan=True)
+
+    @pytest.mark.parametrize("own", [0, -9])
+    def test_own_fill_values_without_names_of_axes_follow_the_mark_they_are_equal_to(self, tmp_path, own):
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+        x = np.array([[[0, 0, -9, -9]]], "i2")
+        group.create_array("v", data=x, fill_value=own, attributes={"_FillValue": -9})
+        target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW", size=(1, 2))
+        assert document(target / "v")["fill_value"] == ("NaN" if own else 0)
+        assert "_FillValue" not in zarr.open_array(target / "v", mode="r").attrs
 
     @VERSIONS
     def test_the_own_type_keeps_the_mark(self, tmp_path, version):
@@ -758,3 +787,18 @@ def test_a_transform_of_numbers_follows_the_cells(tmp_path):
     pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW")
     result = zarr.open_group(tmp_path / "o.zarr", mode="r")["v"]
     assert result.attrs["GeoTransform"] == [100, 20, 0, 50, 0, -20]
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [("g/x", "g/x"), ("g/h/x", "g/h/x"), ("a.zarr/g/x", "g/x"), ("a.zarr", ""), ("b/a.zarr", "")],
+)
+def test_an_archive_of_one_array_keeps_its_path(tmp_path, version, place, path):
+    zarr.create_array(tmp_path / place, data=np.ones((1, 1, 4, 4)), zarr_format=version)
+    with zipfile.ZipFile(tmp_path / "x.zarr.zip", "w") as archive:
+        for one in tmp_path.rglob("*"):
+            if one.is_file() and one.suffix != ".zip":
+                archive.write(one, one.relative_to(tmp_path))
+    target = pooled(tmp_path / "x.zarr.zip", tmp_path / "o.zarr")
+    assert zarr.open_array(target / path, mode="r").shape == (1, 1, 2, 2)

@@ -17,7 +17,9 @@ from lucid.formats.arrays import Array, Coarsen, ResultSpec
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
+    FORMULA_TERMS,
     GRID_MAPPING,
+    NAMING,
     TRANSFORM,
     base_of,
     bounds_name,
@@ -63,6 +65,7 @@ class Geography(ABC):
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
         self._find, self._results = find, results
+        self._has_several = any(len(several) > 1 for several in results.values())
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape.
@@ -104,15 +107,20 @@ class Geography(ABC):
             dims.append([self._dimension(one, after, pooled.coarsen) for one in several])
             sizes |= {one.key: after for one in several}
             names |= {base_of(one.path): base_of(path) for one, path in zip(several, dims[-1], strict=True)}
-        # What says more of each cell follows to results of the same size, but is not pooled along.
-        for key, coarsen in ((COORDINATES, pooled.coarsen), (ANCILLARY, None)):
-            for name in words_of(variable.attributes, key):
-                other = self.variable_named(variable.path, name)
-                path = None if other is None else self._path_on_grid(other, sizes, coarsen)
-                if other is not None and path != other.path:
-                    names[name] = None if path is None else base_of(path)
+        names |= self._names_on_grid(variable, sizes, pooled.coarsen)
         changes = self._mapping(variable, pooled, names)
         return dims, changes | references_of(variable.attributes, names) if names else changes
+
+    def references_of_carried(self, variable: Variable) -> Changes:
+        """What a variable that is carried over says of others: of one that became several it names the first."""
+        names: dict[str, str | None] = {}
+        for key in NAMING if self._has_several else ():
+            for name in words_of(variable.attributes, key):
+                other = self.variable_named(variable.path, name)
+                results = self._results.get(other.key, ()) if other is not None else ()
+                if len(results) > 1:
+                    names[name] = base_of(results[0].name)
+        return {**references_of(variable.attributes, names, is_carried=True)}
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
@@ -124,13 +132,29 @@ class Geography(ABC):
         key = (dimension.path, after)
         if key not in self._dimensions:
             old = dimension.coordinates()
-            path = None if old is None else self._coarse(old, (after,), None, coarsen)
+            path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after}, coarsen)
             if path is None:
                 path, is_there = self._free_path(dimension.path, (after,), (after,), None)
                 if not is_there:
                     self.declare(path, after)
             self._dimensions[key] = path
         return self._dimensions[key]
+
+    def _names_on_grid(
+        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+    ) -> dict[str, str | None]:
+        """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
+
+        What says more of each cell follows to results of the same size, but is not pooled along.
+        """
+        names: dict[str, str | None] = {}
+        for key, coarsen_key in ((COORDINATES, coarsen), (FORMULA_TERMS, coarsen), (ANCILLARY, None)):
+            for name in words_of(variable.attributes, key):
+                other = self.variable_named(variable.path, name)
+                path = None if other is None else self._path_on_grid(other, sizes, coarsen_key)
+                if other is not None and path != other.path:
+                    names[name] = None if path is None else base_of(path)
+        return names
 
     def _path_on_grid(
         self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
@@ -148,7 +172,7 @@ class Geography(ABC):
             or _paths_in_output(several)
             for several in axes
         ]
-        return self._coarse(variable, size, dims, coarsen)
+        return self._coarse(variable, size, dims, sizes, coarsen)
 
     def _free_path(
         self, old: str, sizes: Sequence[int], shape: tuple[int, ...], values: Array | None
@@ -160,7 +184,12 @@ class Geography(ABC):
         return path, is_there is True
 
     def _coarse(
-        self, origin: Variable, size: tuple[int, ...], dims: Paths | None, coarsen: Coarsen | None
+        self,
+        origin: Variable,
+        size: tuple[int, ...],
+        dims: Paths | None,
+        sizes: Mapping[Hashable, int],
+        coarsen: Coarsen | None,
     ) -> str | None:
         """The path of a coordinate at a size, made with the bounds of its cells if there is none.
 
@@ -180,7 +209,8 @@ class Geography(ABC):
         if is_there:
             return path
         dims = [[path]] if dims is None else dims
-        changes = _changes(origin, values) | references_of(origin.attributes, {})
+        names = self._names_on_grid(origin, sizes, coarsen)
+        changes = _changes(origin, values) | references_of(origin.attributes, names)
         attribute, name = bounds_name(origin.attributes) or ("", "")
         old = self.variable_named(origin.path, name) if name else None
         bounds = None

@@ -22,8 +22,13 @@ from lucid.pooling.windows import Axis
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
 #: The attribute that names variables that say more of each cell, such as flags of quality.
 ANCILLARY = "ancillary_variables"
+#: The attributes that name variables behind words with colons, which say what these are.
+FORMULA_TERMS, CELL_MEASURES = "formula_terms", "cell_measures"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
+#: Attributes of words that name variables, and that name variables or dimensions.
+VARIABLES = (COORDINATES, ANCILLARY, GRID_MAPPING, FORMULA_TERMS, CELL_MEASURES)
+NAMING = (*VARIABLES, "cell_methods")
 _EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 #: The orders in which the four corners of a cell may follow one another, from the lower left one of CF.
 _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1, -1) for start in range(4))
@@ -49,7 +54,9 @@ def bounds_name(attributes: Attributes) -> tuple[str, str] | None:
     return next(((key, name) for key in BOUNDS if (name := text_of(attributes.get(key)))), None)
 
 
-def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> dict[str, str | None]:
+def references_of(
+    attributes: Attributes, names: Mapping[str, str | None], *, is_carried: bool = False
+) -> dict[str, str | None]:
     """The attributes of a result that name other things than its source's: texts, None for those that go.
 
     >>> references_of({"coordinates": "lat lon", "cell_measures": "area: a"}, {"lat": "lat_2", "lon": None})
@@ -58,17 +65,27 @@ def references_of(attributes: Attributes, names: Mapping[str, str | None]) -> di
     {'cell_methods': 'lat_2: lon: mean'}
     >>> references_of({"grid_mapping": "crs: x y"}, {"x": "x_2", "y": "y_2"})
     {'grid_mapping': 'crs: x_2 y_2'}
+    >>> references_of({"formula_terms": "ps: ps b: b"}, {"ps": "ps_2x2"})
+    {'formula_terms': 'ps: ps_2x2 b: b'}
 
     """
     changed: dict[str, str | None] = {}
-    for key in (COORDINATES, ANCILLARY, GRID_MAPPING, "cell_methods"):
+    for key in NAMING:
         words = words_of(attributes, key)
-        # A name that a colon follows is never left out.
-        new = [f"{names.get(w[:-1]) or w[:-1]}:" if w.endswith(":") else names.get(w, w) for w in words]
+        has_terms = key in (FORMULA_TERMS, CELL_MEASURES)
+        # A name that a colon follows is never left out, and those of terms are no names of variables.
+        new = [
+            (word if has_terms else f"{names.get(word[:-1]) or word[:-1]}:")
+            if word.endswith(":")
+            else names.get(word, word)
+            for word in words
+        ]
         if new != words:
-            changed[key] = " ".join(word for word in new if word) or None
+            is_whole = not has_terms or None not in new
+            changed[key] = " ".join(word for word in new if word and is_whole) or None
     # It names variables of the old grid which are neither coordinates nor pooled along.
-    return changed | ({"cell_measures": None} if "cell_measures" in attributes else {})
+    is_left_out = CELL_MEASURES in attributes and not is_carried
+    return changed | ({CELL_MEASURES: None} if is_left_out else {})
 
 
 def coarse_coordinates(

@@ -24,8 +24,9 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-#: Software whose files have no floats of 16 bits, by the suffixes of these.
-_WITHOUT_HALVES = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
+#: Software whose files have no floats of 16 bits, by the suffixes of these, and what it can decompress.
+_SOFTWARE = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
+_DECOMPRESSES = {"netCDF": ("gzip", "zstd", "blosc"), "MATLAB": ("gzip",)}
 
 
 def result_for(result: str, suffix: str) -> tuple[str, str | None]:
@@ -37,10 +38,24 @@ def result_for(result: str, suffix: str) -> tuple[str, str | None]:
     ('float32', 'means are float32, since netCDF has no float16')
 
     """
-    software = _WITHOUT_HALVES.get(suffix.lower())
+    software = _SOFTWARE.get(suffix.lower())
     if software is None or result not in ("float16", "bfloat16"):
         return result, None
     return "float32", f"means are float32, since {software} has no {result}"
+
+
+def note_on_compression(name: str, suffix: str) -> str | None:
+    """A line where the software that reads files with that suffix cannot undo a compression by itself.
+
+    >>> note_on_compression("lzf", ".nc")
+    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc'
+
+    """
+    software = _SOFTWARE.get(suffix.lower(), "")
+    known = _DECOMPRESSES.get(software, (name,))
+    if name in ("none", *known):
+        return None
+    return f"{software} has no {name}, and cannot read the output; it has {', '.join(known)}"
 
 
 def fill_of(meaning: Meaning, result: str) -> Number:

@@ -129,7 +129,7 @@ def _is_sound(facts: dict[str, Any]) -> bool:
     except (KeyError, TypeError, ValueError):
         return False
     is_sound = all(isinstance(facts.get(name), type_) for name, type_ in _TYPES.items())
-    return is_sound and bool(ends) and all(type(n) is int and n >= 0 for n in ends)
+    return is_sound and all(type(n) is int and n >= 0 for n in ends)
 
 
 def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:

@@ -16,7 +16,7 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
-from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.source import Hdf5Source
@@ -69,11 +69,8 @@ class Carry(Survey):
         """Copy everything, or nothing where there are to be results alone; what is pooled is made instead."""
         if not self._is_alone:
             root, copy = self._object_pair("/", "/")
-            results = (one for several in self.means.values() for one in several)
-            is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
-            self._postpone(
-                "/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None})
-            )
+            changes = {} if self.keeps_classic_model() else {CLASSIC_MODEL: None}
+            self._postpone("/", root, copy_attributes(root, copy, changes))
             self.meet_all(self._target)
         # What is in a group that is dropped was not met on the way.
         for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
@@ -81,10 +78,18 @@ class Carry(Survey):
                 self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
         for path in self._dropped:
             if self._source.id.links.get_info(name_bytes(path)).type == HARD:
-                self.geography.keep_length(path, object_at(self._source, path))
+                self._keep_lengths(path, object_at(self._source, path))
         for work in self._pending:
             work()
         self.geography.finish()
+
+    def _keep_lengths(self, path: str, dropped: Any) -> None:
+        """Keep the dimensions that are dropped and still needed, as by what is pooled in a dropped group."""
+        names: list[bytes] = []
+        if isinstance(dropped, h5py.Group):
+            h5py.h5o.visit(dropped.id, names.append)
+        for inner in [path, *(f"{path}/{name_text(name)}" for name in names)]:
+            self.geography.keep_length(inner, object_at(self._source, inner))
 
     def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""

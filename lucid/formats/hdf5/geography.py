@@ -18,6 +18,7 @@ from lucid.formats.hdf5.attributes import (
     copy_attributes,
     remove_attribute,
     write_references,
+    write_text,
     write_values,
 )
 from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
@@ -65,7 +66,11 @@ class Scales(Geography):
         return any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
 
     def note(self, path: str, dataset: Any) -> None:
-        """Note the number of a dimension that is carried over."""
+        """Note the number of a dimension that is carried over, and name what became several as it is called."""
+        if self._has_several and isinstance(dataset, Dataset):
+            for key, text in self.references_of_carried(variable_of(path, dataset)).items():
+                old = h5py.h5a.open(dataset.id, name_bytes(key)).get_type()
+                write_text(object_at(self._target, path), name_bytes(key), text, like=old)
         # The library's own question fails where another convention has a `CLASS`.
         attributes = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":

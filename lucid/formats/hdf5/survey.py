@@ -4,6 +4,7 @@ A dry run goes no further; `carry.Carry` makes of each object what it is in the 
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from lucid.backlog import Backlog
@@ -11,11 +12,11 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import is_meant
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
-from lucid.formats.grid import ANCILLARY, COORDINATES
+from lucid.formats.grid import VARIABLES
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
-from lucid.formats.hdf5.meaning import variable_of
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
 from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -35,7 +36,7 @@ from lucid.formats.variables import Variable
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 #: Attributes of results that would lead to nothing where nothing is carried over.
-LEADING_NOWHERE = (COORDINATES, ANCILLARY, *DIMENSIONS)
+LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS)
 
 
 class Survey:
@@ -70,6 +71,17 @@ class Survey:
             else:
                 is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
                 self._meet(path, obj, address, is_written_out=is_written_out)
+
+    def keeps_classic_model(self) -> bool:
+        """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
+        results = chain.from_iterable(self.means.values())
+        if CLASSIC_MODEL not in attributes_of(self._source):
+            return True
+        others = [one for one in results if one.stored_numbers not in CLASSIC_NUMBERS]
+        for one in others:
+            what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
+            self.notes.setdefault(what, []).append(one.name)
+        return not others
 
     def _drops(self, path: str) -> bool:
         drops = is_meant(path, self._drop) and path not in self._wanted
@@ -113,6 +125,7 @@ def rehearse(
     survey = Survey(source, pooled, drop)
     if not is_alone:
         refuse_attributes(source.file)
+        survey.keeps_classic_model()
         survey.meet_all()
     scales = _Rehearsal(References(source.file, source.file, survey.means))
     for array in pooled:

@@ -19,7 +19,7 @@ from lucid.formats.zarr.documents import (
     GROUP_2,
     array_document,
     write_array,
-    write_group,
+    write_attributes,
 )
 from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout, layout_of
@@ -39,11 +39,11 @@ class Builder:
         self, source: Source, pooled: Sequence[ResultSpec], compression: Compression | None, *, carries: bool
     ) -> None:
         self._compression = compression
-        #: Arrays for means, by name; all arrays, with their values if they are coordinates; groups that change.
+        #: Arrays for means, by name; all arrays, with their values if they are coordinates; attributes that change.
         self.arrays: dict[str, Node] = {}
         self._nodes: list[tuple[Node, Array | None]] = []
         self._documents: dict[str, dict[str, Any]] = {}
-        self._groups: dict[str, dict[str, Any]] = {}
+        self._attributes: dict[str, dict[str, Any]] = {}
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
@@ -102,6 +102,11 @@ class Builder:
         ]
         if carries and not self._is_root:
             self._describe_groups(source)
+            left_out = self._results.keys() | self._left_out_paths
+            carried = (node for path, node in source.nodes.items() if node.document and path not in left_out)
+            for node in carried:
+                if changes := geography.references_of_carried(source.variable(node)):
+                    self._attributes[node.path] = node.attributes | changes
 
     def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
@@ -160,7 +165,7 @@ class Builder:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
         shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            self._groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            self._attributes[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
         arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
         paths = [path.rpartition("/") for path in sorted(arrays - self._left_out_paths)]
@@ -168,7 +173,7 @@ class Builder:
             if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out_paths:
                 inside = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
-                self._groups[node.path] = attributes_of_group(node.attributes, lengths, inside)
+                self._attributes[node.path] = attributes_of_group(node.attributes, lengths, inside)
 
     def carry(self, root: Path | None) -> None:
         """Copy what is carried over to a folder, or, without one, only see how much it is."""
@@ -183,15 +188,15 @@ class Builder:
         groups = {parent for node, _ in self._nodes for parent in Path(node.path).parents}
         for group in groups:
             if not (root / group / document).is_file():
-                write_group(root / group, self._version, {})
+                write_attributes(root / group, self._version, {})
         for node, values in self._nodes:
             assert node.document is not None
             write_array(root / node.path, node.document, node.attributes)
             if values is not None:
                 ArrayFiles(root, node).write_file((0,) * values.ndim, values.__getitem__)
-        for path, attributes in self._groups.items():
+        for path, attributes in self._attributes.items():
             if self._source is not None and attributes != self._source.nodes[path].attributes:
-                write_group(root / path, self._version, attributes)
+                write_attributes(root / path, self._version, attributes)
         if self._carry_source is not None:
             paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
             paths |= self._carry_source.nodes.keys() - self._results.keys() - self._left_out_paths

@@ -175,15 +175,17 @@ def write_array(folder: Path, document: JsonObject, attributes: JsonObject) -> N
         write_document(folder / DOCUMENT_3, {**document, "attributes": attributes})
 
 
-def write_group(folder: Path, version: int, attributes: JsonObject) -> None:
-    """Write the documents of a group, which may be there already; all else that they say stays."""
+def write_attributes(folder: Path, version: int, attributes: JsonObject) -> None:
+    """Write the attributes of an array that is there, or of a group, which may be there; all else stays."""
     if version == 2:
-        _write_version_2(folder, GROUP_2, {"zarr_format": 2}, attributes)
+        is_array = (folder / DOCUMENT_2).is_file()
+        document = parse_document((folder / DOCUMENT_2).read_bytes())[0] if is_array else {"zarr_format": 2}
+        _write_version_2(folder, DOCUMENT_2 if is_array else GROUP_2, document, attributes)
         return
     path = folder / DOCUMENT_3
     document = parse_document(path.read_bytes())[0] if path.is_file() else {}
-    news = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    write_document(path, {**document, **news})
+    group = {"zarr_format": 3, "node_type": "group"}
+    write_document(path, {**group, **document, "attributes": attributes})
 
 
 def nczarr_in(document: JsonObject) -> dict[str, Any]:

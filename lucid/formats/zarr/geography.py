@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.geography import Dimension, Geography, Paths
-from lucid.formats.grid import base_of, references_of
+from lucid.formats.grid import VARIABLES, base_of, references_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
@@ -33,6 +33,8 @@ class Dimensions(Geography):
     ) -> None:
         super().__init__(source.variable_at if carries else lambda _: None, pooled)
         self._source, self._make_array = source, make
+        #: Attributes of results that would lead to nothing where nothing is carried over.
+        self._leading_nowhere: Changes = {} if carries else dict.fromkeys(VARIABLES)
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken_paths = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
         self._lengths: dict[str, int] = {}
@@ -46,9 +48,9 @@ class Dimensions(Geography):
         """The names of the axes of a result, and what it says of coordinates."""
         if pooled.flat:
             names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
-            return names, {**references_of(node.attributes, {})}
+            return names, {**references_of(node.attributes, {}), **self._leading_nowhere}
         dims, changes = self.place(self._source.variable(node), pooled)
-        return _names(dims) if node.dims else [], changes
+        return _names(dims) if node.dims else [], changes | self._leading_nowhere
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
         node = variable.handle

@@ -2,8 +2,8 @@
 
 The rules are in `lucid.formats.meaning` and `lucid.formats.result`. Two things are Zarr's own. `_FillValue` of an array
 that xarray wrote is its `fill_value` in version 2, and in version 3 an attribute that holds a float as base64. And
-metadata are JSON, which has no NaN: where results mark missing cells by NaN, `_FillValue` says it in these ways, and
-`missing_value` goes, unless the source's is NaN in spite of JSON, as xarray writes and reads it.
+metadata are JSON, which has no NaN: where results mark missing cells by NaN, `_FillValue` says it in these ways or
+not at all, and `missing_value` goes, unless the source's is NaN in spite of JSON, as xarray writes and reads it.
 """
 
 import base64
@@ -32,8 +32,9 @@ class Description(NamedTuple):
 
 
 def _is_filled_by_document(node: Node) -> bool:
-    """Whether `_FillValue` of an array is its `fill_value`."""
-    return node.version == 2 and bool(node.dims)
+    """Whether `_FillValue` of an array is its `fill_value`; `null` is none."""
+    document = node.document or {}
+    return node.version == 2 and bool(node.dims) and document.get("fill_value") is not None
 
 
 def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
@@ -43,7 +44,7 @@ def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
     """
     attributes, document = dict(node.attributes), node.document or {"data_type": None}
     is_filled = _is_filled_by_document(node) and not is_image
-    mark = document.get("fill_value") if is_filled else attributes.get(FILL)
+    mark = document["fill_value"] if is_filled else attributes.get(FILL)
     if mark is not None:
         attributes[FILL] = _number(mark)
     data_type = document["data_type"]
@@ -92,18 +93,15 @@ def describe_result(
     news = {key: value for key, value in changes.items() if key != FILL} | {FILL: None}
     if _has_nan(news.get(MISSING)) and not _has_nan(attributes[MISSING]):
         news[MISSING] = None
-    if result in FLOATS:
-        marks = [np.nan] if any(changes.get(key) is not None for key in (FILL, MISSING)) else []
-    is_filled = _is_filled_by_document(node)
-    if node.version == 2 and (is_filled or result in FLOATS):
-        if marks or (is_filled and FILL in attributes):
-            return Description(
-                _with_changes(node.attributes, news | places), dims, marks[0] if marks else None
-            )
-    elif marks:
-        text = base64.b64encode(struct.pack("<d", marks[0])).decode()
-        news[FILL] = text if result in FLOATS else int(marks[0])
-    elif isinstance(node.attributes.get(FILL), str | bool):
+    is_float = result in FLOATS
+    if FILL in attributes and _is_filled_by_document(node):
+        mark = np.nan if is_float else marks[0] if marks else None
+        return Description(_with_changes(node.attributes, news | places), dims, mark)
+    if marks and not is_float:
+        news[FILL] = int(marks[0])
+    elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
+        news[FILL] = base64.b64encode(struct.pack("<d", np.nan)).decode()
+    elif not marks and isinstance(node.attributes.get(FILL), str | bool):
         news[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
     if fill is not None:
         fill = np.asarray(fill)

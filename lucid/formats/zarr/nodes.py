@@ -100,7 +100,7 @@ def nodes_of(store: Store) -> dict[str, Node]:
                 raise
             entries = sorted(summary()[path])
         files = tuple(name for name, is_folder in entries if not is_folder)
-        if not path and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
+        if not path and store.is_far and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
             raise FormatError("holds no Zarr store")
         return node._replace(files=files), [key_in(path, name) for name, is_folder in entries if is_folder]
 

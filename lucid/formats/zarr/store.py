@@ -16,6 +16,7 @@ from lucid.formats.checksum import crc32
 from lucid.formats.contract import FAR_READS, Resource
 from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
 from lucid.formats.registry import url_of
+from lucid.formats.zarr.documents import DOCUMENT_2, DOCUMENT_3, parse_document
 from lucid.options import Options
 from lucid.threads import Item, Result, in_order
 
@@ -160,9 +161,15 @@ class ArchiveStore(Store):
                     raise FormatError(f"has a member that grows to {member.file_size} bytes")
             self._folders = folders_of(member.filename for member in members)
             self._open = stack.pop_all()
-        # `zip -r x.zarr.zip x.zarr` puts the name of the folder before every other.
+        # `zip -r x.zarr.zip x.zarr` puts the name of the folder before every other. A folder of another
+        # name that holds a single array is a group without a document.
         while [is_folder for _, is_folder in self.entries("")] == [True]:
             self.prefix += f"{next(self.names(''))}/"
+            if self.prefix.endswith(".zarr/"):
+                return
+        document, _ = parse_document(self.read(DOCUMENT_3) or b"{}")
+        if self.read(DOCUMENT_2) is not None or document.get("node_type") == "array":
+            self.prefix = ""
 
     @cached_property
     def address(self) -> Any:
