@@ -172,35 +172,28 @@ def plan_shard(
 
 
 def choose(source: Source, options: Options) -> list[ArraySpec]:
-    """The arrays that are pooled."""
-    specs = list(source.choose(options.datasets))
+    """The arrays that are pooled; of those that nobody named, only the ones that can be."""
+    specs = source.choose(options.datasets)
     if options.missing:
         # Where a file says nothing of its numbers, the option does, to outputs as well.
-        specs = [spec._replace(meaning=_meaning_in(spec, options)) for spec in specs]
-    if not options.datasets:
-        specs = _with_planes(source, specs, options)
-        # Some formats oblige files to hold a dataset though there is nothing for it.
-        specs = [spec for spec in specs if 0 not in plane_in(spec, options).lengths] or specs
-    for spec in specs:
-        if (options.flatten or options.slice is not None) and plane_in(spec, options).height_axis == 0:
-            name = "flatten" if options.flatten else "slice"
-            raise ArgumentError(f"`{name}` needs the first axis, which is pooled in {spec.name}")
-    return specs
-
-
-def _with_planes(source: Source, specs: Sequence[ArraySpec], options: Options) -> list[ArraySpec]:
-    """Those of some arrays that have the two axes side by side, with a note on others; an error where none has."""
-    fitting, errors = list[ArraySpec](), list[DatasetError]()
+        specs = tuple(spec._replace(meaning=_meaning_in(spec, options)) for spec in specs)
+    planes, errors = dict[str, Plane](), list[DatasetError]()
     for spec in specs:
         try:
-            plane_in(spec, options)
-            fitting.append(spec)
+            planes[spec.name] = plane_in(spec, options)
         except DatasetError as error:
             errors.append(error)
-    if errors and not fitting:
+    if errors and (options.datasets or not planes):
         raise errors[0]
     source.notes += [f"{error}, so it was left out" for error in errors]
-    return fitting
+    # Some formats oblige files to hold a dataset though there is nothing for it.
+    with_cells = {name for name, plane in planes.items() if 0 not in plane.lengths}
+    names = with_cells if with_cells and not options.datasets else planes.keys()
+    for name in names if options.flatten or options.slice is not None else ():
+        if planes[name].height_axis == 0:
+            option = "flatten" if options.flatten else "slice"
+            raise ArgumentError(f"`{option}` needs the first axis, which is pooled in {name}")
+    return [spec for spec in specs if spec.name in names]
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
