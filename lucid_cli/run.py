@@ -2,11 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from lucid.report import ProgressOf
 from lucid.workers import Outcome, workers_for
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
+
+if TYPE_CHECKING:
+    from lucid.run.process import Process
 
 
 def run_request(request: Request) -> int:
@@ -48,13 +51,18 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
         name = request.output or f"{len(request.inputs)} shards"
         size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
         merge = partial(merge_files, request.inputs, request.output, **work)
-        yield from _in_process(request, name, size_bytes, merge)
+
+        def targets(process: "Process") -> Iterable[Path]:
+            # Only the shards know where outputs are that have default names.
+            return process.call(partial(merge, dry_run=True), options=options).targets
+
+        yield from _in_process(request, name, size_bytes, merge, targets)
     elif request.pack is not None:
         from lucid.packs import pack
 
-        yield from _in_process(
-            request, request.pack, 0, partial(pack, request.inputs, Path(request.pack), options)
-        )
+        path = Path(request.pack)
+        make = partial(pack, request.inputs, path, options)
+        yield from _in_process(request, request.pack, 0, make, lambda _: [path])
     else:
         yield from _pool_inputs(request)
 
@@ -80,9 +88,13 @@ def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]
 
 
 def _in_process(
-    request: Request, name: str, size_bytes: int, make: Callable[..., Any]
+    request: Request,
+    name: str,
+    size_bytes: int,
+    make: Callable[..., Any],
+    targets: Callable[["Process"], Iterable[Path]],
 ) -> Generator[tuple[str, Outcome], None, None]:
-    """What becomes of one output that is made in a process of its own, which native code may crash."""
+    """What becomes of outputs that are made in a process of its own; after a crash, their folders are cleared."""
     from lucid.run.process import Process  # seldom needed, and slow to load
 
     process = Process()
@@ -100,7 +112,9 @@ def _in_process(
         yield from result if isinstance(result, list) else [(name, result)]
     finally:
         if process.has_crashed:
-            remove_stale(Path(name).resolve().parent)
+            with suppress(LucidError), process:  # it may crash again, before there is an output
+                for path in targets(process):
+                    remove_stale(path.resolve().parent)
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:
