@@ -104,7 +104,8 @@ class Choice(Generic[Record]):
                     )
             if glob in reasons:
                 raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
-            raise no_match_error(glob, [path for path in fitting if path in fields])
+            if fields:
+                raise no_match_error(glob, [path for path in fitting if path in fields])
         if not fields:
             raise self._unfit_error(fitting, hint)
         if not globs:
@@ -122,7 +123,7 @@ class Choice(Generic[Record]):
         words = (
             (one, f"that {one.fault}" if one.fault else f"{one.type_name()} {one.shape}") for one in first
         )
-        seen = [f"{one.path or 'a root'} {what}" for one, what in words]
+        seen = [f"{one.path or 'an array of'} {what}" for one, what in words]
         shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
         rank = f"{len(self._options.layout)} axes"
         axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"
