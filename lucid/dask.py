@@ -58,7 +58,7 @@ def adaptive_avg_pool2d(
     planes = np.empty((0, *[0] * (x.ndim - 3), *x.shape[-2:]), x.dtype)
     meta = functional.adaptive_avg_pool2d(planes, output_size, nan=nan)
     whole: Any = x.rechunk({-2: -1, -1: -1})  # type: ignore[no-untyped-call]
-    pooled: dask.array.Array = whole.map_blocks(
+    result: dask.array.Array = whole.map_blocks(
         functional.adaptive_avg_pool2d,
         output_size,
         nan=nan,
@@ -67,4 +67,4 @@ def adaptive_avg_pool2d(
         chunks=(*x.chunks[:-2], *((length,) for length in meta.shape[-2:])),
         meta=meta,
     )
-    return pooled
+    return result

@@ -18,7 +18,7 @@ from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region
-from lucid.formats.registry import absolute_path
+from lucid.formats.registry import real_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.nn.functional import adaptive_avg_pool2d
@@ -53,7 +53,7 @@ class ArrayPlan(NamedTuple):
     """One array of means: the arithmetic, what comes out and where."""
 
     pooling: Pooling
-    pooled: ResultSpec
+    result: ResultSpec
     target: Target
     #: The number of the size.
     size: int
@@ -63,7 +63,7 @@ class ArrayPlan(NamedTuple):
     @property
     def key(self) -> Key:
         """What they are means of."""
-        return self.pooled.source.name, self.size
+        return self.result.source.name, self.size
 
 
 class Pass(NamedTuple):
@@ -79,7 +79,7 @@ class Pass(NamedTuple):
         arrays = []
         for array in self.arrays:
             name = array.target.name_of(spec.name, options.sizes[array.size])
-            arrays.append(array._replace(pooled=array.pooled._replace(source=spec, name=name)))
+            arrays.append(array._replace(result=array.result._replace(source=spec, name=name)))
         return Pass(self.blocks._replace(spec=spec), arrays)
 
 
@@ -123,15 +123,15 @@ class JobPlan:
                     input_shape=spec.shape,
                     input_dtype=spec.numbers,
                     target=array.target.path,
-                    output_name=array.pooled.name,
-                    output_shape=array.pooled.stored_shape,
-                    output_dtype=array.pooled.numbers,
+                    output_name=array.result.name,
+                    output_shape=array.result.stored_shape,
+                    output_dtype=array.result.numbers,
                     input_bytes=spec.nbytes,
-                    output_bytes=array.pooled.nbytes,
+                    output_bytes=array.result.nbytes,
                     blocks_bytes=blocks.peak_bytes,
                     blocks=blocks.block_count,
                     input_chunk=spec.chunks[0] if spec.chunks else 1,
-                    output_chunk=array.pooled.chunks[0],
+                    output_chunk=array.result.chunks[0],
                 )
 
 
@@ -199,7 +199,7 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
     """What shards must have in common to be joined: the source as it is now, and the options."""
     return {
-        "source": str(absolute_path(source.path)),
+        "source": str(real_path(source.path)),
         "signature": source.signature(specs),
         "options": options.result(),
     }
@@ -240,7 +240,7 @@ def _passes(
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
             provenance["shard"] = {"dataset": spec.name, "size": number, "region": region} | facts
-        pooled = ResultSpec(
+        result = ResultSpec(
             source=spec,
             name=target.name_of(spec.name, pair),
             shape=(*box.shape[:h], *size, *box.shape[h + 2 :]),
@@ -253,9 +253,9 @@ def _passes(
             coarsen=COARSEN,
             reduce=options.reduce,
         )
-        if pooled.nbytes > MOST_BYTES:
+        if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
-        arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), pooled, target, number, box.offset))
+        arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), result, target, number, box.offset))
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],

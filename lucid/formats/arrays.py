@@ -138,9 +138,9 @@ class ResultSpec(NamedTuple):
         return tuple(fitted)
 
 
-def by_source(pooled: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
+def by_source(results: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
     """Arrays of means by the name of what they are the means of, which several sizes may be of."""
     groups: dict[str, list[ResultSpec]] = {}
-    for array in pooled:
+    for array in results:
         groups.setdefault(array.source.name, []).append(array)
     return groups

@@ -15,7 +15,7 @@ from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import remove_stale, short_name
-from lucid.formats.registry import Format, absolute_path, url_of
+from lucid.formats.registry import Format, real_path, url_of
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
@@ -120,7 +120,7 @@ def pool_by_shards(
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        path, facts = absolute_path(source.path), facts_of(source, job.specs, job.options)
+        path, facts = real_path(source.path), facts_of(source, job.specs, job.options)
         maker = ShardMaker(path, format_, job.options, job.targets, folder.path, facts)
         shards = {span.number: maker.plan(job.specs, span) for span in spans}
         try:

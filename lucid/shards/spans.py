@@ -40,8 +40,8 @@ def spans_of(job: JobPlan) -> list[Span]:
     regions: dict[str, Region] = {}
     used = 0
     for name, (blocks, arrays) in sources.items():
-        spec, lead, pooled = blocks.spec, blocks.height_axis, arrays[0].pooled
-        steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
+        spec, lead, result = blocks.spec, blocks.height_axis, arrays[0].result
+        steps = region_steps(spec, lead, result.chunks, most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array
             count = spec.box(region).nbytes

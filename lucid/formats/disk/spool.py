@@ -37,21 +37,21 @@ class Spool(Resource):
         if claims:
             claim(self.file.fileno(), offsets[-1])
 
-    def place(self, pooled: ResultSpec) -> Place:
+    def place(self, result: ResultSpec) -> Place:
         """Where an array begins."""
-        return self.file.fileno(), self._offsets[pooled.name]
+        return self.file.fileno(), self._offsets[result.name]
 
     def write(
-        self, pooled: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None
+        self, result: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None
     ) -> None:
         """Write a region of an array, by default of the shape that its means come in."""
-        write_region(*self.place(pooled), shape or pooled.shape, region, values)
+        write_region(*self.place(result), shape or result.shape, region, values)
 
-    def read(self, pooled: ResultSpec, region: Region) -> Array:
+    def read(self, result: ResultSpec, region: Region) -> Array:
         """Read a region of an array as it is stored."""
-        values = np.empty(shape_of(region), pooled.dtype)
+        values = np.empty(shape_of(region), result.dtype)
         flat = values.reshape(-1).view(np.uint8)
-        read_region(*self.place(pooled), pooled.stored_shape, region, pooled.dtype.itemsize, flat)
+        read_region(*self.place(result), result.stored_shape, region, result.dtype.itemsize, flat)
         return values
 
     def empty(self) -> None:
