@@ -84,7 +84,7 @@ def _stream(array_pass: Pass, source: Source, sinks: Mapping[Path, Sink], watch:
     every: Iterable[_Block] = (_Block(regions=regions) for regions in blocks.blocks())
     if source.in_sequence:
         every = map(worker.read, every)
-    # What is written already takes no memory while its turn comes.
+    # A block that is written already takes no memory while it waits for those before it.
     in_flight = workers if by_caller else threads.AHEAD * workers
     with closing(in_order(task, every, workers=workers, in_flight=in_flight)) as blocks_done:
         for block in blocks_done:
@@ -158,10 +158,10 @@ class _Worker:
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
     def _cells(self, block: _Block, region: Region) -> Array:
-        """Read a region of the box, counted from its first cell, to where this thread or process reads all."""
+        """Read a region, counted from the first cell of the box, into the buffer of this thread or process."""
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
-            # As a map it is given back when the pass ends, where the C library would keep it beside the next one.
+            # A map goes back to the system when the pass ends; the C library would keep the memory beside the next one.
             buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
             self._local.buffer = np.frombuffer(buffer, np.uint8)
         with block.clock("read"):

@@ -31,7 +31,7 @@ from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
 from lucid.sizes import resolve, size_name
 
-#: What a shard holds: of arrays, by name, a box of their first axes.
+#: What a shard holds: a box of the first axes of each array, by name.
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
@@ -57,7 +57,7 @@ class ArrayPlan(NamedTuple):
     target: Target
     #: The number of the size.
     size: int
-    #: Of a box of the source, its first cell.
+    #: The first cell of the box of the source; () for the whole array.
     offset: tuple[int, ...] = ()
 
     @property
@@ -91,7 +91,7 @@ class JobPlan:
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
-    #: How one of them is pooled, said when its turn comes: a hundred thousand may differ in their names alone.
+    #: Gives the passes of one of them when its turn comes: a hundred thousand arrays may differ in their names alone.
     passes_of: Callable[[ArraySpec], Iterable[Pass]]
 
     @property

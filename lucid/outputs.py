@@ -1,4 +1,4 @@
-"""Which file or stream takes each array of means, under which name, and whether it may."""
+"""Which file or stream takes each array of means, under which name, and whether that may be written."""
 
 import os
 import re
@@ -100,7 +100,7 @@ class Naming(NamedTuple):
 
     @classmethod
     def of(cls, output: FilePath | None, folder: str | None = None) -> "Naming":
-        """Of an output, which may be a folder, and of a folder, as they are given."""
+        """The naming that an output, which may be a folder, and a folder for outputs stand for."""
         text = None if output is None else os.fspath(output)
         if text is not None and is_folder(text):
             text, folder = None, text

@@ -71,7 +71,7 @@ def in_order(
         room.release()
         news.release()
 
-    # Known before they are begun, so that all are waited for: a signal may raise while one begins.
+    # The list is whole before the first thread begins, so that all are waited for if a signal raises meanwhile.
     helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(workers - 1)]
     try:
         with suppress(RuntimeError):  # the system has no further threads: fewer do the work
@@ -97,7 +97,7 @@ def in_order(
 
 
 def _wait(helpers: list[threading.Thread], errors: list[BaseException]) -> None:
-    """Wait until no helper is at work, whatever a signal raises meanwhile: what they use is closed next.
+    """Wait until no helper is at work, whatever a signal raises meanwhile, since the caller closes what they use next.
 
     One that a signal kept from being begun in time sees the error, and does nothing.
     """

@@ -28,7 +28,7 @@ from lucid.shards.spans import Span
 
 @dataclass(frozen=True)
 class ShardMaker:
-    """Makes the shard of a span; elsewhere, from the source reader there."""
+    """Makes the shard of a span, here from the open source, or elsewhere from the file."""
 
     path: Path
     format: Format
@@ -50,7 +50,7 @@ class ShardMaker:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
         watch = Watch(source=self.path, on_progress=on_progress)
         if missing_targets(shard):
-            # Of several files of a shard some may be there: they are this run's.
+            # A shard of several files may be there in part; what is there is this run's, so it may be replaced.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
         return Effort(shard.input_bytes, watch.nanoseconds, watch.overflows, peak_memory_bytes())
 
@@ -115,7 +115,7 @@ def pool_by_shards(
     executor: Executor | None,
     watch: Watch,
 ) -> None:
-    """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are not there."""
+    """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are missing."""
     if any(url_of(target.path) for target in job.targets):
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
