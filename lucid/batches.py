@@ -172,7 +172,7 @@ class Clashes:
                 self.inputs[path] = task.path
         for owners in self._owners.values():
             owners[:] = [owner for owner in owners if owner.source not in self.makers]
-            if self._naming.is_one_name and len(owners) > 1:
+            if len(owners) > 1 and self._naming.is_one_name:
                 raise ArgumentError(f"{owners[0].source} {self.conflict_of(owners[0])}")
 
     def inputs_at(self, target: Path) -> list[Path]:

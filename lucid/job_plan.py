@@ -74,8 +74,6 @@ class Pass(NamedTuple):
 
     def for_spec(self, spec: ArraySpec, options: Options) -> "Pass":
         """The same for an array that differs in its name."""
-        if spec is self.blocks.spec:
-            return self
         arrays = []
         for array in self.arrays:
             name = array.target.name_of(spec.name, options.sizes[array.size])
@@ -137,9 +135,9 @@ class JobPlan:
 
 def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """What is to be done for an open source."""
-    if source.is_far and options.threads is None:
-        options = replace(options, threads=max(FAR_READS, options.workers))
     specs = choose(source, options)
+    if options.threads is None and any(spec.is_far for spec in specs):
+        options = replace(options, threads=max(FAR_READS, options.workers))
     if options.slice is not None:
         facts = facts_of(source, specs, options)
         return plan_shard(specs, options, targets, _regions_of(specs, options.slice), facts)

@@ -65,11 +65,10 @@ def pack_files(
     check_path(target)
     check_progress(on_progress)
     for source, outcome in pack(paths, Path(target), options_of(options), on_progress=on_progress):
-        if isinstance(outcome, Report):
-            return outcome
-        if not isinstance(outcome, LeftOutError):
+        if not isinstance(outcome, Report | LeftOutError):
             raise type(outcome)(f"{source}: {outcome}") from outcome
-    raise AssertionError
+    assert isinstance(outcome, Report)
+    return outcome
 
 
 def pack(

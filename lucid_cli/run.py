@@ -2,11 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,13 +16,10 @@ from lucid.formats.disk.replacement import remove_stale
 from lucid.inputs import NO_FILE_NOTE, bytes_of
 from lucid.options import MERGE
 from lucid.outputs import Naming
-from lucid.report import ProgressOf
+from lucid.report import ProgressOf, Report
 from lucid.workers import Outcome, workers_for
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
-
-if TYPE_CHECKING:
-    from lucid.run.process import Process
 
 
 def run_request(request: Request) -> int:
@@ -51,18 +48,12 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
         name = request.output or f"{len(request.inputs)} shards"
         size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
         merge = partial(merge_files, request.inputs, request.output, **work)
-
-        def targets(process: "Process") -> Iterable[Path]:
-            # Only the shards know where outputs are that have default names.
-            return process.call(partial(merge, dry_run=True), options=options).targets
-
-        yield from _in_process(request, name, size_bytes, merge, targets)
+        yield from _in_process(request, name, size_bytes, merge, partial(merge, dry_run=True))
     elif request.pack is not None:
         from lucid.packs import pack
 
-        path = Path(request.pack)
-        make = partial(pack, request.inputs, path, options)
-        yield from _in_process(request, request.pack, 0, make, lambda _: [path])
+        make = partial(pack, request.inputs, Path(request.pack), options)
+        yield from _in_process(request, request.pack, 0, make)
     else:
         yield from _pool_inputs(request)
 
@@ -92,9 +83,12 @@ def _in_process(
     name: str,
     size_bytes: int,
     make: Callable[..., Any],
-    targets: Callable[["Process"], Iterable[Path]],
+    rehearse: Callable[[], Report] | None = None,
 ) -> Generator[tuple[str, Outcome], None, None]:
-    """What becomes of outputs that are made in a process of its own; after a crash, their folders are cleared."""
+    """What becomes of outputs that are made in a process of its own, which native code may crash.
+
+    Their folders are cleared then. Where `name` is not the output's, as only shards know it, a rehearsal tells it.
+    """
     from lucid.run.process import Process  # seldom needed, and slow to load
 
     process = Process()
@@ -112,9 +106,11 @@ def _in_process(
         yield from result if isinstance(result, list) else [(name, result)]
     finally:
         if process.has_crashed:
+            paths: tuple[Path, ...] = (Path(name),)
             with suppress(LucidError), process:  # it may crash again, before there is an output
-                for path in targets(process):
-                    remove_stale(path.resolve().parent)
+                paths = paths if rehearse is None else process.call(rehearse, options=request.options).targets
+            for path in paths:
+                remove_stale(path.resolve().parent)
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:

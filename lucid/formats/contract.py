@@ -51,8 +51,6 @@ class Source(File):
 
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
-    #: Whether reads wait for a network, so that more of them are under way than there are CPUs.
-    is_far: bool = False
 
     @abstractmethod
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:

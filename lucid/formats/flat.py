@@ -186,11 +186,6 @@ class FlatSink(Sink):
         claim(self.descriptor, offset)
         self.carried = CarriedArrays(len(copied), sum(copied))
 
-    def hold(self, arrays: Sequence[ResultSpec], folder: Path | None = None) -> None:
-        """Make room for means that wait, in a spool in this folder."""
-        self.spool = Spool(folder)
-        self.spool.hold(arrays)
-
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
         if self.spool is None or result.name in self.places:

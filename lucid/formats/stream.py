@@ -141,7 +141,7 @@ class NpyStreamSink(FlatSink):
             self._write(header_of(*results))
         else:
             self._arrays = results
-            self.hold(results)
+            self.spool = Spool().hold(results)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""

@@ -47,7 +47,6 @@ class ZarrSource(Source):
             except BaseException:
                 self.store.close()
                 raise
-        self.is_far = self.store.is_far
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.image_paths = frozenset(path for image in self.images for path in image.paths)
@@ -114,7 +113,7 @@ class ZarrSource(Source):
             numbers=meaning.numbers,
             chunks=layout.chunks,
             whole_chunks=True,
-            is_far=self.is_far,
+            is_far=self.store.is_far,
             meaning=meaning,
             dims=node.dims,
         )
