@@ -43,20 +43,20 @@ def in_order(
     most `in_flight` items are taken and not yet yielded. The first error ends it: no further items are taken, and those
     under way are waited for.
     """
-    todo, taken, is_more = iter(items), 0, True
-    taking, room, news = threading.Lock(), threading.Semaphore(in_flight), threading.Semaphore(0)
+    todo, item_count, is_more = iter(items), 0, True
+    lock, room, news = threading.Lock(), threading.Semaphore(in_flight), threading.Semaphore(0)
     results: dict[int, Result] = {}
     errors: list[BaseException] = []
 
     def take_one() -> None:
         """Do the next item, for which there is room, if there is one."""
-        nonlocal taken, is_more
-        with taking:
+        nonlocal item_count, is_more
+        with lock:
             item: Any = next(todo, END) if is_more and not errors else END
             if item is END:
                 is_more = False
                 return
-            number, taken = taken, taken + 1
+            number, item_count = item_count, item_count + 1
         results[number] = work(item)
 
     def help_out() -> None:
@@ -78,7 +78,7 @@ def in_order(
             for helper in helpers:
                 helper.start()
         done = 0
-        while not errors and (is_more or done < taken):
+        while not errors and (is_more or done < item_count):
             if done in results:
                 yield results.pop(done)
                 done += 1

@@ -50,14 +50,14 @@ class Choice(Generic[Record]):
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
             named[one.key] = self.keep(one)
-        matched = self._match(globs, named.keys()) if globs or not patterns else []
-        return [*matched, *named.values()]
+        records = self._match(globs, named.keys()) if globs or not patterns else []
+        return [*records, *named.values()]
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
-        matched, planes = dict[str, Record](), set[tuple[int, ...]]()
+        records, planes = dict[str, Record](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        fitting, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
+        candidates, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
         #: What arrays name as their coordinates; the hint of the error that none fits.
         words, aside, hint = dict[str, list[str]](), self.aside, ""
         for one in self.every(globs):
@@ -72,9 +72,9 @@ class Choice(Generic[Record]):
             matching = [glob for glob in globs if matches(path, glob)]
             why = self._why_not(one, plane)
             if plane is not None and why is None:
-                fitting.append(path)
+                candidates.append(path)
                 if path not in aside and one.key not in named and (matching or not globs):
-                    matched[path] = self.keep(one)
+                    records[path] = self.keep(one)
                     planes.add(plane)
                 continue
             for glob in matching:
@@ -83,7 +83,7 @@ class Choice(Generic[Record]):
                 hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
             elif one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, []).append(path)
-        fields = {*fitting} - aside.keys()
+        fields = {*candidates} - aside.keys()
         # Coordinates of what is pooled are no fields of their own.
         coordinates = coordinates_in({path: words[path] for path in fields & words.keys()}, fields)
         if fields > coordinates:
@@ -92,7 +92,7 @@ class Choice(Generic[Record]):
         for glob in globs:
             if any(matches(path, glob) for path in fields):
                 continue
-            for path in fitting:
+            for path in candidates:
                 if matches(path, glob):
                     reasons.setdefault(
                         glob, f"{path} is {aside[path]}, which is only pooled by its full name"
@@ -100,19 +100,19 @@ class Choice(Generic[Record]):
             if glob in reasons:
                 raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
             if fields:
-                raise no_match_error(glob, [path for path in fitting if path in fields])
+                raise no_match_error(glob, [path for path in candidates if path in fields])
         if not fields:
-            raise self._unfit_error(fitting, hint)
+            raise self._unfit_error(candidates, hint)
         if not globs:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            known = aside.keys() | coordinates_in(words, {*fitting, *chain(*others.values())})
+            known = aside.keys() | coordinates_in(words, {*candidates, *chain(*others.values())})
             self._note_others(others, planes, known)
-        return [one for path, one in matched.items() if path in fields]
+        return [one for path, one in records.items() if path in fields]
 
-    def _unfit_error(self, fitting: Sequence[str], hint: str) -> UnfitError:
+    def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
-        if fitting:
-            left = name_list([f"{path} ({self.aside[path]})" for path in fitting])
+        if candidates:
+            left = name_list([f"{path} ({self.aside[path]})" for path in candidates])
             return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
         first = islice(self.every(()), MOST_NAMES + 1)
         words = (

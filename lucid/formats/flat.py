@@ -165,12 +165,12 @@ class FlatSink(Sink):
 
     def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        copied = [one.nbytes for one in self.contents(source, results) if isinstance(one, CopiedBytes)]
-        self.carried = CarriedArrays(len(copied), sum(copied))
+        copies = [one.nbytes for one in self.contents(source, results) if isinstance(one, CopiedBytes)]
+        self.carried = CarriedArrays(len(copies), sum(copies))
 
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Make the file, all but the means, and claim the space of these, so that a full disk shows now."""
-        contents, copied, offset = self.contents(source, results), list[int](), 0
+        contents, copies, offset = self.contents(source, results), list[int](), 0
         self.descriptor = self.file.create()
         for content in contents:
             size_bytes = len(content) if isinstance(content, bytes) else content.nbytes
@@ -179,12 +179,12 @@ class FlatSink(Sink):
             elif isinstance(content, ResultSpec):
                 self.places[content.name] = offset
             else:
-                copied.append(size_bytes)
+                copies.append(size_bytes)
                 for index, block in enumerate(blocks_at(*content.place, size_bytes)):
                     write_at(self.descriptor, offset + index * COPY_BYTES, block)
             offset += size_bytes
         claim(self.descriptor, offset)
-        self.carried = CarriedArrays(len(copied), sum(copied))
+        self.carried = CarriedArrays(len(copies), sum(copies))
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
