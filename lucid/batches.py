@@ -30,10 +30,10 @@ class Batch:
         self._names, self._naming, self._options = names, naming, options
         self._tasks = Backlog[Task]()
         self._folders = set[Path]()
-        #: Folders that were made, inner ones first.
-        self._made: list[Path] = []
+        #: Folders that this batch made, inner ones first.
+        self._new_folders: list[Path] = []
         self._clashes = Clashes(naming)
-        #: Bytes of all inputs, and how many are `native`, `small`, or go `to_stream`, as standard output is one.
+        #: `bytes` of all inputs, and how many are `native`, are `small` or go `to_stream`, to standard output.
         self.totals = Counter[str]()
         for task in map(self._add_targets, find_inputs(names)):
             self._tasks.append(task)
@@ -74,13 +74,16 @@ class Batch:
         self.clear()
 
     def _make(self, folder: Path) -> None:
-        self._made = [*(place for place in (folder, *folder.parents) if not place.exists()), *self._made]
+        self._new_folders = [
+            *(place for place in (folder, *folder.parents) if not place.exists()),
+            *self._new_folders,
+        ]
         folder.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Remove the folders that were made and have got no output."""
-        for folder in self._made:
-            with suppress(OSError):  # there is something in it
+        """Remove the new folders that hold no output."""
+        for folder in self._new_folders:
+            with suppress(OSError):  # one that holds something is kept
                 folder.rmdir()
 
     def clear(self) -> None:
@@ -104,7 +107,7 @@ class Batch:
         return task
 
     def _as_output(self, error: LucidError, source: str) -> LucidError:
-        """The error for an input; the last one, if it is not there, may be meant as the output, as in cp."""
+        """The error for an input; with a hint where the last one is not there and may be meant as the output."""
         is_last = len(self._names) > 1 and source == self._names[-1] and self._naming == (None, None)
         if is_last and isinstance(error, NotFoundError):
             if source.endswith("/"):
@@ -125,10 +128,11 @@ class Clashes:
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
         self._numbers = array("q")
-        #: Of paths that are compared: whose outputs they are; and the inputs, of those in folders such as are compared.
+        #: The tasks that have a path as their output, for each path that is compared by name.
         self._owners = defaultdict[str, list[Task]](list)
+        #: Inputs by their real paths: all that were named, and those of folders whose paths are compared.
         self.inputs: dict[str, Path] = {}
-        #: Inputs that were found in a folder and are the outputs of others: of which ones.
+        #: For each input from a folder that is the output of another one, this other one.
         self.makers: dict[str, str] = {}
         #: The links on the way to a folder are followed once for all files in it.
         self._real_folder = lru_cache(64)(os.path.realpath)
@@ -168,7 +172,7 @@ class Clashes:
                 self.inputs[path] = task.path
         for owners in self._owners.values():
             owners[:] = [owner for owner in owners if owner.source not in self.makers]
-            if self._naming.is_one_name and len(owners) > 1:
+            if len(owners) > 1 and self._naming.is_one_name:
                 raise ArgumentError(f"{owners[0].source} {self.conflict_of(owners[0])}")
 
     def inputs_at(self, target: Path) -> list[Path]:

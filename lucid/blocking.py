@@ -252,7 +252,8 @@ def _windows(whole: Blocking, aim: int) -> Blocking:
     cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
     _, cells = _short_run(whole.spec, h)
     first = 1 + bisect_left(range(1, grid.rows.n_out), cells, key=lambda rows: _most_cells(grid.rows, rows))
-    return _grow(_with_length(_few_samples(whole), h, first), aim, (h + 1, cols), (h, rows[first - 1 :]))
+    row = _grow(partial(_with_length, _with_length(_few_samples(whole), h, first), h + 1), cols, aim)
+    return _grow(partial(_with_length, row, h), rows[first - 1 :], aim)
 
 
 def _strips(whole: Blocking, budget: int) -> Blocking:
@@ -264,16 +265,20 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     some = _few_samples(whole)._replace(row_cells=least)
     for axis in (h, *inner):
         some = _with_length(some, axis, 1)
-    some = _grow(some, budget, ("col_cells", range(1, grid.cols.longest + 1)))
+    some = _grow(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
     if some.col_cells == grid.cols.longest:
         some = some._replace(col_cells=grid.cols.n_in)
-    trail = [(axis, range(1, whole.lengths[axis] + 1)) for axis in inner[:-1]]
-    some = _grow(some, budget, (h + 1, range(1, _columns_of_a_run(whole) + 1)), *trail)
+    for axis in (h + 1, *inner[:-1]):
+        most = _columns_of_a_run(whole) if axis == h + 1 else whole.lengths[axis]
+        some = _grow(partial(_with_length, some, axis), range(1, most + 1), budget)
     chunk = min(longest, whole.spec.chunks[h]) if whole.spec.chunks else least
-    of_chunks = ("row_cells", range(chunk, longest + 1, chunk))
-    strips = _grow(some, min(budget, some.block_bytes + BLOCK_BYTES), of_chunks)
+
+    def with_rows(cells: int) -> Blocking:
+        return some._replace(row_cells=cells)
+
+    strips = _grow(with_rows, range(chunk, longest + 1, chunk), min(budget, some.block_bytes + BLOCK_BYTES))
     if strips.block_bytes > budget and chunk > 1:
-        return _grow(some, budget, ("row_cells", range(1, chunk)))
+        return _grow(with_rows, range(1, chunk), budget)
     return strips
 
 
@@ -293,19 +298,14 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
     return whole
 
 
-def _grow(blocking: Blocking, most: int, *steps: tuple[int | str, range]) -> Blocking:
-    """Blocks grown axis by axis, to the greatest length that takes at most so many bytes, or else the least."""
-    for axis, lengths in steps:
-        sized = partial(_with_length, blocking, axis)
-        count = bisect_right(lengths, most, key=lambda length, sized=sized: sized(length).block_bytes)  # type: ignore[misc]
-        blocking = sized(lengths[max(0, count - 1)])
-    return blocking
+def _grow(sized: Callable[[int], Blocking], lengths: range, most: int) -> Blocking:
+    """Blocks of the greatest of some lengths at which they take at most so many bytes, or else of the least."""
+    count = bisect_right(lengths, most, key=lambda length: sized(length).block_bytes)
+    return sized(lengths[max(0, count - 1)])
 
 
-def _with_length(blocking: Blocking, axis: int | str, length: int) -> Blocking:
-    """The same with another length of a block along one axis, or other `row_cells` or `col_cells`."""
-    if isinstance(axis, str):
-        return blocking._replace(**{axis: length})  # type: ignore[arg-type]
+def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:
+    """The same with another length of a block along one axis."""
     return blocking._replace(lengths=(*blocking.lengths[:axis], length, *blocking.lengths[axis + 1 :]))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lucid.errors import MissingExtraError, ShapeError
 from lucid.kinds import NanRule
 from lucid.nn import functional
-from lucid.nn.functional import OutputSize
+from lucid.sizes import LayerSize
 
 try:
     import dask.array
@@ -19,7 +19,7 @@ except ImportError as error:
 
 
 def adaptive_avg_pool2d(
-    x: dask.array.Array, output_size: OutputSize, /, *, nan: NanRule = "propagate"
+    x: dask.array.Array, output_size: LayerSize, /, *, nan: NanRule = "propagate"
 ) -> dask.array.Array:
     """Adaptive average pooling of a Dask array, lazily.
 
@@ -54,11 +54,11 @@ def adaptive_avg_pool2d(
         raise ShapeError(f"`x` has shape {x.shape}; expected (N, C, H, W) or (C, H, W)")
     if any(np.isnan(length) for length in x.shape[-2:]):
         raise ShapeError(f"`x` has shape {x.shape}; expected planes of known size, see compute_chunk_sizes")
-    # Of no samples, it says what is wrong or what comes out.
+    # Pooling no samples checks the arguments, and gives the shape and type of the result.
     planes = np.empty((0, *[0] * (x.ndim - 3), *x.shape[-2:]), x.dtype)
     meta = functional.adaptive_avg_pool2d(planes, output_size, nan=nan)
     whole: Any = x.rechunk({-2: -1, -1: -1})  # type: ignore[no-untyped-call]
-    pooled: dask.array.Array = whole.map_blocks(
+    result: dask.array.Array = whole.map_blocks(
         functional.adaptive_avg_pool2d,
         output_size,
         nan=nan,
@@ -67,4 +67,4 @@ def adaptive_avg_pool2d(
         chunks=(*x.chunks[:-2], *((length,) for length in meta.shape[-2:])),
         meta=meta,
     )
-    return pooled
+    return result

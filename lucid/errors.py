@@ -91,7 +91,7 @@ def translate_errors(
 ) -> Iterator[None]:
     """Raise errors of some kinds, by default the system's, as one of ours that says what failed and why.
 
-    A reader that went away is no failure, and stays what it is.
+    A BrokenPipeError passes: that the reader went away is no failure.
     """
     try:
         yield

@@ -45,7 +45,7 @@ def outputs_of(
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
-            sink.begin(source, [array.pooled for array in job.arrays_of(target)])
+            sink.begin(source, [array.result for array in job.arrays_of(target)])
             watch.note(sink)
         yield sinks
         source.check_unchanged()
@@ -58,7 +58,7 @@ def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
     """Raise what would keep outputs from being begun, and note what they would hold; nothing is made."""
     for target in job.targets:
         with target.create(job.options) as sink:
-            sink.refuse(source, [array.pooled for array in job.arrays_of(target)])
+            sink.refuse(source, [array.result for array in job.arrays_of(target)])
             watch.note(sink)
 
 
@@ -69,7 +69,7 @@ class _Block(Effort):
     #: Its place in the output of every size.
     regions: tuple[Region, ...]
     cells: Array | None = None
-    results: list[Array] = field(default_factory=list)
+    means: list[Array] = field(default_factory=list)
 
 
 def _stream(array_pass: Pass, source: Source, sinks: Mapping[Path, Sink], watch: Watch) -> None:
@@ -84,7 +84,7 @@ def _stream(array_pass: Pass, source: Source, sinks: Mapping[Path, Sink], watch:
     every: Iterable[_Block] = (_Block(regions=regions) for regions in blocks.blocks())
     if source.in_sequence:
         every = map(worker.read, every)
-    # What is written already takes no memory while its turn comes.
+    # A block that is written already takes no memory while it waits for those before it.
     in_flight = workers if by_caller else threads.AHEAD * workers
     with closing(in_order(task, every, workers=workers, in_flight=in_flight)) as blocks_done:
         for block in blocks_done:
@@ -100,7 +100,7 @@ class _Worker:
         self._blocks, self._arrays = array_pass
         self._source, self._sinks = source, sinks
         self._local = threading.local()
-        self._key = self._blocks.spec.name, array_pass.arrays[0].pooled.numbers
+        self._key = self._blocks.spec.name, array_pass.arrays[0].result.numbers
 
     def read(self, block: _Block) -> _Block:
         """Read a block."""
@@ -110,8 +110,8 @@ class _Worker:
     def pool(self, block: _Block) -> _Block:
         """Read a block, if it is not read yet, and pool it."""
         blocks, h = self._blocks, self._blocks.height_axis
-        block.results = [
-            np.empty(shape_of(region), array.pooled.dtype)
+        block.means = [
+            np.empty(shape_of(region), array.result.dtype)
             for array, region in zip(self._arrays, block.regions, strict=True)
         ]
         if not blocks.is_whole:
@@ -120,15 +120,15 @@ class _Worker:
         cells = self.read(block).cells if block.cells is None else block.cells
         assert cells is not None
         with block.clock("pool"):
-            for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
+            for array, region, means in zip(self._arrays, block.regions, block.means, strict=True):
                 rows, cols = ends(region[h]), ends(region[h + 1])
-                for planes, means in stacks(cells, results, h):
-                    block.overflows[self._key] += array.pooling.means(planes, means, rows, cols)
+                for planes, plane_means in stacks(cells, means, h):
+                    block.overflows[self._key] += array.pooling.means(planes, plane_means, rows, cols)
         block.cells = None
         return block
 
     def _pool_strips(self, block: _Block) -> None:
-        (array,), (region,), (results,) = self._arrays, block.regions, block.results
+        (array,), (region,), (means,) = self._arrays, block.regions, block.means
         h = self._blocks.height_axis
         total = Total(array.pooling, ends(region[h]), ends(region[h + 1]))
 
@@ -142,14 +142,14 @@ class _Worker:
             sums = columns(planes_of(reads), array.pooling.rule)
             with block.clock("pool"):
                 total.add(sums, left)
-        block.overflows[self._key] = total.finish(self._planes(results))
+        block.overflows[self._key] = total.finish(self._planes(means))
 
     def write(self, block: _Block) -> _Block:
-        """Write the results of a block, and let go of them."""
+        """Write the means of a block, and let go of them."""
         with block.clock("write"):
-            for array, region, results in zip(self._arrays, block.regions, block.results, strict=True):
-                self._sinks[array.target.path].write(array.pooled, region, results)
-        block.results = []
+            for array, region, means in zip(self._arrays, block.regions, block.means, strict=True):
+                self._sinks[array.target.path].write(array.result, region, means)
+        block.means = []
         return block
 
     def _planes(self, array: Array) -> Array:
@@ -158,10 +158,10 @@ class _Worker:
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
     def _cells(self, block: _Block, region: Region) -> Array:
-        """Read a region of the box, counted from its first cell, to where this thread or process reads all."""
+        """Read a region, counted from the first cell of the box, into the buffer of this thread or process."""
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
-            # As a map it is given back when the pass ends, where the C library would keep it beside the next one.
+            # A map goes back to the system when the pass ends; the C library would keep the memory beside the next one.
             buffer = mmap(-1, max(1, self._blocks.input_bytes), MAP_PRIVATE)
             self._local.buffer = np.frombuffer(buffer, np.uint8)
         with block.clock("read"):

@@ -52,7 +52,7 @@ def in_order(
 
     results = threads.in_order(call, items, workers=workers, in_flight=in_flight)
     try:
-        # A signal's handler would raise in the midst of it, and in a new process do what only this one must.
+        # A handler of a signal would raise between two forks, or run in the new process what is for this one only.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
             while len(forks) < workers:
@@ -88,7 +88,7 @@ class _Fork:
             for one in IGNORED_SIGNALS:
                 signal.signal(one, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            while os.getppid() == parent:  # until it ends, or sends no more
+            while os.getppid() == parent:  # until the parent ends, or sends no more
                 theirs.send(attempt(partial(work, theirs.recv())))
         finally:
             os._exit(0)

@@ -32,10 +32,10 @@ class LeftOutError(LucidError):
 
 
 class Task(NamedTuple):
-    """One input, as it was named or found in a folder that was, and once they are known its outputs."""
+    """One input, as the user named it or as it was found in a folder, and its outputs once they are known."""
 
     source: str
-    #: Of a file that was found: its folder, below the one that was named; "" of an input that cannot be a file.
+    #: The folder of a file that was found, relative to the one that was named; None for an input that was named.
     place: str | None = None
     #: Empty where the results go to standard output.
     targets: tuple[Target, ...] = ()
@@ -44,7 +44,7 @@ class Task(NamedTuple):
     is_stream: bool = False
     #: Whether native code reads or writes it, which must not take the other inputs along.
     is_native: bool = False
-    #: Why it is not pooled, if so; if it has outputs, they conflict with others, which a dry run only tells.
+    #: Why it is not pooled. If it has outputs all the same, they conflict with others, which a dry run only tells.
     error: LucidError | None = None
 
     @property
@@ -82,8 +82,8 @@ class Task(NamedTuple):
 
 
 def is_pipe(path: FilePath) -> bool:
-    """Whether a path is of something that is read once and in order, as that of `<(…)` is, or names what is open."""
-    if _OPEN_DESCRIPTOR.fullmatch(str(path)):  # be it a file, outputs have no place beside that name
+    """Whether a path names what can be read only once and in order, such as `<(…)`, or what the shell has opened."""
+    if _OPEN_DESCRIPTOR.fullmatch(str(path)):  # even for a file, outputs have no place beside that name
         return True
     try:
         return stat.S_IFMT(Path(path).stat().st_mode) in (stat.S_IFIFO, stat.S_IFSOCK)
@@ -188,7 +188,7 @@ def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:
 
 
 def bytes_of(path: Path) -> int:
-    """Size of a file; 0 if there is none, or it is a folder."""
+    """Size of a file; 0 for a folder, and where there is nothing."""
     try:
         return 0 if path.is_dir() else path.stat().st_size
     except OSError:

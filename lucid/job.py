@@ -97,11 +97,11 @@ class Job:
     options: Options
     on_progress: OnProgress | None = None
     executor: Executor | None = None
-    #: Whether it was found in a folder, where what this software made is passed over.
+    #: Whether it was found in a folder, in which outputs of earlier runs are passed over.
     is_from_folder: bool = False
-    #: Takes finished outputs, which somebody puts in place together; without it, they are put in place here.
+    #: Collects finished outputs, which the caller puts in place together; without it, they are put in place here.
     group: list[Replacement] | None = None
-    #: Calls a function in a process of its own, which a file that native code reads or writes may crash.
+    #: Calls a function in a process of its own, for files that native code reads or writes and may crash on.
     in_process: Callable[..., Report] | None = None
     watch: Watch = field(init=False)
 
@@ -123,7 +123,7 @@ class Job:
                 if value:
                     raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
         self.watch = Watch(source=path, on_progress=self.on_progress)
-        # What is left are system calls that seldom fail: a lock, a look at a folder.
+        # Errors of system calls that seldom fail have no words of their own: a lock, a look at a folder.
         with translate_errors("cannot be read or written"):
             if isinstance(source, str | os.PathLike):
                 report = self._pool_file(path)
@@ -142,7 +142,7 @@ class Job:
             spool.file.flush()
         format_ = format_of_content(path)
         targets = self._targets(format_)
-        # A stream is not sent there for its output's sake: all of it would have to fit the disk first.
+        # A spool is pooled here even to a native output, since the stream is read here.
         is_native = format_.is_native or (spool is None and any(one.format.is_native for one in targets))
         if is_native and self.in_process is not None:
             call = partial(self.in_process, pool_to, on_progress=self.on_progress, executor=self.executor)

@@ -18,7 +18,7 @@ from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region
-from lucid.formats.registry import absolute_path
+from lucid.formats.registry import real_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.nn.functional import adaptive_avg_pool2d
@@ -31,7 +31,7 @@ from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
 from lucid.sizes import resolve, size_name
 
-#: What a shard holds: of arrays, by name, a box of their first axes.
+#: What a shard holds: a box of the first axes of each array, by name.
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
@@ -53,17 +53,17 @@ class ArrayPlan(NamedTuple):
     """One array of means: the arithmetic, what comes out and where."""
 
     pooling: Pooling
-    pooled: ResultSpec
+    result: ResultSpec
     target: Target
     #: The number of the size.
     size: int
-    #: Of a box of the source, its first cell.
+    #: The first cell of the box of the source; () for the whole array.
     offset: tuple[int, ...] = ()
 
     @property
     def key(self) -> Key:
         """What they are means of."""
-        return self.pooled.source.name, self.size
+        return self.result.source.name, self.size
 
 
 class Pass(NamedTuple):
@@ -74,12 +74,10 @@ class Pass(NamedTuple):
 
     def for_spec(self, spec: ArraySpec, options: Options) -> "Pass":
         """The same for an array that differs in its name."""
-        if spec is self.blocks.spec:
-            return self
         arrays = []
         for array in self.arrays:
             name = array.target.name_of(spec.name, options.sizes[array.size])
-            arrays.append(array._replace(pooled=array.pooled._replace(source=spec, name=name)))
+            arrays.append(array._replace(result=array.result._replace(source=spec, name=name)))
         return Pass(self.blocks._replace(spec=spec), arrays)
 
 
@@ -91,7 +89,7 @@ class JobPlan:
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
-    #: How one of them is pooled, said when its turn comes: a hundred thousand may differ in their names alone.
+    #: Gives the passes of one of them when its turn comes: a hundred thousand arrays may differ in their names alone.
     passes_of: Callable[[ArraySpec], Iterable[Pass]]
 
     @property
@@ -123,23 +121,23 @@ class JobPlan:
                     input_shape=spec.shape,
                     input_dtype=spec.numbers,
                     target=array.target.path,
-                    output_name=array.pooled.name,
-                    output_shape=array.pooled.stored_shape,
-                    output_dtype=array.pooled.numbers,
+                    output_name=array.result.name,
+                    output_shape=array.result.stored_shape,
+                    output_dtype=array.result.numbers,
                     input_bytes=spec.nbytes,
-                    output_bytes=array.pooled.nbytes,
+                    output_bytes=array.result.nbytes,
                     blocks_bytes=blocks.peak_bytes,
                     blocks=blocks.block_count,
                     input_chunk=spec.chunks[0] if spec.chunks else 1,
-                    output_chunk=array.pooled.chunks[0],
+                    output_chunk=array.result.chunks[0],
                 )
 
 
 def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPlan:
     """What is to be done for an open source."""
-    if source.is_far and options.threads is None:
-        options = replace(options, threads=max(FAR_READS, options.workers))
     specs = choose(source, options)
+    if options.threads is None and any(spec.is_far for spec in specs):
+        options = replace(options, threads=max(FAR_READS, options.workers))
     if options.slice is not None:
         facts = facts_of(source, specs, options)
         return plan_shard(specs, options, targets, _regions_of(specs, options, options.slice), facts)
@@ -172,37 +170,30 @@ def plan_shard(
 
 
 def choose(source: Source, options: Options) -> list[ArraySpec]:
-    """The arrays that are pooled."""
-    specs = list(source.choose(options.datasets))
+    """The arrays that are pooled; of those that nobody named, only the ones that can be."""
+    specs = source.choose(options.datasets)
     if options.missing:
         # Where a file says nothing of its numbers, the option does, to outputs as well.
-        specs = [spec._replace(meaning=_meaning_in(spec, options)) for spec in specs]
-    if not options.datasets:
-        specs = _with_planes(source, specs, options)
-        # Some formats oblige files to hold a dataset though there is nothing for it.
-        specs = [spec for spec in specs if 0 not in plane_in(spec, options).lengths] or specs
-    return specs
-
-
-def _with_planes(source: Source, specs: Sequence[ArraySpec], options: Options) -> list[ArraySpec]:
-    """Those of some arrays that have two axes that can be pooled, with a note on others; an error where none has."""
-    fitting, errors = list[ArraySpec](), list[DatasetError]()
+        specs = tuple(spec._replace(meaning=_meaning_in(spec, options)) for spec in specs)
+    planes, errors = dict[str, Plane](), list[DatasetError]()
     for spec in specs:
         try:
-            plane_in(spec, options)
-            fitting.append(spec)
+            planes[spec.name] = plane_in(spec, options)
         except DatasetError as error:
             errors.append(error)
-    if errors and not fitting:
+    if errors and (options.datasets or not planes):
         raise errors[0]
     source.notes += [f"{error}, so it was left out" for error in errors]
-    return fitting
+    # Some formats oblige files to hold a dataset though there is nothing for it.
+    with_cells = {name for name, plane in planes.items() if 0 not in plane.lengths}
+    names = with_cells if with_cells and not options.datasets else planes.keys()
+    return [spec for spec in specs if spec.name in names]
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
     """What shards must have in common to be joined: the source as it is now, and the options."""
     return {
-        "source": str(absolute_path(source.path)),
+        "source": str(real_path(source.path)),
         "signature": source.signature(specs),
         "options": options.result(),
     }
@@ -248,7 +239,7 @@ def _passes(
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
             provenance["shard"] = {"dataset": spec.name, "size": number, "region": region} | facts
-        pooled = ResultSpec(
+        result = ResultSpec(
             source=spec,
             name=target.name_of(spec.name, pair),
             shape=(*box.shape[:h], *size, *box.shape[h + 2 :]),
@@ -261,9 +252,9 @@ def _passes(
             coarsen=COARSEN,
             reduce=options.reduce,
         )
-        if pooled.nbytes > MOST_BYTES:
+        if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
-        arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), pooled, target, number, box.offset))
+        arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), result, target, number, box.offset))
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],

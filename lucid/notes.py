@@ -26,7 +26,7 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     if compression := parse_compression(options.compression):
         suffixes = dict.fromkeys(target.path.suffix for target in job.targets)
         yield from filter(None, (note_on_compression(compression.name, suffix) for suffix in suffixes))
-    grids = [(array.pooled.source, array.pooling.grid) for array in job.all_arrays()]
+    grids = [(array.result.source, array.pooling.grid) for array in job.all_arrays()]
     larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
     if larger:
         rows, cols = larger[0][1]
@@ -53,7 +53,7 @@ def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
             f"{name_list(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
-    marked = [a.pooled.name for a in job.all_arrays() if a.pooled.mark and not a.target.format.marks_gaps]
+    marked = [a.result.name for a in job.all_arrays() if a.result.mark and not a.target.format.marks_gaps]
     if marked and not job.options.missing:
         yield f"{name_list(marked)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 

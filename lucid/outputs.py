@@ -1,4 +1,4 @@
-"""Which file or stream takes each array of means, under which name, and whether it may."""
+"""Which file or stream takes each array of means, under which name, and whether that may be written."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import refuse_existing, remove_stale
-from lucid.formats.registry import ARCHIVE, FORMATS, Format, absolute_path, format_of_suffix, url_of
+from lucid.formats.registry import ARCHIVE, FORMATS, Format, format_of_suffix, real_path, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
@@ -60,7 +60,7 @@ class Target:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
         if self.stream is not None:
             return
-        own, other = absolute_path(self.path), absolute_path(source)
+        own, other = real_path(self.path), real_path(source)
         if own == other or is_same_file(source, self.path):
             raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
         if other in own.parents:
@@ -88,7 +88,7 @@ def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, 
                 raise
             watch.notes.append(failure_note(error))
     if not options.dry_run:
-        for folder in {absolute_path(target.path).parent for target in targets if target.stream is None}:
+        for folder in {real_path(target.path).parent for target in targets if target.stream is None}:
             remove_stale(folder)
 
 
@@ -100,7 +100,7 @@ class Naming(NamedTuple):
 
     @classmethod
     def of(cls, output: FilePath | None, folder: str | None = None) -> "Naming":
-        """Of an output, which may be a folder, and of a folder, as they are given."""
+        """The naming that an output, which may be a folder, and a folder for outputs stand for."""
         text = None if output is None else os.fspath(output)
         if text is not None and is_folder(text):
             text, folder = None, text

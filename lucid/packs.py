@@ -65,19 +65,18 @@ def pack_files(
     check_path(target)
     check_progress(on_progress)
     for source, outcome in pack(paths, Path(target), options_of(options), on_progress=on_progress):
-        if isinstance(outcome, Report):
-            return outcome
-        if not isinstance(outcome, LeftOutError):
+        if not isinstance(outcome, Report | LeftOutError):
             raise type(outcome)(f"{source}: {outcome}") from outcome
-    raise AssertionError
+    assert isinstance(outcome, Report)
+    return outcome
 
 
 def pack(
     names: Sequence[str], path: Path, options: Options, *, on_progress: OnProgress | None = None
 ) -> list[tuple[str, Report | LucidError]]:
-    """The same with options that are checked already: what became of inputs that are not in it, and of the pack."""
+    """Make a pack under options that are checked: what became of inputs that are not in it, and of the pack itself."""
     target = _target_of(path, options)
-    # The pack is of the folder that all inputs lie in, or of the only one.
+    # The source of the pack is the folder in which all inputs lie, or the only input.
     common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
     watch = Watch(source=Path(common), on_progress=on_progress)
     settle((target,), (), options, watch)
@@ -123,10 +122,10 @@ class _PackSource(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self._members: dict[str, _Member] = {}
-        #: Those of different shapes and types, each once.
+        #: A spec that all arrays of its shape and type share.
         self._specs_alike: dict[ArraySpec, ArraySpec] = {}
-        #: The input that is open.
-        self._opened: Source | None = None
+        #: The input that is open, and its name.
+        self._source: Source | None = None
         self._name = ""
         self._lock = threading.Lock()
 
@@ -193,25 +192,25 @@ class _PackSource(Source):
         member = self._members[spec.name]
         with about(member.source):
             with self._lock:
-                if member.source != self._name or self._opened is None:
+                if member.source != self._name or self._source is None:
                     self.check_unchanged()
                     self.close()
                     path = Path(member.source)
-                    self._opened, self._name = format_of_content(path).open(path, self.options), member.source
-                    self._specs = set(choose(self._opened, self.options))
+                    self._source, self._name = format_of_content(path).open(path, self.options), member.source
+                    self._specs = set(choose(self._source, self.options))
                 if member.spec not in self._specs:
                     raise FormatError("changed while it was read")
-                source = self._opened
+                source = self._source
             return source.read(member.spec, region, buffer)
 
     def check_unchanged(self) -> None:
         """Raise if the input that is open was written to."""
-        if self._opened is not None:
+        if self._source is not None:
             with about(self._name):
-                self._opened.check_unchanged()
+                self._source.check_unchanged()
 
     def close(self) -> None:
         """Close the input that is open."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        if self._source is not None:
+            self._source.close()
+            self._source = None

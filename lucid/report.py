@@ -96,7 +96,7 @@ class Effort:
     nanoseconds: Counter[str] = field(default_factory=Counter)
     #: Finite results that became infinite, by what they are results of, and their type.
     overflows: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: Of other processes that worked on it.
+    #: The most memory of another process that worked on it.
     peak_memory_bytes: int = 0
 
     @contextmanager

@@ -11,6 +11,8 @@ from lucid.kinds import Kind, count
 #: A length, a share of the input's ("/2", "50%"), or None for the input's own.
 Dimension: TypeAlias = int | str | None
 OutputSize: TypeAlias = Dimension | Sequence[Dimension]
+#: What layers take, as PyTorch's do.
+LayerSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] | None
 #: A size as rows and columns.
 Size: TypeAlias = tuple[Dimension, Dimension]
 
@@ -51,10 +53,9 @@ def read_size(value: Any) -> Size:
 
 
 _EXPECTED = "one or two dimensions, each an integer of at least 1"
-#: Of files.
+#: What is said of files.
 SIZE = Kind(read_size, f"{_EXPECTED}, keep, or a share such as /2 or 50%", "H [W]")
 SIZES = replace(SIZE, is_list=True)
-#: Of layers, as PyTorch has them.
 LAYER_SIZE = Kind(lambda value: _pair(value, _length), f"{_EXPECTED} or None")
 
 

@@ -43,20 +43,20 @@ def in_order(
     most `in_flight` items are taken and not yet yielded. The first error ends it: no further items are taken, and those
     under way are waited for.
     """
-    todo, taken, is_more = iter(items), 0, True
-    taking, room, news = threading.Lock(), threading.Semaphore(in_flight), threading.Semaphore(0)
+    todo, item_count, is_more = iter(items), 0, True
+    lock, room, news = threading.Lock(), threading.Semaphore(in_flight), threading.Semaphore(0)
     results: dict[int, Result] = {}
     errors: list[BaseException] = []
 
     def take_one() -> None:
         """Do the next item, for which there is room, if there is one."""
-        nonlocal taken, is_more
-        with taking:
+        nonlocal item_count, is_more
+        with lock:
             item: Any = next(todo, END) if is_more and not errors else END
             if item is END:
                 is_more = False
                 return
-            number, taken = taken, taken + 1
+            number, item_count = item_count, item_count + 1
         results[number] = work(item)
 
     def help_out() -> None:
@@ -71,14 +71,14 @@ def in_order(
         room.release()
         news.release()
 
-    # Known before they are begun, so that all are waited for: a signal may raise while one begins.
+    # The list is whole before the first thread begins, so that all are waited for if a signal raises meanwhile.
     helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(workers - 1)]
     try:
         with suppress(RuntimeError):  # the system has no further threads: fewer do the work
             for helper in helpers:
                 helper.start()
         done = 0
-        while not errors and (is_more or done < taken):
+        while not errors and (is_more or done < item_count):
             if done in results:
                 yield results.pop(done)
                 done += 1
@@ -97,7 +97,7 @@ def in_order(
 
 
 def _wait(helpers: list[threading.Thread], errors: list[BaseException]) -> None:
-    """Wait until no helper is at work, whatever a signal raises meanwhile: what they use is closed next.
+    """Wait until no helper is at work, whatever a signal raises meanwhile, since the caller closes what they use next.
 
     One that a signal kept from being begun in time sees the error, and does nothing.
     """

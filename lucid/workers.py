@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -31,17 +31,17 @@ Outcome: TypeAlias = Report | BaseException
 TaskOutcomes: TypeAlias = Iterator[tuple[Task, Outcome]]
 
 
+@dataclass
 class Workers:
     """Processes and a cluster that pool the inputs of a batch, as `workers_for` starts them."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.executor: Executor | None = None
-        #: Why the cluster cannot be reached.
-        self.error: LucidError | None = None
-        self.processes: list[Any] = []
-        #: Whether each process is to pool small files, of which most of the work is Python's.
-        self.in_groups = False
+    options: Options
+    executor: Executor | None = None
+    #: Why the cluster cannot be reached.
+    error: LucidError | None = None
+    processes: list[Any] = field(default_factory=list)
+    #: Whether each process is to pool small files, for which most of the work is Python's.
+    in_groups: bool = False
 
     def start(self, count: int) -> None:
         """Start so many processes."""
@@ -90,7 +90,7 @@ class Workers:
                     continue
                 if progress_of is not None:
                     progress_of(task.source, task.size_bytes)
-                if isinstance(outcome, Report):  # what all have together
+                if isinstance(outcome, Report):  # several processes share them
                     outcome = replace(outcome, threads=count, max_memory=self.options.max_memory)
                 yield task, outcome
 
@@ -125,8 +125,7 @@ class Workers:
 @contextmanager
 def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator[Workers]:
     """The processes, and the cluster at an address, if they are needed."""
-    workers = Workers(options)
-    workers.in_groups = batch.totals["small"] >= MANY and cluster is None
+    workers = Workers(options, in_groups=batch.totals["small"] >= MANY and cluster is None)
     with ExitStack() as stack:
         try:
             # Processes are started now, while there are no other threads.
@@ -149,7 +148,7 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
             for process in workers.processes:
                 process.stop()
             if any(process.has_crashed for process in workers.processes):
-                batch.clear()  # of what they left beside outputs
+                batch.clear()  # what they left beside outputs
 
 
 def outcome_of(task: Task, options: Options, pool: Callable[[], Report]) -> Outcome:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lucid.formats.disk.replacement import remove_stale
 from lucid.inputs import NO_FILE_NOTE, bytes_of
 from lucid.options import MERGE
 from lucid.outputs import Naming
-from lucid.report import ProgressOf
+from lucid.report import ProgressOf, Report
 from lucid.workers import Outcome, workers_for
 from lucid_cli.outcomes import Outcomes
 from lucid_cli.request import Request
@@ -48,13 +48,12 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
         name = request.output or f"{len(request.inputs)} shards"
         size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
         merge = partial(merge_files, request.inputs, request.output, **work)
-        yield from _in_process(request, name, size_bytes, merge)
+        yield from _in_process(request, name, size_bytes, merge, partial(merge, dry_run=True))
     elif request.pack is not None:
         from lucid.packs import pack
 
-        yield from _in_process(
-            request, request.pack, 0, partial(pack, request.inputs, Path(request.pack), options)
-        )
+        make = partial(pack, request.inputs, Path(request.pack), options)
+        yield from _in_process(request, request.pack, 0, make)
     else:
         yield from _pool_inputs(request)
 
@@ -80,9 +79,16 @@ def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]
 
 
 def _in_process(
-    request: Request, name: str, size_bytes: int, make: Callable[..., Any]
+    request: Request,
+    name: str,
+    size_bytes: int,
+    make: Callable[..., Any],
+    rehearse: Callable[[], Report] | None = None,
 ) -> Generator[tuple[str, Outcome], None, None]:
-    """What becomes of one output that is made in a process of its own, which native code may crash."""
+    """What becomes of outputs that are made in a process of its own, which native code may crash.
+
+    Their folders are cleared then. Where `name` is not the output's, as only shards know it, a rehearsal tells it.
+    """
     from lucid.run.process import Process  # seldom needed, and slow to load
 
     process = Process()
@@ -100,7 +106,11 @@ def _in_process(
         yield from result if isinstance(result, list) else [(name, result)]
     finally:
         if process.has_crashed:
-            remove_stale(Path(name).resolve().parent)
+            paths: tuple[Path, ...] = (Path(name),)
+            with suppress(LucidError), process:  # it may crash again, before there is an output
+                paths = paths if rehearse is None else process.call(rehearse, options=request.options).targets
+            for path in paths:
+                remove_stale(path.resolve().parent)
 
 
 def _progress(count: int, total_bytes: int, request: Request) -> AbstractContextManager[ProgressOf | None]:

@@ -143,6 +143,11 @@ def test_joining_sizes_loses_no_word(args):
         (["--merge", "x.npy", "--resume"], 2, "--merge takes no --resume"),
         (["--merge", "x.npy", "-o", "y.npy"], 1, "y.npy: shard x.npy: is no shard; --slice makes them"),
         (["x.npy", "--size", "4", "-d", "a"], 1, "lucid-pool: x.npy: has no dataset 'a'"),
+        (
+            ["flat.npy", "--size", "4", "-d", "a"],
+            1,
+            "has no array of numbers with 4 axes; it has an array of float64 (3, 4)",
+        ),
         (["x.npy", "--size", "4", "-o", "no/y.npy"], 1, "there is no folder"),
         (["x.npy", "--size", "4", "-o", "x.npy"], 1, "output x.npy is an input, which is never changed"),
     ],

@@ -1,11 +1,8 @@
 """`--pack`: many inputs to one output."""
 
 import json
-import os
 import re
-import signal
 import tracemalloc
-from functools import partial
 from pathlib import Path
 
 import h5py
@@ -15,13 +12,10 @@ import pytest
 import lucid
 from lucid.errors import ArgumentError, DTypeError, FileError, FormatError, LucidError
 from lucid.formats.arrays import ArraySpec, ResultSpec
-from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.npy import NpySource
 from lucid.formats.registry import format_of_suffix
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
-from lucid_cli.request import Request
-from lucid_cli.run import _in_process
 
 SUFFIXES = (".h5", ".safetensors", ".npz", ".zarr")
 
@@ -207,19 +201,6 @@ def test_what_cannot_be_a_pack(folder, target, options, text):
 def test_arguments_of_other_types(folder, sources, keywords, text):
     with pytest.raises(LucidError, match=f"^{re.escape(text)}$"):
         lucid.pack_files(sources, "out.npz", size=1, **keywords)
-
-
-def crash(name, **_):
-    """Begin an output, and die."""
-    FolderReplacement(Path(name), overwrite=False).create()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_crash_leaves_nothing_beside_the_pack(tmp_path):
-    request = Request(("x",), Options(size=1), pack=str(tmp_path / "y.zarr"))
-    ((name, error),) = _in_process(request, request.pack, 0, partial(crash, request.pack))
-    assert (name, type(error)) == (request.pack, FileError)
-    assert [*tmp_path.iterdir()] == []
 
 
 class TestCommand:

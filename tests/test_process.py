@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+import lucid
 from lucid.batches import Batch
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
 from lucid.job import pool_to
@@ -184,6 +185,31 @@ def test_a_crash_costs_one_input(number, word, folder):
     assert said.count("\n") == 1
     names = sorted(p.name for p in folder.iterdir())
     assert names == ["a.h5", "a.pooled.h5", "b.h5", "b.pooled.h5", "big.h5", "c.h5"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks there only")
+@pytest.mark.parametrize(
+    "words", [["--merge"], ["--merge", "-o", "{parent}/{stem}.y.h5"], ["--pack", "in/y.h5"]]
+)
+def test_a_crash_leaves_no_temporary_file_of_an_output_of_many(folder, words):
+    Path("in").mkdir()
+    Path("a.h5").rename("in/a.h5")
+    if words[0] == "--merge":
+        inputs = [
+            str(lucid.pool_file("in/a.h5", f"{i}.h5", size=1, slice=f"{i}:{i + 1}").targets[0])
+            for i in (0, 1)
+        ]
+    else:
+        inputs = ["b.h5", "c.h5", "-s1"]
+    script = (
+        "import os, signal; from lucid.formats.hdf5.sink import Hdf5Sink\n"
+        "Hdf5Sink.commit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from lucid_cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *inputs, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "crashed the process" in done.stderr
+    assert [p.name for p in Path("in").iterdir()] == ["a.h5"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")

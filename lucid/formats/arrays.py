@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.formats.meaning import FILL, Attributes, Meaning, cells_of_sums
-from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.regions import Region, grow, shape_of, size_of
 from lucid.formats.result import Changes, changes_of, fill_of
 from lucid.pooling.dtypes import FLOATS
 
@@ -35,7 +35,7 @@ class ArraySpec(NamedTuple):
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `whole_chunks` says that a chunk can
     only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
-    Of a box of an array, `shape` is the box's, and `offset` its first cell, but for axes that are whole.
+    For a box of an array, `shape` is the shape of the box, and `offset` its first cell along the axes that are divided.
     """
 
     name: str
@@ -119,28 +119,16 @@ class ResultSpec(NamedTuple):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Chunks in the file: not below the source's, grown by whole ones from the last axis up.
-
-        An axis grows only when those after it are whole, so that chunks are runs of the array. A box of
-        an array has the chunks of the whole, as far as they fit it.
-        """
+        """Chunks in the file: the source's, grown; a box has those of the whole array, as far as they fit it."""
         shape = self.stored_shape
         chunks = self.source.chunks or (1,) * len(self.shape)
         chunks = (chunks[0], shape[1]) if self.flat else chunks
-        fitted = [max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True)]
-        for axis in reversed(range(len(shape))):
-            others = size_of(fitted) // fitted[axis] * self.dtype.itemsize
-            most = CHUNK_BYTES // max(1, others)
-            grown = most // chunks[axis] * chunks[axis] if axis == 0 else most
-            fitted[axis] = max(fitted[axis], min(shape[axis], grown), 1)
-            if fitted[axis] < shape[axis]:
-                break
-        return tuple(fitted)
+        return grow(chunks, shape, CHUNK_BYTES // self.dtype.itemsize)
 
 
-def by_source(pooled: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
+def by_source(results: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
     """Arrays of means by the name of what they are the means of, which several sizes may be of."""
     groups: dict[str, list[ResultSpec]] = {}
-    for array in pooled:
+    for array in results:
         groups.setdefault(array.source.name, []).append(array)
     return groups

@@ -6,6 +6,7 @@ something of others: coordinates, bounds of cells, scales.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
@@ -21,51 +22,45 @@ _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype
 Record = TypeVar("Record")
 
 
+@dataclass
 class Choice(Generic[Record]):
-    """Chooses arrays of a file; what is kept of one is made while it is open.
+    """Chooses arrays of a file that have as many axes as the layout, or where `dims` is given both dimensions."""
 
-    They have as many axes as the layout, or where `dims` is given both dimensions.
-    """
-
-    def __init__(
-        self,
-        options: Options,
-        find: Callable[[str], Variable | str | None],
-        every: Callable[[Sequence[str]], Iterable[Variable]],
-        keep: Callable[[Variable], Record],
-        aside: Mapping[str, str] | None = None,
-    ) -> None:
-        self._options, self._dims = options, options.dims
-        self._find, self._every, self._keep = find, every, keep
-        #: By path, what an array is that is pooled only where the user names it, such as the bounds of cells.
-        self._aside = {**(aside or {})}
-        #: Notes for the user, one line each.
-        self.notes: list[str] = []
+    options: Options
+    #: Gives the variable at a path, or why there is none to pool; and all that patterns may match.
+    find: Callable[[str], Variable | str | None]
+    every: Callable[[Sequence[str]], Iterable[Variable]]
+    #: Makes what is kept of a variable, while it is open.
+    keep: Callable[[Variable], Record]
+    #: By path, what an array is that is pooled only where the user names it, such as the bounds of cells.
+    aside: dict[str, str] = field(default_factory=dict)
+    #: Notes for the user, one line each.
+    notes: list[str] = field(default_factory=list)
 
     def choose(self, patterns: Sequence[str]) -> list[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
         named: dict[Hashable, Record] = {}
         globs: list[str] = []
         for pattern in patterns:
-            one = self._find(absolute_name(pattern))
+            one = self.find(absolute_name(pattern))
             if one is None:
                 globs.append(pattern)
                 continue
             why = one if isinstance(one, str) else self._why_not(one, self._plane(one))
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
-            named[one.key] = self._keep(one)
-        matched = self._match(globs, named.keys()) if globs or not patterns else []
-        return [*matched, *named.values()]
+            named[one.key] = self.keep(one)
+        records = self._match(globs, named.keys()) if globs or not patterns else []
+        return [*records, *named.values()]
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
-        matched, planes = dict[str, Record](), set[tuple[int, ...]]()
+        records, planes = dict[str, Record](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        fitting, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
+        candidates, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
         #: What arrays name as their coordinates; the hint of the error that none fits.
-        words, aside, hint = dict[str, list[str]](), self._aside, ""
-        for one in self._every(globs):
+        words, aside, hint = dict[str, list[str]](), self.aside, ""
+        for one in self.every(globs):
             path, plane = one.path, self._plane(one)
             # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
             if text_of(one.attributes.get("CLASS")) == "DIMENSION_SCALE":
@@ -77,9 +72,9 @@ class Choice(Generic[Record]):
             matching = [glob for glob in globs if matches(path, glob)]
             why = self._why_not(one, plane)
             if plane is not None and why is None:
-                fitting.append(path)
+                candidates.append(path)
                 if path not in aside and one.key not in named and (matching or not globs):
-                    matched[path] = self._keep(one)
+                    records[path] = self.keep(one)
                     planes.add(plane)
                 continue
             for glob in matching:
@@ -88,7 +83,7 @@ class Choice(Generic[Record]):
                 hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
             elif one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, []).append(path)
-        fields = {*fitting} - aside.keys()
+        fields = {*candidates} - aside.keys()
         # Coordinates of what is pooled are no fields of their own.
         coordinates = coordinates_in({path: words[path] for path in fields & words.keys()}, fields)
         if fields > coordinates:
@@ -97,53 +92,58 @@ class Choice(Generic[Record]):
         for glob in globs:
             if any(matches(path, glob) for path in fields):
                 continue
-            for path in fitting:
+            for path in candidates:
                 if matches(path, glob):
                     reasons.setdefault(
                         glob, f"{path} is {aside[path]}, which is only pooled by its full name"
                     )
             if glob in reasons:
                 raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
-            raise no_match_error(glob, [path for path in fitting if path in fields])
+            if fields:
+                raise no_match_error(glob, [path for path in candidates if path in fields])
         if not fields:
-            raise self._unfit_error(fitting, hint)
+            raise self._unfit_error(candidates, hint)
         if not globs:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            known = aside.keys() | coordinates_in(words, {*fitting, *chain(*others.values())})
+            known = aside.keys() | coordinates_in(words, {*candidates, *chain(*others.values())})
             self._note_others(others, planes, known)
-        return [one for path, one in matched.items() if path in fields]
+        return [one for path, one in records.items() if path in fields]
 
-    def _unfit_error(self, fitting: Sequence[str], hint: str) -> UnfitError:
+    def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
-        if fitting:
-            left = name_list([f"{path} ({self._aside[path]})" for path in fitting])
+        if candidates:
+            left = name_list([f"{path} ({self.aside[path]})" for path in candidates])
             return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
-        first = islice(self._every(()), MOST_NAMES + 1)
+        first = islice(self.every(()), MOST_NAMES + 1)
         words = (
             (one, f"that {one.fault}" if one.fault else f"{one.type_name()} {one.shape}") for one in first
         )
-        seen = [f"{one.path or 'a root'} {what}" for one, what in words]
+        seen = [f"{one.path or 'an array of'} {what}" for one, what in words]
         shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
-        rank = f"{len(self._options.layout)} axes"
-        axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"
+        rank = f"{len(self.options.layout)} axes"
+        axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
 
     def _plane(self, one: Variable) -> tuple[int, ...] | None:
         """Lengths of the axes that would be pooled; None where there are no such axes."""
-        h = self._options.height_axis
-        if self._dims is None:
-            return one.shape[h : h + 2] if len(one.shape) == len(self._options.layout) else None
+        h = self.options.height_axis
+        if self.options.dims is None:
+            return one.shape[h : h + 2] if len(one.shape) == len(self.options.layout) else None
         own = one.dims()
-        return tuple(one.shape[own.index(d)] for d in self._dims) if {*self._dims} <= {*own} else None
+        return (
+            tuple(one.shape[own.index(d)] for d in self.options.dims)
+            if {*self.options.dims} <= {*own}
+            else None
+        )
 
     def _why_not(self, one: Variable, plane: tuple[int, ...] | None) -> str | None:
         """Why an array with such a plane cannot be pooled; None where it can."""
         if one.fault:
             return one.fault
-        if plane is None and self._dims is not None:
-            return f"has no dimensions {' and '.join(self._dims)}"
+        if plane is None and self.options.dims is not None:
+            return f"has no dimensions {' and '.join(self.options.dims)}"
         if plane is None:
-            expected = f"expected {len(self._options.layout)}, one for each letter of `layout`"
+            expected = f"expected {len(self.options.layout)}, one for each letter of `layout`"
             return f"has {len(one.shape)} axes, {one.shape}; {expected}"
         if one.numbers is None:
             return f"is {one.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * one.is_untyped}"

@@ -51,8 +51,6 @@ class Source(File):
 
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
-    #: Whether reads wait for a network, so that more of them are under way than there are CPUs.
-    is_far: bool = False
 
     @abstractmethod
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
@@ -119,25 +117,25 @@ class Sink(File):
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
     carried = CarriedArrays()
 
-    def carries(self, pooled: Sequence[ResultSpec]) -> bool:
+    def carries(self, results: Sequence[ResultSpec]) -> bool:
         """Whether it takes over what is not pooled; shards hold means alone."""
-        return self.options.carry and not any(array.is_shard for array in pooled)
+        return self.options.carry and not any(array.is_shard for array in results)
 
     @abstractmethod
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Prepare the arrays to be written, and whatever else the format carries over."""
 
-    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what `begin` would raise for, without making anything; note what it would note."""
 
     @abstractmethod
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region of means."""
 
-    def join(self, pooled: ResultSpec, shards: "Sequence[ShardArray]", buffer: Array) -> None:
+    def join(self, result: ResultSpec, shards: "Sequence[ShardArray]", buffer: Array) -> None:
         """Write an array whose means lie in shards, which make it up."""
         for shard in shards:
-            shard.copy(pooled, self.write, buffer)
+            shard.copy(result, self.write, buffer)
 
     @abstractmethod
     def commit(self, group: list[Replacement] | None = None) -> None:
@@ -164,11 +162,11 @@ class ShardArray(NamedTuple):
             return self.open_source()
 
     def copy(
-        self, pooled: ResultSpec, write: Callable[[ResultSpec, Region, Array], None], buffer: Array
+        self, result: ResultSpec, write: Callable[[ResultSpec, Region, Array], None], buffer: Array
     ) -> None:
         """Write its means to the output as it is stored; an error in reading them says which shard it was."""
-        stored = pooled._replace(shape=pooled.stored_shape)
-        for box in boxes_of(self.spec.shape, len(buffer) // pooled.dtype.itemsize):
+        stored = result._replace(shape=result.stored_shape)
+        for box in boxes_of(self.spec.shape, len(buffer) // result.dtype.itemsize):
             with about(f"shard {self.path}"):
                 values = self.open_source().read(self.spec, box, buffer)
             write(stored, shift(box, self.offset), values)

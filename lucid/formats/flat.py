@@ -160,17 +160,17 @@ class FlatSink(Sink):
         self.places: dict[str, int] = {}
 
     @abstractmethod
-    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> Iterable[Content]:
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterable[Content]:
         """All that the file holds before the means are known; an error says why it cannot be."""
 
-    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        copied = [one.nbytes for one in self.contents(source, pooled) if isinstance(one, CopiedBytes)]
-        self.carried = CarriedArrays(len(copied), sum(copied))
+        copies = [one.nbytes for one in self.contents(source, results) if isinstance(one, CopiedBytes)]
+        self.carried = CarriedArrays(len(copies), sum(copies))
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Make the file, all but the means, and claim the space of these, so that a full disk shows now."""
-        contents, copied, offset = self.contents(source, pooled), list[int](), 0
+        contents, copies, offset = self.contents(source, results), list[int](), 0
         self.descriptor = self.file.create()
         for content in contents:
             size_bytes = len(content) if isinstance(content, bytes) else content.nbytes
@@ -179,24 +179,19 @@ class FlatSink(Sink):
             elif isinstance(content, ResultSpec):
                 self.places[content.name] = offset
             else:
-                copied.append(size_bytes)
+                copies.append(size_bytes)
                 for index, block in enumerate(blocks_at(*content.place, size_bytes)):
                     write_at(self.descriptor, offset + index * COPY_BYTES, block)
             offset += size_bytes
         claim(self.descriptor, offset)
-        self.carried = CarriedArrays(len(copied), sum(copied))
+        self.carried = CarriedArrays(len(copies), sum(copies))
 
-    def hold(self, arrays: Sequence[ResultSpec], folder: Path | None = None) -> None:
-        """Make room for means that wait, in a spool in this folder."""
-        self.spool = Spool(folder)
-        self.spool.hold(arrays)
-
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
-        if self.spool is None or pooled.name in self.places:
-            write_region(self.descriptor, self.places[pooled.name], pooled.shape, region, values)
+        if self.spool is None or result.name in self.places:
+            write_region(self.descriptor, self.places[result.name], result.shape, region, values)
         else:
-            self.spool.write(pooled, region, values)
+            self.spool.write(result, region, values)
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the file in its place."""

@@ -147,17 +147,17 @@ class NpySource(FlatSource):
         yield spec_of(self._header, "bfloat16"), self._header.comment
 
 
-def header_of(pooled: ResultSpec) -> bytes:
+def header_of(result: ResultSpec) -> bytes:
     """A header of version 1 for an array of means; bfloat16 are two-byte voids, as ml_dtypes saves it."""
-    descr = "|V2" if pooled.numbers == "bfloat16" else numpy_format.dtype_to_descr(pooled.dtype)
+    descr = "|V2" if result.numbers == "bfloat16" else numpy_format.dtype_to_descr(result.dtype)
     header = io.BytesIO()
-    fields = {"descr": descr, "fortran_order": False, "shape": pooled.stored_shape}
+    fields = {"descr": descr, "fortran_order": False, "shape": result.stored_shape}
     numpy_format.write_array_header_1_0(header, fields)
     data = header.getvalue()
-    if not pooled.is_shard:
+    if not result.is_shard:
         return data
     # A format without attributes: NumPy reads the header as Python, comments included.
-    text = data[PREFIX_BYTES:].rstrip() + (COMMENT + pooled.provenance).encode("ascii")
+    text = data[PREFIX_BYTES:].rstrip() + (COMMENT + result.provenance).encode("ascii")
     padding = -(PREFIX_BYTES + len(text) + 1) % numpy_format.ARRAY_ALIGN
     length = (len(text) + padding + 1).to_bytes(PREFIX_BYTES - 8, "little")
     return data[: PREFIX_BYTES - 2] + length + text + b" " * padding + b"\n"
@@ -168,12 +168,12 @@ class NpySink(FlatSink):
 
     files = ".npy"
 
-    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> list[Content]:
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:
         """The header, and the elements behind it."""
-        if len(pooled) != 1:
-            names = ", ".join(p.source.name for p in pooled)
+        if len(results) != 1:
+            names = ", ".join(p.source.name for p in results)
             raise DatasetError(
-                f"a .npy file holds one array, {source.path.name} has {len(pooled)}; "
+                f"a .npy file holds one array, {source.path.name} has {len(results)}; "
                 f"choose with `datasets`: {names}"
             )
-        return [header_of(pooled[0]), pooled[0]]
+        return [header_of(results[0]), results[0]]

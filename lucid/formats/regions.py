@@ -40,18 +40,30 @@ def divide(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] =
 
 
 def first_step(length: int, step: int, offset: Sequence[int]) -> int:
-    """Length of the first step along an axis, if it is a shorter one: it ends where others end, if there are others."""
+    """Length of the first step along an axis if it is shorter, to end at a multiple of the step; 0 if it is not."""
     return -offset[0] % step if offset and step < length else 0
+
+
+def grow(chunks: Sequence[int], shape: Sequence[int], most: int) -> tuple[int, ...]:
+    """Chunks of at most so many elements: as far as they fit a shape, then grown by whole ones from the last axis up.
+
+    >>> grow((2, 1, 1), (9, 3, 4), 30), grow((1, 1, 1), (9, 3, 4), 10)
+    ((2, 3, 4), (1, 2, 4))
+    """
+    lengths = [max(1, min(c, n)) for c, n in zip(chunks, shape, strict=True)]
+    for axis in reversed(range(len(shape))):
+        room = most // (size_of(lengths) // lengths[axis])
+        if axis == 0:
+            room = room // chunks[0] * chunks[0]
+        lengths[axis] = max(lengths[axis], min(shape[axis], room))
+        if lengths[axis] < shape[axis]:  # chunks stay runs of the array
+            break
+    return tuple(lengths)
 
 
 def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
     """Regions of an array in order, each a run of at most so many elements."""
-    steps = [1] * len(shape)
-    for axis in reversed(range(len(shape))):
-        steps[axis] = max(1, min(shape[axis], most // max(1, size_of(shape[axis + 1 :]))))
-        if steps[axis] < shape[axis]:
-            break
-    return divide(shape, steps)
+    return divide(shape, grow((1,) * len(shape), shape, most))
 
 
 def overlaps(region: Region, chunks: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Region, Region]]:

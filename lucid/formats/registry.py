@@ -119,7 +119,7 @@ def url_of(path: Path) -> str | None:
     return f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
 
-def absolute_path(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """A path by which an input is found from any folder; a URL is one."""
     return path if url_of(path) is not None else Path(os.path.realpath(path))
 

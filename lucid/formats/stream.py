@@ -131,24 +131,24 @@ class NpyStreamSink(FlatSink):
         self.in_sequence = in_sequence
         self._stream = stream
 
-    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> list[Content]:  # noqa: ARG002
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
-        return [content for array in pooled for content in (header_of(array), array)]
+        return [content for array in results for content in (header_of(array), array)]
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:  # noqa: ARG002
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:  # noqa: ARG002
         """Write the header of a single array, or make room for several."""
         if self.in_sequence:
-            self._write(header_of(*pooled))
+            self._write(header_of(*results))
         else:
-            self._arrays = pooled
-            self.hold(pooled)
+            self._arrays = results
+            self.spool = Spool().hold(results)
 
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
         if self.spool is None:
             self._write(values.reshape(-1).view(np.uint8).data)
         else:
-            super().write(pooled, region, values)
+            super().write(result, region, values)
 
     def commit(self, group: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""

@@ -1,6 +1,6 @@
 """Functions on arrays: shapes and dtypes checked once, then pooled by as many threads as pay."""
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,8 @@ from lucid.pooling.means import Pooling
 from lucid.pooling.stacks import stacks
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
-from lucid.sizes import LAYER_SIZE, resolve
+from lucid.sizes import LAYER_SIZE, LayerSize, resolve
 from lucid.threads import thread_count
-
-OutputSize: TypeAlias = int | tuple[int | None, int | None] | list[int | None] | None
 
 THREADS = Kind(count, "an integer of at least 1")
 #: Cells read and written up to which a second thread costs what it saves (benchmarks/decisions.md).
@@ -26,7 +24,7 @@ SMALL_CELLS = 400_000
 def adaptive_avg_pool2d(
     x: npt.ArrayLike,
     /,
-    output_size: OutputSize,
+    output_size: LayerSize,
     *,
     nan: NanRule = "propagate",
     threads: int | None = None,
@@ -79,7 +77,7 @@ def adaptive_avg_pool2d(
 def adaptive_max_pool2d(
     x: npt.ArrayLike,
     /,
-    output_size: OutputSize,
+    output_size: LayerSize,
     *,
     nan: NanRule = "propagate",
     threads: int | None = None,
@@ -102,7 +100,7 @@ def adaptive_max_pool2d(
 
 
 def adaptive_pool2d(
-    x: npt.ArrayLike, output_size: OutputSize, reduce: str, nan: str, threads: int | None = None
+    x: npt.ArrayLike, output_size: LayerSize, reduce: str, nan: str, threads: int | None = None
 ) -> npt.NDArray[Any]:
     """Pool as `adaptive_avg_pool2d` by any of the reductions."""
     array = as_array(x)

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from lucid.errors import SizeTypeError
 from lucid.kinds import NAN, NanRule
 from lucid.nn import functional
-from lucid.nn.functional import OutputSize
-from lucid.sizes import LAYER_SIZE
+from lucid.sizes import LAYER_SIZE, LayerSize
 
 
 class Module:
@@ -54,7 +53,7 @@ class _AdaptivePool2d(Module):
 
     _function: Callable[..., npt.NDArray[Any]]
 
-    def __init__(self, output_size: OutputSize, *, nan: NanRule = "propagate") -> None:
+    def __init__(self, output_size: LayerSize, *, nan: NanRule = "propagate") -> None:
         LAYER_SIZE.check("output_size", output_size)
         NAN.check("nan", nan)
         self.output_size = output_size

@@ -159,8 +159,8 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
         except (EOFError, ConnectionResetError):
             return
         limit_memory(options)
-        watched = {"on_progress": _sender(pipe)} if is_watched else {}
-        answer = attempt(partial(function, *args, **watched, **keywords))
+        callbacks = {"on_progress": _sender(pipe)} if is_watched else {}
+        answer = attempt(partial(function, *args, **callbacks, **keywords))
         try:
             pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):

@@ -15,7 +15,7 @@ from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import remove_stale, short_name
-from lucid.formats.registry import Format, absolute_path, url_of
+from lucid.formats.registry import Format, real_path, url_of
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of
@@ -28,7 +28,7 @@ from lucid.shards.spans import Span
 
 @dataclass(frozen=True)
 class ShardMaker:
-    """Makes the shard of a span; elsewhere, from the source reader there."""
+    """Makes the shard of a span, here from the open source, or elsewhere from the file."""
 
     path: Path
     format: Format
@@ -50,7 +50,7 @@ class ShardMaker:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
         watch = Watch(source=self.path, on_progress=on_progress)
         if missing_targets(shard):
-            # Of several files of a shard some may be there: they are this run's.
+            # A shard of several files may be there in part; what is there is this run's, so it may be replaced.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
         return Effort(shard.input_bytes, watch.nanoseconds, watch.overflows, peak_memory_bytes())
 
@@ -115,12 +115,12 @@ def pool_by_shards(
     executor: Executor | None,
     watch: Watch,
 ) -> None:
-    """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are not there."""
+    """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are missing."""
     if any(url_of(target.path) for target in job.targets):
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes = job.input_bytes
     with ShardFolder(job.targets[0]) as folder:
-        path, facts = absolute_path(source.path), facts_of(source, job.specs, job.options)
+        path, facts = real_path(source.path), facts_of(source, job.specs, job.options)
         maker = ShardMaker(path, format_, job.options, job.targets, folder.path, facts)
         shards = {span.number: maker.plan(job.specs, span) for span in spans}
         try:

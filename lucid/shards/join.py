@@ -51,9 +51,9 @@ def collect(job: JobPlan, shards: Iterable[JobPlan], reader: ShardReader) -> dic
 
 def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:
     """Where the first cell of a box is in the output, as it is stored."""
-    shape = whole.pooled.shape
+    shape = whole.result.shape
     relative = [a - b for a, b in zip(offset, chain(whole.offset, repeat(0)), strict=False)]
-    if whole.pooled.flat:
+    if whole.result.flat:
         return relative[0], sum(n * size_of(shape[axis + 1 :]) for axis, n in enumerate(relative) if axis)
     return (*relative, *[0] * (len(shape) - len(relative)))
 
@@ -64,6 +64,6 @@ def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watc
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
         for target in job.targets:
             for array in job.arrays_of(target):
-                means = shards[array.key] if array.pooled.nbytes else ()
-                sinks[target.path].join(array.pooled, means, buffer)
+                means = shards[array.key] if array.result.nbytes else ()
+                sinks[target.path].join(array.result, means, buffer)
                 watch.report_progress()

@@ -48,15 +48,15 @@ def stored_arrays(target: Target, arrays: Iterable[ArrayPlan]) -> list[tuple[Arr
         raise FormatError(f"{target.path} {error}") from error
     pairs = []
     for array in arrays:
-        pooled = array.pooled
-        spec, text = arrays_there.get(pooled.name) or arrays_there.get("") or (None, "")
+        result = array.result
+        spec, text = arrays_there.get(result.name) or arrays_there.get("") or (None, "")
         if spec is None:
             others = next((text for _, text in arrays_there.values() if text), "")
-            raise FormatError(f"{target.path} {_difference(others, pooled) or f'has no {pooled.name}'}")
+            raise FormatError(f"{target.path} {_difference(others, result) or f'has no {result.name}'}")
         # Of a whole output in a format without attributes, shape and type are all there is to compare.
-        if text != pooled.provenance and (text or pooled.is_shard):
-            raise FormatError(f"{target.path} {_difference(text, pooled) or 'is of other origin'}")
-        kind, expected = f"{spec.numbers} {spec.shape}", f"{pooled.stored_numbers} {pooled.stored_shape}"
+        if text != result.provenance and (text or result.is_shard):
+            raise FormatError(f"{target.path} {_difference(text, result) or 'is of other origin'}")
+        kind, expected = f"{spec.numbers} {spec.shape}", f"{result.stored_numbers} {result.stored_shape}"
         if kind != expected:
             raise FormatError(f"{target.path} has {kind}; expected {expected}")
         pairs.append((array, spec))
@@ -74,9 +74,9 @@ _NAMES = {
 }
 
 
-def _difference(text: str, pooled: ResultSpec) -> str:
+def _difference(text: str, result: ResultSpec) -> str:
     """What a provenance differs in from the one of this run, as a person has it; nothing where it says nothing."""
-    old, new = facts_in(text), facts_in(pooled.provenance)
+    old, new = facts_in(text), facts_in(result.provenance)
     names = [_NAMES.get(key, key) for key in new if old and old.get(key) != new[key]]
     different = " and ".join(dict.fromkeys(filter(None, names)))
     return different and f"is of other {different}"

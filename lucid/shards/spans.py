@@ -23,7 +23,7 @@ MOST_ARRAYS = 1 << 10
 
 
 class Span(NamedTuple):
-    """What a shard holds: of each array, by name, a box of its leading axes."""
+    """What a shard holds: a box of the leading axes of each array, by name."""
 
     number: int
     regions: dict[str, Region]
@@ -38,18 +38,20 @@ def spans_of(job: JobPlan) -> list[Span]:
     most_bytes = max(SPAN_BYTES, -(-total // MOST_SPANS))
     spans: list[Span] = []
     regions: dict[str, Region] = {}
-    used = 0
+    size_bytes = 0
     for name, (blocks, arrays) in sources.items():
-        spec, lead, pooled = blocks.spec, blocks.height_axis, arrays[0].pooled
-        steps = region_steps(spec, lead, pooled.chunks, most_bytes, is_flat=pooled.flat)
+        spec, lead, result = blocks.spec, blocks.height_axis, arrays[0].result
+        steps = region_steps(spec, lead, result.chunks, most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array
-            count = spec.box(region).nbytes
-            if regions and (used + count > most_bytes or name in regions or len(regions) == MOST_ARRAYS):
+            region_bytes = spec.box(region).nbytes
+            if regions and (
+                size_bytes + region_bytes > most_bytes or name in regions or len(regions) == MOST_ARRAYS
+            ):
                 spans.append(Span(len(spans), regions))
-                regions, used = {}, 0
+                regions, size_bytes = {}, 0
             regions[name] = region
-            used += count
+            size_bytes += region_bytes
     return [*spans, Span(len(spans), regions)] if regions else spans
 
 

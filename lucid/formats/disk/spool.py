@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -30,28 +30,29 @@ class Spool(Resource):
         self.path = Path(self.file.name if has_name else "")
         self._offsets: dict[str, int] = {}
 
-    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> None:
+    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> Self:
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
         offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
         self._offsets = {array.name: offset for array, offset in zip(arrays, offsets, strict=False)}
         if claims:
             claim(self.file.fileno(), offsets[-1])
+        return self
 
-    def place(self, pooled: ResultSpec) -> Place:
+    def place(self, result: ResultSpec) -> Place:
         """Where an array begins."""
-        return self.file.fileno(), self._offsets[pooled.name]
+        return self.file.fileno(), self._offsets[result.name]
 
     def write(
-        self, pooled: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None
+        self, result: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None
     ) -> None:
         """Write a region of an array, by default of the shape that its means come in."""
-        write_region(*self.place(pooled), shape or pooled.shape, region, values)
+        write_region(*self.place(result), shape or result.shape, region, values)
 
-    def read(self, pooled: ResultSpec, region: Region) -> Array:
+    def read(self, result: ResultSpec, region: Region) -> Array:
         """Read a region of an array as it is stored."""
-        values = np.empty(shape_of(region), pooled.dtype)
+        values = np.empty(shape_of(region), result.dtype)
         flat = values.reshape(-1).view(np.uint8)
-        read_region(*self.place(pooled), pooled.stored_shape, region, pooled.dtype.itemsize, flat)
+        read_region(*self.place(result), result.stored_shape, region, result.dtype.itemsize, flat)
         return values
 
     def empty(self) -> None:

@@ -95,8 +95,7 @@ class Hdf5Sink(Sink):
         claim(self._descriptor, os.fstat(self._descriptor).st_size)
         write_at(self._descriptor, 0, block)
         if self._chunked_arrays:
-            self._spool = Spool(self._file.target.parent)
-            self._spool.hold(self._chunked_arrays)
+            self._spool = Spool(self._file.target.parent).hold(self._chunked_arrays)
 
     def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""

@@ -19,6 +19,7 @@ from lucid.formats.choosing import is_meant
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.npy import header_of
 from lucid.formats.npz.source import SUFFIX, NpzSource
@@ -38,12 +39,12 @@ class NpzSink(FlatSink):
     files = ".npz"
     compressions = ("gzip",)
 
-    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> Iterator[Content]:
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
         self._members, self._waiting = Backlog[_NewMember](), list[ResultSpec]()
         self._end, names = 0, set[str]()
-        for member in self._plan_members(source, pooled):
+        for member in self._plan_members(source, results):
             info, content, header = member
             if info.filename in names:
                 raise DatasetError(f"output {self.path} would have two members {info.filename!r}")
@@ -57,18 +58,18 @@ class NpzSink(FlatSink):
                 self._end += len(info.FileHeader()) + info.compress_size
             self._members.append(member)
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
-        super().begin(source, pooled)
+        super().begin(source, results)
         if self._waiting:
-            self.hold(self._waiting, self.file.target.parent)
+            self.spool = Spool(self.file.target.parent).hold(self._waiting)
 
-    def _plan_members(self, source: Source, pooled: Sequence[ResultSpec]) -> Iterator[_NewMember]:
+    def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
-        carries = self.carries(pooled)
-        means = by_source(pooled)
+        carries = self.carries(results)
+        means = by_source(results)
         if not isinstance(source, NpzSource):
-            for array in pooled:
+            for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
         for member in source.members:
@@ -82,11 +83,11 @@ class NpzSink(FlatSink):
                 info.flag_bits &= ~LENGTHS_BEHIND
                 yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
 
-    def _plan_means_member(self, pooled: ResultSpec, method: int) -> _NewMember:
+    def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
         if self.compression is not None:
             method = zipfile.ZIP_STORED if self.compression.name == "none" else zipfile.ZIP_DEFLATED
-        name = pooled.name.removeprefix("/") + SUFFIX
+        name = result.name.removeprefix("/") + SUFFIX
         try:
             check_name(name)
             name.encode()
@@ -96,10 +97,10 @@ class NpzSink(FlatSink):
         info.compress_type = method
         info._compresslevel = self.compression.level if self.compression else None  # type: ignore[attr-defined]
         info.external_attr = 0o600 << 16  # the rights that numpy.savez gives
-        header = header_of(pooled)
-        info.CRC, info.file_size = 0, len(header) + pooled.nbytes
+        header = header_of(result)
+        info.CRC, info.file_size = 0, len(header) + result.nbytes
         info.compress_size = info.file_size
-        return _NewMember(info, pooled, header)
+        return _NewMember(info, result, header)
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
@@ -119,15 +120,15 @@ class NpzSink(FlatSink):
         super().commit(group)
 
     def _finish(
-        self, info: zipfile.ZipInfo, pooled: ResultSpec, header: bytes, archive: zipfile.ZipFile
+        self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes, archive: zipfile.ZipFile
     ) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
-        if self.spool is not None and pooled.name not in self.places:
+        if self.spool is not None and result.name not in self.places:
             with archive.open(info, "w") as target:
                 target.write(header)
-                for data in blocks_at(*self.spool.place(pooled), pooled.nbytes):
+                for data in blocks_at(*self.spool.place(result), result.nbytes):
                     target.write(data)
             return
-        for data in blocks_at(self.descriptor, self.places[pooled.name] - len(header), info.file_size):
+        for data in blocks_at(self.descriptor, self.places[result.name] - len(header), info.file_size):
             info.CRC = crc32(data, info.CRC)
         write_at(self.descriptor, info.header_offset, info.FileHeader())

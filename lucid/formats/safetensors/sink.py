@@ -25,16 +25,16 @@ class SafetensorsSink(FlatSink):
 
     files = "safetensors"
 
-    def contents(self, source: Source, pooled: Sequence[ResultSpec]) -> list[Content]:
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
         stored: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
-        for array in pooled:
+        for array in results:
             name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
             stored.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
         metadata: dict[str, str] = {}
         facts: dict[str, Any] = {}
-        if isinstance(source, SafetensorsSource) and self.carries(pooled):
-            replaced, known = {array.source.name for array in pooled}, provenance_of(source.header)
+        if isinstance(source, SafetensorsSource) and self.carries(results):
+            replaced, known = {array.source.name for array in results}, provenance_of(source.header)
             metadata |= source.header.metadata
             for tensor in source.header.tensors:
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
@@ -43,18 +43,18 @@ class SafetensorsSink(FlatSink):
                     if tensor.name in known:
                         facts[tensor.name] = known[tensor.name]
         # What a million tensors have in common is parsed once, and stands in the file once.
-        shared = {text: json.loads(text) for text in {array.provenance for array in pooled}}
-        if len(shared) == 1 and 1 < len(pooled) == len(stored):
+        shared = {text: json.loads(text) for text in {array.provenance for array in results}}
+        if len(shared) == 1 and 1 < len(results) == len(stored):
             (facts,) = shared.values()
         else:
             facts |= {
-                tensor.name: shared[a.provenance] for (tensor, _), a in zip(stored, pooled, strict=False)
+                tensor.name: shared[a.provenance] for (tensor, _), a in zip(stored, results, strict=False)
             }
         metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)
         stored.sort(key=lambda one: order_of(one[0]))
         return [header_of(metadata, [tensor for tensor, _ in stored]), *(content for _, content in stored)]
 
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region in place; the format's byte order is little-endian."""
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-        super().write(pooled, region, values)
+        super().write(result, region, values)

@@ -29,7 +29,7 @@ from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import translate_errors
+from lucid.formats.zarr.store import translate_all
 
 
 class Builder:
@@ -178,7 +178,7 @@ class Builder:
     def carry(self, root: Path | None) -> None:
         """Copy what is carried over to a folder, or, without one, only see how much it is."""
         if self._carry_source is not None:
-            with translate_errors("cannot be carried over"):
+            with translate_all("cannot be carried over"):
                 self.carried = carry(self._carry_source, root, self._results.keys() | self._left_out_paths)
 
     def write(self, root: Path) -> None:

@@ -25,7 +25,7 @@ from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import translate_errors
+from lucid.formats.zarr.store import translate_all
 from lucid.options import Options
 
 
@@ -43,7 +43,7 @@ class ZarrSink(Sink):
     def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """Build the store, all but the means."""
         overwrite = self.options.overwrite
-        with translate_errors("output cannot be written"):
+        with translate_all("output cannot be written"):
             if self._url is not None:
                 self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
                 self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
@@ -57,7 +57,7 @@ class ZarrSink(Sink):
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
         builder = self._builder_of(source, pooled)
-        with translate_errors("output cannot be built"):
+        with translate_all("output cannot be built"):
             builder.write(self._root)
         self.carried = builder.carried
         spool = self._stack.enter_context(Spool(self._root.parent))
@@ -76,28 +76,28 @@ class ZarrSink(Sink):
         """What is to be built, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)
-        with translate_errors("output cannot be built"):
+        with translate_all("output cannot be built"):
             builder = Builder(source, pooled, self._compression, carries=self.carries(pooled))
         self.notes += builder.notes
         return builder
 
     def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
-        with translate_errors("output cannot be written"):
+        with translate_all("output cannot be written"):
             self._means[pooled.name].write(pooled.shape, region, values)
 
     def join(self, pooled: ResultSpec, shards: Sequence[ShardArray], buffer: Array) -> None:
         """Copy the files of shards whose chunks are those of the whole, and the means of others."""
         for array in shards:
             shard, means = array.open(), self._means[pooled.name]
-            with translate_errors("output cannot be written"):
+            with translate_all("output cannot be written"):
                 is_taken = isinstance(shard, ZarrSource) and means.copy_shard(shard, array)
             if not is_taken:
                 array.copy(pooled, self.write, buffer)
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
-        with translate_errors("output cannot be put in place"):
+        with translate_all("output cannot be put in place"):
             for means in self._means.values():
                 means.seal()
             if self._url is not None:

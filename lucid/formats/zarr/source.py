@@ -24,7 +24,7 @@ from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
-from lucid.formats.zarr.store import label_of, store_at, translate_errors
+from lucid.formats.zarr.store import label_of, store_at, translate_all
 from lucid.options import Options
 
 #: Arrays that are kept open, each with what it remembers of its shards.
@@ -39,7 +39,7 @@ class ZarrSource(Source):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        with translate_errors("cannot be opened as Zarr"):
+        with translate_all("cannot be opened as Zarr"):
             self.store = store_at(path, options)
             try:
                 #: Groups and arrays by path, "" for the root.
@@ -47,7 +47,6 @@ class ZarrSource(Source):
             except BaseException:
                 self.store.close()
                 raise
-        self.is_far = self.store.is_far
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.image_paths = frozenset(path for image in self.images for path in image.paths)
@@ -82,7 +81,7 @@ class ZarrSource(Source):
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
-        with about(label_of(f"/{path}")), translate_errors("cannot be read"):
+        with about(label_of(f"/{path}")), translate_all("cannot be read"):
             array = self.array(path)
             values = np.empty(array.layout.shape, array.layout.dtype)
             array.read(tuple(slice(0, n) for n in values.shape), values)
@@ -90,7 +89,7 @@ class ZarrSource(Source):
 
     def _checked_spec(self, node: Node) -> ArraySpec:
         """The description of an array, whose chunks are where its document says."""
-        with translate_errors(label_of(node.name)), about(label_of(node.name)):
+        with translate_all(label_of(node.name)), about(label_of(node.name)):
             self.array(node.path).check_names()
             return self._spec(node)
 
@@ -114,14 +113,14 @@ class ZarrSource(Source):
             numbers=meaning.numbers,
             chunks=layout.chunks,
             whole_chunks=True,
-            is_far=self.is_far,
+            is_far=self.store.is_far,
             meaning=meaning,
             dims=node.dims,
         )
 
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
-        with translate_errors("changed while it was read"):
+        with translate_all("changed while it was read"):
             self.store.check_unchanged()
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
@@ -133,7 +132,7 @@ class ZarrSource(Source):
         for _, node in sorted(self.nodes.items()):
             text = node.attributes.get(PROVENANCE)
             if isinstance(text, str) and node.numbers(self.options.input_dtype) is not None:
-                with translate_errors(label_of(node.name)):
+                with translate_all(label_of(node.name)):
                     spec = self._spec(node)
                 yield spec, text
 
@@ -141,14 +140,14 @@ class ZarrSource(Source):
         """Whether the files of an array are those that it says it has, if it says so."""
         node = self.nodes[spec.name[1:]]
         files = node.attributes.get(FILES)
-        with translate_errors(label_of(spec.name)):
+        with translate_all(label_of(spec.name)):
             return files is None or files == digest_of_files(self.store, node.path)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, chunk by chunk."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with about(label_of(spec.name)), translate_errors("cannot be read"):
+        with about(label_of(spec.name)), translate_all("cannot be read"):
             array = self.array(spec.name[1:])
             array.read(region, values.view(array.layout.dtype))
         return values

@@ -296,7 +296,7 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
 
 
 @contextmanager
-def translate_errors(what: str) -> Iterator[None]:
+def translate_all(what: str) -> Iterator[None]:
     """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
     try:
         yield
