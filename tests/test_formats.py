@@ -476,32 +476,6 @@ class TestZarr(Contract):
         assert str(raised.value).startswith(f"shard {second}: array: ")
         assert not (tmp_path / "two.zarr").exists()
 
-    def test_chunks_of_shards_are_moved_where_the_grids_agree(self, tmp_path, zarr, rng, monkeypatch):
-        from lucid.formats.zarr.source import ZarrSource
-
-        shards = (64, 8, 5, 6) if self.options else None
-        made = zarr.create_array(
-            tmp_path / "x.zarr",
-            shape=(3000, 8, 5, 6),
-            dtype="f4",
-            chunks=(16, 8, 5, 6),
-            shards=shards,
-            zarr_format=self.version,
-        )
-        made[:] = rng.standard_normal(made.shape)
-        one = lucid.pool_file(tmp_path / "x.zarr", tmp_path / "one.zarr", size=4, flatten=True).targets[0]
-        made = zarr.open_array(one, mode="r")
-        unit = (made.shards or made.chunks)[0]
-        assert 1 < unit < 3000
-        shards = [
-            lucid.pool_file(
-                tmp_path / "x.zarr", tmp_path / f"{cut}.zarr", size=4, flatten=True, slice=slice(cut, stop)
-            ).targets[0]
-            for cut, stop in [(0, unit), (unit, None)]
-        ]
-        monkeypatch.setattr(ZarrSource, "read", None)
-        assert digest(lucid.merge_files(shards, tmp_path / "two.zarr").targets[0]) == digest(one)
-
     def test_an_older_chunk_that_takes_the_place_of_another_is_noticed(self, tmp_path, rng):
         path = tmp_path / f"x{self.suffix}"
         self.make(path, rng.standard_normal((4, 3, 5, 5)))

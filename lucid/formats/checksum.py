@@ -5,7 +5,7 @@ the number of its bits. (zlib has this as `crc32_combine`, which Python does not
 
 The same polynomial divides x^91639 + x^41678 + 1, and with every exponent multiplied by a power of two. So
 the remainder stays the same where a byte goes from its place to two places further on; NumPy moves many at once, at
-more than twice zlib's speed, and zlib sums up the end that is left (benchmarks/decisions.md).
+more than zlib's speed, and zlib sums up the end that is left (benchmarks/decisions.md).
 """
 
 import threading
@@ -19,30 +19,26 @@ import numpy as np
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
 #: How far on a byte goes: 91639 and 91639 - 41678 times 32 bits: fewer, longer steps let two threads work at once.
 _FAR, _NEAR = 4 * 91639, 4 * 49961
-#: Bytes that are held of those that others went to: they stay in a level-2 cache.
-_HELD = 1 << 20
+#: Bytes that are moved in a copy of them.
+_COPIED = 1 << 22
 
 
 def crc32_folded(data: bytes | memoryview, crc: int = 0) -> int:
     """The sum of bytes that follow others of the sum `crc`, as `zlib.crc32` has it."""
-    cells = np.frombuffer(data, np.uint8)
-    left, at = len(cells) - _FAR, _FAR
-    if left < _FAR:
-        return zlib.crc32(cells.data, crc)
-    sums = np.zeros(_HELD, np.uint8)
-    # A sum before is the same as other first bytes.
-    sums[:4] = [*(crc ^ 0xFFFFFFFF).to_bytes(4, "little")]
-    for start in range(0, left, _NEAR):
-        count = min(_NEAR, left - start)
-        if at + count > _HELD:
-            sums[:_FAR], at = sums[at - _FAR : at], _FAR
-        moved = sums[at : at + count]
-        np.bitwise_xor(cells[start : start + count], sums[at - _FAR :][:count], out=moved)
-        np.bitwise_xor(moved, sums[at - _NEAR :][:count], out=moved)
-        at += count
-    end = cells[left:] ^ sums[at - _FAR : at]
-    end[:_NEAR] ^= sums[at - _NEAR : at]
-    return zlib.crc32(end.data, 0xFFFFFFFF)
+    for at in range(0, len(data), _COPIED):
+        cells = np.frombuffer(data, np.uint8)[at : at + _COPIED].copy()
+        left = len(cells) - _FAR
+        if left < _FAR:
+            crc = zlib.crc32(cells.data, crc)
+            continue
+        # A sum before is the same as other first bytes.
+        cells[:4] ^= np.frombuffer((crc ^ 0xFFFFFFFF).to_bytes(4, "little"), np.uint8)
+        for start in range(0, left, _NEAR):
+            moved = cells[start : min(start + _NEAR, left)]
+            cells[start + _NEAR :][: len(moved)] ^= moved
+            cells[start + _FAR :][: len(moved)] ^= moved
+        crc = zlib.crc32(cells[left:].data, 0xFFFFFFFF)
+    return crc
 
 
 try:  # with the extra `fast`, libdeflate's, which is faster still

@@ -65,7 +65,8 @@ class Geography(ABC):
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
         self._find, self._results = find, results
-        self._has_several = any(len(several) > 1 for several in results.values())
+        #: Whether there are several results of one variable, of several sizes.
+        self.has_several = any(len(several) > 1 for several in results.values())
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape.
@@ -114,7 +115,7 @@ class Geography(ABC):
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""
         names: dict[str, str | None] = {}
-        for key in NAMING if self._has_several else ():
+        for key in NAMING if self.has_several else ():
             for name in words_of(variable.attributes, key):
                 other = self.variable_named(variable.path, name)
                 results = self._results.get(other.key, ()) if other is not None else ()

@@ -67,7 +67,7 @@ class Scales(Geography):
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and name what became several as it is called."""
-        if self._has_several and isinstance(dataset, Dataset):
+        if self.has_several and isinstance(dataset, Dataset):
             for key, text in self.references_of_carried(variable_of(path, dataset)).items():
                 old = h5py.h5a.open(dataset.id, name_bytes(key)).get_type()
                 write_text(object_at(self._target, path), name_bytes(key), text, like=old)

@@ -11,7 +11,7 @@ from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
 from lucid.formats.result import Changes
-from lucid.formats.zarr.carry import carry, dropped_paths, write_summaries
+from lucid.formats.zarr.carry import carry, dropped_paths, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
     DIMENSIONS_2,
@@ -33,50 +33,66 @@ from lucid.formats.zarr.store import translate_all
 
 
 class Builder:
-    """What a store for results holds, but for the means."""
+    """A store for results, all but the means: built in a folder or, without one, only thought through."""
 
     def __init__(
-        self, source: Source, pooled: Sequence[ResultSpec], compression: Compression | None, *, carries: bool
+        self,
+        source: Source,
+        pooled: Sequence[ResultSpec],
+        compression: Compression | None,
+        root: Path | None,
+        *,
+        carries: bool,
     ) -> None:
-        self._compression = compression
-        #: Arrays for means, by name; all arrays, with their values if they are coordinates; attributes that change.
-        self.arrays: dict[str, Node] = {}
-        self._nodes: list[tuple[Node, Array | None]] = []
-        self._documents: dict[str, dict[str, Any]] = {}
-        self._attributes: dict[str, dict[str, Any]] = {}
+        self._root, self._compression = root, compression
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
-        #: What is pooled, by path; and paths of what is neither pooled nor carried over.
-        self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
-        self._left_out_paths: set[str] = set()
-        #: Lengths of dimensions by group, where NCZarr wants them; and arrays whose codec is left out, by codec.
-        self._lengths: dict[str, dict[str, int]] = {}
-        self._lossy_codecs: dict[str, list[str]] = {}
         # The only array of a source that names none is the store itself.
         self._is_root = len(pooled) == 1 and not pooled[0].source.name
+        self._groups: set[Path] = set()
+        #: What is pooled, by path; and paths of what is neither pooled nor carried over.
+        self._results: dict[str, list[ResultSpec]] = {}
+        self._left_out_paths: set[str] = set()
+        #: Paths of new arrays; lengths of dimensions by group, as NCZarr wants them.
+        self._paths: set[str] = set()
+        self._lengths: dict[str, dict[str, int]] = {}
+        #: Arrays whose codec is left out, by codec.
+        self._lossy_codecs: dict[str, list[str]] = {}
         self._source = source if isinstance(source, ZarrSource) else None
-        #: What everything else is carried over from, if it is.
-        self._carry_source = self._source if carries else None
         nodes = self._source.nodes.values() if self._source is not None else ()
         self._version = next((node.version for node in nodes if node.document is not None), 3)
-        if self._source is not None:
-            self._plan(self._source)
-        else:
+        if self._source is None:
             for array in pooled:
                 mark = {key: value.tolist() for key, value in array.mark.items()}
                 self._add_means(array, None, Description(mark))
-
-    def _plan(self, source: ZarrSource) -> None:
-        """Decide on everything for a source that is a store."""
-        carries = self._carry_source is not None
+            return
+        self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
         if carries:
-            self._left_out_paths = dropped_paths(source.nodes.values(), source.options.drop)
-            for group, paths in lower_levels(source.images, self._results).items():
-                self._left_out_paths |= {*paths}
-                levels = name_list([f"/{path}" for path in paths if path in source.nodes])
-                note = f"levels {levels} of image /{group} are left out: its levels come from the first"
-                self.notes += [note] if levels else []
+            self._carry(self._source)
+        self._add_results(self._source, carries=carries)
+        if carries and not self._is_root:
+            self._describe_groups(self._source)
+        if carries and root is not None and any(node.has_summary for node in nodes):
+            renew_summaries(root)
+
+    def path_of(self, name: str) -> str:
+        """The path of an array of means."""
+        return "" if self._is_root else name.strip("/")
+
+    def _carry(self, source: ZarrSource) -> None:
+        """Copy what is neither pooled nor left out."""
+        self._left_out_paths = dropped_paths(source.nodes.values(), source.options.drop)
+        for group, paths in lower_levels(source.images, self._results).items():
+            self._left_out_paths |= {*paths}
+            levels = name_list([f"/{path}" for path in paths if path in source.nodes])
+            note = f"levels {levels} of image /{group} are left out: its levels come from the first"
+            self.notes += [note] if levels else []
+        with translate_all("cannot be carried over"):
+            self.carried = carry(source, self._root, self._results.keys() | self._left_out_paths)
+
+    def _add_results(self, source: ZarrSource, *, carries: bool) -> None:
+        """Add the arrays of means, and coordinates of the new grid."""
         geography = Dimensions(
             source, self._results, self._left_out_paths, self._add_coordinate, carries=carries
         )
@@ -100,40 +116,40 @@ class Builder:
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy_codecs.items()
         ]
-        if carries and not self._is_root:
-            self._describe_groups(source)
-            left_out = self._results.keys() | self._left_out_paths
-            carried = (node for path, node in source.nodes.items() if node.document and path not in left_out)
-            for node in carried:
-                if changes := geography.references_of_carried(source.variable(node)):
-                    self._attributes[node.path] = node.attributes | changes
+        if carries and geography.has_several:
+            self._rename_references(source, geography)
 
     def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
-        chunks, shards = pooled.chunks, None
+        shards = None
         others = {FILES}
         if pooled.numbers == "bfloat16":
             # xarray opens no store in which elements without a type have one for gaps.
             description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
-            shards = _shards(self._source.array(origin.path).layout, chunks, pooled)
+            shards = _shards(self._source.array(origin.path).layout, pooled.chunks, pooled)
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
-        numbers = pooled.numbers if origin is None else pooled.stored_numbers
-        path = "" if self._is_root else pooled.name.strip("/")
-        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
-        self.arrays[pooled.name] = self._add(path, origin, description, None, shards=shards, **facts)
+        self._add(
+            self.path_of(pooled.name),
+            origin,
+            description,
+            shape=pooled.stored_shape,
+            numbers=pooled.numbers if origin is None else pooled.stored_numbers,
+            chunks=pooled.chunks,
+            shards=shards,
+        )
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:
         """A coordinate of the new grid, in one chunk."""
-        facts = {"shape": values.shape, "numbers": values.dtype.name, "chunks": values.shape}
-        self._add(path, origin, description, values, shards=None, **facts)
+        facts = {"shape": values.shape, "numbers": values.dtype.name, "chunks": values.shape, "shards": None}
+        node = self._add(path, origin, description, **facts)
+        if self._root is not None:
+            ArrayFiles(self._root, node).write_file((0,) * values.ndim, values.__getitem__)
 
-    def _add(
-        self, path: str, origin: Node | None, description: Description, values: Array | None, **facts: Any
-    ) -> Node:
-        """Add an array to the store, with what its version and NCZarr have of dimensions."""
+    def _add(self, path: str, origin: Node | None, description: Description, **facts: Any) -> Node:
+        """Add an array and the groups around it, with what its version and NCZarr have of dimensions."""
         codecs, lossy = codecs_of_results(self._compression, origin, self._version, facts["numbers"])
         for codec in lossy:
             self._lossy_codecs.setdefault(codec, []).append((origin.name if origin else path) or "the array")
@@ -149,58 +165,51 @@ class Builder:
             for reference, length in zip(references, facts["shape"], strict=False):
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
+            self._paths.add(path)
         facts |= {"codecs": codecs, "keys": keys, "dims": description.dims, "fill": description.fill}
         document = array_document(self._version, **facts)
-        # Thousands of arrays may be described alike: equal documents are held once.
-        node = Node(path, self._documents.setdefault(repr(document), document), attributes)
+        node = Node(path, document, attributes)
         if layout_of(node, "bfloat16") is None:  # zarr may pass over what is wrong when it reads
             name = origin.name if origin else path
             raise FormatError(
                 f"has {name or 'an array'} with codecs that make no sense; `compression` chooses others"
             )
-        self._nodes.append((node, values))
+        if self._root is not None:
+            for parent in {*Path(path).parents} - self._groups:
+                if not (self._root / parent / (GROUP_2 if self._version == 2 else DOCUMENT_3)).is_file():
+                    write_attributes(self._root / parent, self._version, {})
+                self._groups.add(parent)
+            write_array(self._root / path, document, attributes)
         return node
+
+    def _rename_references(self, source: ZarrSource, geography: Dimensions) -> None:
+        """Let what is carried over name what became several as it is called now."""
+        if self._root is None:
+            return
+        left_out = self._results.keys() | self._left_out_paths
+        for node in source.nodes.values():
+            if node.document is None or node.path in left_out:
+                continue
+            if changes := geography.references_of_carried(source.variable(node)):
+                write_attributes(self._root / node.path, node.version, node.attributes | changes)
 
     def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
+        groups: dict[str, dict[str, Any]] = {}
         shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            self._attributes[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
-        arrays = {node.path for node, _ in self._nodes} | shapes.keys() - self._results.keys()
+        arrays = self._paths | shapes.keys() - self._results.keys()
         paths = [path.rpartition("/") for path in sorted(arrays - self._left_out_paths)]
         for node in source.nodes.values():
             if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out_paths:
                 inside = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
-                self._attributes[node.path] = attributes_of_group(node.attributes, lengths, inside)
-
-    def carry(self, root: Path | None) -> None:
-        """Copy what is carried over to a folder, or, without one, only see how much it is."""
-        if self._carry_source is not None:
-            with translate_all("cannot be carried over"):
-                self.carried = carry(self._carry_source, root, self._results.keys() | self._left_out_paths)
-
-    def write(self, root: Path) -> None:
-        """Create the groups and arrays in a folder, after what is carried over, and the summaries of both."""
-        self.carry(root)
-        document = GROUP_2 if self._version == 2 else DOCUMENT_3
-        groups = {parent for node, _ in self._nodes for parent in Path(node.path).parents}
-        for group in groups:
-            if not (root / group / document).is_file():
-                write_attributes(root / group, self._version, {})
-        for node, values in self._nodes:
-            assert node.document is not None
-            write_array(root / node.path, node.document, node.attributes)
-            if values is not None:
-                ArrayFiles(root, node).write_file((0,) * values.ndim, values.__getitem__)
-        for path, attributes in self._attributes.items():
-            if self._source is not None and attributes != self._source.nodes[path].attributes:
-                write_attributes(root / path, self._version, attributes)
-        if self._carry_source is not None:
-            paths = {node.path for node, _ in self._nodes} | {str(g) if g.name else "" for g in groups}
-            paths |= self._carry_source.nodes.keys() - self._results.keys() - self._left_out_paths
-            write_summaries(self._carry_source, root, paths)
+                groups[node.path] = attributes_of_group(node.attributes, lengths, inside)
+        for path, attributes in groups.items():
+            if self._root is not None and attributes != source.nodes[path].attributes:
+                write_attributes(self._root / path, self._version, attributes)
 
 
 def _shards(origin: Layout, chunks: tuple[int, ...], pooled: ResultSpec) -> tuple[int, ...] | None:

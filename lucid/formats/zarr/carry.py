@@ -1,8 +1,8 @@
 """What is carried over from one store to another: files, byte for byte and undecoded.
 
 So it does not matter which codecs and types arrays have. Only summaries (consolidated metadata: the documents of all
-groups and arrays below a group, in one) are left behind. They are gathered anew from the documents of the finished
-store, for the groups that had one in the source; what it said does not matter.
+groups and arrays below a group, in one) are made anew in the finished store, of the documents that are there by
+then; what they said does not matter.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -20,9 +20,9 @@ from lucid.formats.zarr.documents import (
     parse_document,
     write_document,
 )
-from lucid.formats.zarr.nodes import SUMMARY_2, SUMMARY_3, Node
+from lucid.formats.zarr.nodes import SUMMARY_2, SUMMARY_3, Node, nodes_of
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import Store, key_in
+from lucid.formats.zarr.store import FolderStore, Store, key_in
 
 
 def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
@@ -63,33 +63,23 @@ def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | N
         key = key_in(folder, name)
         if is_folder:
             nbytes += _copy(store, key, root)
-            continue
-        document = parse_document(store.read(key) or b"")[0] if name == DOCUMENT_3 else {}
-        if SUMMARY_3 in document:
-            del document[SUMMARY_3]
-            if root is not None:
-                write_document(root / key, document)
-        elif name != SUMMARY_2:
+        else:
             nbytes += store.size_bytes(key) if root is None else store.copy(key, root / key)
     return nbytes
 
 
-def write_summaries(source: ZarrSource, root: Path, paths: Iterable[str]) -> None:
-    """Write the summaries of the groups at some paths, which are all of a store, that have one in the source."""
-    # The summaries of inner groups stand within those of outer ones.
-    for group in sorted(paths, key=len, reverse=True):
-        node = source.nodes.get(group)
-        if node is None or not node.is_group:
-            continue
-        folder, start = root / group, f"{group}/" if group else ""
-        inner = [path[len(group) :].strip("/") for path in sorted(paths) if f"{path}/".startswith(start)]
-        if SUMMARY_2 in node.files:
+def renew_summaries(root: Path) -> None:
+    """Write the summaries in a store anew, of the documents that are in it."""
+    nodes = nodes_of(FolderStore(root))
+    for group in (node for node in nodes.values() if node.has_summary):
+        folder, start = root / group.path, key_in(group.path, "")
+        inner = [path[len(start) :] for path in nodes if f"{path}/".startswith(start)]
+        if SUMMARY_2 in group.files:
             metadata = _documents(folder, inner, (GROUP_2, DOCUMENT_2, ATTRIBUTES_2))
             write_document(folder / SUMMARY_2, {"zarr_consolidated_format": 1, "metadata": metadata})
-        old, _ = parse_document(source.store.read(key_in(group, DOCUMENT_3)) or b"")
-        if isinstance(old.get(SUMMARY_3), dict):
+        (own, document), *others = _documents(folder, inner, (DOCUMENT_3,)).items() or [("", {})]
+        if own == DOCUMENT_3 and isinstance(document.pop(SUMMARY_3, None), dict):
             summary = {"kind": "inline", "must_understand": False}
-            (_, document), *others = _documents(folder, inner, (DOCUMENT_3,)).items()
             for _, other in others:
                 other.pop(SUMMARY_3, None)
                 if other.get("node_type") == "group":

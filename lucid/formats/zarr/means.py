@@ -14,18 +14,14 @@ from typing import TypeAlias
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec, pad_chunk
-from lucid.formats.contract import ShardArray
 from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region, overlaps, shape_of, shift, size_of
 from lucid.formats.zarr.chunks import NOWHERE, Index
 from lucid.formats.zarr.documents import write_array
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files
-from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import FolderStore, key_in
+from lucid.formats.zarr.store import FolderStore
 
-#: What a document says of how chunks are cut and encoded.
-_ENCODING = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
 #: Reads a region of a file's cells.
 Reader: TypeAlias = Callable[[Region], Array]
 
@@ -77,37 +73,48 @@ class ArrayFiles:
 
 
 class Means(ArrayFiles):
-    """An array of means, and how much is still missing of files that come in several regions."""
+    """An array of means, and how much is still missing of it, and of files that come in several regions."""
 
-    def __init__(self, root: Path, node: Node, pooled: ResultSpec, spool: Spool) -> None:
+    def __init__(self, root: Path, node: Node, pooled: ResultSpec) -> None:
         super().__init__(root, node)
-        self._pooled, self._spool = pooled, spool
+        self._root, self._pooled = root, pooled
+        self._spool: Spool | None = None
+        self._left_cells = size_of(self.layout.shape)
         self._missing_cells: dict[Index, int] = {}
         self._lock = threading.Lock()
 
-    def write(self, shape: Index, region: Region, values: Array) -> None:
-        """Write a region of an array of this shape; the stored one may have its axes joined."""
+    def write(self, shape: Index, region: Region, values: Array) -> bool:
+        """Write a region of an array of this shape, of which the axes may be joined; whether it was the last one."""
         stored, unit = self.layout.shape, self.layout.files
         if len(shape) != len(stored):
-            self._spool.write(self._pooled, region, values, shape)
+            self._wait(region, values, shape)
             for index, inside, _ in overlaps(region[:1], unit[:1]):
                 self._count((*index, 0), shape_of(inside)[0] * size_of(shape_of(region)[1:]))
-            return
-        corner = [axis.start for axis in region]
-        for index, _, outside in overlaps(region, unit):
-            place = shift(outside, corner)
-            if place == self.region(index):
-                self.write_file(index, lambda inner: values[shift(inner, [-n for n in corner])])
-                continue
-            self._spool.write(self._pooled, place, np.ascontiguousarray(values[outside]), stored)
-            self._count(index, size_of(shape_of(place)))
+        else:
+            corner = [axis.start for axis in region]
+            for index, _, outside in overlaps(region, unit):
+                place = shift(outside, corner)
+                if place == self.region(index):
+                    self.write_file(index, lambda inner: values[shift(inner, [-n for n in corner])])
+                else:
+                    self._wait(place, np.ascontiguousarray(values[outside]), stored)
+                    self._count(index, size_of(shape_of(place)))
+        with self._lock:
+            self._left_cells -= values.size
+            is_last = self._left_cells == 0
+        if is_last:
+            self.close()
+            if self._pooled.is_shard:
+                self._seal()
+        return is_last
 
-    def seal(self) -> None:
-        """Say in a shard which files there are: those that are lost later would be read as the fill value."""
-        if self._pooled.is_shard:
-            assert self.node.document is not None
-            files = digest_of_files(FolderStore(self._folder, allow_links=False), "")
-            write_array(self._folder, self.node.document, self.node.attributes | {FILES: files})
+    def _wait(self, region: Region, values: Array, shape: Index) -> None:
+        """Keep cells that do not fill a file."""
+        with self._lock:
+            if self._spool is None:
+                self._spool = Spool(self._root.parent)
+                self._spool.hold([self._pooled], claims=False)
+        self._spool.write(self._pooled, region, values, shape)
 
     def _count(self, index: Index, cells: int) -> None:
         """Note cells that are in the spool; store the file with its last."""
@@ -117,23 +124,20 @@ class Means(ArrayFiles):
             if missing == 0:
                 del self._missing_cells[index]
         if missing == 0:
-            self.write_file(index, lambda region: self._spool.read(self._pooled, region))
+            spool = self._spool
+            assert spool is not None
+            self.write_file(index, lambda region: spool.read(self._pooled, region))
 
-    def copy_shard(self, shard: ZarrSource, array: ShardArray) -> bool:
-        """Copy the files of a shard, if its chunks are those of the whole; whether they are."""
-        layout, node = self.layout, shard.nodes[array.spec.name[1:]]
-        unit, start, stop = layout.files[0], array.offset[0], array.region[0].stop
-        is_aligned = start % unit == 0 and (stop % unit == 0 or stop == layout.shape[0])
-        document, whole = node.document or {}, self.node.document or {}
-        is_alike = all(document.get(key) == whole.get(key) for key in _ENCODING)
-        if not (is_aligned and is_alike and array.spec.shape[1:] == layout.shape[1:]):
-            return False
-        for first, *rest in np.ndindex(
-            *(-(-n // f) for n, f in zip(array.spec.shape, layout.files, strict=True))
-        ):
-            key = key_in(node.path, layout.key((first, *rest)))
-            shard.store.copy(key, self._folder / layout.key((first + start // unit, *rest)))
-        return True
+    def _seal(self) -> None:
+        """Say in a shard which files there are: those that are lost later would be read as the fill value."""
+        assert self.node.document is not None
+        files = digest_of_files(FolderStore(self._folder), "")
+        write_array(self._folder, self.node.document, self.node.attributes | {FILES: files})
+
+    def close(self) -> None:
+        """Let go of cells that wait."""
+        if self._spool is not None:
+            self._spool.close()
 
 
 def _is_only_fill(cells: Array, fill: Array) -> bool:

@@ -40,8 +40,9 @@ class Node(NamedTuple):
     attributes: dict[str, Any]
     #: Why the documents cannot be read, if so.
     damage: str = ""
-    #: Names of the files of a group.
+    #: Of a group, names of its files, and whether it has a summary.
     files: tuple[str, ...] = ()
+    has_summary: bool = False
 
     @property
     def name(self) -> str:
@@ -90,7 +91,7 @@ def nodes_of(store: Store) -> dict[str, Node]:
 
     def look(path: str) -> tuple[Node, list[str]]:
         """What is at a path, and the paths of what is in it, if it is a group."""
-        node = _node_at(store, path)
+        node = node_at(store, path)
         if not node.is_group:
             return node, []
         try:
@@ -102,7 +103,8 @@ def nodes_of(store: Store) -> dict[str, Node]:
         files = tuple(name for name, is_folder in entries if not is_folder)
         if not path and store.is_far and not {DOCUMENT_3, GROUP_2, ATTRIBUTES_2, SUMMARY_2} & {*files}:
             raise FormatError("holds no Zarr store")
-        return node._replace(files=files), [key_in(path, name) for name, is_folder in entries if is_folder]
+        node = node._replace(files=files, has_summary=node.has_summary or SUMMARY_2 in files)
+        return node, [key_in(path, name) for name, is_folder in entries if is_folder]
 
     nodes: dict[str, Node] = {}
     level = [""]
@@ -128,7 +130,7 @@ def digest_of_files(store: Store, folder: str) -> str:
     return digest(sorted(files))
 
 
-def _node_at(store: Store, path: str) -> Node:
+def node_at(store: Store, path: str) -> Node:
     """What the documents at a path say of it; a folder without any is a group that says nothing."""
     names = DOCUMENT_3, DOCUMENT_2, ATTRIBUTES_2, GROUP_2
     texts = store.each(lambda name: store.read(key_in(path, name)), names)
@@ -138,9 +140,10 @@ def _node_at(store: Store, path: str) -> Node:
         attributes = document.get("attributes")
         attributes = attributes if isinstance(attributes, dict) else {}
         if document.get("node_type", "array") != "array":
-            return Node(path, None, attributes)
+            return Node(path, None, attributes, has_summary=isinstance(document.get(SUMMARY_3), dict))
         damage = damage or _damage_of(document, 3)
-        document = {"data_type": None, "zarr_format": 3} | document
+        document.setdefault("data_type", None)
+        document.setdefault("zarr_format", 3)
         return Node(path, None if damage else document, attributes, damage)
     text = next(texts)
     own = next(texts)  # none is no damage, but an empty file is

@@ -16,16 +16,15 @@ from pathlib import Path
 from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.contract import ShardArray, Sink, Source
+from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
-from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import translate_all
+from lucid.formats.zarr.nodes import node_at
+from lucid.formats.zarr.store import FolderStore, translate_all
 from lucid.options import Options
 
 
@@ -38,6 +37,7 @@ class ZarrSink(Sink):
         self._url = url_of(path)
         self._stack = ExitStack()
         self._file: Replacement | None = None
+        #: Arrays of which some means were written, and some were not.
         self._means: dict[str, Means] = {}
 
     def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
@@ -56,50 +56,36 @@ class ZarrSink(Sink):
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        builder = self._builder_of(source, pooled)
-        with translate_all("output cannot be built"):
-            builder.write(self._root)
-        self.carried = builder.carried
-        spool = self._stack.enter_context(Spool(self._root.parent))
-        # It gets no bytes where chunks come whole.
-        spool.hold(pooled, claims=False)
-        for array in pooled:
-            self._means[array.name] = Means(self._root, builder.arrays[array.name], array, spool)
+        self._build(source, pooled, self._root)
+        self._store = FolderStore(self._root)
 
     def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
         """See what would be built, and how much is carried over."""
-        builder = self._builder_of(source, pooled)
-        builder.carry(None)
-        self.carried = builder.carried
+        self._build(source, pooled, None)
 
-    def _builder_of(self, source: Source, pooled: Sequence[ResultSpec]) -> Builder:
-        """What is to be built, unless there is something already behind the URL."""
+    def _build(self, source: Source, pooled: Sequence[ResultSpec], root: Path | None) -> None:
+        """Build the store in a folder, or see whether that goes, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)
         with translate_all("output cannot be built"):
-            builder = Builder(source, pooled, self._compression, carries=self.carries(pooled))
+            builder = Builder(source, pooled, self._compression, root, carries=self.carries(pooled))
         self.notes += builder.notes
-        return builder
+        self.carried, self._path_of = builder.carried, builder.path_of
 
     def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
+        name = pooled.name
         with translate_all("output cannot be written"):
-            self._means[pooled.name].write(pooled.shape, region, values)
-
-    def join(self, pooled: ResultSpec, shards: Sequence[ShardArray], buffer: Array) -> None:
-        """Copy the files of shards whose chunks are those of the whole, and the means of others."""
-        for array in shards:
-            shard, means = array.open(), self._means[pooled.name]
-            with translate_all("output cannot be written"):
-                is_taken = isinstance(shard, ZarrSource) and means.copy_shard(shard, array)
-            if not is_taken:
-                array.copy(pooled, self.write, buffer)
+            means = self._means.get(name)
+            if means is None:
+                node = node_at(self._store, self._path_of(name))
+                means = self._means.setdefault(name, Means(self._root, node, pooled))
+            if means.write(pooled.shape, region, values):
+                del self._means[name]
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
         with translate_all("output cannot be put in place"):
-            for means in self._means.values():
-                means.seal()
             if self._url is not None:
                 self._upload()
             elif self._file is not None:
@@ -143,4 +129,6 @@ class ZarrSink(Sink):
 
     def close(self) -> None:
         """Remove what was not put in place."""
+        for means in self._means.values():
+            means.close()
         self._stack.close()

@@ -42,6 +42,8 @@ class ZarrSource(Source):
         with translate_all("cannot be opened as Zarr"):
             self.store = store_at(path, options)
             try:
+                #: As it is now, before anything is read.
+                self._state = self.store.state
                 #: Groups and arrays by path, "" for the root.
                 self.nodes = nodes_of(self.store)
             except BaseException:
@@ -99,7 +101,7 @@ class ZarrSource(Source):
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
         nbytes = size_of(layout.shape) * layout.dtype.itemsize
-        state = self.store.state
+        state = self._state
         if state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {state[0]} can hold few")
         meaning = meaning_by(self.options, self.variable(node).attributes, stored)
@@ -125,7 +127,7 @@ class ZarrSource(Source):
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the metadata, and of times and sizes."""
-        return digest(self.store.state, [(s.name, digest(self.nodes[s.name[1:]])) for s in specs])
+        return digest(self._state, [(s.name, digest(self.nodes[s.name[1:]])) for s in specs])
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays with an attribute that says what they are means of."""

@@ -41,8 +41,20 @@ class Store(Resource):
     #: What zarr opens, and what stands before every key there.
     address: Any
     prefix: str = ""
-    #: The bytes of all files, and what else changes when anything is written to; None if that cannot be seen.
-    state: tuple[int, ...] | None = None
+
+    @cached_property
+    def state(self) -> tuple[int, ...] | None:
+        """What changes when anything is written to, the bytes of all files first, as it was when first asked for."""
+        return self._state_now()
+
+    def _state_now(self) -> tuple[int, ...] | None:
+        """The state as it is; None where it cannot be seen."""
+        return None
+
+    def check_unchanged(self) -> None:
+        """Raise a FormatError if anything was written to since then, as far as that is seen."""
+        if self._state_now() != self.state:
+            raise FormatError(_CHANGED)
 
     @abstractmethod
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -82,10 +94,6 @@ class Store(Resource):
                 data = self.read(key, file.tell(), file.tell() + COPY_BYTES) or b""
             return file.tell()
 
-    @abstractmethod
-    def check_unchanged(self) -> None:
-        """Raise a FormatError if anything was written to since it was opened, as far as that is seen."""
-
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -93,10 +101,9 @@ class Store(Resource):
 class FolderStore(Store):
     """A store in a folder."""
 
-    def __init__(self, path: Path, *, allow_links: bool) -> None:
+    def __init__(self, path: Path, *, allow_links: bool = True) -> None:
         self.address = self._path = path.resolve()
         self._allow_links = allow_links
-        self.state = self._state_now()
 
     def entries(self, folder: str) -> Iterator[Entry]:
         with os.scandir(self._path / folder) as entries:
@@ -115,10 +122,6 @@ class FolderStore(Store):
 
     def size_bytes(self, key: str) -> int:
         return (self._path / key).stat().st_size
-
-    def check_unchanged(self) -> None:
-        if self._state_now() != self.state:
-            raise FormatError(_CHANGED)
 
     def _state_now(self) -> tuple[int, ...]:
         """Sizes and times of all files and folders; that there are no links is seen on the way.
@@ -152,8 +155,6 @@ class ArchiveStore(Store):
         with ExitStack() as stack:
             self._descriptor = open_regular(path)
             stack.callback(os.close, self._descriptor)
-            self._watch = ChangeWatch(self._descriptor)
-            self.state = self._watch.state
             self._zip = stack.enter_context(open_archive(self._descriptor))
             members = [member for member in self._zip.infolist() if not member.is_dir()]
             for member in members:
@@ -201,8 +202,8 @@ class ArchiveStore(Store):
     def size_bytes(self, key: str) -> int:
         return self._zip.getinfo(f"{self.prefix}{key}").file_size
 
-    def check_unchanged(self) -> None:
-        self._watch.check()
+    def _state_now(self) -> tuple[int, ...]:
+        return ChangeWatch(self._descriptor).state
 
     def close(self) -> None:
         if "address" in self.__dict__:
