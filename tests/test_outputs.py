@@ -41,7 +41,7 @@ def test_targets(source, format_, output, sizes, expected):
 def test_what_cannot_be_named():
     with pytest.raises(ArgumentError, match=r"holds one array; put \{size\} in its name for 2 sizes"):
         Naming.of("y.npy").targets(Path("x.npy"), NPY, Options(sizes=[ONE, TWO]))
-    with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
+    with pytest.raises(ArgumentError, match=r"output \S+\.png: its suffix names no format"):
         Naming.of("y.png").targets(Path("x.npy"), NPY, Options(sizes=[ONE]))
 
 

@@ -124,7 +124,7 @@ class Choice(Generic[Record]):
         )
         seen = [f"{one.path or 'a root'} {what}" for one, what in words]
         shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
-        rank = f"{len(self._options.layout)} axes"
+        rank = f"{len(self._options.layout)} axes (`layout` names them)"
         axes = rank if self._dims is None else f"the dimensions {' and '.join(self._dims)}"
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
 
@@ -143,8 +143,7 @@ class Choice(Generic[Record]):
         if plane is None and self._dims is not None:
             return f"has no dimensions {' and '.join(self._dims)}"
         if plane is None:
-            expected = f"expected {len(self._options.layout)}, one for each letter of `layout`"
-            return f"has {len(one.shape)} axes, {one.shape}; {expected}"
+            return f"has shape {one.shape}; expected {len(self._options.layout)} axes (`layout` names them)"
         if one.numbers is None:
             return f"is {one.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * one.is_untyped}"
         if 0 in plane:

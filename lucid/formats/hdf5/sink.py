@@ -21,7 +21,7 @@ from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, ResultSpec, pad_chunk
-from lucid.formats.choosing import name_list
+from lucid.formats.choosing import note_lines
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
@@ -108,7 +108,7 @@ class Hdf5Sink(Sink):
             self.notes += notes_of_filters(source.file, pooled)
         if self.carries(pooled):
             self.carried, notes = rehearse(source, pooled, self.options.drop)
-            self.notes += [f"{what}: {name_list(names)}" for what, names in notes.items()]
+            self.notes += note_lines(notes)
         else:
             rehearse_results(source, pooled)
 
@@ -132,7 +132,7 @@ class Hdf5Sink(Sink):
                 else:
                     carry.copy_all()
                     self.carried, self._unread_paths = survey.carried, carry.unread_paths
-            self.notes += [f"{what}: {name_list(names)}" for what, names in carry.notes.items()]
+            self.notes += note_lines(carry.notes)
 
     def _create(self, file: h5py.File, array: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""

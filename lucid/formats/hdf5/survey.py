@@ -5,13 +5,15 @@ A dry run goes no further; `carry` makes of each name what it is in the copy.
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
+from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant
+from lucid.formats.choosing import is_meant, two_of_one_name, unused
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import ANCILLARY, COORDINATES
@@ -72,10 +74,16 @@ class Survey:
         self.notes: dict[str, list[str]] = {}
 
     def __iter__(self) -> Iterator[Entry]:
+        for one in chain.from_iterable(self.means.values()):
+            path = PurePosixPath(one.name)
+            is_free = any(is_meant(str(place), self.drop) for place in (path, *path.parents))
+            if one.name not in self._pooled_paths and name_bytes(one.name) in self.file and not is_free:
+                raise two_of_one_name(one.name)
         for entry in walk(self.file, self._is_dropped, self._is_plain, self._copy):
             if entry.address not in self.means:
                 self._note(entry.path, entry.obj)
             yield entry
+        self.notes |= unused(self.drop, self.dropped)
 
     @cached_property
     def _pooled_paths(self) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from lucid.compression import Compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
-from lucid.formats.choosing import name_list
+from lucid.formats.choosing import name_list, note_lines, two_of_one_name, unused
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
 from lucid.formats.result import Changes
@@ -72,6 +72,8 @@ class Builder:
         carries = self._carry_source is not None
         if carries:
             self._left_out_paths = dropped_paths(source.nodes.values(), source.options.drop)
+            dropped = [f"/{path}" for path in self._left_out_paths - self._results.keys()]
+            self.notes += note_lines(unused(source.options.drop, dropped))
             for group, paths in lower_levels(source.images, self._results).items():
                 self._left_out_paths |= {*paths}
                 levels = name_list([f"/{path}" for path in paths if path in source.nodes])
@@ -95,7 +97,7 @@ class Builder:
                     variable, changes, places, array.meaning, fill, array.numbers, dims
                 )
                 self._add_means(array, node, description)
-        self.notes += [f"{what}: {name_list(names)}" for what, names in geography.notes.items()]
+        self.notes += note_lines(geography.notes)
         self.notes += [
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy_codecs.items()
@@ -117,6 +119,9 @@ class Builder:
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         path = "" if self._is_root else pooled.name.strip("/")
+        replaced = path in self._results or path in self._left_out_paths
+        if self._carry_source is not None and path in self._carry_source.nodes and not replaced:
+            raise two_of_one_name(pooled.name)
         facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": chunks}
         self.arrays[pooled.name] = self._add(path, origin, description, None, shards=shards, **facts)
 
