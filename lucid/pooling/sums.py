@@ -62,8 +62,9 @@ class Accumulator(NamedTuple):
 
     def each(self, function: Callable[..., Array], *others: "Accumulator") -> "Accumulator":
         """A function of the arrays, one by one."""
-        rows = zip(self, *others, strict=True)
-        return Accumulator(*(None if row[0] is None else function(*row) for row in rows))  # type: ignore[arg-type]
+        sums, lows, counts = zip(self, *others, strict=True)
+        low = None if self.low is None else function(*lows)
+        return Accumulator(function(*sums), low, None if self.valid is None else function(*counts))
 
     def take(self, indices: Ints, axis: int) -> "Accumulator":
         """Some places along an axis."""
@@ -177,17 +178,16 @@ def along(cells: Accumulator, axis: int, starts: Ints, stops: Ints, rule: Rule) 
     lengths = stops - starts
     total = cells.take(starts, axis)
     longest = int(lengths.max())
-    if join is added and longest > 2 and total.sum.size <= FEW:
+    if join is added and len(starts) < longest and total.sum.size <= FEW:
         spans = [_at(axis, int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
         windows = [cells.each(lambda array, span=span: array[span]) for span in spans]
         return concatenated([run_added(window, axis) for window in windows], axis)
-    for k in range(1, longest):
+    shortest = int(lengths.min())
+    for k in range(1, shortest):
+        total = join(total, cells.take(starts + k, axis))
+    for k in range(shortest, longest):
         longer = np.flatnonzero(lengths > k)
-        more = cells.take(starts[longer] + k, axis)
-        if len(longer) == len(starts):
-            total = join(total, more)
-            continue
-        joined = join(total.take(longer, axis), more)
+        joined = join(total.take(longer, axis), cells.take(starts[longer] + k, axis))
         for array, values in zip(total, joined, strict=True):
             if array is not None:
                 at: Any = (*(slice(None),) * axis, longer)
