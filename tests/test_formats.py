@@ -919,3 +919,11 @@ class TestNames:
         report = lucid.pool_file(path, size=1, drop=["lables", "labels", "a"], dry_run=dry_run)
         assert report.carried == 0
         assert report.notes == ("nothing that is carried over has a name that `drop` says: lables, a",)
+
+    def test_what_does_not_go_to_another_format_is_told(self, tmp_path, suffix):
+        path = tmp_path / f"x{suffix}"
+        make_several(path, a=self.X, labels=np.arange(3))
+        (note,) = lucid.pool_file(path, tmp_path / "y.npy", size=1).notes
+        assert note.startswith("attributes, labels and whatever else it holds are not carried from ")
+        assert note.endswith(" to npy")
+        assert lucid.pool_file(path, tmp_path / "z.npy", size=1, carry=False).notes == ()
