@@ -16,7 +16,8 @@ What it costs in memory is
     sums      accumulators of one row of windows; in strips, of columns and of all windows
 
 Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
-limit.
+limit. In Fortran order the lead axes lie closest together in the file, and a block of one sample would be read element
+by element: there blocks have some samples, and as many of them as have room.
 """
 
 import operator
@@ -39,6 +40,8 @@ STRIP_SUM_BYTES = 96
 WINDOW_SUM_BYTES = 48
 #: Bytes that should lie together in the file where a block is cut across columns.
 RUN_BYTES = 64 << 10
+#: Bytes that should lie together in Fortran order: with fewer, to ask for them takes longer than to read them.
+SHORT_RUN_BYTES = 512
 
 
 class Blocking(NamedTuple):
@@ -76,7 +79,9 @@ class Blocking(NamedTuple):
             sums_bytes = cols * size_of(trail) * WINDOW_SUM_BYTES
         else:
             sums_bytes = (2 * self._samples * self._read_cells[1] + results) * STRIP_SUM_BYTES
-        input_bytes = self.input_bytes * (2 if self.spec.is_far else 1)
+        # Strips in Fortran order are copied, since sums of columns are taken of planes.
+        is_copied = self.spec.is_far or (self.spec.order == "F" and not self.is_whole)
+        input_bytes = self.input_bytes * (2 if is_copied else 1)
         return input_bytes + results * self.output_itemsize + self.chunk_bytes + sums_bytes
 
     @property
@@ -200,7 +205,7 @@ def blockings(
         shared = best_fit(tuple(grids), _planes)
         if shared.peak_bytes <= max_memory:
             return [shared]
-    aim = max_memory if whole_planes or spec.chunks else BLOCK_BYTES
+    aim = max_memory if whole_planes or spec.chunks or spec.order == "F" else BLOCK_BYTES
     every = [best_fit((grid,), lambda whole, budget: _fit(whole, budget, min(budget, aim))) for grid in grids]
     for one in every:
         if one.peak_bytes > max_memory:
@@ -215,7 +220,8 @@ def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: in
     """Whole planes of the samples of one chunk."""
     chunks = spec.chunks or (1,) * len(spec.shape)
     rows, cols = max(grid.rows.n_out for grid in grids), max(grid.cols.n_out for grid in grids)
-    lead = [max(1, min(c, n)) for c, n in zip(chunks[:h], spec.shape[:h], strict=True)]
+    samples, _ = _short_run(spec, h)
+    lead = [max(least, min(c, n)) for least, c, n in zip(samples, chunks, spec.shape, strict=False)]
     trail = [max(1, n) for n in spec.shape[h + 2 :]]
     return Blocking(
         spec=spec,
@@ -244,14 +250,18 @@ def _windows(whole: Blocking, aim: int) -> Blocking:
     """Windows of one sample: a long run of columns, all columns, rows."""
     h, grid = whole.height_axis, whole.grids[0]
     cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
-    return _grow(_with_length(_one_sample(whole), h, 1), aim, (h + 1, cols), (h, rows))
+    _, cells = _short_run(whole.spec, h)
+    first = 1 + bisect_left(range(1, grid.rows.n_out), cells, key=lambda rows: _most_cells(grid.rows, rows))
+    return _grow(_with_length(_few_samples(whole), h, first), aim, (h + 1, cols), (h, rows[first - 1 :]))
 
 
 def _strips(whole: Blocking, budget: int) -> Blocking:
     """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
     h, grid = whole.height_axis, whole.grids[0]
     inner = range(len(whole.lengths) - 1, h, -1)
-    some = _one_sample(whole)._replace(row_cells=1)
+    longest = grid.rows.longest
+    least = min(longest, _short_run(whole.spec, h)[1])
+    some = _few_samples(whole)._replace(row_cells=least)
     for axis in (h, *inner):
         some = _with_length(some, axis, 1)
     some = _grow(some, budget, ("col_cells", range(1, grid.cols.longest + 1)))
@@ -259,8 +269,7 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
         some = some._replace(col_cells=grid.cols.n_in)
     trail = [(axis, range(1, whole.lengths[axis] + 1)) for axis in inner[:-1]]
     some = _grow(some, budget, (h + 1, range(1, _columns_of_a_run(whole) + 1)), *trail)
-    longest = grid.rows.longest
-    chunk = min(longest, whole.spec.chunks[h] if whole.spec.chunks else 1)
+    chunk = min(longest, whole.spec.chunks[h]) if whole.spec.chunks else least
     of_chunks = ("row_cells", range(chunk, longest + 1, chunk))
     strips = _grow(some, min(budget, some.block_bytes + BLOCK_BYTES), of_chunks)
     if strips.block_bytes > budget and chunk > 1:
@@ -269,12 +278,14 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
 
 
 def _planes(whole: Blocking, budget: int) -> Blocking:
-    """Samples of a chunk, or more: the last lead axis first, an outer one only when the inner is whole."""
+    """Samples of a chunk, or more: those that lie together first, an outer axis only when the inner is whole."""
     if whole.block_bytes > budget:
-        whole = _one_sample(whole)
-    for axis in reversed(range(whole.height_axis)):
+        whole = _few_samples(whole)
+    is_fortran = whole.spec.order == "F"
+    lead, aim = range(whole.height_axis), budget if is_fortran else BLOCK_BYTES
+    for axis in lead if is_fortran else reversed(lead):
         length = whole.spec.shape[axis]
-        room = min(budget - whole.chunk_bytes, BLOCK_BYTES) // max(1, whole.block_bytes - whole.chunk_bytes)
+        room = min(budget - whole.chunk_bytes, aim) // max(1, whole.block_bytes - whole.chunk_bytes)
         if room > 1:
             whole = _with_length(whole, axis, max(1, min(length, whole.lengths[axis] * room)))
         if whole.lengths[axis] < length:
@@ -298,18 +309,28 @@ def _with_length(blocking: Blocking, axis: int | str, length: int) -> Blocking:
     return blocking._replace(lengths=(*blocking.lengths[:axis], length, *blocking.lengths[axis + 1 :]))
 
 
-def _one_sample(blocking: Blocking) -> Blocking:
-    """Blocks of one sample; of those of a chunk where it is compressed, which would only be decoded again."""
+def _few_samples(blocking: Blocking) -> Blocking:
+    """Blocks of one sample, or few; of those of a chunk where it is compressed, which would only be decoded again."""
     h = blocking.height_axis
     if blocking.spec.whole_chunks:
         return blocking
-    return blocking._replace(lengths=(*[1] * h, *blocking.lengths[h:]))
+    return blocking._replace(lengths=(*_short_run(blocking.spec, h)[0], *blocking.lengths[h:]))
+
+
+def _short_run(spec: ArraySpec, h: int) -> tuple[list[int], int]:
+    """Lengths along the lead axes, and rows of cells, that are read at once well: in C order one of each."""
+    count = -(-SHORT_RUN_BYTES // spec.dtype.itemsize) if spec.order == "F" else 1
+    lengths = []
+    for n in spec.shape[: h + 1]:
+        lengths.append(max(1, min(n, count)))
+        count = -(-count // lengths[-1])
+    return lengths[:h], lengths[h]
 
 
 def _columns_of_a_run(blocking: Blocking) -> int:
     """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
     axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
-    run = RUN_BYTES // (size_of(blocking.lengths[h + 2 :]) * spec.dtype.itemsize)
+    run = RUN_BYTES // (size_of(blocking.lengths[h + 2 :]) * spec.dtype.itemsize) if spec.order == "C" else 1
     if spec.chunks and spec.whole_chunks:
         run = spec.chunks[h + 1]
     return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _most_cells(axis, cols))

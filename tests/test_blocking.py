@@ -1,6 +1,6 @@
 """The plan is arithmetic: it is tested without a file."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -10,14 +10,23 @@ from hypothesis import strategies as st
 from lucid.blocking import BLOCK_BYTES, blockings
 from lucid.errors import MemoryLimitError
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.regions import shape_of
+from lucid.formats.regions import runs, shape_of, size_of
 from lucid.pooling.windows import make_grid
 
 
 def plan_of(
-    shape, size, *, h=2, chunks=None, whole_chunks=False, max_memory=1 << 20, workers=1, dtype="float32"
+    shape,
+    size,
+    *,
+    h=2,
+    chunks=None,
+    whole_chunks=False,
+    max_memory=1 << 20,
+    workers=1,
+    dtype="float32",
+    order="C",
 ):
-    spec = ArraySpec("x", shape, np.dtype(dtype), dtype, chunks, whole_chunks)
+    spec = ArraySpec("x", shape, np.dtype(dtype), dtype, chunks, whole_chunks, order=order)
     grid = make_grid(shape[h : h + 2], size)
     return blocking_of(spec, grid, h, max_memory=max_memory, workers=workers)
 
@@ -54,10 +63,11 @@ def test_strips_cover_the_cells_of_a_block_in_order():
     st.integers(0, 3),
     st.integers(7, 20),
     st.integers(1, 3),
+    st.sampled_from("CF"),
 )
-def test_blocks_cover_every_window_once_within_the_limit(shape, size, h, bits, workers):
+def test_blocks_cover_every_window_once_within_the_limit(shape, size, h, bits, workers, order):
     try:
-        plan = plan_of(shape, size, h=h, max_memory=1 << bits, workers=workers)
+        plan = plan_of(shape, size, h=h, max_memory=1 << bits, workers=workers, order=order)
     except MemoryLimitError:
         return
     assert plan.peak_bytes <= 1 << bits
@@ -75,6 +85,18 @@ def test_any_plane_fits_one_mebibyte(height, width, rows, cols):
     for dtype in ("uint8", "float64"):
         plan = plan_of((1, 1, height, width), (rows, cols), max_memory=1 << 20, workers=2, dtype=dtype)
         assert plan.peak_bytes <= 1 << 20
+
+
+@pytest.mark.parametrize("max_memory", [1 << 20, 64 << 20])
+@pytest.mark.parametrize("shape", [(5000, 64, 56, 56), (8, 64, 999, 999), (1, 1, 20_000, 20_000)])
+def test_fortran_order_is_read_in_long_runs(shape, max_memory):
+    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", order="F")
+    (plan,) = blockings(spec, [make_grid(shape[2:4], (4, 4))], 2, 4, max_memory=max_memory, workers=2)
+    assert plan.peak_bytes <= max_memory
+    for _, regions in islice(reads(plan), 3):
+        for region in regions[:3]:
+            calls = sum(1 for _ in runs(shape[::-1], region[::-1]))
+            assert calls <= 10 + size_of(shape_of(region)) // 100
 
 
 def test_a_plane_of_20_gigabytes():

@@ -502,6 +502,18 @@ class TestZarr(Contract):
         monkeypatch.setattr(ZarrSource, "read", None)
         assert digest(lucid.merge_files(shards, tmp_path / "two.zarr").targets[0]) == digest(one)
 
+    def test_an_older_chunk_that_takes_the_place_of_another_is_noticed(self, tmp_path, rng):
+        path = tmp_path / f"x{self.suffix}"
+        self.make(path, rng.standard_normal((4, 3, 5, 5)))
+        old = tmp_path / "old"
+        chunk = self.a_file_of(path)
+        old.write_bytes(bytes(chunk.stat().st_size))
+        os.utime(old, ns=(0, 0))
+        with self.open(path) as source:
+            old.replace(chunk)
+            with pytest.raises(FormatError, match="changed while it was read"):
+                source.check_unchanged()
+
     def test_links_out_of_the_store_are_refused(self, tmp_path):
         self.make(tmp_path / "x.zarr", np.ones((2, 1, 2, 2)))
         (tmp_path / "secret").write_text("secret")
@@ -760,6 +772,20 @@ class TestHdf5(Contract):
     def load(self, path):
         with h5py.File(path) as file:
             return file["x"][:]
+
+    def test_a_file_that_is_replaced_while_it_is_opened(self, tmp_path, monkeypatch):
+        path, other = tmp_path / "x.h5", tmp_path / "other.h5"
+        self.make(path, np.zeros((1, 1, 2, 2)))
+        self.make(other, np.ones((2, 3, 4, 5)))
+        open_library = h5py.File
+
+        def replace_and_open(name, *mode, **options):
+            other.replace(path)
+            return open_library(name, *mode, **options)
+
+        monkeypatch.setattr(h5py, "File", replace_and_open)
+        with pytest.raises(FormatError, match="was replaced while it was opened"):
+            self.open(path)
 
 
 class TestHdf5Compressed(TestHdf5):

@@ -391,3 +391,21 @@ def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_
     lucid.pool_file(path, tmp_path / "b.h5", size=2)
     with h5py.File(tmp_path / "b.h5") as file:
         assert len(file["names"][1]) == 3
+
+
+@pytest.mark.parametrize("creation", [{}, {"chunks": (2,)}, {"chunks": (2,), "compression": "gzip"}], ids=str)
+def test_no_clock_time_enters_a_file_with_a_reference(tmp_path, creation):
+    # Software that does not speak h5py notes in each object when it was changed.
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 1, 4, 4), "f4")
+        for name in ("labels", "others"):
+            file.create_dataset(name, data=np.arange(5), track_times=True, **creation)
+        file["labels"].attrs["of"] = file["x"].ref
+        dates = {name: h5py.h5g.get_objinfo(file[name].id).mtime for name in ("labels", "others")}
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file[file["labels"].attrs["of"]] == file["x"]
+        assert np.array_equal(file["labels"][:], np.arange(5))
+        assert file["labels"].compression == creation.get("compression")
+        assert h5py.h5g.get_objinfo(file["labels"].id).mtime == 0
+        assert h5py.h5g.get_objinfo(file["others"].id).mtime == dates["others"] > 0

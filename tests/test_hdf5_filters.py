@@ -57,6 +57,21 @@ def test_lossless_filters_have_the_parameters_of_a_new_dataset(name, dtype, size
             assert means.id.read_direct_chunk(at) == made.id.read_direct_chunk(at)
 
 
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_what_is_carried_over_as_a_named_type_keeps_its_filters(name, path, out):
+    values = np.linspace(0, 9, 4000, dtype="f4").reshape(40, 100)
+    with h5py.File(path, "w") as file:
+        file["x"], file["type"] = np.ones((1, 1, 4, 4), "f4"), np.dtype("f4")
+        file.create_dataset("y", data=values, dtype=file["type"], chunks=(20, 50), **dict(LOSSLESS[name]))
+    lucid.pool_file(path, out, size=2)
+    with h5py.File(path) as before, h5py.File(out) as after:
+        assert np.array_equal(after["y"], values)
+        assert after["y"].id.get_type().committed()
+        one, other = (filters_of(file["y"].id.get_create_plist()) for file in (before, after))
+        assert one == other
+        assert after["y"].id.get_storage_size() == before["y"].id.get_storage_size()
+
+
 @pytest.mark.parametrize("name", LOSSY)
 def test_lossy_filters_are_left_out_and_the_report_says_so(name, path, out, rng):
     x = rng.standard_normal((2, 3, 32, 32)).astype("f4").cumsum(-1)

@@ -103,12 +103,12 @@ class CheckedFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Write all of it at the place that was sought; h5py seeks one before each write."""
-        view = memoryview(data)
+        view, done, offset = memoryview(data), 0, self.tell()
         try:
-            write_at(self.fileno(), self.tell(), view)
+            while done < len(view):
+                done += os.pwrite(self.fileno(), view[done:], offset + done)
         except OSError as error:
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            self.error = self.error or cause
+            self.error = self.error or error
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:

@@ -4,7 +4,7 @@ What refers to other objects comes last, when all is there that it can refer to.
 and addresses are remembered, so that memory does not grow with what is copied.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,12 @@ from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import is_meant
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
-from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
+from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
+from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
@@ -36,66 +37,58 @@ from lucid.formats.hdf5.tree import (
 )
 
 
-class Carry:
+class Carry(Survey):
     """One file on its way into another."""
 
     def __init__(
         self,
-        survey: Survey,
+        source: Hdf5Source,
+        pooled: Sequence[ResultSpec],
+        drop: Sequence[str],
         target: h5py.File,
         make: Callable[[ResultSpec, Dataset | None], Dataset],
         where: Elsewhere,
+        *,
+        is_alone: bool,
     ) -> None:
-        self._survey, self._target, self._make, self._where = survey, target, make, where
-        self._source, self._means = survey.file, survey.means
-        self._references = References(self._source, target, self._means)
-        self._geography = Scales(self._references)
+        super().__init__(source, pooled, drop)
+        self._target, self._make, self._where = target, make, where
+        self._references = References(self._source, target, self.means)
+        #: It has notes of its own.
+        self.geography = Scales(self._references)
+        #: Whether there are several means of one dataset, of several sizes.
+        self._has_several = any(len(several) > 1 for several in self.means.values())
         #: What is still to be done when all objects are there.
         self._pending: list[Callable[[], None]] = []
         #: Whether there is nothing but results.
-        self._is_alone = False
+        self._is_alone = is_alone
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
 
-    @property
-    def notes(self) -> dict[str, list[str]]:
-        """What the user should know, by kind: names."""
-        return self._survey.notes | self._geography.notes
-
-    def copy_all(self) -> None:
-        """Copy everything; what is pooled is made instead."""
-        root, copy = self._object_pair("/", "/")
-        results = (one for several in self._means.values() for one in several)
-        is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
-        self._note("/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None}))
-        for path, obj, address in self._survey:
-            if address in self._means:
-                self._pool(path, obj, address)
-            elif isinstance(obj, Link):
-                self._copy_link(path, obj)
-            elif address in self._references.paths:
-                self._link_hard(path, self._references.paths[address])
-            else:
-                self._copy_object(path, obj, address)
+    def carry_out(self) -> None:
+        """Copy everything, or nothing where there are to be results alone; what is pooled is made instead."""
+        if not self._is_alone:
+            root, copy = self._object_pair("/", "/")
+            results = (one for several in self.means.values() for one in several)
+            is_classic = all(one.stored_numbers in CLASSIC_NUMBERS for one in results)
+            self._postpone(
+                "/", root, copy_attributes(root, copy, {} if is_classic else {CLASSIC_MODEL: None})
+            )
+            self.meet_all(self._target)
         # What is in a group that is dropped was not met on the way.
-        for address, (first, *_) in self._means.items() if self._survey.drop else ():
+        for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
             if name_bytes(first.name) not in self._target:
-                self._pool(first.source.name, object_at(self._source, first.source.name), address)
-        for path in self._survey.dropped:
+                self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
+        for path in self._dropped:
             if self._source.id.links.get_info(name_bytes(path)).type == HARD:
-                self._geography.keep_length(path, object_at(self._source, path))
-        self._finish()
+                self.geography.keep_length(path, object_at(self._source, path))
+        for work in self._pending:
+            work()
+        self.geography.finish()
 
-    def make_results(self) -> None:
-        """Make what is pooled, with its provenance, and nothing else."""
-        self._is_alone = True
-        for address, (first, *_) in self._means.items():
-            self._pool(first.source.name, object_at(self._source, first.source.name), address)
-        self._finish()
-
-    def _pool(self, path: str, obj: Any, address: Address) -> None:
+    def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
-        for pooled in self._means[address]:
+        for pooled in self.means[address]:
             if path != pooled.source.name:
                 link = partial(self._link_hard, path + _suffix(pooled), pooled.name)
                 if name_bytes(pooled.name) in self._target:
@@ -105,7 +98,7 @@ class Carry:
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
             copy = self._make(pooled, obj)
-            if obj is not None and not self._is_alone and self._geography.has_geography(obj):
+            if obj is not None and not self._is_alone and self.geography.has_geography(obj):
                 self._pending.append(partial(self._write_coordinates, path, pooled))
             else:
                 changes = changes_of_result(obj, pooled) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
@@ -114,7 +107,7 @@ class Carry:
     def _write_coordinates(self, path: str, pooled: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
         obj, copy = object_at(self._source, path), object_at(self._target, pooled.name)
-        changes = changes_of_result(obj, pooled) | self._geography.attach(obj, copy, pooled)
+        changes = changes_of_result(obj, pooled) | self.geography.attach(obj, copy, pooled)
         self._write_references(path, pooled.name, copy_attributes(obj, copy, changes))
 
     def _link_hard(self, path: str, first: str) -> None:
@@ -122,8 +115,9 @@ class Carry:
         if not self._target.id.links.exists(name_bytes(path)):
             self._target.id.links.create_hard(name_bytes(path), self._target.id, name_bytes(first))
 
-    def _copy_link(self, path: str, link: Link) -> None:
+    def _meet_link(self, path: str, link: Link) -> None:
         """Make a link that leads to the same place."""
+        super()._meet_link(path, link)
         if link.type == HARD:
             self._link_hard(path, link.value)
         elif link.type == EXTERNAL:
@@ -135,58 +129,58 @@ class Carry:
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if all(len(several) < 2 for several in self._means.values()):
+        if not self._has_several:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
-        return [_suffix(pooled) for pooled in self._means.get(address, ())] or [""]
+        return [_suffix(pooled) for pooled in self.means.get(address, ())] or [""]
 
     def _copy_named_type(self, h5_type: Any) -> None:
         """Copy a type that has a name, and the groups that it is in, before what is of this type."""
         if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
             names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
             paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
-            if not any(is_meant(path, self._survey.drop) for path in paths):
+            if not any(is_meant(path, self._drop) for path in paths):
                 for path in paths:
                     obj = object_at(self._source, path)
-                    if address_of(obj) not in self._references.paths:
-                        self._copy_object(path, obj, address_of(obj))
+                    self._meet(path, obj, address_of(obj))
 
-    def _copy_object(self, path: str, obj: Any, address: Address) -> None:
+    def _meet(self, path: str, obj: Any, address: Address, *, is_written_out: bool = False) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
-        self._references.paths[address] = path
-        name, copy, is_raw = name_bytes(path), None, False
-        if isinstance(obj, Dataset):
+        paths, copy = self._references.paths, None
+        if address in paths:
+            self._link_hard(path, paths[address])
+            return
+        paths[address] = path
+        if isinstance(obj, Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
+            h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
+            return
+        leading = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
+        if isinstance(obj, h5py.Group):
+            copy = h5py.Group(h5py.h5g.create(self._target.id, name_bytes(path), gcpl=group_properties(obj)))
+        elif isinstance(obj, Dataset):
             self._copy_named_type(obj.h5_type)
-            is_raw = obj.is_raw and not obj.h5_type.committed()
-            if not is_raw:
-                is_written_out = shows_one_of(obj, self._means, self._survey.drop)
-                h5_type = self._references.type_in_copy(obj.h5_type)
-                copy = remake(obj, self._target, name, h5_type, self._where, is_written_out=is_written_out)
-        elif isinstance(obj, h5py.Group):
-            copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(obj)))
-        if copy is not None:
-            names = copy_attributes(obj, copy, {})
+            h5_type = self._references.type_in_copy(obj.h5_type)
+            # The library would note the time at which attributes are added to a copy.
+            is_dated = bool(leading) and obj.creation.get_obj_track_times()
+            name, where = name_bytes(path), self._where
+            copy = remake(
+                obj, self._target, name, h5_type, where, is_written_out=is_written_out, is_dated=is_dated
+            )
+        if copy is None:
+            h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
         else:
-            h5py.h5o.copy(obj.id, b".", self._target.id, name)
-            if is_raw and not h5py.h5a.get_num_attrs(obj.id):
-                return
-            names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
-        self._note(path, obj, names)
+            copy_attributes(obj, copy, {})
+        self._postpone(path, obj, leading)
 
-    def _note(self, path: str, obj: Any, names: list[bytes]) -> None:
+    def _postpone(self, path: str, obj: Any, names: list[bytes]) -> None:
         """Note what is still to be done to a copy, whose attributes of these names lead to others."""
         self.unread_paths.append(path)
-        self._geography.note(path, obj)
+        self.geography.note(path, obj)
         self._postpone_references(path, path, names)
         if isinstance(obj, Dataset) and has_references(obj):
             # The library could only set them to zero.
             self._pending.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
-
-    def _finish(self) -> None:
-        for work in self._pending:
-            work()
-        self._geography.finish()
 
     def _postpone_references(self, origin: str, copy: str, names: list[bytes]) -> None:
         if names:
@@ -197,7 +191,7 @@ class Carry:
         obj, target = self._object_pair(origin, copy)
         for name in names:
             if name == USERS.encode():
-                self._geography.note_users(obj, target)
+                self.geography.note_users(obj, target)
             else:
                 write_references(obj, target, name, self._references)
 

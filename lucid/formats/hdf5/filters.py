@@ -82,6 +82,16 @@ class Filter(NamedTuple):
         return self._replace(values=values)
 
 
+def is_available(code: int) -> bool:
+    """Whether a filter can be undone, if need be by what hdf5plugin registers when it is imported."""
+    if not h5py.h5z.filter_avail(code):
+        try:
+            import hdf5plugin  # noqa: F401
+        except ImportError:
+            return False
+    return bool(h5py.h5z.filter_avail(code))
+
+
 def filters_of(creation: Any) -> tuple[Filter, ...]:
     """The filters of a dataset, in the order in which they are applied."""
     return tuple(Filter(*creation.get_filter(i)[:3]) for i in range(creation.get_nfilters()))

@@ -23,6 +23,7 @@ from lucid.formats.hdf5.elsewhere import (
     is_virtual,
     lies_elsewhere,
 )
+from lucid.formats.hdf5.filters import Filter, filters_of, is_available
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
@@ -83,14 +84,23 @@ def _lengths(dataset: Dataset) -> Iterator[int]:
 
 
 def remake(
-    dataset: Dataset, target: h5py.File, name: bytes, h5_type: Any, where: Elsewhere, *, is_written_out: bool
+    dataset: Dataset,
+    target: h5py.File,
+    name: bytes,
+    h5_type: Any,
+    where: Elsewhere,
+    *,
+    is_written_out: bool,
+    is_dated: bool,
 ) -> Dataset | None:
     """A dataset of a type made anew where the library's own copy would be wrong, and None where it is right.
 
-    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`.
+    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`; what
+    `is_dated` would say when it was copied.
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
+    filters = filters_of(creation)
     regions: Iterable[Region] = ()
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -101,8 +111,13 @@ def remake(
         copy_mappings(creation, where)
     elif creation.get_external_count() and not where.keeps_names:
         creation = external_properties(dataset, where)
-    elif has_fill_in_heap(dataset) or (h5_type.committed() and _can_be_decoded(creation)):
+    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and _are_lossless(filters):
         regions = _written_regions(dataset)
+        if filters:
+            # Most filters add to their parameters when a dataset is made.
+            creation.remove_filter(h5py.h5z.FILTER_ALL)
+            for one in filters:
+                creation.set_filter(*one.for_chunks(dataset.chunks))
     else:
         return None
     creation.set_obj_track_times(False)
@@ -112,9 +127,9 @@ def remake(
     return copy
 
 
-def _can_be_decoded(creation: Any) -> bool:
-    """Whether the library has all filters of a dataset."""
-    return all(h5py.h5z.filter_avail(creation.get_filter(i)[0]) for i in range(creation.get_nfilters()))
+def _are_lossless(filters: Iterable[Filter]) -> bool:
+    """Whether elements stay the same when they are decoded and encoded again."""
+    return all(is_available(one.code) and one.fault is None for one in filters)
 
 
 def _written_regions(dataset: Dataset) -> Iterator[Region]:

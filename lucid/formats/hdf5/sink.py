@@ -35,7 +35,7 @@ from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import Survey, rehearse, rehearse_results
+from lucid.formats.hdf5.survey import rehearse
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -104,13 +104,14 @@ class Hdf5Sink(Sink):
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
         if not isinstance(source, Hdf5Source):
             return
+        is_alone = not self.carries(pooled)
+        self.carried, notes = rehearse(source, pooled, self.options.drop, is_alone=is_alone)
+        self._note(source, pooled, notes)
+
+    def _note(self, source: Hdf5Source, pooled: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
         if self._compression is None:
             self.notes += notes_of_filters(source.file, pooled)
-        if self.carries(pooled):
-            self.carried, notes = rehearse(source, pooled, self.options.drop)
-            self.notes += note_lines(notes)
-        else:
-            rehearse_results(source, pooled)
+        self.notes += note_lines(notes)
 
     def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
@@ -120,19 +121,14 @@ class Hdf5Sink(Sink):
                 for array in pooled:
                     copy_attributes(None, self._create(file, array, None), array.mark)
                 return
-            if self._compression is None:
-                self.notes += notes_of_filters(source.file, pooled)
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
-            survey = Survey(source, pooled, self.options.drop, file)
-            carry = Carry(survey, file, make, where)
+            is_alone = self._carry_source is None
+            carry = Carry(source, pooled, self.options.drop, file, make, where, is_alone=is_alone)
             with translate_errors("cannot be carried over"):
-                if self._carry_source is None:
-                    carry.make_results()
-                else:
-                    carry.copy_all()
-                    self.carried, self._unread_paths = survey.carried, carry.unread_paths
-            self.notes += note_lines(carry.notes)
+                carry.carry_out()
+            self.carried, self._unread_paths = carry.carried, carry.unread_paths
+            self._note(source, pooled, carry.notes | carry.geography.notes)
 
     def _create(self, file: h5py.File, array: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""

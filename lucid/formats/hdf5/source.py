@@ -7,6 +7,7 @@ through the library.
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from lucid.formats.disk.files import ChangeWatch, Run, bytes_at, digest, open_re
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
+from lucid.formats.hdf5.filters import is_available
 from lucid.formats.hdf5.meaning import variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -32,7 +34,7 @@ from lucid.formats.hdf5.tree import (
     translate_errors,
 )
 from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
-from lucid.formats.meaning import Meaning, meaning_by
+from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable
@@ -59,17 +61,21 @@ class Hdf5Source(Source):
         self._descriptor = open_regular(path)
         self._watch = ChangeWatch(self._descriptor)
         try:
-            self.file = h5py.File(path, "r")
+            self.file = h5py.File(path, "r", driver="sec2")  # which has one descriptor
         except OSError as error:
             os.close(self._descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
+        # The library opens the name once more, under which there may be another file by now.
+        if not os.path.sameopenfile(self._descriptor, self.file.id.get_vfd_handle()):
+            self.close()
+            raise FormatError("was replaced while it was opened")
         limit_cache(self.file)
         self._places: dict[str, Storage] = {}
         #: Where arrays lie of which there is nothing to know but their specs. To open one again takes
         #: longer than to pool it where there are very many and small ones.
         self.plain: dict[str, Run] = {}
-        #: What numbers mean that have no attributes, by their type.
-        self._meanings: dict[str, Meaning] = {}
+        #: What numbers of a type mean that have no attributes.
+        self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
         self._unnamed: dict[ArraySpec, ArraySpec] = {}
         self._lock = threading.Lock()
@@ -91,11 +97,11 @@ class Hdf5Source(Source):
         path, dataset, attributes = one.path, one.handle, one.attributes
         assert one.numbers is not None
         spec = self._checked_spec(path, dataset, one.numbers, one.dtype)
-        meaning = None if attributes else self._meanings.get(spec.numbers)
-        if meaning is None:
-            meaning = meaning_by(self.options, attributes, spec.numbers)
-        if not attributes:
-            self._meanings[spec.numbers] = meaning
+        meaning = (
+            meaning_by(self.options, attributes, spec.numbers)
+            if attributes
+            else self._bare_meaning(spec.numbers)
+        )
         unnamed = spec._replace(
             name="",
             numbers=meaning.numbers,
@@ -121,7 +127,7 @@ class Hdf5Source(Source):
         count = creation.get_nfilters()
         for i in range(count):
             code, _, _, label = creation.get_filter(i)
-            if not _filter_is_available(code):
+            if not is_available(code):
                 shown = label.decode("utf-8", "replace") or "unnamed"
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
@@ -254,12 +260,3 @@ def is_plain(dataset: Dataset) -> bool:
         and dataset.h5_type.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         and h5py.h5o.get_info(dataset.id).rc < 2
     )
-
-
-def _filter_is_available(code: int) -> bool:
-    if not h5py.h5z.filter_avail(code):
-        try:
-            import hdf5plugin  # noqa: F401  (registers the filters it brings)
-        except ImportError:
-            return False
-    return bool(h5py.h5z.filter_avail(code))

@@ -1,15 +1,11 @@
-"""What there is to carry over of an HDF5 file: every name once, with what is refused, noted and counted of it.
+"""A file met once, object by object: what is refused, noted and counted of what is carried over.
 
-A dry run goes no further; `carry` makes of each name what it is in the copy.
+A dry run goes no further; `carry.Carry` makes of each object what it is in the copy.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
-
-import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Array, ResultSpec
@@ -25,12 +21,8 @@ from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
-    EXTERNAL,
-    HARD,
-    SOFT,
     Address,
     Dataset,
-    Entry,
     Link,
     name_bytes,
     object_at,
@@ -48,16 +40,10 @@ LEADING_NOWHERE = (COORDINATES, ANCILLARY, *DIMENSIONS)
 
 
 class Survey:
-    """The names of a file but for those that the user does not want; a `copy` is a file that gets the same groups."""
+    """The names of a file but for those that the user does not want."""
 
-    def __init__(
-        self,
-        source: Hdf5Source,
-        pooled: Iterable[ResultSpec],
-        drop: Sequence[str],
-        copy: h5py.File | None = None,
-    ) -> None:
-        self.file, self.drop, self._copy = source.file, drop, copy
+    def __init__(self, source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]) -> None:
+        self._source, self._drop = source.file, drop
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
@@ -66,84 +52,94 @@ class Survey:
         for one in pooled:
             address = source.file.id.links.get_info(name_bytes(one.source.name)).u
             self.means.setdefault(address, []).append(one)
-        #: Paths that the user does not want.
-        self.dropped = Backlog[str]()
-        #: Datasets that are copied.
+        #: Paths that the user does not want; what is pooled is always wanted.
+        self._dropped = Backlog[str]()
+        self._wanted = {first.source.name for first, *_ in self.means.values()} if drop else set()
+        #: The datasets that are copied.
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
-    def __iter__(self) -> Iterator[Entry]:
-        for one in chain.from_iterable(self.means.values()):
+    def meet_all(self, copy: Any = None) -> None:
+        """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
+        self._refuse_taken_names()
+        drops = self._drops if self._drop else None
+        for path, obj, address in walk(self._source, drops, self._is_plain, copy):
+            if address in self.means:
+                self._meet_pooled(path, obj, address)
+            elif isinstance(obj, Link):
+                self._meet_link(path, obj)
+            else:
+                is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
+                self._meet(path, obj, address, is_written_out=is_written_out)
+
+        self.notes |= unused(self._drop, self._dropped)
+
+    def _refuse_taken_names(self) -> None:
+        """Raise where a result of several sizes would have the name of what is carried over."""
+        renamed = [one for several in self.means.values() for one in several if one.name != one.source.name]
+        pooled = {first.source.name for first, *_ in self.means.values()} if renamed else set()
+        for one in renamed:
             path = PurePosixPath(one.name)
-            is_free = any(is_meant(str(place), self.drop) for place in (path, *path.parents))
-            if one.name not in self._pooled_paths and name_bytes(one.name) in self.file and not is_free:
+            is_free = any(is_meant(str(place), self._drop) for place in (path, *path.parents))
+            if one.name not in pooled and name_bytes(one.name) in self._source and not is_free:
                 raise two_of_one_name(one.name)
-        for entry in walk(self.file, self._is_dropped, self._is_plain, self._copy):
-            if entry.address not in self.means:
-                self._note(entry.path, entry.obj)
-            yield entry
-        self.notes |= unused(self.drop, self.dropped)
 
-    @cached_property
-    def _pooled_paths(self) -> set[str]:
-        """The paths of pooled datasets in the source."""
-        return {first.source.name for first, *_ in self.means.values()}
-
-    def _is_dropped(self, path: str) -> bool:
-        """Whether the user does not want an object in the output; what is pooled is always wanted."""
-        drops = bool(self.drop) and is_meant(path, self.drop) and path not in self._pooled_paths
+    def _drops(self, path: str) -> bool:
+        drops = is_meant(path, self._drop) and path not in self._wanted
         if drops:
-            self.dropped.append(path)
+            self._dropped.append(path)
         return drops
 
     def _is_plain(self, address: Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
         return address in self.means and self.means[address][0].source.name in self._plain_paths
 
-    def _note(self, path: str, obj: Any) -> None:
-        """Note, count or refuse what is carried over."""
-        if isinstance(obj, Dataset):
-            nbytes = storage_bytes(path, obj, self._file_bytes)
-            self.carried = CarriedArrays(self.carried.arrays + 1, self.carried.nbytes + nbytes)
-            if not obj.is_raw:
-                refuse_unknown_references(path, obj)
-                if shows_one_of(obj, self.means, self.drop):
-                    self.notes.setdefault(WRITTEN_OUT, []).append(path)
-        elif isinstance(obj, Link) and obj.type not in (HARD, SOFT, EXTERNAL):
+    def _note(self, path: str, dataset: Dataset) -> bool:
+        """Count or refuse a dataset; whether it gets elements of its own, for it shows what does not stay as it is."""
+        arrays, nbytes = self.carried
+        self.carried = CarriedArrays(arrays + 1, nbytes + storage_bytes(path, dataset, self._file_bytes))
+        if dataset.is_raw:
+            return False
+        refuse_unknown_references(path, dataset)
+        is_written_out = shows_one_of(dataset, self.means, self._drop)
+        if is_written_out:
+            self.notes.setdefault(WRITTEN_OUT, []).append(path)
+        return is_written_out
+
+    def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
+        """Meet a name of what is pooled: its object, a link, or None where there is nothing to know of it."""
+
+    def _meet_link(self, path: str, link: Link) -> None:
+        """Meet a link; an object's second name is one."""
+        if link.value is None:
             self.notes.setdefault(STRANGE_LINKS, []).append(path)
+
+    def _meet(self, path: str, obj: Any, address: Address, *, is_written_out: bool) -> None:  # noqa: ARG002
+        """Meet a group, before what is in it, a dataset or a named type."""
+        refuse_attributes(obj)
 
 
 def rehearse(
-    source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]
+    source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str], *, is_alone: bool
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
-    file, survey = source.file, Survey(source, pooled, drop)
-    refuse_attributes(file)
-    for entry in survey:
-        if entry.obj is not None and not isinstance(entry.obj, Link):
-            refuse_attributes(entry.obj)
-    scales = _Rehearsal(References(file, file, survey.means))
+    survey = Survey(source, pooled, drop)
+    if not is_alone:
+        refuse_attributes(source.file)
+        survey.meet_all()
+    scales = _Rehearsal(References(source.file, source.file, survey.means))
     for array in pooled:
         if array.source.name not in source.plain:
-            scales.see(object_at(file, array.source.name), array)
+            obj = object_at(source.file, array.source.name)
+            refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
+            if scales.has_geography(obj) and not array.flat and not is_alone:
+                scales.place(variable_of(path_of(obj), obj), array._replace(coarsen=None))
     return survey.carried, survey.notes | scales.notes
-
-
-def rehearse_results(source: Hdf5Source, pooled: Sequence[ResultSpec]) -> None:
-    """Raise what would be raised where nothing is carried over."""
-    for array in pooled:
-        if array.source.name not in source.plain:
-            refuse_attributes(object_at(source.file, array.source.name), LEADING_NOWHERE)
 
 
 class _Rehearsal(Scales):
     """Where results would be, for the notes on that: no coordinates are read, nothing is made."""
-
-    def see(self, obj: Dataset, pooled: ResultSpec) -> None:
-        """Note what would be noted when a result got its scales."""
-        if self.has_geography(obj) and not pooled.flat:
-            self.place(variable_of(path_of(obj), obj), pooled._replace(coarsen=None))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:  # noqa: ARG002
         return None

@@ -84,12 +84,11 @@ class Dataset:
 
     @cached_property
     def is_raw(self) -> bool:
-        """Whether elements are bytes in one run, and lead nowhere else."""
-        type_class = self.h5_type.get_class()
-        is_plain = type_class in PLAIN and not (
-            type_class == h5py.h5t.STRING and self.h5_type.is_variable_str()
-        )
-        return is_plain and self.id.get_offset() is not None
+        """Whether elements are bytes in one run of a type without a name, and lead nowhere else."""
+        h5_type = self.h5_type
+        type_class = h5_type.get_class()
+        is_plain = type_class in PLAIN and not (type_class == h5py.h5t.STRING and h5_type.is_variable_str())
+        return is_plain and not h5_type.committed() and self.id.get_offset() is not None
 
     @cached_property
     def _h5py(self) -> Any:
@@ -133,7 +132,7 @@ class Entry(NamedTuple):
 
 def walk(
     file: h5py.File,
-    skips: Callable[[str], bool] = lambda _: False,
+    skips: Callable[[str], bool] | None = None,
     is_known: Callable[[Address], bool] = lambda _: False,
     copy: h5py.File | None = None,
 ) -> Iterator[Entry]:
@@ -167,7 +166,7 @@ def walk(
             pending.pop()
             continue
         full = f"{path}/{name_text(name)}"
-        if skips(full):
+        if skips is not None and skips(full):
             continue
         info = group.links.get_info(name)
         address = info.u

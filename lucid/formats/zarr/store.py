@@ -120,10 +120,14 @@ class FolderStore(Store):
             raise FormatError(_CHANGED)
 
     def _state_now(self) -> tuple[int, ...]:
-        """Sizes and times of all files; that there are no links is seen on the way."""
+        """Sizes and times of all files and folders; that there are no links is seen on the way.
+
+        A file that is moved over another may be older than both, but its folder is not.
+        """
         total = newest = count = 0
         pending = [str(self._path)]
         while pending:
+            newest = max(newest, Path(pending[-1]).stat().st_mtime_ns)
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
                     if entry.is_symlink() and not self._allow_links:
