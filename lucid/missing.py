@@ -1,6 +1,7 @@
 """`--missing` as a value: which cells count as nothing."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.kinds import Kind
@@ -19,9 +20,9 @@ def _text_of(value: Any) -> str:
     """A value as JSON can have it, which knows no NaN."""
     if isinstance(value, str):
         return "none" if value.strip().lower() == "none" else str(_number(value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):  # NumPy's numbers are such, too
         raise TypeError
-    return str(value)
+    return str(int(value) if isinstance(value, Integral) else float(value))
 
 
 def _number(text: str) -> Number:

@@ -93,6 +93,9 @@ def _mistakes(request: Request) -> Iterator[str]:
     from lucid.inputs import is_stream  # `--help` does without
 
     options = request.options
+    for name in ("output", "output_dir", "pack", "dask"):
+        if getattr(request, name) == "":
+            yield f"--{name.replace('_', '-')} is empty"
     has_files = bool(request.inputs) and DASH not in request.inputs
     if request.merge:
         if not has_files or request.output == DASH:

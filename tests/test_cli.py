@@ -113,8 +113,12 @@ def test_joining_sizes_loses_no_word(args):
         ),
         (["x.npy", "--size", "4", "-j", "0"], 2, "--threads is '0'; expected an integer of at least 1"),
         (["x.npy", "--size", "4", "--layout", "ABC"], 2, "--layout is 'ABC'"),
+        *(
+            (["x.npy", "-s", "4", flag, ""], 2, f"{flag} is empty")
+            for flag in ("--output-dir", "--pack", "--dask")
+        ),
         (["x.npy", "-s", "4", "-o", "/dev/stdout"], 2, "-o is '/dev/stdout'; standard output is -o -"),
-        (["x.npy", "--size", "4", "-o", "y.png"], 2, "suffix '.png' of the output names no format"),
+        (["x.npy", "--size", "4", "-o", "y.png"], 2, "output y.png: its suffix names no format"),
         (
             ["x.npy", "flat.npy", "--size", "4", "-o", "y.npy"],
             2,
@@ -146,7 +150,7 @@ def test_joining_sizes_loses_no_word(args):
         (
             ["flat.npy", "--size", "4", "-d", "a"],
             1,
-            "has no array of numbers with 4 axes; it has an array of float64 (3, 4)",
+            "has no array of numbers with 4 axes (--layout names them); it has an array of float64 (3, 4)",
         ),
         (["x.npy", "--size", "4", "-o", "no/y.npy"], 1, "there is no folder"),
         (["x.npy", "--size", "4", "-o", "x.npy"], 1, "output x.npy is an input, which is never changed"),
@@ -487,7 +491,7 @@ def test_standard_output_that_takes_nothing(command, x):
 @pytest.mark.parametrize(
     ("redirections", "status", "text"),
     [
-        ("-o - >&-", 1, "lucid-pool: x.npy: output stream cannot be written: Bad file descriptor\n"),
+        ("-o - >&-", 1, "lucid-pool: x.npy: standard output cannot be written: Bad file descriptor\n"),
         ("--json -q >&-", 1, "lucid-pool: standard output cannot be written: Bad file descriptor\n"),
         ("<&- >&-", 0, None),
         ("2>&-", 0, ""),

@@ -875,3 +875,55 @@ def test_any_header_is_read_or_refused_in_one_line(text, version, lie):
         assert all(type(n) is int and n >= 0 for n in header.shape)
         assert not header.dtype.hasobject
         assert header.offset + header.nbytes < 2**63
+
+
+def make_several(path, **arrays):
+    """A file of arrays with names, by the library of its format."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".safetensors":
+        pytest.importorskip("safetensors.numpy", reason="safetensors is not installed").save_file(
+            arrays, path
+        )
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file.update(arrays)
+    else:
+        zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+        group = zarr.open_group(path, mode="w")
+        for name, array in arrays.items():
+            group.create_array(name, data=array)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".h5", ".zarr"])
+class TestNames:
+    """What is carried over and what is pooled have names in one file."""
+
+    X = np.ones((2, 2, 4, 4), "f4")
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_a_result_does_not_take_the_name_of_what_is_carried_over(self, tmp_path, suffix, dry_run):
+        path = tmp_path / f"x{suffix}"
+        make_several(path, a=self.X, a_1x1=np.arange(3))
+        with pytest.raises(DatasetError, match=r"two of the name '/?a_1x1'"):
+            lucid.pool_file(path, sizes=[1, 2], datasets="a", dry_run=dry_run)
+        for options in ({"drop": "a_1x1"}, {"carry": False}):
+            (target,) = lucid.pool_file(path, sizes=[1, 2], overwrite=True, **options).targets
+            with format_of_content(target).open(target, Options()) as source:
+                assert [spec.name for spec in source.choose(())] == ["/a_1x1", "/a_2x2"]
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_names_that_drop_nothing_are_told(self, tmp_path, suffix, dry_run):
+        path = tmp_path / f"x{suffix}"
+        make_several(path, a=self.X, labels=np.arange(3))
+        report = lucid.pool_file(path, size=1, drop=["lables", "labels", "a"], dry_run=dry_run)
+        assert report.carried == 0
+        assert report.notes == ("nothing that is carried over has a name that `drop` says: lables, a",)
+
+    def test_what_does_not_go_to_another_format_is_told(self, tmp_path, suffix):
+        path = tmp_path / f"x{suffix}"
+        make_several(path, a=self.X, labels=np.arange(3))
+        (note,) = lucid.pool_file(path, tmp_path / "y.npy", size=1).notes
+        assert note.startswith("attributes, labels and whatever else it holds are not carried from ")
+        assert note.endswith(" to npy")
+        assert lucid.pool_file(path, tmp_path / "z.npy", size=1, carry=False).notes == ()

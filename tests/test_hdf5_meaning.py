@@ -223,7 +223,7 @@ class TestChoosing:
         for name, why in {
             "g": r"/g is a group; name a dataset in it, or /g/\*",
             "complex": "is complex64, which has no mean here",
-            "flat": r"has 2 axes, \(4, 4\); expected 3",
+            "flat": r"has shape \(4, 4\); expected 3 axes",
             "empty": "has planes of 0x4, which have no cells",
             "away": "is a link to /x in b.h5, which is not followed",
             "dangling": "leads to nothing",

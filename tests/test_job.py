@@ -341,7 +341,7 @@ def test_the_input_is_safe_whatever_the_names(features):
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
         ({"max_memory": 1000}, MemoryLimitError, "needs `max_memory` of at least"),
         ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with `datasets`: /layers/one, /layers/two"),
-        ({"target": "x.jpg"}, ArgumentError, "suffix '.jpg' of the output names no format"),
+        ({"target": "x.jpg"}, ArgumentError, "output x.jpg: its suffix names no format"),
         ({"target": "no/x.h5"}, LucidError, "output no/x.h5 cannot be written: there is no folder"),
     ],
 )  # fmt: skip

@@ -145,6 +145,7 @@ def test_python_takes_the_words_of_the_shell():
     assert said.sizes == ((4, 5), (None, None), ("/2", "50%"))
     assert (said.slice, said.threads, said.min_valid, said.dims) == (slice(2, None), 3, 0.5, ("lat", "lon"))
     assert said.missing == ("-9",)
+    assert Options(missing=[np.int16(-9), np.float32(0.5)]).missing == ("-9", "0.5")
 
 
 def test_a_users_script_is_typed(tmp_path):
@@ -155,6 +156,12 @@ report = lucid.pool_file("x.npy", target="y.npy", size=(4, None), datasets="a", 
 print(report.input_bytes + 1)
 lucid.pool_file("x.npy", sizes=[1, (2, 3)], on_progress=lambda event: print(event.done_bytes))
 lucid.pool_file("x.npy", size="4x5", max_memory="1GiB", slice="0:5", dtype=float)
+
+class Halved(lucid.nn.Module):
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        return x / 2
+
+print(lucid.nn.Sequential(Halved(), lucid.nn.AdaptiveAvgPool2d(4))(lucid.ones(2, 3, 8, 8)).shape)
 lucid.pool_file("x.npy", size=4, max_memory=2.5)
 lucid.pool_file("x.npy", size=4, layot="NCHW")
 lucid.pool_file("x.npy", size=4, layout=5)
@@ -173,4 +180,4 @@ lucid.pol_file("x.npy", size=4)
     lines = [
         line for line in done.stdout.splitlines() if line.startswith("script.py") and ": error: " in line
     ]
-    assert [line.split(":")[1] for line in lines] == ["7", "8", "9", "10", "11"], done.stdout
+    assert [line.split(":")[1] for line in lines] == ["13", "14", "15", "16", "17"], done.stdout

@@ -41,7 +41,7 @@ def test_targets(source, format_, output, sizes, expected):
 def test_what_cannot_be_named():
     with pytest.raises(ArgumentError, match=r"holds one array; put \{size\} in its name for 2 sizes"):
         Naming.of("y.npy").targets(Path("x.npy"), NPY, Options(sizes=[ONE, TWO]))
-    with pytest.raises(ArgumentError, match=r"suffix '\.png' of the output names no format"):
+    with pytest.raises(ArgumentError, match=r"output \S+\.png: its suffix names no format"):
         Naming.of("y.png").targets(Path("x.npy"), NPY, Options(sizes=[ONE]))
 
 
@@ -83,7 +83,7 @@ def test_a_name_is_that_name_before_it_is_a_glob(tmp_path):
     assert names("a/*", "/ch0") == {"/ch0", "/a/b", "/a/c"}
     with pytest.raises(DatasetError, match="has no dataset 'a/d' that can be pooled; did you mean '/a/c'"):
         names("a/d")
-    with pytest.raises(DatasetError, match=r"dataset /z has 3 axes, \(1, 2, 2\); expected 4"):
+    with pytest.raises(DatasetError, match=r"dataset /z has shape \(1, 2, 2\); expected 4 axes"):
         names("z")
     assert "/z has 3 axes" in lucid.pool_file(tmp_path / "x.npz", size=1, dry_run=True).notes[0]
 

@@ -235,10 +235,14 @@ class TestCommand:
         assert done.returncode == 2
         assert text in done.stderr
 
-    def test_no_cluster_there(self, command, source):
-        done = command("x.h5", "-s", "3", "--dask", "tcp://127.0.0.1:9", timeout=60)
+    @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "foo://x:1"])
+    def test_no_cluster_there(self, command, source, address):
+        done = command("x.h5", "-s", "3", "--dask", address, timeout=60)
         assert done.returncode == 1
-        assert done.stderr == "lucid-pool: x.h5: no Dask scheduler answers at tcp://127.0.0.1:9\n"
+        assert done.stderr == (
+            f"lucid-pool: x.h5: no Dask scheduler answers at {address}; "
+            "expected an address such as tcp://HOST:8786\n"
+        )
 
     def test_ctrl_c_leaves_shards_and_no_process(self, tmp_path):
         np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype="f4", shape=(40_000, 64, 28, 28))

@@ -123,18 +123,6 @@ def test_provenance_of_what_is_carried_stays(tmp_path, array):
     assert json.loads(metadata_of(target)["lucid_pool"]).keys() == {"x"}
 
 
-def test_two_tensors_of_one_name_are_refused(tmp_path, array):
-    library.save_file({"x": array, "x_1x1": np.arange(3)}, tmp_path / "x.safetensors")
-    with pytest.raises(DatasetError, match="output would have two tensors 'x_1x1'"):
-        lucid.pool_file(tmp_path / "x.safetensors", sizes=[1, 2])
-
-
-def test_a_dry_run_refuses_two_tensors_of_one_name(tmp_path, array):
-    library.save_file({"x": array, "x_1x1": np.arange(3)}, tmp_path / "x.safetensors")
-    with pytest.raises(DatasetError, match="output would have two tensors 'x_1x1'"):
-        lucid.pool_file(tmp_path / "x.safetensors", sizes=[1, 2], dry_run=True)
-
-
 def test_compression_is_refused(tmp_path, array):
     library.save_file({"x": array}, tmp_path / "x.safetensors")
     with pytest.raises(ArgumentError, match="`compression` is 'gzip'; safetensors files have none"):

@@ -624,7 +624,7 @@ class TestChoosing:
                 lucid.pool_file(tmp_path / "a.zarr", size=1, layout="CHW", datasets=name)
         with pytest.raises(
             DatasetError,
-            match=r"has no array of numbers with 4 axes; it has /empty of type float32 \(1, 0, 2\), /g/v",
+            match=r"has no array of numbers with 4 axes \(`layout` names them\); it has /empty of type float32 \(1, 0, 2\), /g/v",
         ):
             lucid.pool_file(tmp_path / "a.zarr", size=1)
 

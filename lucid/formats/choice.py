@@ -120,7 +120,7 @@ class Choice(Generic[Record]):
         )
         seen = [f"{one.path or 'an array of'} {what}" for one, what in words]
         shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
-        rank = f"{len(self.options.layout)} axes"
+        rank = f"{len(self.options.layout)} axes (`layout` names them)"
         axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
 
@@ -143,8 +143,7 @@ class Choice(Generic[Record]):
         if plane is None and self.options.dims is not None:
             return f"has no dimensions {' and '.join(self.options.dims)}"
         if plane is None:
-            expected = f"expected {len(self.options.layout)}, one for each letter of `layout`"
-            return f"has {len(one.shape)} axes, {one.shape}; {expected}"
+            return f"has shape {one.shape}; expected {len(self.options.layout)} axes (`layout` names them)"
         if one.numbers is None:
             return f"is {one.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * one.is_untyped}"
         if 0 in plane:

@@ -3,13 +3,15 @@
 A name is that name before it is a pattern, so that `ch[0]` can be chosen where `ch0` is there, too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from lucid.errors import DatasetError
 
 #: Names that are listed before they are only counted.
 MOST_NAMES = 10
+#: What is said of names that leave nothing out.
+UNUSED = "nothing that is carried over has a name that `drop` says"
 
 
 def absolute_name(pattern: str) -> str:
@@ -40,6 +42,29 @@ def is_meant(name: str, patterns: Sequence[str]) -> bool:
 
     """
     return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
+
+
+def unused(patterns: Sequence[str], names: Iterable[str]) -> dict[str, list[str]]:
+    """Patterns that mean none of the names that are left out, under what is said of them.
+
+    >>> unused(["labels", "lables", "x*"], ["/labels"]).values()
+    dict_values([['lables', 'x*']])
+
+    """
+    left = [pattern for pattern in patterns if not any(is_meant(name, [pattern]) for name in names)]
+    return {UNUSED: left} if left else {}
+
+
+def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names that are kept by what is said of them, a line each."""
+    return [f"{what}: {name_list(names)}" for what, names in notes.items()]
+
+
+def two_of_one_name(name: str) -> DatasetError:
+    """The error that a result would have the name of what is carried over."""
+    return DatasetError(
+        f"output would have two of the name {name!r}, a result and what is carried over; `drop` leaves that out"
+    )
 
 
 def name_list(names: Sequence[str]) -> str:

@@ -171,4 +171,6 @@ def format_of_suffix(path: Path) -> Format:
         if path.name.lower().endswith(format_.suffixes):
             return format_
     known = ", ".join(suffix for f in FORMATS for suffix in f.suffixes)
-    raise ArgumentError(f"suffix {path.suffix!r} of the output names no format; expected one of {known}")
+    raise ArgumentError(
+        f"output {path}: its suffix names no format; expected one of {known}, or {path}/ for a folder"
+    )

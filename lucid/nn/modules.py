@@ -16,12 +16,15 @@ class Module:
 
     training: bool = True
 
-    def forward(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        """Compute the result; subclasses define it."""
+    def _has_none(self, *_arrays: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no `forward`")
 
+    #: Computes the result; subclasses define it with the arguments that they like, as in PyTorch.
+    forward: Callable[..., Any] = _has_none
+
     def __call__(self, x: npt.ArrayLike, /) -> npt.NDArray[Any]:
-        return self.forward(x)
+        result: npt.NDArray[Any] = self.forward(x)
+        return result
 
     def train(self, mode: bool = True) -> Self:
         """Note whether the module is being trained; the result does not depend on it."""

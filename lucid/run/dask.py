@@ -71,11 +71,15 @@ class Dask:
         if not isinstance(self._cluster, str):
             return nullcontext(self._cluster)
         try:
+            # A client that was never under way waits for itself when it is let go of.
+            distributed.comm.resolve_address(self._cluster)
             client: AbstractContextManager[distributed.Client] = distributed.Client(
                 self._cluster, timeout="10s", set_as_default=False
             )
         except (OSError, ValueError, TimeoutError) as error:
-            raise FileError(f"no Dask scheduler answers at {self._cluster}") from error
+            raise FileError(
+                f"no Dask scheduler answers at {self._cluster}; expected an address such as tcp://HOST:8786"
+            ) from error
         return client
 
 

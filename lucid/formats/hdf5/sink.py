@@ -21,7 +21,7 @@ from lucid import forks
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, ResultSpec, pad_chunk
-from lucid.formats.choosing import name_list
+from lucid.formats.choosing import note_lines
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
 from lucid.formats.disk.replacement import Replacement
@@ -110,7 +110,7 @@ class Hdf5Sink(Sink):
     def _note(self, source: Hdf5Source, pooled: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
         if self._compression is None:
             self.notes += notes_of_filters(source.file, pooled)
-        self.notes += [f"{what}: {name_list(names)}" for what, names in notes.items()]
+        self.notes += note_lines(notes)
 
     def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""

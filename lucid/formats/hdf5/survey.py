@@ -5,11 +5,12 @@ A dry run goes no further; `carry.Carry` makes of each object what it is in the 
 
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import Any
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant
+from lucid.formats.choosing import is_meant, two_of_one_name, unused
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import VARIABLES
@@ -62,6 +63,7 @@ class Survey:
 
     def meet_all(self, copy: Any = None) -> None:
         """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
+        self._refuse_taken_names()
         drops = self._drops if self._drop else None
         for path, obj, address in walk(self._source, drops, self._is_plain, copy):
             if address in self.means:
@@ -71,6 +73,7 @@ class Survey:
             else:
                 is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
                 self._meet(path, obj, address, is_written_out=is_written_out)
+        self.notes |= unused(self._drop, self._dropped)
 
     def keeps_classic_model(self) -> bool:
         """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
@@ -82,6 +85,16 @@ class Survey:
             what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
             self.notes.setdefault(what, []).append(one.name)
         return not others
+
+    def _refuse_taken_names(self) -> None:
+        """Raise where a result of several sizes would have the name of what is carried over."""
+        renamed = [one for several in self.means.values() for one in several if one.name != one.source.name]
+        pooled = {first.source.name for first, *_ in self.means.values()} if renamed else set()
+        for one in renamed:
+            path = PurePosixPath(one.name)
+            is_free = any(is_meant(str(place), self._drop) for place in (path, *path.parents))
+            if one.name not in pooled and name_bytes(one.name) in self._source and not is_free:
+                raise two_of_one_name(one.name)
 
     def _drops(self, path: str) -> bool:
         drops = is_meant(path, self._drop) and path not in self._wanted

@@ -15,7 +15,7 @@ from lucid.errors import DatasetError, FormatError, translate_errors
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import ResultSpec, by_source
 from lucid.formats.checksum import crc32
-from lucid.formats.choosing import is_meant
+from lucid.formats.choosing import is_meant, note_lines, two_of_one_name, unused
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
@@ -47,7 +47,7 @@ class NpzSink(FlatSink):
         for member in self._plan_members(source, results):
             info, content, header = member
             if info.filename in names:
-                raise DatasetError(f"output {self.path} would have two members {info.filename!r}")
+                raise two_of_one_name(info.filename.removesuffix(SUFFIX))
             names.add(info.filename)
             if isinstance(content, ResultSpec) and info.compress_type == zipfile.ZIP_DEFLATED:
                 self._waiting.append(content)
@@ -72,16 +72,21 @@ class NpzSink(FlatSink):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
+        dropped = list[str]()
         for member in source.members:
             arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
                 yield self._plan_means_member(array, member.info.compress_type)
-            if not arrays and carries and not is_meant(member.array_name, self.options.drop):
+            if not arrays and carries and is_meant(member.array_name, self.options.drop):
+                dropped.append(member.array_name)
+            elif not arrays and carries:
                 info = copy(member.info)
                 info.extra = b""
                 # The lengths stand before the bytes in any case.
                 info.flag_bits &= ~LENGTHS_BEHIND
                 yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
+        if carries:
+            self.notes += note_lines(unused(self.options.drop, dropped))
 
     def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""

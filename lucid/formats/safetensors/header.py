@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lucid.errors import DatasetError, FormatError
+from lucid.formats.choosing import two_of_one_name
 from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import storage
 
@@ -201,7 +202,7 @@ def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
         text += _entry(METADATA, metadata)
     for tensor in tensors:
         if tensor.name in names:
-            raise DatasetError(f"output would have two tensors {tensor.name!r}")
+            raise two_of_one_name(tensor.name)
         names.add(tensor.name)
         offsets = [start, start := start + tensor.nbytes]
         text += _entry(tensor.name, {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets})

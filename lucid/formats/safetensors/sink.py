@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant
+from lucid.formats.choosing import is_meant, note_lines, unused
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.regions import Region
@@ -36,12 +36,16 @@ class SafetensorsSink(FlatSink):
         if isinstance(source, SafetensorsSource) and self.carries(results):
             replaced, known = {array.source.name for array in results}, provenance_of(source.header)
             metadata |= source.header.metadata
+            dropped = list[str]()
             for tensor in source.header.tensors:
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
-                if name not in replaced and not is_meant(name, self.options.drop):
+                if name not in replaced and is_meant(name, self.options.drop):
+                    dropped.append(name)
+                elif name not in replaced:
                     stored.append((tensor, CopiedBytes(place, tensor.nbytes)))
                     if tensor.name in known:
                         facts[tensor.name] = known[tensor.name]
+            self.notes += note_lines(unused(self.options.drop, dropped))
         # What a million tensors have in common is parsed once, and stands in the file once.
         shared = {text: json.loads(text) for text in {array.provenance for array in results}}
         if len(shared) == 1 and 1 < len(results) == len(stored):

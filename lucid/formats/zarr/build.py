@@ -7,7 +7,7 @@ from typing import Any
 from lucid.compression import Compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
-from lucid.formats.choosing import name_list
+from lucid.formats.choosing import name_list, note_lines, two_of_one_name, unused
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
 from lucid.formats.result import Changes
@@ -44,7 +44,7 @@ class Builder:
         *,
         carries: bool,
     ) -> None:
-        self._root, self._compression = root, compression
+        self._root, self._compression, self._carries = root, compression, carries
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
@@ -83,6 +83,8 @@ class Builder:
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
         self._left_out_paths = dropped_paths(source.nodes.values(), source.options.drop)
+        dropped = [f"/{path}" for path in self._left_out_paths - self._results.keys()]
+        self.notes += note_lines(unused(source.options.drop, dropped))
         for group, paths in lower_levels(source.images, self._results).items():
             self._left_out_paths |= {*paths}
             levels = name_list([f"/{path}" for path in paths if path in source.nodes])
@@ -111,7 +113,7 @@ class Builder:
                     variable, changes, places, array.meaning, fill, array.numbers, dims
                 )
                 self._add_means(array, node, description)
-        self.notes += [f"{what}: {name_list(names)}" for what, names in geography.notes.items()]
+        self.notes += note_lines(geography.notes)
         self.notes += [
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy_codecs.items()
@@ -131,15 +133,13 @@ class Builder:
             shards = _shards(self._source.array(origin.path).layout, pooled.chunks, pooled)
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
-        self._add(
-            self.path_of(pooled.name),
-            origin,
-            description,
-            shape=pooled.stored_shape,
-            numbers=pooled.numbers if origin is None else pooled.stored_numbers,
-            chunks=pooled.chunks,
-            shards=shards,
-        )
+        path = self.path_of(pooled.name)
+        is_free = path in self._results or path in self._left_out_paths
+        if self._carries and self._source is not None and path in self._source.nodes and not is_free:
+            raise two_of_one_name(pooled.name)
+        numbers = pooled.numbers if origin is None else pooled.stored_numbers
+        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": pooled.chunks}
+        self._add(path, origin, description, shards=shards, **facts)
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:
         """A coordinate of the new grid, in one chunk."""
