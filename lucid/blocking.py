@@ -57,6 +57,8 @@ class Blocking(NamedTuple):
     #: Most rows and columns of cells that are read at once.
     row_cells: int
     col_cells: int
+    #: Bytes that a block has to have side by side along the axes that lie closest together, where it has room.
+    run_bytes: int
 
     @property
     def input_bytes(self) -> int:
@@ -191,14 +193,16 @@ def blockings(
     smallest block of one needs. With `whole_planes`, planes are cut only if they do not fit the memory, not for the
     cache.
     """
+    short_run = SHORT_RUN_BYTES if spec.order == "F" else 1
+    whole_of = partial(_whole, spec, height_axis, output_itemsize)
 
     def best_fit(some: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
-        """Blocks of as many workers as have room; if there is none for one worker's, these."""
+        """Blocks of as many workers as have room; if there is none for one worker's, the smallest."""
         for count in range(workers, 0, -1):
-            blocking = fit(_whole(spec, some, height_axis, output_itemsize, count), max_memory // count)
+            blocking = fit(whole_of(some, count, short_run), max_memory // count)
             if blocking.peak_bytes <= max_memory:
-                break
-        return blocking
+                return blocking
+        return fit(whole_of(some, 1, 1), max_memory)
 
     # Behind a network, fewer blocks at once are better than chunks that are read again.
     if len(grids) > 1 or spec.is_far:
@@ -216,11 +220,13 @@ def blockings(
     return every
 
 
-def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: int, workers: int) -> Blocking:
+def _whole(
+    spec: ArraySpec, h: int, output_itemsize: int, grids: tuple[Grid, ...], workers: int, run_bytes: int
+) -> Blocking:
     """Whole planes of the samples of one chunk."""
     chunks = spec.chunks or (1,) * len(spec.shape)
     rows, cols = max(grid.rows.n_out for grid in grids), max(grid.cols.n_out for grid in grids)
-    samples, _ = _short_run(spec, h)
+    samples, _ = _short_run(spec, h, run_bytes)
     lead = [max(least, min(c, n)) for least, c, n in zip(samples, chunks, spec.shape, strict=False)]
     trail = [max(1, n) for n in spec.shape[h + 2 :]]
     return Blocking(
@@ -232,6 +238,7 @@ def _whole(spec: ArraySpec, grids: tuple[Grid, ...], h: int, output_itemsize: in
         lengths=(*lead, rows, cols, *trail),
         row_cells=grids[0].rows.n_in,
         col_cells=grids[0].cols.n_in,
+        run_bytes=run_bytes,
     )
 
 
@@ -250,7 +257,7 @@ def _windows(whole: Blocking, aim: int) -> Blocking:
     """Windows of one sample: a long run of columns, all columns, rows."""
     h, grid = whole.height_axis, whole.grids[0]
     cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
-    _, cells = _short_run(whole.spec, h)
+    _, cells = _short_run(whole.spec, h, whole.run_bytes)
     first = 1 + bisect_left(range(1, grid.rows.n_out), cells, key=lambda rows: _most_cells(grid.rows, rows))
     row = _grow(partial(_with_length, _with_length(_few_samples(whole), h, first), h + 1), cols, aim)
     return _grow(partial(_with_length, row, h), rows[first - 1 :], aim)
@@ -261,7 +268,7 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     h, grid = whole.height_axis, whole.grids[0]
     inner = range(len(whole.lengths) - 1, h, -1)
     longest = grid.rows.longest
-    least = min(longest, _short_run(whole.spec, h)[1])
+    least = min(longest, _short_run(whole.spec, h, whole.run_bytes)[1])
     some = _few_samples(whole)._replace(row_cells=least)
     for axis in (h, *inner):
         some = _with_length(some, axis, 1)
@@ -314,12 +321,14 @@ def _few_samples(blocking: Blocking) -> Blocking:
     h = blocking.height_axis
     if blocking.spec.whole_chunks:
         return blocking
-    return blocking._replace(lengths=(*_short_run(blocking.spec, h)[0], *blocking.lengths[h:]))
+    return blocking._replace(
+        lengths=(*_short_run(blocking.spec, h, blocking.run_bytes)[0], *blocking.lengths[h:])
+    )
 
 
-def _short_run(spec: ArraySpec, h: int) -> tuple[list[int], int]:
-    """Lengths along the lead axes, and rows of cells, that are read at once well: in C order one of each."""
-    count = -(-SHORT_RUN_BYTES // spec.dtype.itemsize) if spec.order == "F" else 1
+def _short_run(spec: ArraySpec, h: int, run_bytes: int) -> tuple[list[int], int]:
+    """Lengths along the lead axes, and rows of cells, that are so many bytes side by side in Fortran order."""
+    count = -(-run_bytes // spec.dtype.itemsize)
     lengths = []
     for n in spec.shape[: h + 1]:
         lengths.append(max(1, min(n, count)))

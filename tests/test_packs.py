@@ -277,6 +277,7 @@ def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix
         ):
             before, _ = tracemalloc.get_traced_memory()
             sink.begin(source, arrays)
+            gc.collect()
             after, _ = tracemalloc.get_traced_memory()
             for array in arrays:
                 sink.write(array, (slice(0, 1),) * 4, np.ones((1, 1, 1, 1), "f4"))
@@ -285,7 +286,6 @@ def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix
             sink.commit()
     finally:
         tracemalloc.stop()
-    assert (max(after, written) - before) / len(
-        arrays
-    ) < 350  # a name and a place; zipfile's description alone takes 500
+    # A name and a place; zipfile's description alone takes 500.
+    assert (max(after, written) - before) / len(arrays) < 350
     assert len(read(str(tmp_path / f"x{suffix}"))) == len(arrays)

@@ -248,6 +248,7 @@ class TestMissing:
         group.create_array("v", data=np.ones((1, 2, 2), "i2"), attributes={"scale_factor": 0.5})
         report = lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.npy", size=1, layout="CHW")
         assert report.notes == (
+            "attributes, labels and whatever else it holds are not carried from Zarr to npy",
             "/v: numbers stay packed, and scale_factor and add_offset, which say what they stand for, "
             "do not go from Zarr to npy",
         )
