@@ -551,6 +551,11 @@ def test_stores_of_older_netcdf_name_their_dimensions_in_their_documents(tmp_pat
     attributes = json.loads((target / "v" / ".zattrs").read_text())
     assert attributes["_NCZARR_ATTR"] == {"types": {"units": "<U1"}}
     assert "_NCZARR_ARRAY" not in attributes
+    group.create_array("v_2x2", data=np.arange(3))
+    options = {"layout": "TYX", "sizes": [1, 2], "drop": ["v_2x2"]}
+    (target,) = lucid.pool_file(tmp_path / "a.zarr", tmp_path / "p.zarr", **options).targets
+    names = json.loads((target / ".zgroup").read_text())["_NCZARR_GROUP"]["vars"]
+    assert {"v_1x1", "v_2x2"} <= {*names}
 
 
 @pytest.mark.parametrize("mode", ["nczarr", "zarr"])

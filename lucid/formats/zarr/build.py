@@ -1,4 +1,4 @@
-"""The groups and arrays of a Zarr store, before there are means in them: all is decided first, then written."""
+"""The groups and arrays of a Zarr store, before there are means in them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,16 +44,16 @@ class Builder:
         *,
         carries: bool,
     ) -> None:
-        self._root, self._compression, self._carries = root, compression, carries
+        self._root, self._compression = root, compression
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
         # The only array of a source that names none is the store itself.
         self._is_root = len(pooled) == 1 and not pooled[0].source.name
         self._groups: set[Path] = set()
-        #: What is pooled, by path; and paths of what is neither pooled nor carried over.
+        #: What is pooled, and what is carried over, by path.
         self._results: dict[str, list[ResultSpec]] = {}
-        self._left_out_paths: set[str] = set()
+        self._carried_nodes: dict[str, Node] = {}
         #: Paths of new arrays; lengths of dimensions by group, as NCZarr wants them.
         self._paths: set[str] = set()
         self._lengths: dict[str, dict[str, int]] = {}
@@ -82,22 +82,22 @@ class Builder:
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
-        self._left_out_paths = dropped_paths(source.nodes.values(), source.options.drop)
-        dropped = [f"/{path}" for path in self._left_out_paths - self._results.keys()]
-        self.notes += note_lines(unused(source.options.drop, dropped))
+        left_out = dropped_paths(source.nodes.values(), source.options.drop) - self._results.keys()
+        self.notes += note_lines(unused(source.options.drop, [f"/{path}" for path in left_out]))
         for group, paths in lower_levels(source.images, self._results).items():
-            self._left_out_paths |= {*paths}
+            left_out |= {*paths}
             levels = name_list([f"/{path}" for path in paths if path in source.nodes])
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
+        left_out |= self._results.keys()
+        self._carried_nodes = {path: node for path, node in source.nodes.items() if path not in left_out}
         with translate_all("cannot be carried over"):
-            self.carried = carry(source, self._root, self._results.keys() | self._left_out_paths)
+            self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
     def _add_results(self, source: ZarrSource, *, carries: bool) -> None:
         """Add the arrays of means, and coordinates of the new grid."""
-        geography = Dimensions(
-            source, self._results, self._left_out_paths, self._add_coordinate, carries=carries
-        )
+        carried = self._carried_nodes.values() if carries else None
+        geography = Dimensions(source, self._results, carried, self._add_coordinate)
         for path, arrays in self._results.items():
             node, is_image = source.nodes[path], path in source.image_paths
             variable = source.variable(node)
@@ -118,8 +118,11 @@ class Builder:
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy_codecs.items()
         ]
-        if carries and geography.has_several:
-            self._rename_references(source, geography)
+        # What is carried over names what became several as it is called now.
+        for node in self._carried_nodes.values() if geography.has_several else ():
+            changes = geography.references_of_carried(source.variable(node)) if node.document else {}
+            if changes and self._root is not None:
+                write_attributes(self._root / node.path, node.version, node.attributes | changes)
 
     def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
@@ -134,8 +137,7 @@ class Builder:
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
         path = self.path_of(pooled.name)
-        is_free = path in self._results or path in self._left_out_paths
-        if self._carries and self._source is not None and path in self._source.nodes and not is_free:
+        if path in self._carried_nodes:
             raise two_of_one_name(pooled.name)
         numbers = pooled.numbers if origin is None else pooled.stored_numbers
         facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": pooled.chunks}
@@ -182,17 +184,6 @@ class Builder:
             write_array(self._root / path, document, attributes)
         return node
 
-    def _rename_references(self, source: ZarrSource, geography: Dimensions) -> None:
-        """Let what is carried over name what became several as it is called now."""
-        if self._root is None:
-            return
-        left_out = self._results.keys() | self._left_out_paths
-        for node in source.nodes.values():
-            if node.document is None or node.path in left_out:
-                continue
-            if changes := geography.references_of_carried(source.variable(node)):
-                write_attributes(self._root / node.path, node.version, node.attributes | changes)
-
     def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
         groups: dict[str, dict[str, Any]] = {}
@@ -200,10 +191,10 @@ class Builder:
         for group in dict.fromkeys(image.group for image in source.images):
             groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
             self.notes += notes
-        arrays = self._paths | shapes.keys() - self._results.keys()
-        paths = [path.rpartition("/") for path in sorted(arrays - self._left_out_paths)]
-        for node in source.nodes.values():
-            if name_in(node.attributes, GROUP) in node.attributes and node.path not in self._left_out_paths:
+        arrays = self._paths | (shapes.keys() & self._carried_nodes.keys())
+        paths = [path.rpartition("/") for path in sorted(arrays)]
+        for node in self._carried_nodes.values():
+            if name_in(node.attributes, GROUP) in node.attributes:
                 inside = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
                 groups[node.path] = attributes_of_group(node.attributes, lengths, inside)

@@ -21,7 +21,6 @@ from lucid.formats.zarr.documents import (
     write_document,
 )
 from lucid.formats.zarr.nodes import SUMMARY_2, SUMMARY_3, Node, nodes_of
-from lucid.formats.zarr.source import ZarrSource
 from lucid.formats.zarr.store import FolderStore, Store, key_in
 
 
@@ -34,14 +33,12 @@ def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     return paths
 
 
-def carry(source: ZarrSource, root: Path | None, left_out: Collection[str]) -> CarriedArrays:
-    """Copy all but the groups and arrays at some paths, or, without a root, only see how many arrays that is."""
-    store = source.store
-    kept = [node for node in source.nodes.values() if node.path not in left_out]
+def carry(store: Store, root: Path | None, nodes: Collection[Node]) -> CarriedArrays:
+    """Copy groups and arrays, or, without a root, only see how many arrays these are."""
     sizes = store.each(
-        lambda node: _copy(store, node.path, root, node.files if node.is_group else None), kept
+        lambda node: _copy(store, node.path, root, node.files if node.is_group else None), nodes
     )
-    arrays = [nbytes for node, nbytes in zip(kept, sizes, strict=True) if not node.is_group]
+    arrays = [nbytes for node, nbytes in zip(nodes, sizes, strict=True) if not node.is_group]
     return CarriedArrays(len(arrays), sum(arrays))
 
 

@@ -29,20 +29,19 @@ class Dimensions(Geography):
     """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self, source: ZarrSource, pooled: Results, left_out: Collection[str], make: Make, *, carries: bool
+        self, source: ZarrSource, pooled: Results, carried: Collection[Node] | None, make: Make
     ) -> None:
-        super().__init__(source.variable_at if carries else lambda _: None, pooled)
+        super().__init__(source.variable_at if carried is not None else lambda _: None, pooled)
         self._source, self._make_array = source, make
         #: Attributes of results that would lead to nothing where nothing is carried over.
-        self._leading_nowhere: Changes = {} if carries else dict.fromkeys(VARIABLES)
+        self._leading_nowhere: Changes = {} if carried is not None else dict.fromkeys(VARIABLES)
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken_paths = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
         self._lengths: dict[str, int] = {}
-        for node in source.nodes.values() if carries else ():
-            if node.path not in self._results and node.path not in left_out:
-                self._taken_paths.add(node.path)
-                for name, length in zip(node.dims, node.shape, strict=False):
-                    self._lengths[key_in(node.folder, name)] = length
+        for node in carried or ():
+            self._taken_paths.add(node.path)
+            for name, length in zip(node.dims, node.shape, strict=False):
+                self._lengths[key_in(node.folder, name)] = length
 
     def place_result(self, node: Node, pooled: ResultSpec) -> tuple[list[str | None], Changes]:
         """The names of the axes of a result, and what it says of coordinates."""
