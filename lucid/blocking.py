@@ -57,8 +57,8 @@ class Blocking(NamedTuple):
     #: Most rows and columns of cells that are read at once.
     row_cells: int
     col_cells: int
-    #: Bytes that a block has to have side by side along the axes that lie closest together, where it has room.
-    run_bytes: int
+    #: Least lengths along the lead axes, and rows of cells, where there is room: in Fortran order these lie together.
+    least: tuple[int, ...]
 
     @property
     def input_bytes(self) -> int:
@@ -226,8 +226,11 @@ def _whole(
     """Whole planes of the samples of one chunk."""
     chunks = spec.chunks or (1,) * len(spec.shape)
     rows, cols = max(grid.rows.n_out for grid in grids), max(grid.cols.n_out for grid in grids)
-    samples, _ = _short_run(spec, h, run_bytes)
-    lead = [max(least, min(c, n)) for least, c, n in zip(samples, chunks, spec.shape, strict=False)]
+    least, elements = list[int](), -(-run_bytes // spec.dtype.itemsize)
+    for n in spec.shape[: h + 1]:
+        least.append(max(1, min(n, elements)))
+        elements = -(-elements // least[-1])
+    lead = [max(few, min(c, n)) for few, c, n in zip(least[:h], chunks, spec.shape, strict=False)]
     trail = [max(1, n) for n in spec.shape[h + 2 :]]
     return Blocking(
         spec=spec,
@@ -238,7 +241,7 @@ def _whole(
         lengths=(*lead, rows, cols, *trail),
         row_cells=grids[0].rows.n_in,
         col_cells=grids[0].cols.n_in,
-        run_bytes=run_bytes,
+        least=tuple(least),
     )
 
 
@@ -257,8 +260,8 @@ def _windows(whole: Blocking, aim: int) -> Blocking:
     """Windows of one sample: a long run of columns, all columns, rows."""
     h, grid = whole.height_axis, whole.grids[0]
     cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
-    _, cells = _short_run(whole.spec, h, whole.run_bytes)
-    first = 1 + bisect_left(range(1, grid.rows.n_out), cells, key=lambda rows: _most_cells(grid.rows, rows))
+    some = range(1, grid.rows.n_out)
+    first = 1 + bisect_left(some, whole.least[h], key=lambda rows: _most_cells(grid.rows, rows))
     row = _grow(partial(_with_length, _with_length(_few_samples(whole), h, first), h + 1), cols, aim)
     return _grow(partial(_with_length, row, h), rows[first - 1 :], aim)
 
@@ -268,7 +271,7 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     h, grid = whole.height_axis, whole.grids[0]
     inner = range(len(whole.lengths) - 1, h, -1)
     longest = grid.rows.longest
-    least = min(longest, _short_run(whole.spec, h, whole.run_bytes)[1])
+    least = min(longest, whole.least[h])
     some = _few_samples(whole)._replace(row_cells=least)
     for axis in (h, *inner):
         some = _with_length(some, axis, 1)
@@ -321,19 +324,7 @@ def _few_samples(blocking: Blocking) -> Blocking:
     h = blocking.height_axis
     if blocking.spec.whole_chunks:
         return blocking
-    return blocking._replace(
-        lengths=(*_short_run(blocking.spec, h, blocking.run_bytes)[0], *blocking.lengths[h:])
-    )
-
-
-def _short_run(spec: ArraySpec, h: int, run_bytes: int) -> tuple[list[int], int]:
-    """Lengths along the lead axes, and rows of cells, that are so many bytes side by side in Fortran order."""
-    count = -(-run_bytes // spec.dtype.itemsize)
-    lengths = []
-    for n in spec.shape[: h + 1]:
-        lengths.append(max(1, min(n, count)))
-        count = -(-count // lengths[-1])
-    return lengths[:h], lengths[h]
+    return blocking._replace(lengths=(*blocking.least[:h], *blocking.lengths[h:]))
 
 
 def _columns_of_a_run(blocking: Blocking) -> int:

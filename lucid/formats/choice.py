@@ -126,15 +126,11 @@ class Choice(Generic[Record]):
 
     def _plane(self, one: Variable) -> tuple[int, ...] | None:
         """Lengths of the axes that would be pooled; None where there are no such axes."""
-        h = self.options.height_axis
-        if self.options.dims is None:
+        h, dims = self.options.height_axis, self.options.dims
+        if dims is None:
             return one.shape[h : h + 2] if len(one.shape) == len(self.options.layout) else None
         own = one.dims()
-        return (
-            tuple(one.shape[own.index(d)] for d in self.options.dims)
-            if {*self.options.dims} <= {*own}
-            else None
-        )
+        return tuple(one.shape[own.index(d)] for d in dims) if {*dims} <= {*own} else None
 
     def _why_not(self, one: Variable, plane: tuple[int, ...] | None) -> str | None:
         """Why an array with such a plane cannot be pooled; None where it can."""

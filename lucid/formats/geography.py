@@ -19,8 +19,8 @@ from lucid.formats.grid import (
     COORDINATES,
     FORMULA_TERMS,
     GRID_MAPPING,
-    NAMING,
     TRANSFORM,
+    VARIABLES,
     base_of,
     bounds_name,
     coarse_bounds,
@@ -115,7 +115,7 @@ class Geography(ABC):
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""
         names: dict[str, str | None] = {}
-        for key in NAMING if self.has_several else ():
+        for key in VARIABLES:
             for name in words_of(variable.attributes, key):
                 other = self.variable_named(variable.path, name)
                 results = self._results.get(other.key, ()) if other is not None else ()

@@ -56,8 +56,6 @@ class Carry(Survey):
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
         self.geography = Scales(self._references)
-        #: Whether there are several means of one dataset, of several sizes.
-        self._has_several = any(len(several) > 1 for several in self.means.values())
         #: What is still to be done when all objects are there.
         self._pending: list[Callable[[], None]] = []
         #: Whether there is nothing but results.
@@ -134,7 +132,7 @@ class Carry(Survey):
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self._has_several:
+        if not self.geography.has_several:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1

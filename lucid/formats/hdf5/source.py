@@ -97,11 +97,8 @@ class Hdf5Source(Source):
         path, dataset, attributes = one.path, one.handle, one.attributes
         assert one.numbers is not None
         spec = self._checked_spec(path, dataset, one.numbers, one.dtype)
-        meaning = (
-            meaning_by(self.options, attributes, spec.numbers)
-            if attributes
-            else self._bare_meaning(spec.numbers)
-        )
+        meaning_of = partial(meaning_by, self.options, attributes) if attributes else self._bare_meaning
+        meaning = meaning_of(spec.numbers)
         unnamed = spec._replace(
             name="",
             numbers=meaning.numbers,

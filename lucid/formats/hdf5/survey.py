@@ -5,7 +5,6 @@ A dry run goes no further; `carry.Carry` makes of each object what it is in the 
 
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import PurePosixPath
 from typing import Any
 
 from lucid.backlog import Backlog
@@ -56,6 +55,8 @@ class Survey:
         #: Paths that the user does not want; what is pooled is always wanted.
         self._dropped = Backlog[str]()
         self._wanted = {first.source.name for first, *_ in self.means.values()} if drop else set()
+        #: Names that results have and what is pooled has not, as those of several sizes.
+        self._new_names = {one.name for one in pooled if one.name != one.source.name}
         #: The datasets that are copied.
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
@@ -63,11 +64,12 @@ class Survey:
 
     def meet_all(self, copy: Any = None) -> None:
         """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
-        self._refuse_taken_names()
         drops = self._drops if self._drop else None
         for path, obj, address in walk(self._source, drops, self._is_plain, copy):
             if address in self.means:
                 self._meet_pooled(path, obj, address)
+            elif path in self._new_names:
+                raise two_of_one_name(path)
             elif isinstance(obj, Link):
                 self._meet_link(path, obj)
             else:
@@ -85,16 +87,6 @@ class Survey:
             what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
             self.notes.setdefault(what, []).append(one.name)
         return not others
-
-    def _refuse_taken_names(self) -> None:
-        """Raise where a result of several sizes would have the name of what is carried over."""
-        renamed = [one for several in self.means.values() for one in several if one.name != one.source.name]
-        pooled = {first.source.name for first, *_ in self.means.values()} if renamed else set()
-        for one in renamed:
-            path = PurePosixPath(one.name)
-            is_free = any(is_meant(str(place), self._drop) for place in (path, *path.parents))
-            if one.name not in pooled and name_bytes(one.name) in self._source and not is_free:
-                raise two_of_one_name(one.name)
 
     def _drops(self, path: str) -> bool:
         drops = is_meant(path, self._drop) and path not in self._wanted
