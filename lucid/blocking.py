@@ -13,7 +13,7 @@ What it costs in memory is
     input     the cells that are read at once, as they are in the file; behind a network also their raw chunks
     output    its results
     chunk     where the file is compressed, one chunk raw and one decoded
-    sums      accumulators of one row of windows; in strips, of columns and of all windows
+    sums      accumulators of one row of windows; in strips, of columns, of all windows and of some cells
 
 Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
 limit. In Fortran order the lead axes lie closest together in the file, and a block of one sample would be read element
@@ -29,6 +29,7 @@ from typing import NamedTuple
 from lucid.errors import MemoryLimitError
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.regions import Region, divide, first_step, size_of
+from lucid.pooling.means import REGION_CELL_BYTES, REGION_CELLS
 from lucid.pooling.windows import Axis, Grid
 
 #: Bytes that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and smaller
@@ -81,6 +82,7 @@ class Blocking(NamedTuple):
             sums_bytes = cols * size_of(trail) * WINDOW_SUM_BYTES
         else:
             sums_bytes = (2 * self._samples * self._read_cells[1] + results) * STRIP_SUM_BYTES
+            sums_bytes += min(self._samples * size_of(self._read_cells), REGION_CELLS) * REGION_CELL_BYTES
         # Strips in Fortran order are copied, since sums of columns are taken of planes.
         is_copied = self.spec.is_far or (self.spec.order == "F" and not self.is_whole)
         input_bytes = self.input_bytes * (2 if is_copied else 1)

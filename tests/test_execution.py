@@ -1,5 +1,6 @@
 """Blocks are read, pooled and written: every cell once, by any number of workers, whole or in strips."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,28 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
     assert watch.done_bytes == job.input_bytes == x.nbytes * len(list(job.passes))
     for size, name in ((1, "x_1x1"), ((2, 3), "x_2x3")):
         assert np.array_equal(sink.arrays[name], adaptive_avg_pool2d(x, size))
+
+
+@pytest.mark.parametrize("max_memory", [1 << 20, 3 << 20])
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("size", [1, (1, "keep"), (3, 1)])
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "int64"])
+def test_strips_take_no_more_memory_than_planned(dtype, size, reduce, max_memory, monkeypatch):
+    """What NumPy makes of the cells counts, too: it is many times what is read."""
+    x = np.ones((1, 1, 400, 3000) if dtype == "uint8" and size != 1 else (1, 1, 1200, 1000), dtype)
+    x = np.broadcast_to(x, (1, 3, *x.shape[2:]))
+    options = Options(sizes=[size], max_memory=max_memory, threads=2, missing=[3], reduce=reduce)
+    sink = ArraySink(Path("y.npz"), options)
+    monkeypatch.setattr(Target, "create", lambda *_, **__: sink)
+    source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0,))
+    job = plan(source, options, (target,))
+    tracemalloc.start()
+    try:
+        carry_out(job, source, Watch(source=Path("x")))
+        assert tracemalloc.get_traced_memory()[1] - sink.arrays["x"].nbytes <= max_memory
+    finally:
+        tracemalloc.stop()
+    assert (sink.arrays["x"] == 1).all()
 
 
 def test_a_single_block_needs_no_thread(monkeypatch):

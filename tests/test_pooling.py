@@ -588,6 +588,7 @@ class TestTheBitsDependOnTheInputAlone:
             monkeypatch.setattr(means, "BLOCK_CELLS", cells)
             monkeypatch.setattr(means, "COPIED_CELLS", cells)
             monkeypatch.setattr(means, "REGION_COLUMNS", max(1, cells // 10))
+            monkeypatch.setattr(means, "REGION_CELLS", cells)
             monkeypatch.setattr(sums, "FEW", cells)
             for some in (x, odd):
                 results, count = pool(some, size, rule)

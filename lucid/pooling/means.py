@@ -29,6 +29,9 @@ BLOCK_CELLS = 1 << 18
 COPIED_CELLS = 1 << 18
 #: Columns of windows too large for a block that are added at once.
 REGION_COLUMNS = 1 << 12
+#: Cells of such windows that are added at once, and the most bytes that NumPy takes for each of them.
+REGION_CELLS = 1 << 15
+REGION_CELL_BYTES = 80
 #: Rows from which on the kernel's counts of 32 bits would overflow.
 MOST_ROWS = 1 << 31
 
@@ -156,7 +159,7 @@ def columns(regions: Iterable[Array], rule: Rule) -> Columns:
     scales = (1.0, SCALE) if rule.kind == "double" and sums.REDUCTIONS[rule.reduce].worst is None else (1.0,)
     bands: list[Accumulator | None] = [None] * len(scales)
     for region in regions:
-        step = max(1, BLOCK_CELLS // max(1, region[:, 0].size))
+        step = max(1, REGION_CELLS // max(1, region[:, 0].size))
         for top in range(0, region.shape[1], step):
             for i, scale in enumerate(scales):
                 bands[i] = sums.added_rows(bands[i], region[:, top : top + step], rule, scale)

@@ -11,6 +11,7 @@ the sums of their upper and of their lower halves. Where cells can be missing, i
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -317,7 +318,13 @@ def added_columns(
 ) -> None:
     """Windows so far, (planes, 1, 1, inner) each, with the columns of a band that begins at column `left`."""
     right = left + band.sum.shape[2]
-    for i in range(int(np.searchsorted(stops, left, "right")), int(np.searchsorted(starts, right, "left"))):
+    first, last = np.searchsorted(stops, left, "right"), np.searchsorted(starts, right, "left")
+    begin, end = max(first, np.searchsorted(starts, left)), min(last, np.searchsorted(stops, right, "right"))
+    if begin < end:
+        # These lie in the band whole; thousands of arrays of one number each would take many times their memory.
+        some = slice(begin, end)
+        totals[int(begin)] = carried(along(band, 2, starts[some] - left, stops[some] - left, rule))
+    for i in chain(range(first, min(begin, last)), range(max(begin, end), last)):
         here = _at(2, max(int(starts[i]), left) - left, min(int(stops[i]), right) - left)
         more = band.each(lambda array, here=here: array[here])
         if i in totals:
