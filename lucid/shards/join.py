@@ -16,7 +16,7 @@ from lucid.job_plan import ArrayPlan, JobPlan, Key
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
-#: Buffer through which means are copied, but for chunks of Zarr that are copied as they are.
+#: Buffer through which means are copied.
 COPY_BYTES = 8 << 20
 
 
