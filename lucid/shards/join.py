@@ -64,6 +64,6 @@ def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watc
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
         for target in job.targets:
             for array in job.arrays_of(target):
-                means = shards[array.key] if array.result.nbytes else ()
-                sinks[target.path].join(array.result, means, buffer)
+                for shard in shards[array.key] if array.result.nbytes else ():
+                    shard.copy(array.result, sinks[target.path].write, buffer)
                 watch.report_progress()
