@@ -49,7 +49,7 @@ def pack_files(
     on_progress
         Called from this thread as the work goes on.
     **options
-        As in `pool_file`.
+        As in `pool_file`, but for `resume` and `slice`.
 
     Returns
     -------

@@ -132,11 +132,6 @@ class Sink(File):
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region of means."""
 
-    def join(self, result: ResultSpec, shards: "Sequence[ShardArray]", buffer: Array) -> None:
-        """Write an array whose means lie in shards, which make it up."""
-        for shard in shards:
-            shard.copy(result, self.write, buffer)
-
     @abstractmethod
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Make the file appear under its name, or add it, finished, to a `group` that is put in place together."""

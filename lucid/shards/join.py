@@ -16,7 +16,7 @@ from lucid.job_plan import ArrayPlan, JobPlan, Key
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
-#: Buffer through which means are copied, but for chunks of Zarr that are copied as they are.
+#: Buffer through which means are copied.
 COPY_BYTES = 8 << 20
 
 
@@ -64,6 +64,6 @@ def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watc
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
         for target in job.targets:
             for array in job.arrays_of(target):
-                means = shards[array.key] if array.result.nbytes else ()
-                sinks[target.path].join(array.result, means, buffer)
+                for shard in shards[array.key] if array.result.nbytes else ():
+                    shard.copy(array.result, sinks[target.path].write, buffer)
                 watch.report_progress()

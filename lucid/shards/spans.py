@@ -3,7 +3,7 @@
 A span is a box of the leading axes of an array, or several small arrays. Spans follow from shapes, chunks
 and a number of bytes alone, so that another memory limit, machine or cluster finds the shards that were
 left. They begin and end with chunks of the input, so that none is decoded twice, and of the output where
-those are shorter, so that those of Zarr can be copied as they are.
+those are shorter, so that each of these comes from one shard.
 """
 
 from collections.abc import Sequence

@@ -124,14 +124,14 @@ class FolderStore(Store):
         return (self._path / key).stat().st_size
 
     def _state_now(self) -> tuple[int, ...]:
-        """Sizes and times of all files and folders; that there are no links is seen on the way.
+        """Sums of sizes and times of all files and folders; that there are no links is seen on the way.
 
-        A file that is moved over another may be older than both, but its folder is not.
+        The newest time would not do, since a copy may have the time of an older file.
         """
-        total = newest = count = 0
+        total = times = count = 0
         pending = [str(self._path)]
         while pending:
-            newest = max(newest, Path(pending[-1]).stat().st_mtime_ns)
+            times += Path(pending[-1]).stat().st_mtime_ns
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
                     if entry.is_symlink() and not self._allow_links:
@@ -144,8 +144,8 @@ class FolderStore(Store):
                     else:
                         status = entry.stat()
                         total, count = total + status.st_size, count + 1
-                        newest = max(newest, status.st_mtime_ns)
-        return total, newest, count
+                        times += status.st_mtime_ns
+        return total, times, count
 
 
 class ArchiveStore(Store):
