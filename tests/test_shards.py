@@ -207,6 +207,17 @@ class TestWhatDoesNotBelongTogether:
         text = "no shard holds samples 0:4 of the array at size 2x4"
         self.refused(shards, tmp_path / "y-{size}.npy", text)
 
+    def test_a_dry_run_says_what_the_run_says(self, tmp_path):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["x"], file["labels"] = np.ones((4, 2, 3, 3)), np.arange(4)
+        shards = [tmp_path / f"{n}.h5" for n in range(2)]
+        for n, shard in enumerate(shards):
+            lucid.pool_file(tmp_path / "x.h5", shard, size=1, drop="lables", slice=slice(2 * n, 2 * n + 2))
+        plan, report = (lucid.merge_files(shards, tmp_path / "y.h5", dry_run=dry) for dry in (True, False))
+        note = "nothing that is carried over has a name that `drop` says: lables"
+        assert plan.notes == report.notes == (note,)
+        assert (plan.carried, plan.carried_bytes) == (report.carried, report.carried_bytes) == (1, 32)
+
     def test_a_dry_run_shows_conflicts_and_touches_nothing(self, source, tmp_path):
         shards = list(shards_of(source, [0, 10], tmp_path, size=2))
         target = tmp_path / "y.h5"

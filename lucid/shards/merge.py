@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from lucid.arguments import check_path, check_progress, options_of, paths_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
+from lucid.execution import rehearse
 from lucid.formats.contract import ShardArray
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
@@ -96,8 +97,11 @@ def _merge(
         with about("shard"):
             arrays = collect(job, plans, reader)
         arrays = {array.key: _order_shards(job, array, arrays[array.key]) for array in job.all_arrays()}
-        if not options.dry_run:
-            join(replace(job, options=replace(options, max_memory=max_memory)), source, arrays, watch)
+        job = replace(job, options=replace(options, max_memory=max_memory))
+        if options.dry_run:
+            rehearse(job, source, watch)
+        else:
+            join(job, source, arrays, watch)
     # As much comes out as goes in.
     watch.datasets = (
         replace(
