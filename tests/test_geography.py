@@ -162,12 +162,16 @@ class TestTransform:
         made = set(result.variables) - set(dataset.variables) - {"t_2x2", "t_2x3", "u_2x2", "u_2x3"}
         assert made == {"y_2", "x_2", "x_3", "spatial_ref_2x2", "spatial_ref_2x3"}
 
-    @pytest.mark.filterwarnings("ignore:The .phony_dims")
     def test_of_the_variable_itself(self, store):
         dataset = field()
         dataset.t.attrs["GeoTransform"] = "0 1 0 0 0 1"
         result, _ = store(dataset, (2, 2))
         assert result.t.attrs["GeoTransform"] == "0.0 3.0 0.0 0.0 0.0 2.0"
+
+    @pytest.mark.filterwarnings("ignore:The .phony_dims")
+    def test_of_the_old_grid_goes_with_all_else(self, store):
+        dataset = field()
+        dataset.t.attrs["GeoTransform"] = "0 1 0 0 0 1"
         result, _ = store(dataset, (2, 2), carry=False)
         assert result.t.attrs.get("GeoTransform") in (None, "0.0 3.0 0.0 0.0 0.0 2.0")
 
