@@ -398,7 +398,7 @@ class TestWhatIsThere:
         assert {"v", "odd", "coded"} <= {key.partition("/")[0] for key in listed}
         with pytest.raises(LucidError, match="array /coded"):
             lucid.pool_file(path, tmp_path / "p.zarr", size=2, layout="CHW")
-        with pytest.raises(DatasetError, match="dataset /odd is of type"):
+        with pytest.raises(DatasetError, match="dataset /odd is "):
             lucid.pool_file(path, tmp_path / "p.zarr", size=2, layout="CHW", datasets="odd")
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"zarr_format": 2}', '{"shape": [-1]}', '{"shape": "4"}'])
@@ -622,16 +622,24 @@ class TestChoosing:
         for name, text in {
             "g": "/g is a group; name a dataset in it, or /g/\\* for all",
             "empty": "dataset /empty has planes of 0x2, which have no cells",
-            "text": "dataset /text is of type fixed_length_utf32, which has no mean here",
-            "t*": "has no dataset 't\\*' that can be pooled: /text is of type",
+            "text": "dataset /text is fixed_length_utf32, which has no mean here",
+            "t*": "has no dataset 't\\*' that can be pooled: /text is fixed",
             "g/w": "has no dataset 'g/w' that can be pooled; did you mean '/g/v'",
         }.items():
             with warnings.catch_warnings(action="ignore"), pytest.raises(DatasetError, match=text):
                 lucid.pool_file(tmp_path / "a.zarr", size=1, layout="CHW", datasets=name)
         with pytest.raises(
             DatasetError,
-            match=r"has no array of numbers with 4 axes \(`layout` names them\); it has /empty of type float32 \(1, 0, 2\), /g/v",
+            match=r"has no array of numbers with 4 axes \(`layout` names them\); it has /empty float32 \(1, 0, 2\), /g/v",
         ):
+            lucid.pool_file(tmp_path / "a.zarr", size=1)
+
+    def test_an_array_without_a_name_is_told_by_its_type_or_its_fault(self, tmp_path):
+        zarr.create_array(tmp_path / "a.zarr", data=np.ones((1, 2)), zarr_format=2)
+        with pytest.raises(DatasetError, match=r"it has an array of float64 \(1, 2\)"):
+            lucid.pool_file(tmp_path / "a.zarr", size=1)
+        (tmp_path / "a.zarr/.zarray").write_text("{")
+        with pytest.raises(DatasetError, match="it has an array that has metadata that are no JSON"):
             lucid.pool_file(tmp_path / "a.zarr", size=1)
 
     def test_arrays_of_the_same_plane_are_named(self, tmp_path):

@@ -115,10 +115,12 @@ class Choice(Generic[Record]):
             left = name_list([f"{path} ({self.aside[path]})" for path in candidates])
             return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
         first = islice(self.every(()), MOST_NAMES + 1)
-        words = (
-            (one, f"that {one.fault}" if one.fault else f"{one.type_name()} {one.shape}") for one in first
-        )
-        seen = [f"{one.path or 'an array of'} {what}" for one, what in words]
+        seen = [
+            f"{one.path or 'an array'} that {one.fault}"
+            if one.fault
+            else f"{one.path or 'an array of'} {one.type_name()} {one.shape}"
+            for one in first
+        ]
         shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
         rank = f"{len(self.options.layout)} axes (`layout` names them)"
         axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"

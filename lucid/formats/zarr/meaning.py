@@ -55,7 +55,7 @@ def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
         shape=node.shape,
         attributes=attributes,
         numbers=node.numbers(untyped),
-        type_name=lambda: f"of type {type_name}",
+        type_name=lambda: str(type_name),
         dims=lambda: node.dims,
         handle=node,
         is_untyped=data_type in TWO_BYTES,
