@@ -5,12 +5,11 @@ A dry run goes no further; `carry.Carry` makes of each object what it is in the 
 
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import PurePosixPath
 from typing import Any
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant, two_of_one_name, unused
+from lucid.formats.choosing import is_left_out, is_meant, two_of_one_name, unused
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import VARIABLES
@@ -91,9 +90,8 @@ class Survey:
         renamed = [one for several in self.means.values() for one in several if one.name != one.source.name]
         pooled = {first.source.name for first, *_ in self.means.values()} if renamed else set()
         for one in renamed:
-            path = PurePosixPath(one.name)
-            is_free = any(is_meant(str(place), self._drop) for place in (path, *path.parents))
-            if one.name not in pooled and name_bytes(one.name) in self._source and not is_free:
+            is_there = name_bytes(one.name) in self._source and not is_left_out(one.name, self._drop)
+            if one.name not in pooled and is_there:
                 raise two_of_one_name(one.name)
 
     def _drops(self, path: str) -> bool:
@@ -140,12 +138,12 @@ def rehearse(
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
-    scales = _Rehearsal(References(source.file, source.file, survey.means))
+    scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
     for array in pooled:
         if array.source.name not in source.plain:
             obj = object_at(source.file, array.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
-            if scales.has_geography(obj) and not array.flat and not is_alone:
+            if scales.has_geography(obj) and not is_alone:
                 scales.place(variable_of(path_of(obj), obj), array._replace(coarsen=None))
     return survey.carried, survey.notes | scales.notes
 

@@ -23,7 +23,7 @@ from lucid.formats.zarr.documents import (
 )
 from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout, layout_of
-from lucid.formats.zarr.meaning import Description, describe_result
+from lucid.formats.zarr.meaning import Description, describe_result, with_changes
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
@@ -118,7 +118,7 @@ class Builder:
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy_codecs.items()
         ]
-        if carries and geography.has_several:
+        if carries and geography.renames:
             self._rename_references(source, geography)
 
     def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
@@ -183,7 +183,7 @@ class Builder:
         return node
 
     def _rename_references(self, source: ZarrSource, geography: Dimensions) -> None:
-        """Let what is carried over name what became several as it is called now."""
+        """Let what is carried over name what became several as it is called now, and not what is dropped."""
         if self._root is None:
             return
         left_out = self._results.keys() | self._left_out_paths
@@ -191,7 +191,7 @@ class Builder:
             if node.document is None or node.path in left_out:
                 continue
             if changes := geography.references_of_carried(source.variable(node)):
-                write_attributes(self._root / node.path, node.version, node.attributes | changes)
+                write_attributes(self._root / node.path, node.version, with_changes(node.attributes, changes))
 
     def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
