@@ -132,12 +132,12 @@ def rehearse(
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
-    scales = _Rehearsal(References(source.file, source.file, survey.means))
+    scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
     for array in pooled:
         if array.source.name not in source.plain:
             obj = object_at(source.file, array.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
-            if scales.has_geography(obj) and not array.flat and not is_alone:
+            if scales.has_geography(obj) and not is_alone:
                 scales.place(variable_of(path_of(obj), obj), array._replace(coarsen=None))
     return survey.carried, survey.notes | scales.notes
 
