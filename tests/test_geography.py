@@ -168,6 +168,13 @@ class TestTransform:
         result, _ = store(dataset, (2, 2))
         assert result.t.attrs["GeoTransform"] == "0.0 3.0 0.0 0.0 0.0 2.0"
 
+    @pytest.mark.filterwarnings("ignore:The .phony_dims")
+    def test_of_the_old_grid_goes_with_all_else(self, store):
+        dataset = field()
+        dataset.t.attrs["GeoTransform"] = "0 1 0 0 0 1"
+        result, _ = store(dataset, (2, 2), carry=False)
+        assert result.t.attrs.get("GeoTransform") in (None, "0.0 3.0 0.0 0.0 0.0 2.0")
+
     def test_axes_that_come_the_other_way_round(self, store):
         dataset = self.dataset()
         dataset["t"] = dataset.t.transpose("time", "x", "y")
@@ -265,3 +272,108 @@ def test_coordinates_name_others_of_their_size(store):
     result, _ = store(dataset, [(2, 3), (1, 1)], datasets="t")
     for name in ("lat_2x3", "lon_2x3", "t_2x3"):
         assert (result[name].encoding | result[name].attrs)["coordinates"] == "lat_2x3 lon_2x3"
+
+
+class TestFlat:
+    """Results of two axes: the first has the dimension that it had, the other one of its own."""
+
+    def dataset(self):
+        rng = np.random.default_rng(0)
+        arrays = {name: (("t", "c", "y", "x"), rng.random((3, 2, 4, 6), "f4")) for name in "vw"}
+        # A dimension of as many cells as a result has features, which netCDF would take for one of its own.
+        arrays |= {"u": (("t", "y", "x"), rng.random((3, 4, 6), "f4")), "s": (("eight",), np.ones(8))}
+        arrays["scene"] = (("t", "yc"), np.ones((3, 8)), {"coordinates": "yc"})
+        return xarray.Dataset(arrays, {"t": [3, 4, 5], "y": np.arange(4.0), "yc": np.arange(8.0)})
+
+    @pytest.mark.parametrize("sizes", [[(2, 2)], [(2, 2), (1, 4), (1, 1)]])
+    def test_features_have_a_dimension_of_their_own(self, store, sizes):
+        result, _ = store(self.dataset(), sizes, flatten=True)
+        for name, channels in ("v", 2), ("w", 2), ("u", 1):
+            for height, width in sizes:
+                full = f"{name}_{height}x{width}" if len(sizes) > 1 else name
+                assert dict(result[full].sizes) == {"t": 3, f"{full}_features": channels * height * width}
+                assert f"{full}_features" not in result.variables
+        assert result["scene"].dims == ("t", "yc")
+        assert result["s"].dims == ("eight",)
+        assert list(result["t"]) == [3, 4, 5]
+
+    def test_the_name_of_another_variable_is_not_taken(self, store):
+        dataset = self.dataset()
+        dataset["v_features"] = ("yc",), np.arange(8.0)
+        result, _ = store(dataset, (2, 2), flatten=True)
+        assert dict(result["v"].sizes) == {"t": 3, "v_features_": 8}
+        assert result["v_features"].dims == ("yc",)
+
+    def test_without_scales_there_are_none(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["x"] = np.ones((2, 3, 4, 4), "f4")
+            file["x"].attrs["units"] = "K"
+        lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, flatten=True)
+        with h5py.File(tmp_path / "b.h5") as file:
+            assert set(file) == {"x"}
+            assert set(file["x"].attrs) == {"units", "lucid_pool"}
+
+    def test_netcdf_finds_the_dimensions(self, tmp_path):
+        netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+        with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+            for name, length in {"t": None, "c": 2, "y": 4, "x": 6, "eight": 8}.items():
+                data.createDimension(name, length)
+            for name in "vw":
+                data.createVariable(name, "f4", ("t", "c", "y", "x"))[:3] = np.ones((3, 2, 4, 6))
+            data.createVariable("s", "f4", ("t", "eight"))[:3] = np.ones((3, 8))
+        options = {"sizes": [(2, 2), (1, 1)], "flatten": True}
+        lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", **options)
+        with netcdf.Dataset(tmp_path / "b.nc") as data:
+            for name in "v_2x2", "v_1x1", "w_2x2", "w_1x1":
+                assert data[name].dimensions == ("t", f"{name}_features")
+            assert data["s"].dimensions == ("t", "eight")
+            assert data.dimensions["t"].isunlimited()
+        for name, samples in ("0.nc", slice(0, 1)), ("1.nc", slice(1, 3)):
+            lucid.pool_file(tmp_path / "a.nc", tmp_path / name, slice=samples, **options)
+        lucid.merge_files([tmp_path / "1.nc", tmp_path / "0.nc"], tmp_path / "joined.nc")
+        assert (tmp_path / "joined.nc").read_bytes() == (tmp_path / "b.nc").read_bytes()
+
+
+class TestDrop:
+    """No name of what is dropped stays, in results as in what is carried over."""
+
+    def dataset(self):
+        dataset = field(flag=("time", [1, 2]), clock=("time", [1, 2]), crs=((), np.int32(0)))
+        dataset["area"] = ("z",), np.ones(3)
+        dataset["other"] = ("z",), np.ones(3), {"cell_measures": "area: area"}
+        dataset["edges"] = ("z", "side"), np.ones((3, 2))
+        dataset["level"] = ("z",), np.ones(3), {"bounds": "edges", "formula_terms": "a: flag b: area"}
+        for name in ("t", "other"):
+            dataset[name].attrs |= {"coordinates": "flag clock", "ancillary_variables": "clock"}
+            dataset[name].attrs |= {"grid_mapping": "crs: clock", "cell_methods": "flag: mean clock: flag"}
+        return dataset
+
+    @pytest.mark.parametrize("sizes", [[(2, 3)], [(2, 3), (1, 1)]])
+    def test_names_of_what_is_dropped_go(self, store, sizes):
+        result, _ = store(self.dataset(), sizes, drop=["flag", "area", "edges"])
+        for name in "other", "t" if len(sizes) == 1 else "t_2x3":
+            said = result[name].encoding | result[name].attrs
+            assert said["coordinates"] == said["ancillary_variables"] == "clock"
+            assert said["cell_methods"] == "flag: mean clock: flag"
+            assert said["grid_mapping"] == "crs: clock"
+            assert "cell_measures" not in said
+        assert not {"bounds", "formula_terms"} & (result["level"].encoding | result["level"].attrs).keys()
+        assert "clock" in result.coords
+
+    def test_of_a_flattened_result_too(self, store):
+        result, _ = store(self.dataset(), (2, 3), drop=["flag"], flatten=True)
+        assert (result["t"].encoding | result["t"].attrs)["coordinates"] == "clock"
+
+    def test_of_a_mapping_the_whole_attribute_goes(self, store):
+        result, _ = store(self.dataset(), (2, 3), drop="c*")
+        for name in "t", "other":
+            said = result[name].encoding | result[name].attrs
+            assert "grid_mapping" not in said
+            assert "ancillary_variables" not in said
+            assert said["coordinates"] == "flag"
+
+    def test_what_is_pooled_keeps_its_name_and_what_leads_to_nothing_stays(self, store):
+        dataset = field(p=(("time", "y", "x"), np.ones((2, 4, 6), "f4")))
+        dataset["t"].attrs["ancillary_variables"] = "p nothing"
+        result, _ = store(dataset, (2, 3), drop="p")
+        assert result["t"].attrs["ancillary_variables"] == "p nothing"

@@ -5,6 +5,7 @@ A name is that name before it is a pattern, so that `ch[0]` can be chosen where 
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 
 from lucid.errors import DatasetError
 
@@ -42,6 +43,17 @@ def is_meant(name: str, patterns: Sequence[str]) -> bool:
 
     """
     return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
+
+
+def is_left_out(path: str, patterns: Sequence[str]) -> bool:
+    """Whether `--drop` leaves out what is at a path, or a group that it is in.
+
+    >>> is_left_out("/g/h/x", ["g"]), is_left_out("/g/h/x", ["h"])
+    (True, False)
+
+    """
+    place = PurePosixPath(path)
+    return any(is_meant(str(one), patterns) for one in (place, *place.parents[:-1]))
 
 
 def unused(patterns: Sequence[str], names: Iterable[str]) -> dict[str, list[str]]:

@@ -14,11 +14,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, Coarsen, ResultSpec
+from lucid.formats.choosing import is_left_out
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
     FORMULA_TERMS,
     GRID_MAPPING,
+    NAMING,
     TRANSFORM,
     VARIABLES,
     base_of,
@@ -61,12 +63,15 @@ class Geography(ABC):
     """The dimensions of an output, and what lies along them."""
 
     def __init__(
-        self, find: Callable[[str], Variable | str | None], results: Mapping[Any, Sequence[ResultSpec]]
+        self,
+        find: Callable[[str], Variable | str | None],
+        results: Mapping[Any, Sequence[ResultSpec]],
+        drop: Sequence[str],
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
-        self._find, self._results = find, results
-        #: Whether there are several results of one variable, of several sizes.
-        self.has_several = any(len(several) > 1 for several in results.values())
+        self._find, self._results, self._drop = find, results, drop
+        #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
+        self.renames = bool(drop) or any(len(several) > 1 for several in results.values())
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape.
@@ -98,10 +103,11 @@ class Geography(ABC):
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
-        names: dict[str, str | None] = {}
-        for several, before, after in zip(
-            self.dimensions(variable), variable.shape, pooled.shape, strict=True
-        ):
+        names, axes = self._left_out_names(variable), self.dimensions(variable)
+        if pooled.flat:
+            dims = [_paths_in_output(axes[0]), [self._features(pooled)]] if any(axes) else []
+            return dims, {**references_of(variable.attributes, names)}
+        for several, before, after in zip(axes, variable.shape, pooled.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(several))
                 continue
@@ -114,7 +120,7 @@ class Geography(ABC):
 
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""
-        names: dict[str, str | None] = {}
+        names = self._left_out_names(variable)
         for key in VARIABLES:
             for name in words_of(variable.attributes, key):
                 other = self.variable_named(variable.path, name)
@@ -122,6 +128,16 @@ class Geography(ABC):
                 if len(results) > 1:
                     names[name] = base_of(results[0].name)
         return {**references_of(variable.attributes, names, is_carried=True)}
+
+    def _left_out_names(self, variable: Variable) -> dict[str, str | None]:
+        """The names by which a variable means what is dropped."""
+        names: dict[str, str | None] = {}
+        for key in NAMING if self._drop else ():
+            for name in (word.removesuffix(":") for word in words_of(variable.attributes, key)):
+                other = self.variable_named(variable.path, name)
+                if other and other.key not in self._results and is_left_out(other.path, self._drop):
+                    names[name] = None
+        return names
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
@@ -140,6 +156,14 @@ class Geography(ABC):
                     self.declare(path, after)
             self._dimensions[key] = path
         return self._dimensions[key]
+
+    def _features(self, pooled: ResultSpec) -> str:
+        """The path of the dimension of all axes of a flat result but the first; made if there is none."""
+        length = pooled.stored_shape[1]
+        path, is_there = self._free_path(pooled.name, ("features",), (length,), None)
+        if not is_there:
+            self.declare(path, length)
+        return path
 
     def _names_on_grid(
         self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
@@ -176,7 +200,7 @@ class Geography(ABC):
         return self._coarse(variable, size, dims, sizes, coarsen)
 
     def _free_path(
-        self, old: str, sizes: Sequence[int], shape: tuple[int, ...], values: Array | None
+        self, old: str, sizes: Sequence[object], shape: tuple[int, ...], values: Array | None
     ) -> tuple[str, bool]:
         """A path for what is new, and whether it is there already, from an earlier run."""
         path = f"{old}_{'x'.join(map(str, sizes))}"

@@ -26,9 +26,11 @@ ANCILLARY = "ancillary_variables"
 FORMULA_TERMS, CELL_MEASURES = "formula_terms", "cell_measures"
 #: The attribute that names the variable of a projection, and GDAL's of that, which says where cells are.
 GRID_MAPPING, TRANSFORM = "grid_mapping", "GeoTransform"
-#: Attributes of words that name variables, and that name variables or dimensions.
+#: The attribute that names dimensions, before colons, and what was done along them, which is no name.
+CELL_METHODS = "cell_methods"
+#: Attributes of words that name variables; and those with the ones of bounds, which are made anew.
 VARIABLES = (COORDINATES, ANCILLARY, GRID_MAPPING, FORMULA_TERMS, CELL_MEASURES)
-NAMING = (*VARIABLES, "cell_methods")
+NAMING = (*VARIABLES, *BOUNDS)
 _EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 #: The orders in which the four corners of a cell may follow one another, from the lower left one of CF.
 _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1, -1) for start in range(4))
@@ -67,25 +69,30 @@ def references_of(
     {'grid_mapping': 'crs: x_2 y_2'}
     >>> references_of({"formula_terms": "ps: ps b: b"}, {"ps": "ps_2x2"})
     {'formula_terms': 'ps: ps_2x2 b: b'}
+    >>> references_of({"grid_mapping": "crs: x y", "cell_methods": "x: mean"}, {"crs": None, "mean": None})
+    {'grid_mapping': None}
 
     """
     changed: dict[str, str | None] = {}
-    for key in NAMING:
+    for key in (*NAMING, CELL_METHODS):
         words = words_of(attributes, key)
-        has_terms = key in (FORMULA_TERMS, CELL_MEASURES)
-        # A name that a colon follows is never left out, and those of terms are no names of variables.
-        new = [
-            (word if has_terms else f"{names.get(word[:-1]) or word[:-1]}:")
-            if word.endswith(":")
-            else names.get(word, word)
-            for word in words
-        ]
+        new = [_word_of_result(key, word, names) for word in words]
         if new != words:
-            is_whole = not has_terms or None not in new
-            changed[key] = " ".join(word for word in new if word and is_whole) or None
+            changed[key] = " ".join(word for word in new if word and None not in new) or None
     # It names variables of the old grid which are neither coordinates nor pooled along.
     is_left_out = CELL_MEASURES in attributes and not is_carried
     return changed | ({CELL_MEASURES: None} if is_left_out else {})
+
+
+def _word_of_result(key: str, word: str, names: Mapping[str, str | None]) -> str | None:
+    """What becomes of a word in an attribute: "" where it is left out, None where the attribute goes with it."""
+    name = word.removesuffix(":")
+    new, has_terms = names.get(name, name), key in (FORMULA_TERMS, CELL_MEASURES)
+    if key == CELL_METHODS:  # words without a colon are no names, and a dimension outlives its variable
+        return word if name == word else f"{new or name}:"
+    if name == word:
+        return new or (None if has_terms else "")
+    return word if has_terms else new and f"{new}:"
 
 
 def coarse_coordinates(

@@ -24,7 +24,7 @@ except ImportError:  # it was installed without a C compiler
 Array = npt.NDArray[Any]
 
 #: Elements that NumPy widens at once: enough for its calls to pay, few enough for caches (benchmarks/decisions.md).
-BLOCK_CELLS = 1 << 18
+BLOCK_CELLS = 1 << 17
 #: Elements that are copied at once for the kernel where they do not lie as it wants them.
 COPIED_CELLS = 1 << 18
 #: Columns of windows too large for a block that are added at once.

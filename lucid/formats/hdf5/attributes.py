@@ -93,6 +93,13 @@ def _write(target: Any, name: bytes, value: Any, like: Any = None) -> None:
         write_values(target, name, value)
 
 
+def replace_text(target: Any, name: bytes, text: str | None) -> None:
+    """Put a text in the place of an attribute, in the type that it has; None removes it."""
+    old = h5py.h5a.open(target.id, name).get_type()
+    remove_attribute(target, name)
+    _write(target, name, text, like=old)
+
+
 def copy_attribute(attribute: Any, target: Any, name: bytes, references: References | None = None) -> None:
     """Make an attribute of the same type, shape and value; what leads to other objects leads to their copies."""
     h5_type, values = attribute.get_type(), read_attribute(attribute)

@@ -12,7 +12,7 @@ import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
-from lucid.formats.choosing import is_meant
+from lucid.formats.choosing import is_left_out
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
@@ -55,7 +55,7 @@ class Carry(Survey):
         self._target, self._make, self._where = target, make, where
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
-        self.geography = Scales(self._references)
+        self.geography = Scales(self._references, drop)
         #: What is still to be done when all objects are there.
         self._pending: list[Callable[[], None]] = []
         #: Whether there is nothing but results.
@@ -132,7 +132,7 @@ class Carry(Survey):
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self.geography.has_several:
+        if not self.geography.renames:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
@@ -143,7 +143,7 @@ class Carry(Survey):
         if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
             names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
             paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
-            if not any(is_meant(path, self._drop) for path in paths):
+            if not is_left_out(paths[-1], self._drop):
                 for path in paths:
                     obj = object_at(self._source, path)
                     self._meet(path, obj, address_of(obj))

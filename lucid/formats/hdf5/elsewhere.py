@@ -8,14 +8,14 @@ ends with its last file.
 
 import os
 from collections.abc import Container, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 
 from lucid.errors import DatasetError
-from lucid.formats.choosing import is_meant, name_list
+from lucid.formats.choosing import is_left_out, name_list
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Address,
@@ -99,8 +99,7 @@ def shows_one_of(dataset: Dataset, pooled: Container[Address], drop: Sequence[st
     names = {name_text(path) for _, file, path, _ in sources_of(dataset.creation) if file == ITSELF}
     paths = [follow_links(dataset.file, absolute_path("/", name)) for name in names]
     return any(
-        address_of(object_at(dataset.file, path)) in pooled
-        or any(is_meant(str(one), drop) for one in (path, *PurePosixPath(path).parents))
+        address_of(object_at(dataset.file, path)) in pooled or is_left_out(path, drop)
         for path in paths
         if isinstance(path, str)
     )

@@ -4,6 +4,7 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,8 +18,8 @@ from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
     copy_attributes,
     remove_attribute,
+    replace_text,
     write_references,
-    write_text,
     write_values,
 )
 from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
@@ -50,8 +51,8 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
-    def __init__(self, references: References) -> None:
-        super().__init__(partial(variable_at, references.source), references.means)
+    def __init__(self, references: References, drop: Sequence[str]) -> None:
+        super().__init__(partial(variable_at, references.source), references.means, drop)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -62,15 +63,16 @@ class Scales(Geography):
         self._paths_without_number: list[str] = []
 
     def has_geography(self, dataset: Dataset) -> bool:
-        """Whether a dataset says where its cells are."""
-        return any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
+        """Whether a dataset says where its cells are, or may name what is dropped."""
+        return bool(self._drop) or any(
+            h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM)
+        )
 
     def note(self, path: str, dataset: Any) -> None:
-        """Note the number of a dimension that is carried over, and name what became several as it is called."""
-        if self.has_several and isinstance(dataset, Dataset):
+        """Note the number of a dimension that is carried over, and let it name what is in the output."""
+        if self.renames and isinstance(dataset, Dataset):
             for key, text in self.references_of_carried(variable_of(path, dataset)).items():
-                old = h5py.h5a.open(dataset.id, name_bytes(key)).get_type()
-                write_text(object_at(self._target, path), name_bytes(key), text, like=old)
+                replace_text(object_at(self._target, path), name_bytes(key), text)
         # The library's own question fails where another convention has a `CLASS`.
         attributes = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
@@ -110,9 +112,7 @@ class Scales(Geography):
 
     def attach(self, origin: Dataset, copy: Dataset, pooled: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
-        changes: Changes = dict.fromkeys(DIMENSIONS)
-        if pooled.flat:
-            return changes | {"DIMENSION_LABELS": None}
+        changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * pooled.flat))
         dims, others = self.place(variable_of(path_of(origin), origin), pooled)
         self._attach(copy, dims)
         return changes | others

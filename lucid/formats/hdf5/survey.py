@@ -12,7 +12,7 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import is_meant, two_of_one_name, unused
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
-from lucid.formats.grid import VARIABLES
+from lucid.formats.grid import TRANSFORM, VARIABLES
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
@@ -35,8 +35,8 @@ from lucid.formats.variables import Variable
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
-#: Attributes of results that would lead to nothing where nothing is carried over.
-LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS)
+#: Attributes of results that would lead to nothing, or to the old grid, where nothing is carried over.
+LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS, TRANSFORM)
 
 
 class Survey:
@@ -132,12 +132,12 @@ def rehearse(
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
-    scales = _Rehearsal(References(source.file, source.file, survey.means))
+    scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
     for array in pooled:
         if array.source.name not in source.plain:
             obj = object_at(source.file, array.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
-            if scales.has_geography(obj) and not array.flat and not is_alone:
+            if scales.has_geography(obj) and not is_alone:
                 scales.place(variable_of(path_of(obj), obj), array._replace(coarsen=None))
     return survey.carried, survey.notes | scales.notes
 

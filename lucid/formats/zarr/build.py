@@ -23,7 +23,7 @@ from lucid.formats.zarr.documents import (
 )
 from lucid.formats.zarr.geography import Dimensions
 from lucid.formats.zarr.layout import Layout, layout_of
-from lucid.formats.zarr.meaning import Description, describe_result
+from lucid.formats.zarr.meaning import Description, describe_result, with_changes
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
@@ -118,11 +118,11 @@ class Builder:
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
             for codec, names in self._lossy_codecs.items()
         ]
-        # What is carried over names what became several as it is called now.
-        for node in self._carried_nodes.values() if geography.has_several else ():
+        # What is carried over names what became several as it is called now, and not what is dropped.
+        for node in self._carried_nodes.values() if geography.renames else ():
             changes = geography.references_of_carried(source.variable(node)) if node.document else {}
             if changes and self._root is not None:
-                write_attributes(self._root / node.path, node.version, node.attributes | changes)
+                write_attributes(self._root / node.path, node.version, with_changes(node.attributes, changes))
 
     def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.errors import FileError
-from lucid.formats.choosing import is_meant
+from lucid.formats.choosing import is_left_out
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.zarr.documents import (
     ATTRIBUTES_2,
@@ -26,11 +26,7 @@ from lucid.formats.zarr.store import FolderStore, Store, key_in
 
 def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
     """Paths of what the user leaves out, groups with all that is in them."""
-    paths: set[str] = set()
-    for node in nodes:  # parents come first
-        if node.path and (node.folder in paths or is_meant(node.name, patterns)):
-            paths.add(node.path)
-    return paths
+    return {node.path for node in nodes if node.path and is_left_out(node.name, patterns)}
 
 
 def carry(store: Store, root: Path | None, nodes: Collection[Node]) -> CarriedArrays:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.geography import Dimension, Geography, Paths
-from lucid.formats.grid import VARIABLES, base_of, references_of
+from lucid.formats.grid import VARIABLES, base_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
@@ -31,7 +31,8 @@ class Dimensions(Geography):
     def __init__(
         self, source: ZarrSource, pooled: Results, carried: Collection[Node] | None, make: Make
     ) -> None:
-        super().__init__(source.variable_at if carried is not None else lambda _: None, pooled)
+        find = source.variable_at if carried is not None else lambda _: None
+        super().__init__(find, pooled, source.options.drop)
         self._source, self._make_array = source, make
         #: Attributes of results that would lead to nothing where nothing is carried over.
         self._leading_nowhere: Changes = {} if carried is not None else dict.fromkeys(VARIABLES)
@@ -45,9 +46,6 @@ class Dimensions(Geography):
 
     def place_result(self, node: Node, pooled: ResultSpec) -> tuple[list[str | None], Changes]:
         """The names of the axes of a result, and what it says of coordinates."""
-        if pooled.flat:
-            names = [node.dims[0] or None, f"{base_of(pooled.name)}_features"] if node.dims else []
-            return names, {**references_of(node.attributes, {}), **self._leading_nowhere}
         dims, changes = self.place(self._source.variable(node), pooled)
         return _names(dims) if node.dims else [], changes | self._leading_nowhere
 

@@ -96,7 +96,7 @@ def describe_result(
     is_float = result in FLOATS
     if FILL in attributes and _is_filled_by_document(node):
         mark = np.nan if is_float else marks[0] if marks else None
-        return Description(_with_changes(node.attributes, news | places), dims, mark)
+        return Description(with_changes(node.attributes, news | places), dims, mark)
     if marks and not is_float:
         news[FILL] = int(marks[0])
     elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
@@ -107,10 +107,10 @@ def describe_result(
         fill = np.asarray(fill)
         fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
         fill = unwritten_fill(attributes, meaning, fill, result)
-    return Description(_with_changes(node.attributes, news | places), dims, fill)
+    return Description(with_changes(node.attributes, news | places), dims, fill)
 
 
-def _with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+def with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """Attributes with others, of which None says that there is none; arrays as JSON has them."""
     news = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
     return {key: value for key, value in attributes.items() if key not in changes} | news
