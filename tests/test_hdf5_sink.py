@@ -73,11 +73,11 @@ class TestScales:
             assert [(file[r].name, int(a)) for r, a in file["h"].attrs["REFERENCE_LIST"]] == [("/other", 0)]
             assert "REFERENCE_LIST" not in file["w"].attrs
 
-    def test_flattened_and_alone_they_have_none(self, path, out):
+    def test_flattened_they_have_two_and_alone_none(self, path, out):
         lucid.pool_file(path, out, size=2, flatten=True)
         with h5py.File(out) as file:
             assert file["x"].shape == (12, 12)
-            assert "DIMENSION_LIST" not in file["x"].attrs
+            assert [dim[0].name for dim in file["x"].dims] == ["/n", "/x_features"]
         lucid.pool_file(path, out, size=2, carry=False, overwrite=True)
         with h5py.File(out) as file:
             assert set(file) == {"x"}
