@@ -52,6 +52,8 @@ def is_left_out(path: str, patterns: Sequence[str]) -> bool:
     (True, False)
 
     """
+    if not patterns:
+        return False  # as for most files, of which some have very many names
     place = PurePosixPath(path)
     return any(is_meant(str(one), patterns) for one in (place, *place.parents[:-1]))
 

@@ -119,10 +119,12 @@ class Builder:
             for codec, names in self._lossy_codecs.items()
         ]
         # What is carried over names what became several as it is called now, and not what is dropped.
-        for node in self._carried_nodes.values() if geography.renames else ():
-            changes = geography.references_of_carried(source.variable(node)) if node.document else {}
-            if changes and self._root is not None:
-                write_attributes(self._root / node.path, node.version, with_changes(node.attributes, changes))
+        if self._root is not None and geography.renames:
+            for node in self._carried_nodes.values():
+                changes = geography.references_of_carried(source.variable(node)) if node.document else {}
+                if changes:
+                    attributes = with_changes(node.attributes, changes)
+                    write_attributes(self._root / node.path, node.version, attributes)
 
     def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
