@@ -42,7 +42,7 @@ class Kind:
             raise
         except (AttributeError, TypeError, ValueError) as error:
             text = " ".join(f"{value!r:.80}".split())
-            kind = SizeTypeError if isinstance(error, TypeError) else ArgumentError
+            kind = ArgumentError if isinstance(error, ValueError) else SizeTypeError
             raise kind(f"`{name}` is {text}; expected {self.expected}") from error
 
 

@@ -161,5 +161,7 @@ class NpyStreamSink(FlatSink):
             self._stream.flush()
 
     def _write(self, data: bytes | memoryview) -> None:
+        left = memoryview(data)
         with _translate_errors("output stream cannot be written"):
-            self._stream.write(data)
+            while left:  # a stream without a buffer takes as much as it likes
+                left = left[self._stream.write(left) :]
