@@ -4,7 +4,6 @@ import inspect
 import io
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
@@ -90,15 +89,10 @@ def _file(*methods: str) -> Kind:
     return Kind(read, "a path or a binary stream")
 
 
-def _or_none(kind: Kind) -> Kind:
-    return replace(kind, read=lambda value: value if value is None else kind.read(value))
-
-
 PATH, PATHS = Kind(_path, "a path"), Kind(_paths, "paths of files")
-SOURCE, TARGET = _file("read", "readinto"), _or_none(_file("write", "flush"))
-PATH_OR_NONE = _or_none(PATH)
-PROGRESS = _or_none(Kind(attrgetter("__call__"), "a function"))
-EXECUTOR = _or_none(Kind(attrgetter("run", "threads"), "an executor, as `lucid.run` describes it"))
+SOURCE, TARGET = _file("read", "readinto"), _file("write", "flush")
+PROGRESS = Kind(attrgetter("__call__"), "a function")
+EXECUTOR = Kind(attrgetter("run", "threads"), "an executor, as `lucid.run` describes it")
 
 
 def _rows() -> dict[str, Option]:

@@ -67,9 +67,9 @@ def pool_file(
     """
     checked = options_of(options)
     SOURCE.check("source", source)
-    TARGET.check("target", target)
-    PROGRESS.check("on_progress", on_progress)
-    EXECUTOR.check("executor", executor)
+    TARGET.check("target", target, takes_none=True)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
+    EXECUTOR.check("executor", executor, takes_none=True)
     with about(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
         return Job(source, target, checked, on_progress, executor).run()
 

@@ -63,7 +63,7 @@ def pack_files(
     """
     paths = PATHS.check("sources", sources)
     PATH.check("target", target)
-    PROGRESS.check("on_progress", on_progress)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
     for source, outcome in pack(paths, Path(target), options_of(options), on_progress=on_progress):
         if not isinstance(outcome, Report | LeftOutError):
             raise type(outcome)(f"{source}: {outcome}") from outcome

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.arguments import PATH_OR_NONE, PATHS, PROGRESS, options_of
+from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.contract import ShardArray
@@ -52,8 +52,8 @@ def merge_files(
 
     """
     paths = [Path(path) for path in PATHS.check("shards", shards)]
-    PATH_OR_NONE.check("target", target)
-    PROGRESS.check("on_progress", on_progress)
+    PATH.check("target", target, takes_none=True)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
     work = options_of(options)
     for name in options:
         if name not in MERGE:
