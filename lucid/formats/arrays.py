@@ -23,9 +23,9 @@ def pad_chunk(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
     """A whole chunk: as it is, or where it reaches over the edge of its array with fill values there."""
     if cells.shape == chunks:
         return cells
-    whole = np.full(chunks, fill)
-    whole[tuple(slice(0, n) for n in cells.shape)] = cells
-    return whole
+    chunk = np.full(chunks, fill)
+    chunk[tuple(slice(0, n) for n in cells.shape)] = cells
+    return chunk
 
 
 class ArraySpec(NamedTuple):
@@ -129,6 +129,6 @@ class ResultSpec(NamedTuple):
 def by_source(results: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
     """Arrays of means by the name of what they are the means of, which several sizes may be of."""
     groups: dict[str, list[ResultSpec]] = {}
-    for array in results:
-        groups.setdefault(array.source.name, []).append(array)
+    for result in results:
+        groups.setdefault(result.source.name, []).append(result)
     return groups

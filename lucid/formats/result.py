@@ -52,10 +52,10 @@ def note_on_compression(name: str, suffix: str) -> str | None:
 
     """
     software = _SOFTWARE.get(suffix.lower(), "")
-    known = _DECOMPRESSES.get(software, (name,))
-    if name in ("none", *known):
+    siblings = _DECOMPRESSES.get(software, (name,))
+    if name in ("none", *siblings):
         return None
-    return f"{software} has no {name}, and cannot read the output; it has {', '.join(known)}"
+    return f"{software} has no {name}, and cannot read the output; it has {', '.join(siblings)}"
 
 
 def fill_of(meaning: Meaning, result: str) -> Number:
@@ -105,20 +105,20 @@ def changes_of(
 
 def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
-    there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
+    keys = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
-        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
-        if meaning.missing and (changes or not there):
+        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(keys)
+        if meaning.missing and (changes or not keys):
             whole = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
             changes[FILL] = np.array(whole, meaning.stored)
         return changes
     if result not in FLOATS:
         if not meaning.missing:
-            return dict.fromkeys(there)
-        there = there or [FILL]
+            return dict.fromkeys(keys)
+        keys = keys or [FILL]
     mark = round_to_type(fill, result)
-    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in there}
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
 
 
 def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -130,9 +130,9 @@ def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, resul
     value = np.asarray(attributes[key])
     is_packed = (meaning.scale, meaning.offset) != (1, 0) and meaning.scale != 0
     if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
-        packed = (value.astype(np.float64) - meaning.offset) / meaning.scale
+        elements = (value.astype(np.float64) - meaning.offset) / meaning.scale
         name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
-        return {name: round_to_type(np.sort(packed, axis=None).reshape(packed.shape), result)}
+        return {name: round_to_type(np.sort(elements, axis=None).reshape(elements.shape), result)}
     if meaning.stored != meaning.numbers:
         exact = [(v, to_element(v, meaning.stored, meaning.numbers)) for v in numbers_in(value)]
         value = np.array([v if e is None else e for v, e in exact]).reshape(value.shape)

@@ -35,36 +35,36 @@ class Stream:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._ahead = b""
+        self._lookahead = b""
 
     def peek(self, count: int) -> bytes:
         """The next bytes, fewer at the end only; they are still to be read."""
         with _translate_errors("cannot be read"):
-            while len(self._ahead) < count and (more := self._file.read(count - len(self._ahead))):
-                self._ahead += more
-        return self._ahead[:count]
+            while len(self._lookahead) < count and (more := self._file.read(count - len(self._lookahead))):
+                self._lookahead += more
+        return self._lookahead[:count]
 
     def fill(self, buffer: memoryview) -> None:
         """Read as many bytes as the buffer has; a stream that ends before is an error."""
-        done = min(len(self._ahead), len(buffer))
-        buffer[:done], self._ahead = self._ahead[:done], self._ahead[done:]
+        position = min(len(self._lookahead), len(buffer))
+        buffer[:position], self._lookahead = self._lookahead[:position], self._lookahead[position:]
         with _translate_errors("cannot be read"):
-            while done < len(buffer):
-                count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
+            while position < len(buffer):
+                count = self._file.readinto(buffer[position:])  # type: ignore[attr-defined]
                 if not count:
                     raise FormatError("ends before its data; was it cut off?")
-                done += count
+                position += count
 
     def copy_to(self, file: IO[bytes], count: int | None) -> None:
         """Copy so many bytes, or all there are."""
-        left = count
-        while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
+        rest = count
+        while step := len(self.peek(COPY_BYTES)) if rest is None else min(rest, COPY_BYTES):
             chunk = bytearray(step)
             self.fill(memoryview(chunk))
             with _translate_errors("cannot be kept in a temporary file"):
                 file.write(chunk)
                 file.flush()
-            left = None if left is None else left - step
+            rest = None if rest is None else rest - step
 
 
 class NpyStreamSource(Source):

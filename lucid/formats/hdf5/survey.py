@@ -42,21 +42,21 @@ LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS, TRANSFORM)
 class Survey:
     """The names of a file but for those that the user does not want."""
 
-    def __init__(self, source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]) -> None:
+    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], drop: Sequence[str]) -> None:
         self._source, self._drop = source.file, drop
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
         #: What takes the place of each pooled dataset, by its address; several of several sizes.
         self.means: dict[Address, list[ResultSpec]] = {}
-        for one in pooled:
-            address = source.file.id.links.get_info(name_bytes(one.source.name)).u
-            self.means.setdefault(address, []).append(one)
+        for result in results:
+            address = source.file.id.links.get_info(name_bytes(result.source.name)).u
+            self.means.setdefault(address, []).append(result)
         #: Paths that the user does not want; what is pooled is always wanted.
-        self._dropped = Backlog[str]()
-        self._wanted = {first.source.name for first, *_ in self.means.values()} if drop else set()
+        self._dropped_paths = Backlog[str]()
+        self._wanted_paths = {first.source.name for first, *_ in self.means.values()} if drop else set()
         #: Names that results have and what is pooled has not, as those of several sizes.
-        self._new_names = {one.name for one in pooled if one.name != one.source.name}
+        self._new_names = {result.name for result in results if result.name != result.source.name}
         #: The datasets that are copied.
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
@@ -75,23 +75,23 @@ class Survey:
             else:
                 is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
                 self._meet(path, obj, address, is_written_out=is_written_out)
-        self.notes |= unused(self._drop, self._dropped)
+        self.notes |= unused(self._drop, self._dropped_paths)
 
     def keeps_classic_model(self) -> bool:
         """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
         results = chain.from_iterable(self.means.values())
         if CLASSIC_MODEL not in attributes_of(self._source):
             return True
-        others = [one for one in results if one.stored_numbers not in CLASSIC_NUMBERS]
-        for one in others:
-            what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
-            self.notes.setdefault(what, []).append(one.name)
+        others = [result for result in results if result.stored_numbers not in CLASSIC_NUMBERS]
+        for result in others:
+            what = f"the mark of netCDF's classic model, which has no {result.stored_numbers}, is left out"
+            self.notes.setdefault(what, []).append(result.name)
         return not others
 
     def _drops(self, path: str) -> bool:
-        drops = is_meant(path, self._drop) and path not in self._wanted
+        drops = is_meant(path, self._drop) and path not in self._wanted_paths
         if drops:
-            self._dropped.append(path)
+            self._dropped_paths.append(path)
         return drops
 
     def _is_plain(self, address: Address) -> bool:
@@ -124,21 +124,21 @@ class Survey:
 
 
 def rehearse(
-    source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str], *, is_alone: bool
+    source: Hdf5Source, results: Sequence[ResultSpec], drop: Sequence[str], *, is_alone: bool
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
-    survey = Survey(source, pooled, drop)
+    survey = Survey(source, results, drop)
     if not is_alone:
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
     scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
-    for array in pooled:
-        if array.source.name not in source.plain:
-            obj = object_at(source.file, array.source.name)
+    for result in results:
+        if result.source.name not in source.plain:
+            obj = object_at(source.file, result.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
             if scales.has_geography(obj) and not is_alone:
-                scales.place(variable_of(path_of(obj), obj), array._replace(coarsen=None))
+                scales.place(variable_of(path_of(obj), obj), result._replace(coarsen=None))
     return survey.carried, survey.notes | scales.notes
 
 

@@ -42,7 +42,7 @@ class NpzSink(FlatSink):
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
-        self._members, self._waiting = Backlog[_NewMember](), list[ResultSpec]()
+        self._members, self._late_results = Backlog[_NewMember](), list[ResultSpec]()
         self._end, names = 0, set[str]()
         for member in self._plan_members(source, results):
             info, content, header = member
@@ -50,7 +50,7 @@ class NpzSink(FlatSink):
                 raise two_of_one_name(info.filename.removesuffix(SUFFIX))
             names.add(info.filename)
             if isinstance(content, ResultSpec) and info.compress_type == zipfile.ZIP_DEFLATED:
-                self._waiting.append(content)
+                self._late_results.append(content)
             else:
                 info.header_offset = self._end
                 yield info.FileHeader() + header
@@ -61,8 +61,8 @@ class NpzSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, results)
-        if self._waiting:
-            self.spool = Spool(self.file.target.parent).hold(self._waiting)
+        if self._late_results:
+            self.spool = Spool(self.file.target.parent).hold(self._late_results)
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
@@ -72,13 +72,13 @@ class NpzSink(FlatSink):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
-        dropped = list[str]()
+        dropped_names = list[str]()
         for member in source.members:
             arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
                 yield self._plan_means_member(array, member.info.compress_type)
             if not arrays and carries and is_meant(member.array_name, self.options.drop):
-                dropped.append(member.array_name)
+                dropped_names.append(member.array_name)
             elif not arrays and carries:
                 info = copy(member.info)
                 info.extra = b""
@@ -86,7 +86,7 @@ class NpzSink(FlatSink):
                 info.flag_bits &= ~LENGTHS_BEHIND
                 yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
         if carries:
-            self.notes += note_lines(unused(self.options.drop, dropped))
+            self.notes += note_lines(unused(self.options.drop, dropped_names))
 
     def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""

@@ -38,7 +38,7 @@ class Builder:
     def __init__(
         self,
         source: Source,
-        pooled: Sequence[ResultSpec],
+        results: Sequence[ResultSpec],
         compression: Compression | None,
         root: Path | None,
         *,
@@ -49,7 +49,7 @@ class Builder:
         self.notes: list[str] = []
         self.carried = CarriedArrays()
         # The only array of a source that names none is the store itself.
-        self._is_root = len(pooled) == 1 and not pooled[0].source.name
+        self._is_root = len(results) == 1 and not results[0].source.name
         self._groups: set[Path] = set()
         #: What is pooled, and what is carried over, by path.
         self._results: dict[str, list[ResultSpec]] = {}
@@ -63,11 +63,11 @@ class Builder:
         nodes = self._source.nodes.values() if self._source is not None else ()
         self._version = next((node.version for node in nodes if node.document is not None), 3)
         if self._source is None:
-            for array in pooled:
-                mark = {key: value.tolist() for key, value in array.mark.items()}
-                self._add_means(array, None, Description(mark))
+            for result in results:
+                mark = {key: value.tolist() for key, value in result.mark.items()}
+                self._add_means(result, None, Description(mark))
             return
-        self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
+        self._results = {name[1:]: several for name, several in by_source(results).items()}
         if carries:
             self._carry(self._source)
         self._add_results(self._source, carries=carries)
@@ -98,21 +98,21 @@ class Builder:
         """Add the arrays of means, and coordinates of the new grid."""
         carried = self._carried_nodes.values() if carries else None
         geography = Dimensions(source, self._results, carried, self._add_coordinate)
-        for path, arrays in self._results.items():
+        for path, results in self._results.items():
             node, is_image = source.nodes[path], path in source.image_paths
             variable = source.variable(node)
-            for array in arrays:
-                fill = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
-                changes = array.changes_of(variable.attributes)
+            for result in results:
+                fill = None if result.source.numbers == "bfloat16" else source.array(path).layout.fill
+                changes = result.changes_of(variable.attributes)
                 places: Changes = {}
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
-                if not is_image or array.flat:
-                    dims, places = geography.place_result(node, array)
+                if not is_image or result.flat:
+                    dims, places = geography.place_result(node, result)
                 description = describe_result(
-                    variable, changes, places, array.meaning, fill, array.numbers, dims
+                    variable, changes, places, result.meaning, fill, result.numbers, dims
                 )
-                self._add_means(array, node, description)
+                self._add_means(result, node, description)
         self.notes += note_lines(geography.notes)
         self.notes += [
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
@@ -126,23 +126,23 @@ class Builder:
                     attributes = with_changes(node.attributes, changes)
                     write_attributes(self._root / node.path, node.version, attributes)
 
-    def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
+    def _add_means(self, result: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         shards = None
         others = {FILES}
-        if pooled.numbers == "bfloat16":
+        if result.numbers == "bfloat16":
             # xarray opens no store in which elements without a type have one for gaps.
             description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
-            shards = _shards(self._source.array(origin.path).layout, pooled.chunks, pooled)
+            shards = _shards(self._source.array(origin.path).layout, result.chunks, result)
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
-        description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
-        path = self.path_of(pooled.name)
+        description = description._replace(attributes=attributes | {PROVENANCE: result.provenance})
+        path = self.path_of(result.name)
         if path in self._carried_nodes:
-            raise two_of_one_name(pooled.name)
-        numbers = pooled.numbers if origin is None else pooled.stored_numbers
-        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": pooled.chunks}
+            raise two_of_one_name(result.name)
+        numbers = result.numbers if origin is None else result.stored_numbers
+        facts = {"shape": result.stored_shape, "numbers": numbers, "chunks": result.chunks}
         self._add(path, origin, description, shards=shards, **facts)
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:
@@ -197,20 +197,20 @@ class Builder:
         paths = [path.rpartition("/") for path in sorted(arrays)]
         for node in self._carried_nodes.values():
             if name_in(node.attributes, GROUP) in node.attributes:
-                inside = [name for folder, _, name in paths if folder == node.path]
+                names = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
-                groups[node.path] = attributes_of_group(node.attributes, lengths, inside)
+                groups[node.path] = attributes_of_group(node.attributes, lengths, names)
         for path, attributes in groups.items():
             if self._root is not None and attributes != source.nodes[path].attributes:
                 write_attributes(self._root / path, self._version, attributes)
 
 
-def _shards(origin: Layout, chunks: tuple[int, ...], pooled: ResultSpec) -> tuple[int, ...] | None:
+def _shards(origin: Layout, chunks: tuple[int, ...], result: ResultSpec) -> tuple[int, ...] | None:
     """Shards like those of the source, if it has any: whole chunks, and not below it in samples or channels."""
     if origin.shard_index is None:
         return None
-    shape = pooled.stored_shape
-    sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
+    shape = result.stored_shape
+    sizes = (origin.files[0], shape[1]) if result.flat else origin.files
     most = (max(1, -(-n // c)) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))

@@ -40,7 +40,7 @@ class ZarrSink(Sink):
         #: Arrays of which some means were written, and some were not.
         self._means: dict[str, Means] = {}
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Build the store, all but the means."""
         overwrite = self.options.overwrite
         with translate_all("output cannot be written"):
@@ -56,31 +56,31 @@ class ZarrSink(Sink):
                 self._folder.create()
                 self._stack.callback(self._folder.abort)
                 self._root = self._folder.path
-        self._build(source, pooled, self._root)
+        self._build(source, results, self._root)
         self._store = FolderStore(self._root)
 
-    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """See what would be built, and how much is carried over."""
-        self._build(source, pooled, None)
+        self._build(source, results, None)
 
-    def _build(self, source: Source, pooled: Sequence[ResultSpec], root: Path | None) -> None:
+    def _build(self, source: Source, results: Sequence[ResultSpec], root: Path | None) -> None:
         """Build the store in a folder, or see whether that goes, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)
         with translate_all("output cannot be built"):
-            builder = Builder(source, pooled, self._compression, root, carries=self.carries(pooled))
+            builder = Builder(source, results, self._compression, root, carries=self.carries(results))
         self.notes += builder.notes
         self.carried, self._path_of = builder.carried, builder.path_of
 
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
-        name = pooled.name
+        name = result.name
         with translate_all("output cannot be written"):
             means = self._means.get(name)
             if means is None:
                 node = node_at(self._store, self._path_of(name))
-                means = self._means.setdefault(name, Means(self._root, node, pooled))
-            if means.write(pooled.shape, region, values):
+                means = self._means.setdefault(name, Means(self._root, node, result))
+            if means.write(result.shape, region, values):
                 del self._means[name]
 
     def commit(self, group: list[Replacement] | None = None) -> None:
