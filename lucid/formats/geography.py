@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.formats.arrays import Array, Coarsen, ResultSpec
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import is_left_out
 from lucid.formats.grid import (
     ANCILLARY,
@@ -111,12 +111,12 @@ class Geography(ABC):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
                 continue
-            dims.append([self._dimension(one, after, result.coarsen) for one in dimensions])
+            dims.append([self._dimension(one, after) for one in dimensions])
             sizes |= {one.key: after for one in dimensions}
             names |= {
                 base_of(one.path): base_of(path) for one, path in zip(dimensions, dims[-1], strict=True)
             }
-        names |= self._names_on_grid(variable, sizes, result.coarsen)
+        names |= self._names_on_grid(variable, sizes)
         changes = self._mapping(variable, result, names)
         return dims, changes | references_of(variable.attributes, names) if names else changes
 
@@ -146,12 +146,12 @@ class Geography(ABC):
         every = map(self._find, candidate_paths(near, name))
         return next((one for one in every if isinstance(one, Variable) and not one.fault), None)
 
-    def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
+    def _dimension(self, dimension: Dimension, after: int) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
         key = (dimension.path, after)
         if key not in self._dimensions:
             old = dimension.coordinates()
-            path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after}, coarsen)
+            path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
             if path is None:
                 path, is_there = self._free_path(dimension.path, (after,), (after,), None)
                 if not is_there:
@@ -167,24 +167,22 @@ class Geography(ABC):
             self.declare(path, length)
         return path
 
-    def _names_on_grid(
-        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
-    ) -> dict[str, str | None]:
+    def _names_on_grid(self, variable: Variable, sizes: Mapping[Hashable, int]) -> dict[str, str | None]:
         """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
 
         What says more of each cell follows to results of the same size, but is not pooled along.
         """
         names: dict[str, str | None] = {}
-        for key, coarsen_key in ((COORDINATES, coarsen), (FORMULA_TERMS, coarsen), (ANCILLARY, None)):
+        for key in (COORDINATES, FORMULA_TERMS, ANCILLARY):
             for name in words_of(variable.attributes, key):
                 other = self.variable_named(variable.path, name)
-                path = None if other is None else self._path_on_grid(other, sizes, coarsen_key)
+                path = None if other is None else self._path_on_grid(other, sizes, is_pooled=key != ANCILLARY)
                 if other is not None and path != other.path:
                     names[name] = None if path is None else base_of(path)
         return names
 
     def _path_on_grid(
-        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+        self, variable: Variable, sizes: Mapping[Hashable, int], *, is_pooled: bool
     ) -> str | None:
         """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
         axes = self.dimensions(variable)
@@ -198,12 +196,14 @@ class Geography(ABC):
             return variable.path
         if results := self._results.get(variable.key):
             return next((one.name for one in results if one.stored_shape == size), None)
+        if not is_pooled:
+            return self._coordinates.get((variable.path, size))
         dims = [
-            [self._dimension(one, sizes[one.key], coarsen) for one in dimensions if one.key in sizes]
+            [self._dimension(one, sizes[one.key]) for one in dimensions if one.key in sizes]
             or _paths_in_output(dimensions)
             for dimensions in axes
         ]
-        return self._coarse(variable, size, dims, sizes, coarsen)
+        return self._coarse(variable, size, dims, sizes)
 
     def _free_path(
         self, old: str, sizes: Sequence[object], shape: tuple[int, ...], values: Array | None
@@ -220,7 +220,6 @@ class Geography(ABC):
         size: tuple[int, ...],
         dims: Paths | None,
         sizes: Mapping[Hashable, int],
-        coarsen: Coarsen | None,
     ) -> str | None:
         """The path of a coordinate at a size, made with the bounds of its cells if there is none.
 
@@ -229,9 +228,9 @@ class Geography(ABC):
         key = (origin.path, size)
         if key in self._coordinates:
             return self._coordinates[key]
-        if coarsen is None or len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
+        if len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
             return None
-        values = coarse_coordinates(self.read(origin), origin.attributes, size, coarsen)
+        values = coarse_coordinates(self.read(origin), origin.attributes, size)
         if values is None:
             return None
         lengths = [after for before, after in zip(origin.shape, size, strict=True) if before != after]
@@ -240,7 +239,7 @@ class Geography(ABC):
         if is_there:
             return path
         dims = [[path]] if dims is None else dims
-        names = self._names_on_grid(origin, sizes, coarsen)
+        names = self._names_on_grid(origin, sizes)
         changes = _changes(origin, values) | references_of(origin.attributes, names)
         attribute, name = bounds_name(origin.attributes) or ("", "")
         bounds_variable = self.variable_named(origin.path, name) if name else None

@@ -138,12 +138,15 @@ def rehearse(
             obj = object_at(source.file, result.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
             if scales.has_geography(obj) and not is_alone:
-                scales.place(variable_of(path_of(obj), obj), result._replace(coarsen=None))
+                scales.place(variable_of(path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 
 
 class _Rehearsal(Scales):
     """Where results would be, for the notes on that: no coordinates are read, nothing is made."""
+
+    def _coarse(self, *_: Any) -> None:
+        return None
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:  # noqa: ARG002
         return None
