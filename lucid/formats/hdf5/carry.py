@@ -74,20 +74,12 @@ class Carry(Survey):
         for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
             if name_bytes(first.name) not in self._target:
                 self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
-        for path in self._dropped_paths:
-            if self._source.id.links.get_info(name_bytes(path)).type == HARD:
-                self._keep_lengths(path, object_at(self._source, path))
+        for path, obj in self._dropped_objects():
+            # What is pooled, and what is carried over, may lie along a dimension that is dropped.
+            self.geography.keep_length(path, obj)
         for step in self._last_steps:
             step()
         self.geography.finish()
-
-    def _keep_lengths(self, path: str, obj: Any) -> None:
-        """Keep the dimensions that are dropped and still needed, as by what is pooled in a dropped group."""
-        names: list[bytes] = []
-        if isinstance(obj, h5py.Group):
-            h5py.h5o.visit(obj.id, names.append)
-        for inner in [path, *(f"{path}/{name_text(name)}" for name in names)]:
-            self.geography.keep_length(inner, object_at(self._source, inner))
 
     def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
@@ -132,7 +124,7 @@ class Carry(Survey):
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self._new_names:
+        if not self._names.new_names:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1

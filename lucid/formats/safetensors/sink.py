@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant, note_lines, unused
+from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.regions import Region
@@ -36,16 +36,14 @@ class SafetensorsSink(FlatSink):
         if isinstance(source, SafetensorsSource) and self.carries(results):
             source_names, provenances = {array.source.name for array in results}, provenance_of(source.header)
             metadata |= source.header.metadata
-            dropped_names = list[str]()
+            names = CarriedNames(results, self.options.drop)
             for tensor in source.header.tensors:
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
-                if name not in source_names and is_meant(name, self.options.drop):
-                    dropped_names.append(name)
-                elif name not in source_names:
+                if name not in source_names and names.carries(name):
                     contents.append((tensor, CopiedBytes(place, tensor.nbytes)))
                     if tensor.name in provenances:
                         facts[tensor.name] = provenances[tensor.name]
-            self.notes += note_lines(unused(self.options.drop, dropped_names))
+            self.notes += note_lines(names.notes)
         # What a million tensors have in common is parsed once, and stands in the file once.
         facts_by_text = {text: json.loads(text) for text in {array.provenance for array in results}}
         if len(facts_by_text) == 1 and 1 < len(results) == len(contents):

@@ -1,17 +1,18 @@
 """The groups and arrays of a Zarr store, before there are means in them."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lucid.compression import Compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
-from lucid.formats.choosing import name_list, note_lines, two_of_one_name, unused
+from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
 from lucid.formats.result import Changes
-from lucid.formats.zarr.carry import carry, dropped_paths, renew_summaries
+from lucid.formats.zarr.carry import carry, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
     DIMENSIONS_2,
@@ -82,15 +83,16 @@ class Builder:
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
-        left_out = dropped_paths(source.nodes.values(), source.options.drop) - self._results.keys()
-        self.notes += note_lines(unused(source.options.drop, [f"/{path}" for path in left_out]))
+        names = CarriedNames([*chain(*self._results.values())], source.options.drop)
+        other_paths = source.nodes.keys() - self._results.keys()
         for group, paths in lower_levels(source.images, self._results).items():
-            left_out |= {*paths}
+            other_paths -= {*paths}
             levels = name_list([f"/{path}" for path in paths if path in source.nodes])
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
-        left_out |= self._results.keys()
-        self._carried_nodes = {path: node for path, node in source.nodes.items() if path not in left_out}
+        nodes = (node for path, node in source.nodes.items() if path in other_paths)
+        self._carried_nodes = {node.path: node for node in nodes if names.carries(node.name)}
+        self.notes += note_lines(names.notes)
         with translate_all("cannot be carried over"):
             self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
@@ -139,8 +141,6 @@ class Builder:
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: result.provenance})
         path = self.path_of(result.name)
-        if path in self._carried_nodes:
-            raise two_of_one_name(result.name)
         numbers = result.numbers if origin is None else result.stored_numbers
         facts = {"shape": result.stored_shape, "numbers": numbers, "chunks": result.chunks}
         self._add(path, origin, description, shards=shards, **facts)
