@@ -299,7 +299,7 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
     meaning = _meaning_in(spec, options)
     result = result_of(spec.numbers, options.reduce, options.dtype)
     for target in targets:
-        result, _ = result_for(result, target.path.suffix)
+        result = result_for(result, target.path.suffix)
     return Rule(
         source=meaning.numbers,
         result=result,

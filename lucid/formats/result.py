@@ -5,7 +5,8 @@ right for it as it is. In all others, what stands there in the variable's type i
 """
 
 import math
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,38 +25,47 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-#: Software whose files have no floats of 16 bits, by the suffixes of these, and what it can decompress.
-_SOFTWARE = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
-_DECOMPRESSES = {"netCDF": ("gzip", "zstd", "blosc"), "MATLAB": ("gzip",)}
+
+class _Software(NamedTuple):
+    """Software that a file is for, which has no floats of 16 bits, and what it can decompress."""
+
+    name: str
+    compressions: tuple[str, ...]
 
 
-def result_for(result: str, suffix: str) -> tuple[str, str | None]:
-    """The type of results in a file with that suffix, and a line where it is not the wanted one.
+_NETCDF = _Software("netCDF", ("gzip", "zstd", "blosc"))
+#: By the suffixes of its files.
+_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": _Software("MATLAB", ("gzip",))}
 
-    netCDF's library dies of a signal where it finds a float16.
 
-    >>> result_for("float16", ".nc")
-    ('float32', 'means are float32, since netCDF has no float16')
+def result_for(result: str, suffix: str) -> str:
+    """The type of results in a file with that suffix: netCDF's library dies of a signal where it finds a float16.
+
+    >>> result_for("float16", ".nc"), result_for("float16", ".h5")
+    ('float32', 'float16')
+
+    """
+    return "float32" if suffix.lower() in _SOFTWARE and result in ("float16", "bfloat16") else result
+
+
+def notes_on_software(suffix: str, results: Iterable[str], compression: str | None) -> list[str]:
+    """Lines on what the software that reads files with that suffix lacks: types of results, a compression.
+
+    >>> notes_on_software(".nc", ["float16"], "lzf")[0]
+    'means are float32, since netCDF has no float16'
+    >>> notes_on_software(".nc", ["float64"], "lzf")
+    ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc']
 
     """
     software = _SOFTWARE.get(suffix.lower())
-    if software is None or result not in ("float16", "bfloat16"):
-        return result, None
-    return "float32", f"means are float32, since {software} has no {result}"
-
-
-def note_on_compression(name: str, suffix: str) -> str | None:
-    """A line where the software that reads files with that suffix cannot undo a compression by itself.
-
-    >>> note_on_compression("lzf", ".nc")
-    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc'
-
-    """
-    software = _SOFTWARE.get(suffix.lower(), "")
-    siblings = _DECOMPRESSES.get(software, (name,))
-    if name in ("none", *siblings):
-        return None
-    return f"{software} has no {name}, and cannot read the output; it has {', '.join(siblings)}"
+    if software is None:
+        return []
+    pairs = [(result, result_for(result, suffix)) for result in results]
+    notes = [f"means are {new}, since {software.name} has no {old}" for old, new in pairs if new != old]
+    if compression not in (None, "none", *software.compressions):
+        known = ", ".join(software.compressions)
+        notes.append(f"{software.name} has no {compression}, and cannot read the output; it has {known}")
+    return notes
 
 
 def fill_of(meaning: Meaning, result: str) -> Number:
