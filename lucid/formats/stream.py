@@ -5,7 +5,9 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -131,6 +133,11 @@ class NpyStreamSink(FlatSink):
         self.in_sequence = in_sequence
         self._stream = stream
 
+    def name_errors(self) -> AbstractContextManager[None]:
+        """Say which stream it is that refuses, or is closed."""
+        name = "standard output" if self._stream is getattr(sys.stdout, "buffer", None) else "output stream"
+        return _translate_errors(f"{name} cannot be written")
+
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
         return [content for array in results for content in (header_of(array), array)]
@@ -138,7 +145,7 @@ class NpyStreamSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:  # noqa: ARG002
         """Write the header of a single array, or make room for several."""
         if self.in_sequence:
-            self._write(header_of(*results))
+            self._stream.write(header_of(*results))
         else:
             self._arrays = results
             self.spool = Spool().hold(results)
@@ -146,7 +153,7 @@ class NpyStreamSink(FlatSink):
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
         if self.spool is None:
-            self._write(values.reshape(-1).view(np.uint8).data)
+            self._stream.write(values.reshape(-1).view(np.uint8).data)
         else:
             super().write(result, region, values)
 
@@ -154,12 +161,7 @@ class NpyStreamSink(FlatSink):
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
             for array in self._arrays:
-                self._write(header_of(array))
+                self._stream.write(header_of(array))
                 for block in blocks_at(*self.spool.place(array), array.nbytes):
-                    self._write(block)
-        with _translate_errors("output stream cannot be written"):
-            self._stream.flush()
-
-    def _write(self, data: bytes | memoryview) -> None:
-        with _translate_errors("output stream cannot be written"):
-            self._stream.write(data)
+                    self._stream.write(block)
+        self._stream.flush()

@@ -85,9 +85,8 @@ def blocks_at(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
 def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
     view, position = memoryview(buffer), 0
-    with translate_errors("output cannot be written"):
-        while position < len(view):
-            position += os.pwrite(descriptor, view[position:], offset + position)
+    while position < len(view):
+        position += os.pwrite(descriptor, view[position:], offset + position)
 
 
 class CheckedFile(io.FileIO):
@@ -138,7 +137,7 @@ def claim(descriptor: int, size: int) -> None:
         if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             os.ftruncate(descriptor, size)
         else:
-            raise FileError(f"output needs {size} bytes of disk: {error.strerror}") from error
+            raise OSError(error.errno, f"{error.strerror} for {size} bytes") from error
 
 
 def read_region(

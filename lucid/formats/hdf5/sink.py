@@ -157,9 +157,9 @@ class Hdf5Sink(Sink):
                 raise
         except HDF5_ERRORS as error:
             if checked.error is None:
-                raise FileError(f"output cannot be written: {reason(error)}") from error
+                raise FileError(f"output {self.path} cannot be written: {reason(error)}") from error
         if checked.error is not None:
-            raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
+            raise checked.error
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""

@@ -11,7 +11,7 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
-from lucid.errors import DatasetError, FormatError, translate_errors
+from lucid.errors import DatasetError, FormatError
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import ResultSpec, by_source
 from lucid.formats.checksum import crc32
@@ -108,10 +108,7 @@ class NpzSink(FlatSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
-        with (
-            translate_errors("output cannot be written"),
-            open(self.descriptor, "r+b", closefd=False) as file,
-        ):
+        with open(self.descriptor, "r+b", closefd=False) as file:
             file.seek(self._end)
             with zipfile.ZipFile(file, "w") as archive:
                 directory = Backlog[zipfile.ZipInfo]()

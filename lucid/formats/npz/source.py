@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO, NamedTuple
 
-from lucid.errors import DTypeError, FileError, FormatError, about
+from lucid.errors import DTypeError, FormatError, about, translate_errors
 from lucid.formats.archive import ENCRYPTED, check_name, data_offset, open_archive
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.checksum import Checksum, crc32
@@ -143,11 +143,9 @@ class _InflatedMember:
                 data = self._stream.read(STEP_BYTES)
                 if not data:
                     raise FormatError("ends before its data; is the archive damaged?")
-                write_at(descriptor, self._position, data)
+                with translate_errors("cannot be inflated into a temporary file (TMPDIR)"):
+                    write_at(descriptor, self._position, data)
                 self._position += len(data)
-        except FileError as error:
-            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
-            raise FileError(f"cannot be inflated into a temporary file (TMPDIR): {reason}") from error
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise FormatError(f"cannot be inflated: {error}; is the archive damaged?") from error
         self._member = member

@@ -30,7 +30,6 @@ from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import translate_all
 
 
 class Builder:
@@ -93,8 +92,7 @@ class Builder:
         nodes = (node for path, node in source.nodes.items() if path in other_paths)
         self._carried_nodes = {node.path: node for node in nodes if names.carries(node.name)}
         self.notes += note_lines(names.notes)
-        with translate_all("cannot be carried over"):
-            self.carried = carry(source.store, self._root, self._carried_nodes.values())
+        self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
     def _add_results(self, source: ZarrSource, *, carries: bool) -> None:
         """Add the arrays of means, and coordinates of the new grid."""
