@@ -67,9 +67,13 @@ class Geography(ABC):
         find: Callable[[str], Variable | str | None],
         results: Mapping[Any, Sequence[ResultSpec]],
         drop: Sequence[str],
+        *,
+        is_alone: bool,
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
         self._find, self._results, self._drop = find, results, drop
+        #: Whether there is nothing but results, so that names of all else would lead nowhere.
+        self._is_alone = is_alone
         #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
         self.renames = bool(drop) or any(len(arrays) > 1 for arrays in results.values())
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
@@ -101,12 +105,16 @@ class Geography(ABC):
 
     def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
+        dims, changes = self._place(variable, result)
+        return dims, changes | dict.fromkeys(NAMING * self._is_alone)
+
+    def _place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
         if result.flat:
             dims = [_paths_in_output(axes[0]), [self._features(result)]] if any(axes) else []
-            return dims, {**references_of(variable.attributes, names)}
+            return dims, {TRANSFORM: None, **references_of(variable.attributes, names)}
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
@@ -143,7 +151,7 @@ class Geography(ABC):
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
-        every = map(self._find, candidate_paths(near, name))
+        every = map(self._find, candidate_paths(near, name) if not self._is_alone else ())
         return next((one for one in every if isinstance(one, Variable) and not one.fault), None)
 
     def _dimension(self, dimension: Dimension, after: int) -> str:
@@ -272,7 +280,7 @@ class Geography(ABC):
         if plane == size:
             return {}
         changes: Changes = {}
-        if any(base_of(one.path).lower() in ACROSS for one in self.dimensions(variable)[h]):
+        if any(name.lower() in ACROSS for name in variable.dims()[h : h + 1]):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)

@@ -20,7 +20,7 @@ from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
+from lucid.formats.hdf5.survey import Survey
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -55,7 +55,7 @@ class Carry(Survey):
         self._target, self._make, self._elsewhere = target, make, elsewhere
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
-        self.geography = Scales(self._references, drop)
+        self.geography = Scales(self._references, drop, is_alone=is_alone)
         #: What is still to be done when all objects are there.
         self._last_steps: list[Callable[[], None]] = []
         #: Whether there is nothing but results.
@@ -93,11 +93,11 @@ class Carry(Survey):
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
             copy = self._make(result, obj)
-            if obj is not None and not self._is_alone and self.geography.has_geography(obj):
+            if obj is not None and self.geography.has_geography(obj):
                 self._last_steps.append(partial(self._write_coordinates, path, result))
             else:
-                changes = changes_of_result(obj, result) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
-                self._postpone_references(path, result.name, copy_attributes(obj, copy, changes))
+                names = copy_attributes(obj, copy, changes_of_result(obj, result))
+                self._postpone_references(path, result.name, names)
 
     def _write_coordinates(self, path: str, result: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""

@@ -51,8 +51,9 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
-    def __init__(self, references: References, drop: Sequence[str]) -> None:
-        super().__init__(partial(variable_at, references.source), references.means, drop)
+    def __init__(self, references: References, drop: Sequence[str], *, is_alone: bool) -> None:
+        find = partial(variable_at, references.source)
+        super().__init__(find, references.means, drop, is_alone=is_alone)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -63,9 +64,11 @@ class Scales(Geography):
         self._paths_without_number: list[str] = []
 
     def has_geography(self, dataset: Dataset) -> bool:
-        """Whether a dataset says where its cells are, or may name what is dropped."""
-        return bool(self._drop) or any(
-            h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM)
+        """Whether a dataset says where its cells are, or may name what is not carried over."""
+        return (
+            self._is_alone
+            or bool(self._drop)
+            or any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
         )
 
     def note(self, path: str, dataset: Any) -> None:
@@ -118,7 +121,8 @@ class Scales(Geography):
         return changes | others
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
-        return [[self._dimension_of(scale) for scale in several] for several in scales_of(variable.handle)]
+        scales = scales_of(variable.handle) if not self._is_alone else [[]] * len(variable.shape)
+        return [[self._dimension_of(scale) for scale in several] for several in scales]
 
     def _dimension_of(self, scale: Dataset) -> Dimension:
         address, path = address_of(scale), path_of(scale)

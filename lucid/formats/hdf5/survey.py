@@ -14,7 +14,7 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
-from lucid.formats.grid import TRANSFORM, VARIABLES
+from lucid.formats.grid import NAMING
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
@@ -39,8 +39,6 @@ from lucid.formats.variables import Variable
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
-#: Attributes of results that would lead to nothing, or to the old grid, where nothing is carried over.
-LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS, TRANSFORM)
 
 
 class Survey:
@@ -150,12 +148,12 @@ def rehearse(
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
-    scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
+    scales = _Rehearsal(References(source.file, source.file, survey.means), drop, is_alone=is_alone)
     for result in results:
         if result.source.name not in source.plain:
             obj = object_at(source.file, result.source.name)
-            refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
-            if scales.has_geography(obj) and not is_alone:
+            refuse_attributes(obj, (*NAMING, *DIMENSIONS) if is_alone else ())
+            if scales.has_geography(obj):
                 scales.place(variable_of(path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.geography import Dimension, Geography, Paths
-from lucid.formats.grid import VARIABLES, base_of
+from lucid.formats.grid import base_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
@@ -31,11 +31,8 @@ class Dimensions(Geography):
     def __init__(
         self, source: ZarrSource, results: Results, carried: Collection[Node] | None, make: Make
     ) -> None:
-        find = source.variable_at if carried is not None else lambda _: None
-        super().__init__(find, results, source.options.drop)
+        super().__init__(source.variable_at, results, source.options.drop, is_alone=carried is None)
         self._source, self._make_array = source, make
-        #: Attributes of results that would lead to nothing where nothing is carried over.
-        self._leading_nowhere: Changes = {} if carried is not None else dict.fromkeys(VARIABLES)
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken_paths = {array.name.strip("/") for arrays in results.values() for array in arrays}
         self._lengths: dict[str, int] = {}
@@ -47,7 +44,7 @@ class Dimensions(Geography):
     def place_result(self, node: Node, result: ResultSpec) -> tuple[list[str | None], Changes]:
         """The names of the axes of a result, and what it says of coordinates."""
         dims, changes = self.place(self._source.variable(node), result)
-        return _names(dims) if node.dims else [], changes | self._leading_nowhere
+        return _names(dims) if node.dims else [], changes
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
         node = variable.handle
