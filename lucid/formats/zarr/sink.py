@@ -71,6 +71,7 @@ class ZarrSink(Sink):
         if self._url is not None:
             self._find_place(self._url)
         builder = Builder(source, results, self._compression, root, carries=self.carries(results))
+        builder.build()
         self.notes += builder.notes
         self.carried, self._path_of = builder.carried, builder.path_of
 
