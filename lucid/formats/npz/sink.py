@@ -19,7 +19,6 @@ from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.npy import header_of
 from lucid.formats.npz.source import SUFFIX, NpzSource
@@ -58,8 +57,7 @@ class NpzSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, results)
-        if self._late_results:
-            self.spool = Spool(self.file.target.parent).hold(self._late_results)
+        self.hold(self._late_results)
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
