@@ -20,7 +20,7 @@ import numpy as np
 from lucid import forks
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import ResultSpec, pad_chunk
-from lucid.formats.choosing import note_lines
+from lucid.formats.choosing import carries_others, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
@@ -69,7 +69,7 @@ class Hdf5Sink(FileSink):
         block = b""
         if isinstance(source, Hdf5Source):
             options = file_options(source.file)
-            if self.carries(results):
+            if carries_others(results, self.options):
                 self._carry_source = source.file
                 # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
@@ -93,8 +93,7 @@ class Hdf5Sink(FileSink):
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self.compression)
         if not isinstance(source, Hdf5Source):
             return
-        is_alone = not self.carries(results)
-        self.carried, notes = rehearse(source, results, self.options.drop, is_alone=is_alone)
+        self.carried, notes = rehearse(source, results, self.options)
         self._note(source, results, notes)
 
     def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
@@ -112,8 +111,7 @@ class Hdf5Sink(FileSink):
                 return
             elsewhere = Elsewhere(source.path, self.file.target)
             make = partial(self._create, file)
-            is_alone = self._carry_source is None
-            carry = Carry(source, results, self.options.drop, file, make, elsewhere, is_alone=is_alone)
+            carry = Carry(source, results, file, make, elsewhere, self.options)
             with translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths

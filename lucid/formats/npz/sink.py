@@ -61,29 +61,26 @@ class NpzSink(FlatSink):
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
-        carries = self.carries(results)
         means = by_source(results)
         if not isinstance(source, NpzSource):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
-        names = CarriedNames(results, self.options.drop)
+        names = CarriedNames(results, self.options)
         for member in source.members:
             arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
                 yield self._plan_means_member(array, member.info.compress_type)
-            if arrays or not carries:
+            if arrays or names.is_alone or names.drops(member.array_name):
                 continue
-            # Other files are never called as arrays are.
-            is_array = member.info.filename.endswith(SUFFIX)
-            if names.carries(member.array_name) if is_array else not names.drops(member.array_name):
-                info = copy(member.info)
-                info.extra = b""
-                # The lengths stand before the bytes in any case.
-                info.flag_bits &= ~LENGTHS_BEHIND
-                yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
-        if carries:
-            self.notes += note_lines(names.notes)
+            if member.info.filename.endswith(SUFFIX):  # other files are never called as arrays are
+                names.check(member.array_name)
+            info = copy(member.info)
+            info.extra = b""
+            # The lengths stand before the bytes in any case.
+            info.flag_bits &= ~LENGTHS_BEHIND
+            yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
+        self.notes += note_lines(names.notes)
 
     def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""

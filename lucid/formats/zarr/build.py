@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lucid.compression import Compression
+from lucid.compression import parse_compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
 from lucid.formats.choosing import CarriedNames, name_list, note_lines
@@ -29,22 +29,18 @@ from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
+from lucid.options import Options
 
 
 class Builder:
     """A store for results, all but the means: built in a folder or, without one, only thought through."""
 
     def __init__(
-        self,
-        source: Source,
-        results: Sequence[ResultSpec],
-        compression: Compression | None,
-        root: Path | None,
-        *,
-        carries: bool,
+        self, source: Source, results: Sequence[ResultSpec], options: Options, root: Path | None
     ) -> None:
-        self._results, self._compression = results, compression
-        self._root, self._carries = root, carries
+        self._results, self._root = results, root
+        self._compression = parse_compression(options.compression)
+        self._names = CarriedNames(results, options)
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
@@ -70,12 +66,14 @@ class Builder:
                 mark = {key: value.tolist() for key, value in result.mark.items()}
                 self._add_means(result, None, Description(mark))
             return
-        if self._carries:
-            self._carry(self._source)
+        if self._names.is_alone:
+            self._add_results(self._source)
+            return
+        self._carry(self._source)
         self._add_results(self._source)
-        if self._carries and not self._is_root:
+        if not self._is_root:
             self._describe_groups(self._source)
-        if self._carries and self._root is not None and any(one.has_summary for one in self._nodes.values()):
+        if self._root is not None and any(one.has_summary for one in self._nodes.values()):
             renew_summaries(self._root)
 
     def path_of(self, name: str) -> str:
@@ -84,7 +82,6 @@ class Builder:
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
-        names = CarriedNames(self._results, source.options.drop)
         other_paths = self._nodes.keys() - self._results_by_path.keys()
         for group, paths in lower_levels(source.images, self._results_by_path).items():
             other_paths -= {*paths}
@@ -92,14 +89,14 @@ class Builder:
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
         nodes = (node for path, node in self._nodes.items() if path in other_paths)
-        self._carried_nodes = {node.path: node for node in nodes if names.carries(node.name)}
-        self.notes += note_lines(names.notes)
+        self._carried_nodes = {node.path: node for node in nodes if self._names.carries(node.name)}
+        self.notes += note_lines(self._names.notes)
         self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
     def _add_results(self, source: ZarrSource) -> None:
         """Add the arrays of means, and coordinates of the new grid."""
-        carried = self._carried_nodes.values() if self._carries else None
-        geography = Dimensions(source, self._results_by_path, carried, self._add_coordinate)
+        carried = self._carried_nodes.values()
+        geography = Dimensions(source, self._results_by_path, self._names, carried, self._add_coordinate)
         for path, results in self._results_by_path.items():
             node, is_image = self._nodes[path], path in source.image_paths
             variable = source.variable(node)

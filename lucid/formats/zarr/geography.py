@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import base_of
 from lucid.formats.meaning import meaning_of
@@ -29,14 +30,14 @@ class Dimensions(Geography):
     """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self, source: ZarrSource, results: Results, carried: Collection[Node] | None, make: Make
+        self, source: ZarrSource, results: Results, names: CarriedNames, carried: Collection[Node], make: Make
     ) -> None:
-        super().__init__(source.variable_at, results, source.options.drop, is_alone=carried is None)
+        super().__init__(source.variable_at, results, names)
         self._source, self._make_array = source, make
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken_paths = {array.name.strip("/") for arrays in results.values() for array in arrays}
         self._lengths: dict[str, int] = {}
-        for node in carried or ():
+        for node in carried:
             self._taken_paths.add(node.path)
             for name, length in zip(node.dims, node.shape, strict=False):
                 self._lengths[key_in(node.folder, name)] = length
