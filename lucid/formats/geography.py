@@ -109,7 +109,9 @@ class Geography(ABC):
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
         if result.flat:
-            dims = [_paths_in_output(axes[0]), [self._features(result)]] if any(axes) else []
+            if any(axes):
+                features = self._bare_dimension(result.name, "features", result.stored_shape[1])
+                dims = [_paths_in_output(axes[0]), [features]]
             return dims, {TRANSFORM: None, **references_of(variable.attributes, names)}
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
@@ -156,17 +158,12 @@ class Geography(ABC):
         if key not in self._dimensions:
             old = dimension.coordinates()
             path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
-            if path is None:
-                path, is_there = self._free_path(dimension.path, (after,), (after,), None)
-                if not is_there:
-                    self.declare(path, after)
-            self._dimensions[key] = path
+            self._dimensions[key] = path or self._bare_dimension(dimension.path, after, after)
         return self._dimensions[key]
 
-    def _features(self, result: ResultSpec) -> str:
-        """The path of the dimension of all axes of a flat result but the first; made if there is none."""
-        length = result.stored_shape[1]
-        path, is_there = self._free_path(result.name, ("features",), (length,), None)
+    def _bare_dimension(self, old: str, name: object, length: int) -> str:
+        """The path of a dimension without coordinates, called after an old path; made if there is none."""
+        path, is_there = self._free_path(old, (name,), (length,), None)
         if not is_there:
             self.declare(path, length)
         return path

@@ -29,7 +29,7 @@ from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
-from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
+from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
@@ -43,7 +43,7 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import unwritten_fill_of
+from lucid.formats.hdf5.types import reinterpret_dtype, unwritten_fill_of
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
@@ -119,7 +119,9 @@ class Hdf5Sink(FileSink):
 
     def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        result = result if origin is None else with_stored_type(result)
+        if origin is not None:  # integers that `_Unsigned` marks are of the type that needs it
+            numbers = result.stored_numbers
+            result = result._replace(numbers=numbers, dtype=reinterpret_dtype(result.dtype, numbers))
         dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:

@@ -86,7 +86,7 @@ class Dimensions(Geography):
             fill = self._source.array(node.path).layout.fill
         numbers = name_of(values.dtype)
         meaning = meaning_of(origin.attributes, origin.numbers or numbers)
-        description = describe_result(origin, changes, {}, meaning, fill, numbers, _names(dims))
+        description = describe_result(origin, changes, meaning, fill, numbers, _names(dims))
         self._make_array(path, node, values, description)
 
 

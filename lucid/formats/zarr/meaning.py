@@ -78,13 +78,12 @@ def _number(value: Any) -> Any:
 def describe_result(
     origin: Variable,
     changes: Changes,
-    places: Changes,
     meaning: Meaning,
     fill: Any,
     result: str,
     dims: list[str | None],
 ) -> Description:
-    """What a result of a type says of itself: what changes with its numbers, and with its place.
+    """What a result of a type says of itself, by what changes with its numbers and its place.
 
     `fill` is the source's own fill value.
     """
@@ -96,7 +95,7 @@ def describe_result(
     is_float = result in FLOATS
     if FILL in attributes and _is_filled_by_document(node):
         mark = np.nan if is_float else marks[0] if marks else None
-        return Description(with_changes(node.attributes, news | places), dims, mark)
+        return Description(with_changes(node.attributes, news), dims, mark)
     if marks and not is_float:
         news[FILL] = int(marks[0])
     elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
@@ -107,7 +106,7 @@ def describe_result(
         fill = np.asarray(fill)
         fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
         fill = unwritten_fill(attributes, meaning, fill, result)
-    return Description(with_changes(node.attributes, news | places), dims, fill)
+    return Description(with_changes(node.attributes, news), dims, fill)
 
 
 def with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
