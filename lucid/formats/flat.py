@@ -161,7 +161,8 @@ class FileSink(Sink):
     def hold(self, results: Sequence[ResultSpec]) -> None:
         """Make room for arrays that wait."""
         if results:
-            self.spool = Spool(self.file.target.parent).hold(results)
+            self.spool = Spool(self.file.target.parent)
+            self.spool.hold(results)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""

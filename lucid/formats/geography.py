@@ -101,10 +101,7 @@ class Geography(ABC):
 
     def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
-        dims, changes = self._place(variable, result)
-        return dims, changes | dict.fromkeys(NAMING * self._names.is_alone)
-
-    def _place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
+        nowhere: Changes = dict.fromkeys(NAMING * self._names.is_alone)
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
@@ -112,7 +109,7 @@ class Geography(ABC):
             if any(axes):
                 features = self._bare_dimension(result.name, "features", result.stored_shape[1])
                 dims = [_paths_in_output(axes[0]), [features]]
-            return dims, {TRANSFORM: None, **references_of(variable.attributes, names)}
+            return dims, {TRANSFORM: None, **references_of(variable.attributes, names), **nowhere}
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
@@ -124,7 +121,7 @@ class Geography(ABC):
             }
         names |= self._names_on_grid(variable, sizes)
         changes = self._mapping(variable, result, names)
-        return dims, changes | references_of(variable.attributes, names) if names else changes
+        return dims, changes | (references_of(variable.attributes, names) if names else {}) | nowhere
 
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""

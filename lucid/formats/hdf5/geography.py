@@ -65,11 +65,9 @@ class Scales(Geography):
 
     def has_geography(self, dataset: Dataset) -> bool:
         """Whether a dataset says where its cells are, or may name what is not carried over."""
-        return (
-            self._names.is_alone
-            or bool(self._names.patterns)
-            or any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
-        )
+        names = (SCALES, GRID_MAPPING, TRANSFORM)
+        is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
+        return is_placed or self._names.is_alone or bool(self._names.patterns)
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and let it name what is in the output."""

@@ -20,7 +20,7 @@ from lucid.formats.zarr.documents import (
     write_array,
     write_attributes,
 )
-from lucid.formats.zarr.geography import Dimensions
+from lucid.formats.zarr.geography import Dimensions, names_of_axes
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, describe_result, with_changes
 from lucid.formats.zarr.means import ArrayFiles
@@ -105,8 +105,8 @@ class Builder:
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or result.flat:
-                    dims, places = geography.place_result(node, result)
-                    changes |= places
+                    paths, places = geography.place(variable, result)
+                    dims, changes = names_of_axes(paths) if node.dims else [], changes | places
                 description = describe_result(variable, changes, result.meaning, fill, result.numbers, dims)
                 self._add_means(result, node, description)
         self.notes += note_lines(geography.notes)
