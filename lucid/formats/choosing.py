@@ -13,8 +13,6 @@ from lucid.options import Options
 
 #: Names that are listed before they are only counted.
 MOST_NAMES = 10
-#: What is said of names that leave nothing out.
-UNUSED = "nothing that is carried over has a name that `drop` says"
 
 
 def absolute_name(pattern: str) -> str:
@@ -52,17 +50,12 @@ def is_left_out(path: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def carries_others(results: Iterable[ResultSpec], options: Options) -> bool:
-    """Whether an output takes over what is not pooled; shards hold means alone."""
-    return options.carry and not any(one.is_shard for one in results)
-
-
 class CarriedNames:
     """Which names of a source an output carries over beside its results: those that `--drop` does not leave out."""
 
     def __init__(self, results: Sequence[ResultSpec], options: Options) -> None:
-        #: Whether there is nothing but results.
-        self.is_alone = not carries_others(results, options)
+        #: Whether there is nothing but results; shards hold means alone.
+        self.is_alone = not options.carry or any(one.is_shard for one in results)
         self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
         self._unused = dict.fromkeys(self.patterns)
@@ -96,7 +89,11 @@ class CarriedNames:
     @property
     def notes(self) -> dict[str, list[str]]:
         """Patterns that left out nothing, under what is said of them."""
-        return {UNUSED: [*self._unused]} if self._unused else {}
+        return (
+            {"nothing that is carried over has a name that `drop` says": [*self._unused]}
+            if self._unused
+            else {}
+        )
 
 
 def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:

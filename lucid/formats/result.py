@@ -6,7 +6,7 @@ right for it as it is. In all others, what stands there in the variable's type i
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,16 +26,9 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
 
-class _Software(NamedTuple):
-    """Software that a file is for, which has no floats of 16 bits, and what it can decompress."""
-
-    name: str
-    compressions: tuple[str, ...]
-
-
-_NETCDF = _Software("netCDF", ("gzip", "zstd", "blosc"))
-#: By the suffixes of its files.
-_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": _Software("MATLAB", ("gzip",))}
+_NETCDF = "netCDF", ("gzip", "zstd", "blosc")
+#: Software that has no floats of 16 bits, by the suffixes of its files, and what it can decompress.
+_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": ("MATLAB", ("gzip",))}
 
 
 def result_for(result: str, suffix: str) -> str:
@@ -57,14 +50,12 @@ def notes_on_software(suffix: str, results: Iterable[str], compression: str | No
     ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc']
 
     """
-    software = _SOFTWARE.get(suffix.lower())
-    if software is None:
-        return []
+    software, compressions = _SOFTWARE.get(suffix.lower(), ("", ()))
     pairs = [(result, result_for(result, suffix)) for result in results]
-    notes = [f"means are {new}, since {software.name} has no {old}" for old, new in pairs if new != old]
-    if compression not in (None, "none", *software.compressions):
-        known = ", ".join(software.compressions)
-        notes.append(f"{software.name} has no {compression}, and cannot read the output; it has {known}")
+    notes = [f"means are {new}, since {software} has no {old}" for old, new in pairs if new != old]
+    if software and compression not in (None, "none", *compressions):
+        known = ", ".join(compressions)
+        notes.append(f"{software} has no {compression}, and cannot read the output; it has {known}")
     return notes
 
 

@@ -12,7 +12,7 @@ import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
-from lucid.formats.choosing import is_left_out
+from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
@@ -35,7 +35,6 @@ from lucid.formats.hdf5.tree import (
     name_text,
     object_at,
 )
-from lucid.options import Options
 
 
 class Carry(Survey):
@@ -45,16 +44,16 @@ class Carry(Survey):
         self,
         source: Hdf5Source,
         results: Sequence[ResultSpec],
+        names: CarriedNames,
         target: h5py.File,
         make: Callable[[ResultSpec, Dataset | None], Dataset],
         elsewhere: Elsewhere,
-        options: Options,
     ) -> None:
-        super().__init__(source, results, options)
+        super().__init__(source, results, names)
         self._target, self._make, self._elsewhere = target, make, elsewhere
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
-        self.geography = Scales(self._references, self.names)
+        self.geography = Scales(self._references, names)
         #: What is still to be done when all objects are there.
         self._last_steps: list[Callable[[], None]] = []
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.

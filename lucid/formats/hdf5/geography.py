@@ -52,8 +52,7 @@ class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
     def __init__(self, references: References, names: CarriedNames) -> None:
-        find = partial(variable_at, references.source)
-        super().__init__(find, references.means, names)
+        super().__init__(partial(variable_at, references.source), references.means, names)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.

@@ -36,7 +36,6 @@ from lucid.formats.hdf5.tree import (
 )
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
-from lucid.options import Options
 
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
@@ -46,9 +45,8 @@ WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 class Survey:
     """The names of a file but for those that the user does not want."""
 
-    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], options: Options) -> None:
-        self._source = source.file
-        self.names = CarriedNames(results, options)
+    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames) -> None:
+        self._source, self.names = source.file, names
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
@@ -131,11 +129,10 @@ class Survey:
 
 
 def rehearse(
-    source: Hdf5Source, results: Sequence[ResultSpec], options: Options
+    source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
-    survey = Survey(source, results, options)
-    names = survey.names
+    survey = Survey(source, results, names)
     if not names.is_alone:
         refuse_attributes(source.file)
         survey.keeps_classic_model()
