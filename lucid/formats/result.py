@@ -111,8 +111,8 @@ def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Cha
     if result == meaning.numbers and result not in FLOATS:
         changes: Changes = {} if meaning.by_attributes else dict.fromkeys(keys)
         if meaning.missing and (changes or not keys):
-            whole = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
-            changes[FILL] = np.array(whole, meaning.stored)
+            integer = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
+            changes[FILL] = np.array(integer, meaning.stored)
         return changes
     if result not in FLOATS:
         if not meaning.missing:
@@ -156,7 +156,7 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
-    named = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
-    if value and named and (value == named or all(v is not None and v != v for v in (*value, *named))):
+    mark = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    if value and mark and (value == mark or all(v is not None and v != v for v in (*value, *mark))):
         return round_to_type(fill_of(meaning, result), result)
     return round_to_type(value[0] if value and value[0] is not None else 0, result)
