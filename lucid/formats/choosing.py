@@ -42,8 +42,6 @@ def is_left_out(path: str, patterns: Iterable[str]) -> bool:
     (True, False, True)
 
     """
-    if not patterns:
-        return False  # as for most files, of which some have very many names
     places = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
     return any(
         place == absolute_name(pattern) or matches(place, pattern) for pattern in patterns for place in places
@@ -58,7 +56,7 @@ class CarriedNames:
         self.is_alone = not options.carry or any(one.is_shard for one in results)
         self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
-        self._unused = dict.fromkeys(self.patterns)
+        self._unused = [*dict.fromkeys(self.patterns)]
         #: What is pooled is never left out; names that results have and it has not are those of several sizes.
         self._pooled_names = {one.source.name for one in results} if self.patterns else set()
         self.new_names = {one.name for one in results if one.name != one.source.name}
@@ -68,8 +66,7 @@ class CarriedNames:
         if not self.patterns or name in self._pooled_names:
             return False
         patterns = [pattern for pattern in self.patterns if is_left_out(name, [pattern])]
-        for pattern in patterns:
-            self._unused.pop(pattern, None)
+        self._unused = [pattern for pattern in self._unused if pattern not in patterns]
         return bool(patterns)
 
     def check(self, name: str) -> None:
@@ -89,11 +86,8 @@ class CarriedNames:
     @property
     def notes(self) -> dict[str, list[str]]:
         """Patterns that left out nothing, under what is said of them."""
-        return (
-            {"nothing that is carried over has a name that `drop` says": [*self._unused]}
-            if self._unused
-            else {}
-        )
+        what = "nothing that is carried over has a name that `drop` says"
+        return {what: self._unused} if self._unused else {}
 
 
 def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:
