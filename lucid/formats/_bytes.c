@@ -37,7 +37,6 @@ VERSIONS static void fold(const uint8_t *restrict data, Py_ssize_t size, Py_ssiz
     for (Py_ssize_t start = 0; start < whole; start += RUN) {
         const Py_ssize_t count = whole - start < RUN ? whole - start : RUN;
         for (Py_ssize_t i = 0; i < count; i += STEP) {
-#pragma GCC ivdep
             for (Py_ssize_t k = i; k < i + STEP; k++)
                 moved[k] = data[start + k] ^ moved[k - NEAR] ^ moved[k - MIDDLE] ^ moved[k - FAR];
             /* A sum before is the same as other first bytes. */
