@@ -76,21 +76,18 @@ def _paths(value: Any) -> list[str]:
     return [_path(path) for path in paths]
 
 
-def _file(*methods: str) -> Kind:
+def _file(value: Any, *methods: str) -> Any:
     """A path, or a binary stream that has these methods."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, str | os.PathLike):
-            return _path(value)
-        if isinstance(value, io.TextIOBase):
-            raise TypeError
-        return attrgetter(*methods)(value)
-
-    return Kind(read, "a path or a binary stream")
+    if isinstance(value, str | os.PathLike):
+        return _path(value)
+    if isinstance(value, io.TextIOBase):
+        raise TypeError
+    return attrgetter(*methods)(value)
 
 
 PATH, PATHS = Kind(_path, "a path"), Kind(_paths, "paths of files")
-SOURCE, TARGET = _file("read", "readinto"), _file("write", "flush")
+SOURCE = Kind(lambda value: _file(value, "read", "readinto"), "a path or a binary stream")
+TARGET = Kind(lambda value: _file(value, "write", "flush"), SOURCE.expected)
 PROGRESS = Kind(attrgetter("__call__"), "a function")
 EXECUTOR = Kind(attrgetter("run", "threads"), "an executor, as `lucid.run` describes it")
 

@@ -20,14 +20,14 @@ MOST_FILES = 10
 
 def datasets(context: click.Context, incomplete: str) -> list[str]:
     """Names of the datasets in the files that were already typed."""
-    given = {name: context.params[name] for name in ("layout", "dims") if context.params.get(name)}
+    values = {name: context.params[name] for name in ("layout", "dims") if context.params.get(name)}
     names: list[str] = []
     with Process() as process:
         # With the option's own value missing, Click leaves the arguments unparsed.
         words = (*(context.params.get("inputs") or ()), *context.args)
         for path in chain.from_iterable(map(_files, words)):
             try:
-                options = Options(**given)
+                options = Options(**values)
                 names += process.call(names_in, Path(path), options, options=options)
             except LucidError:
                 continue

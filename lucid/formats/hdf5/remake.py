@@ -23,7 +23,7 @@ from lucid.formats.hdf5.elsewhere import (
     is_virtual,
     lies_elsewhere,
 )
-from lucid.formats.hdf5.filters import Filter, filters_of, is_available
+from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
@@ -88,7 +88,7 @@ def remake(
     target: h5py.File,
     name: bytes,
     h5_type: Any,
-    where: Elsewhere,
+    elsewhere: Elsewhere,
     *,
     is_written_out: bool,
     is_dated: bool,
@@ -108,10 +108,13 @@ def remake(
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
         regions = boxes_of(dataset.shape, MOST_ELEMENTS)
     elif is_virtual(creation):
-        copy_mappings(creation, where)
-    elif creation.get_external_count() and not where.keeps_names:
-        creation = external_properties(dataset, where)
-    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and _are_lossless(filters):
+        copy_mappings(creation, elsewhere)
+    elif creation.get_external_count() and not elsewhere.keeps_names:
+        creation = external_properties(dataset, elsewhere)
+    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and all(
+        is_available(one.code) and one.fault is None for one in filters
+    ):
+        # Elements stay the same when they are decoded and encoded again.
         regions = _written_regions(dataset)
         if filters:
             # Most filters add to their parameters when a dataset is made.
@@ -125,11 +128,6 @@ def remake(
     for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
         write_cells(copy, region, read_cells(dataset, region))
     return copy
-
-
-def _are_lossless(filters: Iterable[Filter]) -> bool:
-    """Whether elements stay the same when they are decoded and encoded again."""
-    return all(is_available(one.code) and one.fault is None for one in filters)
 
 
 def _written_regions(dataset: Dataset) -> Iterator[Region]:
