@@ -91,6 +91,24 @@ def test_a_dimension_whose_coordinates_are_dropped_keeps_its_length(store):
     assert result.sizes["time"] == 2
 
 
+@pytest.mark.parametrize("drop", [["t"], ["time"], ["t", "time"]])
+def test_a_scale_that_is_dropped_under_one_of_its_names_stays_under_the_other(tmp_path, drop):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["t"], file["v"], file["w"] = np.arange(2.0), np.ones((2, 4, 4)), np.ones((2, 3))
+        file["t"].make_scale("t")
+        file["time"] = file["t"]
+        for name in "vw":
+            file[name].dims[0].attach_scale(file["t"])
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="TYX", drop=drop)
+    with h5py.File(tmp_path / "b.h5") as file:
+        (kept,) = {"t", "time"} & {*file}
+        assert kept not in drop or len(drop) == 2
+        scales = [list(file[name].dims[0].values()) for name in "vw"]
+        assert scales == [[file[kept]], [file[kept]]]
+        assert len(file[kept].attrs["REFERENCE_LIST"]) == 2
+        assert file[kept][:].tolist() == ([0, 0] if len(drop) == 2 else [0, 1])
+
+
 def test_dimensions_that_nothing_lies_along_are_dropped_with_their_coordinates(tmp_path):
     pytest.importorskip("h5netcdf", reason="h5netcdf writes netCDF")
     field(alone=("z", np.ones(3))).assign_coords(z=[1, 2, 3]).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
@@ -303,6 +321,22 @@ class TestFlat:
         result, _ = store(dataset, (2, 2), flatten=True)
         assert dict(result["v"].sizes) == {"t": 3, "v_features_": 8}
         assert result["v_features"].dims == ("yc",)
+
+    def test_what_lies_along_the_old_grid_is_not_named(self, store):
+        dataset = self.dataset().assign_coords(
+            lat=(("y", "x"), np.ones((4, 6))), when=(("t",), np.ones(3)), crs=((), np.int32(0))
+        )
+        dataset["v"].attrs |= {
+            "coordinates": "lat when yc",
+            "grid_mapping": "crs",
+            "GeoTransform": "0 1 0 0 0 1",
+        }
+        dataset["v"].attrs |= {"ancillary_variables": "w u", "cell_measures": "area: lat", "units": "K"}
+        result, _ = store(dataset, (2, 2), flatten=True)
+        said = result["v"].attrs | result["v"].encoding
+        assert said["coordinates"] == "when yc"
+        assert said["units"] == "K"
+        assert not {"grid_mapping", "GeoTransform", "ancillary_variables", "cell_measures"} & said.keys()
 
     def test_without_scales_there_are_none(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -11,6 +11,7 @@ begin with a slash.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, Coarsen, ResultSpec
@@ -105,8 +106,11 @@ class Geography(ABC):
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
         if pooled.flat:
+            # Along joined axes lies nothing that others do, and no transform says where cells are.
+            names |= self._names_on_grid(variable, {one.key: 0 for one in chain(*axes[1:])}, None)
             dims = [_paths_in_output(axes[0]), [self._features(pooled)]] if any(axes) else []
-            return dims, {**references_of(variable.attributes, names)}
+            gone = {key: None for key in (GRID_MAPPING, TRANSFORM) if key in variable.attributes}
+            return dims, references_of(variable.attributes, names) | gone
         for several, before, after in zip(axes, variable.shape, pooled.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(several))
@@ -192,6 +196,8 @@ class Geography(ABC):
             return variable.path
         if results := self._results.get(variable.key):
             return next((one.name for one in results if one.stored_shape == size), None)
+        if coarsen is None:
+            return self._coordinates.get((variable.path, size))
         dims = [
             [self._dimension(one, sizes[one.key], coarsen) for one in several if one.key in sizes]
             or _paths_in_output(several)

@@ -10,7 +10,7 @@ The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.errors import ArgumentError
+from lucid.errors import DatasetError
 from lucid.formats.values import numbers_in, text_of, to_element
 from lucid.missing import Missing, Number, parse_missing
 from lucid.options import Options
@@ -103,10 +103,10 @@ def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int
     return plane[0] // size[0] * (plane[1] // size[1])
 
 
-def check_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise an ArgumentError where sums of packed numbers cannot be packed by one scale and one offset."""
+def check_sums(name: str, meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise a DatasetError where sums of packed numbers cannot be packed by one scale and one offset."""
     if meaning.offset and cells_of_sums(meaning, plane, size) is None:
-        raise ArgumentError(
-            f"`reduce` is 'sum'; sums of numbers with an add_offset of {meaning.offset} need windows with "
-            "as many valid cells each, for the sum of the offsets to be one; 'mean' has no such need"
+        raise DatasetError(
+            f"dataset {name}: sums of numbers with an add_offset of {meaning.offset} need windows with as many "
+            "valid cells each, for the sum of the offsets to be one, as `reduce='mean'` does not"
         )

@@ -24,9 +24,11 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-#: Software whose files have no floats of 16 bits, by the suffixes of these, and what it can decompress.
+#: Software whose files have no floats of 16 bits, by the suffixes of these, and what it can decompress; all HDF5
+#: has the filters behind `none`.
 _SOFTWARE = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
-_DECOMPRESSES = {"netCDF": ("gzip", "zstd", "blosc"), "MATLAB": ("gzip",)}
+_DECOMPRESSES = {"netCDF": ("gzip", "zstd", "blosc", "bzip2"), "MATLAB": ("gzip",)}
+_OF_HDF5 = ("none", "shuffle", "fletcher32", "szip")
 
 
 def result_for(result: str, suffix: str) -> tuple[str, str | None]:
@@ -48,12 +50,12 @@ def note_on_compression(name: str, suffix: str) -> str | None:
     """A line where the software that reads files with that suffix cannot undo a compression by itself.
 
     >>> note_on_compression("lzf", ".nc")
-    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc'
+    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2'
 
     """
     software = _SOFTWARE.get(suffix.lower(), "")
     known = _DECOMPRESSES.get(software, (name,))
-    if name in ("none", *known):
+    if name in (*_OF_HDF5, *known):
         return None
     return f"{software} has no {name}, and cannot read the output; it has {', '.join(known)}"
 

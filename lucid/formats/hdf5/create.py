@@ -16,6 +16,7 @@ from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.source import is_contiguous
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at
 from lucid.formats.hdf5.types import file_type, reinterpret_dtype
+from lucid.formats.result import note_on_compression
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -89,14 +90,18 @@ def _limits(origin: Dataset, pooled: ResultSpec) -> tuple[int | None, ...]:
     return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
 
 
-def notes_of_filters(source: h5py.File, pooled: Sequence[ResultSpec]) -> list[str]:
-    """A line for each filter that means do not keep."""
+def notes_of_filters(source: h5py.File, pooled: Sequence[ResultSpec], suffix: str) -> list[str]:
+    """A line for each filter that means do not keep, or that the software for files with that suffix lacks."""
     without: dict[tuple[str, str], list[str]] = {}
+    lacks = dict[str | None, None]()
     for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
         for one in filters_of(object_at(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
-    return [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
+            else:
+                lacks[note_on_compression(one.name, suffix)] = None
+    lines = [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
+    return lines + [line for line in lacks if line]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

@@ -100,7 +100,9 @@ class Scales(Geography):
         """
         users = attributes_of(dropped).get(USERS, ()) if isinstance(dropped, Dataset) else ()
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
-            if not any(self._paths_of_copies(self._references.address_of(entry[0]) or -1) for entry in users):
+            is_there = address_of(dropped) in self._references.paths  # under another name
+            others = (self._references.address_of(entry[0]) or -1 for entry in users)
+            if is_there or not any(map(self._paths_of_copies, others)):
                 return
             (length,), (limit,) = dropped.shape, dropped.maxshape
             copy = self._create_bare_scale(path, length, limit)

@@ -109,7 +109,7 @@ class Hdf5Sink(Sink):
 
     def _note(self, source: Hdf5Source, pooled: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
         if self._compression is None:
-            self.notes += notes_of_filters(source.file, pooled)
+            self.notes += notes_of_filters(source.file, pooled, self._file.target.suffix)
         self.notes += note_lines(notes)
 
     def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
