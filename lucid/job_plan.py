@@ -7,21 +7,19 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
-from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
+from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import real_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
-from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.pooling.dtypes import FLOATS, storage
@@ -35,8 +33,6 @@ from lucid.sizes import Size, resolve, size_name
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
-#: Means of coordinates (planes, height, width) at a size: where the output cells are.
-COARSEN: Coarsen = partial(adaptive_avg_pool2d, nan="skip")
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
 
@@ -255,7 +251,6 @@ def _passes(
             height_axis=h,
             flat=options.flatten,
             is_shard=facts is not None,
-            coarsen=COARSEN,
             reduce=options.reduce,
         )
         if result.nbytes > MOST_BYTES:
@@ -312,7 +307,7 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
     meaning = _meaning_in(spec, options)
     result = result_of(spec.numbers, options.reduce, options.dtype)
     for target in targets:
-        result, _ = result_for(result, target.path.suffix)
+        result = result_for(result, target.path.suffix)
     return Rule(
         source=meaning.numbers,
         result=result,

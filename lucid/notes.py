@@ -6,7 +6,7 @@ from lucid.compression import parse_compression
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import name_list
 from lucid.formats.registry import Format
-from lucid.formats.result import note_on_compression, result_for
+from lucid.formats.result import notes_on_software
 from lucid.job_plan import JobPlan
 from lucid.pooling.sums import result_of
 
@@ -20,12 +20,10 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     Others are on numbers that go to another format, or into a pack, without the attributes that say what they mean.
     """
     options = job.options
-    for numbers in dict.fromkeys(spec.numbers for spec in job.specs):
-        result = result_of(numbers, options.reduce, options.dtype)
-        yield from filter(None, (result_for(result, target.path.suffix)[1] for target in job.targets))
-    if compression := parse_compression(options.compression):
-        suffixes = dict.fromkeys(target.path.suffix for target in job.targets)
-        yield from filter(None, (note_on_compression(compression.name, suffix) for suffix in suffixes))
+    results = {result_of(spec.numbers, options.reduce, options.dtype): None for spec in job.specs}
+    compression = parse_compression(options.compression)
+    for suffix in dict.fromkeys(target.path.suffix for target in job.targets):
+        yield from notes_on_software(suffix, results, compression and compression.name)
     grids = [(array.result.source, array.pooling.grid) for array in job.all_arrays()]
     larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
     if larger:

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Coarsen
+from lucid.formats.arrays import Array
 from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.values import numbers_in, text_of
-from lucid.pooling.dtypes import FLOATS, name_of
-from lucid.pooling.windows import Axis
+from lucid.pooling.dtypes import FLOATS, name_of, storage
+from lucid.pooling.means import Pooling
+from lucid.pooling.sums import Rule, result_of
+from lucid.pooling.windows import Axis, make_grid
 
 #: Attributes that name other variables: of coordinates, and of the bounds of their cells.
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
@@ -95,16 +97,13 @@ def _word_of_result(key: str, word: str, names: Mapping[str, str | None]) -> str
     return word if has_terms else new and f"{new}:"
 
 
-def coarse_coordinates(
-    values: Array, attributes: Attributes, size: tuple[int, ...], coarsen: Coarsen
-) -> Array | None:
+def coarse_coordinates(values: Array, attributes: Attributes, size: tuple[int, ...]) -> Array | None:
     """The coordinates of a result's cells: means along the axes that have another size, missing ones being nothing.
 
     Longitudes that jump from 180 to -180 degrees, or from 360 to 0, are taken as going on. None where more
     than two axes have another size.
 
-    >>> coarsen = lambda planes, size: planes.reshape(1, 1, size[1], -1).mean(-1)
-    >>> coarse_coordinates(np.array([178.0, 180, -178, -176]), {"units": "degrees_east"}, (2,), coarsen)
+    >>> coarse_coordinates(np.array([178.0, 180, -178, -176]), {"units": "degrees_east"}, (2,))
     array([ 179., -177.])
 
     """
@@ -116,7 +115,7 @@ def coarse_coordinates(
     outer = cells.shape[: cells.ndim - len(axes)]
     planes = cells.reshape(-1, *(1, 1, *cells.shape[len(outer) :])[-2:])
     height, width = (1, 1, *news)[-2:]
-    means = _means(planes, attributes, (height, width), coarsen)
+    means = _means(planes, attributes, (height, width))
     moved: Array = np.moveaxis(means.reshape(*outer, *news), last, axes)
     return moved
 
@@ -139,32 +138,42 @@ def _with_nan(values: Array, attributes: Attributes) -> Array:
     return floats.astype(np.float32) if is_small else floats
 
 
-def _means(planes: Array, attributes: Attributes, shape: tuple[int, int], coarsen: Coarsen) -> Array:
+def _means(planes: Array, attributes: Attributes, size: tuple[int, int]) -> Array:
     """Means of coordinates; longitudes, packed or not, may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
     if not is_longitude(attributes):
-        return coarsen(planes, shape)
+        return _coarsen(planes, size)
     meaning = meaning_of(attributes, name_of(planes.dtype))
     turns = planes.astype(np.float64) * (meaning.scale or 1.0) + meaning.offset
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
-        return coarsen(planes, shape)
+        return _coarsen(planes, size)
     middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
     if turns.shape[1] == 1 and np.all(np.isfinite(turns)):
-        means = coarsen(np.unwrap(turns, period=360), shape)
+        means = _coarsen(np.unwrap(turns, period=360), size)
     else:
         (means, spread), (others, closer) = (
-            (mean, coarsen(degrees * degrees, shape) - mean * mean)
+            (mean, _coarsen(degrees * degrees, size) - mean * mean)
             for start in (-180, 0)
             for degrees in ((turns - start) % 360 + start,)
-            for mean in (coarsen(degrees, shape),)
+            for mean in (_coarsen(degrees, size),)
         )
         means = np.where(closer < spread - 1e-6, others, means)
     turned = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
     rounded: Array = turned.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
     return rounded
+
+
+def _coarsen(planes: Array, size: tuple[int, int]) -> Array:
+    """Means of planes (planes, height, width) at a size; NaN counts as nothing."""
+    source = name_of(planes.dtype)
+    rule = Rule(source, result_of(source, "mean"), "mean", skip_nan=True)
+    out = np.empty((len(planes), *size), storage(rule.result))
+    pooling = Pooling(make_grid(planes.shape[1:], size), rule)
+    pooling.means(planes[..., None], out[..., None], (0, size[0]), (0, size[1]))
+    return out
 
 
 def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:

@@ -60,10 +60,10 @@ def meaning_of(
         numbers = f"u{stored}"
     if unsigned == "false" and stored.startswith("uint"):
         numbers = stored[1:]
-    named = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
-    named += option.values
-    exact = (to_element(value, stored, numbers) for value in named)
-    names_nan = numbers in FLOATS and any(value != value for value in named)
+    values = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
+    values += option.values
+    exact = (to_element(value, stored, numbers) for value in values)
+    names_nan = numbers in FLOATS and any(value != value for value in values)
     scale, offset = (numbers_in(attributes.get(key)) for key in ("scale_factor", "add_offset"))
     return Meaning(
         stored=stored,

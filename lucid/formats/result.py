@@ -5,7 +5,8 @@ right for it as it is. In all others, what stands there in the variable's type i
 """
 
 import math
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,40 +25,49 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-#: Software whose files have no floats of 16 bits, by the suffixes of these, and what it can decompress; all HDF5
-#: has the filters behind `none`.
-_SOFTWARE = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
-_DECOMPRESSES = {"netCDF": ("gzip", "zstd", "blosc", "bzip2"), "MATLAB": ("gzip",)}
-_OF_HDF5 = ("none", "shuffle", "fletcher32", "szip")
+
+class _Software(NamedTuple):
+    """Software that a file is for, which has no floats of 16 bits, and what it can decompress."""
+
+    name: str
+    compressions: tuple[str, ...]
 
 
-def result_for(result: str, suffix: str) -> tuple[str, str | None]:
-    """The type of results in a file with that suffix, and a line where it is not the wanted one.
+#: What all HDF5 can undo.
+_OF_HDF5 = (None, "none", "shuffle", "fletcher32", "szip")
+_NETCDF = _Software("netCDF", ("gzip", "zstd", "blosc", "bzip2"))
+#: By the suffixes of its files.
+_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": _Software("MATLAB", ("gzip",))}
 
-    netCDF's library dies of a signal where it finds a float16.
 
-    >>> result_for("float16", ".nc")
-    ('float32', 'means are float32, since netCDF has no float16')
+def result_for(result: str, suffix: str) -> str:
+    """The type of results in a file with that suffix: netCDF's library dies of a signal where it finds a float16.
+
+    >>> result_for("float16", ".nc"), result_for("float16", ".h5")
+    ('float32', 'float16')
+
+    """
+    return "float32" if suffix.lower() in _SOFTWARE and result in ("float16", "bfloat16") else result
+
+
+def notes_on_software(suffix: str, results: Iterable[str], compression: str | None) -> list[str]:
+    """Lines on what the software that reads files with that suffix lacks: types of results, a compression.
+
+    >>> notes_on_software(".nc", ["float16"], "lzf")[0]
+    'means are float32, since netCDF has no float16'
+    >>> notes_on_software(".nc", ["float64"], "lzf")
+    ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2']
 
     """
     software = _SOFTWARE.get(suffix.lower())
-    if software is None or result not in ("float16", "bfloat16"):
-        return result, None
-    return "float32", f"means are float32, since {software} has no {result}"
-
-
-def note_on_compression(name: str, suffix: str) -> str | None:
-    """A line where the software that reads files with that suffix cannot undo a compression by itself.
-
-    >>> note_on_compression("lzf", ".nc")
-    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2'
-
-    """
-    software = _SOFTWARE.get(suffix.lower(), "")
-    known = _DECOMPRESSES.get(software, (name,))
-    if name in (*_OF_HDF5, *known):
-        return None
-    return f"{software} has no {name}, and cannot read the output; it has {', '.join(known)}"
+    if software is None:
+        return []
+    pairs = [(result, result_for(result, suffix)) for result in results]
+    notes = [f"means are {new}, since {software.name} has no {old}" for old, new in pairs if new != old]
+    if compression not in (*_OF_HDF5, *software.compressions):
+        known = ", ".join(software.compressions)
+        notes.append(f"{software.name} has no {compression}, and cannot read the output; it has {known}")
+    return notes
 
 
 def fill_of(meaning: Meaning, result: str) -> Number:
@@ -107,20 +117,20 @@ def changes_of(
 
 def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
-    there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
+    keys = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
-        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
-        if meaning.missing and (changes or not there):
+        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(keys)
+        if meaning.missing and (changes or not keys):
             whole = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
             changes[FILL] = np.array(whole, meaning.stored)
         return changes
     if result not in FLOATS:
         if not meaning.missing:
-            return dict.fromkeys(there)
-        there = there or [FILL]
+            return dict.fromkeys(keys)
+        keys = keys or [FILL]
     mark = round_to_type(fill, result)
-    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in there}
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
 
 
 def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -132,9 +142,9 @@ def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, resul
     value = np.asarray(attributes[key])
     is_packed = (meaning.scale, meaning.offset) != (1, 0) and meaning.scale != 0
     if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
-        packed = (value.astype(np.float64) - meaning.offset) / meaning.scale
+        elements = (value.astype(np.float64) - meaning.offset) / meaning.scale
         name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
-        return {name: round_to_type(np.sort(packed, axis=None).reshape(packed.shape), result)}
+        return {name: round_to_type(np.sort(elements, axis=None).reshape(elements.shape), result)}
     if meaning.stored != meaning.numbers:
         exact = [(v, to_element(v, meaning.stored, meaning.numbers)) for v in numbers_in(value)]
         value = np.array([v if e is None else e for v, e in exact]).reshape(value.shape)

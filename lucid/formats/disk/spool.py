@@ -34,8 +34,11 @@ class Spool(Resource):
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
         offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
         self._offsets = {array.name: offset for array, offset in zip(arrays, offsets, strict=False)}
-        if claims:
-            claim(self.file.fileno(), offsets[-1])
+        try:
+            claim(self.file.fileno(), offsets[-1] if claims else 0)
+        except OSError:
+            self.close()
+            raise
         return self
 
     def place(self, result: ResultSpec) -> Place:

@@ -43,21 +43,21 @@ class Carry(Survey):
     def __init__(
         self,
         source: Hdf5Source,
-        pooled: Sequence[ResultSpec],
+        results: Sequence[ResultSpec],
         drop: Sequence[str],
         target: h5py.File,
         make: Callable[[ResultSpec, Dataset | None], Dataset],
-        where: Elsewhere,
+        elsewhere: Elsewhere,
         *,
         is_alone: bool,
     ) -> None:
-        super().__init__(source, pooled, drop)
-        self._target, self._make, self._where = target, make, where
+        super().__init__(source, results, drop)
+        self._target, self._make, self._elsewhere = target, make, elsewhere
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
         self.geography = Scales(self._references, drop)
         #: What is still to be done when all objects are there.
-        self._pending: list[Callable[[], None]] = []
+        self._last_steps: list[Callable[[], None]] = []
         #: Whether there is nothing but results.
         self._is_alone = is_alone
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
@@ -74,44 +74,36 @@ class Carry(Survey):
         for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
             if name_bytes(first.name) not in self._target:
                 self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
-        for path in self._dropped:
-            if self._source.id.links.get_info(name_bytes(path)).type == HARD:
-                self._keep_lengths(path, object_at(self._source, path))
-        for work in self._pending:
-            work()
+        for path, obj in self._dropped_objects():
+            # What is pooled, and what is carried over, may lie along a dimension that is dropped.
+            self.geography.keep_length(path, obj)
+        for step in self._last_steps:
+            step()
         self.geography.finish()
-
-    def _keep_lengths(self, path: str, dropped: Any) -> None:
-        """Keep the dimensions that are dropped and still needed, as by what is pooled in a dropped group."""
-        names: list[bytes] = []
-        if isinstance(dropped, h5py.Group):
-            h5py.h5o.visit(dropped.id, names.append)
-        for inner in [path, *(f"{path}/{name_text(name)}" for name in names)]:
-            self.geography.keep_length(inner, object_at(self._source, inner))
 
     def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
-        for pooled in self.means[address]:
-            if path != pooled.source.name:
-                link = partial(self._link_hard, path + _suffix(pooled), pooled.name)
-                if name_bytes(pooled.name) in self._target:
+        for result in self.means[address]:
+            if path != result.source.name:
+                link = partial(self._link_hard, path + _suffix(result), result.name)
+                if name_bytes(result.name) in self._target:
                     link()
                 else:
-                    self._pending.append(link)
+                    self._last_steps.append(link)
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
-            copy = self._make(pooled, obj)
+            copy = self._make(result, obj)
             if obj is not None and not self._is_alone and self.geography.has_geography(obj):
-                self._pending.append(partial(self._write_coordinates, path, pooled))
+                self._last_steps.append(partial(self._write_coordinates, path, result))
             else:
-                changes = changes_of_result(obj, pooled) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
-                self._postpone_references(path, pooled.name, copy_attributes(obj, copy, changes))
+                changes = changes_of_result(obj, result) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
+                self._postpone_references(path, result.name, copy_attributes(obj, copy, changes))
 
-    def _write_coordinates(self, path: str, pooled: ResultSpec) -> None:
+    def _write_coordinates(self, path: str, result: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
-        obj, copy = object_at(self._source, path), object_at(self._target, pooled.name)
-        changes = changes_of_result(obj, pooled) | self.geography.attach(obj, copy, pooled)
-        self._write_references(path, pooled.name, copy_attributes(obj, copy, changes))
+        obj, copy = object_at(self._source, path), object_at(self._target, result.name)
+        changes = changes_of_result(obj, result) | self.geography.attach(obj, copy, result)
+        self._write_references(path, result.name, copy_attributes(obj, copy, changes))
 
     def _link_hard(self, path: str, first: str) -> None:
         """Give an object of the output another name, unless it has it."""
@@ -125,18 +117,18 @@ class Carry(Survey):
             self._link_hard(path, link.value)
         elif link.type == EXTERNAL:
             file, name = link.value
-            self._target.id.links.create_external(name_bytes(path), self._where.link_name(file), name)
+            self._target.id.links.create_external(name_bytes(path), self._elsewhere.link_name(file), name)
         elif link.type == SOFT:
             for suffix in self._suffixes(path, link):
                 self._target.id.links.create_soft(name_bytes(path + suffix), link.value + name_bytes(suffix))
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self._new_names:
+        if not self._names.new_names:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
-        return [_suffix(pooled) for pooled in self.means.get(address, ())] or [""]
+        return [_suffix(result) for result in self.means.get(address, ())] or [""]
 
     def _copy_named_type(self, h5_type: Any) -> None:
         """Copy a type that has a name, and the groups that it is in, before what is of this type."""
@@ -158,23 +150,23 @@ class Carry(Survey):
         if isinstance(obj, Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
             h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
             return
-        leading = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
+        reference_names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
         if isinstance(obj, h5py.Group):
             copy = h5py.Group(h5py.h5g.create(self._target.id, name_bytes(path), gcpl=group_properties(obj)))
         elif isinstance(obj, Dataset):
             self._copy_named_type(obj.h5_type)
             h5_type = self._references.type_in_copy(obj.h5_type)
             # The library would note the time at which attributes are added to a copy.
-            is_dated = bool(leading) and obj.creation.get_obj_track_times()
-            name, where = name_bytes(path), self._where
+            is_dated = bool(reference_names) and obj.creation.get_obj_track_times()
+            name, elsewhere = name_bytes(path), self._elsewhere
             copy = remake(
-                obj, self._target, name, h5_type, where, is_written_out=is_written_out, is_dated=is_dated
+                obj, self._target, name, h5_type, elsewhere, is_written_out=is_written_out, is_dated=is_dated
             )
         if copy is None:
             h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
         else:
             copy_attributes(obj, copy, {})
-        self._postpone(path, obj, leading)
+        self._postpone(path, obj, reference_names)
 
     def _postpone(self, path: str, obj: Any, names: list[bytes]) -> None:
         """Note what is still to be done to a copy, whose attributes of these names lead to others."""
@@ -183,11 +175,11 @@ class Carry(Survey):
         self._postpone_references(path, path, names)
         if isinstance(obj, Dataset) and has_references(obj):
             # The library could only set them to zero.
-            self._pending.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
+            self._last_steps.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
 
     def _postpone_references(self, origin: str, copy: str, names: list[bytes]) -> None:
         if names:
-            self._pending.append(partial(self._write_references, origin, copy, names))
+            self._last_steps.append(partial(self._write_references, origin, copy, names))
 
     def _write_references(self, origin: str, copy: str, names: list[bytes]) -> None:
         """Write the attributes of these names, which refer to other objects."""
@@ -203,6 +195,6 @@ class Carry(Survey):
         return object_at(self._source, origin), object_at(self._target, copy)
 
 
-def _suffix(pooled: ResultSpec) -> str:
+def _suffix(result: ResultSpec) -> str:
     """What the path of means has more than their source's, where there are several sizes."""
-    return pooled.name.removeprefix(pooled.source.name)
+    return result.name.removeprefix(result.source.name)

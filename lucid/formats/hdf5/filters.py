@@ -110,5 +110,5 @@ def filters_of(creation: Any) -> tuple[Filter, ...]:
 
 def filters_of_results(creation: Any, chunks: tuple[int, ...]) -> list[Filter]:
     """The filters that results in chunks of this shape keep of a source."""
-    kept = [one.for_chunks(chunks) for one in filters_of(creation) if one.fault is None]
-    return [one for one in kept if one.code != SZIP or one.values[1] > 0]
+    filters = [one.for_chunks(chunks) for one in filters_of(creation) if one.fault is None]
+    return [one for one in filters if one.code != SZIP or one.values[1] > 0]

@@ -159,14 +159,14 @@ def dims_of(dataset: Dataset) -> tuple[str, ...]:
     return names if any(names) else ()
 
 
-def changes_of_result(origin: Dataset | None, pooled: ResultSpec) -> Changes:
+def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     attributes = {} if origin is None else attributes_of(origin)
-    if not attributes and not pooled.meaning.missing:
+    if not attributes and not result.meaning.missing:
         return {}
-    numbers = pooled.numbers
+    numbers = result.numbers
     others: Changes = {_PYTHON_SHAPE: None}
-    if numbers != pooled.meaning.numbers:
+    if numbers != result.meaning.numbers:
         # How MATLAB and hdf5storage call the type.
         others |= {
             MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),
@@ -174,11 +174,11 @@ def changes_of_result(origin: Dataset | None, pooled: ResultSpec) -> Changes:
             _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
         }
     type_attributes = {key: value for key, value in others.items() if key in attributes}
-    return pooled.changes_of(attributes) | type_attributes
+    return result.changes_of(attributes) | type_attributes
 
 
-def fill_of_result(origin: Dataset, pooled: ResultSpec) -> Any:
+def fill_of_result(origin: Dataset, result: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    return unwritten_fill(attributes_of(origin), pooled.meaning, origin.fillvalue, pooled.numbers)
+    return unwritten_fill(attributes_of(origin), result.meaning, origin.fillvalue, result.numbers)

@@ -88,7 +88,7 @@ def remake(
     target: h5py.File,
     name: bytes,
     h5_type: Any,
-    where: Elsewhere,
+    elsewhere: Elsewhere,
     *,
     is_written_out: bool,
     is_dated: bool,
@@ -107,9 +107,9 @@ def remake(
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
         regions = boxes_of(dataset.shape, MOST_ELEMENTS)
     elif is_virtual(creation):
-        copy_mappings(creation, where)
-    elif creation.get_external_count() and not where.keeps_names:
-        creation = external_properties(dataset, where)
+        copy_mappings(creation, elsewhere)
+    elif creation.get_external_count() and not elsewhere.keeps_names:
+        creation = external_properties(dataset, elsewhere)
     elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and can_encode(dataset):
         regions = _written_regions(dataset)
         if filters := filters_of(creation):

@@ -65,79 +65,79 @@ class Hdf5Sink(Sink):
         self._spool: Spool | None = None
         #: Where each array is written: the offset of its first element.
         self._places: dict[str, int] = {}
-        self._chunked_arrays: list[ResultSpec] = []
+        self._chunked_results: list[ResultSpec] = []
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carry_source: h5py.File | None = None
         self._unread_paths: Iterable[str] = ()
         self._is_classic = False
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Build the file, all but the means."""
         self._descriptor = self._file.create()
         options: dict[str, Any] = {}
         block = b""
         if isinstance(source, Hdf5Source):
             options = file_options(source.file)
-            if self.carries(pooled):
+            if self.carries(results):
                 self._carry_source = source.file
                 # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:
-            self._build(source, pooled, userblock_size=len(block), **options)
+            self._build(source, results, userblock_size=len(block), **options)
         except FileError as error:
             # An attribute of more than 64 KiB, in an old file to which newer software added.
             if "message is too large" not in str(error):
                 raise
             os.ftruncate(self._descriptor, 0)
-            self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
+            self._build(source, results, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(self._descriptor, os.fstat(self._descriptor).st_size)
         write_at(self._descriptor, 0, block)
-        if self._chunked_arrays:
-            self._spool = Spool(self._file.target.parent).hold(self._chunked_arrays)
+        if self._chunked_results:
+            self._spool = Spool(self._file.target.parent).hold(self._chunked_results)
 
-    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""
         if self._compression is not None:
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
         if not isinstance(source, Hdf5Source):
             return
-        is_alone = not self.carries(pooled)
-        self.carried, notes = rehearse(source, pooled, self.options.drop, is_alone=is_alone)
-        self._note(source, pooled, notes)
+        is_alone = not self.carries(results)
+        self.carried, notes = rehearse(source, results, self.options.drop, is_alone=is_alone)
+        self._note(source, results, notes)
 
-    def _note(self, source: Hdf5Source, pooled: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
+    def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
         if self._compression is None:
-            self.notes += notes_of_filters(source.file, pooled, self._file.target.suffix)
+            self.notes += notes_of_filters(source.file, results, self._file.target.suffix)
         self.notes += note_lines(notes)
 
-    def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
+    def _build(self, source: Source, results: Sequence[ResultSpec], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_arrays, self._places, self.notes = [], {}, []
+        self._chunked_results, self._places, self.notes = [], {}, []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
-                for array in pooled:
-                    copy_attributes(None, self._create(file, array, None), array.mark)
+                for result in results:
+                    copy_attributes(None, self._create(file, result, None), result.mark)
                 return
-            where = Elsewhere(source.path, self._file.target)
+            elsewhere = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
             is_alone = self._carry_source is None
-            carry = Carry(source, pooled, self.options.drop, file, make, where, is_alone=is_alone)
+            carry = Carry(source, results, self.options.drop, file, make, elsewhere, is_alone=is_alone)
             with translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
-            self._note(source, pooled, carry.notes | carry.geography.notes)
+            self._note(source, results, carry.notes | carry.geography.notes)
 
-    def _create(self, file: h5py.File, array: ResultSpec, origin: Dataset | None) -> Dataset:
+    def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        array = array if origin is None else with_stored_type(array)
-        dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
+        result = result if origin is None else with_stored_type(result)
+        dataset = create_dataset(file, result, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self._places[array.name] = offset
-        elif array.nbytes:
-            self._chunked_arrays.append(array)
+            self._places[result.name] = offset
+        elif result.nbytes:
+            self._chunked_results.append(result)
         return dataset
 
     @contextmanager
@@ -157,46 +157,46 @@ class Hdf5Sink(Sink):
                 raise
         except HDF5_ERRORS as error:
             if checked.error is None:
-                raise FileError(f"output cannot be written: {reason(error)}") from error
+                raise FileError(f"output {self.path} cannot be written: {reason(error)}") from error
         if checked.error is not None:
-            raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
+            raise checked.error
 
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""
-        place = self._places.get(pooled.name)
+        place = self._places.get(result.name)
         if place is not None:
-            write_region(self._descriptor, place, pooled.shape, region, values)
+            write_region(self._descriptor, place, result.shape, region, values)
         elif self._spool is not None:
-            self._spool.write(pooled, region, values)
+            self._spool.write(result, region, values)
         elif values.size:
-            raise FileError(f"output has no room for {pooled.name}: it was made under another name")
+            raise FileError(f"output has no room for {result.name}: it was made under another name")
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
-        if self._chunked_arrays:
+        if self._chunked_results:
             with self._open_file("r+") as file:
-                for array in self._chunked_arrays:
-                    self._fill(object_at(file, array.name), array)
+                for result in self._chunked_results:
+                    self._fill(object_at(file, result.name), result)
         check_copy(self._file.path, self._carry_source, self._unread_paths)
         self._file.commit(group)
         self.close()
 
-    def _fill(self, dataset: Dataset, array: ResultSpec) -> None:
+    def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         filters = filters_of_results(dataset.creation, dataset.chunks)
         codec = Codec(dataset, filters)
-        unwritten = np.asarray(unwritten_fill_of(dataset, array.dtype), array.dtype)
+        fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
         spool = self._spool
         assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(pad_chunk(spool.read(array, region), dataset.chunks, unwritten))
+            return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, fill))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
-        chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
+        chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
         workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if forks.pay_off(array.nbytes, workers):
+        if forks.pay_off(result.nbytes, workers):
             chunks = forks.in_order(
                 encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
             )

@@ -77,7 +77,7 @@ class Hdf5Source(Source):
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
-        self._unnamed: dict[ArraySpec, ArraySpec] = {}
+        self._bare_specs: dict[ArraySpec, ArraySpec] = {}
         self._lock = threading.Lock()
 
     def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
@@ -93,23 +93,23 @@ class Hdf5Source(Source):
         with translate_errors("is damaged", error_type=FormatError):
             return tuple(choice.choose(patterns))
 
-    def _spec(self, one: Variable) -> ArraySpec:
-        path, dataset, attributes = one.path, one.handle, one.attributes
-        assert one.numbers is not None
-        spec = self._checked_spec(path, dataset, one.numbers, one.dtype)
+    def _spec(self, variable: Variable) -> ArraySpec:
+        path, dataset, attributes = variable.path, variable.handle, variable.attributes
+        assert variable.numbers is not None
+        spec = self._checked_spec(path, dataset, variable.numbers, variable.dtype)
         meaning_of = partial(meaning_by, self.options, attributes) if attributes else self._bare_meaning
         meaning = meaning_of(spec.numbers)
-        unnamed = spec._replace(
+        bare_spec = spec._replace(
             name="",
             numbers=meaning.numbers,
             dtype=reinterpret_dtype(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=tuple(one.dims()),
+            dims=tuple(variable.dims()),
         )
-        shared = self._unnamed.setdefault(unnamed, unnamed)
+        shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         if is_plain(dataset):
-            self.plain[path] = dataset.id.get_offset(), shared.shape
-        return shared._replace(name=path)
+            self.plain[path] = dataset.id.get_offset(), shared_spec.shape
+        return shared_spec._replace(name=path)
 
     def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
@@ -125,9 +125,9 @@ class Hdf5Source(Source):
         for i in range(count):
             code, _, _, label = creation.get_filter(i)
             if not is_available(code):
-                shown = label.decode("utf-8", "replace") or "unnamed"
+                filter_name = label.decode("utf-8", "replace") or "unnamed"
                 raise MissingExtraError(
-                    f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
+                    f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
         nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
         if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * file_bytes):
@@ -166,8 +166,8 @@ class Hdf5Source(Source):
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
-        stored = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
-        values = flat.view(stored).reshape(shape)
+        dtype = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
+        values = flat.view(dtype).reshape(shape)
         try:
             place = self._place(spec.name)
             if isinstance(place, tuple):

@@ -3,13 +3,15 @@
 A dry run goes no further; `carry.Carry` makes of each object what it is in the copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+import h5py
+
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant, two_of_one_name, unused
+from lucid.formats.choosing import CarriedNames
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import TRANSFORM, VARIABLES
@@ -21,10 +23,12 @@ from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import can_encode, storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
+    HARD,
     Address,
     Dataset,
     Link,
     name_bytes,
+    name_text,
     object_at,
     path_of,
     walk,
@@ -43,21 +47,19 @@ LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS, TRANSFORM)
 class Survey:
     """The names of a file but for those that the user does not want."""
 
-    def __init__(self, source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]) -> None:
+    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], drop: Sequence[str]) -> None:
         self._source, self._drop = source.file, drop
+        self._names = CarriedNames(results, drop)
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
         #: What takes the place of each pooled dataset, by its address; several of several sizes.
         self.means: dict[Address, list[ResultSpec]] = {}
-        for one in pooled:
-            address = source.file.id.links.get_info(name_bytes(one.source.name)).u
-            self.means.setdefault(address, []).append(one)
-        #: Paths that the user does not want; what is pooled is always wanted.
-        self._dropped = Backlog[str]()
-        self._wanted = {first.source.name for first, *_ in self.means.values()} if drop else set()
-        #: Names that results have and what is pooled has not, as those of several sizes.
-        self._new_names = {one.name for one in pooled if one.name != one.source.name}
+        for result in results:
+            address = source.file.id.links.get_info(name_bytes(result.source.name)).u
+            self.means.setdefault(address, []).append(result)
+        #: Paths that the user does not want.
+        self._dropped_paths = Backlog[str]()
         #: The datasets that are copied.
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
@@ -69,31 +71,47 @@ class Survey:
         for path, obj, address in walk(self._source, drops, self._is_plain, copy):
             if address in self.means:
                 self._meet_pooled(path, obj, address)
-            elif path in self._new_names:
-                raise two_of_one_name(path)
-            elif isinstance(obj, Link):
+                continue
+            self._names.check(path)
+            if isinstance(obj, Link):
                 self._meet_link(path, obj)
             else:
                 is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
                 self._meet(path, obj, address, is_written_out=is_written_out)
-        self.notes |= unused(self._drop, self._dropped)
+        if self._names.notes:
+            for path, _ in self._dropped_objects():
+                self._names.drops(path)
+        self.notes |= self._names.notes
 
     def keeps_classic_model(self) -> bool:
         """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
         results = chain.from_iterable(self.means.values())
         if CLASSIC_MODEL not in attributes_of(self._source):
             return True
-        others = [one for one in results if one.stored_numbers not in CLASSIC_NUMBERS]
-        for one in others:
-            what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
-            self.notes.setdefault(what, []).append(one.name)
+        others = [result for result in results if result.stored_numbers not in CLASSIC_NUMBERS]
+        for result in others:
+            what = f"the mark of netCDF's classic model, which has no {result.stored_numbers}, is left out"
+            self.notes.setdefault(what, []).append(result.name)
         return not others
 
     def _drops(self, path: str) -> bool:
-        drops = is_meant(path, self._drop) and path not in self._wanted
+        drops = self._names.drops(path)
         if drops:
-            self._dropped.append(path)
+            self._dropped_paths.append(path)
         return drops
+
+    def _dropped_objects(self) -> Iterator[tuple[str, Any]]:
+        """What is dropped, and what is in it, which was not met."""
+        for path in self._dropped_paths:
+            if self._source.id.links.get_info(name_bytes(path)).type != HARD:
+                continue
+            obj = object_at(self._source, path)
+            yield path, obj
+            names: list[bytes] = []
+            if isinstance(obj, h5py.Group):
+                h5py.h5o.visit(obj.id, names.append)
+            for inner in (f"{path}/{name_text(name)}" for name in names):
+                yield inner, object_at(self._source, inner)
 
     def _is_plain(self, address: Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
@@ -127,26 +145,29 @@ class Survey:
 
 
 def rehearse(
-    source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str], *, is_alone: bool
+    source: Hdf5Source, results: Sequence[ResultSpec], drop: Sequence[str], *, is_alone: bool
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
-    survey = Survey(source, pooled, drop)
+    survey = Survey(source, results, drop)
     if not is_alone:
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
     scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
-    for array in pooled:
-        if array.source.name not in source.plain:
-            obj = object_at(source.file, array.source.name)
+    for result in results:
+        if result.source.name not in source.plain:
+            obj = object_at(source.file, result.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
             if scales.has_geography(obj) and not is_alone:
-                scales.place(variable_of(path_of(obj), obj), array._replace(coarsen=None))
+                scales.place(variable_of(path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 
 
 class _Rehearsal(Scales):
     """Where results would be, for the notes on that: no coordinates are read, nothing is made."""
+
+    def _coarse(self, *_: Any) -> None:
+        return None
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:  # noqa: ARG002
         return None

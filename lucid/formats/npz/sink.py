@@ -11,11 +11,11 @@ from copy import copy
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
-from lucid.errors import DatasetError, FormatError, translate_errors
+from lucid.errors import DatasetError, FormatError
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import ResultSpec, by_source
 from lucid.formats.checksum import crc32
-from lucid.formats.choosing import is_meant, note_lines, two_of_one_name, unused
+from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
@@ -42,15 +42,12 @@ class NpzSink(FlatSink):
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
-        self._members, self._waiting = Backlog[_NewMember](), list[ResultSpec]()
-        self._end, names = 0, set[str]()
+        self._members, self._late_results = Backlog[_NewMember](), list[ResultSpec]()
+        self._end = 0
         for member in self._plan_members(source, results):
             info, content, header = member
-            if info.filename in names:
-                raise two_of_one_name(info.filename.removesuffix(SUFFIX))
-            names.add(info.filename)
             if isinstance(content, ResultSpec) and info.compress_type == zipfile.ZIP_DEFLATED:
-                self._waiting.append(content)
+                self._late_results.append(content)
             else:
                 info.header_offset = self._end
                 yield info.FileHeader() + header
@@ -61,8 +58,8 @@ class NpzSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, results)
-        if self._waiting:
-            self.spool = Spool(self.file.target.parent).hold(self._waiting)
+        if self._late_results:
+            self.spool = Spool(self.file.target.parent).hold(self._late_results)
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
@@ -72,21 +69,23 @@ class NpzSink(FlatSink):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
-        dropped = list[str]()
+        names = CarriedNames(results, self.options.drop)
         for member in source.members:
             arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
                 yield self._plan_means_member(array, member.info.compress_type)
-            if not arrays and carries and is_meant(member.array_name, self.options.drop):
-                dropped.append(member.array_name)
-            elif not arrays and carries:
+            if arrays or not carries:
+                continue
+            # Other files are never called as arrays are.
+            is_array = member.info.filename.endswith(SUFFIX)
+            if names.carries(member.array_name) if is_array else not names.drops(member.array_name):
                 info = copy(member.info)
                 info.extra = b""
                 # The lengths stand before the bytes in any case.
                 info.flag_bits &= ~LENGTHS_BEHIND
                 yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
         if carries:
-            self.notes += note_lines(unused(self.options.drop, dropped))
+            self.notes += note_lines(names.notes)
 
     def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
@@ -109,10 +108,7 @@ class NpzSink(FlatSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
-        with (
-            translate_errors("output cannot be written"),
-            open(self.descriptor, "r+b", closefd=False) as file,
-        ):
+        with open(self.descriptor, "r+b", closefd=False) as file:
             file.seek(self._end)
             with zipfile.ZipFile(file, "w") as archive:
                 directory = Backlog[zipfile.ZipInfo]()

@@ -1,17 +1,18 @@
 """The groups and arrays of a Zarr store, before there are means in them."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lucid.compression import Compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
-from lucid.formats.choosing import name_list, note_lines, two_of_one_name, unused
+from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
 from lucid.formats.result import Changes
-from lucid.formats.zarr.carry import carry, dropped_paths, renew_summaries
+from lucid.formats.zarr.carry import carry, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
     DIMENSIONS_2,
@@ -29,7 +30,6 @@ from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import translate_all
 
 
 class Builder:
@@ -38,7 +38,7 @@ class Builder:
     def __init__(
         self,
         source: Source,
-        pooled: Sequence[ResultSpec],
+        results: Sequence[ResultSpec],
         compression: Compression | None,
         root: Path | None,
         *,
@@ -49,7 +49,7 @@ class Builder:
         self.notes: list[str] = []
         self.carried = CarriedArrays()
         # The only array of a source that names none is the store itself.
-        self._is_root = len(pooled) == 1 and not pooled[0].source.name
+        self._is_root = len(results) == 1 and not results[0].source.name
         self._groups: set[Path] = set()
         #: What is pooled, and what is carried over, by path.
         self._results: dict[str, list[ResultSpec]] = {}
@@ -63,11 +63,11 @@ class Builder:
         nodes = self._source.nodes.values() if self._source is not None else ()
         self._version = next((node.version for node in nodes if node.document is not None), 3)
         if self._source is None:
-            for array in pooled:
-                mark = {key: value.tolist() for key, value in array.mark.items()}
-                self._add_means(array, None, Description(mark))
+            for result in results:
+                mark = {key: value.tolist() for key, value in result.mark.items()}
+                self._add_means(result, None, Description(mark))
             return
-        self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
+        self._results = {name[1:]: several for name, several in by_source(results).items()}
         if carries:
             self._carry(self._source)
         self._add_results(self._source, carries=carries)
@@ -82,37 +82,37 @@ class Builder:
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
-        left_out = dropped_paths(source.nodes.values(), source.options.drop) - self._results.keys()
-        self.notes += note_lines(unused(source.options.drop, [f"/{path}" for path in left_out]))
+        names = CarriedNames([*chain(*self._results.values())], source.options.drop)
+        other_paths = source.nodes.keys() - self._results.keys()
         for group, paths in lower_levels(source.images, self._results).items():
-            left_out |= {*paths}
+            other_paths -= {*paths}
             levels = name_list([f"/{path}" for path in paths if path in source.nodes])
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
-        left_out |= self._results.keys()
-        self._carried_nodes = {path: node for path, node in source.nodes.items() if path not in left_out}
-        with translate_all("cannot be carried over"):
-            self.carried = carry(source.store, self._root, self._carried_nodes.values())
+        nodes = (node for path, node in source.nodes.items() if path in other_paths)
+        self._carried_nodes = {node.path: node for node in nodes if names.carries(node.name)}
+        self.notes += note_lines(names.notes)
+        self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
     def _add_results(self, source: ZarrSource, *, carries: bool) -> None:
         """Add the arrays of means, and coordinates of the new grid."""
         carried = self._carried_nodes.values() if carries else None
         geography = Dimensions(source, self._results, carried, self._add_coordinate)
-        for path, arrays in self._results.items():
+        for path, results in self._results.items():
             node, is_image = source.nodes[path], path in source.image_paths
             variable = source.variable(node)
-            for array in arrays:
-                fill = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
-                changes = array.changes_of(variable.attributes)
+            for result in results:
+                fill = None if result.source.numbers == "bfloat16" else source.array(path).layout.fill
+                changes = result.changes_of(variable.attributes)
                 places: Changes = {}
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
-                if not is_image or array.flat:
-                    dims, places = geography.place_result(node, array)
+                if not is_image or result.flat:
+                    dims, places = geography.place_result(node, result)
                 description = describe_result(
-                    variable, changes, places, array.meaning, fill, array.numbers, dims
+                    variable, changes, places, result.meaning, fill, result.numbers, dims
                 )
-                self._add_means(array, node, description)
+                self._add_means(result, node, description)
         self.notes += note_lines(geography.notes)
         self.notes += [
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
@@ -126,23 +126,21 @@ class Builder:
                     attributes = with_changes(node.attributes, changes)
                     write_attributes(self._root / node.path, node.version, attributes)
 
-    def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
+    def _add_means(self, result: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         shards = None
         others = {FILES}
-        if pooled.numbers == "bfloat16":
+        if result.numbers == "bfloat16":
             # xarray opens no store in which elements without a type have one for gaps.
             description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
-            shards = _shards(self._source.array(origin.path).layout, pooled.chunks, pooled)
+            shards = _shards(self._source.array(origin.path).layout, result.chunks, result)
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
-        description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
-        path = self.path_of(pooled.name)
-        if path in self._carried_nodes:
-            raise two_of_one_name(pooled.name)
-        numbers = pooled.numbers if origin is None else pooled.stored_numbers
-        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": pooled.chunks}
+        description = description._replace(attributes=attributes | {PROVENANCE: result.provenance})
+        path = self.path_of(result.name)
+        numbers = result.numbers if origin is None else result.stored_numbers
+        facts = {"shape": result.stored_shape, "numbers": numbers, "chunks": result.chunks}
         self._add(path, origin, description, shards=shards, **facts)
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:
@@ -197,20 +195,20 @@ class Builder:
         paths = [path.rpartition("/") for path in sorted(arrays)]
         for node in self._carried_nodes.values():
             if name_in(node.attributes, GROUP) in node.attributes:
-                inside = [name for folder, _, name in paths if folder == node.path]
+                names = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
-                groups[node.path] = attributes_of_group(node.attributes, lengths, inside)
+                groups[node.path] = attributes_of_group(node.attributes, lengths, names)
         for path, attributes in groups.items():
             if self._root is not None and attributes != source.nodes[path].attributes:
                 write_attributes(self._root / path, self._version, attributes)
 
 
-def _shards(origin: Layout, chunks: tuple[int, ...], pooled: ResultSpec) -> tuple[int, ...] | None:
+def _shards(origin: Layout, chunks: tuple[int, ...], result: ResultSpec) -> tuple[int, ...] | None:
     """Shards like those of the source, if it has any: whole chunks, and not below it in samples or channels."""
     if origin.shard_index is None:
         return None
-    shape = pooled.stored_shape
-    sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
+    shape = result.stored_shape
+    sizes = (origin.files[0], shape[1]) if result.flat else origin.files
     most = (max(1, -(-n // c)) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))
