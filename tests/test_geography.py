@@ -91,6 +91,19 @@ def test_a_dimension_whose_coordinates_are_dropped_keeps_its_length(store):
     assert result.sizes["time"] == 2
 
 
+def test_a_dropped_dimension_that_names_others_keeps_its_number(tmp_path):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        for name, length in ("y", 4), ("x", 6), ("level", 2):
+            data.createDimension(name, length)
+        data.createVariable("level", "f4", ("level",)).formula_terms = "a: level b: pressure"
+        for name in "pressure", "v":
+            data.createVariable(name, "f4", ("y", "x", "level"))[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="YXZ", drop=["level"])
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert data["v"].dimensions == ("y_2", "x_2", "level")
+
+
 @pytest.mark.parametrize("drop", [["t"], ["time"], ["t", "time"]])
 def test_a_scale_that_is_dropped_under_one_of_its_names_stays_under_the_other(tmp_path, drop):
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -109,7 +109,7 @@ class Scales(Geography):
             self._references.paths[address_of(obj)] = path
             for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
                 write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
-            self.note(path, obj)
+            self.note(path, copy)
             self.note_users(obj, copy)
 
     def attach(self, origin: Dataset, copy: Dataset, result: ResultSpec) -> Changes:
