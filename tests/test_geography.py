@@ -200,11 +200,19 @@ class TestTransform:
         assert result.t.attrs["GeoTransform"] == "0.0 3.0 0.0 0.0 0.0 2.0"
 
     @pytest.mark.filterwarnings("ignore:The .phony_dims")
-    def test_of_the_old_grid_goes_with_all_else(self, store):
+    @pytest.mark.parametrize("axes", [("y", "x"), ("x", "y")])
+    def test_of_the_variable_itself_without_all_else(self, store, axes):
+        dataset = field()
+        dataset["t"] = dataset.t.transpose("time", *axes)
+        dataset.t.attrs |= {"GeoTransform": "0 1 0 0 0 1", "bounds": "nothing"}
+        result, _ = store(dataset, (2, 2), carry=False)
+        assert result.t.attrs["GeoTransform"] == "0.0 3.0 0.0 0.0 0.0 2.0"
+        assert "bounds" not in result.t.attrs
+
+    def test_of_what_is_flattened_there_is_none(self, store):
         dataset = field()
         dataset.t.attrs["GeoTransform"] = "0 1 0 0 0 1"
-        result, _ = store(dataset, (2, 2), carry=False)
-        assert result.t.attrs.get("GeoTransform") in (None, "0.0 3.0 0.0 0.0 0.0 2.0")
+        assert "GeoTransform" not in store(dataset, (2, 2), flatten=True)[0].t.attrs
 
     def test_axes_that_come_the_other_way_round(self, store):
         dataset = self.dataset()

@@ -36,6 +36,8 @@ class Choice(Generic[Record]):
     aside: dict[str, str] = field(default_factory=dict)
     #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)
+    #: By path, what an array names as its coordinates.
+    _words: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> list[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
@@ -57,71 +59,85 @@ class Choice(Generic[Record]):
         """What patterns match and is not named, or all that fits where there are none."""
         records, planes = dict[str, Record](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        candidates, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
-        #: What arrays name as their coordinates; the hint of the error that none fits.
-        words, aside, hint = dict[str, list[str]](), self.aside, ""
+        candidates, others, reasons, hint = (
+            list[str](),
+            dict[tuple[int, ...], list[str]](),
+            dict[str, str](),
+            "",
+        )
         for one in self.every(globs):
             path, plane = one.path, self._plane(one)
-            # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
-            if text_of(one.attributes.get("CLASS")) == "DIMENSION_SCALE":
-                aside[path] = "a dimension scale"
-            if bounds := bounds_name(one.attributes):
-                aside[next(candidate_paths(path, bounds[1]))] = "the bounds of cells"
-            if COORDINATES in one.attributes:
-                words[path] = words_of(one.attributes, COORDINATES)
-            matching = [glob for glob in globs if matches(path, glob)]
+            self._set_aside(one)
+            globs_of_one = [glob for glob in globs if matches(path, glob)]
             why = self._why_not(one, plane)
             if plane is not None and why is None:
                 candidates.append(path)
-                if path not in aside and one.key not in named and (matching or not globs):
+                if path not in self.aside and one.key not in named and (globs_of_one or not globs):
                     records[path] = self.keep(one)
                     planes.add(plane)
                 continue
-            for glob in matching:
-                reasons.setdefault(glob, f"{path} {why}")
+            reasons = dict.fromkeys(globs_of_one, f"{path} {why}") | reasons
             if plane is not None:
                 hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
             elif one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, []).append(path)
-        fields = {*candidates} - aside.keys()
-        # Coordinates of what is pooled are no fields of their own.
-        coordinates = coordinates_in({path: words[path] for path in fields & words.keys()}, fields)
-        if fields > coordinates:
-            aside |= dict.fromkeys(coordinates, "a coordinate of others")
-            fields -= coordinates
+        fields = self._fields(candidates)
         for glob in globs:
-            if any(matches(path, glob) for path in fields):
-                continue
-            for path in candidates:
-                if matches(path, glob):
-                    reasons.setdefault(
-                        glob, f"{path} is {aside[path]}, which is only pooled by its full name"
-                    )
-            if glob in reasons:
-                raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
-            if fields:
-                raise no_match_error(glob, [path for path in candidates if path in fields])
+            if not any(matches(path, glob) for path in fields):
+                self._refuse(glob, candidates, fields, reasons.get(glob))
         if not fields:
             raise self._unfit_error(candidates, hint)
         if not globs:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            known = aside.keys() | coordinates_in(words, {*candidates, *chain(*others.values())})
-            self._note_others(others, planes, known)
+            known = {*candidates, *chain(*others.values())}
+            self._note_others(others, planes, self.aside.keys() | coordinates_in(self._words, known))
         return [one for path, one in records.items() if path in fields]
+
+    def _set_aside(self, one: Variable) -> None:
+        """Note what an array says of others, or is to them."""
+        # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
+        if text_of(one.attributes.get("CLASS")) == "DIMENSION_SCALE":
+            self.aside[one.path] = "a dimension scale"
+        if bounds := bounds_name(one.attributes):
+            self.aside[next(candidate_paths(one.path, bounds[1]))] = "the bounds of cells"
+        if COORDINATES in one.attributes:
+            self._words[one.path] = words_of(one.attributes, COORDINATES)
+
+    def _fields(self, candidates: Sequence[str]) -> set[str]:
+        """The paths of what fits and does not stand aside; coordinates of what is pooled do, if anything else fits."""
+        fields = {*candidates} - self.aside.keys()
+        coordinates = coordinates_in(
+            {path: self._words[path] for path in fields & self._words.keys()}, fields
+        )
+        if fields > coordinates:
+            self.aside |= dict.fromkeys(coordinates, "a coordinate of others")
+            fields -= coordinates
+        return fields
+
+    def _refuse(
+        self, glob: str, candidates: Sequence[str], fields: Container[str], reason: str | None
+    ) -> None:
+        """Raise for a pattern that matches no field, where something else is to be said than that nothing fits."""
+        path = next((path for path in candidates if matches(path, glob)), None)
+        if reason is None and path is not None:
+            reason = f"{path} is {self.aside[path]}, which is only pooled by its full name"
+        if reason is not None:
+            raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reason}")
+        if fields:
+            raise no_match_error(glob, [path for path in candidates if path in fields])
 
     def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
         if candidates:
-            left = name_list([f"{path} ({self.aside[path]})" for path in candidates])
-            return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
-        first = islice(self.every(()), MOST_NAMES + 1)
-        seen = [
+            names = name_list([f"{path} ({self.aside[path]})" for path in candidates])
+            return UnfitError(f"has no array but {names}; name in `datasets` what is to be pooled")
+        arrays = [
             f"{one.path or 'an array'} that {one.fault}"
             if one.fault
             else f"{one.path or 'an array of'} {one.type_name()} {one.shape}"
-            for one in first
+            for one in islice(self.every(()), MOST_NAMES + 1)
         ]
-        shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
+        shown = name_list(arrays[:MOST_NAMES]) + " …" * (len(arrays) > MOST_NAMES)
         rank = f"{len(self.options.layout)} axes (`layout` names them)"
         axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from lucid.errors import DatasetError
 from lucid.formats.arrays import ResultSpec
+from lucid.options import Options
 
 #: Names that are listed before they are only counted.
 MOST_NAMES = 10
@@ -51,22 +52,29 @@ def is_left_out(path: str, patterns: Iterable[str]) -> bool:
     )
 
 
+def carries_others(results: Iterable[ResultSpec], options: Options) -> bool:
+    """Whether an output takes over what is not pooled; shards hold means alone."""
+    return options.carry and not any(one.is_shard for one in results)
+
+
 class CarriedNames:
     """Which names of a source an output carries over beside its results: those that `--drop` does not leave out."""
 
-    def __init__(self, results: Sequence[ResultSpec], patterns: Sequence[str]) -> None:
-        self._patterns = patterns
+    def __init__(self, results: Sequence[ResultSpec], options: Options) -> None:
+        #: Whether there is nothing but results.
+        self.is_alone = not carries_others(results, options)
+        self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
-        self._unused = dict.fromkeys(patterns)
+        self._unused = dict.fromkeys(self.patterns)
         #: What is pooled is never left out; names that results have and it has not are those of several sizes.
-        self._pooled_names = {one.source.name for one in results} if patterns else set()
+        self._pooled_names = {one.source.name for one in results} if self.patterns else set()
         self.new_names = {one.name for one in results if one.name != one.source.name}
 
     def drops(self, name: str) -> bool:
         """Whether a name is left out."""
-        if not self._patterns or name in self._pooled_names:
+        if not self.patterns or name in self._pooled_names:
             return False
-        patterns = [pattern for pattern in self._patterns if is_left_out(name, [pattern])]
+        patterns = [pattern for pattern in self.patterns if is_left_out(name, [pattern])]
         for pattern in patterns:
             self._unused.pop(pattern, None)
         return bool(patterns)
@@ -80,7 +88,7 @@ class CarriedNames:
 
     def carries(self, name: str) -> bool:
         """Whether the name of what is not pooled is carried over; a DatasetError where a result has it, too."""
-        if self.drops(name):
+        if self.is_alone or self.drops(name):
             return False
         self.check(name)
         return True

@@ -119,10 +119,6 @@ class Sink(File):
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
     carried = CarriedArrays()
 
-    def carries(self, results: Sequence[ResultSpec]) -> bool:
-        """Whether it takes over what is not pooled; shards hold means alone."""
-        return self.options.carry and not any(array.is_shard for array in results)
-
     def name_errors(self) -> AbstractContextManager[None]:
         """Say which output it is that the system refuses to write."""
         return translate_errors(f"output {self.path} cannot be written")

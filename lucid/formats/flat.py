@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lucid.compression import parse_compression
-from lucid.errors import ArgumentError, UnfitError
+from lucid.errors import ArgumentError, FileError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import CarriedArrays, Sink, Source
@@ -136,28 +136,65 @@ class CopiedBytes(NamedTuple):
 Content = bytes | ResultSpec | CopiedBytes
 
 
-class FlatSink(Sink):
-    """A file of such a format while it is written."""
+class FileSink(Sink):
+    """One file while it is written: means go to their places in it, or wait in a spool."""
 
     by_offset = True
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
+        self.compression = parse_compression(options.compression)
+        self.file = Replacement(path, overwrite=options.overwrite)
+        self.descriptor = -1
+        #: What waits until all of it is known.
+        self.spool: Spool | None = None
+        #: Where in the file arrays of means begin; those of no other place are in the spool.
+        self.places: dict[str, int] = {}
+
+    def hold(self, results: Sequence[ResultSpec]) -> None:
+        """Make room for arrays that wait."""
+        if results:
+            self.spool = Spool(self.file.target.parent).hold(results)
+
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
+        """Write a region to its place, or to the spool."""
+        place = self.places.get(result.name)
+        if place is not None:
+            write_region(self.descriptor, place, result.shape, region, values)
+        elif self.spool is not None:
+            self.spool.write(result, region, values)
+        elif values.size:
+            raise FileError(f"output has no room for {result.name}: it was made under another name")
+
+    def commit(self, group: list[Replacement] | None = None) -> None:
+        """Put the file in its place."""
+        self.file.commit(group)
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file unless it was committed, and the spool."""
+        self.file.abort()
+        if self.spool is not None:
+            self.spool.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class FlatSink(FileSink):
+    """A file of such a format while it is written."""
+
     #: What such files are called, and what they may be compressed with.
     files = ""
     compressions: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self.compression = parse_compression(options.compression)
         if self.compression is not None and self.compression.name not in ("none", *self.compressions):
             known = f", or {', '.join(self.compressions)}" if self.compressions else "; HDF5 files have"
             raise ArgumentError(
                 f"`compression` is {options.compression!r}; {self.files} files have none{known}"
             )
-        self.file = Replacement(path, overwrite=options.overwrite)
-        self.descriptor = -1
-        #: What waits until all of it is known.
-        self.spool: Spool | None = None
-        #: Where in the file each array of means begins.
-        self.places: dict[str, int] = {}
 
     @abstractmethod
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterable[Content]:
@@ -185,24 +222,3 @@ class FlatSink(Sink):
             offset += size_bytes
         claim(self.descriptor, offset)
         self.carried = CarriedArrays(len(copies), sum(copies))
-
-    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
-        """Write a region to its place, or to the spool."""
-        if self.spool is None or result.name in self.places:
-            write_region(self.descriptor, self.places[result.name], result.shape, region, values)
-        else:
-            self.spool.write(result, region, values)
-
-    def commit(self, group: list[Replacement] | None = None) -> None:
-        """Put the file in its place."""
-        self.file.commit(group)
-        self.close()
-
-    def close(self) -> None:
-        """Remove the file unless it was committed, and the spool."""
-        self.file.abort()
-        if self.spool is not None:
-            self.spool.close()
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1

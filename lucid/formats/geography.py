@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_left_out
+from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
@@ -67,12 +67,12 @@ class Geography(ABC):
         self,
         find: Callable[[str], Variable | str | None],
         results: Mapping[Any, Sequence[ResultSpec]],
-        drop: Sequence[str],
+        names: CarriedNames,
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
-        self._find, self._results, self._drop = find, results, drop
+        self._find, self._results, self._names = find, results, names
         #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
-        self.renames = bool(drop) or any(len(arrays) > 1 for arrays in results.values())
+        self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape.
@@ -102,6 +102,10 @@ class Geography(ABC):
 
     def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
+        dims, changes = self._place(variable, result)
+        return dims, changes | dict.fromkeys(NAMING * self._names.is_alone)
+
+    def _place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
@@ -109,8 +113,7 @@ class Geography(ABC):
             # Along joined axes lies nothing that others do, and no transform says where cells are.
             names |= self._names_on_grid(variable, {one.key: 0 for one in chain(*axes[1:])})
             dims = [_paths_in_output(axes[0]), [self._features(result)]] if any(axes) else []
-            gone = {key: None for key in (GRID_MAPPING, TRANSFORM) if key in variable.attributes}
-            return dims, references_of(variable.attributes, names) | gone
+            return dims, references_of(variable.attributes, names) | dict.fromkeys((GRID_MAPPING, TRANSFORM))
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
@@ -138,16 +141,16 @@ class Geography(ABC):
     def _left_out_names(self, variable: Variable) -> dict[str, str | None]:
         """The names by which a variable means what is dropped."""
         names: dict[str, str | None] = {}
-        for key in NAMING if self._drop else ():
+        for key in NAMING if self._names.patterns else ():
             for name in (word.removesuffix(":") for word in words_of(variable.attributes, key)):
                 other = self.variable_named(variable.path, name)
-                if other and other.key not in self._results and is_left_out(other.path, self._drop):
+                if other and other.key not in self._results and is_left_out(other.path, self._names.patterns):
                     names[name] = None
         return names
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
-        every = map(self._find, candidate_paths(near, name))
+        every = map(self._find, candidate_paths(near, name) if not self._names.is_alone else ())
         return next((one for one in every if isinstance(one, Variable) and not one.fault), None)
 
     def _dimension(self, dimension: Dimension, after: int) -> str:
@@ -276,7 +279,7 @@ class Geography(ABC):
         if plane == size:
             return {}
         changes: Changes = {}
-        if any(base_of(one.path).lower() in ACROSS for one in self.dimensions(variable)[h]):
+        if any(name.lower() in ACROSS for name in variable.dims()[h : h + 1]):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)

@@ -102,13 +102,11 @@ class CheckedFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Write all of it at the place that was sought; h5py seeks one before each write."""
-        view, position, offset = memoryview(data), 0, self.tell()
         try:
-            while position < len(view):
-                position += os.pwrite(self.fileno(), view[position:], offset + position)
+            write_at(self.fileno(), self.tell(), data)
         except OSError as error:
             self.error = self.error or error
-        return len(view)
+        return len(data)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the length."""

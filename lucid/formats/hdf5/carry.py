@@ -20,7 +20,7 @@ from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
+from lucid.formats.hdf5.survey import Survey
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -35,6 +35,7 @@ from lucid.formats.hdf5.tree import (
     name_text,
     object_at,
 )
+from lucid.options import Options
 
 
 class Carry(Survey):
@@ -44,34 +45,30 @@ class Carry(Survey):
         self,
         source: Hdf5Source,
         results: Sequence[ResultSpec],
-        drop: Sequence[str],
         target: h5py.File,
         make: Callable[[ResultSpec, Dataset | None], Dataset],
         elsewhere: Elsewhere,
-        *,
-        is_alone: bool,
+        options: Options,
     ) -> None:
-        super().__init__(source, results, drop)
+        super().__init__(source, results, options)
         self._target, self._make, self._elsewhere = target, make, elsewhere
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
-        self.geography = Scales(self._references, drop)
+        self.geography = Scales(self._references, self.names)
         #: What is still to be done when all objects are there.
         self._last_steps: list[Callable[[], None]] = []
-        #: Whether there is nothing but results.
-        self._is_alone = is_alone
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
 
     def carry_out(self) -> None:
         """Copy everything, or nothing where there are to be results alone; what is pooled is made instead."""
-        if not self._is_alone:
+        if not self.names.is_alone:
             root, copy = self._object_pair("/", "/")
             changes = {} if self.keeps_classic_model() else {CLASSIC_MODEL: None}
             self._postpone("/", root, copy_attributes(root, copy, changes))
             self.meet_all(self._target)
         # What is in a group that is dropped was not met on the way.
-        for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
+        for address, (first, *_) in self.means.items() if self.names.is_alone or self.names.patterns else ():
             if name_bytes(first.name) not in self._target:
                 self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
         for path, obj in self._dropped_objects():
@@ -93,11 +90,11 @@ class Carry(Survey):
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
             copy = self._make(result, obj)
-            if obj is not None and not self._is_alone and self.geography.has_geography(obj):
+            if obj is not None and self.geography.has_geography(obj):
                 self._last_steps.append(partial(self._write_coordinates, path, result))
             else:
-                changes = changes_of_result(obj, result) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
-                self._postpone_references(path, result.name, copy_attributes(obj, copy, changes))
+                names = copy_attributes(obj, copy, changes_of_result(obj, result))
+                self._postpone_references(path, result.name, names)
 
     def _write_coordinates(self, path: str, result: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
@@ -124,7 +121,7 @@ class Carry(Survey):
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self._names.new_names:
+        if not self.names.new_names:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
@@ -135,7 +132,7 @@ class Carry(Survey):
         if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
             names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
             paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
-            if not is_left_out(paths[-1], self._drop):
+            if not is_left_out(paths[-1], self.names.patterns):
                 for path in paths:
                     obj = object_at(self._source, path)
                     self._meet(path, obj, address_of(obj))

@@ -4,7 +4,6 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
@@ -51,8 +51,9 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
-    def __init__(self, references: References, drop: Sequence[str]) -> None:
-        super().__init__(partial(variable_at, references.source), references.means, drop)
+    def __init__(self, references: References, names: CarriedNames) -> None:
+        find = partial(variable_at, references.source)
+        super().__init__(find, references.means, names)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -63,9 +64,11 @@ class Scales(Geography):
         self._paths_without_number: list[str] = []
 
     def has_geography(self, dataset: Dataset) -> bool:
-        """Whether a dataset says where its cells are, or may name what is dropped."""
-        return bool(self._drop) or any(
-            h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM)
+        """Whether a dataset says where its cells are, or may name what is not carried over."""
+        return (
+            self._names.is_alone
+            or bool(self._names.patterns)
+            or any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
         )
 
     def note(self, path: str, dataset: Any) -> None:
@@ -120,7 +123,8 @@ class Scales(Geography):
         return changes | others
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
-        return [[self._dimension_of(scale) for scale in several] for several in scales_of(variable.handle)]
+        scales = scales_of(variable.handle) if not self._names.is_alone else [[]] * len(variable.shape)
+        return [[self._dimension_of(scale) for scale in several] for several in scales]
 
     def _dimension_of(self, scale: Dataset) -> Dimension:
         address, path = address_of(scale), path_of(scale)

@@ -18,14 +18,13 @@ import h5py
 import numpy as np
 
 from lucid import forks
-from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, ResultSpec, pad_chunk
-from lucid.formats.choosing import note_lines
-from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
+from lucid.formats.arrays import ResultSpec, pad_chunk
+from lucid.formats.choosing import carries_others, note_lines
+from lucid.formats.contract import Source
+from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import Spool
+from lucid.formats.flat import FileSink
 from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
@@ -52,19 +51,11 @@ from lucid.options import Options
 NEWER = ("v108", "latest")
 
 
-class Hdf5Sink(Sink):
+class Hdf5Sink(FileSink):
     """An HDF5 file while it is written."""
-
-    by_offset = True
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._compression = parse_compression(options.compression)
-        self._file = Replacement(path, overwrite=options.overwrite)
-        self._descriptor = -1
-        self._spool: Spool | None = None
-        #: Where each array is written: the offset of its first element.
-        self._places: dict[str, int] = {}
         self._chunked_results: list[ResultSpec] = []
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carry_source: h5py.File | None = None
@@ -73,12 +64,12 @@ class Hdf5Sink(Sink):
 
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Build the file, all but the means."""
-        self._descriptor = self._file.create()
+        self.descriptor = self.file.create()
         options: dict[str, Any] = {}
         block = b""
         if isinstance(source, Hdf5Source):
             options = file_options(source.file)
-            if self.carries(results):
+            if carries_others(results, self.options):
                 self._carry_source = source.file
                 # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
@@ -90,40 +81,37 @@ class Hdf5Sink(Sink):
             # An attribute of more than 64 KiB, in an old file to which newer software added.
             if "message is too large" not in str(error):
                 raise
-            os.ftruncate(self._descriptor, 0)
+            os.ftruncate(self.descriptor, 0)
             self._build(source, results, userblock_size=len(block), **(options | {"libver": NEWER}))
-        claim(self._descriptor, os.fstat(self._descriptor).st_size)
-        write_at(self._descriptor, 0, block)
-        if self._chunked_results:
-            self._spool = Spool(self._file.target.parent).hold(self._chunked_results)
+        claim(self.descriptor, os.fstat(self.descriptor).st_size)
+        write_at(self.descriptor, 0, block)
+        self.hold(self._chunked_results)
 
     def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""
-        if self._compression is not None:
-            set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
+        if self.compression is not None:
+            set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self.compression)
         if not isinstance(source, Hdf5Source):
             return
-        is_alone = not self.carries(results)
-        self.carried, notes = rehearse(source, results, self.options.drop, is_alone=is_alone)
+        self.carried, notes = rehearse(source, results, self.options)
         self._note(source, results, notes)
 
     def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
-        if self._compression is None:
-            self.notes += notes_of_filters(source.file, results, self._file.target.suffix)
+        if self.compression is None:
+            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
         self.notes += note_lines(notes)
 
     def _build(self, source: Source, results: Sequence[ResultSpec], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_results, self._places, self.notes = [], {}, []
+        self._chunked_results, self.places, self.notes = [], {}, []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
                 for result in results:
                     copy_attributes(None, self._create(file, result, None), result.mark)
                 return
-            elsewhere = Elsewhere(source.path, self._file.target)
+            elsewhere = Elsewhere(source.path, self.file.target)
             make = partial(self._create, file)
-            is_alone = self._carry_source is None
-            carry = Carry(source, results, self.options.drop, file, make, elsewhere, is_alone=is_alone)
+            carry = Carry(source, results, file, make, elsewhere, self.options)
             with translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
@@ -132,10 +120,10 @@ class Hdf5Sink(Sink):
     def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         result = result if origin is None else with_stored_type(result)
-        dataset = create_dataset(file, result, self._compression, origin, is_classic=self._is_classic)
+        dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self._places[result.name] = offset
+            self.places[result.name] = offset
         elif result.nbytes:
             self._chunked_results.append(result)
         return dataset
@@ -147,7 +135,7 @@ class Hdf5Sink(Sink):
         HDF5 may write when an object is let go of, where no error can be raised, and its
         file would be closed as if all were well.
         """
-        checked = CheckedFile(self._descriptor)
+        checked = CheckedFile(self.descriptor)
         try:
             with h5py.File(checked, mode, **options) as file:
                 limit_cache(file)
@@ -161,32 +149,21 @@ class Hdf5Sink(Sink):
         if checked.error is not None:
             raise checked.error
 
-    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
-        """Write a region to its place in the file or the spool."""
-        place = self._places.get(result.name)
-        if place is not None:
-            write_region(self._descriptor, place, result.shape, region, values)
-        elif self._spool is not None:
-            self._spool.write(result, region, values)
-        elif values.size:
-            raise FileError(f"output has no room for {result.name}: it was made under another name")
-
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
         if self._chunked_results:
             with self._open_file("r+") as file:
                 for result in self._chunked_results:
                     self._fill(object_at(file, result.name), result)
-        check_copy(self._file.path, self._carry_source, self._unread_paths)
-        self._file.commit(group)
-        self.close()
+        check_copy(self.file.path, self._carry_source, self._unread_paths)
+        super().commit(group)
 
     def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         filters = filters_of_results(dataset.creation, dataset.chunks)
         codec = Codec(dataset, filters)
         fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
-        spool = self._spool
+        spool = self.spool
         assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
@@ -202,15 +179,6 @@ class Hdf5Sink(Sink):
             )
         for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
             dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
-
-    def close(self) -> None:
-        """Remove the file and the spool unless committed."""
-        self._file.abort()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self._spool is not None:
-            self._spool.close()
 
 
 def file_options(source: h5py.File) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
-from lucid.formats.grid import TRANSFORM, VARIABLES
+from lucid.formats.grid import NAMING
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
@@ -35,21 +35,20 @@ from lucid.formats.hdf5.tree import (
 )
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
+from lucid.options import Options
 
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 NAMELESS = "types that have a name are without it where filters may not be lossless"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
-#: Attributes of results that would lead to nothing, or to the old grid, where nothing is carried over.
-LEADING_NOWHERE = (*VARIABLES, *DIMENSIONS, TRANSFORM)
 
 
 class Survey:
     """The names of a file but for those that the user does not want."""
 
-    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], drop: Sequence[str]) -> None:
-        self._source, self._drop = source.file, drop
-        self._names = CarriedNames(results, drop)
+    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], options: Options) -> None:
+        self._source = source.file
+        self.names = CarriedNames(results, options)
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
@@ -67,21 +66,21 @@ class Survey:
 
     def meet_all(self, copy: Any = None) -> None:
         """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
-        drops = self._drops if self._drop else None
+        drops = self._drops if self.names.patterns else None
         for path, obj, address in walk(self._source, drops, self._is_plain, copy):
             if address in self.means:
                 self._meet_pooled(path, obj, address)
                 continue
-            self._names.check(path)
+            self.names.check(path)
             if isinstance(obj, Link):
                 self._meet_link(path, obj)
             else:
                 is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
                 self._meet(path, obj, address, is_written_out=is_written_out)
-        if self._names.notes:
+        if self.names.notes:
             for path, _ in self._dropped_objects():
-                self._names.drops(path)
-        self.notes |= self._names.notes
+                self.names.drops(path)
+        self.notes |= self.names.notes
 
     def keeps_classic_model(self) -> bool:
         """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
@@ -95,7 +94,7 @@ class Survey:
         return not others
 
     def _drops(self, path: str) -> bool:
-        drops = self._names.drops(path)
+        drops = self.names.drops(path)
         if drops:
             self._dropped_paths.append(path)
         return drops
@@ -124,7 +123,7 @@ class Survey:
         if dataset.is_raw:
             return False
         refuse_unknown_references(path, dataset)
-        is_written_out = shows_one_of(dataset, self.means, self._drop)
+        is_written_out = shows_one_of(dataset, self.means, self.names.patterns)
         if is_written_out:
             self.notes.setdefault(WRITTEN_OUT, []).append(path)
         elif dataset.h5_type.committed() and not can_encode(dataset):
@@ -145,20 +144,21 @@ class Survey:
 
 
 def rehearse(
-    source: Hdf5Source, results: Sequence[ResultSpec], drop: Sequence[str], *, is_alone: bool
+    source: Hdf5Source, results: Sequence[ResultSpec], options: Options
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
-    survey = Survey(source, results, drop)
-    if not is_alone:
+    survey = Survey(source, results, options)
+    names = survey.names
+    if not names.is_alone:
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         survey.meet_all()
-    scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
+    scales = _Rehearsal(References(source.file, source.file, survey.means), names)
     for result in results:
         if result.source.name not in source.plain:
             obj = object_at(source.file, result.source.name)
-            refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
-            if scales.has_geography(obj) and not is_alone:
+            refuse_attributes(obj, (*NAMING, *DIMENSIONS) if names.is_alone else ())
+            if scales.has_geography(obj):
                 scales.place(variable_of(path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 

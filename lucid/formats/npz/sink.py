@@ -19,7 +19,6 @@ from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.npy import header_of
 from lucid.formats.npz.source import SUFFIX, NpzSource
@@ -58,34 +57,30 @@ class NpzSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, results)
-        if self._late_results:
-            self.spool = Spool(self.file.target.parent).hold(self._late_results)
+        self.hold(self._late_results)
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
-        carries = self.carries(results)
         means = by_source(results)
         if not isinstance(source, NpzSource):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
-        names = CarriedNames(results, self.options.drop)
+        names = CarriedNames(results, self.options)
         for member in source.members:
             arrays = means.get(member.array_name, []) if member.header is not None else []
             for array in arrays:
                 yield self._plan_means_member(array, member.info.compress_type)
-            if arrays or not carries:
+            if arrays or names.is_alone or names.drops(member.array_name):
                 continue
-            # Other files are never called as arrays are.
-            is_array = member.info.filename.endswith(SUFFIX)
-            if names.carries(member.array_name) if is_array else not names.drops(member.array_name):
-                info = copy(member.info)
-                info.extra = b""
-                # The lengths stand before the bytes in any case.
-                info.flag_bits &= ~LENGTHS_BEHIND
-                yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
-        if carries:
-            self.notes += note_lines(names.notes)
+            if member.info.filename.endswith(SUFFIX):  # other files are never called as arrays are
+                names.check(member.array_name)
+            info = copy(member.info)
+            info.extra = b""
+            # The lengths stand before the bytes in any case.
+            info.flag_bits &= ~LENGTHS_BEHIND
+            yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
+        self.notes += note_lines(names.notes)
 
     def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""

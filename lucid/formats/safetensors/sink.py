@@ -33,10 +33,10 @@ class SafetensorsSink(FlatSink):
             contents.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
         metadata: dict[str, str] = {}
         facts: dict[str, Any] = {}
-        if isinstance(source, SafetensorsSource) and self.carries(results):
+        names = CarriedNames(results, self.options)
+        if isinstance(source, SafetensorsSource) and not names.is_alone:
             source_names, provenances = {array.source.name for array in results}, provenance_of(source.header)
             metadata |= source.header.metadata
-            names = CarriedNames(results, self.options.drop)
             for tensor in source.header.tensors:
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
                 if name not in source_names and names.carries(name):

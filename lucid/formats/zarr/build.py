@@ -1,11 +1,10 @@
 """The groups and arrays of a Zarr store, before there are means in them."""
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lucid.compression import Compression
+from lucid.compression import parse_compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
 from lucid.formats.choosing import CarriedNames, name_list, note_lines
@@ -30,51 +29,52 @@ from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
+from lucid.options import Options
 
 
 class Builder:
     """A store for results, all but the means: built in a folder or, without one, only thought through."""
 
     def __init__(
-        self,
-        source: Source,
-        results: Sequence[ResultSpec],
-        compression: Compression | None,
-        root: Path | None,
-        *,
-        carries: bool,
+        self, source: Source, results: Sequence[ResultSpec], options: Options, root: Path | None
     ) -> None:
-        self._root, self._compression = root, compression
+        self._results, self._root = results, root
+        self._compression = parse_compression(options.compression)
+        self._names = CarriedNames(results, options)
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
         # The only array of a source that names none is the store itself.
         self._is_root = len(results) == 1 and not results[0].source.name
         self._groups: set[Path] = set()
-        #: What is pooled, and what is carried over, by path.
-        self._results: dict[str, list[ResultSpec]] = {}
+        self._source = source if isinstance(source, ZarrSource) else None
+        self._nodes = self._source.nodes if self._source is not None else {}
+        self._version = next((one.version for one in self._nodes.values() if one.document is not None), 3)
+        #: Results by the path of what they are of; what is carried over by its own.
+        self._results_by_path = {name[1:]: group for name, group in by_source(results).items()}
         self._carried_nodes: dict[str, Node] = {}
         #: Paths of new arrays; lengths of dimensions by group, as NCZarr wants them.
         self._paths: set[str] = set()
         self._lengths: dict[str, dict[str, int]] = {}
         #: Arrays whose codec is left out, by codec.
         self._lossy_codecs: dict[str, list[str]] = {}
-        self._source = source if isinstance(source, ZarrSource) else None
-        nodes = self._source.nodes.values() if self._source is not None else ()
-        self._version = next((node.version for node in nodes if node.document is not None), 3)
+
+    def build(self) -> None:
+        """Build what is carried over, results with their coordinates, and what groups and summaries say of them."""
         if self._source is None:
-            for result in results:
+            for result in self._results:
                 mark = {key: value.tolist() for key, value in result.mark.items()}
                 self._add_means(result, None, Description(mark))
             return
-        self._results = {name[1:]: several for name, several in by_source(results).items()}
-        if carries:
-            self._carry(self._source)
-        self._add_results(self._source, carries=carries)
-        if carries and not self._is_root:
+        if self._names.is_alone:
+            self._add_results(self._source)
+            return
+        self._carry(self._source)
+        self._add_results(self._source)
+        if not self._is_root:
             self._describe_groups(self._source)
-        if carries and root is not None and any(node.has_summary for node in nodes):
-            renew_summaries(root)
+        if self._root is not None and any(one.has_summary for one in self._nodes.values()):
+            renew_summaries(self._root)
 
     def path_of(self, name: str) -> str:
         """The path of an array of means."""
@@ -82,24 +82,23 @@ class Builder:
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
-        names = CarriedNames([*chain(*self._results.values())], source.options.drop)
-        other_paths = source.nodes.keys() - self._results.keys()
-        for group, paths in lower_levels(source.images, self._results).items():
+        other_paths = self._nodes.keys() - self._results_by_path.keys()
+        for group, paths in lower_levels(source.images, self._results_by_path).items():
             other_paths -= {*paths}
-            levels = name_list([f"/{path}" for path in paths if path in source.nodes])
+            levels = name_list([f"/{path}" for path in paths if path in self._nodes])
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
-        nodes = (node for path, node in source.nodes.items() if path in other_paths)
-        self._carried_nodes = {node.path: node for node in nodes if names.carries(node.name)}
-        self.notes += note_lines(names.notes)
+        nodes = (node for path, node in self._nodes.items() if path in other_paths)
+        self._carried_nodes = {node.path: node for node in nodes if self._names.carries(node.name)}
+        self.notes += note_lines(self._names.notes)
         self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
-    def _add_results(self, source: ZarrSource, *, carries: bool) -> None:
+    def _add_results(self, source: ZarrSource) -> None:
         """Add the arrays of means, and coordinates of the new grid."""
-        carried = self._carried_nodes.values() if carries else None
-        geography = Dimensions(source, self._results, carried, self._add_coordinate)
-        for path, results in self._results.items():
-            node, is_image = source.nodes[path], path in source.image_paths
+        carried = self._carried_nodes.values()
+        geography = Dimensions(source, self._results_by_path, self._names, carried, self._add_coordinate)
+        for path, results in self._results_by_path.items():
+            node, is_image = self._nodes[path], path in source.image_paths
             variable = source.variable(node)
             for result in results:
                 fill = None if result.source.numbers == "bfloat16" else source.array(path).layout.fill
@@ -187,9 +186,9 @@ class Builder:
     def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
         groups: dict[str, dict[str, Any]] = {}
-        shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
+        shapes = {path: node.shape for path, node in self._nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            groups[group], notes = attributes_of_image(self._nodes[group], shapes, self._results_by_path)
             self.notes += notes
         arrays = self._paths | (shapes.keys() & self._carried_nodes.keys())
         paths = [path.rpartition("/") for path in sorted(arrays)]
@@ -199,7 +198,7 @@ class Builder:
                 lengths = self._lengths.get(node.path, {})
                 groups[node.path] = attributes_of_group(node.attributes, lengths, names)
         for path, attributes in groups.items():
-            if self._root is not None and attributes != source.nodes[path].attributes:
+            if self._root is not None and attributes != self._nodes[path].attributes:
                 write_attributes(self._root / path, self._version, attributes)
 
 

@@ -9,8 +9,9 @@ from typing import TypeAlias
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
-from lucid.formats.grid import VARIABLES, base_of
+from lucid.formats.grid import base_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
@@ -29,17 +30,14 @@ class Dimensions(Geography):
     """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self, source: ZarrSource, results: Results, carried: Collection[Node] | None, make: Make
+        self, source: ZarrSource, results: Results, names: CarriedNames, carried: Collection[Node], make: Make
     ) -> None:
-        find = source.variable_at if carried is not None else lambda _: None
-        super().__init__(find, results, source.options.drop)
+        super().__init__(source.variable_at, results, names)
         self._source, self._make_array = source, make
-        #: Attributes of results that would lead to nothing where nothing is carried over.
-        self._leading_nowhere: Changes = {} if carried is not None else dict.fromkeys(VARIABLES)
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
         self._taken_paths = {array.name.strip("/") for arrays in results.values() for array in arrays}
         self._lengths: dict[str, int] = {}
-        for node in carried or ():
+        for node in carried:
             self._taken_paths.add(node.path)
             for name, length in zip(node.dims, node.shape, strict=False):
                 self._lengths[key_in(node.folder, name)] = length
@@ -47,7 +45,7 @@ class Dimensions(Geography):
     def place_result(self, node: Node, result: ResultSpec) -> tuple[list[str | None], Changes]:
         """The names of the axes of a result, and what it says of coordinates."""
         dims, changes = self.place(self._source.variable(node), result)
-        return _names(dims) if node.dims else [], changes | self._leading_nowhere
+        return _names(dims) if node.dims else [], changes
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
         node = variable.handle

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.contract import Sink, Source
@@ -33,7 +32,6 @@ class ZarrSink(Sink):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._compression = parse_compression(options.compression)
         self._url = url_of(path)
         self._stack = ExitStack()
         self._file: Replacement | None = None
@@ -70,7 +68,8 @@ class ZarrSink(Sink):
         """Build the store in a folder, or see whether that goes, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)
-        builder = Builder(source, results, self._compression, root, carries=self.carries(results))
+        builder = Builder(source, results, self.options, root)
+        builder.build()
         self.notes += builder.notes
         self.carried, self._path_of = builder.carried, builder.path_of
 
