@@ -432,3 +432,51 @@ class TestDrop:
         dataset["t"].attrs["ancillary_variables"] = "p nothing"
         result, _ = store(dataset, (2, 3), drop="p")
         assert result["t"].attrs["ancillary_variables"] == "p nothing"
+
+
+class TestDoubts:
+    """What a file says and is not understood is told in a line, whatever chooses the variable."""
+
+    @pytest.mark.parametrize("datasets", [(), ["t", "u"], ["*"]])
+    def test_marks_of_missing_cells_under_other_names(self, store, datasets):
+        dataset = field(u=(("y", "x"), np.ones((4, 6), "i2")), w=(("time",), np.ones(2), {"NoData": 1}))
+        dataset["t"].attrs |= {"MissingValue": -999.5, "units": "K"}
+        dataset["u"].attrs |= {"nodata": -999, "fill_value": "none", "Code_Missing_Value": "-7"}
+        _, notes = store(dataset, (2, 3), datasets=datasets)
+        assert sorted(notes) == [
+            "/t: MissingValue is -999.5, a value like others unless `missing=-999.5`",
+            "/u: Code_Missing_Value is -7.0, a value like others unless `missing=-7.0`",
+            "/u: nodata is -999, a value like others unless `missing=-999`",
+        ]
+        assert store(dataset, (2, 3), missing=[-999, -999.5, -7], overwrite=True)[1] == ()
+        assert store(dataset, (2, 3), missing="none", overwrite=True)[1] == ()
+
+    @pytest.mark.parametrize(("reduce", "names"), [("mean", ["mean"]), ("sum", ["sum"]), ("max", [])])
+    def test_numbers_that_have_names(self, store, reduce, names):
+        flags = {"flag_values": np.array([0, 1], "i1"), "flag_meanings": "land sea"}
+        dataset = field(
+            u=(("y", "x"), np.ones((4, 6), "i1"), flags), w=(("y", "x"), np.ones((4, 6), "i1"), flags)
+        )
+        _, notes = store(dataset, (2, 3), reduce=reduce)
+        assert notes == tuple(
+            f"/u, /w: flag_meanings names its numbers, of which no {name} is one" for name in names
+        )
+
+    def test_what_is_said_of_all_numbers_together_goes(self, store):
+        dataset = field()
+        dataset["t"].attrs |= {"actual_range": [0.0, 47.0], "STATISTICS_MEAN": 23.5, "units": "K"}
+        result, _ = store(dataset, (2, 3))
+        assert {*result["t"].attrs} == {"units", "lucid_pool"}
+
+    def test_descriptions_elsewhere_in_the_file(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["HDFEOS/GRIDS/x"] = np.ones((1, 1, 4, 4), "f4")
+        (note,) = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2).notes
+        assert note == "grids and sizes stay those of the source in StructMetadata of HDF-EOS"
+
+    def test_a_palette_is_no_field(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["image"], file["palette"] = np.ones((4, 4), "u1"), np.ones((256, 3), "u1")
+            file["palette"].attrs["CLASS"] = np.bytes_("PALETTE")
+        report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
+        assert [dataset.name for dataset in report.datasets] == ["/image"]

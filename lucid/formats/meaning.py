@@ -7,7 +7,7 @@ The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue
 `scale_factor` and `add_offset`. Nothing here knows a file: attributes are a mapping of names to NumPy values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.errors import DatasetError
@@ -20,6 +20,8 @@ Attributes: TypeAlias = Mapping[str, Any]
 
 #: The attributes that name cells which hold nothing.
 FILL, MISSING = "_FillValue", "missing_value"
+#: What others call them, without underscores, in lower case.
+_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue"}
 _SWAPPED = {"max": "min", "min": "max"}
 
 
@@ -79,6 +81,32 @@ def meaning_of(
 def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning:
     """The same under the options of a call."""
     return meaning_of(attributes, stored, missing=parse_missing(options.missing), nan=options.nan)
+
+
+def doubts_of(attributes: Attributes, meaning: Meaning, reduce: str) -> Iterator[str]:
+    """What a file says of numbers that is not understood here, or leaves them without a mean: the ends of lines.
+
+    >>> list(doubts_of({"NoData": -1}, Meaning("int16", "int16"), "mean"))
+    ['NoData is -1, a value like others unless `missing=-1`']
+    >>> list(doubts_of({"flag_meanings": "land sea"}, Meaning("int8", "int8"), "mean"))
+    ['flag_meanings names its numbers, of which no mean is one']
+
+    """
+    for key in attributes:
+        if meaning.by_attributes and key.replace("_", "").lower() in _MARKS:
+            for number in numbers_in(attributes[key]) or _numbers_of_text(text_of(attributes[key])):
+                element = to_element(number, meaning.stored, meaning.numbers)
+                if element == element and element not in (None, *meaning.missing):
+                    yield f"{key} is {number}, a value like others unless `missing={number}`"
+        if key == "flag_meanings" and reduce in ("mean", "sum"):
+            yield f"{key} names its numbers, of which no {reduce} is one"
+
+
+def _numbers_of_text(text: str) -> list[Number]:
+    try:
+        return [float(text)]
+    except ValueError:
+        return []
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:

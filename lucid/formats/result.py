@@ -19,8 +19,9 @@ from lucid.pooling.dtypes import FLOATS
 Changes: TypeAlias = dict[str, Any]
 
 #: The limits of valid numbers; no sum keeps to them.
-NUGS_LIMITS = ("valid_min", "valid_max", "valid_range")
-LIMITS = (*NUGS_LIMITS, "actual_range")
+LIMITS = ("valid_min", "valid_max", "valid_range")
+#: What is said of all numbers of the source together, netCDF's and the beginning of GDAL's; results have others.
+_RANGE, _STATISTICS = "actual_range", "STATISTICS_"
 _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
@@ -108,6 +109,7 @@ def changes_of(
                 changes |= _convert_attribute(attributes, key, meaning, result)
         is_logical = text_of(attributes.get("dtype")) == "bool"
         changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
+    changes |= {key: None for key in attributes if key == _RANGE or key.startswith(_STATISTICS)}
     if reduce == "sum":
         changes |= {key: None for key in LIMITS if key in attributes}
         if meaning.offset and cells is not None:
@@ -141,7 +143,7 @@ def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, resul
     """
     value = np.asarray(attributes[key])
     is_packed = (meaning.scale, meaning.offset) != (1, 0) and meaning.scale != 0
-    if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
+    if key in LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
         elements = (value.astype(np.float64) - meaning.offset) / meaning.scale
         name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
         return {name: round_to_type(np.sort(elements, axis=None).reshape(elements.shape), result)}
