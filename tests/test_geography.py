@@ -462,6 +462,11 @@ class TestDoubts:
             f"/u, /w: flag_meanings names its numbers, of which no {name} is one" for name in names
         )
 
+    def test_sizes_of_cells(self, store):
+        dataset = field()
+        dataset["t"].attrs |= {"element_size_um": [1.0, 0.5, 0.5]}
+        assert store(dataset, (2, 3))[1] == ("/t: element_size_um is that of the source's cells",)
+
     def test_what_is_said_of_all_numbers_together_goes(self, store):
         dataset = field()
         dataset["t"].attrs |= {"actual_range": [0.0, 47.0], "STATISTICS_MEAN": 23.5, "units": "K"}

@@ -21,7 +21,18 @@ Attributes: TypeAlias = Mapping[str, Any]
 #: The attributes that name cells which hold nothing.
 FILL, MISSING = "_FillValue", "missing_value"
 #: What others call them, without underscores, in lower case.
-_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue"}
+_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue", "nodatavals"}
+#: How sizes and places of cells are called, in the same way.
+_SIZES = {
+    "elementsizeum",
+    "pixelsize",
+    "voxelsize",
+    "pixelresolution",
+    "resolution",
+    "spacing",
+    "transform",
+    "res",
+}
 _SWAPPED = {"max": "min", "min": "max"}
 
 
@@ -93,7 +104,10 @@ def doubts_of(attributes: Attributes, meaning: Meaning, reduce: str) -> Iterator
 
     """
     for key in attributes:
-        if meaning.by_attributes and key.replace("_", "").lower() in _MARKS:
+        name = key.replace("_", "").lower()
+        if name in _SIZES:
+            yield f"{key} is that of the source's cells"
+        if meaning.by_attributes and name in _MARKS:
             for number in numbers_in(attributes[key]) or _numbers_of_text(text_of(attributes[key])):
                 element = to_element(number, meaning.stored, meaning.numbers)
                 if element == element and element not in (None, *meaning.missing):
