@@ -444,9 +444,9 @@ class TestDoubts:
         dataset["u"].attrs |= {"nodata": -999, "fill_value": "none", "Code_Missing_Value": "-7"}
         _, notes = store(dataset, (2, 3), datasets=datasets)
         assert sorted(notes) == [
-            "/t: MissingValue is -999.5, a value like others unless `missing=-999.5`",
-            "/u: Code_Missing_Value is -7.0, a value like others unless `missing=-7.0`",
-            "/u: nodata is -999, a value like others unless `missing=-999`",
+            "Code_Missing_Value is -7.0, a value like others unless `missing=-7.0`: /u",
+            "MissingValue is -999.5, a value like others unless `missing=-999.5`: /t",
+            "nodata is -999, a value like others unless `missing=-999`: /u",
         ]
         assert store(dataset, (2, 3), missing=[-999, -999.5, -7], overwrite=True)[1] == ()
         assert store(dataset, (2, 3), missing="none", overwrite=True)[1] == ()
@@ -459,13 +459,22 @@ class TestDoubts:
         )
         _, notes = store(dataset, (2, 3), reduce=reduce)
         assert notes == tuple(
-            f"/u, /w: flag_meanings names its numbers, of which no {name} is one" for name in names
+            f"flag_meanings names its numbers, of which no {name} is one: /u, /w" for name in names
         )
+
+    def test_longitudes_that_are_pooled_as_a_field(self, store):
+        dataset = field(lon=(("y", "x"), np.ones((4, 6)), {"units": "degrees_east"}))
+        said = (
+            "longitudes that no variable names as its coordinates are numbers, also over the date line: /lon"
+        )
+        assert store(dataset, (2, 3))[1] == (said,)
+        dataset["t"].attrs["coordinates"] = "lon"
+        assert store(dataset, (2, 3), overwrite=True)[1] == ()
 
     def test_sizes_of_cells(self, store):
         dataset = field()
         dataset["t"].attrs |= {"element_size_um": [1.0, 0.5, 0.5]}
-        assert store(dataset, (2, 3))[1] == ("/t: element_size_um is that of the source's cells",)
+        assert store(dataset, (2, 3))[1] == ("element_size_um is that of the source's cells: /t",)
 
     def test_what_is_said_of_all_numbers_together_goes(self, store):
         dataset = field()

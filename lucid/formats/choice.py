@@ -11,8 +11,8 @@ from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from lucid.errors import DatasetError, UnfitError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error
-from lucid.formats.grid import COORDINATES, bounds_name, words_of
+from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error, note_lines
+from lucid.formats.grid import COORDINATES, bounds_name, is_longitude, words_of
 from lucid.formats.meaning import doubts_of, meaning_by
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable, candidate_paths
@@ -22,6 +22,7 @@ _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype
 
 #: What is no field, by the attribute `CLASS`.
 _CLASSES = {"DIMENSION_SCALE": "a dimension scale", "PALETTE": "a palette"}
+_LONGITUDES = "longitudes that no variable names as its coordinates are numbers, also over the date line"
 
 Record = TypeVar("Record")
 
@@ -42,7 +43,7 @@ class Choice(Generic[Record]):
     notes: list[str] = field(default_factory=list)
     #: By path, what an array names as its coordinates.
     _words: dict[str, list[str]] = field(default_factory=dict, init=False)
-    #: By path, what an array gives reason to doubt.
+    #: What arrays give reason to doubt, and their paths.
     _doubts: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> list[Record]:
@@ -59,19 +60,20 @@ class Choice(Generic[Record]):
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
             named[one.key] = self._kept(one)
         records = self._match(globs, named.keys()) if globs or not patterns else []
-        paths: dict[str, list[str]] = {}
-        for path, doubts in self._doubts.items():
-            for doubt in doubts:
-                paths.setdefault(doubt, []).append(path)
-        self.notes += [f"{name_list(names)}: {doubt}" for doubt, names in paths.items()]
+        doubts = {
+            what: [path for path in paths if path not in self.aside] for what, paths in self._doubts.items()
+        }
+        self.notes += note_lines({what: paths for what, paths in doubts.items() if paths})
         return [*records, *named.values()]
 
     def _kept(self, one: Variable) -> Record:
         """What is kept of an array that is pooled unless it stands aside, and what it gives reason to doubt."""
         if one.attributes and one.numbers:
             meaning = meaning_by(self.options, one.attributes, one.numbers)
-            if doubts := [*doubts_of(one.attributes, meaning, self.options.reduce)]:
-                self._doubts[one.path] = doubts
+            for doubt in doubts_of(one.attributes, meaning, self.options.reduce):
+                self._doubts.setdefault(doubt, []).append(one.path)
+            if is_longitude(one.attributes):
+                self._doubts.setdefault(_LONGITUDES, []).append(one.path)
         return self.keep(one)
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
@@ -101,7 +103,6 @@ class Choice(Generic[Record]):
             elif one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, []).append(path)
         fields = self._fields(candidates)
-        self._doubts = {path: doubts for path, doubts in self._doubts.items() if path not in self.aside}
         for glob in globs:
             if not any(matches(path, glob) for path in fields):
                 self._refuse(glob, candidates, fields, reasons.get(glob))
