@@ -143,9 +143,9 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
         return plan_shard(specs, options, targets, _regions_of(specs, options, options.slice), facts)
     alike: dict[ArraySpec, list[Pass]] = {}
     for spec in specs:
-        unnamed = spec._replace(name="")
-        if unnamed not in alike:
-            alike[unnamed] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
+        bare_spec = spec._replace(name="")
+        if bare_spec not in alike:
+            alike[bare_spec] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
 
     def passes_of(spec: ArraySpec) -> Iterator[Pass]:
         return (one.for_spec(spec, options) for one in alike[spec._replace(name="")])

@@ -25,11 +25,11 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     for suffix in dict.fromkeys(target.path.suffix for target in job.targets):
         yield from notes_on_software(suffix, results, compression and compression.name)
     grids = [(array.result.source, array.pooling.grid) for array in job.all_arrays()]
-    larger = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
-    if larger:
-        rows, cols = larger[0][1]
+    growths = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
+    if growths:
+        rows, cols = growths[0][1]
         change = f"{rows.n_in}x{cols.n_in} to {rows.n_out}x{cols.n_out}"
-        yield f"{_subject([spec for spec, _ in larger])}planes grow, from {change}"
+        yield f"{_subject([spec for spec, _ in growths])}planes grow, from {change}"
     specs = [s for s in job.specs if s.shape[-1] in COLOURS and s.shape[-2] > s.shape[-1]]
     if specs and options.layout.endswith("CHW") and options.dims is None:
         better = options.layout.removesuffix("CHW") + "HWC"
@@ -47,15 +47,16 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
 
 def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
     """Lines where numbers go somewhere, without the attributes that say what they stand for."""
-    packed = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
-    if packed:
+    names = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
+    if names:
         yield (
-            f"{name_list(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
+            f"{name_list(names)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
-    marked = [a.result.name for a in job.all_arrays() if a.result.mark and not a.target.format.marks_gaps]
-    if marked and not job.options.missing:
-        yield f"{name_list(marked)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
+    arrays = (one for one in job.all_arrays() if not one.target.format.marks_gaps)
+    names = [one.result.name for one in arrays if one.result.mark]
+    if names and not job.options.missing:
+        yield f"{name_list(names)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 
 
 def _subject(specs: Sequence[ArraySpec]) -> str:

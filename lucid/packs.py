@@ -104,8 +104,8 @@ def _target_of(path: Path, options: Options) -> Target:
     options.require_size()
     format_ = format_of_suffix(path)
     if not format_.holds_many:
-        known = ", ".join(f.suffixes[0] for f in FORMATS if f.holds_many)
-        raise ArgumentError(f"{path} holds one array; a pack is one of {known}")
+        suffixes = ", ".join(f.suffixes[0] for f in FORMATS if f.holds_many)
+        raise ArgumentError(f"{path} holds one array; a pack is one of {suffixes}")
     return Target(path, format_, tuple(range(len(options.sizes))))
 
 

@@ -13,13 +13,13 @@ from lucid.run.process import Process
 
 def datasets(context: click.Context, incomplete: str) -> list[str]:
     """Names of the datasets in the files that were already typed."""
-    given = {name: context.params[name] for name in ("layout", "dims") if context.params.get(name)}
+    values = {name: context.params[name] for name in ("layout", "dims") if context.params.get(name)}
     names: list[str] = []
     with Process() as process:
         # With the option's own value missing, Click leaves the arguments unparsed.
         for path in (*(context.params.get("inputs") or ()), *context.args):
             try:
-                options = Options(**given)
+                options = Options(**values)
                 names += process.call(names_in, Path(path), options, options=options)
             except LucidError:
                 continue

@@ -25,11 +25,11 @@ from lucid_cli.request import Request
 def run_request(request: Request) -> int:
     """Do what the command line says; the exit status."""
     outcomes = Outcomes(as_json=request.as_json, keeps_all=request.verbose or request.preview)
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     with closing(_outcomes_of(request)) as every:
         for source, outcome in every:
             outcomes.add(source, outcome)
-    outcomes.totals["total_seconds"] = time.perf_counter() - begun  # several may be pooled at a time
+    outcomes.totals["total_seconds"] = time.perf_counter() - start_time  # several may be pooled at a time
     if not (outcomes.has_reports or outcomes.failures):  # all were left out
         for name in request.inputs:
             outcomes.add(name, FormatError(NO_FILE_NOTE))

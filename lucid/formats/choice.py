@@ -189,11 +189,11 @@ class Choice(Generic[Record]):
         self,
         others: Mapping[tuple[int, ...], Sequence[str]],
         planes: Container[tuple[int, ...]],
-        known: Container[str],
+        known_paths: Container[str],
     ) -> None:
         """A line about arrays that have the plane of what is pooled and other axes before it."""
         for shape, paths in others.items():
-            names = [path for path in paths if path not in known]
+            names = [path for path in paths if path not in known_paths]
             if names and shape[-2:] in planes:
                 verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
                 what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"

@@ -13,8 +13,6 @@ from lucid.options import Options
 
 #: Names that are listed before they are only counted.
 MOST_NAMES = 10
-#: What is said of names that leave nothing out.
-UNUSED = "nothing that is carried over has a name that `drop` says"
 
 
 def absolute_name(pattern: str) -> str:
@@ -44,28 +42,21 @@ def is_left_out(path: str, patterns: Iterable[str]) -> bool:
     (True, False, True)
 
     """
-    if not patterns:
-        return False  # as for most files, of which some have very many names
     places = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
     return any(
         place == absolute_name(pattern) or matches(place, pattern) for pattern in patterns for place in places
     )
 
 
-def carries_others(results: Iterable[ResultSpec], options: Options) -> bool:
-    """Whether an output takes over what is not pooled; shards hold means alone."""
-    return options.carry and not any(one.is_shard for one in results)
-
-
 class CarriedNames:
     """Which names of a source an output carries over beside its results: those that `--drop` does not leave out."""
 
     def __init__(self, results: Sequence[ResultSpec], options: Options) -> None:
-        #: Whether there is nothing but results.
-        self.is_alone = not carries_others(results, options)
+        #: Whether there is nothing but results; shards hold means alone.
+        self.is_alone = not options.carry or any(one.is_shard for one in results)
         self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
-        self._unused = dict.fromkeys(self.patterns)
+        self._unused = [*dict.fromkeys(self.patterns)]
         #: What is pooled is never left out; names that results have and it has not are those of several sizes.
         self._pooled_names = {one.source.name for one in results} if self.patterns else set()
         self.new_names = {one.name for one in results if one.name != one.source.name}
@@ -75,8 +66,7 @@ class CarriedNames:
         if not self.patterns or name in self._pooled_names:
             return False
         patterns = [pattern for pattern in self.patterns if is_left_out(name, [pattern])]
-        for pattern in patterns:
-            self._unused.pop(pattern, None)
+        self._unused = [pattern for pattern in self._unused if pattern not in patterns]
         return bool(patterns)
 
     def check(self, name: str) -> None:
@@ -96,7 +86,8 @@ class CarriedNames:
     @property
     def notes(self) -> dict[str, list[str]]:
         """Patterns that left out nothing, under what is said of them."""
-        return {UNUSED: [*self._unused]} if self._unused else {}
+        what = "nothing that is carried over has a name that `drop` says"
+        return {what: self._unused} if self._unused else {}
 
 
 def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:

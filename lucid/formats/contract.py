@@ -153,11 +153,6 @@ class ShardArray(NamedTuple):
         """The box in the output."""
         return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
 
-    def open(self) -> Source:
-        """The shard, open until another one is opened; an error says which one it was."""
-        with about(f"shard {self.path}"):
-            return self.open_source()
-
     def copy(self, result: ResultSpec, sink: Sink, buffer: Array) -> None:
         """Write its means to the output as it is stored; an error in reading them says which shard it was."""
         stored = result._replace(shape=result.stored_shape)

@@ -80,20 +80,35 @@ def select(
     return tuple(spec for spec in specs if spec.name in names), choice.notes
 
 
-class FlatSource(Source):
-    """An open file of such a format."""
+class FileSource(Source):
+    """One open file."""
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self.descriptor = open_regular(path)
-        self._watch = ChangeWatch(self.descriptor)
+        self.watch = ChangeWatch(self.descriptor)
+
+    def check_unchanged(self) -> None:
+        """Raise if the file was written to."""
+        self.watch.check()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+
+class FlatSource(FileSource):
+    """An open file of such a format."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         self.runs: dict[str, Run] = {}
         #: Those that can be pooled.
         self.specs: dict[str, ArraySpec] = {}
         #: Why others cannot be pooled, by their names.
         self.others: dict[str, str] = {}
         try:
-            self.parse(self._watch.state[0])
+            self.parse(self.watch.state[0])
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -107,22 +122,14 @@ class FlatSource(Source):
         specs, self.notes = select([*self.specs.values()], self.options, patterns, self.others)
         return specs
 
-    def check_unchanged(self) -> None:
-        """Raise if the file was written to."""
-        self._watch.check()
-
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where the arrays are."""
-        return digest(self._watch.state, [(self.runs[spec.name], spec) for spec in specs])
+        return digest(self.watch.state, [(self.runs[spec.name], spec) for spec in specs])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
         offset, shape = self.runs[spec.name]
         return read_elements((self.descriptor, offset), shape, spec, region, buffer)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
 
 
 class CopiedBytes(NamedTuple):
@@ -154,7 +161,8 @@ class FileSink(Sink):
     def hold(self, results: Sequence[ResultSpec]) -> None:
         """Make room for arrays that wait."""
         if results:
-            self.spool = Spool(self.file.target.parent).hold(results)
+            self.spool = Spool(self.file.target.parent)
+            self.spool.hold(results)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""

@@ -102,18 +102,22 @@ class Geography(ABC):
 
     def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
-        dims, changes = self._place(variable, result)
-        return dims, changes | dict.fromkeys(NAMING * self._names.is_alone)
-
-    def _place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
+        nowhere: Changes = dict.fromkeys(NAMING * self._names.is_alone)
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
         if result.flat:
             # Along joined axes lies nothing that others do, and no transform says where cells are.
             names |= self._names_on_grid(variable, {one.key: 0 for one in chain(*axes[1:])})
-            dims = [_paths_in_output(axes[0]), [self._features(result)]] if any(axes) else []
-            return dims, references_of(variable.attributes, names) | dict.fromkeys((GRID_MAPPING, TRANSFORM))
+            if any(axes):
+                features = self._bare_dimension(result.name, "features", result.stored_shape[1])
+                dims = [_paths_in_output(axes[0]), [features]]
+            return dims, {
+                **references_of(variable.attributes, names),
+                GRID_MAPPING: None,
+                TRANSFORM: None,
+                **nowhere,
+            }
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
@@ -125,7 +129,7 @@ class Geography(ABC):
             }
         names |= self._names_on_grid(variable, sizes)
         changes = self._mapping(variable, result, names)
-        return dims, changes | references_of(variable.attributes, names) if names else changes
+        return dims, changes | (references_of(variable.attributes, names) if names else {}) | nowhere
 
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""
@@ -159,17 +163,12 @@ class Geography(ABC):
         if key not in self._dimensions:
             old = dimension.coordinates()
             path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
-            if path is None:
-                path, is_there = self._free_path(dimension.path, (after,), (after,), None)
-                if not is_there:
-                    self.declare(path, after)
-            self._dimensions[key] = path
+            self._dimensions[key] = path or self._bare_dimension(dimension.path, after, after)
         return self._dimensions[key]
 
-    def _features(self, result: ResultSpec) -> str:
-        """The path of the dimension of all axes of a flat result but the first; made if there is none."""
-        length = result.stored_shape[1]
-        path, is_there = self._free_path(result.name, ("features",), (length,), None)
+    def _bare_dimension(self, old: str, name: object, length: int) -> str:
+        """The path of a dimension without coordinates, called after an old path; made if there is none."""
+        path, is_there = self._free_path(old, (name,), (length,), None)
         if not is_there:
             self.declare(path, length)
         return path

@@ -110,14 +110,14 @@ def coarse_coordinates(values: Array, attributes: Attributes, size: tuple[int, .
     axes = [axis for axis, (n, m) in enumerate(zip(values.shape, size, strict=True)) if n != m]
     if len(axes) > 2:
         return None
-    last, news = range(-len(axes), 0), tuple(size[axis] for axis in axes)
+    last, lengths = range(-len(axes), 0), tuple(size[axis] for axis in axes)
     cells = np.ascontiguousarray(np.moveaxis(_with_nan(values, attributes), axes, last))
     outer = cells.shape[: cells.ndim - len(axes)]
     planes = cells.reshape(-1, *(1, 1, *cells.shape[len(outer) :])[-2:])
-    height, width = (1, 1, *news)[-2:]
+    height, width = (1, 1, *lengths)[-2:]
     means = _means(planes, attributes, (height, width))
-    moved: Array = np.moveaxis(means.reshape(*outer, *news), last, axes)
-    return moved
+    coordinates: Array = np.moveaxis(means.reshape(*outer, *lengths), last, axes)
+    return coordinates
 
 
 def is_longitude(attributes: Attributes) -> bool:
@@ -161,9 +161,9 @@ def _means(planes: Array, attributes: Attributes, size: tuple[int, int]) -> Arra
             for mean in (_coarsen(degrees, size),)
         )
         means = np.where(closer < spread - 1e-6, others, means)
-    turned = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
-    rounded: Array = turned.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
-    return rounded
+    numbers = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
+    coordinates: Array = numbers.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
+    return coordinates
 
 
 def _coarsen(planes: Array, size: tuple[int, int]) -> Array:

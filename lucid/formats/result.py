@@ -6,7 +6,7 @@ right for it as it is. In all others, what stands there in the variable's type i
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,18 +27,11 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
 
-class _Software(NamedTuple):
-    """Software that a file is for, which has no floats of 16 bits, and what it can decompress."""
-
-    name: str
-    compressions: tuple[str, ...]
-
-
 #: What all HDF5 can undo.
 _OF_HDF5 = (None, "none", "shuffle", "fletcher32", "szip")
-_NETCDF = _Software("netCDF", ("gzip", "zstd", "blosc", "bzip2"))
-#: By the suffixes of its files.
-_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": _Software("MATLAB", ("gzip",))}
+_NETCDF = "netCDF", ("gzip", "zstd", "blosc", "bzip2")
+#: Software that has no floats of 16 bits, by the suffixes of its files, and what it can decompress.
+_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": ("MATLAB", ("gzip",))}
 
 
 def result_for(result: str, suffix: str) -> str:
@@ -60,14 +53,12 @@ def notes_on_software(suffix: str, results: Iterable[str], compression: str | No
     ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2']
 
     """
-    software = _SOFTWARE.get(suffix.lower())
-    if software is None:
-        return []
+    software, compressions = _SOFTWARE.get(suffix.lower(), ("", ()))
     pairs = [(result, result_for(result, suffix)) for result in results]
-    notes = [f"means are {new}, since {software.name} has no {old}" for old, new in pairs if new != old]
-    if compression not in (*_OF_HDF5, *software.compressions):
-        known = ", ".join(software.compressions)
-        notes.append(f"{software.name} has no {compression}, and cannot read the output; it has {known}")
+    notes = [f"means are {new}, since {software} has no {old}" for old, new in pairs if new != old]
+    if software and compression not in (*_OF_HDF5, *compressions):
+        known = ", ".join(compressions)
+        notes.append(f"{software} has no {compression}, and cannot read the output; it has {known}")
     return notes
 
 
@@ -124,8 +115,8 @@ def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Cha
     if result == meaning.numbers and result not in FLOATS:
         changes: Changes = {} if meaning.by_attributes else dict.fromkeys(keys)
         if meaning.missing and (changes or not keys):
-            whole = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
-            changes[FILL] = np.array(whole, meaning.stored)
+            integer = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
+            changes[FILL] = np.array(integer, meaning.stored)
         return changes
     if result not in FLOATS:
         if not meaning.missing:
@@ -169,7 +160,7 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
-    named = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
-    if value and named and (value == named or all(v is not None and v != v for v in (*value, *named))):
+    mark = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    if value and mark and (value == mark or all(v is not None and v != v for v in (*value, *mark))):
         return round_to_type(fill_of(meaning, result), result)
     return round_to_type(value[0] if value and value[0] is not None else 0, result)

@@ -148,7 +148,8 @@ class NpyStreamSink(FlatSink):
             self._stream.write(header_of(*results))
         else:
             self._arrays = results
-            self.spool = Spool().hold(results)
+            self.spool = Spool()
+            self.spool.hold(results)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,16 +30,12 @@ class Spool(Resource):
         self.path = Path(self.file.name if has_name else "")
         self._offsets: dict[str, int] = {}
 
-    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> Self:
+    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> None:
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
         offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
         self._offsets = {array.name: offset for array, offset in zip(arrays, offsets, strict=False)}
-        try:
-            claim(self.file.fileno(), offsets[-1] if claims else 0)
-        except OSError:
-            self.close()
-            raise
-        return self
+        if claims:
+            claim(self.file.fileno(), offsets[-1])
 
     def place(self, result: ResultSpec) -> Place:
         """Where an array begins."""

@@ -12,7 +12,7 @@ import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
-from lucid.formats.choosing import is_left_out
+from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
@@ -35,7 +35,6 @@ from lucid.formats.hdf5.tree import (
     name_text,
     object_at,
 )
-from lucid.options import Options
 
 
 class Carry(Survey):
@@ -45,16 +44,16 @@ class Carry(Survey):
         self,
         source: Hdf5Source,
         results: Sequence[ResultSpec],
+        names: CarriedNames,
         target: h5py.File,
         make: Callable[[ResultSpec, Dataset | None], Dataset],
         elsewhere: Elsewhere,
-        options: Options,
     ) -> None:
-        super().__init__(source, results, options)
+        super().__init__(source, results, names)
         self._target, self._make, self._elsewhere = target, make, elsewhere
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
-        self.geography = Scales(self._references, self.names)
+        self.geography = Scales(self._references, names)
         #: What is still to be done when all objects are there.
         self._last_steps: list[Callable[[], None]] = []
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
@@ -66,11 +65,17 @@ class Carry(Survey):
             root, copy = self._object_pair("/", "/")
             changes = {} if self.keeps_classic_model() else {CLASSIC_MODEL: None}
             self._postpone("/", root, copy_attributes(root, copy, changes))
-            self.meet_all(self._target)
+            for (path, obj, address), is_written_out in self.entries(self._target):
+                if address in self.means:
+                    self._make_means(path, obj, address)
+                elif isinstance(obj, Link):
+                    self._make_link(path, obj)
+                else:
+                    self._copy(path, obj, address, is_written_out=is_written_out)
         # What is in a group that is dropped was not met on the way.
         for address, (first, *_) in self.means.items() if self.names.is_alone or self.names.patterns else ():
             if name_bytes(first.name) not in self._target:
-                self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
+                self._make_means(first.source.name, object_at(self._source, first.source.name), address)
         for path, obj in self._dropped_objects():
             # What is pooled, and what is carried over, may lie along a dimension that is dropped.
             self.geography.keep_length(path, obj)
@@ -78,7 +83,7 @@ class Carry(Survey):
             step()
         self.geography.finish()
 
-    def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
+    def _make_means(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
         for result in self.means[address]:
             if path != result.source.name:
@@ -107,9 +112,8 @@ class Carry(Survey):
         if not self._target.id.links.exists(name_bytes(path)):
             self._target.id.links.create_hard(name_bytes(path), self._target.id, name_bytes(first))
 
-    def _meet_link(self, path: str, link: Link) -> None:
+    def _make_link(self, path: str, link: Link) -> None:
         """Make a link that leads to the same place."""
-        super()._meet_link(path, link)
         if link.type == HARD:
             self._link_hard(path, link.value)
         elif link.type == EXTERNAL:
@@ -135,9 +139,9 @@ class Carry(Survey):
             if not is_left_out(paths[-1], self.names.patterns):
                 for path in paths:
                     obj = object_at(self._source, path)
-                    self._meet(path, obj, address_of(obj))
+                    self._copy(path, obj, address_of(obj))
 
-    def _meet(self, path: str, obj: Any, address: Address, *, is_written_out: bool = False) -> None:
+    def _copy(self, path: str, obj: Any, address: Address, *, is_written_out: bool = False) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
         paths, copy = self._references.paths, None
         if address in paths:

@@ -16,18 +16,12 @@ from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.source import is_contiguous
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at
-from lucid.formats.hdf5.types import file_type, reinterpret_dtype
+from lucid.formats.hdf5.types import file_type
 from lucid.formats.result import notes_on_software
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _WITH_GROUPS.set_create_intermediate_group(True)
-
-
-def with_stored_type(result: ResultSpec) -> ResultSpec:
-    """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
-    numbers = result.stored_numbers
-    return result._replace(numbers=numbers, dtype=reinterpret_dtype(result.dtype, numbers))
 
 
 def create_dataset(
@@ -42,25 +36,23 @@ def create_dataset(
     shape = result.stored_shape
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
-    source_creation: Any = None
     limits: tuple[int | None, ...] = shape
     if origin is not None:
-        source_creation = origin.creation
         limits = shape if is_contiguous(origin) else _limits(origin, result)
-        creation.set_attr_creation_order(source_creation.get_attr_creation_order())
+        creation.set_attr_creation_order(origin.creation.get_attr_creation_order())
         fill = fill_of_result(origin, result)
         if fill is not None:
             creation.set_fill_value(fill)
     if compression is not None:
         set_filters(creation, compression)
-    elif source_creation is not None:
-        for one in filters_of_results(source_creation, result.chunks):
+    elif origin is not None:
+        for one in filters_of_results(origin.creation, result.chunks):
             creation.set_filter(*one)
     if limits != shape or creation.get_nfilters():
         creation.set_chunk(result.chunks)
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
         creation.set_fill_time(
-            h5py.h5d.FILL_TIME_IFSET if source_creation is None else source_creation.get_fill_time()
+            h5py.h5d.FILL_TIME_IFSET if origin is None else origin.creation.get_fill_time()
         )
     else:
         # Every cell is written, and none twice.

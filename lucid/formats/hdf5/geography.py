@@ -52,8 +52,7 @@ class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
     def __init__(self, references: References, names: CarriedNames) -> None:
-        find = partial(variable_at, references.source)
-        super().__init__(find, references.means, names)
+        super().__init__(partial(variable_at, references.source), references.means, names)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -65,11 +64,9 @@ class Scales(Geography):
 
     def has_geography(self, dataset: Dataset) -> bool:
         """Whether a dataset says where its cells are, or may name what is not carried over."""
-        return (
-            self._names.is_alone
-            or bool(self._names.patterns)
-            or any(h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM))
-        )
+        names = (SCALES, GRID_MAPPING, TRANSFORM)
+        is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
+        return is_placed or self._names.is_alone or bool(self._names.patterns)
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and let it name what is in the output."""

@@ -20,7 +20,7 @@ import numpy as np
 from lucid import forks
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import ResultSpec, pad_chunk
-from lucid.formats.choosing import carries_others, note_lines
+from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
@@ -29,7 +29,7 @@ from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
-from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
+from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
@@ -43,7 +43,7 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import unwritten_fill_of
+from lucid.formats.hdf5.types import reinterpret_dtype, unwritten_fill_of
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
@@ -65,24 +65,25 @@ class Hdf5Sink(FileSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Build the file, all but the means."""
         self.descriptor = self.file.create()
+        names = CarriedNames(results, self.options)
         options: dict[str, Any] = {}
         block = b""
         if isinstance(source, Hdf5Source):
             options = file_options(source.file)
-            if carries_others(results, self.options):
+            if not names.is_alone:
                 self._carry_source = source.file
                 # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:
-            self._build(source, results, userblock_size=len(block), **options)
+            self._build(source, results, names, userblock_size=len(block), **options)
         except FileError as error:
             # An attribute of more than 64 KiB, in an old file to which newer software added.
             if "message is too large" not in str(error):
                 raise
             os.ftruncate(self.descriptor, 0)
-            self._build(source, results, userblock_size=len(block), **(options | {"libver": NEWER}))
+            self._build(source, results, names, userblock_size=len(block), **(options | {"libver": NEWER}))
         claim(self.descriptor, os.fstat(self.descriptor).st_size)
         write_at(self.descriptor, 0, block)
         self.hold(self._chunked_results)
@@ -91,17 +92,18 @@ class Hdf5Sink(FileSink):
         """Raise for what cannot be carried over, and for filters that are not installed."""
         if self.compression is not None:
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self.compression)
-        if not isinstance(source, Hdf5Source):
-            return
-        self.carried, notes = rehearse(source, results, self.options)
-        self._note(source, results, notes)
+        if isinstance(source, Hdf5Source):
+            self.carried, notes = rehearse(source, results, CarriedNames(results, self.options))
+            self._note(source, results, notes)
 
     def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
         if self.compression is None:
             self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
         self.notes += note_lines(notes)
 
-    def _build(self, source: Source, results: Sequence[ResultSpec], **options: Any) -> None:
+    def _build(
+        self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
+    ) -> None:
         """Make groups, links, what is carried, and room for the means."""
         self._chunked_results, self.places, self.notes = [], {}, []
         with self._open_file("w", **options) as file:
@@ -111,7 +113,7 @@ class Hdf5Sink(FileSink):
                 return
             elsewhere = Elsewhere(source.path, self.file.target)
             make = partial(self._create, file)
-            carry = Carry(source, results, file, make, elsewhere, self.options)
+            carry = Carry(source, results, names, file, make, elsewhere)
             with translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
@@ -119,7 +121,9 @@ class Hdf5Sink(FileSink):
 
     def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        result = result if origin is None else with_stored_type(result)
+        if origin is not None:  # integers that `_Unsigned` marks are of the type that needs it
+            numbers = result.stored_numbers
+            result = result._replace(numbers=numbers, dtype=reinterpret_dtype(result.dtype, numbers))
         dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
@@ -160,8 +164,7 @@ class Hdf5Sink(FileSink):
 
     def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        filters = filters_of_results(dataset.creation, dataset.chunks)
-        codec = Codec(dataset, filters)
+        codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
         fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
         spool = self.spool
         assert spool is not None

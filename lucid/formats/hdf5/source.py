@@ -17,8 +17,9 @@ import numpy as np
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
-from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.disk.files import ChangeWatch, Run, bytes_at, digest, open_regular, read_region
+from lucid.formats.contract import PROVENANCE
+from lucid.formats.disk.files import Run, bytes_at, digest, read_region
+from lucid.formats.flat import FileSource
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
@@ -53,20 +54,18 @@ MOST_USER_BLOCK = 1 << 20
 COUNTS_FROM_START = (1, 14, 4)
 
 
-class Hdf5Source(Source):
+class Hdf5Source(FileSource):
     """An HDF5 file; its arrays are named by their paths."""
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._descriptor = open_regular(path)
-        self._watch = ChangeWatch(self._descriptor)
         try:
             self.file = h5py.File(path, "r", driver="sec2")  # which has one descriptor
         except OSError as error:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
         # The library opens the name once more, under which there may be another file by now.
-        if not os.path.sameopenfile(self._descriptor, self.file.id.get_vfd_handle()):
+        if not os.path.sameopenfile(self.descriptor, self.file.id.get_vfd_handle()):
             self.close()
             raise FormatError("was replaced while it was opened")
         limit_cache(self.file)
@@ -131,7 +130,7 @@ class Hdf5Source(Source):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
+        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self.watch.state[0]
         if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * file_bytes):
             raise FormatError(
                 f"dataset {name} claims {nbytes} bytes, of which a file of {file_bytes} can hold few"
@@ -146,15 +145,11 @@ class Hdf5Source(Source):
         place = self._place(spec.name)
         return place is None or (isinstance(place, ChunkedArray) and place.is_locked)
 
-    def check_unchanged(self) -> None:
-        """Raise if the file was written to."""
-        self._watch.check()
-
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec.name) for spec in specs]
         tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
-        return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
+        return digest(self.watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
@@ -173,16 +168,16 @@ class Hdf5Source(Source):
         try:
             place = self._place(spec.name)
             if isinstance(place, tuple):
-                read_region(self._descriptor, *place, region, spec.dtype.itemsize, flat)
+                read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
             elif place is not None:
-                place.read(self._descriptor, region, values)
+                place.read(self.descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
                 read_into(values, object_at(self.file, spec.name), region)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
-        if os.fstat(self._descriptor).st_size < self._watch.state[0]:
+        if os.fstat(self.descriptor).st_size < self.watch.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
@@ -221,12 +216,12 @@ class Hdf5Source(Source):
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
         size = self.file.userblock_size
-        return bytes_at(self._descriptor, 0, size if size <= MOST_USER_BLOCK else 0)
+        return bytes_at(self.descriptor, 0, size if size <= MOST_USER_BLOCK else 0)
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-        os.close(self._descriptor)
+        super().close()
 
 
 #: What elements are read from past the library; None where only that can read.

@@ -26,6 +26,7 @@ from lucid.formats.hdf5.tree import (
     HARD,
     Address,
     Dataset,
+    Entry,
     Link,
     name_bytes,
     name_text,
@@ -35,7 +36,6 @@ from lucid.formats.hdf5.tree import (
 )
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
-from lucid.options import Options
 
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
@@ -46,9 +46,8 @@ WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 class Survey:
     """The names of a file but for those that the user does not want."""
 
-    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], options: Options) -> None:
-        self._source = source.file
-        self.names = CarriedNames(results, options)
+    def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames) -> None:
+        self._source, self.names = source.file, names
         #: Pooled datasets of which there is nothing to know but their specs.
         self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
@@ -64,19 +63,20 @@ class Survey:
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
-    def meet_all(self, copy: Any = None) -> None:
-        """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
+    def entries(self, copy: Any = None) -> Iterator[tuple[Entry, bool]]:
+        """Every object once, and every link, noted or refused; a `copy` is a file that gets the same groups.
+
+        With it comes whether a dataset gets elements of its own, for it shows what does not stay as it is.
+        """
         drops = self._drops if self.names.patterns else None
-        for path, obj, address in walk(self._source, drops, self._is_plain, copy):
-            if address in self.means:
-                self._meet_pooled(path, obj, address)
-                continue
-            self.names.check(path)
-            if isinstance(obj, Link):
-                self._meet_link(path, obj)
-            else:
-                is_written_out = isinstance(obj, Dataset) and self._note(path, obj)
-                self._meet(path, obj, address, is_written_out=is_written_out)
+        for entry in walk(self._source, drops, self._is_plain, copy):
+            path, obj, address = entry
+            if address not in self.means:
+                self.names.check(path)
+            if isinstance(obj, Link) and obj.value is None:
+                self.notes.setdefault(STRANGE_LINKS, []).append(path)
+            is_carried = isinstance(obj, Dataset) and address not in self.means
+            yield entry, is_carried and self._note(path, obj)
         if self.names.notes:
             for path, _ in self._dropped_objects():
                 self.names.drops(path)
@@ -117,7 +117,7 @@ class Survey:
         return address in self.means and self.means[address][0].source.name in self._plain_paths
 
     def _note(self, path: str, dataset: Dataset) -> bool:
-        """Count or refuse a dataset; whether it gets elements of its own, for it shows what does not stay as it is."""
+        """Count or refuse a dataset; whether it gets elements of its own."""
         arrays, nbytes = self.carried
         self.carried = CarriedArrays(arrays + 1, nbytes + storage_bytes(path, dataset, self._file_bytes))
         if dataset.is_raw:
@@ -130,29 +130,18 @@ class Survey:
             self.notes.setdefault(NAMELESS, []).append(path)
         return is_written_out
 
-    def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
-        """Meet a name of what is pooled: its object, a link, or None where there is nothing to know of it."""
-
-    def _meet_link(self, path: str, link: Link) -> None:
-        """Meet a link; an object's second name is one."""
-        if link.value is None:
-            self.notes.setdefault(STRANGE_LINKS, []).append(path)
-
-    def _meet(self, path: str, obj: Any, address: Address, *, is_written_out: bool) -> None:  # noqa: ARG002
-        """Meet a group, before what is in it, a dataset or a named type."""
-        refuse_attributes(obj)
-
 
 def rehearse(
-    source: Hdf5Source, results: Sequence[ResultSpec], options: Options
+    source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames
 ) -> tuple[CarriedArrays, dict[str, list[str]]]:
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
-    survey = Survey(source, results, options)
-    names = survey.names
+    survey = Survey(source, results, names)
     if not names.is_alone:
         refuse_attributes(source.file)
         survey.keeps_classic_model()
-        survey.meet_all()
+        for (_, obj, address), _ in survey.entries():
+            if address not in survey.means and not isinstance(obj, Link):
+                refuse_attributes(obj)
     scales = _Rehearsal(References(source.file, source.file, survey.means), names)
     for result in results:
         if result.source.name not in source.plain:

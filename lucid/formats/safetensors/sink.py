@@ -27,10 +27,10 @@ class SafetensorsSink(FlatSink):
 
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
-        contents: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
+        pairs: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
         for array in results:
             name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
-            contents.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
+            pairs.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
         metadata: dict[str, str] = {}
         facts: dict[str, Any] = {}
         names = CarriedNames(results, self.options)
@@ -40,25 +40,19 @@ class SafetensorsSink(FlatSink):
             for tensor in source.header.tensors:
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
                 if name not in source_names and names.carries(name):
-                    contents.append((tensor, CopiedBytes(place, tensor.nbytes)))
+                    pairs.append((tensor, CopiedBytes(place, tensor.nbytes)))
                     if tensor.name in provenances:
                         facts[tensor.name] = provenances[tensor.name]
             self.notes += note_lines(names.notes)
         # What a million tensors have in common is parsed once, and stands in the file once.
-        facts_by_text = {text: json.loads(text) for text in {array.provenance for array in results}}
-        if len(facts_by_text) == 1 and 1 < len(results) == len(contents):
-            (facts,) = facts_by_text.values()
+        facts_of = {text: json.loads(text) for text in {array.provenance for array in results}}
+        if len(facts_of) == 1 and 1 < len(results) == len(pairs):
+            (facts,) = facts_of.values()
         else:
-            facts |= {
-                tensor.name: facts_by_text[a.provenance]
-                for (tensor, _), a in zip(contents, results, strict=False)
-            }
+            facts |= {one.name: facts_of[a.provenance] for (one, _), a in zip(pairs, results, strict=False)}
         metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)
-        contents.sort(key=lambda one: order_of(one[0]))
-        return [
-            header_of(metadata, [tensor for tensor, _ in contents]),
-            *(content for _, content in contents),
-        ]
+        pairs.sort(key=lambda one: order_of(one[0]))
+        return [header_of(metadata, [tensor for tensor, _ in pairs]), *(content for _, content in pairs)]
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region in place; the format's byte order is little-endian."""

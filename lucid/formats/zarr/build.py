@@ -10,7 +10,6 @@ from lucid.formats.arrays import Array, ResultSpec, by_source
 from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
-from lucid.formats.result import Changes
 from lucid.formats.zarr.carry import carry, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -21,7 +20,7 @@ from lucid.formats.zarr.documents import (
     write_array,
     write_attributes,
 )
-from lucid.formats.zarr.geography import Dimensions
+from lucid.formats.zarr.geography import Dimensions, names_of_axes
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, describe_result, with_changes
 from lucid.formats.zarr.means import ArrayFiles
@@ -103,14 +102,12 @@ class Builder:
             for result in results:
                 fill = None if result.source.numbers == "bfloat16" else source.array(path).layout.fill
                 changes = result.changes_of(variable.attributes)
-                places: Changes = {}
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or result.flat:
-                    dims, places = geography.place_result(node, result)
-                description = describe_result(
-                    variable, changes, places, result.meaning, fill, result.numbers, dims
-                )
+                    paths, places = geography.place(variable, result)
+                    dims, changes = names_of_axes(paths) if node.dims else [], changes | places
+                description = describe_result(variable, changes, result.meaning, fill, result.numbers, dims)
                 self._add_means(result, node, description)
         self.notes += note_lines(geography.notes)
         self.notes += [

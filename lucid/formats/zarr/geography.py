@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.arrays import Array
 from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import base_of
@@ -41,11 +41,6 @@ class Dimensions(Geography):
             self._taken_paths.add(node.path)
             for name, length in zip(node.dims, node.shape, strict=False):
                 self._lengths[key_in(node.folder, name)] = length
-
-    def place_result(self, node: Node, result: ResultSpec) -> tuple[list[str | None], Changes]:
-        """The names of the axes of a result, and what it says of coordinates."""
-        dims, changes = self.place(self._source.variable(node), result)
-        return _names(dims) if node.dims else [], changes
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
         node = variable.handle
@@ -86,10 +81,10 @@ class Dimensions(Geography):
             fill = self._source.array(node.path).layout.fill
         numbers = name_of(values.dtype)
         meaning = meaning_of(origin.attributes, origin.numbers or numbers)
-        description = describe_result(origin, changes, {}, meaning, fill, numbers, _names(dims))
+        description = describe_result(origin, changes, meaning, fill, numbers, names_of_axes(dims))
         self._make_array(path, node, values, description)
 
 
-def _names(dims: Paths) -> list[str | None]:
+def names_of_axes(dims: Paths) -> list[str | None]:
     """The names of axes, None for those without one."""
     return [base_of(paths[0]) if paths else None for paths in dims]

@@ -112,7 +112,8 @@ class Means(ArrayFiles):
         """Keep cells that do not fill a file."""
         with self._lock:
             if self._spool is None:
-                self._spool = Spool(self._root.parent).hold([self._result], claims=False)
+                self._spool = Spool(self._root.parent)
+                self._spool.hold([self._result], claims=False)
         self._spool.write(self._result, region, values, shape)
 
     def _count(self, index: Index, cells: int) -> None:
