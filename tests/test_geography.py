@@ -104,6 +104,32 @@ def test_a_dropped_dimension_that_names_others_keeps_its_number(tmp_path):
         assert data["v"].dimensions == ("y_2", "x_2", "level")
 
 
+@pytest.mark.parametrize("sizes", [[(2, 3)], [(2, 3), (1, 1)]])
+def test_names_keep_the_groups_in_which_others_are(tmp_path, sizes):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        for name, length in ("y", 4), ("x", 6), ("corner", 4):
+            data.createDimension(name, length)
+        variables = {
+            path: data.createVariable(path, "f4", ("y", "x")) for path in ("/a/angle", "/b/c/v", "/b/f")
+        }
+        data.createVariable("/b/corners", "f4", ("y", "x", "corner"))[:] = 1
+        data.createVariable("/b/kept", "f4", ()).ancillary_variables = "/b/f c/v"
+        variables["/a/angle"].bounds = "/b/corners"
+        variables["/b/c/v"].setncatts({"coordinates": "/a/angle", "ancillary_variables": "/b/f"})
+        variables["/b/f"].ancillary_variables = "c/v"
+        for variable in variables.values():
+            variable[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", sizes=sizes, layout="YX")
+    suffix = "_2x3" * (len(sizes) > 1)
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert data["/a/angle_2x3"].bounds == "/b/corners_2x3"
+        assert data[f"/b/c/v{suffix}"].coordinates == "/a/angle_2x3"
+        assert data[f"/b/c/v{suffix}"].ancillary_variables == f"/b/f{suffix}"
+        assert data[f"/b/f{suffix}"].ancillary_variables == f"c/v{suffix}"
+        assert data["/b/kept"].ancillary_variables == f"/b/f{suffix} c/v{suffix}"
+
+
 @pytest.mark.parametrize("drop", [["t"], ["time"], ["t", "time"]])
 def test_a_scale_that_is_dropped_under_one_of_its_names_stays_under_the_other(tmp_path, drop):
     with h5py.File(tmp_path / "a.h5", "w") as file:

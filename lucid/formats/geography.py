@@ -30,6 +30,7 @@ from lucid.formats.grid import (
     coarse_coordinates,
     coarse_transform,
     is_longitude,
+    name_beside,
     references_of,
     words_of,
 )
@@ -139,7 +140,7 @@ class Geography(ABC):
                 other = self.variable_named(variable.path, name)
                 results = self._results.get(other.key, ()) if other is not None else ()
                 if len(results) > 1:
-                    names[name] = base_of(results[0].name)
+                    names[name] = name_beside(name, results[0].name)
         return {**references_of(variable.attributes, names, is_carried=True)}
 
     def _left_out_names(self, variable: Variable) -> dict[str, str | None]:
@@ -184,7 +185,7 @@ class Geography(ABC):
                 other = self.variable_named(variable.path, name)
                 path = None if other is None else self._path_on_grid(other, sizes, is_pooled=key != ANCILLARY)
                 if other is not None and path != other.path:
-                    names[name] = None if path is None else base_of(path)
+                    names[name] = path and name_beside(name, path)
         return names
 
     def _path_on_grid(
@@ -262,7 +263,7 @@ class Geography(ABC):
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
         bounds_path, is_there = self._free_path(bounds_variable.path, size, bounds.shape, bounds)
-        self.make(path, origin, values, dims, changes | {attribute: base_of(bounds_path)})
+        self.make(path, origin, values, dims, changes | {attribute: name_beside(name, bounds_path)})
         if not is_there:
             axes = self.dimensions(bounds_variable)
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
@@ -294,7 +295,7 @@ class Geography(ABC):
                 self._coordinates[key] = path
                 if not is_there:
                     self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
-            names[mappings[0]] = base_of(self._coordinates[key])
+            names[mappings[0]] = name_beside(mappings[0], self._coordinates[key])
         return changes
 
     def _transform(

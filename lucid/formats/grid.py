@@ -43,6 +43,16 @@ def base_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+def name_beside(name: str, path: str) -> str:
+    """The name for what is at a path beside that which a name means, in the same groups.
+
+    >>> name_beside("lat", "/g/lat_2"), name_beside("/g/lat", "/g/lat_2")
+    ('lat_2', '/g/lat_2')
+
+    """
+    return name.removesuffix(base_of(name)) + base_of(path)
+
+
 def words_of(attributes: Attributes, key: str) -> list[str]:
     """The names in an attribute.
 
