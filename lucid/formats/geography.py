@@ -262,7 +262,7 @@ class Geography(ABC):
         if bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
-        bounds_path, is_there = self._free_path(bounds_variable.path, changed, bounds.shape, bounds)
+        bounds_path, is_there = self._free_path(bounds_variable.path, lengths, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {attribute: name_beside(name, bounds_path)})
         if not is_there:
             axes = self.dimensions(bounds_variable)
