@@ -8,6 +8,7 @@ The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.errors import DatasetError
@@ -108,19 +109,13 @@ def doubts_of(attributes: Attributes, meaning: Meaning, reduce: str) -> Iterator
         if name in _SIZES:
             yield f"{key} is that of the source's cells"
         if meaning.by_attributes and name in _MARKS:
-            for number in numbers_in(attributes[key]) or _numbers_of_text(text_of(attributes[key])):
-                element = to_element(number, meaning.stored, meaning.numbers)
-                if element == element and element not in (None, *meaning.missing):
-                    yield f"{key} is {number}, a value like others unless `missing={number}`"
+            with suppress(ValueError):  # it is text of something else
+                for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:
+                    element = to_element(number, meaning.stored, meaning.numbers)
+                    if element == element and element not in (None, *meaning.missing):
+                        yield f"{key} is {number}, a value like others unless `missing={number}`"
         if key == "flag_meanings" and reduce in ("mean", "sum"):
             yield f"{key} names its numbers, of which no {reduce} is one"
-
-
-def _numbers_of_text(text: str) -> list[Number]:
-    try:
-        return [float(text)]
-    except ValueError:
-        return []
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:
