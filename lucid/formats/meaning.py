@@ -95,12 +95,13 @@ def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning
     return meaning_of(attributes, stored, missing=parse_missing(options.missing), nan=options.nan)
 
 
-def doubts_of(attributes: Attributes, meaning: Meaning, reduce: str) -> Iterator[str]:
+def doubts_of(options: Options, attributes: Attributes, stored: str) -> Iterator[str]:
     """What a file says of numbers that is not understood here, or leaves them without a mean: the ends of lines.
 
-    >>> list(doubts_of({"NoData": -1}, Meaning("int16", "int16"), "mean"))
+    >>> options = Options(sizes=[4])
+    >>> list(doubts_of(options, {"NoData": -1}, "int16"))
     ['NoData is -1, a value like others unless `missing=-1`']
-    >>> list(doubts_of({"flag_meanings": "land sea"}, Meaning("int8", "int8"), "mean"))
+    >>> list(doubts_of(options, {"flag_meanings": "land sea"}, "int8"))
     ['flag_meanings names its numbers, of which no mean is one']
 
     """
@@ -108,14 +109,14 @@ def doubts_of(attributes: Attributes, meaning: Meaning, reduce: str) -> Iterator
         name = key.replace("_", "").lower()
         if name in _SIZES:
             yield f"{key} is that of the source's cells"
-        if meaning.by_attributes and name in _MARKS:
+        if name in _MARKS and (meaning := meaning_by(options, attributes, stored)).by_attributes:
             with suppress(ValueError):  # it is text of something else
                 for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:
                     element = to_element(number, meaning.stored, meaning.numbers)
                     if element == element and element not in (None, *meaning.missing):
                         yield f"{key} is {number}, a value like others unless `missing={number}`"
-        if key == "flag_meanings" and reduce in ("mean", "sum"):
-            yield f"{key} names its numbers, of which no {reduce} is one"
+        if key == "flag_meanings" and options.reduce in ("mean", "sum"):
+            yield f"{key} names its numbers, of which no {options.reduce} is one"
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:
