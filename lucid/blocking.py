@@ -12,7 +12,7 @@ What it costs in memory is
 
     input     the cells that are read at once, as they are in the file; behind a network also their raw chunks
     output    its results
-    chunk     where the file is compressed, one chunk raw and one decoded
+    chunk     where the file is compressed, one chunk raw and one decoded (what filters take besides costs workers)
     sums      accumulators of one row of windows; in strips, of columns, of all windows and of some cells
 
 Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
@@ -69,7 +69,7 @@ class Blocking(NamedTuple):
     @property
     def chunk_bytes(self) -> int:
         """Bytes that decoding takes."""
-        chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.whole_chunks else 0
+        chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.chunk_copies else 0
         return 2 * chunk * self.spec.dtype.itemsize
 
     @property
@@ -324,7 +324,7 @@ def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:
 def _few_samples(blocking: Blocking) -> Blocking:
     """Blocks of one sample, or few; of those of a chunk where it is compressed, which would only be decoded again."""
     h = blocking.height_axis
-    if blocking.spec.whole_chunks:
+    if blocking.spec.chunk_copies:
         return blocking
     return blocking._replace(lengths=(*blocking.least[:h], *blocking.lengths[h:]))
 
@@ -333,6 +333,6 @@ def _columns_of_a_run(blocking: Blocking) -> int:
     """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
     axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
     run = RUN_BYTES // (size_of(blocking.lengths[h + 2 :]) * spec.dtype.itemsize) if spec.order == "C" else 1
-    if spec.chunks and spec.whole_chunks:
+    if spec.chunks and spec.chunk_copies:
         run = spec.chunks[h + 1]
     return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _most_cells(axis, cols))

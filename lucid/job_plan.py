@@ -16,7 +16,7 @@ from lucid.errors import DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
-from lucid.formats.regions import Region
+from lucid.formats.regions import Region, size_of
 from lucid.formats.registry import real_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
@@ -258,18 +258,38 @@ def _passes(
         arrays.append(
             ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
         )
+    workers = options.workers
+    if spec.chunk_copies:
+        # Those that have room to decode a chunk and for its cells: more would decode it again, some rows at a time.
+        each = (spec.chunk_copies + 1) * size_of(spec.chunks or ()) * spec.dtype.itemsize
+        workers = max(1, min(workers, options.max_memory // max(1, each)))
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],
         h,
         storage(rule.result).itemsize,
         max_memory=options.max_memory,
-        workers=options.workers,
+        workers=workers,
         whole_planes=whole_planes,
     )
+    every = [_with_room(blocks, arrays, options.max_memory) for blocks in every]
     if len(every) == 1:
         return [Pass(every[0], arrays)]
     return [Pass(blocks, [array]) for blocks, array in zip(every, arrays, strict=True)]
+
+
+def _with_room(blocks: Blocking, arrays: Sequence[ArrayPlan], max_memory: int) -> Blocking:
+    """The same blocks, by as many workers as have room for what decoding, pooling and encoding take, or by one.
+
+    A tenth of the memory more is no reason for a worker fewer: blocks that fill it would lose one for small chunks.
+    """
+    most = max(2, blocks.spec.chunk_copies) * blocks.chunk_bytes // 2
+    for array in arrays:
+        chunk_bytes = size_of(array.result.chunks) * array.result.dtype.itemsize
+        cells = blocks.input_bytes // blocks.spec.dtype.itemsize if blocks.is_whole else 0
+        most = max(most, array.target.format.chunk_copies * chunk_bytes, array.pooling.working_bytes(cells))
+    room = max_memory * 11 // 10 // max(1, blocks.block_bytes - blocks.chunk_bytes + most)
+    return blocks._replace(workers=max(1, min(blocks.workers, room)))
 
 
 def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: Rule) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def plan_of(
     dtype="float32",
     order="C",
 ):
-    spec = ArraySpec("x", shape, np.dtype(dtype), dtype, chunks, whole_chunks, order=order)
+    spec = ArraySpec("x", shape, np.dtype(dtype), dtype, chunks, 2 * whole_chunks, order=order)
     grid = make_grid(shape[h : h + 2], size)
     return blocking_of(spec, grid, h, max_memory=max_memory, workers=workers)
 
@@ -124,7 +124,7 @@ def test_blocks_follow_the_chunks():
 
 def test_blocks_of_a_box_end_where_chunks_end():
     shape = (50000, 8, 7, 7)
-    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), whole_chunks=True).box(
+    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), chunk_copies=2).box(
         (slice(1500, 42000),)
     )
     plan = blocking_of(spec, make_grid((7, 7), (2, 2)))
@@ -137,7 +137,7 @@ def test_blocks_of_a_box_end_where_chunks_end():
 
 
 def test_a_box_that_fits_a_block_is_one():
-    spec = ArraySpec("x", (5000, 2, 7, 7), np.dtype("f4"), "float32", (1000, 2, 7, 7), whole_chunks=True)
+    spec = ArraySpec("x", (5000, 2, 7, 7), np.dtype("f4"), "float32", (1000, 2, 7, 7), chunk_copies=2)
     box = spec.box((slice(1500, 4200),))
     plan = blocking_of(box, make_grid((7, 7), (2, 2)))
     assert [block[0] for (block,) in plan.blocks()] == [slice(0, 2700)]

@@ -9,12 +9,14 @@ import pytest
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Sink, Source
-from lucid.formats.registry import NPY
+from lucid.formats.registry import FORMATS, NPY
 from lucid.job_plan import plan
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.report import Watch
+
+ZARR = next(one for one in FORMATS if one.name == "Zarr")
 
 
 class ArraySource(Source):
@@ -93,6 +95,66 @@ def test_strips_take_no_more_memory_than_planned(dtype, size, reduce, max_memory
     finally:
         tracemalloc.stop()
     assert (sink.arrays["x"] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "int64"])
+def test_numpy_alone_takes_no_more_memory_than_planned(dtype, monkeypatch):
+    """There are fewer workers than with the kernel, whose arithmetic takes nothing."""
+    x = np.broadcast_to(np.ones((1, 1, 64, 64), dtype), (40, 16, 64, 64))
+    options = Options(sizes=[4], max_memory=32 << 20, threads=4, missing=[3])
+    sink = ArraySink(Path("y.npz"), options)
+    monkeypatch.setattr(Target, "create", lambda *_, **__: sink)
+    source, target = ArraySource(x, options), Target(Path("y.npz"), NPY, (0,))
+    ((blocks, _),) = plan(source, options, (target,)).passes
+    assert blocks.workers == 4
+    monkeypatch.setattr("lucid.pooling.means.kernel", None)
+    job = plan(source, options, (target,))
+    ((blocks, _),) = job.passes
+    assert blocks.workers == 1
+    tracemalloc.start()
+    try:
+        carry_out(job, source, Watch(source=Path("x")))
+        # Cells are read into maps, which are not traced.
+        taken = tracemalloc.get_traced_memory()[1] - sink.arrays["x"].nbytes
+        assert taken + blocks.workers * blocks.input_bytes <= options.max_memory
+    finally:
+        tracemalloc.stop()
+    assert (sink.arrays["x"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("copies", "chunks_of_memory", "workers"),
+    [
+        (0, 4, 2),
+        (2, 6.1, 2),
+        (2, 5, 1),
+        (5, 12.1, 2),
+        (5, 6.1, 1),
+        (5, 4, 1),
+        (3, 8.1, 2),
+        (3, 7, 1),
+        (3, 3.1, 1),
+    ],
+)
+def test_workers_have_room_for_what_filters_take(copies, chunks_of_memory, workers):
+    """There are fewer, so that a chunk is decoded once; what only one of them lacks refuses nothing."""
+    spec = ArraySpec("x", (900, 4, 64, 64), np.dtype("f4"), "float32", (100, 4, 64, 64), copies)
+    source = ArraySource(np.broadcast_to(np.float32(1), spec.shape), Options())
+    source.choose = lambda _: (spec,)
+    options = Options(sizes=[1], max_memory=int(chunks_of_memory * (100 << 16)), threads=2)
+    ((blocks, _),) = plan(source, options, (Target(Path("y"), NPY, (0,)),)).passes
+    assert (blocks.workers, blocks.is_whole) == (workers, True)
+
+
+def test_workers_have_room_to_encode_chunks_of_means():
+    """Those of Zarr encode while they write: with chunks of 4 MiB that are kept, three copies and cells twice."""
+    spec = ArraySpec("x", (64, 1, 1024, 1024), np.dtype("f4"), "float32", (1, 1, 1024, 1024))
+    source = ArraySource(np.broadcast_to(np.float32(1), spec.shape), Options())
+    source.choose = lambda _: (spec,)
+    for format_, limit, workers in ((NPY, 33, 4), (ZARR, 36, 1), (ZARR, 41, 2), (ZARR, 84, 4), (ZARR, 10, 1)):
+        options = Options(sizes=[(None, None)], max_memory=limit << 20, threads=4)
+        ((blocks, _),) = plan(source, options, (Target(Path("y"), format_, (0,)),)).passes
+        assert blocks.workers == workers, (format_.name, limit)
 
 
 def test_a_single_block_needs_no_thread(monkeypatch):

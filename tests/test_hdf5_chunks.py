@@ -18,14 +18,17 @@ from lucid.compression import parse_compression
 from lucid.errors import FormatError, LucidError, MissingExtraError
 from lucid.formats.hdf5 import chunks as hdf5_chunks
 from lucid.formats.hdf5 import plugins
-from lucid.formats.hdf5.chunks import BUILT_IN, can_undo, decompress, unshuffle
+from lucid.formats.hdf5.chunks import BUILT_IN, can_undo, copies_of, decompress, unshuffle
 from lucid.formats.hdf5.codec import SIZE_CHECK, Codec
 from lucid.formats.hdf5.filters import (
     BITSHUFFLE,
     BLOSC,
+    BZIP2,
     DEFLATE,
+    FLETCHER32,
     LZ4,
     LZF,
+    SHUFFLE,
     SZIP,
     ZSTD,
     Filter,
@@ -50,6 +53,30 @@ def read_all(path, region=None):
         (spec,) = source.choose(())
         region = region or tuple(slice(0, n) for n in spec.shape)
         return source.read(spec, region, np.empty(spec.nbytes, np.uint8)).copy()
+
+
+@pytest.mark.parametrize("has_deflate", [False, True])
+@pytest.mark.parametrize(
+    ("codes", "copies"),
+    [
+        ((), 0),
+        ((SHUFFLE,), 2),
+        ((DEFLATE,), 2),
+        ((SHUFFLE, DEFLATE), 3),
+        ((BZIP2,), 3),
+        ((LZF,), 2),
+        ((SHUFFLE, LZF), 3),
+        ((FLETCHER32,), 5),
+        ((SHUFFLE, DEFLATE, FLETCHER32), 5),
+    ],
+)
+def test_copies_of_a_chunk(codes, copies, has_deflate, monkeypatch):
+    """Encoded, and as each filter leaves it; the streams of zlib and bzip2 are joined."""
+    monkeypatch.setattr(hdf5_chunks, "_deflate", has_deflate or None)
+    monkeypatch.setattr(hdf5_chunks, "function_of", lambda _: None)
+    monkeypatch.setattr(hdf5_chunks, "BUILT_IN", {DEFLATE, BZIP2, SHUFFLE, LZF})
+    is_joined = DEFLATE in codes and FLETCHER32 not in codes and not has_deflate
+    assert copies_of(codes) == copies + is_joined
 
 
 @pytest.mark.slow

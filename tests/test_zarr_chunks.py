@@ -215,6 +215,16 @@ def test_archives(tmp_path, without_zarr, compression, shards):
             read(archive)
 
 
+@pytest.mark.parametrize(
+    ("codecs", "copies"), [("none", 2), ("zstd", 2), ("blosc", 2), ("gzip", 3), ("bz2", 3), ("lz4", 3)]
+)
+def test_copies_of_a_chunk(tmp_path, codecs, copies):
+    """Encoded and as codecs leave it, and the blocks of a stream beside what they are joined to."""
+    with ZarrSource(made(tmp_path / "x.zarr", cells(), codecs=codecs), Options(layout="CHW")) as source:
+        (spec,) = source.choose(())
+    assert spec.chunk_copies == copies
+
+
 def test_what_is_not_known_goes_through_zarr(tmp_path):
     from zarr.codecs.numcodecs import FixedScaleOffset
 

@@ -31,8 +31,9 @@ class ArraySpec(NamedTuple):
 
     `numbers` names the type of its elements as `lucid.pooling.dtypes` does; `dtype` is how they
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
-    the file holds them, None where there is none; `whole_chunks` says that a chunk can
-    only be read whole, for being compressed. `order` is the axis order in memory, "C" or "F".
+    the file holds them, None where there is none; `chunk_copies` says how many times a chunk lies in
+    memory while it is decoded, 0 where it is not encoded and need not be read whole. `order` is the
+    axis order in memory, "C" or "F".
     For a box of an array, `shape` is the shape of the box, and `offset` its first cell along the axes that are divided.
     """
 
@@ -41,7 +42,7 @@ class ArraySpec(NamedTuple):
     dtype: np.dtype[Any]
     numbers: str
     chunks: tuple[int, ...] | None = None
-    whole_chunks: bool = False
+    chunk_copies: int = 0
     order: str = "C"
     offset: tuple[int, ...] = ()
     #: What the numbers mean, where the file says more than that they are numbers.

@@ -68,6 +68,11 @@ class Pooling(NamedTuple):
             overflows += self._by_kernel(_laid_out(block, self.rule), place, block_rows, block_cols)
         return overflows
 
+    def working_bytes(self, cells: int) -> int:
+        """Most bytes that NumPy takes to pool so many cells; 0 where the kernel does it."""
+        is_done_here = kernel is None or self.rule.reduce not in KERNEL_NUMBERS
+        return min(cells, 2 * BLOCK_CELLS) * REGION_CELL_BYTES if is_done_here else 0
+
     def _by_kernel(self, cells: Array, out: Array, rows: Interval, cols: Interval, threads: int = 1) -> int:
         rule, missing = self.rule, self.rule.missing[0] if self.rule.missing else 0
         is_integer = rule.kind == "integer"

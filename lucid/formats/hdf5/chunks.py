@@ -22,7 +22,7 @@ from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import Extent, function_of, most_of, read_and_undo
+from lucid.formats.hdf5.plugins import BOUNDED, Extent, function_of, most_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, overlaps, size_of
@@ -69,7 +69,7 @@ class ChunkedArray:
         #: Whether one thread at a time decodes.
         self.is_locked = not can_undo(codes)
         self._decoder = None
-        if not can_undo(codes[:-1]) or (self.is_locked and not function_of(codes[-1])):
+        if needs_library(codes):
             # The library does not always see that the mask of a chunk is another than that of the one before.
             self._decoder = lru_cache(4)(partial(decoder, dataset))
             self._decoder(self._filters)
@@ -129,6 +129,25 @@ class ChunkedArray:
 def grid_of(dataset: Dataset) -> tuple[int, ...]:
     """How many chunks a dataset has along each axis."""
     return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+
+
+def needs_library(codes: Sequence[int]) -> bool:
+    """Whether only the library undoes these filters, by number."""
+    return not can_undo(codes[:-1]) or not (can_undo(codes) or function_of(codes[-1]))
+
+
+def copies_of(codes: Sequence[int]) -> int:
+    """How many times a chunk lies in memory while these filters, by number, are undone; 0 where there are none.
+
+    It does encoded, and as each filter leaves it, since the C library keeps what was freed. Python joins the blocks
+    of a stream, some plugins want zeros behind it, and HDF5 copies what it is given.
+    """
+    if not codes:
+        return 0
+    if needs_library(codes):
+        return 5
+    streams = {BZIP2} if _deflate else {BZIP2, DEFLATE}
+    return 1 + len(codes) + (not streams.isdisjoint(codes) or codes[-1] not in BOUNDED | BUILT_IN)
 
 
 def can_undo(codes: Sequence[int]) -> bool:

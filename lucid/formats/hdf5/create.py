@@ -87,7 +87,7 @@ def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec], suffix: s
     """A line for each filter that means do not keep, or that the software for files with that suffix lacks."""
     without: dict[tuple[str, str], list[str]] = {}
     kept = dict[str, None]()
-    for name in dict.fromkeys(array.source.name for array in results if array.source.whole_chunks):
+    for name in dict.fromkeys(array.source.name for array in results if array.source.chunk_copies):
         for one in filters_of(object_at(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)

@@ -21,9 +21,9 @@ from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
 from lucid.formats.hdf5.cells import read_into
-from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
+from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
-from lucid.formats.hdf5.filters import is_available
+from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.meaning import notes_on_conventions, variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
@@ -122,8 +122,7 @@ class Hdf5Source(FileSource):
             )
         note = check_sources(name, dataset) if is_elsewhere else None
         self.notes += [note] if note else []
-        count = creation.get_nfilters()
-        for i in range(count):
+        for i in range(creation.get_nfilters()):
             code, _, _, label = creation.get_filter(i)
             if not is_available(code):
                 filter_name = label.decode("utf-8", "replace") or "unnamed"
@@ -136,9 +135,8 @@ class Hdf5Source(FileSource):
                 f"dataset {name} claims {nbytes} bytes, of which a file of {file_bytes} can hold few"
             )
         chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
-        return ArraySpec(
-            name, dataset.shape, dtype=dtype, numbers=numbers, chunks=chunks, whole_chunks=count > 0
-        )
+        copies = copies_of([one.code for one in filters_of(creation)])
+        return ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
 
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""

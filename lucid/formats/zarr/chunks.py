@@ -102,6 +102,7 @@ class StoredArray:
             )
             if cells is not target:
                 np.copyto(target, cells[inside])
+            del raw, cells  # before the next chunk is read
 
     def _read_raw(self, index: Index) -> bytes | None:
         """A chunk as it lies in its file; None where it was never written."""

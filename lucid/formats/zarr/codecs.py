@@ -82,6 +82,11 @@ class Chain(NamedTuple):
     #: The axes of the chunk in the order in which they lie, where that is another one.
     order: tuple[int, ...] | None = None
 
+    @property
+    def copies(self) -> int:
+        """How many times a chunk lies in memory while it is decoded: encoded, as codecs leave it, streams twice."""
+        return max(2, 1 + len(self.codecs)) + any(codec.codec_id in _STREAMS for codec in self.codecs)
+
     def decode(self, raw: Array, shape: tuple[int, ...], target: Array | None = None) -> Array:
         """The elements of a chunk; `target` where they could be decoded there, which is contiguous."""
         nbytes = size_of(shape) * self.dtype.itemsize
@@ -173,8 +178,9 @@ def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | No
 
 def _decode_streams(new: Callable[[], Any], raw: Array, most: int) -> Array:
     """Decode streams, one behind the other, of so many bytes at most."""
-    data, count, decoded = raw.tobytes(), 0, list[bytes]()
-    while data or not decoded:
+    data: Any = raw.data
+    count, decoded = 0, list[bytes]()
+    while len(data) or not decoded:
         stream = new()
         decoded.append(stream.decompress(data, most - count + 1))
         count += len(decoded[-1])

@@ -114,7 +114,7 @@ class ZarrSource(Source):
             dtype=dtype,
             numbers=meaning.numbers,
             chunks=layout.chunks,
-            whole_chunks=True,
+            chunk_copies=layout.codecs.copies if layout.codecs else 4,
             is_far=self.store.is_far,
             meaning=meaning,
             dims=node.dims,
