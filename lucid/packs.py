@@ -183,7 +183,7 @@ class _PackSource(Source):
                         "lie in a group of that name; rename one, or pack to .safetensors or .npz"
                     )
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:  # noqa: ARG002  (each input has them)
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:  # noqa: ARG002  (each input has them)
         """All arrays, which were chosen in their inputs."""
         return tuple(member.spec._replace(name=name) for name, member in self._members.items())
 

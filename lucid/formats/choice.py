@@ -5,11 +5,12 @@ away. Without a word of the user's, all arrays of numbers are pooled that have t
 something of others: coordinates, bounds of cells, scales.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError, UnfitError
 from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
@@ -37,7 +38,7 @@ class Choice(Generic[Record]):
     #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)
 
-    def choose(self, patterns: Sequence[str]) -> list[Record]:
+    def choose(self, patterns: Sequence[str]) -> Backlog[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
         named: dict[Hashable, Record] = {}
         globs: list[str] = []
@@ -50,16 +51,16 @@ class Choice(Generic[Record]):
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
             named[one.key] = self.keep(one)
-        records = self._match(globs, named.keys()) if globs or not patterns else []
-        return [*records, *named.values()]
+        records = self._match(globs, named.keys()) if globs or not patterns else ()
+        return Backlog(chain(records, named.values()))
 
-    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
+    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> Iterator[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
-        records, planes = dict[str, Record](), set[tuple[int, ...]]()
+        records, planes = Backlog[tuple[str, Record]](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        candidates, others, reasons = list[str](), dict[tuple[int, ...], list[str]](), dict[str, str]()
+        candidates, others, reasons = Backlog[str](), dict[tuple[int, ...], Backlog[str]](), dict[str, str]()
         #: What arrays name as their coordinates; the hint of the error that none fits.
-        words, aside, hint = dict[str, list[str]](), self.aside, ""
+        words, aside, hint = Backlog[tuple[str, list[str], bool]](), self.aside, ""
         for one in self.every(globs):
             path, plane = one.path, self._plane(one)
             # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
@@ -67,14 +68,15 @@ class Choice(Generic[Record]):
                 aside[path] = "a dimension scale"
             if bounds := bounds_name(one.attributes):
                 aside[next(candidate_paths(path, bounds[1]))] = "the bounds of cells"
-            if COORDINATES in one.attributes:
-                words[path] = words_of(one.attributes, COORDINATES)
             matching = [glob for glob in globs if matches(path, glob)]
             why = self._why_not(one, plane)
-            if plane is not None and why is None:
+            fits = plane is not None and why is None
+            if COORDINATES in one.attributes:
+                words.append((path, words_of(one.attributes, COORDINATES), fits))
+            if plane is not None and fits:
                 candidates.append(path)
                 if path not in aside and one.key not in named and (matching or not globs):
-                    records[path] = self.keep(one)
+                    records.append((path, self.keep(one)))
                     planes.add(plane)
                 continue
             for glob in matching:
@@ -82,15 +84,18 @@ class Choice(Generic[Record]):
             if plane is not None:
                 hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
             elif one.numbers is not None and len(one.shape) > 1:
-                others.setdefault(one.shape, []).append(path)
-        fields = {*candidates} - aside.keys()
+                others.setdefault(one.shape, Backlog()).append(path)
+
+        def fields() -> Iterator[str]:
+            return (path for path in candidates if path not in aside)
+
         # Coordinates of what is pooled are no fields of their own.
-        coordinates = coordinates_in({path: words[path] for path in fields & words.keys()}, fields)
-        if fields > coordinates:
+        named_by_fields = ((path, several) for path, several, fits in words if fits and path not in aside)
+        coordinates = coordinates_in(named_by_fields, fields())
+        if any(path not in coordinates for path in fields()):
             aside |= dict.fromkeys(coordinates, "a coordinate of others")
-            fields -= coordinates
         for glob in globs:
-            if any(matches(path, glob) for path in fields):
+            if any(matches(path, glob) for path in fields()):
                 continue
             for path in candidates:
                 if matches(path, glob):
@@ -99,20 +104,21 @@ class Choice(Generic[Record]):
                     )
             if glob in reasons:
                 raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
-            if fields:
-                raise no_match_error(glob, [path for path in candidates if path in fields])
-        if not fields:
+            if next(fields(), None) is not None:
+                raise no_match_error(glob, fields())
+        if next(fields(), None) is None:
             raise self._unfit_error(candidates, hint)
-        if not globs:
+        if not globs and others:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            known = aside.keys() | coordinates_in(words, {*candidates, *chain(*others.values())})
+            by_all = ((path, several) for path, several, _ in words)
+            known = aside.keys() | coordinates_in(by_all, chain(candidates, *others.values()))
             self._note_others(others, planes, known)
-        return [one for path, one in records.items() if path in fields]
+        return (one for path, one in records if path not in aside)
 
     def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
         if candidates:
-            left = name_list([f"{path} ({self.aside[path]})" for path in candidates])
+            left = name_list(Backlog(f"{path} ({self.aside[path]})" for path in candidates))
             return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
         first = islice(self.every(()), MOST_NAMES + 1)
         seen = [
@@ -156,29 +162,32 @@ class Choice(Generic[Record]):
     ) -> None:
         """A line about arrays that have the plane of what is pooled and other axes before it."""
         for shape, paths in others.items():
-            names = [path for path in paths if path not in known]
+            names = Backlog(path for path in paths if path not in known)
             if names and shape[-2:] in planes:
                 verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
                 what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
                 self.notes.append(f"{what}; a `layout` of as many letters pools it")
 
 
-def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) -> set[str]:
+def coordinates_in(named: Iterable[tuple[str, Iterable[str]]], known: Iterable[str]) -> set[str]:
     """Which arrays are coordinates of others: those that one names which none names itself.
 
     `named` is what each array names, which is in its group or in those around. Some name themselves and one
     another, as those of weather models do.
 
-    >>> named = {"/g/t": ["lat", "lon"], "/lat": ["lat", "lon"], "/a": ["b"], "/b": ["a"]}
+    >>> named = [("/g/t", ["lat", "lon"]), ("/lat", ["lat", "lon"]), ("/a", ["b"]), ("/b", ["a"])]
     >>> sorted(coordinates_in(named, ["/g/t", "/lat", "/g/lon", "/lon", "/a", "/b"]))
     ['/g/lon', '/lat']
 
     """
-    coordinates = {
-        path: {
-            paths[0] for word in words if (paths := [p for p in candidate_paths(path, word) if p in known])
-        }
-        for path, words in named.items()
-    }
-    by_others = {one for path, paths in coordinates.items() for one in paths if one != path}
-    return {one for path, paths in coordinates.items() if path not in by_others for one in paths}
+    candidates = Backlog((path, [[*candidate_paths(path, word)] for word in words]) for path, words in named)
+    there = {path for _, several in candidates for paths in several for path in paths}.intersection(known)
+    coordinates = Backlog(
+        (
+            path,
+            {next(one for one in paths if one in there) for paths in several if not there.isdisjoint(paths)},
+        )
+        for path, several in candidates
+    )
+    by_others = {one for path, paths in coordinates for one in paths if one != path}
+    return {one for path, paths in coordinates if path not in by_others for one in paths}

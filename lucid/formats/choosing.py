@@ -5,8 +5,10 @@ A name is that name before it is a pattern, so that `ch[0]` can be chosen where 
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import PurePosixPath
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError
 
 #: Names that are listed before they are only counted.
@@ -89,18 +91,18 @@ def name_list(names: Sequence[str]) -> str:
 
     """
     more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(islice(names, MOST_NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
 def no_match_error(pattern: str, names: Iterable[str]) -> DatasetError:
     """The error that nothing can be pooled which is called so; `names` are what can be."""
-    known = list(names)
+    known = Backlog(names)
     close: list[str] = []
     if known and len(known) <= 10_000:  # each is compared with
         from difflib import get_close_matches  # seldom needed
 
         close = get_close_matches(absolute_name(pattern), known, 1)
-    if known == [""]:
+    if [*islice(known, 2)] == [""]:
         return DatasetError(f"has no dataset {pattern!r} that can be pooled; it has one array without a name")
     shown = name_list(known) or "none"
     hint = f"did you mean {close[0]!r}? it has: {shown}" if close else f"it has {shown}"

@@ -7,6 +7,7 @@ division into regions nor their order shows in it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -53,7 +54,7 @@ class Source(File):
     in_sequence: bool = False
 
     @abstractmethod
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays that fit the options and are named, exactly or by patterns; without any, all that fit.
 
         Raises
@@ -119,7 +120,7 @@ class Sink(File):
 
     def carries(self, results: Sequence[ResultSpec]) -> bool:
         """Whether it takes over what is not pooled; shards hold means alone."""
-        return self.options.carry and not any(array.is_shard for array in results)
+        return self.options.carry and not any(array.is_shard for array in islice(results, 1))
 
     @abstractmethod
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:

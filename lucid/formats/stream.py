@@ -90,7 +90,7 @@ class NpyStreamSource(Source):
         self._text += text
         return bytes(text)
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The one array, if it fits."""
         return select([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)[0]
 

@@ -103,10 +103,10 @@ class CheckedFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Write all of it at the place that was sought; h5py seeks one before each write."""
-        view, done, offset = memoryview(data), 0, self.tell()
+        view, done = memoryview(data), 0
         try:
             while done < len(view):
-                done += os.pwrite(self.fileno(), view[done:], offset + done)
+                done += super().write(view[done:])
         except OSError as error:
             self.error = self.error or error
         return len(view)

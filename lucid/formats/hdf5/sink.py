@@ -8,6 +8,7 @@ the work was divided, and a failure of the disk shows in a plain system call.
 """
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 
 from lucid import forks
+from lucid.backlog import Backlog
 from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import Array, ResultSpec, pad_chunk
@@ -63,9 +65,9 @@ class Hdf5Sink(Sink):
         self._file = Replacement(path, overwrite=options.overwrite)
         self._descriptor = -1
         self._spool: Spool | None = None
-        #: Where each array is written: the offset of its first element.
-        self._places: dict[str, int] = {}
-        self._chunked_arrays: list[ResultSpec] = []
+        #: Where each array is written, by its number: the offset of its first element; -1 where it waits for that.
+        self._places = array("q")
+        self._chunked_arrays = Backlog[ResultSpec]()
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carry_source: h5py.File | None = None
         self._unread_paths: Iterable[str] = ()
@@ -114,11 +116,11 @@ class Hdf5Sink(Sink):
 
     def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_arrays, self._places, self.notes = [], {}, []
+        self._chunked_arrays, self._places, self.notes = Backlog(), array("q", [-1]) * len(pooled), []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
-                for array in pooled:
-                    copy_attributes(None, self._create(file, array, None), array.mark)
+                for result in pooled:
+                    copy_attributes(None, self._create(file, result, None), result.mark)
                 return
             where = Elsewhere(source.path, self._file.target)
             make = partial(self._create, file)
@@ -129,15 +131,15 @@ class Hdf5Sink(Sink):
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
             self._note(source, pooled, carry.notes | carry.geography.notes)
 
-    def _create(self, file: h5py.File, array: ResultSpec, origin: Dataset | None) -> Dataset:
+    def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        array = array if origin is None else with_stored_type(array)
-        dataset = create_dataset(file, array, self._compression, origin, is_classic=self._is_classic)
+        result = result if origin is None else with_stored_type(result)
+        dataset = create_dataset(file, result, self._compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self._places[array.name] = offset
-        elif array.nbytes:
-            self._chunked_arrays.append(array)
+            self._places[result.number] = offset
+        elif result.nbytes:
+            self._chunked_arrays.append(result)
         return dataset
 
     @contextmanager
@@ -163,8 +165,8 @@ class Hdf5Sink(Sink):
 
     def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place in the file or the spool."""
-        place = self._places.get(pooled.name)
-        if place is not None:
+        place = self._places[pooled.number]
+        if place >= 0:
             write_region(self._descriptor, place, pooled.shape, region, values)
         elif self._spool is not None:
             self._spool.write(pooled, region, values)
@@ -175,28 +177,28 @@ class Hdf5Sink(Sink):
         """Write the chunked datasets and put the file in its place."""
         if self._chunked_arrays:
             with self._open_file("r+") as file:
-                for array in self._chunked_arrays:
-                    self._fill(object_at(file, array.name), array)
+                for result in self._chunked_arrays:
+                    self._fill(object_at(file, result.name), result)
         check_copy(self._file.path, self._carry_source, self._unread_paths)
         self._file.commit(group)
         self.close()
 
-    def _fill(self, dataset: Dataset, array: ResultSpec) -> None:
+    def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         filters = filters_of_results(dataset.creation, dataset.chunks)
         codec = Codec(dataset, filters)
-        unwritten = np.asarray(unwritten_fill_of(dataset, array.dtype), array.dtype)
+        unwritten = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
         spool = self._spool
         assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(pad_chunk(spool.read(array, region), dataset.chunks, unwritten))
+            return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, unwritten))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
-        chunk_bytes = size_of(dataset.chunks) * array.dtype.itemsize
+        chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
         workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if forks.pay_off(array.nbytes, workers):
+        if forks.pay_off(result.nbytes, workers):
             chunks = forks.in_order(
                 encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
             )

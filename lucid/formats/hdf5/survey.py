@@ -9,7 +9,7 @@ from typing import Any
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant, two_of_one_name, unused
+from lucid.formats.choosing import is_left_out, is_meant, two_of_one_name, unused
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import TRANSFORM, VARIABLES
@@ -17,10 +17,12 @@ from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
+from lucid.formats.hdf5.means import Means
 from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
+    HARD,
     Address,
     Dataset,
     Link,
@@ -44,19 +46,12 @@ class Survey:
 
     def __init__(self, source: Hdf5Source, pooled: Sequence[ResultSpec], drop: Sequence[str]) -> None:
         self._source, self._drop = source.file, drop
-        #: Pooled datasets of which there is nothing to know but their specs.
-        self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
-        #: What takes the place of each pooled dataset, by its address; several of several sizes.
-        self.means: dict[Address, list[ResultSpec]] = {}
-        for one in pooled:
-            address = source.file.id.links.get_info(name_bytes(one.source.name)).u
-            self.means.setdefault(address, []).append(one)
+        #: What takes the place of each pooled dataset.
+        self.means = Means(source.file, pooled)
         #: Paths that the user does not want; what is pooled is always wanted.
         self._dropped = Backlog[str]()
         self._wanted = {first.source.name for first, *_ in self.means.values()} if drop else set()
-        #: Names that results have and what is pooled has not, as those of several sizes.
-        self._new_names = {one.name for one in pooled if one.name != one.source.name}
         #: The datasets that are copied.
         self.carried = CarriedArrays()
         #: What the user should know, by kind: names.
@@ -64,12 +59,12 @@ class Survey:
 
     def meet_all(self, copy: Any = None) -> None:
         """Meet every object once, and every link; a `copy` is a file that gets the same groups."""
+        for several in self.means.values() if self.means.has_new_names else ():
+            self._refuse_names(several)
         drops = self._drops if self._drop else None
         for path, obj, address in walk(self._source, drops, self._is_plain, copy):
             if address in self.means:
                 self._meet_pooled(path, obj, address)
-            elif path in self._new_names:
-                raise two_of_one_name(path)
             elif isinstance(obj, Link):
                 self._meet_link(path, obj)
             else:
@@ -79,14 +74,25 @@ class Survey:
 
     def keeps_classic_model(self) -> bool:
         """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
-        results = chain.from_iterable(self.means.values())
         if CLASSIC_MODEL not in attributes_of(self._source):
             return True
+        results = chain.from_iterable(self.means.values())
         others = [one for one in results if one.stored_numbers not in CLASSIC_NUMBERS]
         for one in others:
             what = f"the mark of netCDF's classic model, which has no {one.stored_numbers}, is left out"
             self.notes.setdefault(what, []).append(one.name)
         return not others
+
+    def _refuse_names(self, results: Sequence[ResultSpec]) -> None:
+        """Raise where a result would have the name of what is carried over."""
+        links = self._source.id.links
+        for one in results:
+            name = name_bytes(one.name)
+            if one.name == one.source.name or not links.exists(name) or is_left_out(one.name, self._drop):
+                continue
+            info = links.get_info(name)
+            if info.type != HARD or info.u not in self.means:
+                raise two_of_one_name(one.name)
 
     def _drops(self, path: str) -> bool:
         drops = is_meant(path, self._drop) and path not in self._wanted
@@ -96,7 +102,7 @@ class Survey:
 
     def _is_plain(self, address: Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
-        return address in self.means and self.means[address][0].source.name in self._plain_paths
+        return address in self.means and self.means[address][0].source.place is not None
 
     def _note(self, path: str, dataset: Dataset) -> bool:
         """Count or refuse a dataset; whether it gets elements of its own, for it shows what does not stay as it is."""
@@ -134,7 +140,7 @@ def rehearse(
         survey.meet_all()
     scales = _Rehearsal(References(source.file, source.file, survey.means), drop)
     for array in pooled:
-        if array.source.name not in source.plain:
+        if array.source.place is None:
             obj = object_at(source.file, array.source.name)
             refuse_attributes(obj, LEADING_NOWHERE if is_alone else ())
             if scales.has_geography(obj) and not is_alone:

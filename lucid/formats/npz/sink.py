@@ -128,12 +128,12 @@ class NpzSink(FlatSink):
         self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes, archive: zipfile.ZipFile
     ) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
-        if self.spool is not None and result.name not in self.places:
+        if self.places[result.number] < 0 and self.spool is not None:
             with archive.open(info, "w") as target:
                 target.write(header)
                 for data in blocks_at(*self.spool.place(result), result.nbytes):
                     target.write(data)
             return
-        for data in blocks_at(self.descriptor, self.places[result.name] - len(header), info.file_size):
+        for data in blocks_at(self.descriptor, self.places[result.number] - len(header), info.file_size):
             info.CRC = crc32(data, info.CRC)
         write_at(self.descriptor, info.header_offset, info.FileHeader())
