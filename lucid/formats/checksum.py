@@ -3,48 +3,31 @@
 A CRC is the remainder of a polynomial over two elements; a run that follows multiplies the sum before it by x to
 the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.)
 
-The same polynomial divides x^91639 + x^41678 + 1, and with every exponent multiplied by a power of two. So
-the remainder stays the same where a byte goes from its place to two places further on; NumPy moves many at once, at
-more than zlib's speed, and zlib sums up the end that is left (benchmarks/decisions.md).
+Where it was compiled, `_bytes.fold` leaves zlib 4 KB to sum up, in a seventh of the time that it would take for all.
 """
 
 import threading
 import zlib
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from importlib import import_module
 
-import numpy as np
+try:
+    fold = import_module("lucid.formats._bytes").fold
+except ImportError:  # it was installed without a C compiler
+    fold = None
 
 #: The polynomial without its first term, and x to the power of 8, the lowest power in the highest bit.
 _POLYNOMIAL, _BYTE = 0xEDB88320, 1 << 23
-#: How far on a byte goes: 91639 and 91639 - 41678 times 32 bits: fewer, longer steps let two threads work at once.
-_FAR, _NEAR = 4 * 91639, 4 * 49961
-#: Bytes that are moved in a copy of them.
-_COPIED = 1 << 22
+#: Bytes from which on folding pays.
+_LEAST = 1 << 14
 
 
-def crc32_folded(data: bytes | memoryview, crc: int = 0) -> int:
+def crc32(data: bytes | memoryview, crc: int = 0) -> int:
     """The sum of bytes that follow others of the sum `crc`, as `zlib.crc32` has it."""
-    for at in range(0, len(data), _COPIED):
-        cells = np.frombuffer(data, np.uint8)[at : at + _COPIED].copy()
-        left = len(cells) - _FAR
-        if left < _FAR:
-            crc = zlib.crc32(cells.data, crc)
-            continue
-        # A sum before is the same as other first bytes.
-        cells[:4] ^= np.frombuffer((crc ^ 0xFFFFFFFF).to_bytes(4, "little"), np.uint8)
-        for start in range(0, left, _NEAR):
-            moved = cells[start : min(start + _NEAR, left)]
-            cells[start + _NEAR :][: len(moved)] ^= moved
-            cells[start + _FAR :][: len(moved)] ^= moved
-        crc = zlib.crc32(cells[left:].data, 0xFFFFFFFF)
-    return crc
-
-
-try:  # with the extra `fast`, libdeflate's, which is faster still
-    from deflate import crc32 as crc32
-except ImportError:
-    crc32 = crc32_folded  # type: ignore[assignment]
+    if fold is None or len(data) < _LEAST:
+        return zlib.crc32(data, crc)
+    return zlib.crc32(fold(data, crc), 0xFFFFFFFF)
 
 
 class Checksum:

@@ -1,8 +1,8 @@
 """Chunks of an HDF5 dataset read where they are in the file, and decoded.
 
 The library lets one thread in at a time, decoding included. Here each thread reads the raw chunk at its offset, and
-undoes the filters one after another: deflate, bzip2 and shuffle itself (the plugin for bzip2 never ends on a chunk that
-was cut off), the one that was applied last by its plugin
+undoes the filters one after another: deflate, bzip2 (whose plugin never ends on a chunk that was cut off), shuffle, and
+LZF where it was compiled; the one that was applied last by its plugin
 (`plugins`). Where there are others, the library undoes all (`codec`). A filter that the chunk's mask marks was not
 applied to it. A chunk that decodes to another number of bytes than it has is an error.
 """
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.codec import decoder
-from lucid.formats.hdf5.filters import BZIP2, DEFLATE, SHUFFLE, Filter, filters_of
+from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
 from lucid.formats.hdf5.plugins import Extent, function_of, most_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
@@ -31,9 +32,13 @@ try:
     import deflate as _deflate
 except ImportError:
     _deflate = None
+try:
+    unlzf = import_module("lucid.formats._bytes").unlzf
+except ImportError:  # it was installed without a C compiler
+    unlzf = None
 
 #: Filters that are undone here, by number.
-BUILT_IN = {DEFLATE, BZIP2, SHUFFLE}
+BUILT_IN = {DEFLATE, BZIP2, SHUFFLE} | ({LZF} if unlzf else set())
 #: Address of a chunk that was never written.
 NOWHERE = -1
 
@@ -112,7 +117,7 @@ class ChunkedArray:
             if one.code == SHUFFLE:
                 raw = unshuffle(raw, self._dtype.itemsize)
             else:
-                raw = inflate(raw, self._nbytes, is_bzip2=one.code == BZIP2)
+                raw = decompress(raw, self._nbytes, one.code)
         self._check_size(len(raw))
         np.copyto(target, raw.view(self._dtype).reshape(self._chunks)[inside])
 
@@ -131,20 +136,26 @@ def can_undo(codes: Sequence[int]) -> bool:
     return set(codes) <= BUILT_IN and len(set(codes)) == len(codes)
 
 
-def inflate(raw: Array, limit: int, *, is_bzip2: bool = False) -> Array:
-    """Decompress a stream of zlib or bzip2 of at most `limit` bytes, whatever it would expand to."""
-    if _deflate is not None and not is_bzip2:
+def decompress(raw: Array, limit: int, code: int) -> Array:
+    """Undo a filter, by number, that makes at most `limit` bytes, whatever it would expand to."""
+    if unlzf is not None and code == LZF:
+        data = np.empty(limit, np.uint8)
+        size = unlzf(raw, data)
+        if size < 0:
+            raise FormatError("has a damaged chunk, which cannot be decompressed")
+        return data[:size]
+    if _deflate is not None and code == DEFLATE:
         # It takes a third of zlib's time, but refuses without a reason: zlib says what is wrong.
         with suppress(_deflate.DeflateError):
             return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
-    stream: Any = bz2.BZ2Decompressor() if is_bzip2 else zlib.decompressobj()
+    stream: Any = bz2.BZ2Decompressor() if code == BZIP2 else zlib.decompressobj()
     try:
-        data = stream.decompress(raw.data, limit + 1)
+        inflated = stream.decompress(raw.data, limit + 1)
     except (zlib.error, OSError) as error:
         raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
-    if len(data) > limit or not stream.eof:
+    if len(inflated) > limit or not stream.eof:
         raise FormatError("has a chunk that decompresses to another size than declared")
-    return np.frombuffer(data, np.uint8)
+    return np.frombuffer(inflated, np.uint8)
 
 
 def unshuffle(raw: Array, itemsize: int) -> Array:
