@@ -6,6 +6,7 @@ There may be a hundred thousand: of each only two numbers are in memory.
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import h5py
 
@@ -33,7 +34,7 @@ class Means(Mapping[Address, Sequence[ResultSpec]]):
         self._sorted = array("L", sorted(range(len(self)), key=self._in_order.__getitem__))
         self._addresses = array("Q", map(self._in_order.__getitem__, self._sorted))
 
-    def _place(self, address: object) -> int | None:
+    def _place(self, address: Any) -> int | None:
         place = bisect_left(self._addresses, address)
         return place if self._addresses[place : place + 1].count(address) else None
 

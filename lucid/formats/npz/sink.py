@@ -8,12 +8,13 @@ not in its directory, which has the order of the source.
 import zipfile
 from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import groupby
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FormatError, translate_errors
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
-from lucid.formats.arrays import ResultSpec, by_source
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.checksum import crc32
 from lucid.formats.choosing import is_meant, note_lines, two_of_one_name, unused
 from lucid.formats.contract import Source
@@ -42,13 +43,10 @@ class NpzSink(FlatSink):
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
-        self._members, self._waiting = Backlog[_NewMember](), list[ResultSpec]()
-        self._end, names = 0, set[str]()
+        self._members, self._waiting = Backlog[_NewMember](), Backlog[ResultSpec]()
+        self._end = 0
         for member in self._plan_members(source, results):
             info, content, header = member
-            if info.filename in names:
-                raise two_of_one_name(info.filename.removesuffix(SUFFIX))
-            names.add(info.filename)
             if isinstance(content, ResultSpec) and info.compress_type == zipfile.ZIP_DEFLATED:
                 self._waiting.append(content)
             else:
@@ -67,19 +65,24 @@ class NpzSink(FlatSink):
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
         carries = self.carries(results)
-        means = by_source(results)
         if not isinstance(source, NpzSource):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
-        dropped = list[str]()
+        dropped, new_names = list[str](), {a.name for a in results if a.name != a.source.name}
+        # Both are in the order of the archive.
+        means = groupby(results, lambda result: result.source.name)
+        pooled_name, arrays = next(means, ("", iter(())))
         for member in source.members:
-            arrays = means.get(member.array_name, []) if member.header is not None else []
-            for array in arrays:
-                yield self._plan_means_member(array, member.info.compress_type)
-            if not arrays and carries and is_meant(member.array_name, self.options.drop):
+            if member.header is not None and member.array_name == pooled_name:
+                for array in arrays:
+                    yield self._plan_means_member(array, member.info.compress_type)
+                pooled_name, arrays = next(means, ("", iter(())))
+            elif carries and is_meant(member.array_name, self.options.drop):
                 dropped.append(member.array_name)
-            elif not arrays and carries:
+            elif carries:
+                if member.header is not None and member.array_name in new_names:
+                    raise two_of_one_name(member.array_name.removeprefix("/"))
                 info = copy(member.info)
                 info.extra = b""
                 # The lengths stand before the bytes in any case.
