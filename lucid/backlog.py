@@ -1,12 +1,14 @@
 """A list of any length, of which only the end and what was read last are in memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 Item = TypeVar("Item")
 
 #: Items that are held in memory, and read at once.
 HELD = 1 << 9
+#: Bytes of others before there is a file: a process may open few, and a report on each input may be such a list.
+FILE_BYTES = 1 << 17
 
 
 class Backlog(Sequence[Item]):
@@ -38,7 +40,8 @@ class Backlog(Sequence[Item]):
         if self._file is None:
             import tempfile
 
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and goes with the process)
+            # It has no name, and goes with the process.
+            self._file = tempfile.SpooledTemporaryFile(FILE_BYTES)  # noqa: SIM115
         offset = self._file.seek(0, 2)
         self._file.write(data)
         return offset
@@ -58,7 +61,9 @@ class Backlog(Sequence[Item]):
             yield from self._read(number)
         yield from self._end
 
-    def __getitem__(self, index: int) -> Item:  # type: ignore[override]  # a slice would be a list in memory
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
         number, place = divmod(range(len(self))[index], HELD)
         if number == len(self._offsets):
             return self._end[place]

@@ -129,6 +129,7 @@ def test_backlog_of_any_length():
             HELD - 1,
             2 * HELD,
         ]
+        assert [i for i, _ in copy[HELD - 2 : HELD + 4 : 2]] == [HELD - 2, HELD, HELD + 2]
         with pytest.raises(IndexError):
             copy[2 * HELD + 3]
         copy.append((7, "7"))
