@@ -148,7 +148,7 @@ class NpyStreamSink(FlatSink):
         if self.spool is None:
             self._write(values.reshape(-1).view(np.uint8).data)
         else:
-            super().write(result, region, values)
+            self.spool.write(result, region, values)
 
     def commit(self, group: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""

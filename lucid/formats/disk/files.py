@@ -58,15 +58,15 @@ class ChangeWatch:
 
 def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
     """Fill a buffer from an offset of a file, which does not end before."""
-    done = 0
-    while done < len(buffer):
+    position = 0
+    while position < len(buffer):
         try:
-            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+            count = os.preadv(descriptor, [buffer[position:]], offset + position)
         except OSError as error:
             raise FileError(f"cannot be read: {error.strerror}") from error
         if count == 0:
             raise FormatError("ends before its data; was it cut off, or changed while it was read?")
-        done += count
+        position += count
 
 
 def bytes_at(descriptor: int, offset: int, count: int) -> bytes:
@@ -84,10 +84,9 @@ def blocks_at(descriptor: int, offset: int, count: int) -> Iterator[bytes]:
 
 def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
-    view, done = memoryview(buffer), 0
-    with translate_errors("output cannot be written"):
-        while done < len(view):
-            done += os.pwrite(descriptor, view[done:], offset + done)
+    view, position = memoryview(buffer), 0
+    while position < len(view):
+        position += os.pwrite(descriptor, view[position:], offset + position)
 
 
 class CheckedFile(io.FileIO):
@@ -103,13 +102,11 @@ class CheckedFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Write all of it at the place that was sought; h5py seeks one before each write."""
-        view, done = memoryview(data), 0
         try:
-            while done < len(view):
-                done += super().write(view[done:])
+            write_at(self.fileno(), self.tell(), data)
         except OSError as error:
             self.error = self.error or error
-        return len(view)
+        return len(data)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the length."""
@@ -138,22 +135,24 @@ def claim(descriptor: int, size: int) -> None:
         if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             os.ftruncate(descriptor, size)
         else:
-            raise FileError(f"output needs {size} bytes of disk: {error.strerror}") from error
+            raise OSError(error.errno, f"{error.strerror} for {size} bytes") from error
 
 
 def read_region(
     descriptor: int, offset: int, shape: tuple[int, ...], region: Region, itemsize: int, buffer: Array
 ) -> None:
     """Read a region of a C-ordered array that begins at an offset of a file."""
-    view, done = buffer.data, 0
+    view, position = buffer.data, 0
     for first, length in runs(shape, region):
-        read_at(descriptor, offset + first * itemsize, view[done : done + length * itemsize])
-        done += length * itemsize
+        read_at(descriptor, offset + first * itemsize, view[position : position + length * itemsize])
+        position += length * itemsize
 
 
 def write_region(descriptor: int, offset: int, shape: tuple[int, ...], region: Region, values: Array) -> None:
     """Write a region of a C-ordered array that begins at an offset of a file."""
-    view, done = values.reshape(-1).view(np.uint8).data, 0
+    view, position = values.reshape(-1).view(np.uint8).data, 0
     for first, length in runs(shape, region):
-        write_at(descriptor, offset + first * values.itemsize, view[done : done + length * values.itemsize])
-        done += length * values.itemsize
+        write_at(
+            descriptor, offset + first * values.itemsize, view[position : position + length * values.itemsize]
+        )
+        position += length * values.itemsize
