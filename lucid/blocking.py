@@ -198,19 +198,19 @@ def blockings(
     short_run = SHORT_RUN_BYTES if spec.order == "F" else 1
     whole_of = partial(_whole, spec, height_axis, output_itemsize)
 
-    def best_fit(some: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
+    def best_fit(some_grids: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
         """Blocks of as many workers as have room; if there is none for one worker's, the smallest."""
         for count in range(workers, 0, -1):
-            blocking = fit(whole_of(some, count, short_run), max_memory // count)
+            blocking = fit(whole_of(some_grids, count, short_run), max_memory // count)
             if blocking.peak_bytes <= max_memory:
                 return blocking
-        return fit(whole_of(some, 1, 1), max_memory)
+        return fit(whole_of(some_grids, 1, 1), max_memory)
 
     # Behind a network, fewer blocks at once are better than chunks that are read again.
     if len(grids) > 1 or spec.is_far:
-        shared = best_fit(tuple(grids), _planes)
-        if shared.peak_bytes <= max_memory:
-            return [shared]
+        joint = best_fit(tuple(grids), _planes)
+        if joint.peak_bytes <= max_memory:
+            return [joint]
     aim = max_memory if whole_planes or spec.chunks or spec.order == "F" else BLOCK_BYTES
     every = [best_fit((grid,), lambda whole, budget: _fit(whole, budget, min(budget, aim))) for grid in grids]
     for one in every:
@@ -262,8 +262,8 @@ def _windows(whole: Blocking, aim: int) -> Blocking:
     """Windows of one sample: a long run of columns, all columns, rows."""
     h, grid = whole.height_axis, whole.grids[0]
     cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
-    some = range(1, grid.rows.n_out)
-    first = 1 + bisect_left(some, whole.least[h], key=lambda rows: _most_cells(grid.rows, rows))
+    counts = range(1, grid.rows.n_out)
+    first = 1 + bisect_left(counts, whole.least[h], key=lambda rows: _most_cells(grid.rows, rows))
     row = _grow(partial(_with_length, _with_length(_few_samples(whole), h, first), h + 1), cols, aim)
     return _grow(partial(_with_length, row, h), rows[first - 1 :], aim)
 
@@ -274,21 +274,21 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     inner = range(len(whole.lengths) - 1, h, -1)
     longest = grid.rows.longest
     least = min(longest, whole.least[h])
-    some = _few_samples(whole)._replace(row_cells=least)
+    blocks = _few_samples(whole)._replace(row_cells=least)
     for axis in (h, *inner):
-        some = _with_length(some, axis, 1)
-    some = _grow(lambda cells: some._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
-    if some.col_cells == grid.cols.longest:
-        some = some._replace(col_cells=grid.cols.n_in)
+        blocks = _with_length(blocks, axis, 1)
+    blocks = _grow(lambda cells: blocks._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
+    if blocks.col_cells == grid.cols.longest:
+        blocks = blocks._replace(col_cells=grid.cols.n_in)
     for axis in (h + 1, *inner[:-1]):
         most = _columns_of_a_run(whole) if axis == h + 1 else whole.lengths[axis]
-        some = _grow(partial(_with_length, some, axis), range(1, most + 1), budget)
+        blocks = _grow(partial(_with_length, blocks, axis), range(1, most + 1), budget)
     chunk = min(longest, whole.spec.chunks[h]) if whole.spec.chunks else least
 
     def with_rows(cells: int) -> Blocking:
-        return some._replace(row_cells=cells)
+        return blocks._replace(row_cells=cells)
 
-    strips = _grow(with_rows, range(chunk, longest + 1, chunk), min(budget, some.block_bytes + BLOCK_BYTES))
+    strips = _grow(with_rows, range(chunk, longest + 1, chunk), min(budget, blocks.block_bytes + BLOCK_BYTES))
     if strips.block_bytes > budget and chunk > 1:
         return _grow(with_rows, range(1, chunk), budget)
     return strips
@@ -310,10 +310,10 @@ def _planes(whole: Blocking, budget: int) -> Blocking:
     return whole
 
 
-def _grow(sized: Callable[[int], Blocking], lengths: range, most: int) -> Blocking:
+def _grow(blocks_of: Callable[[int], Blocking], lengths: range, most: int) -> Blocking:
     """Blocks of the greatest of some lengths at which they take at most so many bytes, or else of the least."""
-    count = bisect_right(lengths, most, key=lambda length: sized(length).block_bytes)
-    return sized(lengths[max(0, count - 1)])
+    count = bisect_right(lengths, most, key=lambda length: blocks_of(length).block_bytes)
+    return blocks_of(lengths[max(0, count - 1)])
 
 
 def _with_length(blocking: Blocking, axis: int, length: int) -> Blocking:

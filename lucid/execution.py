@@ -47,20 +47,23 @@ def outputs_of(
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
-            sink.begin(source, job.results_of(target))
+            with sink.name_errors():
+                sink.begin(source, job.results_of(target))
             watch.note(sink)
         yield sinks
         source.check_unchanged()
         with watch.clock("write"):
             for sink in sinks.values():
-                sink.commit(group)
+                with sink.name_errors():
+                    sink.commit(group)
 
 
 def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
     """Raise what would keep outputs from being begun, and note what they would hold; nothing is made."""
     for target in job.targets:
         with target.create(job.options) as sink:
-            sink.refuse(source, job.results_of(target))
+            with sink.name_errors():
+                sink.refuse(source, job.results_of(target))
             watch.note(sink)
 
 
@@ -150,7 +153,9 @@ class _Worker:
         """Write the means of a block, and let go of them."""
         with block.clock("write"):
             for array, region, means in zip(self._arrays, block.regions, block.means, strict=True):
-                self._sinks[array.target.path].write(array.result, region, means)
+                sink = self._sinks[array.target.path]
+                with sink.name_errors():
+                    sink.write(array.result, region, means)
         block.means = []
         return block
 

@@ -108,12 +108,12 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
     if len(names) == 1:  # of one folder, each file is found once
         yield from every
         return
-    seen: set[str] = set()
+    paths: set[str] = set()
     for task in every:
         # Links are inputs of their own, with outputs of their own.
         path = task.source if is_stream(task.source) else os.path.abspath(task.source)  # noqa: PTH100
-        if path not in seen:
-            seen.add(path)
+        if path not in paths:
+            paths.add(path)
             yield task
 
 

@@ -8,22 +8,20 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
-from lucid.errors import DatasetError, FileError, about
-from lucid.formats.arrays import ArraySpec, Coarsen, ResultSpec
+from lucid.errors import DatasetError, FileError
+from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region
 from lucid.formats.registry import real_path
 from lucid.formats.result import fill_of, result_for
 from lucid.kinds import slice_name
-from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.pooling.dtypes import FLOATS, storage
@@ -31,14 +29,12 @@ from lucid.pooling.means import Pooling
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
-from lucid.sizes import resolve, size_name
+from lucid.sizes import Size, resolve, size_name
 
 #: What a shard holds: a box of the first axes of each array, by name.
 Regions: TypeAlias = Mapping[str, Region]
 #: What means are of: the dataset of the source, and the number of the size.
 Key: TypeAlias = tuple[str, int]
-#: Means of coordinates (planes, height, width) at a size: where the output cells are.
-COARSEN: Coarsen = partial(adaptive_avg_pool2d, nan="skip")
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
 
@@ -49,6 +45,10 @@ class Plane(NamedTuple):
     height_axis: int
     lengths: tuple[int, int]
     is_swapped: bool = False
+
+    def resolve(self, size: Size) -> tuple[int, int]:
+        """The lengths that a size gives to these axes."""
+        return resolve(size[::-1] if self.is_swapped else size, self.lengths)
 
 
 class ArrayPlan(NamedTuple):
@@ -155,13 +155,13 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
         return plan_shard(specs, options, targets, _regions_of(specs, options, options.slice), facts)
     alike: dict[ArraySpec, list[Pass]] = {}
     for spec in specs:
-        kind = _kind(spec)
-        if kind not in alike:
-            alike[kind] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
-    return JobPlan(options, targets, specs, lambda spec: alike[_kind(spec)])
+        bare_spec = _bare_spec(spec)
+        if bare_spec not in alike:
+            alike[bare_spec] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
+    return JobPlan(options, targets, specs, lambda spec: alike[_bare_spec(spec)])
 
 
-def _kind(spec: ArraySpec) -> ArraySpec:
+def _bare_spec(spec: ArraySpec) -> ArraySpec:
     """What an array has in common with others that are pooled as it is."""
     return spec._replace(name="", place=None)
 
@@ -186,17 +186,20 @@ def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
     """The arrays that are pooled; of those that nobody named, only the ones that can be."""
     specs, with_cells, errors = Backlog[ArraySpec](), Backlog[ArraySpec](), list[DatasetError]()
     for spec in source.choose(options.datasets):
-        try:
-            lengths = plane_in(spec, options).lengths
-        except DatasetError as error:
-            errors.append(error)
-            continue
         if options.missing:
             # Where a file says nothing of its numbers, the option does, to outputs as well.
             spec = spec._replace(meaning=_meaning_in(spec, options))
-        # Some formats oblige files to hold a dataset though there is nothing for it.
+        try:
+            plane = plane_in(spec, options)
+            if spec.meaning is not None and options.reduce == "sum" and 0 not in plane.lengths:
+                for size in map(plane.resolve, options.sizes):
+                    check_sums(spec.name, spec.meaning, plane.lengths, size)
+        except DatasetError as error:
+            errors.append(error)
+            continue
         specs.append(spec)
-        if 0 not in lengths:
+        # Some formats oblige files to hold a dataset though there is nothing for it.
+        if 0 not in plane.lengths:
             with_cells.append(spec)
     if errors and (options.datasets or not specs):
         raise errors[0]
@@ -238,17 +241,15 @@ def _passes(
     whole_planes: bool = False,
 ) -> list[Pass]:
     """An array, or a box of it for a shard, pooled to every size that an output takes."""
-    h, plane, is_swapped = plane_in(spec, options)
+    plane = plane_in(spec, options)
+    h = plane.height_axis
     rule = rule_of(spec, options, targets)
     arrays = []
     for number, pair in enumerate(options.sizes):
         target = next((target for target in targets if number in target.sizes), None)
         if target is None:
             continue
-        size = resolve(pair[::-1] if is_swapped else pair, plane)
-        if spec.meaning is not None and options.reduce == "sum":
-            with about(f"dataset {spec.name}"):
-                check_sums(spec.meaning, plane, size)
+        size = plane.resolve(pair)
         provenance = _provenance(options, spec, size, rule)
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
@@ -263,12 +264,13 @@ def _passes(
             height_axis=h,
             flat=options.flatten,
             is_shard=facts is not None,
-            coarsen=COARSEN,
             reduce=options.reduce,
         )
         if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
-        arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), result, target, number, box.offset))
+        arrays.append(
+            ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
+        )
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],
@@ -318,7 +320,7 @@ def rule_of(spec: ArraySpec, options: Options, targets: Sequence[Target] = ()) -
     meaning = _meaning_in(spec, options)
     result = result_of(spec.numbers, options.reduce, options.dtype)
     for target in targets:
-        result, _ = result_for(result, target.path.suffix)
+        result = result_for(result, target.path.suffix)
     return Rule(
         source=meaning.numbers,
         result=result,

@@ -8,7 +8,7 @@ from lucid.compression import parse_compression
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import name_list
 from lucid.formats.registry import Format
-from lucid.formats.result import note_on_compression, result_for
+from lucid.formats.result import notes_on_software
 from lucid.job_plan import JobPlan
 from lucid.pooling.sums import result_of
 
@@ -22,22 +22,20 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     Others are on numbers that go to another format, or into a pack, without the attributes that say what they mean.
     """
     options = job.options
-    for numbers in dict.fromkeys(spec.numbers for spec in job.specs):
-        result = result_of(numbers, options.reduce, options.dtype)
-        yield from filter(None, (result_for(result, target.path.suffix)[1] for target in job.targets))
-    if compression := parse_compression(options.compression):
-        suffixes = dict.fromkeys(target.path.suffix for target in job.targets)
-        yield from filter(None, (note_on_compression(compression.name, suffix) for suffix in suffixes))
-    larger = Backlog(
+    results = {result_of(spec.numbers, options.reduce, options.dtype): None for spec in job.specs}
+    compression = parse_compression(options.compression)
+    for suffix in dict.fromkeys(target.path.suffix for target in job.targets):
+        yield from notes_on_software(suffix, results, compression and compression.name)
+    growths = Backlog(
         (spec, array.pooling.grid)
         for spec in job.specs
         for array in chain.from_iterable(one.arrays for one in job.passes_of(spec))
         if any(axis.n_out > axis.n_in for axis in array.pooling.grid)
     )
-    if larger:
-        rows, cols = larger[0][1]
+    if growths:
+        rows, cols = growths[0][1]
         change = f"{rows.n_in}x{cols.n_in} to {rows.n_out}x{cols.n_out}"
-        yield f"{_subject(spec for spec, _ in larger)}planes grow, from {change}"
+        yield f"{_subject(spec for spec, _ in growths)}planes grow, from {change}"
     specs = Backlog(s for s in job.specs if s.shape[-1] in COLOURS and s.shape[-2] > s.shape[-1])
     if specs and options.layout.endswith("CHW") and options.dims is None:
         better = options.layout.removesuffix("CHW") + "HWC"
@@ -55,17 +53,16 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
 
 def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
     """Lines where numbers go somewhere, without the attributes that say what they stand for."""
-    packed = Backlog(s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0))
-    if packed:
+    names = Backlog(s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0))
+    if names:
         yield (
-            f"{name_list(packed)}: numbers stay packed, and scale_factor and add_offset, which say what "
+            f"{name_list(names)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
-    marked = Backlog(
-        a.result.name for a in job.all_arrays() if a.result.mark and not a.target.format.marks_gaps
-    )
-    if marked and not job.options.missing:
-        yield f"{name_list(marked)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
+    arrays = (one for one in job.all_arrays() if not one.target.format.marks_gaps)
+    names = Backlog(one.result.name for one in arrays if one.result.mark)
+    if names and not job.options.missing:
+        yield f"{name_list(names)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 
 
 def _subject(specs: Iterable[ArraySpec]) -> str:

@@ -43,7 +43,7 @@ def in_order(
     most `in_flight` items are taken and not yet yielded. The first error ends it: no further items are taken, and those
     under way are waited for.
     """
-    todo, item_count, is_more = iter(items), 0, True
+    queue, item_count, is_more = iter(items), 0, True
     lock, room, news = threading.Lock(), threading.Semaphore(in_flight), threading.Semaphore(0)
     results: dict[int, Result] = {}
     errors: list[BaseException] = []
@@ -52,7 +52,7 @@ def in_order(
         """Do the next item, for which there is room, if there is one."""
         nonlocal item_count, is_more
         with lock:
-            item: Any = next(todo, END) if is_more and not errors else END
+            item: Any = next(queue, END) if is_more and not errors else END
             if item is END:
                 is_more = False
                 return
@@ -77,11 +77,11 @@ def in_order(
         with suppress(RuntimeError):  # the system has no further threads: fewer do the work
             for helper in helpers:
                 helper.start()
-        done = 0
-        while not errors and (is_more or done < item_count):
-            if done in results:
-                yield results.pop(done)
-                done += 1
+        number_due = 0
+        while not errors and (is_more or number_due < item_count):
+            if number_due in results:
+                yield results.pop(number_due)
+                number_due += 1
                 room.release()
             elif is_more and room.acquire(blocking=False):
                 take_one()

@@ -53,8 +53,8 @@ class Workers:
 
     def pool_all(self, tasks: Iterable[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """What becomes of every input, in order."""
-        for is_small, some in groupby(tasks, lambda task: self.in_groups and task.is_small):
-            for task, outcome in (self._pool_small if is_small else self._pool_each)(some, progress_of):
+        for is_small, group in groupby(tasks, lambda task: self.in_groups and task.is_small):
+            for task, outcome in (self._pool_small if is_small else self._pool_each)(group, progress_of):
                 if isinstance(outcome, Report):
                     notes = () if task.error is None else (failure_note(task.error),)
                     outcome = replace(outcome, source=Path(task.source), notes=notes + outcome.notes)

@@ -61,7 +61,7 @@ def show(outcomes: Outcomes, to: Console, *, every: bool = False) -> None:
     rows = [(one, dataset) for one in outcomes.reports for dataset in one.datasets][
         : None if every else MOST_ROWS
     ]
-    to.print(_table(rows, with_files=not is_one, planned=every or report.dry_run))
+    to.print(_table(rows, with_files=not is_one, with_plan=every or report.dry_run))
     if more := totals["rows"] - len(rows):
         to.print(Text(f"… and {more:,} more (-v lists all)"))
     if carried := totals["carried"]:
@@ -71,10 +71,10 @@ def show(outcomes: Outcomes, to: Console, *, every: bool = False) -> None:
     to.print(Text(files + _timing(outcomes, report)))
 
 
-def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, planned: bool) -> Table:
+def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, with_plan: bool) -> Table:
     """One row for each pooled dataset."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name in ("file",) * with_files + COLUMNS + PLAN * planned:
+    for name in ("file",) * with_files + COLUMNS + PLAN * with_plan:
         # In plain strings rich looks for markup and emoji, whose names it loads (benchmarks/decisions.md).
         justify = "right" if name in ("bytes", "ratio", *PLAN) else "left"
         table.add_column(Text(name, "bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def _table(rows: Sequence[tuple[Report, DatasetReport]], *, with_files: bool, pl
             f"{size(d.input_bytes)} → {size(d.output_bytes)}",
             f"{d.input_bytes / d.output_bytes:.1f}x" if d.output_bytes else "–",
         ]
-        plan = [f"{d.blocks:,}", size(d.blocks_bytes)] * planned
+        plan = [f"{d.blocks:,}", size(d.blocks_bytes)] * with_plan
         texts = [name_of(report.source)] * with_files + cells + plan
         table.add_row(*(Text(text) if isinstance(text, str) else text for text in texts))
     return table

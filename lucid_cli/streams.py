@@ -36,7 +36,6 @@ def in_shell_words(text: str) -> str:
             return _FLAGS[name][0]
         return _FLAGS[name][-1] if value is None else f"{_FLAGS[name][-1]} {value.strip(chr(39))}"
 
-    text = text.replace("output stream", "standard output")  # which the only one is
     return re.sub(r"`(\w+)(?:=([^`]*))?`", in_shell, text)
 
 

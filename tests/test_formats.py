@@ -922,6 +922,14 @@ class TestNames:
         assert report.carried == 0
         assert report.notes == ("nothing that is carried over has a name that `drop` says: lables, a",)
 
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_a_group_is_dropped_with_what_is_in_it(self, tmp_path, suffix, dry_run):
+        path = tmp_path / f"x{suffix}"
+        make_several(path, **{"a": self.X, "g/x": np.arange(3), "g/h/y": np.arange(4), "z": np.arange(5)})
+        report = lucid.pool_file(path, size=1, drop=["g", "g/x", "/g/h/*", "g/a"], dry_run=dry_run)
+        assert report.carried == 1
+        assert report.notes == ("nothing that is carried over has a name that `drop` says: g/a",)
+
     def test_what_does_not_go_to_another_format_is_told(self, tmp_path, suffix):
         path = tmp_path / f"x{suffix}"
         make_several(path, a=self.X, labels=np.arange(3))

@@ -21,19 +21,19 @@ def coarsen(planes, size):
 class TestCoordinates:
     @pytest.mark.parametrize("kind", ["f4", ">f8", "i2", "u1", "i8"])
     def test_means_of_one_axis(self, kind):
-        made = coarse_coordinates(np.array([0, 1, 2, 3], kind), {}, (2,), coarsen)
+        made = coarse_coordinates(np.array([0, 1, 2, 3], kind), {}, (2,))
         assert made.tolist() == [0.5, 2.5]
         assert made.dtype == {"i8": "f8", ">f8": "f8"}.get(kind, "f4")
 
     def test_missing_ones_count_as_nothing(self):
-        made = coarse_coordinates(np.int16([4, -9, 2, 4]), {"_FillValue": np.int16(-9)}, (2,), coarsen)
+        made = coarse_coordinates(np.int16([4, -9, 2, 4]), {"_FillValue": np.int16(-9)}, (2,))
         assert made.tolist() == [4, 3]
         assert made.dtype == "f4"
         plane = np.array([[1, 3], [1e20, 5]])
-        assert coarse_coordinates(plane, {"missing_value": 1e20}, (2, 1), coarsen).tolist() == [[2], [5]]
+        assert coarse_coordinates(plane, {"missing_value": 1e20}, (2, 1)).tolist() == [[2], [5]]
 
     def test_unsigned_ones(self):
-        assert coarse_coordinates(np.int8([-1, -3]), {"_Unsigned": "true"}, (1,), coarsen) == 254
+        assert coarse_coordinates(np.int8([-1, -3]), {"_Unsigned": "true"}, (1,)) == 254
 
     @pytest.mark.parametrize("units", ["degrees_east", b"degreeE"])
     @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ class TestCoordinates:
         ],
     )
     def test_longitudes_go_on_round_the_earth(self, units, values, right):
-        made = coarse_coordinates(np.array(values, "f4"), {"units": units}, (len(right),), coarsen)
+        made = coarse_coordinates(np.array(values, "f4"), {"units": units}, (len(right),))
         assert np.allclose((made - right + 180) % 360, 180)
         assert made.dtype == "f4"
         assert made.min() >= min(values) - 180
@@ -58,10 +58,10 @@ class TestCoordinates:
         turning = first + 3 * np.arange(12) + np.arange(8)[:, None]
         right = coarsen(turning[None], (4, 3))[0]
         stored = (turning - start) % 360 + start
-        made = coarse_coordinates(stored, named, (4, 3), coarsen)
+        made = coarse_coordinates(stored, named, (4, 3))
         assert np.allclose((made - right + 180) % 360, 180)
         stored[0, 0] = np.nan
-        made = coarse_coordinates(stored, named, (4, 3), coarsen)
+        made = coarse_coordinates(stored, named, (4, 3))
         assert np.allclose((made[1:] - right[1:] + 180) % 360, 180)
 
     @pytest.mark.parametrize(("scale", "offset"), [(0.01, 0.0), (0.1, -100.0), (-0.5, 20.0)])
@@ -73,26 +73,26 @@ class TestCoordinates:
         attributes = {"units": "degrees_east", "scale_factor": scale, "add_offset": offset}
         packed = np.round((np.array(degrees) - offset) / scale).astype("i4")
         for stored, size in (packed, (2,)), (np.stack([packed] * 2), (1, 2)):
-            made = coarse_coordinates(stored, attributes, size, coarsen) * scale + offset
+            made = coarse_coordinates(stored, attributes, size) * scale + offset
             assert np.allclose((made - right + 180) % 360, 180, atol=1e-4)
 
     def test_missing_longitudes_of_an_axis_take_no_others_along(self):
         values = np.array([176.0, 178, np.nan, -178, -176, -174])
-        made = coarse_coordinates(values, {"units": "degrees_east"}, (3,), coarsen)
+        made = coarse_coordinates(values, {"units": "degrees_east"}, (3,))
         assert np.allclose(made % 360, [177, 182, 185])
 
     @pytest.mark.parametrize("size", [(3, 2, 2), (3, 4, 2), (3, 2, 6), (1, 4, 6)])
     def test_those_of_more_axes_are_pooled_along_the_axes_that_change(self, rng, size):
         values = rng.standard_normal((3, 4, 6))
-        made = coarse_coordinates(values, {}, size, coarsen)
+        made = coarse_coordinates(values, {}, size)
         right = values.reshape(size[0], -1, size[1], 4 // size[1], size[2], 6 // size[2]).mean((1, 3, 5))
         assert np.allclose(made, right)
 
     def test_more_than_two_axes_that_change_are_no_plane(self):
-        assert coarse_coordinates(np.ones((4, 4, 4)), {}, (2, 2, 2), coarsen) is None
+        assert coarse_coordinates(np.ones((4, 4, 4)), {}, (2, 2, 2)) is None
 
     def test_other_numbers_that_jump_do_not(self):
-        assert coarse_coordinates(np.array([358.0, 0]), {"units": "m"}, (1,), coarsen) == 179
+        assert coarse_coordinates(np.array([358.0, 0]), {"units": "m"}, (1,)) == 179
 
 
 class TestBounds:
@@ -127,6 +127,9 @@ class TestBounds:
         coarse = corners[::2, ::3]
         right = np.stack([coarse[:-1, :-1], coarse[:-1, 1:], coarse[1:, 1:], coarse[1:, :-1]], 2)
         assert np.array_equal(coarse_bounds(cells[..., order], (2, 2)), right[..., order])
+        several, all_right = (np.stack([one, -one])[..., order] for one in (cells, right))
+        assert np.array_equal(coarse_bounds(several, (2, 2, 2)), all_right)
+        assert coarse_bounds(several, (1, 2, 2)) is None
 
     def test_corners_that_do_not_meet_and_other_shapes(self, rng):
         assert coarse_bounds(rng.standard_normal((4, 6, 4)), (2, 2)) is None

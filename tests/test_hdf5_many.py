@@ -106,7 +106,3 @@ def test_each_result_is_found_by_the_address_of_what_it_is_made_of(tmp_path):
             assert [one.name for one in means[address]] == [f"/g/x{i}_1", f"/g/x{i}_2"]
         assert address_of(source.file["other"]) not in means
         assert means.get(-1, ()) == means.get(1 << 62, ()) == ()
-        assert means.has_new_names
-        assert not Means(
-            source.file, [one._replace(name=one.source.name) for one in results[::2]]
-        ).has_new_names

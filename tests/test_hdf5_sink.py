@@ -283,7 +283,7 @@ class TestFailingWrites:
             try:
                 lucid.pool_file(path, out, size=2, threads=1)
             except FileError as error:
-                assert "No space left on device" in str(error)
+                assert str(error) == f"{path}: output {out} cannot be written: No space left on device"
                 assert [p.name for p in out.parent.iterdir()] == ["x.h5"]
             else:
                 break

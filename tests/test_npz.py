@@ -222,7 +222,7 @@ def test_a_full_disk_for_what_is_inflated_is_named(tmp_path, array, monkeypatch)
     from lucid.formats.npz import source
 
     def refuse(*_):
-        raise FileError("output cannot be written: No space left") from OSError(28, "No space left")
+        raise OSError(28, "No space left")
 
     np.savez_compressed(tmp_path / "x.npz", x=array)
     monkeypatch.setattr(source, "write_at", refuse)

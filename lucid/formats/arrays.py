@@ -1,6 +1,6 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,8 +12,6 @@ from lucid.formats.result import Changes, changes_of, fill_of
 from lucid.pooling.dtypes import FLOATS
 
 Array: TypeAlias = npt.NDArray[Any]
-#: Pools coordinates: means of planes (planes, height, width) at a size, NaN counting as nothing.
-Coarsen: TypeAlias = Callable[[Array, tuple[int, int]], Array]
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
@@ -23,9 +21,9 @@ def pad_chunk(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
     """A whole chunk: as it is, or where it reaches over the edge of its array with fill values there."""
     if cells.shape == chunks:
         return cells
-    whole = np.full(chunks, fill)
-    whole[tuple(slice(0, n) for n in cells.shape)] = cells
-    return whole
+    chunk = np.full(chunks, fill)
+    chunk[tuple(slice(0, n) for n in cells.shape)] = cells
+    return chunk
 
 
 class ArraySpec(NamedTuple):
@@ -81,7 +79,6 @@ class ResultSpec(NamedTuple):
     flat: bool = False
     #: Whether these are the means of a box only, and `provenance` says what joins them.
     is_shard: bool = False
-    coarsen: Coarsen | None = None
     #: What was done: "mean", "max", "min" or "sum".
     reduce: str = "mean"
     #: Its number among the arrays of its output.
@@ -133,6 +130,6 @@ class ResultSpec(NamedTuple):
 def by_source(results: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
     """Arrays of means by the name of what they are the means of, which several sizes may be of."""
     groups: dict[str, list[ResultSpec]] = {}
-    for array in results:
-        groups.setdefault(array.source.name, []).append(array)
+    for result in results:
+        groups.setdefault(result.source.name, []).append(result)
     return groups

@@ -12,13 +12,18 @@ from typing import Generic, TypeVar
 
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError, UnfitError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error
-from lucid.formats.grid import COORDINATES, bounds_name, words_of
+from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error, note_lines
+from lucid.formats.grid import COORDINATES, bounds_name, is_longitude, words_of
+from lucid.formats.meaning import doubts_of
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable, candidate_paths
 from lucid.options import Options
 
 _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
+
+#: What is no field, by the attribute `CLASS`.
+_CLASSES = {"DIMENSION_SCALE": "a dimension scale", "PALETTE": "a palette"}
+_LONGITUDES = "longitudes that no variable names as its coordinates are numbers, also over the date line"
 
 Record = TypeVar("Record")
 
@@ -37,6 +42,10 @@ class Choice(Generic[Record]):
     aside: dict[str, str] = field(default_factory=dict)
     #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)
+    #: Paths of arrays that name others as their coordinates, and these names.
+    _words: Backlog[tuple[str, list[str]]] = field(default_factory=Backlog, init=False)
+    #: What arrays give reason to doubt, and their paths.
+    _doubts: dict[str, Backlog[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> Backlog[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
@@ -50,84 +59,107 @@ class Choice(Generic[Record]):
             why = one if isinstance(one, str) else self._why_not(one, self._plane(one))
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
-            named[one.key] = self.keep(one)
+            named[one.key] = self._kept(one)
         records = self._match(globs, named.keys()) if globs or not patterns else ()
+        doubts = {
+            what: Backlog(path for path in paths if path not in self.aside)
+            for what, paths in self._doubts.items()
+        }
+        self.notes += note_lines({what: paths for what, paths in doubts.items() if paths})
         return Backlog(chain(records, named.values()))
+
+    def _kept(self, one: Variable) -> Record:
+        """What is kept of an array that is pooled unless it stands aside, and what it gives reason to doubt."""
+        if one.attributes and one.numbers:
+            for doubt in doubts_of(self.options, one.attributes, one.numbers):
+                self._doubts.setdefault(doubt, Backlog()).append(one.path)
+            # To read an attribute of each of very many arrays takes a third of the time of a plan.
+            if "lon" in one.path.lower() and is_longitude(one.attributes):
+                self._doubts.setdefault(_LONGITUDES, Backlog()).append(one.path)
+        return self.keep(one)
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> Iterator[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
         records, planes = Backlog[tuple[str, Record]](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        candidates, others, reasons = Backlog[str](), dict[tuple[int, ...], Backlog[str]](), dict[str, str]()
-        #: What arrays name as their coordinates; the hint of the error that none fits.
-        words, aside, hint = Backlog[tuple[str, list[str], bool]](), self.aside, ""
+        candidates, others, reasons, hint = (
+            Backlog[str](),
+            dict[tuple[int, ...], Backlog[str]](),
+            dict[str, str](),
+            "",
+        )
         for one in self.every(globs):
             path, plane = one.path, self._plane(one)
-            # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
-            if text_of(one.attributes.get("CLASS")) == "DIMENSION_SCALE":
-                aside[path] = "a dimension scale"
-            if bounds := bounds_name(one.attributes):
-                aside[next(candidate_paths(path, bounds[1]))] = "the bounds of cells"
-            matching = [glob for glob in globs if matches(path, glob)]
+            self._set_aside(one)
+            globs_of_one = [glob for glob in globs if matches(path, glob)]
             why = self._why_not(one, plane)
-            fits = plane is not None and why is None
-            if COORDINATES in one.attributes:
-                words.append((path, words_of(one.attributes, COORDINATES), fits))
-            if plane is not None and fits:
+            if plane is not None and why is None:
                 candidates.append(path)
-                if path not in aside and one.key not in named and (matching or not globs):
-                    records.append((path, self.keep(one)))
+                if path not in self.aside and one.key not in named and (globs_of_one or not globs):
+                    records.append((path, self._kept(one)))
                     planes.add(plane)
                 continue
-            for glob in matching:
-                reasons.setdefault(glob, f"{path} {why}")
+            reasons = dict.fromkeys(globs_of_one, f"{path} {why}") | reasons
             if plane is not None:
                 hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
             elif one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, Backlog()).append(path)
-
-        def fields() -> Iterator[str]:
-            return (path for path in candidates if path not in aside)
-
-        # Coordinates of what is pooled are no fields of their own.
-        named_by_fields = ((path, several) for path, several, fits in words if fits and path not in aside)
-        coordinates = coordinates_in(named_by_fields, fields())
-        if any(path not in coordinates for path in fields()):
-            aside |= dict.fromkeys(coordinates, "a coordinate of others")
+        self._set_coordinates_aside(candidates)
         for glob in globs:
-            if any(matches(path, glob) for path in fields()):
-                continue
-            for path in candidates:
-                if matches(path, glob):
-                    reasons.setdefault(
-                        glob, f"{path} is {aside[path]}, which is only pooled by its full name"
-                    )
-            if glob in reasons:
-                raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reasons[glob]}")
-            if next(fields(), None) is not None:
-                raise no_match_error(glob, fields())
-        if next(fields(), None) is None:
+            if not any(matches(path, glob) for path in self._fields(candidates)):
+                self._refuse(glob, candidates, reasons.get(glob))
+        if next(self._fields(candidates), None) is None:
             raise self._unfit_error(candidates, hint)
         if not globs and others:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            by_all = ((path, several) for path, several, _ in words)
-            known = aside.keys() | coordinates_in(by_all, chain(candidates, *others.values()))
-            self._note_others(others, planes, known)
-        return (one for path, one in records if path not in aside)
+            known = chain(candidates, *others.values())
+            self._note_others(others, planes, self.aside.keys() | coordinates_in(self._words, known))
+        return (one for path, one in records if path not in self.aside)
+
+    def _set_aside(self, one: Variable) -> None:
+        """Note what an array says of others, or is to them."""
+        # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
+        if (name := text_of(one.attributes.get("CLASS"))) in _CLASSES:
+            self.aside[one.path] = _CLASSES[name]
+        if bounds := bounds_name(one.attributes):
+            self.aside[next(candidate_paths(one.path, bounds[1]))] = "the bounds of cells"
+        if COORDINATES in one.attributes:
+            self._words.append((one.path, words_of(one.attributes, COORDINATES)))
+
+    def _fields(self, candidates: Iterable[str]) -> Iterator[str]:
+        """The paths of what fits and does not stand aside."""
+        return (path for path in candidates if path not in self.aside)
+
+    def _set_coordinates_aside(self, candidates: Sequence[str]) -> None:
+        """Set coordinates of what is pooled aside, if anything else fits."""
+        with_words = {path for path, _ in self._words}.intersection(self._fields(candidates))
+        words = ((path, several) for path, several in self._words if path in with_words)
+        coordinates = coordinates_in(words, self._fields(candidates))
+        if any(path not in coordinates for path in self._fields(candidates)):
+            self.aside |= dict.fromkeys(coordinates, "a coordinate of others")
+
+    def _refuse(self, glob: str, candidates: Sequence[str], reason: str | None) -> None:
+        """Raise for a pattern that matches no field, where something else is to be said than that nothing fits."""
+        path = next((path for path in candidates if matches(path, glob)), None)
+        if reason is None and path is not None:
+            reason = f"{path} is {self.aside[path]}, which is only pooled by its full name"
+        if reason is not None:
+            raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reason}")
+        if next(self._fields(candidates), None) is not None:
+            raise no_match_error(glob, self._fields(candidates))
 
     def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
         if candidates:
-            left = name_list(Backlog(f"{path} ({self.aside[path]})" for path in candidates))
-            return UnfitError(f"has no array but {left}; name in `datasets` what is to be pooled")
-        first = islice(self.every(()), MOST_NAMES + 1)
-        seen = [
+            names = name_list(Backlog(f"{path} ({self.aside[path]})" for path in candidates))
+            return UnfitError(f"has no array but {names}; name in `datasets` what is to be pooled")
+        arrays = [
             f"{one.path or 'an array'} that {one.fault}"
             if one.fault
             else f"{one.path or 'an array of'} {one.type_name()} {one.shape}"
-            for one in first
+            for one in islice(self.every(()), MOST_NAMES + 1)
         ]
-        shown = name_list(seen[:MOST_NAMES]) + " …" * (len(seen) > MOST_NAMES)
+        shown = name_list(arrays[:MOST_NAMES]) + " …" * (len(arrays) > MOST_NAMES)
         rank = f"{len(self.options.layout)} axes (`layout` names them)"
         axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
@@ -158,11 +190,11 @@ class Choice(Generic[Record]):
         self,
         others: Mapping[tuple[int, ...], Sequence[str]],
         planes: Container[tuple[int, ...]],
-        known: Container[str],
+        known_paths: Container[str],
     ) -> None:
         """A line about arrays that have the plane of what is pooled and other axes before it."""
         for shape, paths in others.items():
-            names = Backlog(path for path in paths if path not in known)
+            names = Backlog(path for path in paths if path not in known_paths)
             if names and shape[-2:] in planes:
                 verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
                 what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"

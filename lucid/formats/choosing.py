@@ -5,16 +5,15 @@ A name is that name before it is a pattern, so that `ch[0]` can be chosen where 
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from itertools import islice
-from pathlib import PurePosixPath
+from itertools import accumulate, islice
 
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError
+from lucid.formats.arrays import ResultSpec
+from lucid.options import Options
 
 #: Names that are listed before they are only counted.
 MOST_NAMES = 10
-#: What is said of names that leave nothing out.
-UNUSED = "nothing that is carried over has a name that `drop` says"
 
 
 def absolute_name(pattern: str) -> str:
@@ -37,50 +36,64 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, absolute_name(pattern))
 
 
-def is_meant(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a path is named by any of these, exactly or as a pattern; `--drop` leaves it out if it is.
+def is_left_out(path: str, patterns: Iterable[str]) -> bool:
+    """Whether `--drop` leaves out what is at a path: names it or a group that it is in, exactly or by a pattern.
 
-    >>> is_meant("/ch[0]", ["ch[0]"]), is_meant("/a", ["b*"])
-    (True, False)
-
-    """
-    return any(name == absolute_name(pattern) or matches(name, pattern) for pattern in patterns)
-
-
-def is_left_out(path: str, patterns: Sequence[str]) -> bool:
-    """Whether `--drop` leaves out what is at a path, or a group that it is in.
-
-    >>> is_left_out("/g/h/x", ["g"]), is_left_out("/g/h/x", ["h"])
-    (True, False)
+    >>> is_left_out("/g/h/x", ["g"]), is_left_out("/g/h/x", ["h"]), is_left_out("/ch[0]", ["ch[0]"])
+    (True, False, True)
 
     """
-    if not patterns:
-        return False  # as for most files, of which some have very many names
-    place = PurePosixPath(path)
-    return any(is_meant(str(one), patterns) for one in (place, *place.parents[:-1]))
+    places = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
+    return any(
+        place == absolute_name(pattern) or matches(place, pattern) for pattern in patterns for place in places
+    )
 
 
-def unused(patterns: Sequence[str], names: Iterable[str]) -> dict[str, list[str]]:
-    """Patterns that mean none of the names that are left out, under what is said of them.
+class CarriedNames:
+    """Which names of a source an output carries over beside its results: those that `--drop` does not leave out."""
 
-    >>> unused(["labels", "lables", "x*"], ["/labels"]).values()
-    dict_values([['lables', 'x*']])
+    def __init__(self, results: Sequence[ResultSpec], options: Options) -> None:
+        #: Whether there is nothing but results; shards hold means alone.
+        self.is_alone = not options.carry or any(one.is_shard for one in islice(results, 1))
+        self.patterns = options.drop if not self.is_alone else ()
+        #: Patterns that have left out nothing yet.
+        self._unused = [*dict.fromkeys(self.patterns)]
+        #: What is pooled is never left out; names that results have and it has not are those of several sizes.
+        self._pooled_names = {one.source.name for one in results} if self.patterns else set()
+        self.new_names = {one.name for one in results if one.name != one.source.name}
 
-    """
-    left = [pattern for pattern in patterns if not any(is_meant(name, [pattern]) for name in names)]
-    return {UNUSED: left} if left else {}
+    def drops(self, name: str) -> bool:
+        """Whether a name is left out."""
+        if not self.patterns or name in self._pooled_names:
+            return False
+        patterns = [pattern for pattern in self.patterns if is_left_out(name, [pattern])]
+        self._unused = [pattern for pattern in self._unused if pattern not in patterns]
+        return bool(patterns)
+
+    def check(self, name: str) -> None:
+        """Raise where a result has the name of what is neither pooled nor left out."""
+        if name in self.new_names:
+            raise DatasetError(
+                f"output would have two of the name {name!r}, a result and what is carried over; `drop` leaves that out"
+            )
+
+    def carries(self, name: str) -> bool:
+        """Whether the name of what is not pooled is carried over; a DatasetError where a result has it, too."""
+        if self.is_alone or self.drops(name):
+            return False
+        self.check(name)
+        return True
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """Patterns that left out nothing, under what is said of them."""
+        what = "nothing that is carried over has a name that `drop` says"
+        return {what: self._unused} if self._unused else {}
 
 
 def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:
     """Names that are kept by what is said of them, a line each."""
     return [f"{what}: {name_list(names)}" for what, names in notes.items()]
-
-
-def two_of_one_name(name: str) -> DatasetError:
-    """The error that a result would have the name of what is carried over."""
-    return DatasetError(
-        f"output would have two of the name {name!r}, a result and what is carried over; `drop` leaves that out"
-    )
 
 
 def name_list(names: Sequence[str]) -> str:

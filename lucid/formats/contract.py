@@ -7,11 +7,11 @@ division into regions nor their order shows in it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lucid.errors import about
+from lucid.errors import about, translate_errors
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region, boxes_of, shift
@@ -109,6 +109,7 @@ class Sink(File):
 
     `begin` is told all that will be in it, `write` takes regions of means in any order and from any thread;
     `commit` makes the file appear under its name, complete and on disk; `close` without it leaves nothing behind.
+    All of them are called within `name_errors`.
     """
 
     #: Whether regions must be written in the order in which they lie, by one thread.
@@ -118,9 +119,9 @@ class Sink(File):
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
     carried = CarriedArrays()
 
-    def carries(self, results: Sequence[ResultSpec]) -> bool:
-        """Whether it takes over what is not pooled; shards hold means alone."""
-        return self.options.carry and not any(array.is_shard for array in islice(results, 1))
+    def name_errors(self) -> AbstractContextManager[None]:
+        """Say which output it is that the system refuses to write."""
+        return translate_errors(f"output {self.path} cannot be written")
 
     @abstractmethod
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
@@ -152,17 +153,11 @@ class ShardArray(NamedTuple):
         """The box in the output."""
         return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
 
-    def open(self) -> Source:
-        """The shard, open until another one is opened; an error says which one it was."""
-        with about(f"shard {self.path}"):
-            return self.open_source()
-
-    def copy(
-        self, result: ResultSpec, write: Callable[[ResultSpec, Region, Array], None], buffer: Array
-    ) -> None:
+    def copy(self, result: ResultSpec, sink: Sink, buffer: Array) -> None:
         """Write its means to the output as it is stored; an error in reading them says which shard it was."""
         stored = result._replace(shape=result.stored_shape)
         for box in boxes_of(self.spec.shape, len(buffer) // result.dtype.itemsize):
             with about(f"shard {self.path}"):
                 values = self.open_source().read(self.spec, box, buffer)
-            write(stored, shift(box, self.offset), values)
+            with sink.name_errors():
+                sink.write(stored, shift(box, self.offset), values)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lucid.compression import parse_compression
-from lucid.errors import ArgumentError, UnfitError
+from lucid.errors import ArgumentError, FileError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import CarriedArrays, Sink, Source
@@ -86,19 +86,34 @@ def select(
     return chosen, choice.notes
 
 
-class FlatSource(Source):
-    """An open file of such a format."""
+class FileSource(Source):
+    """One open file."""
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self.descriptor = open_regular(path)
-        self._watch = ChangeWatch(self.descriptor)
+        self.watch = ChangeWatch(self.descriptor)
+
+    def check_unchanged(self) -> None:
+        """Raise if the file was written to."""
+        self.watch.check()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+
+class FlatSource(FileSource):
+    """An open file of such a format."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
         #: Arrays that can be pooled, with the runs in which they lie.
         self.specs: dict[str, ArraySpec] = {}
         #: Why others cannot be pooled, by their names.
         self.others: dict[str, str] = {}
         try:
-            self.parse(self._watch.state[0])
+            self.parse(self.watch.state[0])
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -112,22 +127,14 @@ class FlatSource(Source):
         specs, self.notes = select([*self.specs.values()], self.options, patterns, self.others)
         return specs
 
-    def check_unchanged(self) -> None:
-        """Raise if the file was written to."""
-        self._watch.check()
-
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where the arrays are."""
-        return digest(self._watch.state, [*specs])
+        return digest(self.watch.state, [*specs])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
         offset, shape = spec.place
         return read_elements((self.descriptor, offset), shape, spec, region, buffer)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
 
 
 class CopiedBytes(NamedTuple):
@@ -141,28 +148,66 @@ class CopiedBytes(NamedTuple):
 Content = bytes | ResultSpec | CopiedBytes
 
 
-class FlatSink(Sink):
-    """A file of such a format while it is written."""
+class FileSink(Sink):
+    """One file while it is written: means go to their places in it, or wait in a spool."""
 
     by_offset = True
+
+    def __init__(self, path: Path, options: Options) -> None:
+        super().__init__(path, options)
+        self.compression = parse_compression(options.compression)
+        self.file = Replacement(path, overwrite=options.overwrite)
+        self.descriptor = -1
+        #: What waits until all of it is known.
+        self.spool: Spool | None = None
+        #: Where in the file arrays of means begin, by their numbers; those that are in the spool have none, or -1.
+        self.places = array("q")
+
+    def hold(self, results: Sequence[ResultSpec]) -> None:
+        """Make room for arrays that wait."""
+        if results:
+            self.spool = Spool(self.file.target.parent)
+            self.spool.hold(results)
+
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
+        """Write a region to its place, or to the spool."""
+        place = self.places[result.number] if self.places else -1
+        if place >= 0:
+            write_region(self.descriptor, place, result.shape, region, values)
+        elif self.spool is not None:
+            self.spool.write(result, region, values)
+        elif values.size:
+            raise FileError(f"output has no room for {result.name}: it was made under another name")
+
+    def commit(self, group: list[Replacement] | None = None) -> None:
+        """Put the file in its place."""
+        self.file.commit(group)
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file unless it was committed, and the spool."""
+        self.file.abort()
+        if self.spool is not None:
+            self.spool.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class FlatSink(FileSink):
+    """A file of such a format while it is written."""
+
     #: What such files are called, and what they may be compressed with.
     files = ""
     compressions: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self.compression = parse_compression(options.compression)
         if self.compression is not None and self.compression.name not in ("none", *self.compressions):
             known = f", or {', '.join(self.compressions)}" if self.compressions else "; HDF5 files have"
             raise ArgumentError(
                 f"`compression` is {options.compression!r}; {self.files} files have none{known}"
             )
-        self.file = Replacement(path, overwrite=options.overwrite)
-        self.descriptor = -1
-        #: What waits until all of it is known.
-        self.spool: Spool | None = None
-        #: Where in the file each array of means begins, by its number; -1 if it waits.
-        self.places = array("q")
 
     @abstractmethod
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterable[Content]:
@@ -191,24 +236,3 @@ class FlatSink(Sink):
             offset += size_bytes
         claim(self.descriptor, offset)
         self.carried = CarriedArrays(len(copies), sum(copies))
-
-    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
-        """Write a region to its place, or to the spool."""
-        if self.spool is None or self.places[result.number] >= 0:
-            write_region(self.descriptor, self.places[result.number], result.shape, region, values)
-        else:
-            self.spool.write(result, region, values)
-
-    def commit(self, group: list[Replacement] | None = None) -> None:
-        """Put the file in its place."""
-        self.file.commit(group)
-        self.close()
-
-    def close(self) -> None:
-        """Remove the file unless it was committed, and the spool."""
-        self.file.abort()
-        if self.spool is not None:
-            self.spool.close()
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1

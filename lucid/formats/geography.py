@@ -11,10 +11,11 @@ begin with a slash.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.formats.arrays import Array, Coarsen, ResultSpec
-from lucid.formats.choosing import is_left_out
+from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.grid import (
     ANCILLARY,
     COORDINATES,
@@ -29,6 +30,7 @@ from lucid.formats.grid import (
     coarse_coordinates,
     coarse_transform,
     is_longitude,
+    name_beside,
     references_of,
     words_of,
 )
@@ -66,12 +68,12 @@ class Geography(ABC):
         self,
         find: Callable[[str], Variable | str | None],
         results: Mapping[Any, Sequence[ResultSpec]],
-        drop: Sequence[str],
+        names: CarriedNames,
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
-        self._find, self._results, self._drop = find, results, drop
+        self._find, self._results, self._names = find, results, names
         #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
-        self.renames = bool(drop) or any(len(several) > 1 for several in results.values())
+        self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
         #: Paths of the dimensions of pooled axes, by old dimension and new length.
         self._dimensions: dict[tuple[str, int], str] = {}
         #: Paths of coarse coordinates, by what they are made of and their shape.
@@ -99,24 +101,36 @@ class Geography(ABC):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         """Make a variable with what another one says of itself, but for changes."""
 
-    def place(self, variable: Variable, pooled: ResultSpec) -> tuple[Paths, Changes]:
+    def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
+        nowhere: Changes = dict.fromkeys(NAMING * self._names.is_alone)
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
-        if pooled.flat:
-            dims = [_paths_in_output(axes[0]), [self._features(pooled)]] if any(axes) else []
-            return dims, {**references_of(variable.attributes, names)}
-        for several, before, after in zip(axes, variable.shape, pooled.shape, strict=True):
+        if result.flat:
+            # Along joined axes lies nothing that others do, and no transform says where cells are.
+            names |= self._names_on_grid(variable, {one.key: 0 for one in chain(*axes[1:])})
+            if any(axes):
+                features = self._bare_dimension(result.name, "features", result.stored_shape[1])
+                dims = [_paths_in_output(axes[0]), [features]]
+            return dims, {
+                **references_of(variable.attributes, names),
+                GRID_MAPPING: None,
+                TRANSFORM: None,
+                **nowhere,
+            }
+        for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
-                dims.append(_paths_in_output(several))
+                dims.append(_paths_in_output(dimensions))
                 continue
-            dims.append([self._dimension(one, after, pooled.coarsen) for one in several])
-            sizes |= {one.key: after for one in several}
-            names |= {base_of(one.path): base_of(path) for one, path in zip(several, dims[-1], strict=True)}
-        names |= self._names_on_grid(variable, sizes, pooled.coarsen)
-        changes = self._mapping(variable, pooled, names)
-        return dims, changes | references_of(variable.attributes, names) if names else changes
+            dims.append([self._dimension(one, after) for one in dimensions])
+            sizes |= {one.key: after for one in dimensions}
+            names |= {
+                base_of(one.path): base_of(path) for one, path in zip(dimensions, dims[-1], strict=True)
+            }
+        names |= self._names_on_grid(variable, sizes)
+        changes = self._mapping(variable, result, names)
+        return dims, changes | (references_of(variable.attributes, names) if names else {}) | nowhere
 
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""
@@ -126,78 +140,77 @@ class Geography(ABC):
                 other = self.variable_named(variable.path, name)
                 results = self._results.get(other.key, ()) if other is not None else ()
                 if len(results) > 1:
-                    names[name] = base_of(results[0].name)
+                    names[name] = name_beside(name, results[0].name)
         return {**references_of(variable.attributes, names, is_carried=True)}
 
     def _left_out_names(self, variable: Variable) -> dict[str, str | None]:
         """The names by which a variable means what is dropped."""
         names: dict[str, str | None] = {}
-        for key in NAMING if self._drop else ():
+        for key in NAMING if self._names.patterns else ():
             for name in (word.removesuffix(":") for word in words_of(variable.attributes, key)):
                 other = self.variable_named(variable.path, name)
-                if other and other.key not in self._results and is_left_out(other.path, self._drop):
+                if other and other.key not in self._results and is_left_out(other.path, self._names.patterns):
                     names[name] = None
         return names
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
-        every = map(self._find, candidate_paths(near, name))
+        every = map(self._find, candidate_paths(near, name) if not self._names.is_alone else ())
         return next((one for one in every if isinstance(one, Variable) and not one.fault), None)
 
-    def _dimension(self, dimension: Dimension, after: int, coarsen: Coarsen | None) -> str:
+    def _dimension(self, dimension: Dimension, after: int) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
         key = (dimension.path, after)
         if key not in self._dimensions:
             old = dimension.coordinates()
-            path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after}, coarsen)
-            if path is None:
-                path, is_there = self._free_path(dimension.path, (after,), (after,), None)
-                if not is_there:
-                    self.declare(path, after)
-            self._dimensions[key] = path
+            path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
+            self._dimensions[key] = path or self._bare_dimension(dimension.path, after, after)
         return self._dimensions[key]
 
-    def _features(self, pooled: ResultSpec) -> str:
-        """The path of the dimension of all axes of a flat result but the first; made if there is none."""
-        length = pooled.stored_shape[1]
-        path, is_there = self._free_path(pooled.name, ("features",), (length,), None)
+    def _bare_dimension(self, old: str, name: object, length: int) -> str:
+        """The path of a dimension without coordinates, called after an old path; made if there is none."""
+        path, is_there = self._free_path(old, (name,), (length,), None)
         if not is_there:
             self.declare(path, length)
         return path
 
-    def _names_on_grid(
-        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
-    ) -> dict[str, str | None]:
+    def _names_on_grid(self, variable: Variable, sizes: Mapping[Hashable, int]) -> dict[str, str | None]:
         """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
 
         What says more of each cell follows to results of the same size, but is not pooled along.
         """
         names: dict[str, str | None] = {}
-        for key, coarsen_key in ((COORDINATES, coarsen), (FORMULA_TERMS, coarsen), (ANCILLARY, None)):
+        for key in (COORDINATES, FORMULA_TERMS, ANCILLARY):
             for name in words_of(variable.attributes, key):
                 other = self.variable_named(variable.path, name)
-                path = None if other is None else self._path_on_grid(other, sizes, coarsen_key)
+                path = None if other is None else self._path_on_grid(other, sizes, is_pooled=key != ANCILLARY)
                 if other is not None and path != other.path:
-                    names[name] = None if path is None else base_of(path)
+                    names[name] = path and name_beside(name, path)
         return names
 
     def _path_on_grid(
-        self, variable: Variable, sizes: Mapping[Hashable, int], coarsen: Coarsen | None
+        self, variable: Variable, sizes: Mapping[Hashable, int], *, is_pooled: bool
     ) -> str | None:
         """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
         axes = self.dimensions(variable)
-        news = (next((sizes[one.key] for one in several if one.key in sizes), None) for several in axes)
-        size = tuple(n if new is None else new for new, n in zip(news, variable.shape, strict=True))
+        lengths = (
+            next((sizes[one.key] for one in dimensions if one.key in sizes), None) for dimensions in axes
+        )
+        size = tuple(
+            n if length is None else length for n, length in zip(variable.shape, lengths, strict=True)
+        )
         if size == variable.shape:
             return variable.path
         if results := self._results.get(variable.key):
             return next((one.name for one in results if one.stored_shape == size), None)
+        if not is_pooled or 0 in size:
+            return self._coordinates.get((variable.path, size))
         dims = [
-            [self._dimension(one, sizes[one.key], coarsen) for one in several if one.key in sizes]
-            or _paths_in_output(several)
-            for several in axes
+            [self._dimension(one, sizes[one.key]) for one in dimensions if one.key in sizes]
+            or _paths_in_output(dimensions)
+            for dimensions in axes
         ]
-        return self._coarse(variable, size, dims, sizes, coarsen)
+        return self._coarse(variable, size, dims, sizes)
 
     def _free_path(
         self, old: str, sizes: Sequence[object], shape: tuple[int, ...], values: Array | None
@@ -214,7 +227,6 @@ class Geography(ABC):
         size: tuple[int, ...],
         dims: Paths | None,
         sizes: Mapping[Hashable, int],
-        coarsen: Coarsen | None,
     ) -> str | None:
         """The path of a coordinate at a size, made with the bounds of its cells if there is none.
 
@@ -223,45 +235,51 @@ class Geography(ABC):
         key = (origin.path, size)
         if key in self._coordinates:
             return self._coordinates[key]
-        if coarsen is None or len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
+        if len(size) != len(origin.shape) or not _is_small(origin):
             return None
-        values = coarse_coordinates(self.read(origin), origin.attributes, size, coarsen)
+        values = coarse_coordinates(self.read(origin), origin.attributes, size)
         if values is None:
             return None
-        changed = [new for new, old in zip(size, origin.shape, strict=True) if new != old]
-        path, is_there = self._free_path(origin.path, changed, size, values)
+        lengths = [after for before, after in zip(origin.shape, size, strict=True) if before != after]
+        path, is_there = self._free_path(origin.path, lengths, size, values)
         self._coordinates[key] = path
         if is_there:
             return path
         dims = [[path]] if dims is None else dims
-        names = self._names_on_grid(origin, sizes, coarsen)
+        names = self._names_on_grid(origin, sizes)
         changes = _changes(origin, values) | references_of(origin.attributes, names)
         attribute, name = bounds_name(origin.attributes) or ("", "")
-        old = self.variable_named(origin.path, name) if name else None
+        bounds_variable = self.variable_named(origin.path, name) if name else None
         bounds = None
-        if old is not None and len(old.shape) == len(size) + 1 and _is_small(old):
-            bounds = coarse_bounds(self.read(old), size, are_turns=is_longitude(origin.attributes))
-        if old is None or bounds is None:
+        if (
+            bounds_variable is not None
+            and len(bounds_variable.shape) == len(size) + 1
+            and _is_small(bounds_variable)
+        ):
+            bounds = coarse_bounds(
+                self.read(bounds_variable), size, are_turns=is_longitude(origin.attributes)
+            )
+        if bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
-        place, is_there = self._free_path(old.path, size, bounds.shape, bounds)
-        self.make(path, origin, values, dims, changes | {attribute: base_of(place)})
+        bounds_path, is_there = self._free_path(bounds_variable.path, lengths, bounds.shape, bounds)
+        self.make(path, origin, values, dims, changes | {attribute: name_beside(name, bounds_path)})
         if not is_there:
-            axes = self.dimensions(old)
-            every = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
+            axes = self.dimensions(bounds_variable)
+            pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
             # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
-            dims = [paths if dimensions else [] for dimensions, paths in every]
-            self.make(place, old, bounds, dims, _changes(old, bounds))
+            dims = [paths if dimensions else [] for dimensions, paths in pairs]
+            self.make(bounds_path, bounds_variable, bounds, dims, _changes(bounds_variable, bounds))
         return path
 
-    def _mapping(self, variable: Variable, pooled: ResultSpec, names: dict[str, str | None]) -> Changes:
+    def _mapping(self, variable: Variable, result: ResultSpec, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
-        h = pooled.height_axis
-        plane, size = variable.shape[h : h + 2], pooled.shape[h : h + 2]
+        h = result.height_axis
+        plane, size = variable.shape[h : h + 2], result.shape[h : h + 2]
         if plane == size:
             return {}
         changes: Changes = {}
-        if any(base_of(one.path).lower() in ACROSS for one in self.dimensions(variable)[h]):
+        if any(name.lower() in ACROSS for name in variable.dims()[h : h + 1]):
             plane, size = plane[::-1], size[::-1]
         if TRANSFORM in variable.attributes:
             changes[TRANSFORM] = self._transform(variable, plane, size)
@@ -270,14 +288,14 @@ class Geography(ABC):
         mappings = [word[:-1] for word in words if word.endswith(":")] or words
         mapping = self.variable_named(variable.path, mappings[0]) if len(mappings) == 1 else None
         if mapping is not None and TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
-            key = (mapping.path, pooled.shape[h : h + 2])
+            key = (mapping.path, result.shape[h : h + 2])
             if key not in self._coordinates:
                 values = self.read(mapping)
                 path, is_there = self._free_path(*key, (), values)
                 self._coordinates[key] = path
                 if not is_there:
                     self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
-            names[mappings[0]] = base_of(self._coordinates[key])
+            names[mappings[0]] = name_beside(mappings[0], self._coordinates[key])
         return changes
 
     def _transform(
@@ -285,8 +303,8 @@ class Geography(ABC):
     ) -> str | Array | None:
         coarse = coarse_transform(variable.attributes[TRANSFORM], plane, size)
         if coarse is None:
-            why = f"since a grid of {size[0]}x{size[1]} has windows of several sizes"
-            self.notes.setdefault(f"{TRANSFORM} is left out, {why}", []).append(variable.path)
+            reason = f"since a grid of {size[0]}x{size[1]} has windows of several sizes"
+            self.notes.setdefault(f"{TRANSFORM} is left out, {reason}", []).append(variable.path)
         return coarse
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lucid.formats.arrays import Array, Coarsen
+from lucid.formats.arrays import Array
 from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.values import numbers_in, text_of
-from lucid.pooling.dtypes import FLOATS, name_of
-from lucid.pooling.windows import Axis
+from lucid.pooling.dtypes import FLOATS, name_of, storage
+from lucid.pooling.means import Pooling
+from lucid.pooling.sums import Rule, result_of
+from lucid.pooling.windows import Axis, make_grid
 
 #: Attributes that name other variables: of coordinates, and of the bounds of their cells.
 COORDINATES, BOUNDS = "coordinates", ("bounds", "climatology")
@@ -39,6 +41,16 @@ _CORNERS = tuple(tuple((start + step * k) % 4 for k in range(4)) for step in (1,
 def base_of(path: str) -> str:
     """The last name of a path."""
     return path.rpartition("/")[2]
+
+
+def name_beside(name: str, path: str) -> str:
+    """The name for what is at a path beside that which a name means, in the same groups.
+
+    >>> name_beside("lat", "/g/lat_2"), name_beside("/g/lat", "/g/lat_2")
+    ('lat_2', '/g/lat_2')
+
+    """
+    return name.removesuffix(base_of(name)) + base_of(path)
 
 
 def words_of(attributes: Attributes, key: str) -> list[str]:
@@ -95,30 +107,27 @@ def _word_of_result(key: str, word: str, names: Mapping[str, str | None]) -> str
     return word if has_terms else new and f"{new}:"
 
 
-def coarse_coordinates(
-    values: Array, attributes: Attributes, size: tuple[int, ...], coarsen: Coarsen
-) -> Array | None:
+def coarse_coordinates(values: Array, attributes: Attributes, size: tuple[int, ...]) -> Array | None:
     """The coordinates of a result's cells: means along the axes that have another size, missing ones being nothing.
 
     Longitudes that jump from 180 to -180 degrees, or from 360 to 0, are taken as going on. None where more
     than two axes have another size.
 
-    >>> coarsen = lambda planes, size: planes.reshape(1, 1, size[1], -1).mean(-1)
-    >>> coarse_coordinates(np.array([178.0, 180, -178, -176]), {"units": "degrees_east"}, (2,), coarsen)
+    >>> coarse_coordinates(np.array([178.0, 180, -178, -176]), {"units": "degrees_east"}, (2,))
     array([ 179., -177.])
 
     """
     axes = [axis for axis, (n, m) in enumerate(zip(values.shape, size, strict=True)) if n != m]
     if len(axes) > 2:
         return None
-    last, news = range(-len(axes), 0), tuple(size[axis] for axis in axes)
+    last, lengths = range(-len(axes), 0), tuple(size[axis] for axis in axes)
     cells = np.ascontiguousarray(np.moveaxis(_with_nan(values, attributes), axes, last))
     outer = cells.shape[: cells.ndim - len(axes)]
     planes = cells.reshape(-1, *(1, 1, *cells.shape[len(outer) :])[-2:])
-    height, width = (1, 1, *news)[-2:]
-    means = _means(planes, attributes, (height, width), coarsen)
-    moved: Array = np.moveaxis(means.reshape(*outer, *news), last, axes)
-    return moved
+    height, width = (1, 1, *lengths)[-2:]
+    means = _means(planes, attributes, (height, width))
+    coordinates: Array = np.moveaxis(means.reshape(*outer, *lengths), last, axes)
+    return coordinates
 
 
 def is_longitude(attributes: Attributes) -> bool:
@@ -139,32 +148,42 @@ def _with_nan(values: Array, attributes: Attributes) -> Array:
     return floats.astype(np.float32) if is_small else floats
 
 
-def _means(planes: Array, attributes: Attributes, shape: tuple[int, int], coarsen: Coarsen) -> Array:
+def _means(planes: Array, attributes: Attributes, size: tuple[int, int]) -> Array:
     """Means of coordinates; longitudes, packed or not, may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
     if not is_longitude(attributes):
-        return coarsen(planes, shape)
+        return _coarsen(planes, size)
     meaning = meaning_of(attributes, name_of(planes.dtype))
     turns = planes.astype(np.float64) * (meaning.scale or 1.0) + meaning.offset
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
-        return coarsen(planes, shape)
+        return _coarsen(planes, size)
     middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
     if turns.shape[1] == 1 and np.all(np.isfinite(turns)):
-        means = coarsen(np.unwrap(turns, period=360), shape)
+        means = _coarsen(np.unwrap(turns, period=360), size)
     else:
         (means, spread), (others, closer) = (
-            (mean, coarsen(degrees * degrees, shape) - mean * mean)
+            (mean, _coarsen(degrees * degrees, size) - mean * mean)
             for start in (-180, 0)
             for degrees in ((turns - start) % 360 + start,)
-            for mean in (coarsen(degrees, shape),)
+            for mean in (_coarsen(degrees, size),)
         )
         means = np.where(closer < spread - 1e-6, others, means)
-    turned = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
-    rounded: Array = turned.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
-    return rounded
+    numbers = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
+    coordinates: Array = numbers.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
+    return coordinates
+
+
+def _coarsen(planes: Array, size: tuple[int, int]) -> Array:
+    """Means of planes (planes, height, width) at a size; NaN counts as nothing."""
+    source = name_of(planes.dtype)
+    rule = Rule(source, result_of(source, "mean"), "mean", skip_nan=True)
+    out = np.empty((len(planes), *size), storage(rule.result))
+    pooling = Pooling(make_grid(planes.shape[1:], size), rule)
+    pooling.means(planes[..., None], out[..., None], (0, size[0]), (0, size[1]))
+    return out
 
 
 def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ...]) -> str | Array | None:
@@ -189,7 +208,7 @@ def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ..
 
 
 def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = False) -> Array | None:
-    """The bounds of the cells of a result, as the source has them: (n, 2), or the corners (height, width, 4).
+    """The bounds of the cells of a result, as the source has them: (n, 2), or the corners (…, height, width, 4).
 
     From the first edge of the first old cell to the last of the last, where `are_turns` also from one turn to
     the next; None where the corners of neighbours do not meet, so that their order cannot be told.
@@ -208,7 +227,7 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
         is_forward = np.all(edges[:, 1] >= edges[:, 0]) == rises or len(edges) == 1
         low, high = (first, behind - 1) if is_forward else (behind - 1, first)
         return np.stack([bounds[low, 0], bounds[high, 1]], 1)
-    if bounds.ndim == 3 and bounds.shape[2] == 4:
+    if bounds.ndim > 2 and bounds.shape[-1] == 4 and bounds.shape[:-3] == size[:-2]:
         return _with_corners(bounds, size)
     return None
 
@@ -216,15 +235,16 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
 def _with_corners(bounds: Array, size: tuple[int, ...]) -> Array | None:
     """Bounds by the order of corners in which those of neighbours meet; if in several, all are alike."""
     (top, below), (left, right) = (
-        Axis(n, m).bounds((0, m)) for n, m in zip(bounds.shape, size, strict=False)
+        Axis(n, m).bounds((0, m)) for n, m in zip(bounds.shape[-3:-1], size[-2:], strict=True)
     )
     rows, cols = (top, top, below - 1, below - 1), (left, right - 1, right - 1, left)
     for order in _CORNERS:
         a, b, c, d = (bounds[..., k] for k in order)
-        neighbours = (b[:, :-1], a[:, 1:]), (c[:, :-1], d[:, 1:]), (d[:-1], a[1:]), (c[:-1], b[1:])
-        if all(np.array_equal(*pair) for pair in neighbours):
+        aside = (b[..., :-1], a[..., 1:]), (c[..., :-1], d[..., 1:])
+        below_one_another = (d[..., :-1, :], a[..., 1:, :]), (c[..., :-1, :], b[..., 1:, :])
+        if all(np.array_equal(*pair) for pair in (*aside, *below_one_another)):
             coarse = np.empty((*size, 4), bounds.dtype)
             for k, row, col in zip(order, rows, cols, strict=True):
-                coarse[..., k] = bounds[np.ix_(row, col)][..., k]
+                coarse[..., k] = bounds[..., row[:, None], col, k]
             return coarse
     return None

@@ -161,8 +161,8 @@ def _telling_member(descriptor: int) -> str:
     """The first name in a zip archive that tells what the archive is; nothing where none does."""
     from lucid.formats.archive import open_archive  # only archives need it
 
-    telling = re.compile("|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)]))
-    return next(filter(telling.fullmatch, open_archive(descriptor).namelist()), "")
+    member_pattern = re.compile("|".join([TORCH_MEMBER, *(f.member for f in FORMATS if f.member)]))
+    return next(filter(member_pattern.fullmatch, open_archive(descriptor).namelist()), "")
 
 
 def format_of_suffix(path: Path) -> Format:

@@ -5,6 +5,7 @@ right for it as it is. In all others, what stands there in the variable's type i
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,44 +19,47 @@ from lucid.pooling.dtypes import FLOATS
 Changes: TypeAlias = dict[str, Any]
 
 #: The limits of valid numbers; no sum keeps to them.
-NUGS_LIMITS = ("valid_min", "valid_max", "valid_range")
-LIMITS = (*NUGS_LIMITS, "actual_range")
+LIMITS = ("valid_min", "valid_max", "valid_range")
+#: What is said of all numbers of the source together, netCDF's and the beginning of GDAL's; results have others.
+_RANGE, _STATISTICS = "actual_range", "STATISTICS_"
 _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-#: Software whose files have no floats of 16 bits, by the suffixes of these, and what it can decompress.
-_SOFTWARE = {".nc": "netCDF", ".nc4": "netCDF", ".mat": "MATLAB"}
-_DECOMPRESSES = {"netCDF": ("gzip", "zstd", "blosc"), "MATLAB": ("gzip",)}
+
+#: What all HDF5 can undo.
+_OF_HDF5 = (None, "none", "shuffle", "fletcher32", "szip")
+_NETCDF = "netCDF", ("gzip", "zstd", "blosc", "bzip2")
+#: Software that has no floats of 16 bits, by the suffixes of its files, and what it can decompress.
+_SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": ("MATLAB", ("gzip",))}
 
 
-def result_for(result: str, suffix: str) -> tuple[str, str | None]:
-    """The type of results in a file with that suffix, and a line where it is not the wanted one.
+def result_for(result: str, suffix: str) -> str:
+    """The type of results in a file with that suffix: netCDF's library dies of a signal where it finds a float16.
 
-    netCDF's library dies of a signal where it finds a float16.
-
-    >>> result_for("float16", ".nc")
-    ('float32', 'means are float32, since netCDF has no float16')
-
-    """
-    software = _SOFTWARE.get(suffix.lower())
-    if software is None or result not in ("float16", "bfloat16"):
-        return result, None
-    return "float32", f"means are float32, since {software} has no {result}"
-
-
-def note_on_compression(name: str, suffix: str) -> str | None:
-    """A line where the software that reads files with that suffix cannot undo a compression by itself.
-
-    >>> note_on_compression("lzf", ".nc")
-    'netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc'
+    >>> result_for("float16", ".nc"), result_for("float16", ".h5")
+    ('float32', 'float16')
 
     """
-    software = _SOFTWARE.get(suffix.lower(), "")
-    known = _DECOMPRESSES.get(software, (name,))
-    if name in ("none", *known):
-        return None
-    return f"{software} has no {name}, and cannot read the output; it has {', '.join(known)}"
+    return "float32" if suffix.lower() in _SOFTWARE and result in ("float16", "bfloat16") else result
+
+
+def notes_on_software(suffix: str, results: Iterable[str], compression: str | None) -> list[str]:
+    """Lines on what the software that reads files with that suffix lacks: types of results, a compression.
+
+    >>> notes_on_software(".nc", ["float16"], "lzf")[0]
+    'means are float32, since netCDF has no float16'
+    >>> notes_on_software(".nc", ["float64"], "lzf")
+    ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2']
+
+    """
+    software, compressions = _SOFTWARE.get(suffix.lower(), ("", ()))
+    pairs = [(result, result_for(result, suffix)) for result in results]
+    notes = [f"means are {new}, since {software} has no {old}" for old, new in pairs if new != old]
+    if software and compression not in (*_OF_HDF5, *compressions):
+        known = ", ".join(compressions)
+        notes.append(f"{software} has no {compression}, and cannot read the output; it has {known}")
+    return notes
 
 
 def fill_of(meaning: Meaning, result: str) -> Number:
@@ -96,6 +100,7 @@ def changes_of(
                 changes |= _convert_attribute(attributes, key, meaning, result)
         is_logical = text_of(attributes.get("dtype")) == "bool"
         changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
+    changes |= {key: None for key in attributes if key == _RANGE or key.startswith(_STATISTICS)}
     if reduce == "sum":
         changes |= {key: None for key in LIMITS if key in attributes}
         if meaning.offset and cells is not None:
@@ -105,20 +110,20 @@ def changes_of(
 
 def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
     """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
-    there = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
+    keys = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
-        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(there)
-        if meaning.missing and (changes or not there):
-            whole = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
-            changes[FILL] = np.array(whole, meaning.stored)
+        changes: Changes = {} if meaning.by_attributes else dict.fromkeys(keys)
+        if meaning.missing and (changes or not keys):
+            integer = reinterpret_integer(int(fill), meaning.numbers, meaning.stored)
+            changes[FILL] = np.array(integer, meaning.stored)
         return changes
     if result not in FLOATS:
         if not meaning.missing:
-            return dict.fromkeys(there)
-        there = there or [FILL]
+            return dict.fromkeys(keys)
+        keys = keys or [FILL]
     mark = round_to_type(fill, result)
-    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in there}
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
 
 
 def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -129,10 +134,10 @@ def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, resul
     """
     value = np.asarray(attributes[key])
     is_packed = (meaning.scale, meaning.offset) != (1, 0) and meaning.scale != 0
-    if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
-        packed = (value.astype(np.float64) - meaning.offset) / meaning.scale
+    if key in LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
+        elements = (value.astype(np.float64) - meaning.offset) / meaning.scale
         name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
-        return {name: round_to_type(np.sort(packed, axis=None).reshape(packed.shape), result)}
+        return {name: round_to_type(np.sort(elements, axis=None).reshape(elements.shape), result)}
     if meaning.stored != meaning.numbers:
         exact = [(v, to_element(v, meaning.stored, meaning.numbers)) for v in numbers_in(value)]
         value = np.array([v if e is None else e for v, e in exact]).reshape(value.shape)
@@ -155,7 +160,7 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
-    named = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
-    if value and named and (value == named or all(v is not None and v != v for v in (*value, *named))):
+    mark = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    if value and mark and (value == mark or all(v is not None and v != v for v in (*value, *mark))):
         return round_to_type(fill_of(meaning, result), result)
     return round_to_type(value[0] if value and value[0] is not None else 0, result)

@@ -5,7 +5,9 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -35,36 +37,36 @@ class Stream:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._ahead = b""
+        self._lookahead = b""
 
     def peek(self, count: int) -> bytes:
         """The next bytes, fewer at the end only; they are still to be read."""
         with _translate_errors("cannot be read"):
-            while len(self._ahead) < count and (more := self._file.read(count - len(self._ahead))):
-                self._ahead += more
-        return self._ahead[:count]
+            while len(self._lookahead) < count and (more := self._file.read(count - len(self._lookahead))):
+                self._lookahead += more
+        return self._lookahead[:count]
 
     def fill(self, buffer: memoryview) -> None:
         """Read as many bytes as the buffer has; a stream that ends before is an error."""
-        done = min(len(self._ahead), len(buffer))
-        buffer[:done], self._ahead = self._ahead[:done], self._ahead[done:]
+        position = min(len(self._lookahead), len(buffer))
+        buffer[:position], self._lookahead = self._lookahead[:position], self._lookahead[position:]
         with _translate_errors("cannot be read"):
-            while done < len(buffer):
-                count = self._file.readinto(buffer[done:])  # type: ignore[attr-defined]
+            while position < len(buffer):
+                count = self._file.readinto(buffer[position:])  # type: ignore[attr-defined]
                 if not count:
                     raise FormatError("ends before its data; was it cut off?")
-                done += count
+                position += count
 
     def copy_to(self, file: IO[bytes], count: int | None) -> None:
         """Copy so many bytes, or all there are."""
-        left = count
-        while step := len(self.peek(COPY_BYTES)) if left is None else min(left, COPY_BYTES):
+        rest = count
+        while step := len(self.peek(COPY_BYTES)) if rest is None else min(rest, COPY_BYTES):
             chunk = bytearray(step)
             self.fill(memoryview(chunk))
             with _translate_errors("cannot be kept in a temporary file"):
                 file.write(chunk)
                 file.flush()
-            left = None if left is None else left - step
+            rest = None if rest is None else rest - step
 
 
 class NpyStreamSource(Source):
@@ -131,6 +133,11 @@ class NpyStreamSink(FlatSink):
         self.in_sequence = in_sequence
         self._stream = stream
 
+    def name_errors(self) -> AbstractContextManager[None]:
+        """Say which stream it is that refuses, or is closed."""
+        name = "standard output" if self._stream is getattr(sys.stdout, "buffer", None) else "output stream"
+        return _translate_errors(f"{name} cannot be written")
+
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:  # noqa: ARG002
         """Each array behind its header."""
         return [content for array in results for content in (header_of(array), array)]
@@ -141,7 +148,8 @@ class NpyStreamSink(FlatSink):
             self._write(header_of(*results))
         else:
             self._arrays = results
-            self.spool = Spool().hold(results)
+            self.spool = Spool()
+            self.spool.hold(results)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
@@ -157,9 +165,9 @@ class NpyStreamSink(FlatSink):
                 self._write(header_of(array))
                 for block in blocks_at(*self.spool.place(array), array.nbytes):
                     self._write(block)
-        with _translate_errors("output stream cannot be written"):
-            self._stream.flush()
+        self._stream.flush()
 
     def _write(self, data: bytes | memoryview) -> None:
-        with _translate_errors("output stream cannot be written"):
-            self._stream.write(data)
+        rest = memoryview(data)
+        while rest:  # a stream without a buffer takes as much as it likes
+            rest = rest[self._stream.write(rest) :]

@@ -54,25 +54,25 @@ def to_element(value: Number, stored: str, numbers: str) -> Number | None:
         return int(value) if value in (0, 1) else None
     if not math.isfinite(value) or value != int(value):
         return None
-    whole = int(value)
-    if _fits(whole, stored) and not _fits(whole, numbers):
-        whole = reinterpret_integer(whole, stored, numbers)
-    return whole if _fits(whole, numbers) else None
+    integer = int(value)
+    if _fits(integer, stored) and not _fits(integer, numbers):
+        integer = reinterpret_integer(integer, stored, numbers)
+    return integer if _fits(integer, numbers) else None
 
 
-def reinterpret_integer(whole: int, stored: str, numbers: str) -> int:
+def reinterpret_integer(integer: int, stored: str, numbers: str) -> int:
     """The bits of an integer of one type, read as another one of the same size.
 
     >>> reinterpret_integer(-1, "int16", "uint16"), reinterpret_integer(7, "uint8", "int8")
     (65535, 7)
 
     """
-    return int(np.array(whole, stored).view(numbers))
+    return int(np.array(integer, stored).view(numbers))
 
 
-def _fits(whole: int, numbers: str) -> bool:
+def _fits(integer: int, numbers: str) -> bool:
     limits = np.iinfo(numbers)
-    return bool(limits.min <= whole <= limits.max)
+    return bool(limits.min <= integer <= limits.max)
 
 
 def round_to_type(values: Any, numbers: str) -> Any:

@@ -134,9 +134,9 @@ def signs_of_life(pid: str) -> str:
     try:
         state = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
         # D is a wait for the disk, as in a long sync.
-        waiting = str(time.monotonic()) if state == "D" else ""
+        wait = str(time.monotonic()) if state == "D" else ""
         children = (folder / "task" / pid / "children").read_text(encoding="ascii").split()
-        return (folder / "io").read_text(encoding="ascii") + waiting + "".join(map(signs_of_life, children))
+        return (folder / "io").read_text(encoding="ascii") + wait + "".join(map(signs_of_life, children))
     except (OSError, IndexError):
         return str(time.monotonic() // (10 * HANG_SECONDS))
 

@@ -124,17 +124,17 @@ def pool_by_shards(
         maker = ShardMaker(path, format_, job.options, job.targets, folder.path, facts)
         shards = {span.number: maker.plan(job.specs, span) for span in spans}
         try:
-            done = {number for number, shard in shards.items() if not missing_targets(shard)}
+            done_numbers = {number for number, shard in shards.items() if not missing_targets(shard)}
         except FormatError as error:
             if not job.options.overwrite:
                 raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
             folder.remove()
-            done = set()
-        watch.add(Effort(sum(shards[number].input_bytes for number in done)))
-        missing = [span for span in spans if span.number not in done]
+            done_numbers = set()
+        watch.add(Effort(sum(shards[number].input_bytes for number in done_numbers)))
+        missing_spans = [span for span in spans if span.number not in done_numbers]
         tell = watch.on_progress and (lambda event: watch.report_progress(event.done_bytes))
-        local = (maker.make(shards[span.number], source, tell) for span in missing)
-        for effort in executor.run(maker, missing, watch.report_progress) if executor else local:
+        local = (maker.make(shards[span.number], source, tell) for span in missing_spans)
+        for effort in executor.run(maker, missing_spans, watch.report_progress) if executor else local:
             watch.add(effort)
         with ShardReader() as reader:
             arrays = collect(job, shards.values(), reader)

@@ -65,5 +65,5 @@ def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watc
         for target in job.targets:
             for array in job.arrays_of(target):
                 for shard in shards[array.key] if array.result.nbytes else ():
-                    shard.copy(array.result, sinks[target.path].write, buffer)
+                    shard.copy(array.result, sinks[target.path], buffer)
                 watch.report_progress()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.arguments import check_path, check_progress, options_of, paths_of
+from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.contract import ShardArray
@@ -51,10 +51,9 @@ def merge_files(
         Shards are missing, overlap, or are not of one source, size and version. No output is left.
 
     """
-    paths = [Path(path) for path in paths_of("shards", shards, "files")]
-    if target is not None:
-        check_path(target)
-    check_progress(on_progress)
+    paths = [Path(path) for path in PATHS.check("shards", shards)]
+    PATH.check("target", target, takes_none=True)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
     work = options_of(options)
     for name in options:
         if name not in MERGE:
@@ -154,16 +153,17 @@ def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
 
 def _order_shards(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
     """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
-    name, shape, done, before = array.result.source.name or "the array", array.result.stored_shape, 0, Path()
+    name, shape = array.result.source.name or "the array", array.result.stored_shape
+    position, path_before = 0, Path()
     name += f" at size {size_name(job.options.sizes[array.size])}" if len(job.options.sizes) > 1 else ""
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
     end = slice(shape[0] if array.result.nbytes else 0, None)
     for samples, path in [*((one.region[0], one.path) for one in ordered), (end, Path())]:
-        if samples.start < done:
-            raise FormatError(f"shards {before} and {path} both hold sample {samples.start} of {name}")
-        if samples.start > done:
-            raise FormatError(f"no shard holds samples {done}:{samples.start} of {name}")
-        done, before = samples.stop, path
+        if samples.start < position:
+            raise FormatError(f"shards {path_before} and {path} both hold sample {samples.start} of {name}")
+        if samples.start > position:
+            raise FormatError(f"no shard holds samples {position}:{samples.start} of {name}")
+        position, path_before = samples.stop, path
     for one in ordered:
         if one.spec.shape[1:] != shape[1:]:
             raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")

@@ -39,14 +39,14 @@ def rename_new(path: Path, target: Path) -> None:
 def exchange(path: Path, target: Path) -> None:
     """Let two folders change places; where the system cannot, the name is free for a moment."""
     if not _rename(path, target, _SWAP):
-        aside = path.with_suffix(".old")  # which no run takes for stale
-        os.rename(target, aside)
+        old_path = path.with_suffix(".old")  # which no run takes for stale
+        os.rename(target, old_path)
         try:
             os.rename(path, target)
         except OSError:
-            os.rename(aside, target)
+            os.rename(old_path, target)
             raise
-        os.rename(aside, path)
+        os.rename(old_path, path)
 
 
 def _rename(path: Path, target: Path, flags: int) -> bool:

@@ -102,12 +102,12 @@ class Replacement:
             yield
         except OSError as error:
             self._pending = False
-            kept = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
+            rescue = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
             try:
-                rename_new(self.path, kept)
+                rename_new(self.path, rescue)
             except OSError:
-                kept = self.path
-            where = f"the finished work is {kept}"
+                rescue = self.path
+            where = f"the finished work is {rescue}"
             if isinstance(error, FileExistsError):
                 why = "exists by now; `overwrite=True` replaces it"
                 raise ExistsError(f"output {self.target} {why}; {where}") from None
@@ -156,8 +156,8 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
             sync(folder)
         except OSError as error:
             why = f"is complete, but its folder is not on disk: {error.strerror}"
-            placed = [output for output in outputs if output.target.parent == folder]
-            errors = {output: FileError(f"output {output.target} {why}") for output in placed} | errors
+            neighbours = [output for output in outputs if output.target.parent == folder]
+            errors = {output: FileError(f"output {output.target} {why}") for output in neighbours} | errors
     for output in outputs:
         output.abort()
     return errors

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 
@@ -31,13 +31,12 @@ class Spool(Resource):
         #: Where arrays begin, by their numbers.
         self._offsets: dict[int, int] = {}
 
-    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> Self:
+    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> None:
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
         offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
         self._offsets = {array.number: offset for array, offset in zip(arrays, offsets, strict=False)}
         if claims:
             claim(self.file.fileno(), offsets[-1])
-        return self
 
     def place(self, result: ResultSpec) -> Place:
         """Where an array begins."""

@@ -12,7 +12,7 @@ import h5py
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
-from lucid.formats.choosing import is_left_out
+from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
@@ -20,7 +20,7 @@ from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import LEADING_NOWHERE, Survey
+from lucid.formats.hdf5.survey import Survey
 from lucid.formats.hdf5.tree import (
     EXTERNAL,
     HARD,
@@ -43,112 +43,105 @@ class Carry(Survey):
     def __init__(
         self,
         source: Hdf5Source,
-        pooled: Sequence[ResultSpec],
-        drop: Sequence[str],
+        results: Sequence[ResultSpec],
+        names: CarriedNames,
         target: h5py.File,
         make: Callable[[ResultSpec, Dataset | None], Dataset],
-        where: Elsewhere,
-        *,
-        is_alone: bool,
+        elsewhere: Elsewhere,
     ) -> None:
-        super().__init__(source, pooled, drop)
-        self._target, self._make, self._where = target, make, where
+        super().__init__(source, results, names)
+        self._target, self._make, self._elsewhere = target, make, elsewhere
         self._references = References(self._source, target, self.means)
         #: It has notes of its own.
-        self.geography = Scales(self._references, drop)
+        self.geography = Scales(self._references, names)
         #: What is still to be done when all objects are there.
-        self._pending: list[Callable[[], None]] = []
-        #: Whether there is nothing but results.
-        self._is_alone = is_alone
+        self._last_steps: list[Callable[[], None]] = []
         #: Paths of copies that are to be read once, for there is more to them than elements and their type.
         self.unread_paths = Backlog[str]()
 
     def carry_out(self) -> None:
         """Copy everything, or nothing where there are to be results alone; what is pooled is made instead."""
-        if not self._is_alone:
+        if not self.names.is_alone:
             root, copy = self._object_pair("/", "/")
             changes = {} if self.keeps_classic_model() else {CLASSIC_MODEL: None}
             self._postpone("/", root, copy_attributes(root, copy, changes))
-            self.meet_all(self._target)
+            for (path, obj, address), is_written_out in self.entries(self._target):
+                if address in self.means:
+                    self._make_means(path, obj, address)
+                elif isinstance(obj, Link):
+                    self._make_link(path, obj)
+                else:
+                    self._copy(path, obj, address, is_written_out=is_written_out)
         # What is in a group that is dropped was not met on the way.
-        for address, (first, *_) in self.means.items() if self._is_alone or self._drop else ():
+        for address, (first, *_) in self.means.items() if self.names.is_alone or self.names.patterns else ():
             if name_bytes(first.name) not in self._target:
-                self._meet_pooled(first.source.name, object_at(self._source, first.source.name), address)
-        for path in self._dropped:
-            if self._source.id.links.get_info(name_bytes(path)).type == HARD:
-                self._keep_lengths(path, object_at(self._source, path))
-        for work in self._pending:
-            work()
+                self._make_means(first.source.name, object_at(self._source, first.source.name), address)
+        for path, obj in self._dropped_objects():
+            # What is pooled, and what is carried over, may lie along a dimension that is dropped.
+            self.geography.keep_length(path, obj)
+        for step in self._last_steps:
+            step()
         self.geography.finish()
 
-    def _keep_lengths(self, path: str, dropped: Any) -> None:
-        """Keep the dimensions that are dropped and still needed, as by what is pooled in a dropped group."""
-        names: list[bytes] = []
-        if isinstance(dropped, h5py.Group):
-            h5py.h5o.visit(dropped.id, names.append)
-        for inner in [path, *(f"{path}/{name_text(name)}" for name in names)]:
-            self.geography.keep_length(inner, object_at(self._source, inner))
-
-    def _meet_pooled(self, path: str, obj: Any, address: Address) -> None:
+    def _make_means(self, path: str, obj: Any, address: Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
-        for pooled in self.means[address]:
-            if path != pooled.source.name:
-                link = partial(self._link_hard, path + _suffix(pooled), pooled.name)
-                if name_bytes(pooled.name) in self._target:
+        for result in self.means[address]:
+            if path != result.source.name:
+                link = partial(self._link_hard, path + _suffix(result), result.name)
+                if name_bytes(result.name) in self._target:
                     link()
                 else:
-                    self._pending.append(link)
+                    self._last_steps.append(link)
                 continue
             obj = object_at(self._source, path) if isinstance(obj, Link) else obj
-            copy = self._make(pooled, obj)
-            if obj is not None and not self._is_alone and self.geography.has_geography(obj):
-                self._pending.append(partial(self._write_coordinates, path, pooled))
+            copy = self._make(result, obj)
+            if obj is not None and self.geography.has_geography(obj):
+                self._last_steps.append(partial(self._write_coordinates, path, result))
             else:
-                changes = changes_of_result(obj, pooled) | dict.fromkeys(LEADING_NOWHERE * self._is_alone)
-                self._postpone_references(path, pooled.name, copy_attributes(obj, copy, changes))
+                names = copy_attributes(obj, copy, changes_of_result(obj, result))
+                self._postpone_references(path, result.name, names)
 
-    def _write_coordinates(self, path: str, pooled: ResultSpec) -> None:
+    def _write_coordinates(self, path: str, result: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
-        obj, copy = object_at(self._source, path), object_at(self._target, pooled.name)
-        changes = changes_of_result(obj, pooled) | self.geography.attach(obj, copy, pooled)
-        self._write_references(path, pooled.name, copy_attributes(obj, copy, changes))
+        obj, copy = object_at(self._source, path), object_at(self._target, result.name)
+        changes = changes_of_result(obj, result) | self.geography.attach(obj, copy, result)
+        self._write_references(path, result.name, copy_attributes(obj, copy, changes))
 
     def _link_hard(self, path: str, first: str) -> None:
         """Give an object of the output another name, unless it has it."""
         if not self._target.id.links.exists(name_bytes(path)):
             self._target.id.links.create_hard(name_bytes(path), self._target.id, name_bytes(first))
 
-    def _meet_link(self, path: str, link: Link) -> None:
+    def _make_link(self, path: str, link: Link) -> None:
         """Make a link that leads to the same place."""
-        super()._meet_link(path, link)
         if link.type == HARD:
             self._link_hard(path, link.value)
         elif link.type == EXTERNAL:
             file, name = link.value
-            self._target.id.links.create_external(name_bytes(path), self._where.link_name(file), name)
+            self._target.id.links.create_external(name_bytes(path), self._elsewhere.link_name(file), name)
         elif link.type == SOFT:
             for suffix in self._suffixes(path, link):
                 self._target.id.links.create_soft(name_bytes(path + suffix), link.value + name_bytes(suffix))
 
     def _suffixes(self, path: str, link: Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self.means.has_new_names:
+        if not self.names.new_names:
             return [""]
         name = follow_links(self._source, absolute_path(path, name_text(link.value)))
         address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
-        return [_suffix(pooled) for pooled in self.means.get(address, ())] or [""]
+        return [_suffix(result) for result in self.means.get(address, ())] or [""]
 
     def _copy_named_type(self, h5_type: Any) -> None:
         """Copy a type that has a name, and the groups that it is in, before what is of this type."""
         if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
             names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
             paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
-            if not is_left_out(paths[-1], self._drop):
+            if not is_left_out(paths[-1], self.names.patterns):
                 for path in paths:
                     obj = object_at(self._source, path)
-                    self._meet(path, obj, address_of(obj))
+                    self._copy(path, obj, address_of(obj))
 
-    def _meet(self, path: str, obj: Any, address: Address, *, is_written_out: bool = False) -> None:
+    def _copy(self, path: str, obj: Any, address: Address, *, is_written_out: bool = False) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
         paths, copy = self._references.paths, None
         if address in paths:
@@ -158,23 +151,23 @@ class Carry(Survey):
         if isinstance(obj, Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
             h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
             return
-        leading = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
+        reference_names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
         if isinstance(obj, h5py.Group):
             copy = h5py.Group(h5py.h5g.create(self._target.id, name_bytes(path), gcpl=group_properties(obj)))
         elif isinstance(obj, Dataset):
             self._copy_named_type(obj.h5_type)
             h5_type = self._references.type_in_copy(obj.h5_type)
             # The library would note the time at which attributes are added to a copy.
-            is_dated = bool(leading) and obj.creation.get_obj_track_times()
-            name, where = name_bytes(path), self._where
+            is_dated = bool(reference_names) and obj.creation.get_obj_track_times()
+            name, elsewhere = name_bytes(path), self._elsewhere
             copy = remake(
-                obj, self._target, name, h5_type, where, is_written_out=is_written_out, is_dated=is_dated
+                obj, self._target, name, h5_type, elsewhere, is_written_out=is_written_out, is_dated=is_dated
             )
         if copy is None:
             h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
         else:
             copy_attributes(obj, copy, {})
-        self._postpone(path, obj, leading)
+        self._postpone(path, obj, reference_names)
 
     def _postpone(self, path: str, obj: Any, names: list[bytes]) -> None:
         """Note what is still to be done to a copy, whose attributes of these names lead to others."""
@@ -183,11 +176,11 @@ class Carry(Survey):
         self._postpone_references(path, path, names)
         if isinstance(obj, Dataset) and has_references(obj):
             # The library could only set them to zero.
-            self._pending.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
+            self._last_steps.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
 
     def _postpone_references(self, origin: str, copy: str, names: list[bytes]) -> None:
         if names:
-            self._pending.append(partial(self._write_references, origin, copy, names))
+            self._last_steps.append(partial(self._write_references, origin, copy, names))
 
     def _write_references(self, origin: str, copy: str, names: list[bytes]) -> None:
         """Write the attributes of these names, which refer to other objects."""
@@ -203,6 +196,6 @@ class Carry(Survey):
         return object_at(self._source, origin), object_at(self._target, copy)
 
 
-def _suffix(pooled: ResultSpec) -> str:
+def _suffix(result: ResultSpec) -> str:
     """What the path of means has more than their source's, where there are several sizes."""
-    return pooled.name.removeprefix(pooled.source.name)
+    return result.name.removeprefix(result.source.name)

@@ -40,8 +40,8 @@ def check_copy(copy: Path, source: h5py.File | None, paths: Iterable[str]) -> No
         for path in paths:
             error = _read_error(file, path)
             if error is not None and (source is None or _read_error(source, path) is None):
-                shown = name_bytes(path).decode("utf-8", "replace")
-                raise FileError(f"{shown} cannot be read back from the output: {reason(error)}") from error
+                label = name_bytes(path).decode("utf-8", "replace")
+                raise FileError(f"{label} cannot be read back from the output: {reason(error)}") from error
 
 
 def _read_error(file: h5py.File, path: str) -> Exception | None:

@@ -1,6 +1,7 @@
 """Datasets for means: their type, shape, chunks, filters and fill value, by those of their sources."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import h5py
@@ -15,88 +16,85 @@ from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.source import is_contiguous
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at
-from lucid.formats.hdf5.types import file_type, reinterpret_dtype
+from lucid.formats.hdf5.types import file_type
+from lucid.formats.result import notes_on_software
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _WITH_GROUPS.set_create_intermediate_group(True)
 
 
-def with_stored_type(pooled: ResultSpec) -> ResultSpec:
-    """The array as it lies in the file: integers that `_Unsigned` marks are of the type that needs it."""
-    numbers = pooled.stored_numbers
-    return pooled._replace(numbers=numbers, dtype=reinterpret_dtype(pooled.dtype, numbers))
-
-
 def create_dataset(
     file: h5py.File,
-    pooled: ResultSpec,
+    result: ResultSpec,
     compression: Compression | None,
     origin: Dataset | None = None,
     *,
     is_classic: bool = False,
 ) -> Dataset:
     """Create the dataset for means, with what can be kept of the one they are means of."""
-    shape = pooled.stored_shape
+    shape = result.stored_shape
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
-    source_creation: Any = None
     limits: tuple[int | None, ...] = shape
     if origin is not None:
-        source_creation = origin.creation
-        limits = shape if is_contiguous(origin) else _limits(origin, pooled)
-        creation.set_attr_creation_order(source_creation.get_attr_creation_order())
-        fill = fill_of_result(origin, pooled)
+        limits = shape if is_contiguous(origin) else _limits(origin, result)
+        creation.set_attr_creation_order(origin.creation.get_attr_creation_order())
+        fill = fill_of_result(origin, result)
         if fill is not None:
             creation.set_fill_value(fill)
     if compression is not None:
         set_filters(creation, compression)
-    elif source_creation is not None:
-        for one in filters_of_results(source_creation, pooled.chunks):
+    elif origin is not None:
+        for one in filters_of_results(origin.creation, result.chunks):
             creation.set_filter(*one)
     if limits != shape or creation.get_nfilters():
-        creation.set_chunk(pooled.chunks)
+        creation.set_chunk(result.chunks)
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
         creation.set_fill_time(
-            h5py.h5d.FILL_TIME_IFSET if source_creation is None else source_creation.get_fill_time()
+            h5py.h5d.FILL_TIME_IFSET if origin is None else origin.creation.get_fill_time()
         )
     else:
         # Every cell is written, and none twice.
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
-    h5_type = file_type(pooled.numbers, pooled.dtype, origin)
+    h5_type = file_type(result.numbers, result.dtype, origin)
     try:
         dataset = Dataset(
-            h5py.h5d.create(file.id, name_bytes(pooled.name), h5_type, space, creation, _WITH_GROUPS)
+            h5py.h5d.create(file.id, name_bytes(result.name), h5_type, space, creation, _WITH_GROUPS)
         )
     except HDF5_ERRORS as error:
         if "callback" not in str(error):
             raise
         # The plugin speaks to the HDF5 that the other package brought.
         raise FileError(
-            f"output cannot have the filters of {pooled.name}: hdf5plugin was imported after another package with "
+            f"output cannot have the filters of {result.name}: hdf5plugin was imported after another package with "
             "an HDF5 of its own, such as netCDF4; import hdf5plugin first, or say `compression='gzip'`"
         ) from error
-    write_text(dataset, PROVENANCE.encode(), pooled.provenance, fixed=is_classic)
+    write_text(dataset, PROVENANCE.encode(), result.provenance, fixed=is_classic)
     return dataset
 
 
-def _limits(origin: Dataset, pooled: ResultSpec) -> tuple[int | None, ...]:
+def _limits(origin: Dataset, result: ResultSpec) -> tuple[int | None, ...]:
     """Unlimited axes stay unlimited where pooling leaves them as they are."""
-    pairs = zip(origin.maxshape, origin.shape, pooled.shape, strict=True)
+    pairs = zip(origin.maxshape, origin.shape, result.shape, strict=True)
     limits = [None if limit is None and before == after else after for limit, before, after in pairs]
-    return (limits[0], pooled.stored_shape[1]) if pooled.flat else tuple(limits)
+    return (limits[0], result.stored_shape[1]) if result.flat else tuple(limits)
 
 
-def notes_of_filters(source: h5py.File, pooled: Sequence[ResultSpec]) -> list[str]:
-    """A line for each filter that means do not keep."""
+def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec], suffix: str) -> list[str]:
+    """A line for each filter that means do not keep, or that the software for files with that suffix lacks."""
     without: dict[tuple[str, str], list[str]] = {}
-    for name in dict.fromkeys(array.source.name for array in pooled if array.source.whole_chunks):
+    kept = dict[str, None]()
+    for name in dict.fromkeys(array.source.name for array in results if array.source.whole_chunks):
         for one in filters_of(object_at(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
-    return [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
+            else:
+                kept[one.name] = None
+    lines = [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
+    return [*lines, *chain.from_iterable(notes_on_software(suffix, (), name) for name in kept)]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

@@ -91,7 +91,7 @@ def lies_elsewhere(creation: Any) -> bool:
     return is_virtual(creation) or bool(creation.get_external_count())
 
 
-def shows_one_of(dataset: Dataset, pooled: Container[Address], drop: Sequence[str]) -> bool:
+def shows_one_of(dataset: Dataset, addresses: Container[Address], drop: Sequence[str]) -> bool:
     """Whether a dataset is virtual and shows cells of its own file that are pooled or dropped, by whatever name."""
     # What has a place in the file is not virtual.
     if dataset.id.get_offset() is not None or not is_virtual(dataset.creation):
@@ -99,13 +99,13 @@ def shows_one_of(dataset: Dataset, pooled: Container[Address], drop: Sequence[st
     names = {name_text(path) for _, file, path, _ in sources_of(dataset.creation) if file == ITSELF}
     paths = [follow_links(dataset.file, absolute_path("/", name)) for name in names]
     return any(
-        address_of(object_at(dataset.file, path)) in pooled or is_left_out(path, drop)
+        address_of(object_at(dataset.file, path)) in addresses or is_left_out(path, drop)
         for path in paths
         if isinstance(path, str)
     )
 
 
-def copy_mappings(creation: Any, where: Elsewhere) -> None:
+def copy_mappings(creation: Any, elsewhere: Elsewhere) -> None:
     """Make the properties of a virtual dataset name the same cells of the same files."""
     mappings = list(sources_of(creation))
     creation.set_layout(h5py.h5d.CONTIGUOUS)  # forgets the mappings
@@ -118,10 +118,10 @@ def copy_mappings(creation: Any, where: Elsewhere) -> None:
             else:
                 count = region.get_select_npoints()
             source_space = h5py.h5s.create_simple((count,))
-        creation.set_virtual(region, where.link_name(file), dataset, source_space)
+        creation.set_virtual(region, elsewhere.link_name(file), dataset, source_space)
 
 
-def external_properties(dataset: Dataset, where: Elsewhere) -> Any:
+def external_properties(dataset: Dataset, elsewhere: Elsewhere) -> Any:
     """Properties of a dataset whose elements lie in the same files."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_fill_time(dataset.creation.get_fill_time())
@@ -130,21 +130,21 @@ def external_properties(dataset: Dataset, where: Elsewhere) -> Any:
         creation.set_fill_value(np.asarray(dataset.fillvalue))
     for i in range(dataset.creation.get_external_count()):
         file, offset, size = dataset.creation.get_external(i)
-        creation.set_external(where.storage_name(file), offset, size)
+        creation.set_external(elsewhere.storage_name(file), offset, size)
     return creation
 
 
 def check_sources(name: str, dataset: Dataset) -> str | None:
     """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
-    missing = dict(_missing_sources(dataset, 0))
-    if not missing:
+    missing_sources = dict(_missing_sources(dataset, 0))
+    if not missing_sources:
         return None
-    what = f"dataset {name} shows {name_list(list(missing))}"
-    if not all(missing.values()):
-        raise DatasetError(what)
+    fault = f"dataset {name} shows {name_list(list(missing_sources))}"
+    if not all(missing_sources.values()):
+        raise DatasetError(fault)
     if dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
-        return f"{what}; its cells are NaN"
-    raise DatasetError(f"{what}; its cells would read as {dataset.fillvalue}")
+        return f"{fault}; its cells are NaN"
+    raise DatasetError(f"{fault}; its cells would read as {dataset.fillvalue}")
 
 
 def _missing_sources(dataset: Dataset, level: int) -> Iterator[MissingSource]:
@@ -177,14 +177,14 @@ def _missing_of(
     file: h5py.File, name: str, path: bytes, region: Any, source_space: Any, level: int
 ) -> Iterator[MissingSource]:
     """What one mapping shows that is not there."""
-    shown = f"{name_text(path)} in {name}"
+    label = f"{name_text(path)} in {name}"
     try:
         source = object_at(file, name_text(path))
     except HDF5_ERRORS:
-        yield f"{shown}, which is not there", True
+        yield f"{label}, which is not there", True
         return
     if not isinstance(source, Dataset):
-        yield f"{shown}, which is no dataset", False
+        yield f"{label}, which is no dataset", False
         return
     if source_space.get_select_type() == h5py.h5s.SEL_ALL:
         is_short = not is_unlimited(region) and region.get_select_npoints() > size_of(source.shape)
@@ -193,22 +193,22 @@ def _missing_of(
         ends = () if is_unlimited(source_space) else source_space.get_select_bounds()[1]
         is_short = any(end >= n for end, n in zip(ends, source.shape, strict=False))
     if is_short:
-        yield f"more of {shown} than it holds, {source.shape}", False
+        yield f"more of {label} than it holds, {source.shape}", False
     yield from _missing_sources(source, level + 1)
 
 
 def _missing_bytes(dataset: Dataset) -> Iterator[MissingSource]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
-    left = (dataset.size or 0) * dataset.h5_type.get_size()
+    rest = (dataset.size or 0) * dataset.h5_type.get_size()
     for i in range(dataset.creation.get_external_count()):
         file, offset, size = dataset.creation.get_external(i)
         path = Path(os.fsdecode(file))
-        needed = offset + min(left, size)
-        left -= min(left, size)
+        end = offset + min(rest, size)
+        rest -= min(rest, size)
         if not path.is_file():
             yield f"{path}, which is not there", False
-        elif (size_bytes := path.stat().st_size) < needed:
-            yield f"{path}, which has {size_bytes} of {needed} bytes", False
+        elif (size_bytes := path.stat().st_size) < end:
+            yield f"{path}, which has {size_bytes} of {end} bytes", False
 
 
 def _series(dataset: Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -4,7 +4,6 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5.attributes import (
@@ -51,8 +51,8 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
-    def __init__(self, references: References, drop: Sequence[str]) -> None:
-        super().__init__(partial(variable_at, references.source), references.means, drop)
+    def __init__(self, references: References, names: CarriedNames) -> None:
+        super().__init__(partial(variable_at, references.source), references.means, names)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -63,10 +63,10 @@ class Scales(Geography):
         self._paths_without_number: list[str] = []
 
     def has_geography(self, dataset: Dataset) -> bool:
-        """Whether a dataset says where its cells are, or may name what is dropped."""
-        return bool(self._drop) or any(
-            h5py.h5a.exists(dataset.id, name.encode()) for name in (SCALES, GRID_MAPPING, TRANSFORM)
-        )
+        """Whether a dataset says where its cells are, or may name what is not carried over."""
+        names = (SCALES, GRID_MAPPING, TRANSFORM)
+        is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
+        return is_placed or self._names.is_alone or bool(self._names.patterns)
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and let it name what is in the output."""
@@ -93,37 +93,42 @@ class Scales(Geography):
                     users += [(path, axis) for path in self._paths_of_copies(address)[:1]]
         remove_attribute(copy, USERS.encode())
 
-    def keep_length(self, path: str, dropped: Any) -> None:
+    def keep_length(self, path: str, obj: Any) -> None:
         """Make a dimension without coordinates for a scale that is dropped, if anything that stays lies along it.
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
-        users = attributes_of(dropped).get(USERS, ()) if isinstance(dropped, Dataset) else ()
+        users = attributes_of(obj).get(USERS, ()) if isinstance(obj, Dataset) else ()
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
-            if not any(self._paths_of_copies(self._references.address_of(entry[0]) or -1) for entry in users):
+            is_there = address_of(obj) in self._references.paths  # under another name
+            others = (self._references.address_of(entry[0]) or -1 for entry in users)
+            if is_there or not any(map(self._paths_of_copies, others)):
                 return
-            (length,), (limit,) = dropped.shape, dropped.maxshape
+            (length,), (limit,) = obj.shape, obj.maxshape
             copy = self._create_bare_scale(path, length, limit)
-            self._references.paths[address_of(dropped)] = path
-            for number in numbers_in(attributes_of(dropped).get(DIMENSION_NUMBER))[:1]:
+            self._references.paths[address_of(obj)] = path
+            for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
                 write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
-            self.note(path, dropped)
-            self.note_users(dropped, copy)
+            self.note(path, copy)
+            self.note_users(obj, copy)
 
-    def attach(self, origin: Dataset, copy: Dataset, pooled: ResultSpec) -> Changes:
+    def attach(self, origin: Dataset, copy: Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
-        changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * pooled.flat))
-        dims, others = self.place(variable_of(path_of(origin), origin), pooled)
+        changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
+        dims, others = self.place(variable_of(path_of(origin), origin), result)
         self._attach(copy, dims)
         return changes | others
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
-        return [[self._dimension_of(scale) for scale in several] for several in scales_of(variable.handle)]
+        scales = scales_of(variable.handle) if not self._names.is_alone else [[]] * len(variable.shape)
+        return [[self._dimension_of(scale) for scale in several] for several in scales]
 
     def _dimension_of(self, scale: Dataset) -> Dimension:
         address, path = address_of(scale), path_of(scale)
-        kept = next(iter(self._paths_of_copies(address)), None)
-        return Dimension(address, path, kept, lambda: None if _is_bare(scale) else variable_of(path, scale))
+        path_in_output = next(iter(self._paths_of_copies(address)), None)
+        return Dimension(
+            address, path, path_in_output, lambda: None if _is_bare(scale) else variable_of(path, scale)
+        )
 
     def read(self, variable: Variable) -> Array:
         values: Array = variable.handle[()]
@@ -146,19 +151,19 @@ class Scales(Geography):
 
     def _create_bare_scale(self, path: str, length: int, limit: int | None) -> Any:
         limits = None if length == limit else (limit,)
-        new = self._target.create_dataset(name_bytes(path), (length,), ">f4", maxshape=limits)
-        h5py.h5ds.set_scale(new.id, name_bytes(f"{NO_VARIABLE}{length:10d}"))
+        scale = self._target.create_dataset(name_bytes(path), (length,), ">f4", maxshape=limits)
+        h5py.h5ds.set_scale(scale.id, name_bytes(f"{NO_VARIABLE}{length:10d}"))
         return object_at(self._target, path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        new = self._target.create_dataset(name_bytes(path), data=values)
+        dataset = self._target.create_dataset(name_bytes(path), data=values)
         if dims == [[path]]:
-            h5py.h5ds.set_scale(new.id, name_bytes(base_of(path)))
+            h5py.h5ds.set_scale(dataset.id, name_bytes(base_of(path)))
             self._paths_without_number.append(path)
         else:
-            self._attach(new, dims)
-        for left in copy_attributes(origin.handle, new, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
-            write_references(origin.handle, new, left, self._references)
+            self._attach(dataset, dims)
+        for name in copy_attributes(origin.handle, dataset, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
+            write_references(origin.handle, dataset, name, self._references)
 
     def _attach(self, dataset: Any, scales: Paths) -> None:
         """Name the scales of the axes of a dataset, and the dataset as a user of them."""

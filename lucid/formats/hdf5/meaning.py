@@ -4,7 +4,7 @@ Those of MATLAB have rules of their own: `MATLAB_class` names the type as which 
 the result; text and objects are stored as integers, which are not to be averaged.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,6 +51,27 @@ _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "
 _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
+
+#: Conventions by the paths of their arrays, and what they say of these in other places.
+_CONVENTIONS = {
+    "/HDFEOS/": "StructMetadata of HDF-EOS",
+    "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
+    "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
+}
+
+
+def notes_on_conventions(paths: Collection[str]) -> list[str]:
+    """A line for each convention that describes arrays elsewhere in the file, which stays as it is.
+
+    >>> notes_on_conventions(["/HDFEOS/GRIDS/G/Data Fields/x"])
+    ['grids and sizes stay those of the source in StructMetadata of HDF-EOS']
+
+    """
+    return [
+        f"grids and sizes stay those of the source in {what}"
+        for prefix, what in _CONVENTIONS.items()
+        if any(path.startswith(prefix) for path in paths)
+    ]
 
 
 def attributes_of(obj: Any) -> Mapping[str, Any]:
@@ -159,14 +180,14 @@ def dims_of(dataset: Dataset) -> tuple[str, ...]:
     return names if any(names) else ()
 
 
-def changes_of_result(origin: Dataset | None, pooled: ResultSpec) -> Changes:
+def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     attributes = {} if origin is None else attributes_of(origin)
-    if not attributes and not pooled.meaning.missing:
+    if not attributes and not result.meaning.missing:
         return {}
-    numbers = pooled.numbers
+    numbers = result.numbers
     others: Changes = {_PYTHON_SHAPE: None}
-    if numbers != pooled.meaning.numbers:
+    if numbers != result.meaning.numbers:
         # How MATLAB and hdf5storage call the type.
         others |= {
             MATLAB_CLASS: _MATLAB_FLOATS.get(numbers, numbers if "int" in numbers else None),
@@ -174,11 +195,11 @@ def changes_of_result(origin: Dataset | None, pooled: ResultSpec) -> Changes:
             _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
         }
     type_attributes = {key: value for key, value in others.items() if key in attributes}
-    return pooled.changes_of(attributes) | type_attributes
+    return result.changes_of(attributes) | type_attributes
 
 
-def fill_of_result(origin: Dataset, pooled: ResultSpec) -> Any:
+def fill_of_result(origin: Dataset, result: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None
-    return unwritten_fill(attributes_of(origin), pooled.meaning, origin.fillvalue, pooled.numbers)
+    return unwritten_fill(attributes_of(origin), result.meaning, origin.fillvalue, result.numbers)

@@ -21,10 +21,7 @@ class Means(Mapping[Address, Sequence[ResultSpec]]):
         self._results, name = results, None
         #: The address of each dataset, and the number of its first result.
         self._in_order, self._starts = array("Q"), array("L")
-        #: Whether results have names that no pooled dataset has, as those of several sizes.
-        self.has_new_names = False
         for number, one in enumerate(results):
-            self.has_new_names = self.has_new_names or one.name != one.source.name
             if one.source.name != name:
                 name = one.source.name
                 self._in_order.append(file.id.links.get_info(name_bytes(name)).u)

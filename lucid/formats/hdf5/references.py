@@ -62,7 +62,7 @@ class References:
     def paths_of_copies(self, address: Address) -> list[str]:
         """The paths of the copies of an object; of a pooled dataset there may be several."""
         path = self.paths.get(address)
-        return [pooled.name for pooled in self.means.get(address, ())] or ([] if path is None else [path])
+        return [result.name for result in self.means.get(address, ())] or ([] if path is None else [path])
 
     def type_in_copy(self, h5_type: Any) -> Any:
         """A type for the copy: of a named one the copy, or, where that is not there, what it says without a name."""
@@ -78,15 +78,15 @@ class References:
         if isinstance(value, np.void) and value.dtype.hasobject:
             return self.redirect(np.array(value))[()]
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
-            changed = value.copy()
+            copy = value.copy()
             for field in value.dtype.names or (Ellipsis,):
                 member = value[field]
                 if member.dtype.hasobject:
                     cells = np.empty(member.shape, object)
-                    for at in np.ndindex(member.shape):
-                        cells[at] = self.redirect(member[at])
-                    changed[field] = cells
-            return changed
+                    for index in np.ndindex(member.shape):
+                        cells[index] = self.redirect(member[index])
+                    copy[field] = cells
+            return copy
         return value
 
     def reference_to(self, path: str) -> Any:

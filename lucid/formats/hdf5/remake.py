@@ -23,7 +23,7 @@ from lucid.formats.hdf5.elsewhere import (
     is_virtual,
     lies_elsewhere,
 )
-from lucid.formats.hdf5.filters import Filter, filters_of, is_available
+from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
@@ -88,7 +88,7 @@ def remake(
     target: h5py.File,
     name: bytes,
     h5_type: Any,
-    where: Elsewhere,
+    elsewhere: Elsewhere,
     *,
     is_written_out: bool,
     is_dated: bool,
@@ -100,7 +100,6 @@ def remake(
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
-    filters = filters_of(creation)
     regions: Iterable[Region] = ()
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -108,12 +107,12 @@ def remake(
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
         regions = boxes_of(dataset.shape, MOST_ELEMENTS)
     elif is_virtual(creation):
-        copy_mappings(creation, where)
-    elif creation.get_external_count() and not where.keeps_names:
-        creation = external_properties(dataset, where)
-    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and _are_lossless(filters):
+        copy_mappings(creation, elsewhere)
+    elif creation.get_external_count() and not elsewhere.keeps_names:
+        creation = external_properties(dataset, elsewhere)
+    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and can_encode(dataset):
         regions = _written_regions(dataset)
-        if filters:
+        if filters := filters_of(creation):
             # Most filters add to their parameters when a dataset is made.
             creation.remove_filter(h5py.h5z.FILTER_ALL)
             for one in filters:
@@ -127,9 +126,9 @@ def remake(
     return copy
 
 
-def _are_lossless(filters: Iterable[Filter]) -> bool:
+def can_encode(dataset: Dataset) -> bool:
     """Whether elements stay the same when they are decoded and encoded again."""
-    return all(is_available(one.code) and one.fault is None for one in filters)
+    return all(is_available(one.code) and one.fault is None for one in filters_of(dataset.creation))
 
 
 def _written_regions(dataset: Dataset) -> Iterator[Region]:

@@ -20,19 +20,18 @@ import numpy as np
 
 from lucid import forks
 from lucid.backlog import Backlog
-from lucid.compression import parse_compression
 from lucid.errors import FileError, LucidError
-from lucid.formats.arrays import Array, ResultSpec, pad_chunk
-from lucid.formats.choosing import note_lines
-from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import CheckedFile, claim, write_at, write_region
+from lucid.formats.arrays import ResultSpec, pad_chunk
+from lucid.formats.choosing import CarriedNames, note_lines
+from lucid.formats.contract import Source
+from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import Spool
+from lucid.formats.flat import FileSink
 from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
-from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters, with_stored_type
+from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
@@ -46,7 +45,7 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import unwritten_fill_of
+from lucid.formats.hdf5.types import reinterpret_dtype, unwritten_fill_of
 from lucid.formats.regions import Region, size_of
 from lucid.options import Options
 
@@ -54,92 +53,85 @@ from lucid.options import Options
 NEWER = ("v108", "latest")
 
 
-class Hdf5Sink(Sink):
+class Hdf5Sink(FileSink):
     """An HDF5 file while it is written."""
-
-    by_offset = True
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._compression = parse_compression(options.compression)
-        self._file = Replacement(path, overwrite=options.overwrite)
-        self._descriptor = -1
-        self._spool: Spool | None = None
-        #: Where each array is written, by its number: the offset of its first element; -1 where it waits for that.
-        self._places = array("q")
-        self._chunked_arrays = Backlog[ResultSpec]()
+        self._chunked_results = Backlog[ResultSpec]()
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carry_source: h5py.File | None = None
         self._unread_paths: Iterable[str] = ()
         self._is_classic = False
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Build the file, all but the means."""
-        self._descriptor = self._file.create()
+        self.descriptor = self.file.create()
+        names = CarriedNames(results, self.options)
         options: dict[str, Any] = {}
         block = b""
         if isinstance(source, Hdf5Source):
             options = file_options(source.file)
-            if self.carries(pooled):
+            if not names.is_alone:
                 self._carry_source = source.file
                 # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
         try:
-            self._build(source, pooled, userblock_size=len(block), **options)
+            self._build(source, results, names, userblock_size=len(block), **options)
         except FileError as error:
             # An attribute of more than 64 KiB, in an old file to which newer software added.
             if "message is too large" not in str(error):
                 raise
-            os.ftruncate(self._descriptor, 0)
-            self._build(source, pooled, userblock_size=len(block), **(options | {"libver": NEWER}))
-        claim(self._descriptor, os.fstat(self._descriptor).st_size)
-        write_at(self._descriptor, 0, block)
-        if self._chunked_arrays:
-            self._spool = Spool(self._file.target.parent).hold(self._chunked_arrays)
+            os.ftruncate(self.descriptor, 0)
+            self._build(source, results, names, userblock_size=len(block), **(options | {"libver": NEWER}))
+        claim(self.descriptor, os.fstat(self.descriptor).st_size)
+        write_at(self.descriptor, 0, block)
+        self.hold(self._chunked_results)
 
-    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what cannot be carried over, and for filters that are not installed."""
-        if self._compression is not None:
-            set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self._compression)
-        if not isinstance(source, Hdf5Source):
-            return
-        is_alone = not self.carries(pooled)
-        self.carried, notes = rehearse(source, pooled, self.options.drop, is_alone=is_alone)
-        self._note(source, pooled, notes)
+        if self.compression is not None:
+            set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self.compression)
+        if isinstance(source, Hdf5Source):
+            self.carried, notes = rehearse(source, results, CarriedNames(results, self.options))
+            self._note(source, results, notes)
 
-    def _note(self, source: Hdf5Source, pooled: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
-        if self._compression is None:
-            self.notes += notes_of_filters(source.file, pooled)
+    def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
+        if self.compression is None:
+            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
         self.notes += note_lines(notes)
 
-    def _build(self, source: Source, pooled: Sequence[ResultSpec], **options: Any) -> None:
+    def _build(
+        self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
+    ) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_arrays, self._places, self.notes = Backlog(), array("q", [-1]) * len(pooled), []
+        self._chunked_results, self.places, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
-                for result in pooled:
+                for result in results:
                     copy_attributes(None, self._create(file, result, None), result.mark)
                 return
-            where = Elsewhere(source.path, self._file.target)
+            elsewhere = Elsewhere(source.path, self.file.target)
             make = partial(self._create, file)
-            is_alone = self._carry_source is None
-            carry = Carry(source, pooled, self.options.drop, file, make, where, is_alone=is_alone)
+            carry = Carry(source, results, names, file, make, elsewhere)
             with translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
-            self._note(source, pooled, carry.notes | carry.geography.notes)
+            self._note(source, results, carry.notes | carry.geography.notes)
 
     def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
-        result = result if origin is None else with_stored_type(result)
-        dataset = create_dataset(file, result, self._compression, origin, is_classic=self._is_classic)
+        if origin is not None:  # integers that `_Unsigned` marks are of the type that needs it
+            numbers = result.stored_numbers
+            result = result._replace(numbers=numbers, dtype=reinterpret_dtype(result.dtype, numbers))
+        dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self._places[result.number] = offset
+            self.places[result.number] = offset
         elif result.nbytes:
-            self._chunked_arrays.append(result)
+            self._chunked_results.append(result)
         return dataset
 
     @contextmanager
@@ -149,7 +141,7 @@ class Hdf5Sink(Sink):
         HDF5 may write when an object is let go of, where no error can be raised, and its
         file would be closed as if all were well.
         """
-        checked = CheckedFile(self._descriptor)
+        checked = CheckedFile(self.descriptor)
         try:
             with h5py.File(checked, mode, **options) as file:
                 limit_cache(file)
@@ -159,40 +151,28 @@ class Hdf5Sink(Sink):
                 raise
         except HDF5_ERRORS as error:
             if checked.error is None:
-                raise FileError(f"output cannot be written: {reason(error)}") from error
+                raise FileError(f"output {self.path} cannot be written: {reason(error)}") from error
         if checked.error is not None:
-            raise FileError(f"output cannot be written: {checked.error.strerror}") from checked.error
-
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
-        """Write a region to its place in the file or the spool."""
-        place = self._places[pooled.number]
-        if place >= 0:
-            write_region(self._descriptor, place, pooled.shape, region, values)
-        elif self._spool is not None:
-            self._spool.write(pooled, region, values)
-        elif values.size:
-            raise FileError(f"output has no room for {pooled.name}: it was made under another name")
+            raise checked.error
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
-        if self._chunked_arrays:
+        if self._chunked_results:
             with self._open_file("r+") as file:
-                for result in self._chunked_arrays:
+                for result in self._chunked_results:
                     self._fill(object_at(file, result.name), result)
-        check_copy(self._file.path, self._carry_source, self._unread_paths)
-        self._file.commit(group)
-        self.close()
+        check_copy(self.file.path, self._carry_source, self._unread_paths)
+        super().commit(group)
 
     def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        filters = filters_of_results(dataset.creation, dataset.chunks)
-        codec = Codec(dataset, filters)
-        unwritten = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
-        spool = self._spool
+        codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
+        fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
+        spool = self.spool
         assert spool is not None
 
         def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, unwritten))
+            return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, fill))
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
@@ -204,15 +184,6 @@ class Hdf5Sink(Sink):
             )
         for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
             dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
-
-    def close(self) -> None:
-        """Remove the file and the spool unless committed."""
-        self._file.abort()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self._spool is not None:
-            self._spool.close()
 
 
 def file_options(source: h5py.File) -> dict[str, Any]:

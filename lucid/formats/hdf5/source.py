@@ -14,16 +14,18 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
-from lucid.formats.contract import PROVENANCE, Source
-from lucid.formats.disk.files import ChangeWatch, Run, bytes_at, digest, open_regular, read_region
+from lucid.formats.contract import PROVENANCE
+from lucid.formats.disk.files import Run, bytes_at, digest, read_region
+from lucid.formats.flat import FileSource
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import is_available
-from lucid.formats.hdf5.meaning import variable_at, variables_in
+from lucid.formats.hdf5.meaning import notes_on_conventions, variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -53,20 +55,18 @@ MOST_USER_BLOCK = 1 << 20
 COUNTS_FROM_START = (1, 14, 4)
 
 
-class Hdf5Source(Source):
+class Hdf5Source(FileSource):
     """An HDF5 file; its arrays are named by their paths."""
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._descriptor = open_regular(path)
-        self._watch = ChangeWatch(self._descriptor)
         try:
             self.file = h5py.File(path, "r", driver="sec2")  # which has one descriptor
         except OSError as error:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
             raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
         # The library opens the name once more, under which there may be another file by now.
-        if not os.path.sameopenfile(self._descriptor, self.file.id.get_vfd_handle()):
+        if not os.path.sameopenfile(self.descriptor, self.file.id.get_vfd_handle()):
             self.close()
             raise FormatError("was replaced while it was opened")
         limit_cache(self.file)
@@ -74,7 +74,7 @@ class Hdf5Source(Source):
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
-        self._unnamed: dict[ArraySpec, ArraySpec] = {}
+        self._bare_specs: dict[ArraySpec, ArraySpec] = {}
         self._lock = threading.Lock()
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
@@ -88,25 +88,27 @@ class Hdf5Source(Source):
         )
         self.notes = choice.notes
         with translate_errors("is damaged", error_type=FormatError):
-            return choice.choose(patterns)
+            specs = choice.choose(patterns)
+        self.notes += notes_on_conventions(Backlog(spec.name for spec in specs))
+        return specs
 
-    def _spec(self, one: Variable) -> ArraySpec:
-        path, dataset, attributes = one.path, one.handle, one.attributes
-        assert one.numbers is not None
-        spec = self._checked_spec(path, dataset, one.numbers, one.dtype)
+    def _spec(self, variable: Variable) -> ArraySpec:
+        path, dataset, attributes = variable.path, variable.handle, variable.attributes
+        assert variable.numbers is not None
+        spec = self._checked_spec(path, dataset, variable.numbers, variable.dtype)
         meaning_of = partial(meaning_by, self.options, attributes) if attributes else self._bare_meaning
         meaning = meaning_of(spec.numbers)
-        unnamed = spec._replace(
+        bare_spec = spec._replace(
             name="",
             numbers=meaning.numbers,
             dtype=reinterpret_dtype(spec.dtype, meaning.numbers),
             meaning=meaning,
-            dims=tuple(one.dims()),
+            dims=tuple(variable.dims()),
         )
-        shared = self._unnamed.setdefault(unnamed, unnamed)
+        shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
-        place = (dataset.id.get_offset(), shared.shape) if is_plain(dataset) else None
-        return shared._replace(name=path, place=place)
+        place = (dataset.id.get_offset(), shared_spec.shape) if is_plain(dataset) else None
+        return shared_spec._replace(name=path, place=place)
 
     def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
@@ -122,11 +124,11 @@ class Hdf5Source(Source):
         for i in range(count):
             code, _, _, label = creation.get_filter(i)
             if not is_available(code):
-                shown = label.decode("utf-8", "replace") or "unnamed"
+                filter_name = label.decode("utf-8", "replace") or "unnamed"
                 raise MissingExtraError(
-                    f"dataset {name} needs HDF5 filter {code} ({shown}): pip install 'lucid-pool[filters]'"
+                    f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self._watch.state[0]
+        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self.watch.state[0]
         if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * file_bytes):
             raise FormatError(
                 f"dataset {name} claims {nbytes} bytes, of which a file of {file_bytes} can hold few"
@@ -141,15 +143,11 @@ class Hdf5Source(Source):
         place = self._place(spec)
         return place is None or (isinstance(place, ChunkedArray) and place.is_locked)
 
-    def check_unchanged(self) -> None:
-        """Raise if the file was written to."""
-        self._watch.check()
-
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec) for spec in specs]
         tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
-        return digest(self._watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
+        return digest(self.watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
@@ -163,21 +161,21 @@ class Hdf5Source(Source):
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
         shape = shape_of(region)
         flat = buffer[: size_of(shape) * spec.dtype.itemsize]
-        stored = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
-        values = flat.view(stored).reshape(shape)
+        dtype = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
+        values = flat.view(dtype).reshape(shape)
         try:
             place = self._place(spec)
             if isinstance(place, tuple):
-                read_region(self._descriptor, *place, region, spec.dtype.itemsize, flat)
+                read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
             elif place is not None:
-                place.read(self._descriptor, region, values)
+                place.read(self.descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
                 read_into(values, object_at(self.file, spec.name), region)
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
-        if os.fstat(self._descriptor).st_size < self._watch.state[0]:
+        if os.fstat(self.descriptor).st_size < self.watch.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
@@ -217,12 +215,12 @@ class Hdf5Source(Source):
     def user_block(self) -> bytes:
         """The bytes before the HDF5 part of the file, if they are few."""
         size = self.file.userblock_size
-        return bytes_at(self._descriptor, 0, size if size <= MOST_USER_BLOCK else 0)
+        return bytes_at(self.descriptor, 0, size if size <= MOST_USER_BLOCK else 0)
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-        os.close(self._descriptor)
+        super().close()
 
 
 #: What elements are read from past the library; None where only that can read.

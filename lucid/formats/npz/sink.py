@@ -12,15 +12,14 @@ from itertools import groupby
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
-from lucid.errors import DatasetError, FormatError, translate_errors
+from lucid.errors import DatasetError, FormatError
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.checksum import crc32
-from lucid.formats.choosing import is_meant, note_lines, two_of_one_name, unused
+from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import blocks_at, write_at
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.disk.spool import Spool
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.npy import header_of
 from lucid.formats.npz.source import SUFFIX, NpzSource
@@ -43,12 +42,12 @@ class NpzSink(FlatSink):
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
-        self._members, self._waiting = Backlog[_NewMember](), Backlog[ResultSpec]()
+        self._members, self._late_results = Backlog[_NewMember](), Backlog[ResultSpec]()
         self._end = 0
         for member in self._plan_members(source, results):
             info, content, header = member
             if isinstance(content, ResultSpec) and info.compress_type == zipfile.ZIP_DEFLATED:
-                self._waiting.append(content)
+                self._late_results.append(content)
             else:
                 info.header_offset = self._end
                 yield info.FileHeader() + header
@@ -59,37 +58,34 @@ class NpzSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Write all but the means, and make room for those that wait."""
         super().begin(source, results)
-        if self._waiting:
-            self.spool = Spool(self.file.target.parent).hold(self._waiting)
+        self.hold(self._late_results)
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
-        carries = self.carries(results)
         if not isinstance(source, NpzSource):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
-        dropped, new_names = list[str](), {a.name for a in results if a.name != a.source.name}
+        names = CarriedNames(results, self.options)
         # Both are in the order of the archive.
         means = groupby(results, lambda result: result.source.name)
-        pooled_name, arrays = next(means, ("", iter(())))
+        pooled_name, arrays = next(means, (None, iter(())))
         for member in source.members:
             if member.header is not None and member.array_name == pooled_name:
                 for array in arrays:
                     yield self._plan_means_member(array, member.info.compress_type)
-                pooled_name, arrays = next(means, ("", iter(())))
-            elif carries and is_meant(member.array_name, self.options.drop):
-                dropped.append(member.array_name)
-            elif carries:
-                if member.header is not None and member.array_name in new_names:
-                    raise two_of_one_name(member.array_name.removeprefix("/"))
-                info = copy(member.info)
-                info.extra = b""
-                # The lengths stand before the bytes in any case.
-                info.flag_bits &= ~LENGTHS_BEHIND
-                yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
-        if carries:
-            self.notes += note_lines(unused(self.options.drop, dropped))
+                pooled_name, arrays = next(means, (None, iter(())))
+                continue
+            if names.is_alone or names.drops(member.array_name):
+                continue
+            if member.info.filename.endswith(SUFFIX):  # other files are never called as arrays are
+                names.check(member.array_name)
+            info = copy(member.info)
+            info.extra = b""
+            # The lengths stand before the bytes in any case.
+            info.flag_bits &= ~LENGTHS_BEHIND
+            yield _NewMember(info, CopiedBytes((source.descriptor, member.offset), info.compress_size))
+        self.notes += note_lines(names.notes)
 
     def _plan_means_member(self, result: ResultSpec, method: int) -> _NewMember:
         """A member of means, compressed as its source was unless told otherwise."""
@@ -112,10 +108,7 @@ class NpzSink(FlatSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
-        with (
-            translate_errors("output cannot be written"),
-            open(self.descriptor, "r+b", closefd=False) as file,
-        ):
+        with open(self.descriptor, "r+b", closefd=False) as file:
             file.seek(self._end)
             with zipfile.ZipFile(file, "w") as archive:
                 directory = Backlog[zipfile.ZipInfo]()
@@ -131,7 +124,7 @@ class NpzSink(FlatSink):
         self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes, archive: zipfile.ZipFile
     ) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
-        if self.places[result.number] < 0 and self.spool is not None:
+        if self.spool is not None and self.places[result.number] < 0:
             with archive.open(info, "w") as target:
                 target.write(header)
                 for data in blocks_at(*self.spool.place(result), result.nbytes):

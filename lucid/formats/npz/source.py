@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO, NamedTuple
 
-from lucid.errors import DTypeError, FileError, FormatError, about
+from lucid.errors import DTypeError, FormatError, about, translate_errors
 from lucid.formats.archive import ENCRYPTED, check_name, data_offset, open_archive
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.checksum import Checksum, crc32
@@ -52,7 +52,7 @@ class NpzSource(FlatSource):
     def parse(self, size: int) -> None:  # noqa: ARG002  (of which the directory says where it ends)
         """Read the directory, and the header of every array."""
         archive = open_archive(self.descriptor)
-        self._inflated = _InflatedMember(archive)
+        self._member = _InflatedMember(archive)
         #: Of stored members that are being read; None for those that fit theirs.
         self._sums: dict[str, Checksum | None] = {}
         self._lock = threading.Lock()
@@ -87,8 +87,8 @@ class NpzSource(FlatSource):
                 self._add_to_checksum(member, header, runs(*axes), buffer[: values.nbytes].data)
                 return values
             elements = max((first + count for first, count in runs(*axes)), default=0)
-            with self._inflated.lock:
-                descriptor = self._inflated.inflate_to(
+            with self._member.lock:
+                descriptor = self._member.inflate_to(
                     member.info, header.offset + elements * header.dtype.itemsize
                 )
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
@@ -118,7 +118,7 @@ class NpzSource(FlatSource):
     def close(self) -> None:
         """Close the file, and let go of what was inflated."""
         super().close()
-        self._inflated.close()
+        self._member.close()
 
 
 class _InflatedMember:
@@ -138,17 +138,15 @@ class _InflatedMember:
         try:
             if self._member is not member:
                 self._spool.empty()
-                self._stream, self._done = self._archive.open(member), 0
+                self._stream, self._position = self._archive.open(member), 0
             self._member = None  # if an error comes between
-            while self._done < end:
+            while self._position < end:
                 data = self._stream.read(STEP_BYTES)
                 if not data:
                     raise FormatError("ends before its data; is the archive damaged?")
-                write_at(descriptor, self._done, data)
-                self._done += len(data)
-        except FileError as error:
-            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
-            raise FileError(f"cannot be inflated into a temporary file (TMPDIR): {reason}") from error
+                with translate_errors("cannot be inflated into a temporary file (TMPDIR)"):
+                    write_at(descriptor, self._position, data)
+                self._position += len(data)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise FormatError(f"cannot be inflated: {error}; is the archive damaged?") from error
         self._member = member
@@ -206,7 +204,7 @@ def _header(descriptor: int, info: zipfile.ZipInfo, offset: int) -> Header | Non
         raise FormatError("cannot be inflated; is the archive damaged?") from None
     except DTypeError:  # objects, which are carried over as they are and never unpickled
         return None
-    promised = header.offset + header.nbytes
-    if promised != size:
-        raise FormatError(f"has {size} bytes, its header promises {promised}")
+    size_bytes = header.offset + header.nbytes
+    if size_bytes != size:
+        raise FormatError(f"has {size} bytes, its header promises {size_bytes}")
     return header

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lucid.errors import DatasetError, FormatError
-from lucid.formats.choosing import two_of_one_name
 from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import storage
 
@@ -197,13 +196,14 @@ def order_of(tensor: Tensor) -> tuple[int, str]:
 def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
     """A header with its length, for tensors that lie one after another; padded so that they are aligned."""
     # Each entry becomes bytes by itself: all of them at once, as objects, take ten times the memory.
-    text, names, start = bytearray(PREFIX_BYTES), {METADATA}, 0
+    text, start = bytearray(PREFIX_BYTES), 0
     if metadata:
         text += _entry(METADATA, metadata)
     for tensor in tensors:
-        if tensor.name in names:
-            raise two_of_one_name(tensor.name)
-        names.add(tensor.name)
+        if tensor.name == METADATA:
+            raise DatasetError(
+                f"a safetensors file has no tensor of the name {METADATA!r}, which is its metadata's"
+            )
         offsets = [start, start := start + tensor.nbytes]
         text += _entry(tensor.name, {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets})
     text[PREFIX_BYTES : PREFIX_BYTES + 1] = b"{"  # in place of the first comma

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.choosing import is_meant, note_lines, unused
+from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.flat import Content, CopiedBytes, FlatSink
 from lucid.formats.regions import Region
@@ -27,36 +27,32 @@ class SafetensorsSink(FlatSink):
 
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
-        stored: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
+        pairs: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
         for array in results:
             name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
-            stored.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
+            pairs.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
         metadata: dict[str, str] = {}
         facts: dict[str, Any] = {}
-        if isinstance(source, SafetensorsSource) and self.carries(results):
-            replaced, known = {array.source.name for array in results}, provenance_of(source.header)
+        names = CarriedNames(results, self.options)
+        if isinstance(source, SafetensorsSource) and not names.is_alone:
+            source_names, provenances = {array.source.name for array in results}, provenance_of(source.header)
             metadata |= source.header.metadata
-            dropped = list[str]()
             for tensor in source.header.tensors:
                 name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
-                if name not in replaced and is_meant(name, self.options.drop):
-                    dropped.append(name)
-                elif name not in replaced:
-                    stored.append((tensor, CopiedBytes(place, tensor.nbytes)))
-                    if tensor.name in known:
-                        facts[tensor.name] = known[tensor.name]
-            self.notes += note_lines(unused(self.options.drop, dropped))
+                if name not in source_names and names.carries(name):
+                    pairs.append((tensor, CopiedBytes(place, tensor.nbytes)))
+                    if tensor.name in provenances:
+                        facts[tensor.name] = provenances[tensor.name]
+            self.notes += note_lines(names.notes)
         # What a million tensors have in common is parsed once, and stands in the file once.
-        shared = {text: json.loads(text) for text in {array.provenance for array in results}}
-        if len(shared) == 1 and 1 < len(results) == len(stored):
-            (facts,) = shared.values()
+        facts_of = {text: json.loads(text) for text in {array.provenance for array in results}}
+        if len(facts_of) == 1 and 1 < len(results) == len(pairs):
+            (facts,) = facts_of.values()
         else:
-            facts |= {
-                tensor.name: shared[a.provenance] for (tensor, _), a in zip(stored, results, strict=False)
-            }
+            facts |= {one.name: facts_of[a.provenance] for (one, _), a in zip(pairs, results, strict=False)}
         metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)
-        stored.sort(key=lambda one: order_of(one[0]))
-        return [header_of(metadata, [tensor for tensor, _ in stored]), *(content for _, content in stored)]
+        pairs.sort(key=lambda one: order_of(one[0]))
+        return [header_of(metadata, [tensor for tensor, _ in pairs]), *(content for _, content in pairs)]
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region in place; the format's byte order is little-endian."""

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lucid.compression import Compression
+from lucid.compression import parse_compression
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
-from lucid.formats.choosing import name_list, note_lines, two_of_one_name, unused
+from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
-from lucid.formats.result import Changes
-from lucid.formats.zarr.carry import carry, dropped_paths, renew_summaries
+from lucid.formats.zarr.carry import carry, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
     DIMENSIONS_2,
@@ -21,7 +20,7 @@ from lucid.formats.zarr.documents import (
     write_array,
     write_attributes,
 )
-from lucid.formats.zarr.geography import Dimensions
+from lucid.formats.zarr.geography import Dimensions, names_of_axes
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, describe_result, with_changes
 from lucid.formats.zarr.means import ArrayFiles
@@ -29,52 +28,52 @@ from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
 from lucid.formats.zarr.source import ZarrSource
-from lucid.formats.zarr.store import translate_all
+from lucid.options import Options
 
 
 class Builder:
     """A store for results, all but the means: built in a folder or, without one, only thought through."""
 
     def __init__(
-        self,
-        source: Source,
-        pooled: Sequence[ResultSpec],
-        compression: Compression | None,
-        root: Path | None,
-        *,
-        carries: bool,
+        self, source: Source, results: Sequence[ResultSpec], options: Options, root: Path | None
     ) -> None:
-        self._root, self._compression = root, compression
+        self._results, self._root = results, root
+        self._compression = parse_compression(options.compression)
+        self._names = CarriedNames(results, options)
         #: Notes for the user, one line each; and what is copied.
         self.notes: list[str] = []
         self.carried = CarriedArrays()
         # The only array of a source that names none is the store itself.
-        self._is_root = len(pooled) == 1 and not pooled[0].source.name
+        self._is_root = len(results) == 1 and not results[0].source.name
         self._groups: set[Path] = set()
-        #: What is pooled, and what is carried over, by path.
-        self._results: dict[str, list[ResultSpec]] = {}
+        self._source = source if isinstance(source, ZarrSource) else None
+        self._nodes = self._source.nodes if self._source is not None else {}
+        self._version = next((one.version for one in self._nodes.values() if one.document is not None), 3)
+        #: Results by the path of what they are of; what is carried over by its own.
+        self._results_by_path = {name[1:]: group for name, group in by_source(results).items()}
         self._carried_nodes: dict[str, Node] = {}
         #: Paths of new arrays; lengths of dimensions by group, as NCZarr wants them.
         self._paths: set[str] = set()
         self._lengths: dict[str, dict[str, int]] = {}
         #: Arrays whose codec is left out, by codec.
         self._lossy_codecs: dict[str, list[str]] = {}
-        self._source = source if isinstance(source, ZarrSource) else None
-        nodes = self._source.nodes.values() if self._source is not None else ()
-        self._version = next((node.version for node in nodes if node.document is not None), 3)
+
+    def build(self) -> None:
+        """Build what is carried over, results with their coordinates, and what groups and summaries say of them."""
         if self._source is None:
-            for array in pooled:
-                mark = {key: value.tolist() for key, value in array.mark.items()}
-                self._add_means(array, None, Description(mark))
+            for result in self._results:
+                mark = {key: value.tolist() for key, value in result.mark.items()}
+                self._add_means(result, None, Description(mark))
             return
-        self._results = {name[1:]: arrays for name, arrays in by_source(pooled).items()}
-        if carries:
-            self._carry(self._source)
-        self._add_results(self._source, carries=carries)
-        if carries and not self._is_root:
+        if self._names.is_alone:
+            self._add_results(self._source)
+            return
+        self._carry(self._source)
+        self._add_results(self._source)
+        if not self._is_root:
             self._describe_groups(self._source)
-        if carries and root is not None and any(node.has_summary for node in nodes):
-            renew_summaries(root)
+        if self._root is not None and any(one.has_summary for one in self._nodes.values()):
+            renew_summaries(self._root)
 
     def path_of(self, name: str) -> str:
         """The path of an array of means."""
@@ -82,37 +81,34 @@ class Builder:
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
-        left_out = dropped_paths(source.nodes.values(), source.options.drop) - self._results.keys()
-        self.notes += note_lines(unused(source.options.drop, [f"/{path}" for path in left_out]))
-        for group, paths in lower_levels(source.images, self._results).items():
-            left_out |= {*paths}
-            levels = name_list([f"/{path}" for path in paths if path in source.nodes])
+        other_paths = self._nodes.keys() - self._results_by_path.keys()
+        for group, paths in lower_levels(source.images, self._results_by_path).items():
+            other_paths -= {*paths}
+            levels = name_list([f"/{path}" for path in paths if path in self._nodes])
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
-        left_out |= self._results.keys()
-        self._carried_nodes = {path: node for path, node in source.nodes.items() if path not in left_out}
-        with translate_all("cannot be carried over"):
-            self.carried = carry(source.store, self._root, self._carried_nodes.values())
+        nodes = (node for path, node in self._nodes.items() if path in other_paths)
+        self._carried_nodes = {node.path: node for node in nodes if self._names.carries(node.name)}
+        self.notes += note_lines(self._names.notes)
+        self.carried = carry(source.store, self._root, self._carried_nodes.values())
 
-    def _add_results(self, source: ZarrSource, *, carries: bool) -> None:
+    def _add_results(self, source: ZarrSource) -> None:
         """Add the arrays of means, and coordinates of the new grid."""
-        carried = self._carried_nodes.values() if carries else None
-        geography = Dimensions(source, self._results, carried, self._add_coordinate)
-        for path, arrays in self._results.items():
-            node, is_image = source.nodes[path], path in source.image_paths
+        carried = self._carried_nodes.values()
+        geography = Dimensions(source, self._results_by_path, self._names, carried, self._add_coordinate)
+        for path, results in self._results_by_path.items():
+            node, is_image = self._nodes[path], path in source.image_paths
             variable = source.variable(node)
-            for array in arrays:
-                fill = None if array.source.numbers == "bfloat16" else source.array(path).layout.fill
-                changes = array.changes_of(variable.attributes)
-                places: Changes = {}
+            for result in results:
+                fill = None if result.source.numbers == "bfloat16" else source.array(path).layout.fill
+                changes = result.changes_of(variable.attributes)
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
-                if not is_image or array.flat:
-                    dims, places = geography.place_result(node, array)
-                description = describe_result(
-                    variable, changes, places, array.meaning, fill, array.numbers, dims
-                )
-                self._add_means(array, node, description)
+                if not is_image or result.flat:
+                    paths, places = geography.place(variable, result)
+                    dims, changes = names_of_axes(paths) if node.dims else [], changes | places
+                description = describe_result(variable, changes, result.meaning, fill, result.numbers, dims)
+                self._add_means(result, node, description)
         self.notes += note_lines(geography.notes)
         self.notes += [
             f"{codec} of {name_list(names)} is left out: its parameters were chosen for other numbers"
@@ -126,23 +122,21 @@ class Builder:
                     attributes = with_changes(node.attributes, changes)
                     write_attributes(self._root / node.path, node.version, attributes)
 
-    def _add_means(self, pooled: ResultSpec, origin: Node | None, description: Description) -> None:
+    def _add_means(self, result: ResultSpec, origin: Node | None, description: Description) -> None:
         """An array for means, with what can be kept of the one they are means of."""
         shards = None
         others = {FILES}
-        if pooled.numbers == "bfloat16":
+        if result.numbers == "bfloat16":
             # xarray opens no store in which elements without a type have one for gaps.
             description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
-            shards = _shards(self._source.array(origin.path).layout, pooled.chunks, pooled)
+            shards = _shards(self._source.array(origin.path).layout, result.chunks, result)
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
-        description = description._replace(attributes=attributes | {PROVENANCE: pooled.provenance})
-        path = self.path_of(pooled.name)
-        if path in self._carried_nodes:
-            raise two_of_one_name(pooled.name)
-        numbers = pooled.numbers if origin is None else pooled.stored_numbers
-        facts = {"shape": pooled.stored_shape, "numbers": numbers, "chunks": pooled.chunks}
+        description = description._replace(attributes=attributes | {PROVENANCE: result.provenance})
+        path = self.path_of(result.name)
+        numbers = result.numbers if origin is None else result.stored_numbers
+        facts = {"shape": result.stored_shape, "numbers": numbers, "chunks": result.chunks}
         self._add(path, origin, description, shards=shards, **facts)
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:
@@ -189,28 +183,28 @@ class Builder:
     def _describe_groups(self, source: ZarrSource) -> None:
         """Say of OME-Zarr images where their cells are now, and of NCZarr's groups what is in them."""
         groups: dict[str, dict[str, Any]] = {}
-        shapes = {path: node.shape for path, node in source.nodes.items() if node.document is not None}
+        shapes = {path: node.shape for path, node in self._nodes.items() if node.document is not None}
         for group in dict.fromkeys(image.group for image in source.images):
-            groups[group], notes = attributes_of_image(source.nodes[group], shapes, self._results)
+            groups[group], notes = attributes_of_image(self._nodes[group], shapes, self._results_by_path)
             self.notes += notes
         arrays = self._paths | (shapes.keys() & self._carried_nodes.keys())
         paths = [path.rpartition("/") for path in sorted(arrays)]
         for node in self._carried_nodes.values():
             if name_in(node.attributes, GROUP) in node.attributes:
-                inside = [name for folder, _, name in paths if folder == node.path]
+                names = [name for folder, _, name in paths if folder == node.path]
                 lengths = self._lengths.get(node.path, {})
-                groups[node.path] = attributes_of_group(node.attributes, lengths, inside)
+                groups[node.path] = attributes_of_group(node.attributes, lengths, names)
         for path, attributes in groups.items():
-            if self._root is not None and attributes != source.nodes[path].attributes:
+            if self._root is not None and attributes != self._nodes[path].attributes:
                 write_attributes(self._root / path, self._version, attributes)
 
 
-def _shards(origin: Layout, chunks: tuple[int, ...], pooled: ResultSpec) -> tuple[int, ...] | None:
+def _shards(origin: Layout, chunks: tuple[int, ...], result: ResultSpec) -> tuple[int, ...] | None:
     """Shards like those of the source, if it has any: whole chunks, and not below it in samples or channels."""
     if origin.shard_index is None:
         return None
-    shape = pooled.stored_shape
-    sizes = (origin.files[0], shape[1]) if pooled.flat else origin.files
+    shape = result.stored_shape
+    sizes = (origin.files[0], shape[1]) if result.flat else origin.files
     most = (max(1, -(-n // c)) * c for n, c in zip(shape, chunks, strict=True))
     least = (max(c, -(-s // c) * c) for s, c in zip(sizes, chunks, strict=True))
     return tuple(min(m, n) for m, n in zip(most, least, strict=True))

@@ -5,12 +5,11 @@ groups and arrays below a group, in one) are made anew in the finished store, of
 then; what they said does not matter.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from lucid.errors import FileError
-from lucid.formats.choosing import is_left_out
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.zarr.documents import (
     ATTRIBUTES_2,
@@ -22,11 +21,6 @@ from lucid.formats.zarr.documents import (
 )
 from lucid.formats.zarr.nodes import SUMMARY_2, SUMMARY_3, Node, nodes_of
 from lucid.formats.zarr.store import FolderStore, Store, key_in
-
-
-def dropped_paths(nodes: Iterable[Node], patterns: Sequence[str]) -> set[str]:
-    """Paths of what the user leaves out, groups with all that is in them."""
-    return {node.path for node in nodes if node.path and is_left_out(node.name, patterns)}
 
 
 def carry(store: Store, root: Path | None, nodes: Collection[Node]) -> CarriedArrays:

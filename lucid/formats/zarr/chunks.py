@@ -64,11 +64,11 @@ class StoredArray:
         if layout.codecs is None or not layout.shape or self._store.is_far:
             return None
         names, files = self._store.names(key_in(self._node.path, layout.folder)), set[Index]()
-        some = [*islice(names, _MOST_LISTED + 1)]
-        for name in some:
+        first_names = [*islice(names, _MOST_LISTED + 1)]
+        for name in first_names:
             with suppress(ValueError):  # it is no file of a chunk
                 files.add(tuple(map(int, name.removeprefix("c.").split("."))))
-        return frozenset(files) if len(some) <= _MOST_LISTED else None
+        return frozenset(files) if len(first_names) <= _MOST_LISTED else None
 
     def read(self, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
@@ -151,9 +151,9 @@ class StoredArray:
         path, first = self._node.path, self.layout.key((0,) * len(self.layout.shape))
         if 0 in self.layout.shape or self._store.read(key_in(path, first), 0, 1) is not None:
             return
-        right = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first.partition("/")[0])))
+        own_name = re.compile(re.sub(r"\d+", r"\\d+", re.escape(first.partition("/")[0])))
         for name in self._store.names(path):
-            if _ANY_NAME.fullmatch(name) and not right.fullmatch(name):
+            if _ANY_NAME.fullmatch(name) and not own_name.fullmatch(name):
                 what = "dimension_separator" if self._node.version == 2 else "chunk_key_encoding"
                 raise FormatError(
                     f"has its chunks in files such as {name}, where its metadata ({what}) say {first}; "

@@ -86,11 +86,11 @@ class Chain(NamedTuple):
         """The elements of a chunk; `target` where they could be decoded there, which is contiguous."""
         nbytes = size_of(shape) * self.dtype.itemsize
         sizes = self.sizes(nbytes)
-        straight = None if target is None or self.order else target.reshape(-1).view(np.uint8)
+        direct = None if target is None or self.order else target.reshape(-1).view(np.uint8)
         for step in reversed(range(len(self.codecs))):
-            out = straight if step == 0 else None
+            out = direct if step == 0 else None
             raw = _decode(self.codecs[step], raw, sizes[step], 2 * nbytes + 4096, out)
-        if raw is straight and target is not None:
+        if raw is direct and target is not None:
             return target
         if len(raw) != nbytes:
             raise FormatError(f"has a chunk that decodes to {len(raw)} bytes; expected {nbytes}")
@@ -128,7 +128,7 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
     """
     order: tuple[int, ...] | None = None
     is_bytes = False
-    known: list[Any] = []
+    numcodecs_codecs: list[Any] = []
     for one in codecs:
         if not one.keys() <= {"name", "configuration"}:
             return None  # what else stands there may mean that it is to be read in another way
@@ -146,10 +146,10 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
         elif is_bytes and name in {*LOSSLESS, *_LOSSY}:
             if name == "blosc" and isinstance(parameters.get("shuffle"), str):
                 parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
-            known.append(numcodecs.get_codec(parameters | {"id": name}))
+            numcodecs_codecs.append(numcodecs.get_codec(parameters | {"id": name}))
         else:
             return None
-    return Chain(dtype, tuple(known), order) if is_bytes else None
+    return Chain(dtype, tuple(numcodecs_codecs), order) if is_bytes else None
 
 
 def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | None) -> Array:

@@ -29,16 +29,16 @@ def codecs_of_results(
         return _codecs_of_choice(compression, version, dtype.itemsize), []
     if node is None or node.document is None:
         return [codec("zstd", level=0, checksum=False)], []
-    kept: list[dict[str, Any]] = []
+    codecs: list[dict[str, Any]] = []
     lossy: list[str] = []
     for one in node.document["codecs"]:
         for inner in one["configuration"]["codecs"] if name_of(one) == SHARDS else [one]:
             name = name_of(inner)
             if name in LOSSLESS and (name != "delta" or (version == 2 and dtype.kind in "iu")):
-                kept.append(_fit_parameters(inner, dtype))
+                codecs.append(_fit_parameters(inner, dtype))
             elif name not in _ORDERS and name not in lossy:
                 lossy.append(name)
-    return kept, lossy
+    return codecs, lossy
 
 
 def _fit_parameters(source_codec: JsonObject, dtype: np.dtype[Any]) -> dict[str, Any]:

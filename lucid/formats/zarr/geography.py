@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lucid.formats.arrays import Array, ResultSpec
+from lucid.formats.arrays import Array
+from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
-from lucid.formats.grid import VARIABLES, base_of
+from lucid.formats.grid import base_of
 from lucid.formats.meaning import meaning_of
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
@@ -29,25 +30,17 @@ class Dimensions(Geography):
     """The named axes of a store, and what lies along them."""
 
     def __init__(
-        self, source: ZarrSource, pooled: Results, carried: Collection[Node] | None, make: Make
+        self, source: ZarrSource, results: Results, names: CarriedNames, carried: Collection[Node], make: Make
     ) -> None:
-        find = source.variable_at if carried is not None else lambda _: None
-        super().__init__(find, pooled, source.options.drop)
+        super().__init__(source.variable_at, results, names)
         self._source, self._make_array = source, make
-        #: Attributes of results that would lead to nothing where nothing is carried over.
-        self._leading_nowhere: Changes = {} if carried is not None else dict.fromkeys(VARIABLES)
         #: Paths that are taken, and lengths of the dimensions of what is carried over, by path.
-        self._taken_paths = {array.name.strip("/") for arrays in pooled.values() for array in arrays}
+        self._taken_paths = {array.name.strip("/") for arrays in results.values() for array in arrays}
         self._lengths: dict[str, int] = {}
-        for node in carried or ():
+        for node in carried:
             self._taken_paths.add(node.path)
             for name, length in zip(node.dims, node.shape, strict=False):
                 self._lengths[key_in(node.folder, name)] = length
-
-    def place_result(self, node: Node, pooled: ResultSpec) -> tuple[list[str | None], Changes]:
-        """The names of the axes of a result, and what it says of coordinates."""
-        dims, changes = self.place(self._source.variable(node), pooled)
-        return _names(dims) if node.dims else [], changes | self._leading_nowhere
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
         node = variable.handle
@@ -88,10 +81,10 @@ class Dimensions(Geography):
             fill = self._source.array(node.path).layout.fill
         numbers = name_of(values.dtype)
         meaning = meaning_of(origin.attributes, origin.numbers or numbers)
-        description = describe_result(origin, changes, {}, meaning, fill, numbers, _names(dims))
+        description = describe_result(origin, changes, meaning, fill, numbers, names_of_axes(dims))
         self._make_array(path, node, values, description)
 
 
-def _names(dims: Paths) -> list[str | None]:
+def names_of_axes(dims: Paths) -> list[str | None]:
     """The names of axes, None for those without one."""
     return [base_of(paths[0]) if paths else None for paths in dims]

@@ -81,8 +81,8 @@ def _layout_of(node: Node, untyped: str | None) -> Layout | None:
         return None
     grid, keys = document["chunk_grid"], document["chunk_key_encoding"]
     is_default = keys["name"] == "default"
-    strange = document.get("storage_transformers") or document.keys() - _KEYS
-    if strange or grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
+    unknown_keys = document.get("storage_transformers") or document.keys() - _KEYS
+    if unknown_keys or grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
         return None
     codecs = document["codecs"]
     files = chunks = tuple(map(index, grid["configuration"]["chunk_shape"]))

@@ -78,42 +78,40 @@ def _number(value: Any) -> Any:
 def describe_result(
     origin: Variable,
     changes: Changes,
-    places: Changes,
     meaning: Meaning,
     fill: Any,
     result: str,
     dims: list[str | None],
 ) -> Description:
-    """What a result of a type says of itself: what changes with its numbers, and with its place.
+    """What a result of a type says of itself, by what changes with its numbers and its place.
 
     `fill` is the source's own fill value.
     """
     node, attributes = origin.handle, origin.attributes
     marks = numbers_in(changes.get(FILL, attributes.get(FILL)))
-    news = {key: value for key, value in changes.items() if key != FILL} | {FILL: None}
-    if _has_nan(news.get(MISSING)) and not _has_nan(attributes[MISSING]):
-        news[MISSING] = None
+    new_attributes = {key: value for key, value in changes.items() if key != FILL} | {FILL: None}
+    if _has_nan(new_attributes.get(MISSING)) and not _has_nan(attributes[MISSING]):
+        new_attributes[MISSING] = None
     is_float = result in FLOATS
     if FILL in attributes and _is_filled_by_document(node):
-        mark = np.nan if is_float else marks[0] if marks else None
-        return Description(with_changes(node.attributes, news | places), dims, mark)
+        return Description(with_changes(node.attributes, new_attributes), dims, marks[0] if marks else None)
     if marks and not is_float:
-        news[FILL] = int(marks[0])
+        new_attributes[FILL] = int(marks[0])
     elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
-        news[FILL] = base64.b64encode(struct.pack("<d", np.nan)).decode()
+        new_attributes[FILL] = base64.b64encode(struct.pack("<d", np.nan)).decode()
     elif not marks and isinstance(node.attributes.get(FILL), str | bool):
-        news[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
+        new_attributes[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
     if fill is not None:
         fill = np.asarray(fill)
         fill = fill.astype(np.uint8) if fill.dtype.kind == "b" else fill
         fill = unwritten_fill(attributes, meaning, fill, result)
-    return Description(with_changes(node.attributes, news | places), dims, fill)
+    return Description(with_changes(node.attributes, new_attributes), dims, fill)
 
 
 def with_changes(attributes: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """Attributes with others, of which None says that there is none; arrays as JSON has them."""
-    news = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
-    return {key: value for key, value in attributes.items() if key not in changes} | news
+    new_attributes = {key: np.asarray(value).tolist() for key, value in changes.items() if value is not None}
+    return {key: value for key, value in attributes.items() if key not in changes} | new_attributes
 
 
 def _has_nan(value: Any) -> bool:

@@ -75,9 +75,9 @@ class ArrayFiles:
 class Means(ArrayFiles):
     """An array of means, and how much is still missing of it, and of files that come in several regions."""
 
-    def __init__(self, root: Path, node: Node, pooled: ResultSpec) -> None:
+    def __init__(self, root: Path, node: Node, result: ResultSpec) -> None:
         super().__init__(root, node)
-        self._root, self._pooled = root, pooled
+        self._root, self._result = root, result
         self._spool: Spool | None = None
         self._left_cells = size_of(self.layout.shape)
         self._missing_cells: dict[Index, int] = {}
@@ -104,7 +104,7 @@ class Means(ArrayFiles):
             is_last = self._left_cells == 0
         if is_last:
             self.close()
-            if self._pooled.is_shard:
+            if self._result.is_shard:
                 self._seal()
         return is_last
 
@@ -112,8 +112,9 @@ class Means(ArrayFiles):
         """Keep cells that do not fill a file."""
         with self._lock:
             if self._spool is None:
-                self._spool = Spool(self._root.parent).hold([self._pooled], claims=False)
-        self._spool.write(self._pooled, region, values, shape)
+                self._spool = Spool(self._root.parent)
+                self._spool.hold([self._result], claims=False)
+        self._spool.write(self._result, region, values, shape)
 
     def _count(self, index: Index, cells: int) -> None:
         """Note cells that are in the spool; store the file with its last."""
@@ -125,7 +126,7 @@ class Means(ArrayFiles):
         if missing == 0:
             spool = self._spool
             assert spool is not None
-            self.write_file(index, lambda region: spool.read(self._pooled, region))
+            self.write_file(index, lambda region: spool.read(self._result, region))
 
     def _seal(self) -> None:
         """Say in a shard which files there are: those that are lost later would be read as the fill value."""

@@ -65,18 +65,18 @@ def attributes_of_array(
     attributes: dict[str, Any], old: Mapping[str, Any], references: list[str]
 ) -> dict[str, Any]:
     """The attributes of a result; those that are new or another have the types that they look like."""
-    again = dict(attributes)
+    new_attributes = dict(attributes)
     if references:
-        key, _ = _entry(again, ARRAY, _REFERENCES, list)
-        name = name_in(again, ARRAY)
-        again[name] = again[name] | {key: references}
-    _, types = _entry(again, TYPES, ("types",), dict)
+        key, _ = _entry(new_attributes, ARRAY, _REFERENCES, list)
+        name = name_in(new_attributes, ARRAY)
+        new_attributes[name] = new_attributes[name] | {key: references}
+    _, types = _entry(new_attributes, TYPES, ("types",), dict)
     if types:
         is_own = re.compile("_nczarr", re.IGNORECASE).match
-        kept = {k: t for k, t in types.items() if is_own(k) or again.get(k, old) == old.get(k)}
-        name = name_in(again, TYPES)
-        again[name] = again[name] | {"types": kept}
-    return again
+        new_types = {k: t for k, t in types.items() if is_own(k) or new_attributes.get(k, old) == old.get(k)}
+        name = name_in(new_attributes, TYPES)
+        new_attributes[name] = new_attributes[name] | {"types": new_types}
+    return new_attributes
 
 
 def attributes_of_group(

@@ -60,10 +60,10 @@ def aside_paths(images: Sequence[Image]) -> tuple[set[str], set[str]]:
     return labels, {f"/{path}" for image in images for path in image.paths[1:]} - labels
 
 
-def lower_levels(images: Iterable[Image], pooled: Container[str]) -> dict[str, list[str]]:
+def lower_levels(images: Iterable[Image], results: Container[str]) -> dict[str, list[str]]:
     """Arrays that do not go with the result, by the group of their image: all levels of one whose first is pooled."""
-    whole = [image for image in images if image.paths and image.paths[0] in pooled]
-    levels = ((image.group, [path for path in image.paths[1:] if path not in pooled]) for image in whole)
+    whole = [image for image in images if image.paths and image.paths[0] in results]
+    levels = ((image.group, [path for path in image.paths[1:] if path not in results]) for image in whole)
     return {group: paths for group, paths in levels if paths}
 
 
@@ -84,9 +84,9 @@ def attributes_of_image(
         first = results.get(levels[0][0])
         sizes: list[tuple[int, dict[str, Any]]] = []
         for path, level in levels:
-            for pooled in (one for one in results.get(path, ()) if not one.flat):
-                result, unknown = _level(node, level, pooled)
-                sizes.append((size_of(pooled.shape), result))
+            for result in (one for one in results.get(path, ()) if not one.flat):
+                new_level, unknown = _level(node, level, result)
+                sizes.append((size_of(result.shape), new_level))
                 notes += unknown
             if path not in results and not first and path in shapes:
                 sizes.append((size_of(shapes[path]), level))
@@ -104,13 +104,13 @@ def attributes_of_image(
     return attributes, list(dict.fromkeys(notes))
 
 
-def _level(node: Node, level: dict[str, Any], pooled: ResultSpec) -> tuple[dict[str, Any], list[str]]:
+def _level(node: Node, level: dict[str, Any], result: ResultSpec) -> tuple[dict[str, Any], list[str]]:
     """What an image's group says of a result; and notes."""
-    name = pooled.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
+    name = result.name.strip("/").removeprefix(f"{node.path}/" if node.path else "")
     steps = _objects(level.get("coordinateTransformations"))
-    steps, unknown = transformations_of_result(steps, pooled.source.shape, pooled.shape)
+    steps, unknown = transformations_of_result(steps, result.source.shape, result.shape)
     return level | {"path": name, "coordinateTransformations": steps}, [
-        f"{pooled.source.name} has a coordinate transformation of type {step_type}, which is kept as it is, behind "
+        f"{result.source.name} has a coordinate transformation of type {step_type}, which is kept as it is, behind "
         "the scale and the translation of the new cells"
         for step_type in unknown
     ]

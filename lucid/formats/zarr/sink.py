@@ -10,10 +10,9 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from lucid.compression import parse_compression
 from lucid.errors import ExistsError, FileError
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.contract import Sink, Source
@@ -33,65 +32,65 @@ class ZarrSink(Sink):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._compression = parse_compression(options.compression)
         self._url = url_of(path)
         self._stack = ExitStack()
         self._file: Replacement | None = None
         #: Arrays of which some means were written, and some were not.
         self._means: dict[str, Means] = {}
 
-    def begin(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def name_errors(self) -> AbstractContextManager[None]:
+        """Say which output it is, whatever is raised."""
+        return translate_all(f"output {self._url or self.path} cannot be written")
+
+    def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Build the store, all but the means."""
         overwrite = self.options.overwrite
-        with translate_all("output cannot be written"):
-            if self._url is not None:
-                self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
-                self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
-            else:
-                if self.path.suffix == ARCHIVE:
-                    self._file = Replacement(self.path, overwrite=overwrite)
-                    self._stack.callback(self._file.abort)
-                # An archive is made of a folder beside it.
-                self._folder = FolderReplacement(self.path, overwrite=overwrite)
-                self._folder.create()
-                self._stack.callback(self._folder.abort)
-                self._root = self._folder.path
-        self._build(source, pooled, self._root)
+        if self._url is not None:
+            self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
+            self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
+        else:
+            if self.path.suffix == ARCHIVE:
+                self._file = Replacement(self.path, overwrite=overwrite)
+                self._stack.callback(self._file.abort)
+            # An archive is made of a folder beside it.
+            self._folder = FolderReplacement(self.path, overwrite=overwrite)
+            self._folder.create()
+            self._stack.callback(self._folder.abort)
+            self._root = self._folder.path
+        self._build(source, results, self._root)
         self._store = FolderStore(self._root)
 
-    def refuse(self, source: Source, pooled: Sequence[ResultSpec]) -> None:
+    def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """See what would be built, and how much is carried over."""
-        self._build(source, pooled, None)
+        self._build(source, results, None)
 
-    def _build(self, source: Source, pooled: Sequence[ResultSpec], root: Path | None) -> None:
+    def _build(self, source: Source, results: Sequence[ResultSpec], root: Path | None) -> None:
         """Build the store in a folder, or see whether that goes, unless there is something already behind the URL."""
         if self._url is not None:
             self._find_place(self._url)
-        with translate_all("output cannot be built"):
-            builder = Builder(source, pooled, self._compression, root, carries=self.carries(pooled))
+        builder = Builder(source, results, self.options, root)
+        builder.build()
         self.notes += builder.notes
         self.carried, self._path_of = builder.carried, builder.path_of
 
-    def write(self, pooled: ResultSpec, region: Region, values: Array) -> None:
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to the chunks that it holds, and to the spool."""
-        name = pooled.name
-        with translate_all("output cannot be written"):
-            means = self._means.get(name)
-            if means is None:
-                node = node_at(self._store, self._path_of(name))
-                means = self._means.setdefault(name, Means(self._root, node, pooled))
-            if means.write(pooled.shape, region, values):
-                del self._means[name]
+        name = result.name
+        means = self._means.get(name)
+        if means is None:
+            node = node_at(self._store, self._path_of(name))
+            means = self._means.setdefault(name, Means(self._root, node, result))
+        if means.write(result.shape, region, values):
+            del self._means[name]
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Put the store in its place."""
-        with translate_all("output cannot be put in place"):
-            if self._url is not None:
-                self._upload()
-            elif self._file is not None:
-                self._archive(self._file, group)
-            else:
-                self._folder.commit(group)
+        if self._url is not None:
+            self._upload()
+        elif self._file is not None:
+            self._archive(self._file, group)
+        else:
+            self._folder.commit(group)
         self.close()
 
     def _archive(self, file: Replacement, group: list[Replacement] | None) -> None:
