@@ -217,7 +217,7 @@ class TestManySmallFiles:
     def test_no_room_for_the_list_of_inputs_is_one_line(self, command, tmp_path):
         make(tmp_path / "in", HELD + 1)
         code = (
-            "import sys, tempfile; tempfile.TemporaryFile = lambda: open('/dev/full', 'wb+')\n"
+            "import tempfile, lucid.backlog as b; b.FILE_BYTES = 1; tempfile.TemporaryFile = lambda **_: open('/dev/full', 'wb+')\n"
             "from lucid_cli.main import main; main()"
         )
         args = [sys.executable, "-c", code, "in", "-s", "2", "--output-dir", "out"]
