@@ -1,11 +1,14 @@
 """What the functions of the API take: options as keywords, in signature and docstring, and checks of all else."""
 
 import inspect
+import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, BinaryIO, ParamSpec, Protocol
 
-from lucid.errors import ArgumentError, SizeTypeError
+from lucid.errors import SizeTypeError
+from lucid.kinds import Kind
 from lucid.options import Option, Options
 from lucid.outputs import FilePath
 from lucid.report import OnProgress, Report
@@ -56,30 +59,38 @@ def options_of(values: Mapping[str, Any]) -> Options:
     return Options(**values)
 
 
-def check_path(path: object) -> None:
-    """Raise unless it is a path that a file may have."""
-    if not isinstance(path, str | os.PathLike):
-        raise SizeTypeError(f"a file is {path!r:.80}; expected a path")
-    if not os.fspath(path):
-        raise ArgumentError("a path is empty")
-    if "\0" in str(os.fspath(path)):
-        raise ArgumentError(f"the path {str(path)!r:.80} holds a null byte")
+def _path(value: Any) -> str:
+    """A path that a file may have."""
+    path = os.fspath(value)
+    if not isinstance(path, str):
+        raise TypeError
+    if not path or "\0" in path:
+        raise ValueError
+    return path
 
 
-def paths_of(name: str, value: FilePath | Iterable[FilePath], expected: str) -> list[str]:
-    """Paths where one or several are taken; the error for none speaks of them by `name`."""
-    paths = [value] if isinstance(value, str | os.PathLike) else value
-    if not isinstance(paths, Iterable) or not (paths := list(paths)):
-        raise ArgumentError(f"`{name}` is {value!r:.80}; expected {expected}")
-    for path in paths:
-        check_path(path)
-    return [os.fspath(path) for path in paths]
+def _paths(value: Any) -> list[str]:
+    """Paths, where one alone is a list of one."""
+    paths = [value] if isinstance(value, str | os.PathLike) else list(value)
+    if not paths:
+        raise ValueError
+    return [_path(path) for path in paths]
 
 
-def check_progress(on_progress: object) -> None:
-    """Raise unless it is a function, or nothing."""
-    if on_progress is not None and not callable(on_progress):
-        raise SizeTypeError(f"`on_progress` is {on_progress!r:.80}; expected a function")
+def _file(value: Any, *methods: str) -> Any:
+    """A path, or a binary stream that has these methods."""
+    if isinstance(value, str | os.PathLike):
+        return _path(value)
+    if isinstance(value, io.TextIOBase):
+        raise TypeError
+    return attrgetter(*methods)(value)
+
+
+PATH, PATHS = Kind(_path, "a path"), Kind(_paths, "paths of files")
+SOURCE = Kind(lambda value: _file(value, "read", "readinto"), "a path or a binary stream")
+TARGET = Kind(lambda value: _file(value, "write", "flush"), SOURCE.expected)
+PROGRESS = Kind(attrgetter("__call__"), "a function")
+EXECUTOR = Kind(attrgetter("run", "threads"), "an executor, as `lucid.run` describes it")
 
 
 def _rows() -> dict[str, Option]:

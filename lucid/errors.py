@@ -56,7 +56,7 @@ class UnfitError(DatasetError):
     """A file in which nothing fits what was asked for."""
 
 
-class MemoryLimitError(LucidError, MemoryError):
+class MemoryLimitError(MemoryError, LucidError):  # in this order, as only Python's own can make one anew
     """A limit too small for the smallest step of the work."""
 
 

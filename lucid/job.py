@@ -1,6 +1,5 @@
 """`pool_file`: one input, a file or a stream, to its outputs."""
 
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lucid.arguments import check_path, check_progress, options_of, takes_options
-from lucid.errors import ArgumentError, ExistsError, FormatError, SizeTypeError, about, translate_errors
+from lucid.arguments import EXECUTOR, PROGRESS, SOURCE, TARGET, options_of, takes_options
+from lucid.errors import ArgumentError, ExistsError, FormatError, about, translate_errors
 from lucid.execution import carry_out, rehearse
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import Replacement
@@ -67,24 +66,12 @@ def pool_file(
 
     """
     checked = options_of(options)
-    _check_arguments(source, target, on_progress, executor)
+    SOURCE.check("source", source)
+    TARGET.check("target", target, takes_none=True)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
+    EXECUTOR.check("executor", executor, takes_none=True)
     with about(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
         return Job(source, target, checked, on_progress, executor).run()
-
-
-def _check_arguments(source: object, target: object, on_progress: object, executor: object) -> None:
-    """Raise for arguments of other types than `pool_file` takes."""
-    for name, value, is_right in (
-        ("source", source, hasattr(source, "read")),
-        ("target", target, target is None or hasattr(target, "write")),
-    ):
-        if isinstance(value, str | os.PathLike):
-            check_path(value)
-        elif isinstance(value, io.TextIOBase) or not is_right:
-            raise SizeTypeError(f"`{name}` is {value!r:.80}; expected a path or a binary stream")
-    if executor is not None and not hasattr(executor, "run"):
-        raise SizeTypeError(f"`executor` is {executor!r:.80}; expected an object with `run`")
-    check_progress(on_progress)
 
 
 @dataclass

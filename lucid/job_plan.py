@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import lucid
 from lucid.blocking import Blocking, blockings
-from lucid.errors import DatasetError, FileError, about
+from lucid.errors import DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
@@ -27,7 +27,7 @@ from lucid.pooling.means import Pooling
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
-from lucid.sizes import resolve, size_name
+from lucid.sizes import Size, resolve, size_name
 
 #: What a shard holds: a box of the first axes of each array, by name.
 Regions: TypeAlias = Mapping[str, Region]
@@ -43,6 +43,10 @@ class Plane(NamedTuple):
     height_axis: int
     lengths: tuple[int, int]
     is_swapped: bool = False
+
+    def resolve(self, size: Size) -> tuple[int, int]:
+        """The lengths that a size gives to these axes."""
+        return resolve(size[::-1] if self.is_swapped else size, self.lengths)
 
 
 class ArrayPlan(NamedTuple):
@@ -174,7 +178,11 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
     planes, errors = dict[str, Plane](), list[DatasetError]()
     for spec in specs:
         try:
-            planes[spec.name] = plane_in(spec, options)
+            plane = plane_in(spec, options)
+            if spec.meaning is not None and options.reduce == "sum" and 0 not in plane.lengths:
+                for size in map(plane.resolve, options.sizes):
+                    check_sums(spec.name, spec.meaning, plane.lengths, size)
+            planes[spec.name] = plane
         except DatasetError as error:
             errors.append(error)
     if errors and (options.datasets or not planes):
@@ -220,17 +228,15 @@ def _passes(
     whole_planes: bool = False,
 ) -> list[Pass]:
     """An array, or a box of it for a shard, pooled to every size that an output takes."""
-    h, plane, is_swapped = plane_in(spec, options)
+    plane = plane_in(spec, options)
+    h = plane.height_axis
     rule = rule_of(spec, options, targets)
     arrays = []
     for number, pair in enumerate(options.sizes):
         target = next((target for target in targets if number in target.sizes), None)
         if target is None:
             continue
-        size = resolve(pair[::-1] if is_swapped else pair, plane)
-        if spec.meaning is not None and options.reduce == "sum":
-            with about(f"dataset {spec.name}"):
-                check_sums(spec.meaning, plane, size)
+        size = plane.resolve(pair)
         provenance = _provenance(options, spec, size, rule)
         if facts is not None:
             region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
@@ -249,7 +255,9 @@ def _passes(
         )
         if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
-        arrays.append(ArrayPlan(Pooling(make_grid(plane, size), rule), result, target, number, box.offset))
+        arrays.append(
+            ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
+        )
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],

@@ -28,8 +28,10 @@ class Kind:
     #: Whether it takes any number of values; one alone is a list of one.
     is_list: bool = False
 
-    def check(self, name: str, value: Any) -> Any:
+    def check(self, name: str, value: Any, *, takes_none: bool = False) -> Any:
         """The value, or values, as they are kept; an error speaks of them by `name`."""
+        if value is None and takes_none:
+            return None
         if not self.is_list:
             return self._check(name, value)
         values = value if isinstance(value, list | tuple | set | frozenset) else (value,)
@@ -42,7 +44,7 @@ class Kind:
             raise
         except (AttributeError, TypeError, ValueError) as error:
             text = " ".join(f"{value!r:.80}".split())
-            kind = SizeTypeError if isinstance(error, TypeError) else ArgumentError
+            kind = ArgumentError if isinstance(error, ValueError) else SizeTypeError
             raise kind(f"`{name}` is {text}; expected {self.expected}") from error
 
 

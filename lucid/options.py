@@ -54,7 +54,7 @@ class Option:
 
     def check(self, name: str, value: Any) -> Any:
         """The value as it is kept; the error for a wrong one speaks of it by `name`."""
-        return None if value is None and self.default is None else self.kind.check(name, value)
+        return self.kind.check(name, value, takes_none=self.default is None)
 
 
 def option(group: str, default: Any, kind: Kind, help_: str, flags: str = "", shown: str = "") -> Any:

@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lucid.arguments import check_path, check_progress, options_of, paths_of
+from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
@@ -62,9 +62,9 @@ def pack_files(
         An input cannot be pooled, or two have one name. No output is left: a pack holds all its inputs.
 
     """
-    paths = paths_of("sources", sources, "files and folders")
-    check_path(target)
-    check_progress(on_progress)
+    paths = PATHS.check("sources", sources)
+    PATH.check("target", target)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
     for source, outcome in pack(paths, Path(target), options_of(options), on_progress=on_progress):
         if not isinstance(outcome, Report | LeftOutError):
             raise type(outcome)(f"{source}: {outcome}") from outcome

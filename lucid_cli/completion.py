@@ -1,14 +1,21 @@
 """What the shell completes: names of datasets, read in a process where they can do no harm, and of compressions."""
 
+import os
+from glob import glob
+from itertools import chain
 from pathlib import Path
 
 import click
+from click import shell_completion
 
 from lucid.compression import CODECS, LEVELS
 from lucid.errors import LucidError
 from lucid.formats.registry import format_of_content
 from lucid.options import Options
 from lucid.run.process import Process
+
+#: Files that are looked into for each word that stands for several.
+MOST_FILES = 10
 
 
 def datasets(context: click.Context, incomplete: str) -> list[str]:
@@ -17,7 +24,8 @@ def datasets(context: click.Context, incomplete: str) -> list[str]:
     names: list[str] = []
     with Process() as process:
         # With the option's own value missing, Click leaves the arguments unparsed.
-        for path in (*(context.params.get("inputs") or ()), *context.args):
+        words = (*(context.params.get("inputs") or ()), *context.args)
+        for path in chain.from_iterable(map(_files, words)):
             try:
                 options = Options(**values)
                 names += process.call(names_in, Path(path), options, options=options)
@@ -25,6 +33,28 @@ def datasets(context: click.Context, incomplete: str) -> list[str]:
                 continue
     slash = "" if incomplete.startswith("/") else "/"
     return [name[len(slash) :] for name in dict.fromkeys(names) if name.startswith(slash + incomplete)]
+
+
+def _files(word: str) -> list[str]:
+    """The files that a word stands for, which the shell has not looked into yet; of many the first."""
+    path = os.path.expandvars(os.path.expanduser(word))  # noqa: PTH111  (it never raises)
+    return sorted(glob(path))[:MOST_FILES] or [path]  # noqa: PTH207
+
+
+class WholeWords(shell_completion.ShellComplete):
+    """What shells are told of `--dataset=NAME`, of which Click tells the name.
+
+    Zsh and fish put it in the place of the whole word. Bash makes three words of it, and Click would take the
+    sign between them for the value.
+    """
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[shell_completion.CompletionItem[str]]:
+        """The completions of a word, each as long as the word is in that shell."""
+        option = incomplete[: incomplete.find("=") + 1] if incomplete.startswith("--") else ""
+        items = super().get_completions([word for word in args if word != "="], incomplete)
+        for item in items:
+            item.value = option + item.value
+        return items
 
 
 def names_in(path: Path, options: Options) -> list[str]:
@@ -39,3 +69,7 @@ def compression(_: click.Context, incomplete: str) -> list[str]:
     """What `--compression` takes."""
     blosc = [f"{name}-{codec}" for name in ("blosc", "blosc2") for codec in CODECS]
     return [name for name in ("keep", "none", *LEVELS, *blosc) if name.startswith(incomplete)]
+
+
+for shell in (shell_completion.BashComplete, shell_completion.FishComplete, shell_completion.ZshComplete):
+    shell_completion.add_completion_class(type(shell.__name__, (WholeWords, shell), {}))

@@ -24,6 +24,8 @@ def run(args: list[str]) -> int:
     # at it again, at exit above all, is lost time (benchmarks/decisions.md).
     gc.disable()
     try:
+        if "_LUCID_POOL_COMPLETE" in os.environ:
+            import lucid_cli.completion  # noqa: F401  (it tells Click how)
         with streams.as_output():
             request = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
         if isinstance(request, int):  # of --help and --version

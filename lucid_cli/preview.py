@@ -34,7 +34,7 @@ PLANE_BYTES = 256 << 20
 #: Colours from low to high, as in matplotlib's viridis (CC0).
 COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], np.float64)
 #: Shades from low to high, of blocks and of ASCII.
-BLOCKS, SIGNS = " ░▒▓█", " .:-=+*#%@"
+BLOCKS, SIGNS, NO_NUMBER = " ░▒▓█", " .:-=+*#%@", "?"
 
 
 class Channel(NamedTuple):
@@ -143,9 +143,9 @@ def _picture(values: Floats, plane: tuple[int, ...], ends: tuple[float, float], 
 
 
 def _signs(picture: Floats, shades: str) -> Text:
-    """A picture of two signs for each cell."""
-    numbers = np.nan_to_num(picture * (len(shades) - 1)).round().astype(int)
-    return Text("\n".join("".join(shades[number] * 2 for number in row) for row in numbers))
+    """A picture of two signs for each cell, which are others for what is no number."""
+    numbers = np.nan_to_num(picture * (len(shades) - 1), nan=len(shades)).round().astype(int)
+    return Text("\n".join("".join((shades + NO_NUMBER)[number] * 2 for number in row) for row in numbers))
 
 
 def _half_blocks(picture: Floats) -> Text:

@@ -13,7 +13,7 @@ import click
 from lucid.batches import Batch
 from lucid.errors import ArgumentError, FormatError, LucidError
 from lucid.formats.disk.replacement import remove_stale
-from lucid.inputs import NO_FILE_NOTE, bytes_of
+from lucid.inputs import NO_FILE_NOTE
 from lucid.options import MERGE
 from lucid.outputs import Naming
 from lucid.report import ProgressOf, Report
@@ -46,14 +46,13 @@ def _outcomes_of(request: Request) -> Generator[tuple[str, Outcome], None, None]
 
         work = {name: getattr(options, name) for name in MERGE}
         name = request.output or f"{len(request.inputs)} shards"
-        size_bytes = sum(bytes_of(Path(path)) for path in request.inputs)
         merge = partial(merge_files, request.inputs, request.output, **work)
-        yield from _in_process(request, name, size_bytes, merge, partial(merge, dry_run=True))
+        yield from _in_process(request, name, merge, partial(merge, dry_run=True))
     elif request.pack is not None:
         from lucid.packs import pack
 
         make = partial(pack, request.inputs, Path(request.pack), options)
-        yield from _in_process(request, request.pack, 0, make)
+        yield from _in_process(request, request.pack, make)
     else:
         yield from _pool_inputs(request)
 
@@ -81,7 +80,6 @@ def _pool_inputs(request: Request) -> Generator[tuple[str, Outcome], None, None]
 def _in_process(
     request: Request,
     name: str,
-    size_bytes: int,
     make: Callable[..., Any],
     rehearse: Callable[[], Report] | None = None,
 ) -> Generator[tuple[str, Outcome], None, None]:
@@ -95,8 +93,8 @@ def _in_process(
     try:
         with process:
             process.start()  # while there are no other threads
-            with _progress(1, size_bytes, request) as progress_of:
-                on_progress = progress_of and progress_of(name, size_bytes)
+            with _progress(1, 0, request) as progress_of:
+                on_progress = progress_of and progress_of(name, 0)
                 result = process.call(make, options=request.options, on_progress=on_progress)
     except ArgumentError:
         raise

@@ -71,7 +71,18 @@ class TestWrongArguments:
 
 def test_an_empty_path_is_no_folder(source):
     for arguments in (("", "y.npy"), (source, "")):
-        with pytest.raises(ArgumentError, match="a path is empty"):
+        with pytest.raises(ArgumentError, match="is ''; expected a path"):
+            lucid.pool_file(*arguments, size=2)
+
+
+def test_what_is_no_file_is_told_in_one_line_before_any_work(source):
+    class Reader:
+        read = write = len
+
+    for arguments in ((X, "y.npy"), (Reader(), "y.npy"), (source, X), (source, Reader())):
+        with pytest.raises(
+            SizeTypeError, match=r"^`(source|target)` is .*; expected a path or a binary stream$"
+        ):
             lucid.pool_file(*arguments, size=2)
 
 

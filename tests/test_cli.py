@@ -855,6 +855,10 @@ def test_arrays_do_not_go_to_a_terminal(tmp_path, x):
         (["f.h5", "--comp"], ["--compression"]),
         (["f.h5", "--compression", "blosc-z"], ["blosc-zstd", "blosc-zlib"]),
         (["gone.h5", "-d", ""], []),
+        (["~/f.h5", "-d", "layers/o"], ["layers/one"]),
+        (["$HOME/*.h5", "-d", "layers/o"], ["layers/one"]),
+        # Bash makes three words of `--dataset=layers/o`.
+        (["f.h5", "--dataset", "=", "layers/o"], ["layers/one"]),
     ],
 )
 def test_completion_in_bash(words, expected, tmp_path):
@@ -869,8 +873,29 @@ def test_completion_in_bash(words, expected, tmp_path):
         COMP_WORDS=({COMMAND} {quoted}); COMP_CWORD={len(words)}
         _lucid_pool_completion {COMMAND}; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "number", "written"), [("zsh", "2", "plain\n{}\n_"), ("fish", "--dataset=layers/o", "plain,{}")]
+)
+def test_completion_keeps_the_option_that_a_name_is_written_with(shell, number, written, tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["layers/one"] = np.zeros((1, 1, 2, 2))
+    words = "lucid-pool f.h5 --dataset=layers/o"
+    names = {"_LUCID_POOL_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": number}
+    done = subprocess.run(
+        [COMMAND], cwd=tmp_path, env={**os.environ, **names}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == written.format("--dataset=layers/one").split()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import fcntl
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,5 +143,21 @@ def test_what_another_run_takes_for_stale_before_it_is_locked_is_made_again(
     output = kind(tmp_path / "x", overwrite=False)
     output.create()
     other.join()
+    output.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_that_another_run_takes_for_stale_before_it_is_opened_is_made_again(tmp_path, monkeypatch):
+    own, others = Path.mkdir, [remove_stale]
+
+    def mkdir(path):
+        own(path)
+        for other in others:
+            others.clear()
+            other(tmp_path)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    output = FolderReplacement(tmp_path / "x", overwrite=False)
+    output.create()
     output.commit()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

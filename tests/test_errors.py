@@ -1,9 +1,11 @@
 """What others raise becomes an error of ours, once."""
 
 import errno
+import inspect
 
 import pytest
 
+from lucid import errors
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 
 
@@ -29,3 +31,10 @@ def test_a_library_has_its_own_kinds_and_words():
 )
 def test_all_else_stays_what_it_is(error):
     assert translated(error) is error
+
+
+@pytest.mark.parametrize(
+    "kind", [k for _, k in inspect.getmembers(errors, inspect.isclass) if issubclass(k, LucidError)]
+)
+def test_errors_can_be_made_anew_as_a_cluster_does(kind):
+    assert str(kind.__new__(kind, "x")) == "x"

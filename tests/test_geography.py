@@ -91,6 +91,63 @@ def test_a_dimension_whose_coordinates_are_dropped_keeps_its_length(store):
     assert result.sizes["time"] == 2
 
 
+def test_a_dropped_dimension_that_names_others_keeps_its_number(tmp_path):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        for name, length in ("y", 4), ("x", 6), ("level", 2):
+            data.createDimension(name, length)
+        data.createVariable("level", "f4", ("level",)).formula_terms = "a: level b: pressure"
+        for name in "pressure", "v":
+            data.createVariable(name, "f4", ("y", "x", "level"))[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", size=2, layout="YXZ", drop=["level"])
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert data["v"].dimensions == ("y_2", "x_2", "level")
+
+
+@pytest.mark.parametrize("sizes", [[(2, 3)], [(2, 3), (1, 1)]])
+def test_names_keep_the_groups_in_which_others_are(tmp_path, sizes):
+    netcdf = pytest.importorskip("netCDF4", reason="netCDF4 is in the extra `dev`")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as data:
+        for name, length in ("y", 4), ("x", 6), ("corner", 4):
+            data.createDimension(name, length)
+        variables = {
+            path: data.createVariable(path, "f4", ("y", "x")) for path in ("/a/angle", "/b/c/v", "/b/f")
+        }
+        data.createVariable("/b/corners", "f4", ("y", "x", "corner"))[:] = 1
+        data.createVariable("/b/kept", "f4", ()).ancillary_variables = "/b/f c/v"
+        variables["/a/angle"].bounds = "/b/corners"
+        variables["/b/c/v"].setncatts({"coordinates": "/a/angle", "ancillary_variables": "/b/f"})
+        variables["/b/f"].ancillary_variables = "c/v"
+        for variable in variables.values():
+            variable[:] = 1
+    lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", sizes=sizes, layout="YX")
+    suffix = "_2x3" * (len(sizes) > 1)
+    with netcdf.Dataset(tmp_path / "b.nc") as data:
+        assert data["/a/angle_2x3"].bounds == "/b/corners_2x3"
+        assert data[f"/b/c/v{suffix}"].coordinates == "/a/angle_2x3"
+        assert data[f"/b/c/v{suffix}"].ancillary_variables == f"/b/f{suffix}"
+        assert data[f"/b/f{suffix}"].ancillary_variables == f"c/v{suffix}"
+        assert data["/b/kept"].ancillary_variables == f"/b/f{suffix} c/v{suffix}"
+
+
+@pytest.mark.parametrize("drop", [["t"], ["time"], ["t", "time"]])
+def test_a_scale_that_is_dropped_under_one_of_its_names_stays_under_the_other(tmp_path, drop):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["t"], file["v"], file["w"] = np.arange(2.0), np.ones((2, 4, 4)), np.ones((2, 3))
+        file["t"].make_scale("t")
+        file["time"] = file["t"]
+        for name in "vw":
+            file[name].dims[0].attach_scale(file["t"])
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="TYX", drop=drop)
+    with h5py.File(tmp_path / "b.h5") as file:
+        (kept,) = {"t", "time"} & {*file}
+        assert kept not in drop or len(drop) == 2
+        scales = [list(file[name].dims[0].values()) for name in "vw"]
+        assert scales == [[file[kept]], [file[kept]]]
+        assert len(file[kept].attrs["REFERENCE_LIST"]) == 2
+        assert file[kept][:].tolist() == ([0, 0] if len(drop) == 2 else [0, 1])
+
+
 def test_dimensions_that_nothing_lies_along_are_dropped_with_their_coordinates(tmp_path):
     pytest.importorskip("h5netcdf", reason="h5netcdf writes netCDF")
     field(alone=("z", np.ones(3))).assign_coords(z=[1, 2, 3]).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
@@ -312,6 +369,22 @@ class TestFlat:
         assert dict(result["v"].sizes) == {"t": 3, "v_features_": 8}
         assert result["v_features"].dims == ("yc",)
 
+    def test_what_lies_along_the_old_grid_is_not_named(self, store):
+        dataset = self.dataset().assign_coords(
+            lat=(("y", "x"), np.ones((4, 6))), when=(("t",), np.ones(3)), crs=((), np.int32(0))
+        )
+        dataset["v"].attrs |= {
+            "coordinates": "lat when yc",
+            "grid_mapping": "crs",
+            "GeoTransform": "0 1 0 0 0 1",
+        }
+        dataset["v"].attrs |= {"ancillary_variables": "w u", "cell_measures": "area: lat", "units": "K"}
+        result, _ = store(dataset, (2, 2), flatten=True)
+        said = result["v"].attrs | result["v"].encoding
+        assert said["coordinates"] == "when yc"
+        assert said["units"] == "K"
+        assert not {"grid_mapping", "GeoTransform", "ancillary_variables", "cell_measures"} & said.keys()
+
     def test_without_scales_there_are_none(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["x"] = np.ones((2, 3, 4, 4), "f4")
@@ -385,3 +458,65 @@ class TestDrop:
         dataset["t"].attrs["ancillary_variables"] = "p nothing"
         result, _ = store(dataset, (2, 3), drop="p")
         assert result["t"].attrs["ancillary_variables"] == "p nothing"
+
+
+class TestDoubts:
+    """What a file says and is not understood is told in a line, whatever chooses the variable."""
+
+    @pytest.mark.parametrize("datasets", [(), ["t", "u"], ["*"]])
+    def test_marks_of_missing_cells_under_other_names(self, store, datasets):
+        dataset = field(u=(("y", "x"), np.ones((4, 6), "i2")), w=(("time",), np.ones(2), {"NoData": 1}))
+        dataset["t"].attrs |= {"MissingValue": -999.5, "units": "K"}
+        dataset["u"].attrs |= {"nodata": -999, "fill_value": "none", "Code_Missing_Value": "-7"}
+        _, notes = store(dataset, (2, 3), datasets=datasets)
+        assert sorted(notes) == [
+            "Code_Missing_Value is -7.0, a value like others unless `missing=-7.0`: /u",
+            "MissingValue is -999.5, a value like others unless `missing=-999.5`: /t",
+            "nodata is -999, a value like others unless `missing=-999`: /u",
+        ]
+        assert store(dataset, (2, 3), missing=[-999, -999.5, -7], overwrite=True)[1] == ()
+        assert store(dataset, (2, 3), missing="none", overwrite=True)[1] == ()
+
+    @pytest.mark.parametrize(("reduce", "names"), [("mean", ["mean"]), ("sum", ["sum"]), ("max", [])])
+    def test_numbers_that_have_names(self, store, reduce, names):
+        flags = {"flag_values": np.array([0, 1], "i1"), "flag_meanings": "land sea"}
+        dataset = field(
+            u=(("y", "x"), np.ones((4, 6), "i1"), flags), w=(("y", "x"), np.ones((4, 6), "i1"), flags)
+        )
+        _, notes = store(dataset, (2, 3), reduce=reduce)
+        assert notes == tuple(
+            f"flag_meanings names its numbers, of which no {name} is one: /u, /w" for name in names
+        )
+
+    def test_longitudes_that_are_pooled_as_a_field(self, store):
+        dataset = field(lon=(("y", "x"), np.ones((4, 6)), {"units": "degrees_east"}))
+        said = (
+            "longitudes that no variable names as its coordinates are numbers, also over the date line: /lon"
+        )
+        assert store(dataset, (2, 3))[1] == (said,)
+        dataset["t"].attrs["coordinates"] = "lon"
+        assert store(dataset, (2, 3), overwrite=True)[1] == ()
+
+    def test_sizes_of_cells(self, store):
+        dataset = field()
+        dataset["t"].attrs |= {"element_size_um": [1.0, 0.5, 0.5]}
+        assert store(dataset, (2, 3))[1] == ("element_size_um is that of the source's cells: /t",)
+
+    def test_what_is_said_of_all_numbers_together_goes(self, store):
+        dataset = field()
+        dataset["t"].attrs |= {"actual_range": [0.0, 47.0], "STATISTICS_MEAN": 23.5, "units": "K"}
+        result, _ = store(dataset, (2, 3))
+        assert {*result["t"].attrs} == {"units", "lucid_pool"}
+
+    def test_descriptions_elsewhere_in_the_file(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["HDFEOS/GRIDS/x"] = np.ones((1, 1, 4, 4), "f4")
+        (note,) = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2).notes
+        assert note == "grids and sizes stay those of the source in StructMetadata of HDF-EOS"
+
+    def test_a_palette_is_no_field(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["image"], file["palette"] = np.ones((4, 4), "u1"), np.ones((256, 3), "u1")
+            file["palette"].attrs["CLASS"] = np.bytes_("PALETTE")
+        report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
+        assert [dataset.name for dataset in report.datasets] == ["/image"]

@@ -127,6 +127,9 @@ class TestBounds:
         coarse = corners[::2, ::3]
         right = np.stack([coarse[:-1, :-1], coarse[:-1, 1:], coarse[1:, 1:], coarse[1:, :-1]], 2)
         assert np.array_equal(coarse_bounds(cells[..., order], (2, 2)), right[..., order])
+        several, all_right = (np.stack([one, -one])[..., order] for one in (cells, right))
+        assert np.array_equal(coarse_bounds(several, (2, 2, 2)), all_right)
+        assert coarse_bounds(several, (1, 2, 2)) is None
 
     def test_corners_that_do_not_meet_and_other_shapes(self, rng):
         assert coarse_bounds(rng.standard_normal((4, 6, 4)), (2, 2)) is None

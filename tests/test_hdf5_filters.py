@@ -33,7 +33,7 @@ LOSSY = {
     "SZ3": plugins.SZ3(absolute=0.01),
     "SPERR": plugins.Sperr(absolute=0.01),
     "scale-offset": {"scaleoffset": 2},
-    "Blosc2 that truncates": plugins.Blosc2(filters=plugins.Blosc2.TRUNC_PREC),
+    "blosc2 that truncates": plugins.Blosc2(filters=plugins.Blosc2.TRUNC_PREC),
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, DatasetError, FileError
+from lucid.errors import DatasetError, FileError
 
 ORDERS = ["<", ">"]
 INTEGERS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
@@ -126,8 +126,15 @@ class TestPacking:
         pool("a.nc", "b.nc", size=(1, 2), reduce="sum")
         sums, attributes = read("b.nc")
         assert (sums * attributes["scale_factor"] + attributes["add_offset"]).tolist() == [[[60, 76]]]
-        with pytest.raises(ArgumentError, match="sums of numbers with an add_offset"):
+        with pytest.raises(DatasetError, match="dataset /v: sums of numbers with an add_offset"):
             pool("a.nc", "c.nc", size=(1, 3), reduce="sum")
+        write("a.nc", np.ones((1, 2, 4), "f4"), {}, path="w")
+        (note,) = pool("a.nc", "c.nc", size=(1, 3), reduce="sum").notes
+        assert note.startswith("dataset /v: sums of numbers with an add_offset of 10.0 need")
+        assert note.endswith("so it was left out")
+        assert read("c.nc", "w")[0].tolist() == [[[4, 4, 4]]]
+        with pytest.raises(DatasetError, match="sums of numbers"):
+            pool("a.nc", "d.nc", size=(1, 3), reduce="sum", datasets="v")
 
 
 class TestAttributes:
@@ -400,6 +407,16 @@ class TestGeography:
 
 
 class TestCarrying:
+    def test_a_type_with_a_name_is_without_it_where_filters_may_be_lossy(self):
+        write("a.h5", np.ones((1, 2, 2), "f4"), {})
+        with h5py.File("a.h5", "a") as file:
+            file["t"] = np.dtype("f4")
+            file.create_dataset("d", data=np.arange(4.0), dtype=file["t"], chunks=(4,), scaleoffset=2)
+        for dry_run in True, False:
+            (note,) = pool("a.h5", "b.h5", size=1, dry_run=dry_run).notes
+            assert note == "types that have a name are without it where filters may not be lossless: /d"
+        assert read("b.h5", "d")[0].tolist() == [0, 1, 2, 3]
+
     def test_scales_that_went_and_classes_of_other_conventions(self):
         with h5py.File("a.h5", "w") as file:
             file["v"], file["image"], file["s"] = np.ones((1, 4, 4)), np.ones((2, 2)), np.arange(4.0)
@@ -683,3 +700,17 @@ def test_compressions_that_the_software_of_an_output_lacks_are_named(suffix, nam
     for compression in "lzf", "gzip", "none", "keep":
         notes = pool(f"a.{suffix}", compression=compression, size=1).notes
         assert any(f"has no {compression}" in note for note in notes) is (compression in names)
+
+
+@pytest.mark.parametrize("compression", ["lzf", "gzip", "szip"])
+def test_filters_that_the_software_of_an_output_lacks_are_named_where_they_are_kept(compression):
+    options = {"compression": compression, "shuffle": True, "fletcher32": True, "chunks": (1, 8, 8)}
+    for path in "vw":
+        write("a.h5", np.ones((1, 8, 8), "f4"), {}, path=path, **options)
+    for suffix, software in ("nc", "netCDF"), ("mat", "MATLAB"), ("h5", None):
+        for dry_run in True, False:
+            notes = pool("a.h5", f"b.{suffix}", size=1, dry_run=dry_run).notes
+            named = [f"{software} has no lzf, and cannot read the output"] * (
+                compression == "lzf" and suffix != "h5"
+            )
+            assert [note.partition(";")[0] for note in notes] == named

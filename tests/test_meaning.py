@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lucid.errors import ArgumentError
+from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.meaning import (
     Meaning,
     cells_of_sums,
@@ -201,9 +201,9 @@ class TestReductions:
         attributes = {"add_offset": 250.0}
         meaning = of(attributes)
         assert cells_of_sums(meaning, (8, 6), (4, 2)) == 6
-        check_sums(meaning, (8, 6), (4, 2))
+        check_sums("/v", meaning, (8, 6), (4, 2))
         assert changes_of(attributes, meaning, "int64", reduce="sum", cells=6) == {"add_offset": 1500}
         for odd in (meaning, (8, 6), (3, 2)), (meaning._replace(missing=(1,)), (8, 6), (4, 2)):
-            with pytest.raises(ArgumentError, match="sums of numbers with an add_offset of 250"):
-                check_sums(*odd)
-        check_sums(of({}), (8, 6), (3, 2))
+            with pytest.raises(DatasetError, match="/v: sums of numbers with an add_offset of 250"):
+                check_sums("/v", *odd)
+        check_sums("/v", of({}), (8, 6), (3, 2))

@@ -193,9 +193,9 @@ def test_what_cannot_be_a_pack(folder, target, options, text):
 @pytest.mark.parametrize(
     ("sources", "keywords", "text"),
     [
-        ([], {}, "`sources` is []; expected files and folders"),
-        (None, {}, "`sources` is None; expected files and folders"),
-        ([b"in"], {}, "a file is b'in'; expected a path"),
+        ([], {}, "`sources` is []; expected paths of files"),
+        (None, {}, "`sources` is None; expected paths of files"),
+        ([b"in"], {}, "`sources` is [b'in']; expected paths of files"),
         ("in", {"on_progress": 3}, "`on_progress` is 3; expected a function"),
     ],
 )

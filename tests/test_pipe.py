@@ -149,6 +149,26 @@ def test_streams_that_are_wrong(data, error, text, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stream_without_a_buffer_may_take_little_at_a_time(tmp_path):
+    class Raw(io.RawIOBase):
+        def __init__(self):
+            self.data = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.data += bytes(data[:5])
+            return min(5, len(data))
+
+    x, output = np.arange(48.0).reshape(2, 2, 3, 4), Raw()
+    for sizes in ([1], [1, 2]):  # as it comes, and out of a spool
+        output.data = b""
+        lucid.pool_file(io.BytesIO(npy(x)), output, sizes=sizes)
+        for array, size in zip(load_all(output.data), sizes, strict=True):
+            np.testing.assert_array_equal(array, adaptive_avg_pool2d(x, size))
+
+
 def test_streams_that_cannot_be_read_or_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     closed, data = io.BytesIO(), io.BytesIO(npy(np.ones((1, 1, 2, 2))))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lucid.options import Options
-from lucid_cli.preview import CHANNELS, channels_of
+from lucid_cli.preview import BLOCKS, CHANNELS, SIGNS, _signs, channels_of
 
 
 def saved(tmp_path, array, name="x.npy"):
@@ -37,6 +37,12 @@ def test_every_reduction(tmp_path, reduce, share):
     x = np.arange(4.0).reshape(1, 1, 2, 2)
     (channel,) = channels_of(saved(tmp_path, x), "", Options(size=1, reduce=reduce))
     assert channel.pictures["1x1"].tolist() == [[share, share]] * 2
+
+
+def test_shades_tell_what_is_no_number_from_the_lowest():
+    for shades in (BLOCKS, SIGNS):
+        picture = str(_signs(np.array([[0, 1], [np.nan, 0]]), shades))
+        assert picture == f"{shades[0] * 2}{shades[-1] * 2}\n??{shades[0] * 2}"
 
 
 def test_axes_by_their_names_in_either_order(tmp_path):

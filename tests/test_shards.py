@@ -174,7 +174,7 @@ class TestWhatDoesNotBelongTogether:
         self.refused([a, b], target, "no shard holds samples 20:30 of /x")
         self.refused([a, lap, c], target, f"shards {a} and {lap} both hold sample 5 of /x")
         self.refused([a, a, b, c], target, "both hold sample 0")
-        self.refused([], target, "`shards` is []; expected files", ArgumentError)
+        self.refused([], target, "`shards` is []; expected paths of files", ArgumentError)
 
     def test_other_options_sources_and_versions(self, source, tmp_path, monkeypatch):
         a, b = shards_of(source, [0, 10], tmp_path, size=2)

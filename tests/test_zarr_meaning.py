@@ -175,6 +175,15 @@ class TestMissing:
         if dims:
             assert np.array_equal(decoded(target).v.values, [[[0, NAN]]], equal_nan=True)
 
+    @pytest.mark.parametrize("own", [None, False, True])
+    def test_no_truth_value_marks_a_gap(self, tmp_path, own):
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+        x = np.array([[[True, False]]])
+        group.create_array("v", data=x, fill_value=own, attributes={"_ARRAY_DIMENSIONS": ["t", "y", "x"]})
+        target = pooled(tmp_path / "a.zarr", tmp_path / "o.zarr", layout="CHW", size=1)
+        assert document(target / "v")["fill_value"] is None
+        assert decoded(target).v.values.tolist() == [[[0.5]]]
+
     @pytest.mark.parametrize("own", [0, -9])
     def test_own_fill_values_without_names_of_axes_follow_the_mark_they_are_equal_to(self, tmp_path, own):
         group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)

@@ -11,13 +11,18 @@ from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from lucid.errors import DatasetError, UnfitError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error
-from lucid.formats.grid import COORDINATES, bounds_name, words_of
+from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error, note_lines
+from lucid.formats.grid import COORDINATES, bounds_name, is_longitude, words_of
+from lucid.formats.meaning import doubts_of
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable, candidate_paths
 from lucid.options import Options
 
 _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
+
+#: What is no field, by the attribute `CLASS`.
+_CLASSES = {"DIMENSION_SCALE": "a dimension scale", "PALETTE": "a palette"}
+_LONGITUDES = "longitudes that no variable names as its coordinates are numbers, also over the date line"
 
 Record = TypeVar("Record")
 
@@ -38,6 +43,8 @@ class Choice(Generic[Record]):
     notes: list[str] = field(default_factory=list)
     #: By path, what an array names as its coordinates.
     _words: dict[str, list[str]] = field(default_factory=dict, init=False)
+    #: What arrays give reason to doubt, and their paths.
+    _doubts: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> list[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
@@ -51,9 +58,23 @@ class Choice(Generic[Record]):
             why = one if isinstance(one, str) else self._why_not(one, self._plane(one))
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
-            named[one.key] = self.keep(one)
+            named[one.key] = self._kept(one)
         records = self._match(globs, named.keys()) if globs or not patterns else []
+        doubts = {
+            what: [path for path in paths if path not in self.aside] for what, paths in self._doubts.items()
+        }
+        self.notes += note_lines({what: paths for what, paths in doubts.items() if paths})
         return [*records, *named.values()]
+
+    def _kept(self, one: Variable) -> Record:
+        """What is kept of an array that is pooled unless it stands aside, and what it gives reason to doubt."""
+        if one.attributes and one.numbers:
+            for doubt in doubts_of(self.options, one.attributes, one.numbers):
+                self._doubts.setdefault(doubt, []).append(one.path)
+            # To read an attribute of each of very many arrays takes a third of the time of a plan.
+            if "lon" in one.path.lower() and is_longitude(one.attributes):
+                self._doubts.setdefault(_LONGITUDES, []).append(one.path)
+        return self.keep(one)
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
@@ -73,7 +94,7 @@ class Choice(Generic[Record]):
             if plane is not None and why is None:
                 candidates.append(path)
                 if path not in self.aside and one.key not in named and (globs_of_one or not globs):
-                    records[path] = self.keep(one)
+                    records[path] = self._kept(one)
                     planes.add(plane)
                 continue
             reasons = dict.fromkeys(globs_of_one, f"{path} {why}") | reasons
@@ -96,8 +117,8 @@ class Choice(Generic[Record]):
     def _set_aside(self, one: Variable) -> None:
         """Note what an array says of others, or is to them."""
         # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
-        if text_of(one.attributes.get("CLASS")) == "DIMENSION_SCALE":
-            self.aside[one.path] = "a dimension scale"
+        if (name := text_of(one.attributes.get("CLASS"))) in _CLASSES:
+            self.aside[one.path] = _CLASSES[name]
         if bounds := bounds_name(one.attributes):
             self.aside[next(candidate_paths(one.path, bounds[1]))] = "the bounds of cells"
         if COORDINATES in one.attributes:

@@ -11,6 +11,7 @@ begin with a slash.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.formats.arrays import Array, ResultSpec
@@ -29,6 +30,7 @@ from lucid.formats.grid import (
     coarse_coordinates,
     coarse_transform,
     is_longitude,
+    name_beside,
     references_of,
     words_of,
 )
@@ -106,10 +108,17 @@ class Geography(ABC):
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
         if result.flat:
+            # Along joined axes lies nothing that others do, and no transform says where cells are.
+            names |= self._names_on_grid(variable, {one.key: 0 for one in chain(*axes[1:])})
             if any(axes):
                 features = self._bare_dimension(result.name, "features", result.stored_shape[1])
                 dims = [_paths_in_output(axes[0]), [features]]
-            return dims, {TRANSFORM: None, **references_of(variable.attributes, names), **nowhere}
+            return dims, {
+                **references_of(variable.attributes, names),
+                GRID_MAPPING: None,
+                TRANSFORM: None,
+                **nowhere,
+            }
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
@@ -131,7 +140,7 @@ class Geography(ABC):
                 other = self.variable_named(variable.path, name)
                 results = self._results.get(other.key, ()) if other is not None else ()
                 if len(results) > 1:
-                    names[name] = base_of(results[0].name)
+                    names[name] = name_beside(name, results[0].name)
         return {**references_of(variable.attributes, names, is_carried=True)}
 
     def _left_out_names(self, variable: Variable) -> dict[str, str | None]:
@@ -176,7 +185,7 @@ class Geography(ABC):
                 other = self.variable_named(variable.path, name)
                 path = None if other is None else self._path_on_grid(other, sizes, is_pooled=key != ANCILLARY)
                 if other is not None and path != other.path:
-                    names[name] = None if path is None else base_of(path)
+                    names[name] = path and name_beside(name, path)
         return names
 
     def _path_on_grid(
@@ -194,7 +203,7 @@ class Geography(ABC):
             return variable.path
         if results := self._results.get(variable.key):
             return next((one.name for one in results if one.stored_shape == size), None)
-        if not is_pooled:
+        if not is_pooled or 0 in size:
             return self._coordinates.get((variable.path, size))
         dims = [
             [self._dimension(one, sizes[one.key]) for one in dimensions if one.key in sizes]
@@ -226,7 +235,7 @@ class Geography(ABC):
         key = (origin.path, size)
         if key in self._coordinates:
             return self._coordinates[key]
-        if len(size) != len(origin.shape) or 0 in size or not _is_small(origin):
+        if len(size) != len(origin.shape) or not _is_small(origin):
             return None
         values = coarse_coordinates(self.read(origin), origin.attributes, size)
         if values is None:
@@ -253,8 +262,8 @@ class Geography(ABC):
         if bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
-        bounds_path, is_there = self._free_path(bounds_variable.path, size, bounds.shape, bounds)
-        self.make(path, origin, values, dims, changes | {attribute: base_of(bounds_path)})
+        bounds_path, is_there = self._free_path(bounds_variable.path, lengths, bounds.shape, bounds)
+        self.make(path, origin, values, dims, changes | {attribute: name_beside(name, bounds_path)})
         if not is_there:
             axes = self.dimensions(bounds_variable)
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
@@ -286,7 +295,7 @@ class Geography(ABC):
                 self._coordinates[key] = path
                 if not is_there:
                     self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
-            names[mappings[0]] = base_of(self._coordinates[key])
+            names[mappings[0]] = name_beside(mappings[0], self._coordinates[key])
         return changes
 
     def _transform(

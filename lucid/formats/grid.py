@@ -43,6 +43,16 @@ def base_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+def name_beside(name: str, path: str) -> str:
+    """The name for what is at a path beside that which a name means, in the same groups.
+
+    >>> name_beside("lat", "/g/lat_2"), name_beside("/g/lat", "/g/lat_2")
+    ('lat_2', '/g/lat_2')
+
+    """
+    return name.removesuffix(base_of(name)) + base_of(path)
+
+
 def words_of(attributes: Attributes, key: str) -> list[str]:
     """The names in an attribute.
 
@@ -198,7 +208,7 @@ def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ..
 
 
 def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = False) -> Array | None:
-    """The bounds of the cells of a result, as the source has them: (n, 2), or the corners (height, width, 4).
+    """The bounds of the cells of a result, as the source has them: (n, 2), or the corners (…, height, width, 4).
 
     From the first edge of the first old cell to the last of the last, where `are_turns` also from one turn to
     the next; None where the corners of neighbours do not meet, so that their order cannot be told.
@@ -217,7 +227,7 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
         is_forward = np.all(edges[:, 1] >= edges[:, 0]) == rises or len(edges) == 1
         low, high = (first, behind - 1) if is_forward else (behind - 1, first)
         return np.stack([bounds[low, 0], bounds[high, 1]], 1)
-    if bounds.ndim == 3 and bounds.shape[2] == 4:
+    if bounds.ndim > 2 and bounds.shape[-1] == 4 and bounds.shape[:-3] == size[:-2]:
         return _with_corners(bounds, size)
     return None
 
@@ -225,15 +235,16 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
 def _with_corners(bounds: Array, size: tuple[int, ...]) -> Array | None:
     """Bounds by the order of corners in which those of neighbours meet; if in several, all are alike."""
     (top, below), (left, right) = (
-        Axis(n, m).bounds((0, m)) for n, m in zip(bounds.shape, size, strict=False)
+        Axis(n, m).bounds((0, m)) for n, m in zip(bounds.shape[-3:-1], size[-2:], strict=True)
     )
     rows, cols = (top, top, below - 1, below - 1), (left, right - 1, right - 1, left)
     for order in _CORNERS:
         a, b, c, d = (bounds[..., k] for k in order)
-        neighbours = (b[:, :-1], a[:, 1:]), (c[:, :-1], d[:, 1:]), (d[:-1], a[1:]), (c[:-1], b[1:])
-        if all(np.array_equal(*pair) for pair in neighbours):
+        aside = (b[..., :-1], a[..., 1:]), (c[..., :-1], d[..., 1:])
+        below_one_another = (d[..., :-1, :], a[..., 1:, :]), (c[..., :-1, :], b[..., 1:, :])
+        if all(np.array_equal(*pair) for pair in (*aside, *below_one_another)):
             coarse = np.empty((*size, 4), bounds.dtype)
             for k, row, col in zip(order, rows, cols, strict=True):
-                coarse[..., k] = bounds[np.ix_(row, col)][..., k]
+                coarse[..., k] = bounds[..., row[:, None], col, k]
             return coarse
     return None

@@ -7,10 +7,11 @@ The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue
 `scale_factor` and `add_offset`. Nothing here knows a file: attributes are a mapping of names to NumPy values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
-from lucid.errors import ArgumentError
+from lucid.errors import DatasetError
 from lucid.formats.values import numbers_in, text_of, to_element
 from lucid.missing import Missing, Number, parse_missing
 from lucid.options import Options
@@ -20,6 +21,19 @@ Attributes: TypeAlias = Mapping[str, Any]
 
 #: The attributes that name cells which hold nothing.
 FILL, MISSING = "_FillValue", "missing_value"
+#: What others call them, without underscores, in lower case.
+_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue", "nodatavals"}
+#: How sizes and places of cells are called, in the same way.
+_SIZES = {
+    "elementsizeum",
+    "pixelsize",
+    "voxelsize",
+    "pixelresolution",
+    "resolution",
+    "spacing",
+    "transform",
+    "res",
+}
 _SWAPPED = {"max": "min", "min": "max"}
 
 
@@ -81,6 +95,30 @@ def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning
     return meaning_of(attributes, stored, missing=parse_missing(options.missing), nan=options.nan)
 
 
+def doubts_of(options: Options, attributes: Attributes, stored: str) -> Iterator[str]:
+    """What a file says of numbers that is not understood here, or leaves them without a mean: the ends of lines.
+
+    >>> options = Options(sizes=[4])
+    >>> list(doubts_of(options, {"NoData": -1}, "int16"))
+    ['NoData is -1, a value like others unless `missing=-1`']
+    >>> list(doubts_of(options, {"flag_meanings": "land sea"}, "int8"))
+    ['flag_meanings names its numbers, of which no mean is one']
+
+    """
+    for key in attributes:
+        name = key.replace("_", "").lower()
+        if name in _SIZES:
+            yield f"{key} is that of the source's cells"
+        if name in _MARKS and (meaning := meaning_by(options, attributes, stored)).by_attributes:
+            with suppress(ValueError):  # it is text of something else
+                for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:
+                    element = to_element(number, meaning.stored, meaning.numbers)
+                    if element == element and element not in (None, *meaning.missing):
+                        yield f"{key} is {number}, a value like others unless `missing={number}`"
+        if key == "flag_meanings" and options.reduce in ("mean", "sum"):
+            yield f"{key} names its numbers, of which no {options.reduce} is one"
+
+
 def reduction_of(meaning: Meaning, reduce: str) -> str:
     """The reduction of the stored numbers that is the wanted one of what they stand for.
 
@@ -103,10 +141,10 @@ def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int
     return plane[0] // size[0] * (plane[1] // size[1])
 
 
-def check_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise an ArgumentError where sums of packed numbers cannot be packed by one scale and one offset."""
+def check_sums(name: str, meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise a DatasetError where sums of packed numbers cannot be packed by one scale and one offset."""
     if meaning.offset and cells_of_sums(meaning, plane, size) is None:
-        raise ArgumentError(
-            f"`reduce` is 'sum'; sums of numbers with an add_offset of {meaning.offset} need windows with "
-            "as many valid cells each, for the sum of the offsets to be one; 'mean' has no such need"
+        raise DatasetError(
+            f"dataset {name}: sums of numbers with an add_offset of {meaning.offset} need windows with as many "
+            "valid cells each, for the sum of the offsets to be one, as `reduce='mean'` does not"
         )

@@ -19,14 +19,17 @@ from lucid.pooling.dtypes import FLOATS
 Changes: TypeAlias = dict[str, Any]
 
 #: The limits of valid numbers; no sum keeps to them.
-NUGS_LIMITS = ("valid_min", "valid_max", "valid_range")
-LIMITS = (*NUGS_LIMITS, "actual_range")
+LIMITS = ("valid_min", "valid_max", "valid_range")
+#: What is said of all numbers of the source together, netCDF's and the beginning of GDAL's; results have others.
+_RANGE, _STATISTICS = "actual_range", "STATISTICS_"
 _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
 
-_NETCDF = "netCDF", ("gzip", "zstd", "blosc")
+#: What all HDF5 can undo.
+_OF_HDF5 = (None, "none", "shuffle", "fletcher32", "szip")
+_NETCDF = "netCDF", ("gzip", "zstd", "blosc", "bzip2")
 #: Software that has no floats of 16 bits, by the suffixes of its files, and what it can decompress.
 _SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": ("MATLAB", ("gzip",))}
 
@@ -47,13 +50,13 @@ def notes_on_software(suffix: str, results: Iterable[str], compression: str | No
     >>> notes_on_software(".nc", ["float16"], "lzf")[0]
     'means are float32, since netCDF has no float16'
     >>> notes_on_software(".nc", ["float64"], "lzf")
-    ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc']
+    ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2']
 
     """
     software, compressions = _SOFTWARE.get(suffix.lower(), ("", ()))
     pairs = [(result, result_for(result, suffix)) for result in results]
     notes = [f"means are {new}, since {software} has no {old}" for old, new in pairs if new != old]
-    if software and compression not in (None, "none", *compressions):
+    if software and compression not in (*_OF_HDF5, *compressions):
         known = ", ".join(compressions)
         notes.append(f"{software} has no {compression}, and cannot read the output; it has {known}")
     return notes
@@ -97,6 +100,7 @@ def changes_of(
                 changes |= _convert_attribute(attributes, key, meaning, result)
         is_logical = text_of(attributes.get("dtype")) == "bool"
         changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
+    changes |= {key: None for key in attributes if key == _RANGE or key.startswith(_STATISTICS)}
     if reduce == "sum":
         changes |= {key: None for key in LIMITS if key in attributes}
         if meaning.offset and cells is not None:
@@ -130,7 +134,7 @@ def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, resul
     """
     value = np.asarray(attributes[key])
     is_packed = (meaning.scale, meaning.offset) != (1, 0) and meaning.scale != 0
-    if key in NUGS_LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
+    if key in LIMITS and is_packed and value.dtype.kind == "f" and meaning.numbers not in FLOATS:
         elements = (value.astype(np.float64) - meaning.offset) / meaning.scale
         name = _OPPOSITE.get(key, key) if meaning.scale < 0 else key
         return {name: round_to_type(np.sort(elements, axis=None).reshape(elements.shape), result)}

@@ -145,7 +145,7 @@ class NpyStreamSink(FlatSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:  # noqa: ARG002
         """Write the header of a single array, or make room for several."""
         if self.in_sequence:
-            self._stream.write(header_of(*results))
+            self._write(header_of(*results))
         else:
             self._arrays = results
             self.spool = Spool()
@@ -154,7 +154,7 @@ class NpyStreamSink(FlatSink):
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write the next elements, or any to the spool."""
         if self.spool is None:
-            self._stream.write(values.reshape(-1).view(np.uint8).data)
+            self._write(values.reshape(-1).view(np.uint8).data)
         else:
             super().write(result, region, values)
 
@@ -162,7 +162,12 @@ class NpyStreamSink(FlatSink):
         """Write what was spooled, and all that the stream holds back."""
         if self.spool is not None:
             for array in self._arrays:
-                self._stream.write(header_of(array))
+                self._write(header_of(array))
                 for block in blocks_at(*self.spool.place(array), array.nbytes):
-                    self._stream.write(block)
+                    self._write(block)
         self._stream.flush()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:  # a stream without a buffer takes as much as it likes
+            rest = rest[self._stream.write(rest) :]

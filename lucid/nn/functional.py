@@ -110,8 +110,7 @@ def adaptive_pool2d(
     plane = array.shape[-2:]
     size = resolve(LAYER_SIZE.check("output_size", output_size), plane)
     NAN.check("nan", nan)
-    if threads is not None:
-        threads = THREADS.check("threads", threads)
+    threads = THREADS.check("threads", threads, takes_none=True)
 
     result = result_of(name, reduce)
     try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.arguments import check_path, check_progress, options_of, paths_of
+from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.contract import ShardArray
@@ -51,10 +51,9 @@ def merge_files(
         Shards are missing, overlap, or are not of one source, size and version. No output is left.
 
     """
-    paths = [Path(path) for path in paths_of("shards", shards, "files")]
-    if target is not None:
-        check_path(target)
-    check_progress(on_progress)
+    paths = [Path(path) for path in PATHS.check("shards", shards)]
+    PATH.check("target", target, takes_none=True)
+    PROGRESS.check("on_progress", on_progress, takes_none=True)
     work = options_of(options)
     for name in options:
         if name not in MERGE:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from lucid.formats.disk.renames import exchange, rename_new
@@ -14,8 +15,10 @@ class FolderReplacement(Replacement):
     """A folder that takes the place of another, or of none, in one step."""
 
     def _make(self) -> int:
-        self.path.mkdir()
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        while True:
+            self.path.mkdir()
+            with suppress(FileNotFoundError):  # another run took it for stale in the moment before it is open
+                return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def create(self) -> int:
         """Make the new folder, locked until it is in place or removed; there is nothing to write to."""

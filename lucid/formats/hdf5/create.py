@@ -1,6 +1,7 @@
 """Datasets for means: their type, shape, chunks, filters and fill value, by those of their sources."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import h5py
@@ -16,6 +17,7 @@ from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.source import is_contiguous
 from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at
 from lucid.formats.hdf5.types import file_type
+from lucid.formats.result import notes_on_software
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -81,14 +83,18 @@ def _limits(origin: Dataset, result: ResultSpec) -> tuple[int | None, ...]:
     return (limits[0], result.stored_shape[1]) if result.flat else tuple(limits)
 
 
-def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec]) -> list[str]:
-    """A line for each filter that means do not keep."""
+def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec], suffix: str) -> list[str]:
+    """A line for each filter that means do not keep, or that the software for files with that suffix lacks."""
     without: dict[tuple[str, str], list[str]] = {}
+    kept = dict[str, None]()
     for name in dict.fromkeys(array.source.name for array in results if array.source.whole_chunks):
         for one in filters_of(object_at(source, name).creation):
             if one.fault is not None:
                 without.setdefault((one.name, one.fault), []).append(name)
-    return [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
+            else:
+                kept[one.name] = None
+    lines = [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
+    return [*lines, *chain.from_iterable(notes_on_software(suffix, (), name) for name in kept)]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

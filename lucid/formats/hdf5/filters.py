@@ -33,19 +33,27 @@ _PARAMETERS: dict[int, Callable[[Values], Values]] = {
 #: Filters by name: what files call them is often nothing, or a sentence.
 _NAMES = {
     DEFLATE: "gzip",
+    SHUFFLE: "shuffle",
+    FLETCHER32: "fletcher32",
     SZIP: "szip",
     5: "n-bit",
     6: "scale-offset",
+    BZIP2: "bzip2",
+    LZF: "lzf",
+    BLOSC: "blosc",
+    LZ4: "lz4",
+    BITSHUFFLE: "bitshuffle",
     32012: "JPEG-LS",
     32013: "ZFP",
     32014: "FPZIP",
+    ZSTD: "zstd",
     32017: "SZ",
     32018: "JPEG-LS",
     32019: "JPEG",
     32022: "BitGroom",
     32023: "Granular BitRound",
     32024: "SZ3",
-    32026: "Blosc2 that truncates",
+    BLOSC2: "blosc2",
     32028: "SPERR",
 }
 
@@ -60,13 +68,16 @@ class Filter(NamedTuple):
     @property
     def name(self) -> str:
         """What it is called."""
-        return _NAMES.get(self.code) or f"filter {self.code}"
+        return _NAMES.get(self.code, f"filter {self.code}") + " that truncates" * self._truncates
+
+    @property
+    def _truncates(self) -> bool:
+        return self.code == BLOSC2 and BLOSC2_TRUNCATES in self.values[5:6]
 
     @property
     def fault(self) -> str | None:
         """Why no other dataset can have it; None where it can."""
-        truncates = self.code == BLOSC2 and BLOSC2_TRUNCATES in self.values[5:6]
-        if self.code not in _PARAMETERS or truncates:
+        if self.code not in _PARAMETERS or self._truncates:
             return "its parameters were chosen for other numbers"
         is_there = h5py.h5z.filter_avail(self.code)
         if is_there and h5py.h5z.get_filter_info(self.code) & h5py.h5z.FILTER_CONFIG_ENCODE_ENABLED:

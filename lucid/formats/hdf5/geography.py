@@ -100,14 +100,16 @@ class Scales(Geography):
         """
         users = attributes_of(obj).get(USERS, ()) if isinstance(obj, Dataset) else ()
         with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
-            if not any(self._paths_of_copies(self._references.address_of(entry[0]) or -1) for entry in users):
+            is_there = address_of(obj) in self._references.paths  # under another name
+            others = (self._references.address_of(entry[0]) or -1 for entry in users)
+            if is_there or not any(map(self._paths_of_copies, others)):
                 return
             (length,), (limit,) = obj.shape, obj.maxshape
             copy = self._create_bare_scale(path, length, limit)
             self._references.paths[address_of(obj)] = path
             for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
                 write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
-            self.note(path, obj)
+            self.note(path, copy)
             self.note_users(obj, copy)
 
     def attach(self, origin: Dataset, copy: Dataset, result: ResultSpec) -> Changes:

@@ -100,7 +100,6 @@ def remake(
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
-    filters = filters_of(creation)
     regions: Iterable[Region] = ()
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -111,12 +110,9 @@ def remake(
         copy_mappings(creation, elsewhere)
     elif creation.get_external_count() and not elsewhere.keeps_names:
         creation = external_properties(dataset, elsewhere)
-    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and all(
-        is_available(one.code) and one.fault is None for one in filters
-    ):
-        # Elements stay the same when they are decoded and encoded again.
+    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and can_encode(dataset):
         regions = _written_regions(dataset)
-        if filters:
+        if filters := filters_of(creation):
             # Most filters add to their parameters when a dataset is made.
             creation.remove_filter(h5py.h5z.FILTER_ALL)
             for one in filters:
@@ -128,6 +124,11 @@ def remake(
     for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
         write_cells(copy, region, read_cells(dataset, region))
     return copy
+
+
+def can_encode(dataset: Dataset) -> bool:
+    """Whether elements stay the same when they are decoded and encoded again."""
+    return all(is_available(one.code) and one.fault is None for one in filters_of(dataset.creation))
 
 
 def _written_regions(dataset: Dataset) -> Iterator[Region]:

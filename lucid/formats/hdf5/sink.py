@@ -98,7 +98,7 @@ class Hdf5Sink(FileSink):
 
     def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
         if self.compression is None:
-            self.notes += notes_of_filters(source.file, results)
+            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
         self.notes += note_lines(notes)
 
     def _build(

@@ -94,8 +94,7 @@ def describe_result(
         new_attributes[MISSING] = None
     is_float = result in FLOATS
     if FILL in attributes and _is_filled_by_document(node):
-        mark = np.nan if is_float else marks[0] if marks else None
-        return Description(with_changes(node.attributes, new_attributes), dims, mark)
+        return Description(with_changes(node.attributes, new_attributes), dims, marks[0] if marks else None)
     if marks and not is_float:
         new_attributes[FILL] = int(marks[0])
     elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
