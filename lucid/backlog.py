@@ -1,6 +1,7 @@
 """A list of any length, of which only the end and what was read last are in memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any, TypeVar
 
 Item = TypeVar("Item")
@@ -86,4 +87,5 @@ class Backlog(Sequence[Item]):
 
     def __del__(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk is full, which was told
+                self._file.close()
