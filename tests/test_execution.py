@@ -146,6 +146,17 @@ def test_workers_have_room_for_what_filters_take(copies, chunks_of_memory, worke
     assert (blocks.workers, blocks.is_whole) == (workers, True)
 
 
+@pytest.mark.parametrize(("side", "workers"), [(2048, 1), (512, 2)])
+def test_blocks_that_fill_the_memory_leave_room_for_what_filters_take(side, workers):
+    """Large chunks cost a worker, small ones do not."""
+    spec = ArraySpec("x", (4, 1, 8192, 8192), np.dtype("f4"), "float32", (1, 1, side, side), 5)
+    source = ArraySource(np.broadcast_to(np.float32(1), spec.shape), Options())
+    source.choose = lambda _: (spec,)
+    options = Options(sizes=[64], max_memory=256 << 20, threads=2)
+    ((blocks, _),) = plan(source, options, (Target(Path("y"), NPY, (0,)),)).passes
+    assert blocks.workers == workers
+
+
 def test_workers_have_room_to_encode_chunks_of_means():
     """Those of Zarr encode while they write: with chunks of 4 MiB that are kept, three copies and cells twice."""
     spec = ArraySpec("x", (64, 1, 1024, 1024), np.dtype("f4"), "float32", (1, 1, 1024, 1024))
