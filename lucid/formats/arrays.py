@@ -32,8 +32,7 @@ class ArraySpec(NamedTuple):
     `numbers` names the type of its elements as `lucid.pooling.dtypes` does; `dtype` is how they
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `chunk_copies` says how many times a chunk lies in
-    memory while it is decoded, 0 where it is not encoded and need not be read whole. `order` is the
-    axis order in memory, "C" or "F".
+    memory while it is decoded, 0 where cells are read alone. `order` is the axis order in memory, "C" or "F".
     For a box of an array, `shape` is the shape of the box, and `offset` its first cell along the axes that are divided.
     """
 

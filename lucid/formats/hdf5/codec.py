@@ -56,7 +56,6 @@ class Codec:
     def encode(self, cells: Array) -> tuple[bytes, int]:
         """The bytes of a chunk, and its filter mask."""
         self._chunk.write(h5py.h5s.ALL, h5py.h5s.ALL, cells, mtype=self._h5_type)
-        del cells  # the library has a copy
         mask, data = self._chunk.read_direct_chunk(self._corner)
         return data, mask
 
