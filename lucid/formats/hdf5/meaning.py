@@ -4,7 +4,7 @@ Those of MATLAB have rules of their own: `MATLAB_class` names the type as which 
 the result; text and objects are stored as integers, which are not to be averaged.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,27 +51,6 @@ _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{s}int{n}" for s in ("", "
 _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
-
-#: Conventions by the paths of their arrays, and what they say of these in other places.
-_CONVENTIONS = {
-    "/HDFEOS/": "StructMetadata of HDF-EOS",
-    "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
-    "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
-}
-
-
-def notes_on_conventions(paths: Collection[str]) -> list[str]:
-    """A line for each convention that describes arrays elsewhere in the file, which stays as it is.
-
-    >>> notes_on_conventions(["/HDFEOS/GRIDS/G/Data Fields/x"])
-    ['grids and sizes stay those of the source in StructMetadata of HDF-EOS']
-
-    """
-    return [
-        f"grids and sizes stay those of the source in {what}"
-        for prefix, what in _CONVENTIONS.items()
-        if any(path.startswith(prefix) for path in paths)
-    ]
 
 
 def attributes_of(obj: Any) -> Mapping[str, Any]:

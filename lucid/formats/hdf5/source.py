@@ -24,7 +24,7 @@ from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import is_available
-from lucid.formats.hdf5.meaning import notes_on_conventions, variable_at, variables_in
+from lucid.formats.hdf5.meaning import variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -90,9 +90,7 @@ class Hdf5Source(FileSource):
         )
         self.notes = choice.notes
         with translate_errors("is damaged", error_type=FormatError):
-            specs = tuple(choice.choose(patterns))
-        self.notes += notes_on_conventions([spec.name for spec in specs])
-        return specs
+            return tuple(choice.choose(patterns))
 
     def _spec(self, variable: Variable) -> ArraySpec:
         path, dataset, attributes = variable.path, variable.handle, variable.attributes
