@@ -42,7 +42,7 @@ class Choice(Generic[Record]):
     notes: list[str] = field(default_factory=list)
     #: By path, what an array names as its coordinates.
     _words: dict[str, list[str]] = field(default_factory=dict, init=False)
-    #: What arrays give reason to doubt, and their paths.
+    #: What is doubtful, and the paths of the arrays of which it is.
     _doubts: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> list[Record]:
@@ -64,7 +64,7 @@ class Choice(Generic[Record]):
         return [*records, *named.values()]
 
     def _record_of(self, one: Variable) -> Record:
-        """What is kept of an array that is pooled unless it stands aside, and what it gives reason to doubt."""
+        """The record of an array that is pooled unless it stands aside; what is doubtful of it is noted."""
         for doubt in doubts_of(self.options, one):
             self._doubts.setdefault(doubt, []).append(one.path)
         return self.keep(one)

@@ -63,6 +63,17 @@ def words_of(attributes: Attributes, key: str) -> list[str]:
     return text_of(attributes.get(key)).split()
 
 
+def names_in(attributes: Attributes, key: str) -> list[str]:
+    """The names of variables in an attribute; words with colons are names of mappings, but of terms they are none.
+
+    >>> names_in({"grid_mapping": "crs: x y"}, "grid_mapping"), names_in({"formula_terms": "ps: p"}, "formula_terms")
+    (['crs', 'x', 'y'], ['p'])
+
+    """
+    words = words_of(attributes, key)
+    return [word.removesuffix(":") for word in words if key == GRID_MAPPING or not word.endswith(":")]
+
+
 def bounds_name(attributes: Attributes) -> tuple[str, str] | None:
     """The attribute by which a coordinate names the bounds of its cells, and their name."""
     return next(((key, name) for key in BOUNDS if (name := text_of(attributes.get(key)))), None)
@@ -85,15 +96,15 @@ def references_of(
     {'grid_mapping': None}
 
     """
-    changed: dict[str, str | None] = {}
+    changes: dict[str, str | None] = {}
     for key in (*NAMING, CELL_METHODS):
         words = words_of(attributes, key)
         new = [_word_of_result(key, word, names) for word in words]
         if new != words:
-            changed[key] = " ".join(word for word in new if word and None not in new) or None
+            changes[key] = " ".join(word for word in new if word and None not in new) or None
     # It names variables of the old grid which are neither coordinates nor pooled along.
     is_left_out = CELL_MEASURES in attributes and not is_carried
-    return changed | ({CELL_MEASURES: None} if is_left_out else {})
+    return changes | ({CELL_MEASURES: None} if is_left_out else {})
 
 
 def _word_of_result(key: str, word: str, names: Mapping[str, str | None]) -> str | None:
@@ -219,7 +230,7 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
     [[2, 4], [0, 2]]
 
     """
-    if bounds.ndim == 2 and bounds.shape[1] == 2:
+    if bounds.shape[1:] == (2,) and len(size) == 1:
         first, behind = Axis(len(bounds), size[0]).bounds((0, size[0]))
         edges = bounds.astype(np.float64)
         edges = np.unwrap(edges.ravel(), period=360).reshape(edges.shape) if are_turns else edges
@@ -227,7 +238,7 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
         is_forward = np.all(edges[:, 1] >= edges[:, 0]) == rises or len(edges) == 1
         low, high = (first, behind - 1) if is_forward else (behind - 1, first)
         return np.stack([bounds[low, 0], bounds[high, 1]], 1)
-    if bounds.ndim > 2 and bounds.shape[-1] == 4 and bounds.shape[:-3] == size[:-2]:
+    if bounds.ndim == len(size) + 1 > 2 and bounds.shape[-1] == 4 and bounds.shape[:-3] == size[:-2]:
         return _with_corners(bounds, size)
     return None
 
