@@ -17,10 +17,10 @@ from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import (
+    copy_attribute,
     copy_attributes,
     remove_attribute,
     replace_text,
-    write_references,
     write_values,
 )
 from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
@@ -156,7 +156,7 @@ class Scales(Geography):
         else:
             self._attach(dataset, dims)
         for name in copy_attributes(origin.handle, dataset, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
-            write_references(origin.handle, dataset, name, self._references)
+            copy_attribute(h5py.h5a.open(origin.handle.id, name), dataset, name, self._references)
 
     def _attach(self, dataset: Any, scales: Paths) -> None:
         """Name the scales of the axes of a dataset, and the dataset as a user of them."""
