@@ -133,7 +133,8 @@ def coarse_coordinates(values: Array, attributes: Attributes, size: tuple[int, .
         return None
     last, lengths = range(-len(axes), 0), tuple(size[axis] for axis in axes)
     meaning = meaning_of(attributes, name_of(values.dtype))
-    cells = np.ascontiguousarray(np.moveaxis(values.view(meaning.numbers), axes, last))
+    cells = values.view(meaning.numbers) if meaning.numbers != meaning.stored else values
+    cells = np.ascontiguousarray(np.moveaxis(cells, axes, last))
     outer = cells.shape[: cells.ndim - len(axes)]
     planes = cells.reshape(-1, *(1, 1, *cells.shape[len(outer) :])[-2:])
     height, width = (1, 1, *lengths)[-2:]
