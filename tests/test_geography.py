@@ -522,3 +522,6 @@ class TestDoubts:
             file["palette"].attrs["CLASS"] = np.bytes_("PALETTE")
         report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
         assert [dataset.name for dataset in report.datasets] == ["/image"]
+        why = "has no dataset 'pal\\*' that can be pooled: /palette is a palette, which is only pooled by its full name"
+        with pytest.raises(DatasetError, match=why):
+            lucid.pool_file(tmp_path / "a.h5", tmp_path / "c.h5", size=2, layout="HW", datasets="pal*")
