@@ -175,23 +175,23 @@ def choose(source: Source, options: Options) -> list[ArraySpec]:
     if options.missing:
         # Where a file says nothing of its numbers, the option does, to outputs as well.
         specs = tuple(spec._replace(meaning=_meaning_in(spec, options)) for spec in specs)
-    planes, errors = dict[str, Plane](), list[DatasetError]()
+    fitting, errors = list[tuple[ArraySpec, bool]](), list[DatasetError]()
     for spec in specs:
         try:
             plane = plane_in(spec, options)
-            if spec.meaning is not None and options.reduce == "sum" and 0 not in plane.lengths:
+            has_cells = 0 not in plane.lengths
+            if spec.meaning is not None and options.reduce == "sum" and has_cells:
                 for size in map(plane.resolve, options.sizes):
                     check_sums(spec.name, spec.meaning, plane.lengths, size)
-            planes[spec.name] = plane
+            fitting.append((spec, has_cells))
         except DatasetError as error:
             errors.append(error)
-    if errors and (options.datasets or not planes):
+    if errors and (options.datasets or not fitting):
         raise errors[0]
     source.notes += [f"{error}, so it was left out" for error in errors]
     # Some formats oblige files to hold a dataset though there is nothing for it.
-    with_cells = {name for name, plane in planes.items() if 0 not in plane.lengths}
-    names = with_cells if with_cells and not options.datasets else planes.keys()
-    return [spec for spec in specs if spec.name in names]
+    takes_all = bool(options.datasets) or not any(has_cells for _, has_cells in fitting)
+    return [spec for spec, has_cells in fitting if has_cells or takes_all]
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
