@@ -60,7 +60,6 @@ def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
 
 
 def _subject(specs: Sequence[ArraySpec]) -> str:
-    """The first of some arrays, and how many more there are, to begin a line with; nothing for one without a name."""
-    names = list(dict.fromkeys(spec.name for spec in specs))
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return names[0] and f"{names[0]}{more}: "
+    """The names of some arrays, to begin a line with; nothing for one without a name."""
+    names = name_list(list(dict.fromkeys(spec.name for spec in specs)))
+    return names and f"{names}: "

@@ -69,23 +69,25 @@ class Outcomes:
 
     def add(self, source: str, outcome: Outcome) -> None:
         """Add what became of an input."""
+        facts: dict[str, object] = {"schema": SCHEMA, "source": source}
         if isinstance(outcome, Report):
-            self._add_report(replace(outcome, notes=tuple(map(in_shell_words, outcome.notes))))
-            return
-        reason = in_shell_words(str(outcome) or "memory ran out")
-        if isinstance(outcome, LeftOutError):
-            self.left_out.add(source, [f"left out: {reason}"])
-            facts: dict[str, object] = {"skipped": True, "notes": [reason]}
+            report = replace(outcome, notes=tuple(map(in_shell_words, outcome.notes)))
+            self._add_report(report)
+            facts |= asdict(report) if self._as_json else {}
         else:
-            self.failures.append((source, reason))
-            facts = {"error": reason}
+            reason = in_shell_words(str(outcome) or "memory ran out")
+            if isinstance(outcome, LeftOutError):
+                self.left_out.add(source, [f"left out: {reason}"])
+                facts |= {"skipped": True, "notes": [reason]}
+            else:
+                self.failures.append((source, reason))
+                facts["error"] = reason
         if self._as_json:
-            _emit({"source": source, **facts})
+            with as_output():
+                click.echo(json.dumps(facts, default=text_of_path))
 
     def _add_report(self, report: Report) -> None:
         self.notes.add(report.source, report.notes)
-        if self._as_json:
-            _emit(asdict(report))
         if report.skipped:
             self.totals["skipped"] += 1
             return
@@ -103,8 +105,3 @@ class Outcomes:
         for source, reason in self.failures:
             complain(f"{name_of(source)}: {reason}", FAILED)
         return FAILED if len(self.failures) else 0
-
-
-def _emit(facts: dict[str, object]) -> None:
-    with as_output():
-        click.echo(json.dumps({"schema": SCHEMA, **facts}, default=text_of_path))
