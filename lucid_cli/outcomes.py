@@ -69,25 +69,23 @@ class Outcomes:
 
     def add(self, source: str, outcome: Outcome) -> None:
         """Add what became of an input."""
-        facts: dict[str, object] = {"schema": SCHEMA, "source": source}
         if isinstance(outcome, Report):
-            report = replace(outcome, notes=tuple(map(in_shell_words, outcome.notes)))
-            self._add_report(report)
-            facts |= asdict(report) if self._as_json else {}
+            self._add_report(replace(outcome, notes=tuple(map(in_shell_words, outcome.notes))))
+            return
+        reason = in_shell_words(str(outcome) or "memory ran out")
+        if isinstance(outcome, LeftOutError):
+            self.left_out.add(source, [f"left out: {reason}"])
+            facts: dict[str, object] = {"skipped": True, "notes": [reason]}
         else:
-            reason = in_shell_words(str(outcome) or "memory ran out")
-            if isinstance(outcome, LeftOutError):
-                self.left_out.add(source, [f"left out: {reason}"])
-                facts |= {"skipped": True, "notes": [reason]}
-            else:
-                self.failures.append((source, reason))
-                facts["error"] = reason
+            self.failures.append((source, reason))
+            facts = {"error": reason}
         if self._as_json:
-            with as_output():
-                click.echo(json.dumps(facts, default=text_of_path))
+            _emit({"source": source, **facts})
 
     def _add_report(self, report: Report) -> None:
         self.notes.add(report.source, report.notes)
+        if self._as_json:
+            _emit(asdict(replace(report, datasets=())), map(asdict, report.datasets))
         if report.skipped:
             self.totals["skipped"] += 1
             return
@@ -97,7 +95,8 @@ class Outcomes:
         self.totals["rows"] += len(report.datasets)
         for name in _TOTALS:
             self.totals[name] += getattr(report, name)
-        self.blocks_bytes = max([self.blocks_bytes, *(one.blocks_bytes for one in report.datasets)])
+        most = max((one.blocks_bytes for one in report.datasets), default=0)
+        self.blocks_bytes = max(self.blocks_bytes, most)
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
 
     def tell_failures(self) -> int:
@@ -105,3 +104,13 @@ class Outcomes:
         for source, reason in self.failures:
             complain(f"{name_of(source)}: {reason}", FAILED)
         return FAILED if len(self.failures) else 0
+
+
+def _emit(facts: dict[str, object], rows: Iterable[dict[str, object]] = ()) -> None:
+    """Write facts; the rows of `datasets` one by one, as there may be a hundred thousand."""
+    start, key, end = json.dumps({"schema": SCHEMA, **facts}, default=text_of_path).partition('"datasets": [')
+    with as_output():
+        click.echo(start + key, nl=False)
+        for number, row in enumerate(rows):
+            click.echo(", " * (number > 0) + json.dumps(row, default=text_of_path), nl=False)
+        click.echo(end)
