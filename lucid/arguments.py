@@ -40,7 +40,8 @@ def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Repo
         # Without their types, which the docstring tells in words, `help` shows the keywords on a few lines.
         readable = [one.replace(annotation=one.empty) for one in every]
         function.__signature__ = inspect.Signature(readable, return_annotation=Report)  # type: ignore[attr-defined]
-        function.__doc__ = str(function.__doc__).replace("    @OPTIONS@", _documentation())
+        # Python 3.13 takes the indentation off, earlier ones do not.
+        function.__doc__ = inspect.cleandoc(str(function.__doc__)).replace("@OPTIONS@", _documentation())
         return function
 
     return with_keywords
@@ -105,8 +106,7 @@ def _documentation() -> str:
     for name, row in _rows().items():
         default = row.shown or row.default
         lines.append(
-            f"    {name} : {row.kind.expected}"
-            + f"; by default {default}" * (default not in (..., "required"))
+            f"{name} : {row.kind.expected}" + f"; by default {default}" * (default not in (..., "required"))
         )
-        lines.append(indent(fill(row.help, 100, break_on_hyphens=False), " " * 8))
+        lines.append(indent(fill(row.help, 100, break_on_hyphens=False), " " * 4))
     return "\n".join(lines)

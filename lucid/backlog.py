@@ -1,6 +1,7 @@
 """A list of any length, of which only the end is in memory."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -45,4 +46,5 @@ class Backlog(Generic[Item]):
 
     def __del__(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk is full, which was told
+                self._file.close()

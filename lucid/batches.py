@@ -13,7 +13,7 @@ import numpy as np
 from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError, translate_errors
 from lucid.formats.disk.replacement import remove_stale
-from lucid.formats.registry import format_of_suffix
+from lucid.formats.registry import folds_case, format_of_suffix
 from lucid.inputs import LeftOutError, Task, find_inputs
 from lucid.options import Options
 from lucid.outputs import FilePath, Naming
@@ -136,13 +136,16 @@ class Clashes:
         self.makers: dict[str, str] = {}
         #: The links on the way to a folder are followed once for all files in it.
         self._real_folder = lru_cache(64)(os.path.realpath)
+        self._folds_case = lru_cache(64)(lambda folder: folds_case(Path(folder)))
 
     def real_path(self, path: FilePath) -> str:
-        """A path without links."""
+        """A path without links, in one case where the file system knows no case."""
         folder, name = os.path.split(path)
         if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114  (it never raises)
-            return os.path.realpath(path)
-        return os.path.join(self._real_folder(folder), name)
+            real = os.path.realpath(path)
+        else:
+            real = os.path.join(self._real_folder(folder), name)
+        return real.casefold() if self._folds_case(os.path.dirname(real)) else real
 
     def add(self, task: Task) -> None:
         """Note the paths of a task; one that was named is an input, whatever is wrong with it."""

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
-from lucid.formats.disk.replacement import refuse_existing, remove_stale
+from lucid.formats.disk.replacement import is_same_file, refuse_existing, remove_stale
 from lucid.formats.registry import ARCHIVE, FORMATS, Format, format_of_suffix, real_path, url_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
@@ -152,14 +152,6 @@ class Naming(NamedTuple):
             return f"put {field} in its name"
         name = (self.folder or Path()) / PARENT / (STEM + (f".{SIZE}" if count > 1 else ""))
         return f"say -o '{name}{suffix_of(target.path)}'"
-
-
-def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 def _fill_template(text: str, source: Path, options: Options) -> list[str]:

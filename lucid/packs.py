@@ -16,13 +16,14 @@ from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
+from lucid.formats.disk.replacement import is_same_file
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier
 from lucid.job_plan import choose, plan
 from lucid.notes import notes_on
 from lucid.options import Options
-from lucid.outputs import FilePath, Target, is_same_file, settle, stem_of
+from lucid.outputs import FilePath, Target, settle, stem_of
 from lucid.report import OnProgress, Report, Watch
 
 #: Names of formats in which arrays with names that have slashes in them lie in groups.

@@ -24,7 +24,7 @@ def test_every_option_is_a_flag_a_keyword_a_line_of_the_docstring_and_a_line_of_
     help_ = command.get_help(command.make_context("lucid-pool", ["x"]))
     for name, row in option_rows().items():
         assert row.flags[-1] in help_
-        assert f"\n    {name} : {row.kind.expected}" in lucid.pool_file.__doc__
+        assert f"\n{name} : {row.kind.expected}" in lucid.pool_file.__doc__
         assert " ".join(row.help.split()) in " ".join(lucid.pool_file.__doc__.split())
         assert keywords[name].kind is inspect.Parameter.KEYWORD_ONLY
     assert [*keywords][:5] == ["source", "target", "on_progress", "executor", "size"]

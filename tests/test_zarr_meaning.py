@@ -608,7 +608,7 @@ def test_netcdf_reads_what_is_made_of_its_own_stores(tmp_path, mode, options):
         '{"zarr_format": 3, "node_type": "array", "shape": [1, 2, 2], "data_type": "float32"}',
         '{"zarr_format": 2, "shape": [1, 2], "chunks": [1, 2], "dtype": [["a", 3]]}',
         '{"zarr_format": 2, "shape": [9223372036854775807, 9, 9], "chunks": [1, 1, 1], "dtype": "<f4"}',
-        '{"zarr_format": 2, "shape": [2, 4, 4], "chunks": [0, 4, 4], "dtype": "<f4", "compressor": null, '
+        '{"zarr_format": 2, "shape": [2, 4, 4], "chunks": [-1, 4, 4], "dtype": "<f4", "compressor": null, '
         '"fill_value": 0, "order": "C", "filters": null}',
     ],
 )

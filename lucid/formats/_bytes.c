@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* As in _kernel.c. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
 #define VERSIONS __attribute__((target_clones("default", "avx2")))
 #else
 #define VERSIONS

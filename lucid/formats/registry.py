@@ -5,6 +5,7 @@ A format is one row here; its module is imported when a file needs it.
 
 import os
 import re
+from contextlib import suppress
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.files import open_regular
-from lucid.formats.disk.replacement import is_marked
+from lucid.formats.disk.replacement import is_marked, is_same_file
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
 
@@ -122,6 +123,19 @@ def url_of(path: Path) -> str | None:
 def real_path(path: Path) -> Path:
     """A path by which an input is found from any folder; a URL is one."""
     return path if url_of(path) is not None else Path(os.path.realpath(path))
+
+
+def folds_case(folder: Path) -> bool:
+    """Whether names that differ in case alone are one name in a folder, as they mostly are on macOS.
+
+    Whatever is in it tells, by whether it answers to its name in the other case; without any, the folder above.
+    """
+    name = None
+    with suppress(OSError), os.scandir(folder) as entries:
+        name = next((entry.name for entry in entries if entry.name.swapcase() != entry.name), None)
+    if name is None:
+        return folder != folder.parent and folds_case(folder.parent)
+    return is_same_file(folder / name, folder / name.swapcase())
 
 
 def format_of_start(start: bytes) -> Format | None:

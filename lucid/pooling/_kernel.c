@@ -31,7 +31,7 @@
 #define ALWAYS static inline __attribute__((always_inline))
 /* The compiler's own multi-versioning; it needs ELF's indirect functions, which musl and macOS lack. By the name of
  * "avx2", since GCC knows "arch=x86-64-v3" from 12 on only. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
 #define VERSIONS __attribute__((target_clones("default", "avx2")))
 #else
 #define VERSIONS
@@ -211,7 +211,7 @@ ALWAYS void step(const nothing no, const enum type type, const enum way way, con
         /* NaN is greater than all if it counts. */
         double before = first ? -INFINITY : *sum;
         x *= sign;
-        x = (x > before) | (x != x) ? x : before;
+        x = ((x > before) | (x != x)) ? x : before;
         *sum = valid ? x : before;
     } else if (first) {
         *sum = x;
@@ -304,7 +304,7 @@ ALWAYS void integer_row(const job *j, const enum type type, const enum way way, 
         if (way == GREATEST) {
             x ^= flip;
             int64_t before = first ? INT64_MIN : highs[v];
-            highs[v] = valid & (x > before) ? x : before;
+            highs[v] = (valid & (x > before)) ? x : before;
         } else {
             x = valid ? x : 0;
             int64_t high = type == U8 ? (int64_t)((uint64_t)x >> 32) : x >> 32;

@@ -16,6 +16,8 @@ from lucid.formats.regions import Region, runs
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20
+#: Bytes of one call to the system; macOS refuses two gigabytes and more, where Linux writes some of them.
+CALL_BYTES = 1 << 30
 
 #: Where an array begins: a descriptor, and an offset in its file.
 Place = tuple[int, int]
@@ -61,7 +63,7 @@ def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:
     position = 0
     while position < len(buffer):
         try:
-            count = os.preadv(descriptor, [buffer[position:]], offset + position)
+            count = os.preadv(descriptor, [buffer[position : position + CALL_BYTES]], offset + position)
         except OSError as error:
             raise FileError(f"cannot be read: {error.strerror}") from error
         if count == 0:
@@ -86,7 +88,7 @@ def write_at(descriptor: int, offset: int, buffer: bytes | memoryview) -> None:
     """Write a whole buffer at an offset of a file."""
     view, position = memoryview(buffer), 0
     while position < len(view):
-        position += os.pwrite(descriptor, view[position:], offset + position)
+        position += os.pwrite(descriptor, view[position : position + CALL_BYTES], offset + position)
 
 
 class CheckedFile(io.FileIO):

@@ -168,12 +168,20 @@ def sync(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            _flush(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         if error.errno not in (_NO_SYNC_OF_FOLDERS if path.is_dir() else _NO_SYNC):
             raise
+
+
+def _flush(descriptor: int) -> None:
+    """Wait until an open file is on disk; macOS's fsync alone may leave it in the drive's own memory."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
+    except (AttributeError, OSError):  # on Linux, and on file systems that have no such thing
+        os.fsync(descriptor)
 
 
 def remove_stale(folder: Path) -> None:
@@ -199,30 +207,49 @@ def remove_stale(folder: Path) -> None:
 
 def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
     """Raise unless an output may be made under that name; a folder of files holds one of `marks`."""
-    if target.is_dir():
+    mode = _mode(target)
+    if stat.S_ISDIR(mode):
         if not marks:
             raise FileError(
                 f"output {target} is a folder; expected a file name, or {target}/ for files in it"
             )
         if not is_marked(target, marks):
             raise FileError(f"output {target} is a folder of other files, which is not replaced")
-    elif target.exists():
+    elif mode:
         if marks:
             raise FileError(f"output {target} is no folder; expected one, or a name that is free")
-        if not target.is_file():
+        if not stat.S_ISREG(mode):
             raise FileError(f"output {target} is a pipe or a device; expected a regular file")
     refuse_taken(target, overwrite=overwrite)
     folder = link_target(target).parent
-    if not folder.is_dir():
+    if not stat.S_ISDIR(_mode(folder)):
         raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"output {target} cannot be written: folder {folder} is not writable")
+
+
+def _mode(path: Path) -> int:
+    """Kind and permissions of what is there, or 0; an error where nobody may look, as `Path` has it before 3.14."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0
+        raise
 
 
 def refuse_taken(target: Path, *, overwrite: bool) -> None:
     """Raise if there is something under the name of an output that may not be replaced."""
     if os.path.lexists(target) and not overwrite:
         raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def link_target(path: Path) -> Path:

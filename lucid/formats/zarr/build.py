@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.compression import parse_compression
-from lucid.errors import FormatError
+from lucid.errors import FileError, FormatError
 from lucid.formats.arrays import Array, ResultSpec, by_source
 from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
@@ -78,6 +78,17 @@ class Builder:
     def path_of(self, name: str) -> str:
         """The path of an array of means."""
         return "" if self._is_root else name.strip("/")
+
+    def refuse_one_name(self) -> None:
+        """Raise for two paths that are one where the file system knows no case: one array would lie over the other."""
+        known: dict[str, str] = {}
+        for path in sorted(self._paths | self._carried_nodes.keys()):
+            other = known.setdefault(path.casefold(), path)
+            if other != path:
+                raise FileError(
+                    f"output is on a file system that takes the names {other!r} and {path!r} for one; "
+                    "choose one of these arrays, or another place"
+                )
 
     def _carry(self, source: ZarrSource) -> None:
         """Copy what is neither pooled nor left out."""
@@ -163,8 +174,8 @@ class Builder:
             for reference, length in zip(references, facts["shape"], strict=False):
                 group, _, name = reference.strip("/").rpartition("/")
                 self._lengths.setdefault(group, {})[name] = length
-            self._paths.add(path)
         facts |= {"codecs": codecs, "keys": keys, "dims": description.dims, "fill": description.fill}
+        self._paths.add(path)
         document = array_document(self._version, **facts)
         node = Node(path, document, attributes)
         if layout_of(node, "bfloat16") is None:  # zarr may pass over what is wrong when it reads

@@ -19,7 +19,7 @@ from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region
-from lucid.formats.registry import ARCHIVE, url_of
+from lucid.formats.registry import ARCHIVE, folds_case, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.means import Means
 from lucid.formats.zarr.nodes import node_at
@@ -70,6 +70,8 @@ class ZarrSink(Sink):
             self._find_place(self._url)
         builder = Builder(source, results, self.options, root)
         builder.build()
+        if folds_case(root or (Path(tempfile.gettempdir()) if self._url else self.path.resolve().parent)):
+            builder.refuse_one_name()
         self.notes += builder.notes
         self.carried, self._path_of = builder.carried, builder.path_of
 
