@@ -22,7 +22,7 @@ _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype
 
 #: What is no field, by the attribute `CLASS`.
 _CLASSES = {"DIMENSION_SCALE": "a dimension scale", "PALETTE": "a palette"}
-_LONGITUDES = "longitudes that no variable names as its coordinates are numbers, also over the date line"
+_LONGITUDES = "longitudes that are fields of their own are numbers, also over the date line"
 
 Record = TypeVar("Record")
 
