@@ -60,10 +60,9 @@ class Choice(Generic[Record]):
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
             named[one.key] = self._kept(one)
         records = self._match(globs, named.keys()) if globs or not patterns else []
-        doubts = {
-            what: [path for path in paths if path not in self.aside] for what, paths in self._doubts.items()
-        }
-        self.notes += note_lines({what: paths for what, paths in doubts.items() if paths})
+        self.notes += note_lines(
+            {what: [path for path in paths if path not in self.aside] for what, paths in self._doubts.items()}
+        )
         return [*records, *named.values()]
 
     def _kept(self, one: Variable) -> Record:
@@ -80,12 +79,8 @@ class Choice(Generic[Record]):
         """What patterns match and is not named, or all that fits where there are none."""
         records, planes = dict[str, Record](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        candidates, others, reasons, hint = (
-            list[str](),
-            dict[tuple[int, ...], list[str]](),
-            dict[str, str](),
-            "",
-        )
+        candidates, reasons, hint = list[str](), dict[str, str](), ""
+        others = dict[tuple[int, ...], list[str]]()
         for one in self.every(globs):
             path, plane = one.path, self._plane(one)
             self._set_aside(one)

@@ -91,8 +91,8 @@ class CarriedNames:
 
 
 def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names that are kept by what is said of them, a line each."""
-    return [f"{what}: {name_list(names)}" for what, names in notes.items()]
+    """Names that are kept by what is said of them, a line each where there are any."""
+    return [f"{what}: {name_list(names)}" for what, names in notes.items() if names]
 
 
 def name_list(names: Sequence[str]) -> str:
