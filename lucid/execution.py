@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
 
@@ -39,14 +40,15 @@ def outputs_of(
     job: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None
 ) -> Iterator[dict[Path, Sink]]:
     """The outputs, begun; in the end they are put in place, or handed on, unless the source changed meanwhile."""
-    in_sequence = [blocks.is_sequential and len(arrays) == 1 for blocks, arrays in job.passes] == [True]
+    first = islice(job.passes, 2)
+    in_sequence = [blocks.is_sequential and len(arrays) == 1 for blocks, arrays in first] == [True]
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
         for target in job.targets:
             sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
             sinks[target.path] = sink
             with sink.name_errors():
-                sink.begin(source, [array.result for array in job.arrays_of(target)])
+                sink.begin(source, job.results_of(target))
             watch.note(sink)
         yield sinks
         source.check_unchanged()
@@ -61,7 +63,7 @@ def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
     for target in job.targets:
         with target.create(job.options) as sink:
             with sink.name_errors():
-                sink.refuse(source, [array.result for array in job.arrays_of(target)])
+                sink.refuse(source, job.results_of(target))
             watch.note(sink)
 
 

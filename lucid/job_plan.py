@@ -5,12 +5,14 @@ nothing else, and all that it says is arithmetic, so it answers at once whatever
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import lucid
+from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, ResultSpec
@@ -72,13 +74,16 @@ class Pass(NamedTuple):
     blocks: Blocking
     arrays: Sequence[ArrayPlan]
 
-    def for_spec(self, spec: ArraySpec, options: Options) -> "Pass":
-        """The same for an array that differs in its name."""
+    def for_spec(self, spec: ArraySpec, options: Options, counts: Counter[Path]) -> "Pass":
+        """The same for an array that differs in its name and place; `counts` those of each output so far."""
         arrays = []
         for array in self.arrays:
             name = array.target.name_of(spec.name, options.sizes[array.size])
-            arrays.append(array._replace(result=array.result._replace(source=spec, name=name)))
-        return Pass(self.blocks._replace(spec=spec), arrays)
+            result = array.result._replace(source=spec, name=name, number=counts[array.target.path])
+            counts[array.target.path] += 1
+            arrays.append(array._replace(result=result))
+        box = self.blocks.spec._replace(name=spec.name, place=spec.place)
+        return Pass(self.blocks._replace(spec=box), arrays)
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,16 @@ class JobPlan:
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
-    #: Gives the passes of one of them when its turn comes: a hundred thousand arrays may differ in their names alone.
+    #: Gives the passes of one of them, or of one that is alike: a hundred thousand may differ in their names alone.
     passes_of: Callable[[ArraySpec], Iterable[Pass]]
 
     @property
     def passes(self) -> Iterator[Pass]:
         """How they are pooled, array by array."""
-        return chain.from_iterable(map(self.passes_of, self.specs))
+        counts = Counter[Path]()
+        for spec in self.specs:
+            for one in self.passes_of(spec):
+                yield one.for_spec(spec, self.options, counts)
 
     def all_arrays(self) -> Iterator[ArrayPlan]:
         """All arrays of means."""
@@ -106,10 +114,14 @@ class JobPlan:
         """The arrays of means that go to one output."""
         return (array for array in self.all_arrays() if array.target is target)
 
+    def results_of(self, target: Target) -> Sequence[ResultSpec]:
+        """What goes to one output."""
+        return Backlog(array.result for array in self.arrays_of(target))
+
     @property
     def input_bytes(self) -> int:
         """Bytes to be read, over all passes."""
-        return sum(one.blocks.spec.nbytes for one in self.passes)
+        return sum(one.blocks.spec.nbytes for spec in self.specs for one in self.passes_of(spec))
 
     def reports(self) -> Iterator[DatasetReport]:
         """What is done to every array, size by size."""
@@ -143,14 +155,15 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
         return plan_shard(specs, options, targets, _regions_of(specs, options, options.slice), facts)
     alike: dict[ArraySpec, list[Pass]] = {}
     for spec in specs:
-        bare_spec = spec._replace(name="")
+        bare_spec = _bare_spec(spec)
         if bare_spec not in alike:
             alike[bare_spec] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
+    return JobPlan(options, targets, specs, lambda spec: alike[_bare_spec(spec)])
 
-    def passes_of(spec: ArraySpec) -> Iterator[Pass]:
-        return (one.for_spec(spec, options) for one in alike[spec._replace(name="")])
 
-    return JobPlan(options, targets, specs, passes_of)
+def _bare_spec(spec: ArraySpec) -> ArraySpec:
+    """What an array has in common with others that are pooled as it is."""
+    return spec._replace(name="", place=None)
 
 
 def plan_shard(
@@ -169,29 +182,29 @@ def plan_shard(
     return JobPlan(options, targets, specs, lambda spec: passes.get(spec.name, ()))
 
 
-def choose(source: Source, options: Options) -> list[ArraySpec]:
+def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
     """The arrays that are pooled; of those that nobody named, only the ones that can be."""
-    specs = source.choose(options.datasets)
-    if options.missing:
-        # Where a file says nothing of its numbers, the option does, to outputs as well.
-        specs = tuple(spec._replace(meaning=_meaning_in(spec, options)) for spec in specs)
-    planes, errors = dict[str, Plane](), list[DatasetError]()
-    for spec in specs:
+    specs, with_cells, errors = Backlog[ArraySpec](), Backlog[ArraySpec](), list[DatasetError]()
+    for spec in source.choose(options.datasets):
+        if options.missing:
+            # Where a file says nothing of its numbers, the option does, to outputs as well.
+            spec = spec._replace(meaning=_meaning_in(spec, options))
         try:
             plane = plane_in(spec, options)
             if spec.meaning is not None and options.reduce == "sum" and 0 not in plane.lengths:
                 for size in map(plane.resolve, options.sizes):
                     check_sums(spec.name, spec.meaning, plane.lengths, size)
-            planes[spec.name] = plane
         except DatasetError as error:
             errors.append(error)
-    if errors and (options.datasets or not planes):
+            continue
+        specs.append(spec)
+        # Some formats oblige files to hold a dataset though there is nothing for it.
+        if 0 not in plane.lengths:
+            with_cells.append(spec)
+    if errors and (options.datasets or not specs):
         raise errors[0]
     source.notes += [f"{error}, so it was left out" for error in errors]
-    # Some formats oblige files to hold a dataset though there is nothing for it.
-    with_cells = {name for name, plane in planes.items() if 0 not in plane.lengths}
-    names = with_cells if with_cells and not options.datasets else planes.keys()
-    return [spec for spec in specs if spec.name in names]
+    return with_cells if with_cells and not options.datasets else specs
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:

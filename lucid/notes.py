@@ -1,7 +1,9 @@
 """What the user should know of a plan before the work, a line each: what is probably a mistake, or is lost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
+from lucid.backlog import Backlog
 from lucid.compression import parse_compression
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import name_list
@@ -24,13 +26,17 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
     compression = parse_compression(options.compression)
     for suffix in dict.fromkeys(target.path.suffix for target in job.targets):
         yield from notes_on_software(suffix, results, compression and compression.name)
-    grids = [(array.result.source, array.pooling.grid) for array in job.all_arrays()]
-    growths = [(spec, grid) for spec, grid in grids if any(axis.n_out > axis.n_in for axis in grid)]
+    growths = Backlog(
+        (spec, array.pooling.grid)
+        for spec in job.specs
+        for array in chain.from_iterable(one.arrays for one in job.passes_of(spec))
+        if any(axis.n_out > axis.n_in for axis in array.pooling.grid)
+    )
     if growths:
         rows, cols = growths[0][1]
         change = f"{rows.n_in}x{cols.n_in} to {rows.n_out}x{cols.n_out}"
-        yield f"{_subject([spec for spec, _ in growths])}planes grow, from {change}"
-    specs = [s for s in job.specs if s.shape[-1] in COLOURS and s.shape[-2] > s.shape[-1]]
+        yield f"{_subject(spec for spec, _ in growths)}planes grow, from {change}"
+    specs = Backlog(s for s in job.specs if s.shape[-1] in COLOURS and s.shape[-2] > s.shape[-1])
     if specs and options.layout.endswith("CHW") and options.dims is None:
         better = options.layout.removesuffix("CHW") + "HWC"
         yield (
@@ -47,20 +53,20 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
 
 def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
     """Lines where numbers go somewhere, without the attributes that say what they stand for."""
-    names = [s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0)]
+    names = Backlog(s.name for s in job.specs if s.meaning and (s.meaning.scale, s.meaning.offset) != (1, 0))
     if names:
         yield (
             f"{name_list(names)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
     arrays = (one for one in job.all_arrays() if not one.target.format.marks_gaps)
-    names = [one.result.name for one in arrays if one.result.mark]
+    names = Backlog(one.result.name for one in arrays if one.result.mark)
     if names and not job.options.missing:
         yield f"{name_list(names)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 
 
-def _subject(specs: Sequence[ArraySpec]) -> str:
+def _subject(specs: Iterable[ArraySpec]) -> str:
     """The first of some arrays, and how many more there are, to begin a line with; nothing for one without a name."""
-    names = list(dict.fromkeys(spec.name for spec in specs))
+    names = Backlog(name for name, _ in groupby(spec.name for spec in specs))
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return names[0] and f"{names[0]}{more}: "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
+from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
@@ -111,7 +112,7 @@ def _target_of(path: Path, options: Options) -> Target:
 
 
 class _Member(NamedTuple):
-    """An array of an input: as it is there, and where."""
+    """The place of an array in a pack: as it is in an input, and which."""
 
     spec: ArraySpec
     source: str
@@ -122,9 +123,7 @@ class _PackSource(Source):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._members: dict[str, _Member] = {}
-        #: A spec that all arrays of its shape and type share.
-        self._specs_alike: dict[ArraySpec, ArraySpec] = {}
+        self._arrays, self._array_names = Backlog[ArraySpec](), set[str]()
         #: The input that is open, and its name.
         self._source: Source | None = None
         self._name = ""
@@ -142,7 +141,7 @@ class _PackSource(Source):
                 raise
             except LucidError as error:
                 errors[task.source] = task.reason(error, self.options)
-        if not self._members and all(isinstance(error, LeftOutError) for error in errors.values()):
+        if not self._arrays and all(isinstance(error, LeftOutError) for error in errors.values()):
             errors |= {name: FormatError(NO_FILE_NOTE) for name in names}
         if target.format.name in _WITH_GROUPS:
             self._refuse_groups()
@@ -165,32 +164,35 @@ class _PackSource(Source):
         key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
-            other = self._members.setdefault(
-                name, _Member(self._specs_alike.setdefault(spec, spec), task.source)
-            )
-            if other.source != task.source:
+            if name not in self._array_names:
+                self._array_names.add(name)
+                self._arrays.append(spec._replace(name=name, place=_Member(spec, task.source)))
+            elif (other := self._source_of(name)) != task.source:
                 raise ArgumentError(
-                    f"{other.source} and {task.source} would both be {name} in the pack; "
-                    "rename one, or pack them apart"
+                    f"{other} and {task.source} would both be {name} in the pack; rename one, or pack them apart"
                 )
+
+    def _source_of(self, name: str) -> str:
+        """The input that has an array of the pack."""
+        return next(str(spec.place.source) for spec in self._arrays if spec.name == name)
 
     def _refuse_groups(self) -> None:
         """Raise where a name would be both an array and a group of arrays."""
-        for name, member in self._members.items():
-            for parent in accumulate(name.split("/")[:-1], "{}/{}".format):
-                if parent in self._members:
+        for spec in self._arrays:
+            for parent in accumulate(spec.name.split("/")[:-1], "{}/{}".format):
+                if parent in self._array_names:
                     raise ArgumentError(
-                        f"{self._members[parent].source} would be an array {parent} in the pack, and {member.source} "
+                        f"{self._source_of(parent)} would be an array {parent} in the pack, and {spec.place.source} "
                         "lie in a group of that name; rename one, or pack to .safetensors or .npz"
                     )
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:  # noqa: ARG002  (each input has them)
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:  # noqa: ARG002  (each input has them)
         """All arrays, which were chosen in their inputs."""
-        return tuple(member.spec._replace(name=name) for name, member in self._members.items())
+        return self._arrays
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region of an array from its input, which stays open until all of its arrays are read."""
-        member = self._members[spec.name]
+        member: _Member = spec.place
         with about(member.source):
             with self._lock:
                 if member.source != self._name or self._source is None:

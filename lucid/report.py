@@ -3,13 +3,16 @@
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from lucid.backlog import Backlog
 from lucid.errors import LucidError
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class Report:
 
     source: Path
     targets: tuple[Path, ...]
-    datasets: tuple[DatasetReport, ...]
+    datasets: Sequence[DatasetReport]
     read_seconds: float
     pool_seconds: float
     write_seconds: float
@@ -78,7 +81,7 @@ class Report:
     @property
     def input_bytes(self) -> int:
         """Bytes of all pooled datasets before; each counts once, however many sizes it has."""
-        return sum({d.name: d.input_bytes for d in self.datasets}.values())
+        return sum(next(several).input_bytes for _, several in groupby(self.datasets, attrgetter("name")))
 
     @property
     def output_bytes(self) -> int:
@@ -156,7 +159,7 @@ class Watch(Effort):
         report = Report(
             source=self.source,
             targets=self.targets,
-            datasets=tuple(self.datasets),
+            datasets=Backlog(self.datasets),
             read_seconds=self.nanoseconds["read"] / 1e9,
             pool_seconds=self.nanoseconds["pool"] / 1e9,
             write_seconds=self.nanoseconds["write"] / 1e9,

@@ -85,7 +85,7 @@ class Outcomes:
     def _add_report(self, report: Report) -> None:
         self.notes.add(report.source, report.notes)
         if self._as_json:
-            _emit(asdict(report))
+            _emit(asdict(replace(report, datasets=())), map(asdict, report.datasets))
         if report.skipped:
             self.totals["skipped"] += 1
             return
@@ -95,7 +95,8 @@ class Outcomes:
         self.totals["rows"] += len(report.datasets)
         for name in _TOTALS:
             self.totals[name] += getattr(report, name)
-        self.blocks_bytes = max([self.blocks_bytes, *(one.blocks_bytes for one in report.datasets)])
+        most = max((one.blocks_bytes for one in report.datasets), default=0)
+        self.blocks_bytes = max(self.blocks_bytes, most)
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
 
     def tell_failures(self) -> int:
@@ -105,6 +106,11 @@ class Outcomes:
         return FAILED if len(self.failures) else 0
 
 
-def _emit(facts: dict[str, object]) -> None:
+def _emit(facts: dict[str, object], rows: Iterable[dict[str, object]] = ()) -> None:
+    """Write facts; the rows of `datasets` one by one, as there may be a hundred thousand."""
+    start, key, end = json.dumps({"schema": SCHEMA, **facts}, default=text_of_path).partition('"datasets": [')
     with as_output():
-        click.echo(json.dumps({"schema": SCHEMA, **facts}, default=text_of_path))
+        click.echo(start + key, nl=False)
+        for number, row in enumerate(rows):
+            click.echo(", " * (number > 0) + json.dumps(row, default=text_of_path), nl=False)
+        click.echo(end)

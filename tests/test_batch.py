@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -120,6 +121,21 @@ def test_backlog_of_any_length():
     for _ in range(2):
         assert [i for i, _ in backlog] == list(range(2 * HELD + 3))
     assert sum(1 for _ in zip(backlog, backlog, strict=True)) == len(backlog)
+    for copy in (backlog, pickle.loads(pickle.dumps(backlog)), Backlog(backlog)):
+        assert [copy[i][0] for i in (-1, 0, HELD, HELD - 1, 2 * HELD)] == [
+            2 * HELD + 2,
+            0,
+            HELD,
+            HELD - 1,
+            2 * HELD,
+        ]
+        assert [i for i, _ in copy[HELD - 2 : HELD + 4 : 2]] == [HELD - 2, HELD, HELD + 2]
+        with pytest.raises(IndexError):
+            copy[2 * HELD + 3]
+        copy.append((7, "7"))
+        assert (len(copy), copy[-1]) == (2 * HELD + 4, (7, "7"))
+        assert [*copy][: 2 * HELD + 3] == [*backlog][: 2 * HELD + 3]
+    assert [*pickle.loads(pickle.dumps(Backlog("ab")))] == ["a", "b"]
 
 
 class TestManySmallFiles:
@@ -201,7 +217,7 @@ class TestManySmallFiles:
     def test_no_room_for_the_list_of_inputs_is_one_line(self, command, tmp_path):
         make(tmp_path / "in", HELD + 1)
         code = (
-            "import sys, tempfile; tempfile.TemporaryFile = lambda: open('/dev/full', 'wb+')\n"
+            "import tempfile, lucid.backlog as b; b.FILE_BYTES = 1; tempfile.TemporaryFile = lambda **_: open('/dev/full', 'wb+')\n"
             "from lucid_cli.main import main; main()"
         )
         args = [sys.executable, "-c", code, "in", "-s", "2", "--output-dir", "out"]

@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid.backlog import Backlog
+from lucid.formats.arrays import ResultSpec
+from lucid.formats.hdf5.means import Means
+from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.hdf5.tree import address_of
+from lucid.options import Options
 
 POOL = """
 import sys, lucid
@@ -19,8 +25,8 @@ print(lucid.pool_file(sys.argv[1], sys.argv[2], **options).peak_memory_bytes)
 @pytest.mark.parametrize(
     ("names", "more", "most_bytes_each"),
     [
-        # In records and in the library's cache together.
-        ([], 4000, 3500),
+        # What is known of each waits in a file, and the library's cache holds a few names and addresses.
+        ([], 10_000, 400),
         # Of those that are carried over there is no record but a name.
         (["x01000"], 10_000, 350),
     ],
@@ -78,3 +84,25 @@ def test_an_object_of_very_many_attributes_keeps_them(tmp_path, options):
         names = [name for name in new["x"].attrs if name != "lucid_pool"]
         assert names == list(old["x"].attrs)
         assert new["x"].attrs["a7"] == "7"
+
+
+def test_each_result_is_found_by_the_address_of_what_it_is_made_of(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for i in (7, 3, 1000, *range(8, 800)):
+            file[f"g/x{i}"] = np.zeros((1, 1, 2, 2), "f4")
+        file["other"] = 1
+    with Hdf5Source(tmp_path / "in.h5", Options(sizes=[1, 2])) as source:
+        specs = source.choose(())
+        results = [
+            ResultSpec(spec, f"{spec.name}_{n}", (1, 1, n, n), spec.dtype, spec.numbers, "{}")
+            for spec in specs
+            for n in (1, 2)
+        ]
+        means = Means(source.file, Backlog(results))
+        assert [one for several in means.values() for one in several] == results
+        for i in (7, 3, 1000, 799):
+            address = address_of(source.file[f"g/x{i}"])
+            assert address in means
+            assert [one.name for one in means[address]] == [f"/g/x{i}_1", f"/g/x{i}_2"]
+        assert address_of(source.file["other"]) not in means
+        assert means.get(-1, ()) == means.get(1 << 62, ()) == ()

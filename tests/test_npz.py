@@ -148,7 +148,7 @@ def test_deflated_members_are_read_in_any_order(tmp_path, rng, order):
     np.savez_compressed(tmp_path / "x.npz", x=x, y=x + 1)
     for _ in range(5):
         with NpzSource(tmp_path / "x.npz", Options()) as source:
-            for spec in source.choose(()) * 2:
+            for spec in [*source.choose(())] * 2:
                 edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in x.shape]
                 region = tuple(slice(int(a), int(b)) for a, b in edges)
                 read = source.read(spec, region, np.empty(x.nbytes, np.uint8))

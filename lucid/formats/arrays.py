@@ -50,6 +50,8 @@ class ArraySpec(NamedTuple):
     dims: tuple[str, ...] = ()
     #: Whether it is behind a network, so that all chunks of a read are asked for at once.
     is_far: bool = False
+    #: What its source finds it by, where nothing else has to be known of it; nobody else looks at it.
+    place: Any = None
 
     def box(self, region: Region) -> "ArraySpec":
         """A box of the array, by a region of its first axes."""
@@ -79,6 +81,8 @@ class ResultSpec(NamedTuple):
     is_shard: bool = False
     #: What was done: "mean", "max", "min" or "sum".
     reduce: str = "mean"
+    #: Its number among the arrays of its output.
+    number: int = 0
 
     @property
     def stored_shape(self) -> tuple[int, ...]:

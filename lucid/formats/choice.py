@@ -5,11 +5,12 @@ away. Without a word of the user's, all arrays of numbers are pooled that have t
 something of others: coordinates, bounds of cells, scales.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError, UnfitError
 from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error, note_lines
 from lucid.formats.grid import COORDINATES, bounds_name, is_longitude, words_of
@@ -41,12 +42,12 @@ class Choice(Generic[Record]):
     aside: dict[str, str] = field(default_factory=dict)
     #: Notes for the user, one line each.
     notes: list[str] = field(default_factory=list)
-    #: By path, what an array names as its coordinates.
-    _words: dict[str, list[str]] = field(default_factory=dict, init=False)
+    #: Paths of arrays that name others as their coordinates, and these names.
+    _words: Backlog[tuple[str, list[str]]] = field(default_factory=Backlog, init=False)
     #: What arrays give reason to doubt, and their paths.
-    _doubts: dict[str, list[str]] = field(default_factory=dict, init=False)
+    _doubts: dict[str, Backlog[str]] = field(default_factory=dict, init=False)
 
-    def choose(self, patterns: Sequence[str]) -> list[Record]:
+    def choose(self, patterns: Sequence[str]) -> Backlog[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
         named: dict[Hashable, Record] = {}
         globs: list[str] = []
@@ -59,28 +60,29 @@ class Choice(Generic[Record]):
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
             named[one.key] = self._kept(one)
-        records = self._match(globs, named.keys()) if globs or not patterns else []
-        self.notes += note_lines(
-            {what: [path for path in paths if path not in self.aside] for what, paths in self._doubts.items()}
-        )
-        return [*records, *named.values()]
+        records = self._match(globs, named.keys()) if globs or not patterns else ()
+        doubts = {
+            what: (path for path in paths if path not in self.aside) for what, paths in self._doubts.items()
+        }
+        self.notes += note_lines({what: Backlog(paths) for what, paths in doubts.items()})
+        return Backlog(chain(records, named.values()))
 
     def _kept(self, one: Variable) -> Record:
         """What is kept of an array that is pooled unless it stands aside, and what it gives reason to doubt."""
         if one.attributes and one.numbers:
             for doubt in doubts_of(self.options, one.attributes, one.numbers):
-                self._doubts.setdefault(doubt, []).append(one.path)
+                self._doubts.setdefault(doubt, Backlog()).append(one.path)
             # To read an attribute of each of very many arrays takes a third of the time of a plan.
             if "lon" in one.path.lower() and is_longitude(one.attributes):
-                self._doubts.setdefault(_LONGITUDES, []).append(one.path)
+                self._doubts.setdefault(_LONGITUDES, Backlog()).append(one.path)
         return self.keep(one)
 
-    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> list[Record]:
+    def _match(self, globs: Sequence[str], named: Container[Hashable]) -> Iterator[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
-        records, planes = dict[str, Record](), set[tuple[int, ...]]()
+        records, planes = Backlog[tuple[str, Record]](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        candidates, reasons, hint = list[str](), dict[str, str](), ""
-        others = dict[tuple[int, ...], list[str]]()
+        candidates, reasons, hint = Backlog[str](), dict[str, str](), ""
+        others = dict[tuple[int, ...], Backlog[str]]()
         for one in self.every(globs):
             path, plane = one.path, self._plane(one)
             self._set_aside(one)
@@ -89,25 +91,25 @@ class Choice(Generic[Record]):
             if plane is not None and why is None:
                 candidates.append(path)
                 if path not in self.aside and one.key not in named and (globs_of_one or not globs):
-                    records[path] = self._kept(one)
+                    records.append((path, self._kept(one)))
                     planes.add(plane)
                 continue
             reasons = dict.fromkeys(globs_of_one, f"{path} {why}") | reasons
             if plane is not None:
                 hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
             elif one.numbers is not None and len(one.shape) > 1:
-                others.setdefault(one.shape, []).append(path)
-        fields = self._fields(candidates)
+                others.setdefault(one.shape, Backlog()).append(path)
+        self._set_coordinates_aside(candidates)
         for glob in globs:
-            if not any(matches(path, glob) for path in fields):
-                self._refuse(glob, candidates, fields, reasons.get(glob))
-        if not fields:
+            if not any(matches(path, glob) for path in self._fields(candidates)):
+                self._refuse(glob, candidates, reasons.get(glob))
+        if next(self._fields(candidates), None) is None:
             raise self._unfit_error(candidates, hint)
-        if not globs:
+        if not globs and others:
             # Those of fewer axes are pooled along, as coordinates of what names them.
-            known = {*candidates, *chain(*others.values())}
+            known = chain(candidates, *others.values())
             self._note_others(others, planes, self.aside.keys() | coordinates_in(self._words, known))
-        return [one for path, one in records.items() if path in fields]
+        return (one for path, one in records if path not in self.aside)
 
     def _set_aside(self, one: Variable) -> None:
         """Note what an array says of others, or is to them."""
@@ -117,35 +119,34 @@ class Choice(Generic[Record]):
         if bounds := bounds_name(one.attributes):
             self.aside[next(candidate_paths(one.path, bounds[1]))] = "the bounds of cells"
         if COORDINATES in one.attributes:
-            self._words[one.path] = words_of(one.attributes, COORDINATES)
+            self._words.append((one.path, words_of(one.attributes, COORDINATES)))
 
-    def _fields(self, candidates: Sequence[str]) -> set[str]:
-        """The paths of what fits and does not stand aside; coordinates of what is pooled do, if anything else fits."""
-        fields = {*candidates} - self.aside.keys()
-        coordinates = coordinates_in(
-            {path: self._words[path] for path in fields & self._words.keys()}, fields
-        )
-        if fields > coordinates:
+    def _fields(self, candidates: Iterable[str]) -> Iterator[str]:
+        """The paths of what fits and does not stand aside."""
+        return (path for path in candidates if path not in self.aside)
+
+    def _set_coordinates_aside(self, candidates: Sequence[str]) -> None:
+        """Set coordinates of what is pooled aside, if anything else fits."""
+        with_words = {path for path, _ in self._words}.intersection(self._fields(candidates))
+        words = ((path, several) for path, several in self._words if path in with_words)
+        coordinates = coordinates_in(words, self._fields(candidates))
+        if any(path not in coordinates for path in self._fields(candidates)):
             self.aside |= dict.fromkeys(coordinates, "a coordinate of others")
-            fields -= coordinates
-        return fields
 
-    def _refuse(
-        self, glob: str, candidates: Sequence[str], fields: Container[str], reason: str | None
-    ) -> None:
+    def _refuse(self, glob: str, candidates: Sequence[str], reason: str | None) -> None:
         """Raise for a pattern that matches no field, where something else is to be said than that nothing fits."""
         path = next((path for path in candidates if matches(path, glob)), None)
         if reason is None and path is not None:
             reason = f"{path} is {self.aside[path]}, which is only pooled by its full name"
         if reason is not None:
             raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reason}")
-        if fields:
-            raise no_match_error(glob, [path for path in candidates if path in fields])
+        if next(self._fields(candidates), None) is not None:
+            raise no_match_error(glob, self._fields(candidates))
 
     def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
         if candidates:
-            names = name_list([f"{path} ({self.aside[path]})" for path in candidates])
+            names = name_list(Backlog(f"{path} ({self.aside[path]})" for path in candidates))
             return UnfitError(f"has no array but {names}; name in `datasets` what is to be pooled")
         arrays = [
             f"{one.path or 'an array'} that {one.fault}"
@@ -188,29 +189,32 @@ class Choice(Generic[Record]):
     ) -> None:
         """A line about arrays that have the plane of what is pooled and other axes before it."""
         for shape, paths in others.items():
-            names = [path for path in paths if path not in known_paths]
+            names = Backlog(path for path in paths if path not in known_paths)
             if names and shape[-2:] in planes:
                 verb, was = ("have", "were") if len(names) > 1 else ("has", "was")
                 what = f"{name_list(names)} {verb} {len(shape)} axes, {shape}, and {was} left out"
                 self.notes.append(f"{what}; a `layout` of as many letters pools it")
 
 
-def coordinates_in(named: Mapping[str, Iterable[str]], known: Container[str]) -> set[str]:
+def coordinates_in(named: Iterable[tuple[str, Iterable[str]]], known: Iterable[str]) -> set[str]:
     """Which arrays are coordinates of others: those that one names which none names itself.
 
     `named` is what each array names, which is in its group or in those around. Some name themselves and one
     another, as those of weather models do.
 
-    >>> named = {"/g/t": ["lat", "lon"], "/lat": ["lat", "lon"], "/a": ["b"], "/b": ["a"]}
+    >>> named = [("/g/t", ["lat", "lon"]), ("/lat", ["lat", "lon"]), ("/a", ["b"]), ("/b", ["a"])]
     >>> sorted(coordinates_in(named, ["/g/t", "/lat", "/g/lon", "/lon", "/a", "/b"]))
     ['/g/lon', '/lat']
 
     """
-    coordinates = {
-        path: {
-            paths[0] for word in words if (paths := [p for p in candidate_paths(path, word) if p in known])
-        }
-        for path, words in named.items()
-    }
-    by_others = {one for path, paths in coordinates.items() for one in paths if one != path}
-    return {one for path, paths in coordinates.items() if path not in by_others for one in paths}
+    candidates = Backlog((path, [[*candidate_paths(path, word)] for word in words]) for path, words in named)
+    there = {path for _, several in candidates for paths in several for path in paths}.intersection(known)
+    coordinates = Backlog(
+        (
+            path,
+            {next(one for one in paths if one in there) for paths in several if not there.isdisjoint(paths)},
+        )
+        for path, several in candidates
+    )
+    by_others = {one for path, paths in coordinates for one in paths if one != path}
+    return {one for path, paths in coordinates if path not in by_others for one in paths}

@@ -5,8 +5,9 @@ A name is that name before it is a pattern, so that `ch[0]` can be chosen where 
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from itertools import accumulate
+from itertools import accumulate, islice
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError
 from lucid.formats.arrays import ResultSpec
 from lucid.options import Options
@@ -53,7 +54,7 @@ class CarriedNames:
 
     def __init__(self, results: Sequence[ResultSpec], options: Options) -> None:
         #: Whether there is nothing but results; shards hold means alone.
-        self.is_alone = not options.carry or any(one.is_shard for one in results)
+        self.is_alone = not options.carry or any(one.is_shard for one in islice(results, 1))
         self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
         self._unused = [*dict.fromkeys(self.patterns)]
@@ -103,18 +104,18 @@ def name_list(names: Sequence[str]) -> str:
 
     """
     more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(islice(names, MOST_NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
 def no_match_error(pattern: str, names: Iterable[str]) -> DatasetError:
     """The error that nothing can be pooled which is called so; `names` are what can be."""
-    known = list(names)
+    known = Backlog(names)
     close: list[str] = []
     if known and len(known) <= 10_000:  # each is compared with
         from difflib import get_close_matches  # seldom needed
 
         close = get_close_matches(absolute_name(pattern), known, 1)
-    if known == [""]:
+    if [*islice(known, 2)] == [""]:
         return DatasetError(f"has no dataset {pattern!r} that can be pooled; it has one array without a name")
     shown = name_list(known) or "none"
     hint = f"did you mean {close[0]!r}? it has: {shown}" if close else f"it has {shown}"

@@ -54,7 +54,7 @@ class Source(File):
     in_sequence: bool = False
 
     @abstractmethod
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays that fit the options and are named, exactly or by patterns; without any, all that fit.
 
         Raises

@@ -6,7 +6,8 @@ but for its means before the first of them is.
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +22,6 @@ from lucid.formats.disk.files import (
     COPY_BYTES,
     ChangeWatch,
     Place,
-    Run,
     blocks_at,
     claim,
     digest,
@@ -58,7 +58,7 @@ def select(
     options: Options,
     patterns: Sequence[str],
     others: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[tuple[ArraySpec, ...], list[str]]:
+) -> tuple[Sequence[ArraySpec], list[str]]:
     """The arrays that patterns name, or without patterns all of the layout's rank; and notes. No axis has a name.
 
     `others` says by name why other arrays cannot be pooled.
@@ -69,15 +69,21 @@ def select(
         shape, rank = specs[0].shape, len(options.layout)
         if len(shape) != rank:
             raise UnfitError(f"has shape {str(shape)[:80]}; expected {rank} axes (`layout` names them)")
-        return tuple(specs), []
-    every = {
-        one.name: Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers))
-        for one in specs
-    }
-    every |= {name: Variable(name, name, (), None, str, fault=why) for name, why in others.items()}
-    choice = Choice(options, find=every.get, every=lambda _: every.values(), keep=lambda one: one.path)
-    names = {*choice.choose(patterns)}
-    return tuple(spec for spec in specs if spec.name in names), choice.notes
+        return specs, []
+
+    def every(_: Sequence[str] = ()) -> Iterator[Variable]:
+        for one in specs:
+            yield Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers), handle=one)
+        for name, why in others.items():
+            yield Variable(name, name, (), None, str, fault=why)
+
+    by_name = {one.path: one for one in every()} if patterns else {}
+    choice = Choice(options, by_name.get, every, keep=lambda one: one.handle)
+    chosen: Sequence[ArraySpec] = choice.choose(patterns)
+    if patterns:
+        names = {spec.name for spec in chosen}
+        chosen = [spec for spec in specs if spec.name in names]
+    return chosen, choice.notes
 
 
 class FileSource(Source):
@@ -102,8 +108,7 @@ class FlatSource(FileSource):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self.runs: dict[str, Run] = {}
-        #: Those that can be pooled.
+        #: Arrays that can be pooled, with the runs in which they lie.
         self.specs: dict[str, ArraySpec] = {}
         #: Why others cannot be pooled, by their names.
         self.others: dict[str, str] = {}
@@ -117,18 +122,18 @@ class FlatSource(FileSource):
     def parse(self, size: int) -> None:
         """Read what says where the arrays are, and hold it against a file of so many bytes."""
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays of the layout's rank that are named, or all."""
         specs, self.notes = select([*self.specs.values()], self.options, patterns, self.others)
         return specs
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where the arrays are."""
-        return digest(self.watch.state, [(self.runs[spec.name], spec) for spec in specs])
+        return digest(self.watch.state, [*specs])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
-        offset, shape = self.runs[spec.name]
+        offset, shape = spec.place
         return read_elements((self.descriptor, offset), shape, spec, region, buffer)
 
 
@@ -155,8 +160,8 @@ class FileSink(Sink):
         self.descriptor = -1
         #: What waits until all of it is known.
         self.spool: Spool | None = None
-        #: Where in the file arrays of means begin; those of no other place are in the spool.
-        self.places: dict[str, int] = {}
+        #: Where in the file arrays of means begin, by their numbers; those that are in the spool have none, or -1.
+        self.places = array("q")
 
     def hold(self, results: Sequence[ResultSpec]) -> None:
         """Make room for arrays that wait."""
@@ -166,8 +171,8 @@ class FileSink(Sink):
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
-        place = self.places.get(result.name)
-        if place is not None:
+        place = self.places[result.number] if self.places else -1
+        if place >= 0:
             write_region(self.descriptor, place, result.shape, region, values)
         elif self.spool is not None:
             self.spool.write(result, region, values)
@@ -216,13 +221,14 @@ class FlatSink(FileSink):
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Make the file, all but the means, and claim the space of these, so that a full disk shows now."""
         contents, copies, offset = self.contents(source, results), list[int](), 0
+        self.places = array("q", [-1]) * len(results)
         self.descriptor = self.file.create()
         for content in contents:
             size_bytes = len(content) if isinstance(content, bytes) else content.nbytes
             if isinstance(content, bytes):
                 write_at(self.descriptor, offset, content)
             elif isinstance(content, ResultSpec):
-                self.places[content.name] = offset
+                self.places[content.number] = offset
             else:
                 copies.append(size_bytes)
                 for index, block in enumerate(blocks_at(*content.place, size_bytes)):

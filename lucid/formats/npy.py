@@ -136,15 +136,18 @@ class NpySource(FlatSource):
             raise FormatError(f"is cut off: it has {size} bytes, its header promises {expected}")
         if size > expected:
             raise FormatError(f"has {size - expected} bytes after its array; is it several files joined?")
-        self.runs[""] = header.offset, header.shape
+        self._place = header.offset, header.shape
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The one array, if it fits."""
-        return select([spec_of(self._header, self.options.input_dtype)], self.options, patterns)[0]
+        return select([self._spec(self.options.input_dtype)], self.options, patterns)[0]
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""
-        yield spec_of(self._header, "bfloat16"), self._header.comment
+        yield self._spec("bfloat16"), self._header.comment
+
+    def _spec(self, input_numbers: str | None) -> ArraySpec:
+        return spec_of(self._header, input_numbers)._replace(place=self._place)
 
 
 def header_of(result: ResultSpec) -> bytes:

@@ -93,7 +93,7 @@ class NpyStreamSource(Source):
         self._text += text
         return bytes(text)
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The one array, if it fits."""
         return select([spec_of(self.header, self.options.input_dtype, self.name)], self.options, patterns)[0]
 
@@ -157,7 +157,7 @@ class NpyStreamSink(FlatSink):
         if self.spool is None:
             self._write(values.reshape(-1).view(np.uint8).data)
         else:
-            super().write(result, region, values)
+            self.spool.write(result, region, values)
 
     def commit(self, group: list[Replacement] | None = None) -> None:  # noqa: ARG002  (a stream has no place)
         """Write what was spooled, and all that the stream holds back."""

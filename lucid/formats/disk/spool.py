@@ -28,18 +28,19 @@ class Spool(Resource):
         self.file: IO[bytes] = make(prefix="lucid-pool-", dir=folder)
         #: Empty where it has no name.
         self.path = Path(self.file.name if has_name else "")
-        self._offsets: dict[str, int] = {}
+        #: Where arrays begin, by their numbers.
+        self._offsets: dict[int, int] = {}
 
     def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> None:
         """Make room for arrays; `claims` it on disk, so that a full one is found now."""
         offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
-        self._offsets = {array.name: offset for array, offset in zip(arrays, offsets, strict=False)}
+        self._offsets = {array.number: offset for array, offset in zip(arrays, offsets, strict=False)}
         if claims:
             claim(self.file.fileno(), offsets[-1])
 
     def place(self, result: ResultSpec) -> Place:
         """Where an array begins."""
-        return self.file.fileno(), self._offsets[result.name]
+        return self.file.fileno(), self._offsets[result.number]
 
     def write(
         self, result: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None

@@ -8,6 +8,7 @@ the work was divided, and a failure of the disk shows in a plain system call.
 """
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 
 from lucid import forks
+from lucid.backlog import Backlog
 from lucid.errors import FileError, LucidError
 from lucid.formats.arrays import ResultSpec, pad_chunk
 from lucid.formats.choosing import CarriedNames, note_lines
@@ -56,7 +58,7 @@ class Hdf5Sink(FileSink):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._chunked_results: list[ResultSpec] = []
+        self._chunked_results = Backlog[ResultSpec]()
         #: What the rest of the file is copied from; the paths of what is to be read once.
         self._carry_source: h5py.File | None = None
         self._unread_paths: Iterable[str] = ()
@@ -105,7 +107,7 @@ class Hdf5Sink(FileSink):
         self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
     ) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_results, self.places, self.notes = [], {}, []
+        self._chunked_results, self.places, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
                 for result in results:
@@ -127,7 +129,7 @@ class Hdf5Sink(FileSink):
         dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self.places[result.name] = offset
+            self.places[result.number] = offset
         elif result.nbytes:
             self._chunked_results.append(result)
         return dataset

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 
+from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
@@ -70,16 +71,13 @@ class Hdf5Source(FileSource):
             raise FormatError("was replaced while it was opened")
         limit_cache(self.file)
         self._places: dict[str, Storage] = {}
-        #: Where arrays lie of which there is nothing to know but their specs. To open one again takes
-        #: longer than to pool it where there are very many and small ones.
-        self.plain: dict[str, Run] = {}
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
         self._bare_specs: dict[ArraySpec, ArraySpec] = {}
         self._lock = threading.Lock()
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The datasets that the user names, or all that fit; only these are checked."""
         untyped = self.options.input_dtype
         choice = Choice(
@@ -90,8 +88,8 @@ class Hdf5Source(FileSource):
         )
         self.notes = choice.notes
         with translate_errors("is damaged", error_type=FormatError):
-            specs = tuple(choice.choose(patterns))
-        self.notes += notes_on_conventions([spec.name for spec in specs])
+            specs = choice.choose(patterns)
+        self.notes += notes_on_conventions(Backlog(spec.name for spec in specs))
         return specs
 
     def _spec(self, variable: Variable) -> ArraySpec:
@@ -108,9 +106,9 @@ class Hdf5Source(FileSource):
             dims=tuple(variable.dims()),
         )
         shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
-        if is_plain(dataset):
-            self.plain[path] = dataset.id.get_offset(), shared_spec.shape
-        return shared_spec._replace(name=path)
+        # To open a dataset again takes longer than to pool it where there are very many and small ones.
+        place = (dataset.id.get_offset(), shared_spec.shape) if is_plain(dataset) else None
+        return shared_spec._replace(name=path, place=place)
 
     def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
@@ -142,12 +140,12 @@ class Hdf5Source(FileSource):
 
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
-        place = self._place(spec.name)
+        place = self._place(spec)
         return place is None or (isinstance(place, ChunkedArray) and place.is_locked)
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
-        places = [self._place(spec.name) for spec in specs]
+        places = [self._place(spec) for spec in specs]
         tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
         return digest(self.watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
@@ -166,7 +164,7 @@ class Hdf5Source(FileSource):
         dtype = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
         values = flat.view(dtype).reshape(shape)
         try:
-            place = self._place(spec.name)
+            place = self._place(spec)
             if isinstance(place, tuple):
                 read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
             elif place is not None:
@@ -181,11 +179,12 @@ class Hdf5Source(FileSource):
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
-    def _place(self, name: str) -> "Storage":
+    def _place(self, spec: ArraySpec) -> "Storage":
         """Where the elements of a dataset are; found once."""
-        if name in self.plain:
-            return self.plain[name]
+        if spec.place is not None:
+            return spec.place  # type: ignore[no-any-return]
         with self._lock:
+            name = spec.name
             if name not in self._places:
                 # Arrays are read one after another, and the places of all would fill the memory.
                 while len(self._places) >= MOST_PLACES:

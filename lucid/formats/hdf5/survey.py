@@ -19,6 +19,7 @@ from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
+from lucid.formats.hdf5.means import Means
 from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import can_encode, storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
@@ -48,14 +49,9 @@ class Survey:
 
     def __init__(self, source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames) -> None:
         self._source, self.names = source.file, names
-        #: Pooled datasets of which there is nothing to know but their specs.
-        self._plain_paths = source.plain
         self._file_bytes = source.file.id.get_filesize()
-        #: What takes the place of each pooled dataset, by its address; several of several sizes.
-        self.means: dict[Address, list[ResultSpec]] = {}
-        for result in results:
-            address = source.file.id.links.get_info(name_bytes(result.source.name)).u
-            self.means.setdefault(address, []).append(result)
+        #: What takes the place of each pooled dataset.
+        self.means = Means(source.file, results)
         #: Paths that the user does not want.
         self._dropped_paths = Backlog[str]()
         #: The datasets that are copied.
@@ -84,9 +80,9 @@ class Survey:
 
     def keeps_classic_model(self) -> bool:
         """Whether netCDF's classic model has the types of all results, if the file keeps to it."""
-        results = chain.from_iterable(self.means.values())
         if CLASSIC_MODEL not in attributes_of(self._source):
             return True
+        results = chain.from_iterable(self.means.values())
         others = [result for result in results if result.stored_numbers not in CLASSIC_NUMBERS]
         for result in others:
             what = f"the mark of netCDF's classic model, which has no {result.stored_numbers}, is left out"
@@ -114,7 +110,7 @@ class Survey:
 
     def _is_plain(self, address: Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
-        return address in self.means and self.means[address][0].source.name in self._plain_paths
+        return address in self.means and self.means[address][0].source.place is not None
 
     def _note(self, path: str, dataset: Dataset) -> bool:
         """Count or refuse a dataset; whether it gets elements of its own."""
@@ -144,7 +140,7 @@ def rehearse(
                 refuse_attributes(obj)
     scales = _Rehearsal(References(source.file, source.file, survey.means), names)
     for result in results:
-        if result.source.name not in source.plain:
+        if result.source.place is None:
             obj = object_at(source.file, result.source.name)
             refuse_attributes(obj, (*NAMING, *DIMENSIONS) if names.is_alone else ())
             if scales.has_geography(obj):

@@ -8,12 +8,13 @@ not in its directory, which has the order of the source.
 import zipfile
 from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import groupby
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FormatError
 from lucid.formats.archive import LENGTHS_BEHIND, check_name
-from lucid.formats.arrays import ResultSpec, by_source
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.checksum import crc32
 from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
@@ -41,7 +42,7 @@ class NpzSink(FlatSink):
     def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """Every member behind its header, but for those that wait."""
         #: There may be a million.
-        self._members, self._late_results = Backlog[_NewMember](), list[ResultSpec]()
+        self._members, self._late_results = Backlog[_NewMember](), Backlog[ResultSpec]()
         self._end = 0
         for member in self._plan_members(source, results):
             info, content, header = member
@@ -61,17 +62,21 @@ class NpzSink(FlatSink):
 
     def _plan_members(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[_NewMember]:
         """What will be in the archive, in the order of the source."""
-        means = by_source(results)
         if not isinstance(source, NpzSource):
             for array in results:
                 yield self._plan_means_member(array, zipfile.ZIP_STORED)
             return
         names = CarriedNames(results, self.options)
+        # Both are in the order of the archive.
+        means = groupby(results, lambda result: result.source.name)
+        pooled_name, arrays = next(means, (None, iter(())))
         for member in source.members:
-            arrays = means.get(member.array_name, []) if member.header is not None else []
-            for array in arrays:
-                yield self._plan_means_member(array, member.info.compress_type)
-            if arrays or names.is_alone or names.drops(member.array_name):
+            if member.header is not None and member.array_name == pooled_name:
+                for array in arrays:
+                    yield self._plan_means_member(array, member.info.compress_type)
+                pooled_name, arrays = next(means, (None, iter(())))
+                continue
+            if names.is_alone or names.drops(member.array_name):
                 continue
             if member.info.filename.endswith(SUFFIX):  # other files are never called as arrays are
                 names.check(member.array_name)
@@ -119,12 +124,12 @@ class NpzSink(FlatSink):
         self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes, archive: zipfile.ZipFile
     ) -> None:
         """Sum up a member of means that has its place, or deflate it into the archive."""
-        if self.spool is not None and result.name not in self.places:
+        if self.spool is not None and self.places[result.number] < 0:
             with archive.open(info, "w") as target:
                 target.write(header)
                 for data in blocks_at(*self.spool.place(result), result.nbytes):
                     target.write(data)
             return
-        for data in blocks_at(self.descriptor, self.places[result.name] - len(header), info.file_size):
+        for data in blocks_at(self.descriptor, self.places[result.number] - len(header), info.file_size):
             info.CRC = crc32(data, info.CRC)
         write_at(self.descriptor, info.header_offset, info.FileHeader())

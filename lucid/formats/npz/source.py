@@ -62,9 +62,9 @@ class NpzSource(FlatSource):
             name, header = member.array_name, member.header
             if header is not None:
                 self._arrays[name] = member, header
-                self.runs[name] = member.offset + header.offset, header.shape
+                place = member.offset + header.offset, header.shape
                 try:
-                    self.specs[name] = spec_of(header, self.options.input_dtype, name)
+                    self.specs[name] = spec_of(header, self.options.input_dtype, name)._replace(place=place)
                 except DTypeError as error:
                     self.others[name] = str(error)
             elif member.info.filename.endswith(SUFFIX):
@@ -72,9 +72,10 @@ class NpzSource(FlatSource):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays, with what a comment in their headers says; those of a whole output say nothing."""
-        for name, (_, header) in self._arrays.items():
+        for name, (member, header) in self._arrays.items():
             with suppress(DTypeError):
-                yield spec_of(header, "bfloat16", name), header.comment
+                place = member.offset + header.offset, header.shape
+                yield spec_of(header, "bfloat16", name)._replace(place=place), header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""

@@ -24,11 +24,11 @@ class SafetensorsSource(FlatSource):
         self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
             name = f"/{tensor.name}"
-            self.runs[name] = self.offset + tensor.start, tensor.shape
+            place = self.offset + tensor.start, tensor.shape
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
                 dtype = np.dtype(storage(numbers).newbyteorder("<"))
-                self.specs[name] = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers)
+                self.specs[name] = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers, place=place)
             else:
                 self.others[name] = f"is of {tensor.dtype}"
 

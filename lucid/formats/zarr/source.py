@@ -55,17 +55,17 @@ class ZarrSource(Source):
         #: The array of numbers at a path.
         self.array = lru_cache(MOST_OPEN)(lambda path: StoredArray(self.store, self.nodes[path], options))
 
-    def choose(self, patterns: Sequence[str]) -> tuple[ArraySpec, ...]:
+    def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays that the user names, or all that fit; only these are opened."""
         labels, levels = aside_paths(self.images)
         choice = Choice(
             self.options,
             find=self.variable_at,
             every=lambda _: (self.variable(node) for node in self.nodes.values() if not node.is_group),
-            keep=lambda one: self.nodes[one.key],
+            keep=lambda one: str(one.key),
             aside=dict.fromkeys(levels, "a lower level") | dict.fromkeys(labels, "a label image"),
         )
-        nodes = sorted(choice.choose(patterns), key=lambda node: node.path)
+        nodes = [self.nodes[path] for path in sorted(choice.choose(patterns))]
         self.notes = choice.notes + [LABEL_NOTE.format(node.name) for node in nodes if node.name in labels]
         return tuple(self.store.each(self._checked_spec, nodes))
 
