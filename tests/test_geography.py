@@ -490,12 +490,11 @@ class TestDoubts:
 
     def test_longitudes_that_are_pooled_as_a_field(self, store):
         dataset = field(lon=(("y", "x"), np.ones((4, 6)), {"units": "degrees_east"}))
-        said = (
-            "longitudes that no variable names as its coordinates are numbers, also over the date line: /lon"
-        )
+        said = "longitudes that are fields of their own are numbers, also over the date line: /lon"
         assert store(dataset, (2, 3))[1] == (said,)
         dataset["t"].attrs["coordinates"] = "lon"
         assert store(dataset, (2, 3), overwrite=True)[1] == ()
+        assert store(dataset, (2, 3), overwrite=True, datasets="lon")[1] == (said,)
 
     def test_sizes_of_cells(self, store):
         dataset = field()

@@ -41,7 +41,7 @@ def doubts_of(options: Options, array: Variable) -> Iterator[str]:
             yield f"grids and sizes stay those of the source in {what}"
     # To read an attribute of each of very many arrays takes a third of the time of a plan.
     if "lon" in array.path.lower() and is_longitude(array.attributes):
-        yield "longitudes that no variable names as its coordinates are numbers, also over the date line"
+        yield "longitudes that are fields of their own are numbers, also over the date line"
     for key in array.attributes:
         name = key.replace("_", "").lower()
         if name in _ATTRIBUTES and (name != "flagmeanings" or options.reduce in ("mean", "sum")):
