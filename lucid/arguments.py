@@ -15,6 +15,10 @@ from lucid.report import OnProgress, Report
 from lucid.run import Executor
 
 P = ParamSpec("P")
+#: Every keyword: the options, and `size`.
+_ROWS: dict[str, Option] = {
+    name: one.metadata["option"] for name, one in Options.__dataclass_fields__.items()
+}
 
 
 class PoolFile(Protocol[P]):
@@ -49,12 +53,11 @@ def takes_options(options: Callable[P, Options]) -> Callable[[Callable[..., Repo
 
 def options_of(values: Mapping[str, Any]) -> Options:
     """Options of keywords; one that there is not is a lucid error, too."""
-    known = _rows()
     for name in values:
-        if name not in known:
+        if name not in _ROWS:
             from difflib import get_close_matches  # seldom needed, and slow to load
 
-            close = get_close_matches(name, known, 1)
+            close = get_close_matches(name, _ROWS, 1)
             raise SizeTypeError(f"`{name}` is no option" + (f"; did you mean `{close[0]}`?" if close else ""))
     return Options(**values)
 
@@ -93,17 +96,12 @@ PROGRESS = Kind(attrgetter("__call__"), "a function")
 EXECUTOR = Kind(attrgetter("run", "threads"), "an executor, as `lucid.run` describes it")
 
 
-def _rows() -> dict[str, Option]:
-    """Every keyword: the options, and `size`."""
-    return {name: one.metadata["option"] for name, one in Options.__dataclass_fields__.items()}
-
-
 def _documentation() -> str:
     """What a docstring says of every keyword."""
     from textwrap import fill, indent  # the command does without
 
     lines = []
-    for name, row in _rows().items():
+    for name, row in _ROWS.items():
         default = row.shown or row.default
         lines.append(
             f"{name} : {row.kind.expected}" + f"; by default {default}" * (default not in (..., "required"))

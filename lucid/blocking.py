@@ -198,13 +198,13 @@ def blockings(
     short_run = SHORT_RUN_BYTES if spec.order == "F" else 1
     whole_of = partial(_whole, spec, height_axis, output_itemsize)
 
-    def best_fit(some_grids: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
+    def best_fit(subset: tuple[Grid, ...], fit: Callable[[Blocking, int], Blocking]) -> Blocking:
         """Blocks of as many workers as have room; if there is none for one worker's, the smallest."""
         for count in range(workers, 0, -1):
-            blocking = fit(whole_of(some_grids, count, short_run), max_memory // count)
+            blocking = fit(whole_of(subset, count, short_run), max_memory // count)
             if blocking.peak_bytes <= max_memory:
                 return blocking
-        return fit(whole_of(some_grids, 1, 1), max_memory)
+        return fit(whole_of(subset, 1, 1), max_memory)
 
     # Behind a network, fewer blocks at once are better than chunks that are read again.
     if len(grids) > 1 or spec.is_far:

@@ -56,7 +56,9 @@ class UnfitError(DatasetError):
     """A file in which nothing fits what was asked for."""
 
 
-class MemoryLimitError(MemoryError, LucidError):  # in this order, as only Python's own can make one anew
+class MemoryLimitError(
+    MemoryError, LucidError
+):  # in this order, since Python refuses any other `__new__` for it
     """A limit too small for the smallest step of the work."""
 
 

@@ -62,7 +62,7 @@ class Task(NamedTuple):
         """Whether it is best done along with others: a small file, or nothing to do."""
         return self.error is not None or (bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES)
 
-    def reason(self, error: LucidError, options: Options) -> LucidError:
+    def reason(self, error: Exception, options: Options) -> Exception:
         """Why it is not pooled: a file that was found is left out if nothing in it fits, and no array was named."""
         is_other = isinstance(error, UnfitError | ShapeError | DTypeError) and not options.datasets
         return LeftOutError(str(error)) if is_other and self.is_from_folder else error
@@ -71,12 +71,13 @@ class Task(NamedTuple):
         """The same with its outputs."""
         task = self._replace(is_stream=is_stream(self.source))
         format_ = NPY if task.is_stream else format_of_content(task.path)
+        is_file = not task.is_stream and os.path.isfile(task.source)  # noqa: PTH113  (it never raises)
         targets: tuple[Target, ...] = ()
         if naming.output != str(STREAM) and not (task.is_stream and naming == (None, None)):
             targets = naming.targets(task.path, format_, options, self.place or "")
         return task._replace(
             targets=targets,
-            size_bytes=0 if task.is_stream else bytes_of(task.path),
+            size_bytes=task.path.stat().st_size if is_file else 0,
             is_native=format_.is_native or any(target.format.is_native for target in targets),
         )
 
@@ -185,11 +186,3 @@ def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:
         except OSError:
             pass
     return None
-
-
-def bytes_of(path: Path) -> int:
-    """Size of a file; 0 for a folder, and where there is nothing."""
-    try:
-        return 0 if path.is_dir() else path.stat().st_size
-    except OSError:
-        return 0

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,7 +70,7 @@ def pool_file(
     PROGRESS.check("on_progress", on_progress, takes_none=True)
     EXECUTOR.check("executor", executor, takes_none=True)
     with about(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
-        return Job(source, target, checked, on_progress, executor).run()
+        return Job(source, target, checked, executor).run(on_progress)
 
 
 @dataclass
@@ -82,7 +81,6 @@ class Job:
     #: A tuple is of outputs that a batch has settled for all its inputs; an empty one is standard output.
     target: FilePath | BinaryIO | tuple[Target, ...] | None
     options: Options
-    on_progress: OnProgress | None = None
     executor: Executor | None = None
     #: Whether it was found in a folder, in which outputs of earlier runs are passed over.
     is_from_folder: bool = False
@@ -92,7 +90,7 @@ class Job:
     in_process: Callable[..., Report] | None = None
     watch: Watch = field(init=False)
 
-    def run(self) -> Report:
+    def run(self, on_progress: OnProgress | None = None) -> Report:
         """Do the work, or look whether it could be done."""
         options, source, executor = self.options, self.source, self.executor
         options.require_size()
@@ -101,7 +99,7 @@ class Job:
             with translate_errors("cannot be opened"):  # as a socket cannot, though it has a name
                 pipe = path.open("rb")
             with pipe:
-                return replace(replace(self, source=pipe).run(), source=path)
+                return replace(replace(self, source=pipe).run(on_progress), source=path)
         if path == STREAM and self.target is None:
             raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
         to_stream = self.target == () or not isinstance(self.target, str | os.PathLike | tuple | None)
@@ -109,7 +107,7 @@ class Job:
             for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
                 if value:
                     raise ArgumentError(f"`{name}` needs files; a stream cannot be read or written again")
-        self.watch = Watch(source=path, on_progress=self.on_progress)
+        self.watch = Watch(source=path, on_progress=on_progress)
         # Errors of system calls that seldom fail have no words of their own: a lock, a look at a folder.
         with translate_errors("cannot be read or written"):
             if isinstance(source, str | os.PathLike):
@@ -132,8 +130,8 @@ class Job:
         # A spool is pooled here even to a native output, since the stream is read here.
         is_native = format_.is_native or (spool is None and any(one.format.is_native for one in targets))
         if is_native and self.in_process is not None:
-            call = partial(self.in_process, pool_to, on_progress=self.on_progress, executor=self.executor)
-            return call(path, self.target, self.options, is_from_folder=self.is_from_folder)
+            job = replace(self, source=path, in_process=None)
+            return self.in_process(job.run, on_progress=self.watch.on_progress)
         with format_.open(path, self.options) as source:
             if spool is not None:
                 spool.forget()
@@ -186,8 +184,6 @@ class Job:
         """
         options, watch = self.options, self.watch
         watch.notes += [*source.notes, *notes_on(job, format_)]
-        if options.dry_run:
-            rehearse(job, source, watch)
         try:
             missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
         except FormatError as error:
@@ -198,6 +194,7 @@ class Job:
             rows = (replace(one, name=name or one.name) for one in job.reports())
             watch.datasets = chain(watch.datasets, rows)
         if options.dry_run:
+            rehearse(job, source, watch)
             return
         if not missing:
             remove_shards(job.targets[0])
@@ -213,10 +210,3 @@ class Job:
         if missing != job.targets:
             job = plan(source, options, missing)
         carry_out(job, source, watch, self.group)
-
-
-def pool_to(
-    source: FilePath, target: FilePath | tuple[Target, ...], options: Options, **others: Any
-) -> Report:
-    """Pool a file as a `Job`, by a function that can be called in another process."""
-    return Job(source, target, options, **others).run()

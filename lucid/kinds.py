@@ -58,15 +58,15 @@ def one_of(*choices: str) -> Kind:
 def dtype_of(*choices: str) -> Kind:
     """One of a few dtypes, by its name or as NumPy has it: `np.float16`, `np.dtype(">f4")`, `float`."""
     kind = one_of(*choices)
-    return replace(
-        kind, read=lambda value: kind.read(value if isinstance(value, str) else _dtype_name(value))
-    )
 
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            import numpy as np  # `--help` does without
 
-def _dtype_name(value: Any) -> str:
-    import numpy as np  # `--help` does without
+            value = np.dtype(value).name
+        return kind.read(value)
 
-    return str(np.dtype(value).name)
+    return replace(kind, read=read)
 
 
 def _truth(value: Any) -> bool:

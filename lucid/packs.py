@@ -75,7 +75,7 @@ def pack_files(
 
 def pack(
     names: Sequence[str], path: Path, options: Options, *, on_progress: OnProgress | None = None
-) -> list[tuple[str, Report | LucidError]]:
+) -> list[tuple[str, Report | Exception]]:
     """Make a pack under options that are checked: what became of inputs that are not in it, and of the pack itself."""
     target = _target_of(path, options)
     # The source of the pack is the folder in which all inputs lie, or the only input.
@@ -129,9 +129,9 @@ class _PackSource(Source):
         self._name = ""
         self._lock = threading.Lock()
 
-    def gather(self, names: Sequence[str], target: Target) -> dict[str, LucidError]:
+    def gather(self, names: Sequence[str], target: Target) -> dict[str, Exception]:
         """Take in the arrays of all inputs; which inputs are left out, or fail, and why."""
-        errors: dict[str, LucidError] = {}
+        errors: dict[str, Exception] = {}
         for task in find_inputs(names):
             try:
                 if task.error is not None:

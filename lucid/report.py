@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -150,13 +150,14 @@ class Watch(Effort):
             self.on_progress(Progress(self.source, done, self.total_bytes))
 
     def report(self, options: "Options", **others: Any) -> Report:
-        """The report, now that the work is done."""
+        """The report, now that the work is done; `others` are facts that the options do not tell."""
         overflows = [
             f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} exceed {numbers} and became infinite; "
             "`dtype` float32 or float64 holds more"
             for (name, numbers), count in self.overflows.items()
         ]
-        report = Report(
+        known = {"threads": options.workers, "max_memory": options.max_memory, **others}
+        return Report(
             source=self.source,
             targets=self.targets,
             datasets=Backlog(self.datasets),
@@ -164,16 +165,14 @@ class Watch(Effort):
             pool_seconds=self.nanoseconds["pool"] / 1e9,
             write_seconds=self.nanoseconds["write"] / 1e9,
             total_seconds=perf_counter() - self.start_time,
-            threads=options.workers,
-            max_memory=options.max_memory,
             peak_memory_bytes=max(peak_memory_bytes(), self.peak_memory_bytes),
             dry_run=options.dry_run,
             skipped=self.skipped,
             notes=tuple(dict.fromkeys([*self.notes, *overflows])),
             carried=self.carried,
             carried_bytes=self.carried_bytes,
+            **known,
         )
-        return replace(report, **others)
 
 
 def failure_note(error: LucidError) -> str:

@@ -102,13 +102,12 @@ class Workers:
             sys.stdin.buffer if task.source == str(STREAM) else task.source,
             task.targets,
             self.options,
-            on_progress=on_progress,
             executor=self.executor,
             is_from_folder=task.is_from_folder,
             in_process=self._call,
         )
         try:
-            return job.run()
+            return job.run(on_progress)
         except BaseException as error:
             if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
                 error.add_note("shards that are done are kept, and the same command goes on with them")
@@ -159,10 +158,8 @@ def outcome_of(task: Task, options: Options, pool: Callable[[], Report]) -> Outc
         return pool()
     except BrokenPipeError:
         raise
-    except LucidError as error:
-        return task.reason(error, options)
     except Exception as error:
-        return unexpected(error)
+        return task.reason(unexpected(error), options)
 
 
 def pool_together(tasks: Sequence[Task], options: Options) -> list[Outcome]:

@@ -36,16 +36,16 @@ def datasets(context: click.Context, incomplete: str) -> list[str]:
 
 
 def _files(word: str) -> list[str]:
-    """The files that a word stands for, which the shell has not looked into yet; of many the first."""
+    """The files that a word stands for, since shells complete before they expand it; of many the first."""
     path = os.path.expandvars(os.path.expanduser(word))  # noqa: PTH111  (it never raises)
     return sorted(glob(path))[:MOST_FILES] or [path]  # noqa: PTH207
 
 
 class WholeWords(shell_completion.ShellComplete):
-    """What shells are told of `--dataset=NAME`, of which Click tells the name.
+    """Completions of `--dataset=NAME`, for which Click gives the NAME alone.
 
-    Zsh and fish put it in the place of the whole word. Bash makes three words of it, and Click would take the
-    sign between them for the value.
+    Zsh and fish put a completion in the place of the whole word. Bash makes three words of this one, and Click would
+    take the sign between them for the value.
     """
 
     def get_completions(self, args: list[str], incomplete: str) -> list[shell_completion.CompletionItem[str]]:

@@ -31,7 +31,7 @@ def refuse(*args, **options):
         ("headers", "read_header"),
         ("tensor headers", "parse_header"),
         ("archive directories", "read_members"),
-        ("mutations", "pool_to"),
+        ("mutations", "Job"),
     ],
 )
 def test_a_campaign_whose_files_are_all_refused_fails(name, parser, monkeypatch):

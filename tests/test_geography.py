@@ -490,12 +490,11 @@ class TestDoubts:
 
     def test_longitudes_that_are_pooled_as_a_field(self, store):
         dataset = field(lon=(("y", "x"), np.ones((4, 6)), {"units": "degrees_east"}))
-        said = (
-            "longitudes that no variable names as its coordinates are numbers, also over the date line: /lon"
-        )
+        said = "longitudes that are fields of their own are numbers, also over the date line: /lon"
         assert store(dataset, (2, 3))[1] == (said,)
         dataset["t"].attrs["coordinates"] = "lon"
         assert store(dataset, (2, 3), overwrite=True)[1] == ()
+        assert store(dataset, (2, 3), overwrite=True, datasets="lon")[1] == (said,)
 
     def test_sizes_of_cells(self, store):
         dataset = field()
@@ -512,7 +511,9 @@ class TestDoubts:
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["HDFEOS/GRIDS/x"] = np.ones((1, 1, 4, 4), "f4")
         (note,) = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2).notes
-        assert note == "grids and sizes stay those of the source in StructMetadata of HDF-EOS"
+        assert note.startswith(
+            "grids and sizes stay those of the source in StructMetadata of HDF-EOS: /HDFEOS/"
+        )
 
     def test_a_palette_is_no_field(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -520,3 +521,6 @@ class TestDoubts:
             file["palette"].attrs["CLASS"] = np.bytes_("PALETTE")
         report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
         assert [dataset.name for dataset in report.datasets] == ["/image"]
+        why = "has no dataset 'pal\\*' that can be pooled: /palette is a palette, which is only pooled by its full name"
+        with pytest.raises(DatasetError, match=why):
+            lucid.pool_file(tmp_path / "a.h5", tmp_path / "c.h5", size=2, layout="HW", datasets="pal*")

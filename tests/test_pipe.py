@@ -169,6 +169,25 @@ def test_a_stream_without_a_buffer_may_take_little_at_a_time(tmp_path):
             np.testing.assert_array_equal(array, adaptive_avg_pool2d(x, size))
 
 
+@pytest.mark.parametrize("sizes", [[1], [1, 2]])
+def test_a_stream_that_does_not_say_how_much_it_took_took_all(sizes):
+    class Writer:  # as that of paramiko, and of codecs
+        def __init__(self):
+            self.data = b""
+
+        def write(self, data):
+            self.data += bytes(data)
+            assert len(self.data) < 10_000, "the same bytes again"
+
+        def flush(self):
+            pass
+
+    x, output = np.arange(48.0).reshape(2, 2, 3, 4), Writer()
+    lucid.pool_file(io.BytesIO(npy(x)), output, sizes=sizes)
+    for array, size in zip(load_all(output.data), sizes, strict=True):
+        np.testing.assert_array_equal(array, adaptive_avg_pool2d(x, size))
+
+
 def test_streams_that_cannot_be_read_or_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     closed, data = io.BytesIO(), io.BytesIO(npy(np.ones((1, 1, 2, 2))))

@@ -17,7 +17,7 @@ import pytest
 import lucid
 from lucid.batches import Batch
 from lucid.errors import DatasetError, FileError, FormatError, LucidError
-from lucid.job import pool_to
+from lucid.job import Job
 from lucid.options import Options
 from lucid.outputs import Naming
 from lucid.report import Report
@@ -80,7 +80,7 @@ def make_locked(path, samples=3000):
 
 def pool(process, source, target, on_progress=None, **options):
     checked = Options(size=2, **options)
-    return process.call(pool_to, source, target, checked, options=checked, on_progress=on_progress)
+    return process.call(Job(source, target, checked).run, options=checked, on_progress=on_progress)
 
 
 def workers_of(process):

@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError, UnfitError
 from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error, note_lines
-from lucid.formats.grid import COORDINATES, bounds_name, is_longitude, words_of
-from lucid.formats.meaning import doubts_of
+from lucid.formats.doubts import doubts_of
+from lucid.formats.grid import COORDINATES, bounds_name, words_of
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable, candidate_paths
 from lucid.options import Options
@@ -23,7 +23,6 @@ _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype
 
 #: What is no field, by the attribute `CLASS`.
 _CLASSES = {"DIMENSION_SCALE": "a dimension scale", "PALETTE": "a palette"}
-_LONGITUDES = "longitudes that no variable names as its coordinates are numbers, also over the date line"
 
 Record = TypeVar("Record")
 
@@ -44,7 +43,7 @@ class Choice(Generic[Record]):
     notes: list[str] = field(default_factory=list)
     #: Paths of arrays that name others as their coordinates, and these names.
     _words: Backlog[tuple[str, list[str]]] = field(default_factory=Backlog, init=False)
-    #: What arrays give reason to doubt, and their paths.
+    #: What is doubtful, and the paths of the arrays of which it is.
     _doubts: dict[str, Backlog[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> Backlog[Record]:
@@ -59,57 +58,40 @@ class Choice(Generic[Record]):
             why = one if isinstance(one, str) else self._why_not(one, self._plane(one))
             if isinstance(one, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
-            named[one.key] = self._kept(one)
+            named[one.key] = self._record_of(one)
         records = self._match(globs, named.keys()) if globs or not patterns else ()
-        doubts = {
-            what: Backlog(path for path in paths if path not in self.aside)
-            for what, paths in self._doubts.items()
-        }
-        self.notes += note_lines({what: paths for what, paths in doubts.items() if paths})
+        for what, paths in self._doubts.items():
+            self.notes += note_lines({what: Backlog(path for path in paths if path not in self.aside)})
         return Backlog(chain(records, named.values()))
 
-    def _kept(self, one: Variable) -> Record:
-        """What is kept of an array that is pooled unless it stands aside, and what it gives reason to doubt."""
-        if one.attributes and one.numbers:
-            for doubt in doubts_of(self.options, one.attributes, one.numbers):
-                self._doubts.setdefault(doubt, Backlog()).append(one.path)
-            # To read an attribute of each of very many arrays takes a third of the time of a plan.
-            if "lon" in one.path.lower() and is_longitude(one.attributes):
-                self._doubts.setdefault(_LONGITUDES, Backlog()).append(one.path)
+    def _record_of(self, one: Variable) -> Record:
+        """The record of an array that is pooled unless it stands aside; what is doubtful of it is noted."""
+        for doubt in doubts_of(self.options, one):
+            self._doubts.setdefault(doubt, Backlog()).append(one.path)
         return self.keep(one)
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> Iterator[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
         records, planes = Backlog[tuple[str, Record]](), set[tuple[int, ...]]()
-        #: Paths of what fits; of numbers that have other axes, by shape; why patterns match nothing.
-        candidates, others, reasons, hint = (
-            Backlog[str](),
-            dict[tuple[int, ...], Backlog[str]](),
-            dict[str, str](),
-            "",
-        )
+        #: Paths of what fits; of numbers that have other axes, by shape.
+        candidates, others = Backlog[str](), dict[tuple[int, ...], Backlog[str]]()
         for one in self.every(globs):
             path, plane = one.path, self._plane(one)
             self._set_aside(one)
-            globs_of_one = [glob for glob in globs if matches(path, glob)]
-            why = self._why_not(one, plane)
-            if plane is not None and why is None:
+            if plane is not None and self._why_not(one, plane) is None:
                 candidates.append(path)
-                if path not in self.aside and one.key not in named and (globs_of_one or not globs):
-                    records.append((path, self._kept(one)))
+                is_wanted = not globs or any(matches(path, glob) for glob in globs)
+                if is_wanted and path not in self.aside and one.key not in named:
+                    records.append((path, self._record_of(one)))
                     planes.add(plane)
-                continue
-            reasons = dict.fromkeys(globs_of_one, f"{path} {why}") | reasons
-            if plane is not None:
-                hint = hint or _MAY_BE_BFLOAT16 * one.is_untyped
-            elif one.numbers is not None and len(one.shape) > 1:
+            elif plane is None and one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, Backlog()).append(path)
         self._set_coordinates_aside(candidates)
         for glob in globs:
             if not any(matches(path, glob) for path in self._fields(candidates)):
-                self._refuse(glob, candidates, reasons.get(glob))
+                self._refuse(glob, self._fields(candidates))
         if next(self._fields(candidates), None) is None:
-            raise self._unfit_error(candidates, hint)
+            raise self._unfit_error(candidates)
         if not globs and others:
             # Those of fewer axes are pooled along, as coordinates of what names them.
             known = chain(candidates, *others.values())
@@ -138,17 +120,17 @@ class Choice(Generic[Record]):
         if any(path not in coordinates for path in self._fields(candidates)):
             self.aside |= dict.fromkeys(coordinates, "a coordinate of others")
 
-    def _refuse(self, glob: str, candidates: Sequence[str], reason: str | None) -> None:
+    def _refuse(self, glob: str, fields: Iterable[str]) -> None:
         """Raise for a pattern that matches no field, where something else is to be said than that nothing fits."""
-        path = next((path for path in candidates if matches(path, glob)), None)
-        if reason is None and path is not None:
-            reason = f"{path} is {self.aside[path]}, which is only pooled by its full name"
-        if reason is not None:
-            raise DatasetError(f"has no dataset {glob!r} that can be pooled: {reason}")
-        if next(self._fields(candidates), None) is not None:
-            raise no_match_error(glob, self._fields(candidates))
+        for one in self.every([glob]):
+            if matches(one.path, glob):
+                why = self._why_not(one, self._plane(one))
+                why = why or f"is {self.aside[one.path]}, which is only pooled by its full name"
+                raise DatasetError(f"has no dataset {glob!r} that can be pooled: {one.path} {why}")
+        if names := Backlog(fields):
+            raise no_match_error(glob, names)
 
-    def _unfit_error(self, candidates: Sequence[str], hint: str) -> UnfitError:
+    def _unfit_error(self, candidates: Sequence[str]) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""
         if candidates:
             names = name_list(Backlog(f"{path} ({self.aside[path]})" for path in candidates))
@@ -162,6 +144,7 @@ class Choice(Generic[Record]):
         shown = name_list(arrays[:MOST_NAMES]) + " …" * (len(arrays) > MOST_NAMES)
         rank = f"{len(self.options.layout)} axes (`layout` names them)"
         axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"
+        hint = _MAY_BE_BFLOAT16 * any(one.is_untyped and self._plane(one) for one in self.every(()))
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
 
     def _plane(self, one: Variable) -> tuple[int, ...] | None:

@@ -92,8 +92,8 @@ class CarriedNames:
 
 
 def note_lines(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names that are kept by what is said of them, a line each."""
-    return [f"{what}: {name_list(names)}" for what, names in notes.items()]
+    """Names that are kept by what is said of them, a line each; none for what is said of no name."""
+    return [f"{what}: {name_list(names)}" for what, names in notes.items() if names]
 
 
 def name_list(names: Sequence[str]) -> str:

@@ -14,26 +14,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
+from lucid.formats import grid
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames, is_left_out
-from lucid.formats.grid import (
-    ANCILLARY,
-    COORDINATES,
-    FORMULA_TERMS,
-    GRID_MAPPING,
-    NAMING,
-    TRANSFORM,
-    VARIABLES,
-    base_of,
-    bounds_name,
-    coarse_bounds,
-    coarse_coordinates,
-    coarse_transform,
-    is_longitude,
-    name_beside,
-    references_of,
-    words_of,
-)
 from lucid.formats.meaning import meaning_of
 from lucid.formats.regions import size_of
 from lucid.formats.result import Changes, changes_of
@@ -103,7 +86,7 @@ class Geography(ABC):
 
     def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
-        nowhere: Changes = dict.fromkeys(NAMING * self._names.is_alone)
+        nowhere: Changes = dict.fromkeys(grid.NAMING * self._names.is_alone)
         dims: Paths = []
         sizes: dict[Hashable, int] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
@@ -113,12 +96,8 @@ class Geography(ABC):
             if any(axes):
                 features = self._bare_dimension(result.name, "features", result.stored_shape[1])
                 dims = [_paths_in_output(axes[0]), [features]]
-            return dims, {
-                **references_of(variable.attributes, names),
-                GRID_MAPPING: None,
-                TRANSFORM: None,
-                **nowhere,
-            }
+            nowhere |= dict.fromkeys((grid.GRID_MAPPING, grid.TRANSFORM))
+            return dims, grid.references_of(variable.attributes, names) | nowhere
         for dimensions, before, after in zip(axes, variable.shape, result.shape, strict=True):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
@@ -126,32 +105,34 @@ class Geography(ABC):
             dims.append([self._dimension(one, after) for one in dimensions])
             sizes |= {one.key: after for one in dimensions}
             names |= {
-                base_of(one.path): base_of(path) for one, path in zip(dimensions, dims[-1], strict=True)
+                grid.base_of(one.path): grid.base_of(path)
+                for one, path in zip(dimensions, dims[-1], strict=True)
             }
         names |= self._names_on_grid(variable, sizes)
         changes = self._mapping(variable, result, names)
-        return dims, changes | (references_of(variable.attributes, names) if names else {}) | nowhere
+        return dims, changes | (grid.references_of(variable.attributes, names) if names else {}) | nowhere
 
     def references_of_carried(self, variable: Variable) -> Changes:
         """What a variable that is carried over says of others: of one that became several it names the first."""
         names = self._left_out_names(variable)
-        for key in VARIABLES:
-            for name in words_of(variable.attributes, key):
-                other = self.variable_named(variable.path, name)
-                results = self._results.get(other.key, ()) if other is not None else ()
-                if len(results) > 1:
-                    names[name] = name_beside(name, results[0].name)
-        return {**references_of(variable.attributes, names, is_carried=True)}
+        for name, other in self._others(variable, grid.VARIABLES).items():
+            results = self._results.get(other.key, ())
+            if len(results) > 1:
+                names[name] = grid.name_beside(name, results[0].name)
+        return {**grid.references_of(variable.attributes, names, is_carried=True)}
 
     def _left_out_names(self, variable: Variable) -> dict[str, str | None]:
         """The names by which a variable means what is dropped."""
-        names: dict[str, str | None] = {}
-        for key in NAMING if self._names.patterns else ():
-            for name in (word.removesuffix(":") for word in words_of(variable.attributes, key)):
-                other = self.variable_named(variable.path, name)
-                if other and other.key not in self._results and is_left_out(other.path, self._names.patterns):
-                    names[name] = None
-        return names
+        patterns = self._names.patterns
+        others = self._others(variable, grid.NAMING if patterns else ()).items()
+        carried = ((name, one.path) for name, one in others if one.key not in self._results)
+        return {name: None for name, path in carried if is_left_out(path, patterns)}
+
+    def _others(self, variable: Variable, keys: Sequence[str]) -> dict[str, Variable]:
+        """The variables that attributes name, by these names."""
+        names = chain.from_iterable(grid.names_in(variable.attributes, key) for key in keys)
+        others = {name: self.variable_named(variable.path, name) for name in names}
+        return {name: other for name, other in others.items() if other is not None}
 
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
@@ -180,12 +161,11 @@ class Geography(ABC):
         What says more of each cell follows to results of the same size, but is not pooled along.
         """
         names: dict[str, str | None] = {}
-        for key in (COORDINATES, FORMULA_TERMS, ANCILLARY):
-            for name in words_of(variable.attributes, key):
-                other = self.variable_named(variable.path, name)
-                path = None if other is None else self._path_on_grid(other, sizes, is_pooled=key != ANCILLARY)
-                if other is not None and path != other.path:
-                    names[name] = path and name_beside(name, path)
+        for key in (grid.COORDINATES, grid.FORMULA_TERMS, grid.ANCILLARY):
+            for name, other in self._others(variable, [key]).items():
+                path = self._path_on_grid(other, sizes, is_pooled=key != grid.ANCILLARY)
+                if path != other.path:
+                    names[name] = path and grid.name_beside(name, path)
         return names
 
     def _path_on_grid(
@@ -193,11 +173,9 @@ class Geography(ABC):
     ) -> str | None:
         """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
         axes = self.dimensions(variable)
-        lengths = (
-            next((sizes[one.key] for one in dimensions if one.key in sizes), None) for dimensions in axes
-        )
         size = tuple(
-            n if length is None else length for n, length in zip(variable.shape, lengths, strict=True)
+            next((sizes[one.key] for one in dimensions if one.key in sizes), n)
+            for n, dimensions in zip(variable.shape, axes, strict=True)
         )
         if size == variable.shape:
             return variable.path
@@ -237,7 +215,7 @@ class Geography(ABC):
             return self._coordinates[key]
         if len(size) != len(origin.shape) or not _is_small(origin):
             return None
-        values = coarse_coordinates(self.read(origin), origin.attributes, size)
+        values = grid.coarse_coordinates(self.read(origin), origin.attributes, size)
         if values is None:
             return None
         lengths = [after for before, after in zip(origin.shape, size, strict=True) if before != after]
@@ -247,23 +225,19 @@ class Geography(ABC):
             return path
         dims = [[path]] if dims is None else dims
         names = self._names_on_grid(origin, sizes)
-        changes = _changes(origin, values) | references_of(origin.attributes, names)
-        attribute, name = bounds_name(origin.attributes) or ("", "")
+        changes = _changes(origin, values) | grid.references_of(origin.attributes, names)
+        attribute, name = grid.bounds_name(origin.attributes) or ("", "")
         bounds_variable = self.variable_named(origin.path, name) if name else None
         bounds = None
-        if (
-            bounds_variable is not None
-            and len(bounds_variable.shape) == len(size) + 1
-            and _is_small(bounds_variable)
-        ):
-            bounds = coarse_bounds(
-                self.read(bounds_variable), size, are_turns=is_longitude(origin.attributes)
+        if bounds_variable is not None and _is_small(bounds_variable):
+            bounds = grid.coarse_bounds(
+                self.read(bounds_variable), size, are_turns=grid.is_longitude(origin.attributes)
             )
         if bounds_variable is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return path
         bounds_path, is_there = self._free_path(bounds_variable.path, lengths, bounds.shape, bounds)
-        self.make(path, origin, values, dims, changes | {attribute: name_beside(name, bounds_path)})
+        self.make(path, origin, values, dims, changes | {attribute: grid.name_beside(name, bounds_path)})
         if not is_there:
             axes = self.dimensions(bounds_variable)
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
@@ -281,30 +255,32 @@ class Geography(ABC):
         changes: Changes = {}
         if any(name.lower() in ACROSS for name in variable.dims()[h : h + 1]):
             plane, size = plane[::-1], size[::-1]
-        if TRANSFORM in variable.attributes:
-            changes[TRANSFORM] = self._transform(variable, plane, size)
-        words = words_of(variable.attributes, GRID_MAPPING)
+        if grid.TRANSFORM in variable.attributes:
+            changes[grid.TRANSFORM] = self._transform(variable, plane, size)
+        words = grid.words_of(variable.attributes, grid.GRID_MAPPING)
         # A word with a colon is a mapping, and those behind it are its coordinates.
         mappings = [word[:-1] for word in words if word.endswith(":")] or words
         mapping = self.variable_named(variable.path, mappings[0]) if len(mappings) == 1 else None
-        if mapping is not None and TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
+        if mapping is not None and grid.TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
             key = (mapping.path, result.shape[h : h + 2])
             if key not in self._coordinates:
                 values = self.read(mapping)
                 path, is_there = self._free_path(*key, (), values)
                 self._coordinates[key] = path
                 if not is_there:
-                    self.make(path, mapping, values, [], {TRANSFORM: self._transform(mapping, plane, size)})
-            names[mappings[0]] = name_beside(mappings[0], self._coordinates[key])
+                    self.make(
+                        path, mapping, values, [], {grid.TRANSFORM: self._transform(mapping, plane, size)}
+                    )
+            names[mappings[0]] = grid.name_beside(mappings[0], self._coordinates[key])
         return changes
 
     def _transform(
         self, variable: Variable, plane: tuple[int, ...], size: tuple[int, ...]
     ) -> str | Array | None:
-        coarse = coarse_transform(variable.attributes[TRANSFORM], plane, size)
+        coarse = grid.coarse_transform(variable.attributes[grid.TRANSFORM], plane, size)
         if coarse is None:
             reason = f"since a grid of {size[0]}x{size[1]} has windows of several sizes"
-            self.notes.setdefault(f"{TRANSFORM} is left out, {reason}", []).append(variable.path)
+            self.notes.setdefault(f"{grid.TRANSFORM} is left out, {reason}", []).append(variable.path)
         return coarse
 
 

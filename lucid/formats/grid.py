@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from lucid.formats.arrays import Array
-from lucid.formats.meaning import Attributes, meaning_of
+from lucid.formats.meaning import Attributes, Meaning, meaning_of
 from lucid.formats.values import numbers_in, text_of
-from lucid.pooling.dtypes import FLOATS, name_of, storage
+from lucid.pooling.dtypes import name_of, storage
 from lucid.pooling.means import Pooling
 from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import Axis, make_grid
@@ -63,6 +63,17 @@ def words_of(attributes: Attributes, key: str) -> list[str]:
     return text_of(attributes.get(key)).split()
 
 
+def names_in(attributes: Attributes, key: str) -> list[str]:
+    """The names of variables in an attribute; words with colons are names of mappings, but of terms they are none.
+
+    >>> names_in({"grid_mapping": "crs: x y"}, "grid_mapping"), names_in({"formula_terms": "ps: p"}, "formula_terms")
+    (['crs', 'x', 'y'], ['p'])
+
+    """
+    words = words_of(attributes, key)
+    return [word.removesuffix(":") for word in words if key == GRID_MAPPING or not word.endswith(":")]
+
+
 def bounds_name(attributes: Attributes) -> tuple[str, str] | None:
     """The attribute by which a coordinate names the bounds of its cells, and their name."""
     return next(((key, name) for key in BOUNDS if (name := text_of(attributes.get(key)))), None)
@@ -85,15 +96,15 @@ def references_of(
     {'grid_mapping': None}
 
     """
-    changed: dict[str, str | None] = {}
+    changes: dict[str, str | None] = {}
     for key in (*NAMING, CELL_METHODS):
         words = words_of(attributes, key)
         new = [_word_of_result(key, word, names) for word in words]
         if new != words:
-            changed[key] = " ".join(word for word in new if word and None not in new) or None
+            changes[key] = " ".join(word for word in new if word and None not in new) or None
     # It names variables of the old grid which are neither coordinates nor pooled along.
     is_left_out = CELL_MEASURES in attributes and not is_carried
-    return changed | ({CELL_MEASURES: None} if is_left_out else {})
+    return changes | ({CELL_MEASURES: None} if is_left_out else {})
 
 
 def _word_of_result(key: str, word: str, names: Mapping[str, str | None]) -> str | None:
@@ -121,11 +132,13 @@ def coarse_coordinates(values: Array, attributes: Attributes, size: tuple[int, .
     if len(axes) > 2:
         return None
     last, lengths = range(-len(axes), 0), tuple(size[axis] for axis in axes)
-    cells = np.ascontiguousarray(np.moveaxis(_with_nan(values, attributes), axes, last))
+    meaning = meaning_of(attributes, name_of(values.dtype))
+    cells = values.view(meaning.numbers) if meaning.numbers != meaning.stored else values
+    cells = np.ascontiguousarray(np.moveaxis(cells, axes, last))
     outer = cells.shape[: cells.ndim - len(axes)]
     planes = cells.reshape(-1, *(1, 1, *cells.shape[len(outer) :])[-2:])
     height, width = (1, 1, *lengths)[-2:]
-    means = _means(planes, attributes, (height, width))
+    means = _means(planes, meaning, (height, width), are_turns=is_longitude(attributes))
     coordinates: Array = np.moveaxis(means.reshape(*outer, *lengths), last, axes)
     return coordinates
 
@@ -136,50 +149,40 @@ def is_longitude(attributes: Attributes) -> bool:
     return is_east or text_of(attributes.get("standard_name")) == "longitude"
 
 
-def _with_nan(values: Array, attributes: Attributes) -> Array:
-    """Values as they are pooled, NaN where they are missing."""
-    meaning = meaning_of(attributes, name_of(values.dtype))
-    cells = values.view(meaning.numbers) if meaning.numbers != meaning.stored else values
-    if not meaning.missing:
-        return cells
-    floats = cells.astype(cells.dtype if meaning.numbers in FLOATS else np.float64)
-    floats[np.isin(cells, np.array(meaning.missing, cells.dtype))] = np.nan
-    is_small = meaning.numbers in ("int8", "int16", "uint8", "uint16")
-    return floats.astype(np.float32) if is_small else floats
-
-
-def _means(planes: Array, attributes: Attributes, size: tuple[int, int]) -> Array:
+def _means(planes: Array, meaning: Meaning, size: tuple[int, int], *, are_turns: bool) -> Array:
     """Means of coordinates; longitudes, packed or not, may jump by a turn somewhere.
 
     An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
     180 degrees, and the means count that lie in the midst of closer numbers.
     """
-    if not is_longitude(attributes):
-        return _coarsen(planes, size)
-    meaning = meaning_of(attributes, name_of(planes.dtype))
+    if not are_turns:
+        return _coarsen(planes, size, meaning.missing)
     turns = planes.astype(np.float64) * (meaning.scale or 1.0) + meaning.offset
+    turns[np.isin(planes, np.array(meaning.missing, planes.dtype))] = np.nan
     if not any(np.any(np.abs(np.diff(turns, axis=axis)) > 180) for axis in (1, 2)):
-        return _coarsen(planes, size)
+        return _coarsen(planes, size, meaning.missing)
     middle = (float(np.nanmin(turns)) + float(np.nanmax(turns))) / 2
     if turns.shape[1] == 1 and np.all(np.isfinite(turns)):
         means = _coarsen(np.unwrap(turns, period=360), size)
     else:
-        (means, spread), (others, closer) = (
-            (mean, _coarsen(degrees * degrees, size) - mean * mean)
-            for start in (-180, 0)
-            for degrees in ((turns - start) % 360 + start,)
-            for mean in (_coarsen(degrees, size),)
+        (means, variances), (others, lower) = (
+            _means_and_variances((turns - start) % 360 + start, size) for start in (-180, 0)
         )
-        means = np.where(closer < spread - 1e-6, others, means)
+        means = np.where(lower < variances - 1e-6, others, means)
     numbers = ((means - middle + 180) % 360 - 180 + middle - meaning.offset) / (meaning.scale or 1.0)
     coordinates: Array = numbers.astype(planes.dtype if planes.dtype.kind == "f" else np.float64)
     return coordinates
 
 
-def _coarsen(planes: Array, size: tuple[int, int]) -> Array:
-    """Means of planes (planes, height, width) at a size; NaN counts as nothing."""
+def _means_and_variances(planes: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    means = _coarsen(planes, size)
+    return means, _coarsen(planes * planes, size) - means * means
+
+
+def _coarsen(planes: Array, size: tuple[int, int], missing: tuple[float, ...] = ()) -> Array:
+    """Means of planes (planes, height, width) at a size; NaN and what is missing count as nothing."""
     source = name_of(planes.dtype)
-    rule = Rule(source, result_of(source, "mean"), "mean", skip_nan=True)
+    rule = Rule(source, result_of(source, "mean"), "mean", skip_nan=True, missing=missing)
     out = np.empty((len(planes), *size), storage(rule.result))
     pooling = Pooling(make_grid(planes.shape[1:], size), rule)
     pooling.means(planes[..., None], out[..., None], (0, size[0]), (0, size[1]))
@@ -219,7 +222,7 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
     [[2, 4], [0, 2]]
 
     """
-    if bounds.ndim == 2 and bounds.shape[1] == 2:
+    if bounds.shape[1:] == (2,) and len(size) == 1:
         first, behind = Axis(len(bounds), size[0]).bounds((0, size[0]))
         edges = bounds.astype(np.float64)
         edges = np.unwrap(edges.ravel(), period=360).reshape(edges.shape) if are_turns else edges
@@ -227,7 +230,7 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
         is_forward = np.all(edges[:, 1] >= edges[:, 0]) == rises or len(edges) == 1
         low, high = (first, behind - 1) if is_forward else (behind - 1, first)
         return np.stack([bounds[low, 0], bounds[high, 1]], 1)
-    if bounds.ndim > 2 and bounds.shape[-1] == 4 and bounds.shape[:-3] == size[:-2]:
+    if bounds.ndim == len(size) + 1 > 2 and bounds.shape[-1] == 4 and bounds.shape[:-3] == size[:-2]:
         return _with_corners(bounds, size)
     return None
 

@@ -7,8 +7,7 @@ The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue
 `scale_factor` and `add_offset`. Nothing here knows a file: attributes are a mapping of names to NumPy values.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.errors import DatasetError
@@ -21,19 +20,6 @@ Attributes: TypeAlias = Mapping[str, Any]
 
 #: The attributes that name cells which hold nothing.
 FILL, MISSING = "_FillValue", "missing_value"
-#: What others call them, without underscores, in lower case.
-_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue", "nodatavals"}
-#: How sizes and places of cells are called, in the same way.
-_SIZES = {
-    "elementsizeum",
-    "pixelsize",
-    "voxelsize",
-    "pixelresolution",
-    "resolution",
-    "spacing",
-    "transform",
-    "res",
-}
 _SWAPPED = {"max": "min", "min": "max"}
 
 
@@ -93,30 +79,6 @@ def meaning_of(
 def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning:
     """The same under the options of a call."""
     return meaning_of(attributes, stored, missing=parse_missing(options.missing), nan=options.nan)
-
-
-def doubts_of(options: Options, attributes: Attributes, stored: str) -> Iterator[str]:
-    """What a file says of numbers that is not understood here, or leaves them without a mean: the ends of lines.
-
-    >>> options = Options(sizes=[4])
-    >>> list(doubts_of(options, {"NoData": -1}, "int16"))
-    ['NoData is -1, a value like others unless `missing=-1`']
-    >>> list(doubts_of(options, {"flag_meanings": "land sea"}, "int8"))
-    ['flag_meanings names its numbers, of which no mean is one']
-
-    """
-    for key in attributes:
-        name = key.replace("_", "").lower()
-        if name in _SIZES:
-            yield f"{key} is that of the source's cells"
-        if name in _MARKS and (meaning := meaning_by(options, attributes, stored)).by_attributes:
-            with suppress(ValueError):  # it is text of something else
-                for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:
-                    element = to_element(number, meaning.stored, meaning.numbers)
-                    if element == element and element not in (None, *meaning.missing):
-                        yield f"{key} is {number}, a value like others unless `missing={number}`"
-        if key == "flag_meanings" and options.reduce in ("mean", "sum"):
-            yield f"{key} names its numbers, of which no {options.reduce} is one"
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:

@@ -19,8 +19,8 @@ def shape_of(region: Region) -> tuple[int, ...]:
 
 def shift(region: Region, by: Sequence[int]) -> Region:
     """The same region, so many cells further on along the first axes."""
-    moved = (slice(s.start + n, s.stop + n) for s, n in zip(region, by, strict=False))
-    return (*moved, *region[len(by) :])
+    axes = (slice(s.start + n, s.stop + n) for s, n in zip(region, by, strict=False))
+    return (*axes, *region[len(by) :])
 
 
 def divide(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:

@@ -160,11 +160,11 @@ def format_of_content(path: Path) -> Format:
     try:
         size = os.fstat(descriptor).st_size
         start = os.pread(descriptor, START_BYTES, 0)
-        member = _telling_member(descriptor) if start.startswith(ZIP) else ""
+        member = _member_of_kind(descriptor) if start.startswith(ZIP) else ""
         for format_ in FORMATS:
             offsets = (512 << n for n in range(48) if 512 << n < size) if format_.after_user_block else ()
-            beginnings = chain([start], (os.pread(descriptor, MAGIC_BYTES, offset) for offset in offsets))
-            begins_so = any(re.match(format_.magic, beginning, re.DOTALL) for beginning in beginnings)
+            starts = chain([start], (os.pread(descriptor, MAGIC_BYTES, offset) for offset in offsets))
+            begins_so = any(re.match(format_.magic, text, re.DOTALL) for text in starts)
             if begins_so and (format_.member is None or re.fullmatch(format_.member, member)):
                 return format_
     finally:
@@ -174,7 +174,7 @@ def format_of_content(path: Path) -> Format:
     raise FormatError(description(start, path.suffix, member) or f"is of no known format; {EXPECTED}")
 
 
-def _telling_member(descriptor: int) -> str:
+def _member_of_kind(descriptor: int) -> str:
     """The first name in a zip archive that tells what the archive is; nothing where none does."""
     from lucid.formats.archive import open_archive  # only archives need it
 
@@ -187,7 +187,7 @@ def format_of_suffix(path: Path) -> Format:
     for format_ in FORMATS:
         if path.name.lower().endswith(format_.suffixes):
             return format_
-    known = ", ".join(suffix for f in FORMATS for suffix in f.suffixes)
+    suffixes = ", ".join(suffix for f in FORMATS for suffix in f.suffixes)
     raise ArgumentError(
-        f"output {path}: its suffix names no format; expected one of {known}, or {path}/ for a folder"
+        f"output {path}: its suffix names no format; expected one of {suffixes}, or {path}/ for a folder"
     )

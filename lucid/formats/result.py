@@ -26,8 +26,7 @@ _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
 
-
-#: What all HDF5 can undo.
+#: Filters that every build of HDF5 can undo.
 _OF_HDF5 = (None, "none", "shuffle", "fletcher32", "szip")
 _NETCDF = "netCDF", ("gzip", "zstd", "blosc", "bzip2")
 #: Software that has no floats of 16 bits, by the suffixes of its files, and what it can decompress.

@@ -5,6 +5,7 @@ more, as HDF5 files, Fortran order and planes beyond the memory limit do, is spo
 temporary file.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -168,6 +169,9 @@ class NpyStreamSink(FlatSink):
         self._stream.flush()
 
     def _write(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
+        rest, is_raw = memoryview(data), isinstance(self._stream, io.RawIOBase)
         while rest:  # a stream without a buffer takes as much as it likes
-            rest = rest[self._stream.write(rest) :]
+            count: int | None = self._stream.write(rest)
+            if count is None and not is_raw:  # many others take all, and say nothing of it
+                break
+            rest = rest[count:]

@@ -110,11 +110,6 @@ def copy_attribute(attribute: Any, target: Any, name: bytes, references: Referen
         copy.write(values, mtype=memory_type_of(attribute, h5_type)[1])
 
 
-def write_references(origin: Any, target: Any, name: bytes, references: References) -> None:
-    """Write an attribute that leads to other objects anew, to the copies of these."""
-    copy_attribute(h5py.h5a.open(origin.id, name), target, name, references)
-
-
 def _create_attribute(target: Any, name: bytes, h5_type: Any, space: Any) -> Any:
     """An attribute that takes the place of one that may be there."""
     remove_attribute(target, name)

@@ -13,7 +13,7 @@ import h5py
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import CarriedNames, is_left_out
-from lucid.formats.hdf5.attributes import attributes_in, copy_attributes, write_references
+from lucid.formats.hdf5.attributes import attributes_in, copy_attribute, copy_attributes
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
@@ -189,7 +189,7 @@ class Carry(Survey):
             if name == USERS.encode():
                 self.geography.note_users(obj, target)
             else:
-                write_references(obj, target, name, self._references)
+                copy_attribute(h5py.h5a.open(obj.id, name), target, name, self._references)
 
     def _object_pair(self, origin: str, copy: str) -> tuple[Any, Any]:
         """An object and its copy."""

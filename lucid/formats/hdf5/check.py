@@ -10,18 +10,10 @@ from pathlib import Path
 import h5py
 
 from lucid.errors import FileError
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.cells import read_attribute, read_cells
 from lucid.formats.hdf5.elsewhere import lies_elsewhere
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    Dataset,
-    limit_cache,
-    name_bytes,
-    object_at,
-    reason,
-    translate_errors,
-)
 from lucid.formats.regions import size_of
 
 #: Largest chunk that is decoded for its first element.
@@ -34,30 +26,32 @@ def check_copy(copy: Path, source: h5py.File | None, paths: Iterable[str]) -> No
     Every one is met; those at these `paths` are read.
     """
     # The file is locked already.
-    with translate_errors("output cannot be read back"), h5py.File(copy, locking=False) as file:
-        limit_cache(file)
+    with tree.translate_errors("output cannot be read back"), h5py.File(copy, locking=False) as file:
+        tree.limit_cache(file)
         h5py.h5o.visit(file.id, lambda _: None)
         for path in paths:
             error = _read_error(file, path)
             if error is not None and (source is None or _read_error(source, path) is None):
-                label = name_bytes(path).decode("utf-8", "replace")
-                raise FileError(f"{label} cannot be read back from the output: {reason(error)}") from error
+                label = tree.name_bytes(path).decode("utf-8", "replace")
+                raise FileError(
+                    f"{label} cannot be read back from the output: {tree.reason(error)}"
+                ) from error
 
 
 def _read_error(file: h5py.File, path: str) -> Exception | None:
     """Why an object cannot be read, as far as it can be broken; None where it can."""
     try:
-        obj = object_at(file, path)
+        obj = tree.object_at(file, path)
         for attribute in attributes_in(obj):
             read_attribute(attribute)
-        if isinstance(obj, Dataset):
+        if isinstance(obj, tree.Dataset):
             _read_ends(obj, file.id.get_filesize())
-    except HDF5_ERRORS as error:
+    except tree.HDF5_ERRORS as error:
         return error
     return None
 
 
-def _read_ends(dataset: Dataset, file_bytes: int) -> None:
+def _read_ends(dataset: tree.Dataset, file_bytes: int) -> None:
     """Read the first and the last element, unless they are in other files or would take long to decode."""
     if dataset.is_raw:
         # Any bytes are elements of these types.

@@ -85,16 +85,16 @@ def _limits(origin: Dataset, result: ResultSpec) -> tuple[int | None, ...]:
 
 def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec], suffix: str) -> list[str]:
     """A line for each filter that means do not keep, or that the software for files with that suffix lacks."""
-    without: dict[tuple[str, str], list[str]] = {}
-    kept = dict[str, None]()
+    faults: dict[tuple[str, str], list[str]] = {}
+    others = dict[str, None]()
     for name in dict.fromkeys(array.source.name for array in results if array.source.chunk_copies):
         for one in filters_of(object_at(source, name).creation):
             if one.fault is not None:
-                without.setdefault((one.name, one.fault), []).append(name)
+                faults.setdefault((one.name, one.fault), []).append(name)
             else:
-                kept[one.name] = None
-    lines = [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in without.items()]
-    return [*lines, *chain.from_iterable(notes_on_software(suffix, (), name) for name in kept)]
+                others[one.name] = None
+    lines = [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in faults.items()]
+    return [*lines, *chain.from_iterable(notes_on_software(suffix, (), name) for name in others)]
 
 
 def set_filters(creation: Any, compression: Compression) -> None:

@@ -16,17 +16,7 @@ import numpy as np
 
 from lucid.errors import DatasetError
 from lucid.formats.choosing import is_left_out, name_list
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    Address,
-    Dataset,
-    absolute_path,
-    address_of,
-    follow_links,
-    name_bytes,
-    name_text,
-    object_at,
-)
+from lucid.formats.hdf5 import tree
 from lucid.formats.regions import size_of
 
 #: The name of a file for itself.
@@ -68,7 +58,7 @@ def sources_of(creation: Any) -> Iterator[tuple[Any, bytes, bytes, Any]]:
         yield (
             creation.get_virtual_vspace(i),
             os.fsencode(creation.get_virtual_filename(i)),
-            name_bytes(creation.get_virtual_dsetname(i)),
+            tree.name_bytes(creation.get_virtual_dsetname(i)),
             creation.get_virtual_srcspace(i),
         )
 
@@ -91,15 +81,15 @@ def lies_elsewhere(creation: Any) -> bool:
     return is_virtual(creation) or bool(creation.get_external_count())
 
 
-def shows_one_of(dataset: Dataset, addresses: Container[Address], drop: Sequence[str]) -> bool:
+def shows_one_of(dataset: tree.Dataset, addresses: Container[tree.Address], drop: Sequence[str]) -> bool:
     """Whether a dataset is virtual and shows cells of its own file that are pooled or dropped, by whatever name."""
     # What has a place in the file is not virtual.
     if dataset.id.get_offset() is not None or not is_virtual(dataset.creation):
         return False
-    names = {name_text(path) for _, file, path, _ in sources_of(dataset.creation) if file == ITSELF}
-    paths = [follow_links(dataset.file, absolute_path("/", name)) for name in names]
+    names = {tree.name_text(path) for _, file, path, _ in sources_of(dataset.creation) if file == ITSELF}
+    paths = [tree.follow_links(dataset.file, tree.absolute_path("/", name)) for name in names]
     return any(
-        address_of(object_at(dataset.file, path)) in addresses or is_left_out(path, drop)
+        tree.address_of(tree.object_at(dataset.file, path)) in addresses or is_left_out(path, drop)
         for path in paths
         if isinstance(path, str)
     )
@@ -121,7 +111,7 @@ def copy_mappings(creation: Any, elsewhere: Elsewhere) -> None:
         creation.set_virtual(region, elsewhere.link_name(file), dataset, source_space)
 
 
-def external_properties(dataset: Dataset, elsewhere: Elsewhere) -> Any:
+def external_properties(dataset: tree.Dataset, elsewhere: Elsewhere) -> Any:
     """Properties of a dataset whose elements lie in the same files."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_fill_time(dataset.creation.get_fill_time())
@@ -134,7 +124,7 @@ def external_properties(dataset: Dataset, elsewhere: Elsewhere) -> Any:
     return creation
 
 
-def check_sources(name: str, dataset: Dataset) -> str | None:
+def check_sources(name: str, dataset: tree.Dataset) -> str | None:
     """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
     missing_sources = dict(_missing_sources(dataset, 0))
     if not missing_sources:
@@ -147,7 +137,7 @@ def check_sources(name: str, dataset: Dataset) -> str | None:
     raise DatasetError(f"{fault}; its cells would read as {dataset.fillvalue}")
 
 
-def _missing_sources(dataset: Dataset, level: int) -> Iterator[MissingSource]:
+def _missing_sources(dataset: tree.Dataset, level: int) -> Iterator[MissingSource]:
     """What of a dataset's sources is not there, and why."""
     yield from _missing_bytes(dataset)
     if not is_virtual(dataset.creation) or level > MOST_LEVELS:
@@ -177,13 +167,13 @@ def _missing_of(
     file: h5py.File, name: str, path: bytes, region: Any, source_space: Any, level: int
 ) -> Iterator[MissingSource]:
     """What one mapping shows that is not there."""
-    label = f"{name_text(path)} in {name}"
+    label = f"{tree.name_text(path)} in {name}"
     try:
-        source = object_at(file, name_text(path))
-    except HDF5_ERRORS:
+        source = tree.object_at(file, tree.name_text(path))
+    except tree.HDF5_ERRORS:
         yield f"{label}, which is not there", True
         return
-    if not isinstance(source, Dataset):
+    if not isinstance(source, tree.Dataset):
         yield f"{label}, which is no dataset", False
         return
     if source_space.get_select_type() == h5py.h5s.SEL_ALL:
@@ -197,7 +187,7 @@ def _missing_of(
     yield from _missing_sources(source, level + 1)
 
 
-def _missing_bytes(dataset: Dataset) -> Iterator[MissingSource]:
+def _missing_bytes(dataset: tree.Dataset) -> Iterator[MissingSource]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
     rest = (dataset.size or 0) * dataset.h5_type.get_size()
     for i in range(dataset.creation.get_external_count()):
@@ -211,7 +201,7 @@ def _missing_bytes(dataset: Dataset) -> Iterator[MissingSource]:
             yield f"{path}, which has {size_bytes} of {end} bytes", False
 
 
-def _series(dataset: Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _series(dataset: tree.Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The files and datasets of a mapping: one, or as many as fit the shape where its name has a number."""
     if b"%b" not in file and b"%b" not in path:
         yield file, path

@@ -15,23 +15,16 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import (
+    copy_attribute,
     copy_attributes,
     remove_attribute,
     replace_text,
-    write_references,
     write_values,
 )
 from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
 from lucid.formats.hdf5.references import References
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    Dataset,
-    address_of,
-    name_bytes,
-    object_at,
-    path_of,
-)
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
 from lucid.formats.variables import Variable
@@ -62,7 +55,7 @@ class Scales(Geography):
         #: Paths of scales without one.
         self._paths_without_number: list[str] = []
 
-    def has_geography(self, dataset: Dataset) -> bool:
+    def has_geography(self, dataset: tree.Dataset) -> bool:
         """Whether a dataset says where its cells are, or may name what is not carried over."""
         names = (SCALES, GRID_MAPPING, TRANSFORM)
         is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
@@ -70,11 +63,11 @@ class Scales(Geography):
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and let it name what is in the output."""
-        if self.renames and isinstance(dataset, Dataset):
+        if self.renames and isinstance(dataset, tree.Dataset):
             for key, text in self.references_of_carried(variable_of(path, dataset)).items():
-                replace_text(object_at(self._target, path), name_bytes(key), text)
+                replace_text(tree.object_at(self._target, path), tree.name_bytes(key), text)
         # The library's own question fails where another convention has a `CLASS`.
-        attributes = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
+        attributes = attributes_of(dataset) if isinstance(dataset, tree.Dataset) else {}
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(attributes.get(DIMENSION_NUMBER))
@@ -83,10 +76,10 @@ class Scales(Geography):
         else:
             self._paths_without_number.append(path)
 
-    def note_users(self, origin: Dataset, copy: Dataset) -> None:
+    def note_users(self, origin: tree.Dataset, copy: tree.Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
-        users = self._users.setdefault(path_of(copy), [])
-        with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
+        users = self._users.setdefault(tree.path_of(copy), [])
+        with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
             for reference, axis in [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]:
                 address = self._references.address_of(reference)
                 if address is not None and address not in self._references.means:
@@ -98,24 +91,24 @@ class Scales(Geography):
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
-        users = attributes_of(obj).get(USERS, ()) if isinstance(obj, Dataset) else ()
-        with suppress(*HDF5_ERRORS, IndexError):  # it is no list of references and axes
-            is_there = address_of(obj) in self._references.paths  # under another name
+        users = attributes_of(obj).get(USERS, ()) if isinstance(obj, tree.Dataset) else ()
+        with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
+            is_there = tree.address_of(obj) in self._references.paths  # under another name
             others = (self._references.address_of(entry[0]) or -1 for entry in users)
             if is_there or not any(map(self._paths_of_copies, others)):
                 return
             (length,), (limit,) = obj.shape, obj.maxshape
             copy = self._create_bare_scale(path, length, limit)
-            self._references.paths[address_of(obj)] = path
+            self._references.paths[tree.address_of(obj)] = path
             for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
                 write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
             self.note(path, copy)
             self.note_users(obj, copy)
 
-    def attach(self, origin: Dataset, copy: Dataset, result: ResultSpec) -> Changes:
+    def attach(self, origin: tree.Dataset, copy: tree.Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
-        dims, others = self.place(variable_of(path_of(origin), origin), result)
+        dims, others = self.place(variable_of(tree.path_of(origin), origin), result)
         self._attach(copy, dims)
         return changes | others
 
@@ -123,8 +116,8 @@ class Scales(Geography):
         scales = scales_of(variable.handle) if not self._names.is_alone else [[]] * len(variable.shape)
         return [[self._dimension_of(scale) for scale in several] for several in scales]
 
-    def _dimension_of(self, scale: Dataset) -> Dimension:
-        address, path = address_of(scale), path_of(scale)
+    def _dimension_of(self, scale: tree.Dataset) -> Dimension:
+        address, path = tree.address_of(scale), tree.path_of(scale)
         path_in_output = next(iter(self._paths_of_copies(address)), None)
         return Dimension(
             address, path, path_in_output, lambda: None if _is_bare(scale) else variable_of(path, scale)
@@ -135,10 +128,10 @@ class Scales(Geography):
         return values if variable.dtype is None else np.asarray(values, variable.dtype.newbyteorder("="))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
-        if name_bytes(path) not in self._target:
+        if tree.name_bytes(path) not in self._target:
             return None
-        dataset = object_at(self._target, path)
-        if not isinstance(dataset, Dataset) or dataset.shape != shape:
+        dataset = tree.object_at(self._target, path)
+        if not isinstance(dataset, tree.Dataset) or dataset.shape != shape:
             return False
         if values is None:
             return _is_bare(dataset)
@@ -151,19 +144,19 @@ class Scales(Geography):
 
     def _create_bare_scale(self, path: str, length: int, limit: int | None) -> Any:
         limits = None if length == limit else (limit,)
-        scale = self._target.create_dataset(name_bytes(path), (length,), ">f4", maxshape=limits)
-        h5py.h5ds.set_scale(scale.id, name_bytes(f"{NO_VARIABLE}{length:10d}"))
-        return object_at(self._target, path)
+        scale = self._target.create_dataset(tree.name_bytes(path), (length,), ">f4", maxshape=limits)
+        h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
+        return tree.object_at(self._target, path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        dataset = self._target.create_dataset(name_bytes(path), data=values)
+        dataset = self._target.create_dataset(tree.name_bytes(path), data=values)
         if dims == [[path]]:
-            h5py.h5ds.set_scale(dataset.id, name_bytes(base_of(path)))
+            h5py.h5ds.set_scale(dataset.id, tree.name_bytes(base_of(path)))
             self._paths_without_number.append(path)
         else:
             self._attach(dataset, dims)
         for name in copy_attributes(origin.handle, dataset, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
-            write_references(origin.handle, dataset, name, self._references)
+            copy_attribute(h5py.h5a.open(origin.handle.id, name), dataset, name, self._references)
 
     def _attach(self, dataset: Any, scales: Paths) -> None:
         """Name the scales of the axes of a dataset, and the dataset as a user of them."""
@@ -173,7 +166,7 @@ class Scales(Geography):
         for axis, paths in enumerate(scales):
             lists[axis] = np.array([self._references.reference_to(path) for path in paths], h5py.ref_dtype)
             for path in paths:
-                self._users.setdefault(path, []).append((path_of(dataset), axis))
+                self._users.setdefault(path, []).append((tree.path_of(dataset), axis))
         write_values(dataset, SCALES.encode(), lists, _SCALES_OF_AXES)
 
     def finish(self) -> None:
@@ -183,15 +176,15 @@ class Scales(Geography):
         """
         for number, path in enumerate(self._paths_without_number, self._last_number + 1):
             if self._last_number >= 0:
-                write_values(object_at(self._target, path), DIMENSION_NUMBER.encode(), np.int32(number))
+                write_values(tree.object_at(self._target, path), DIMENSION_NUMBER.encode(), np.int32(number))
         for path, users in self._users.items():
             if users:
                 entries = np.array(
                     [(self._references.reference_to(user), axis) for user, axis in users], _USER_DTYPE
                 )
-                write_values(object_at(self._target, path), USERS.encode(), entries, _USER_DTYPE)
+                write_values(tree.object_at(self._target, path), USERS.encode(), entries, _USER_DTYPE)
 
 
-def _is_bare(scale: Dataset) -> bool:
+def _is_bare(scale: tree.Dataset) -> bool:
     """Whether a scale holds no coordinates."""
     return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)

@@ -4,7 +4,7 @@ Those of MATLAB have rules of their own: `MATLAB_class` names the type as which 
 the result; text and objects are stored as integers, which are not to be averaged.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,24 +13,8 @@ import numpy as np
 
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.grid import base_of
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.elsewhere import is_virtual
-from lucid.formats.hdf5.tree import (
-    EXTERNAL,
-    HDF5_ERRORS,
-    SOFT,
-    Address,
-    Dataset,
-    Link,
-    absolute_path,
-    address_of,
-    datasets,
-    follow_links,
-    name_bytes,
-    name_text,
-    object_at,
-    object_of,
-    path_of,
-)
 from lucid.formats.hdf5.types import is_unnamed, numbers_of, type_name
 from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import text_of
@@ -52,34 +36,13 @@ _MATLAB_FLOATS = {"float64": "double", "float32": "single"}
 #: Attributes of hdf5storage, which says with them what Python's array was.
 _PYTHON_TYPE, _PYTHON_SHAPE = "Python.numpy.UnderlyingType", "Python.Shape"
 
-#: Conventions by the paths of their arrays, and what they say of these in other places.
-_CONVENTIONS = {
-    "/HDFEOS/": "StructMetadata of HDF-EOS",
-    "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
-    "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
-}
-
-
-def notes_on_conventions(paths: Collection[str]) -> list[str]:
-    """A line for each convention that describes arrays elsewhere in the file, which stays as it is.
-
-    >>> notes_on_conventions(["/HDFEOS/GRIDS/G/Data Fields/x"])
-    ['grids and sizes stay those of the source in StructMetadata of HDF-EOS']
-
-    """
-    return [
-        f"grids and sizes stay those of the source in {what}"
-        for prefix, what in _CONVENTIONS.items()
-        if any(path.startswith(prefix) for path in paths)
-    ]
-
 
 def attributes_of(obj: Any) -> Mapping[str, Any]:
     """Those attributes of an object that can be read."""
     names: list[bytes] = []
     if h5py.h5a.get_num_attrs(obj.id):
         h5py.h5a.iterate(obj.id, names.append)
-    return _Attributes(obj, [name_text(name) for name in names]) if names else {}
+    return _Attributes(obj, [tree.name_text(name) for name in names]) if names else {}
 
 
 class _Attributes(Mapping[str, Any]):
@@ -90,8 +53,8 @@ class _Attributes(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name in self._names:
-            with suppress(*HDF5_ERRORS):  # of a type that is not known
-                is_small = h5py.h5a.open(self._obj.id, name_bytes(name)).get_storage_size() <= MOST_BYTES
+            with suppress(*tree.HDF5_ERRORS):  # of a type that is not known
+                is_small = h5py.h5a.open(self._obj.id, tree.name_bytes(name)).get_storage_size() <= MOST_BYTES
                 value = self._obj.attrs[name] if is_small else h5py.Empty(None)
                 if not isinstance(value, h5py.Empty):
                     return value
@@ -107,31 +70,31 @@ class _Attributes(Mapping[str, Any]):
 def variables_in(file: h5py.File, patterns: Sequence[str], untyped: str | None) -> Iterator[Variable]:
     """All datasets that patterns may mean, each once."""
     has_contents = any("#" in pattern for pattern in patterns)
-    for path, dataset, address in datasets(file):
+    for path, dataset, address in tree.datasets(file):
         if has_contents or not path.startswith(MATLAB_CONTENTS):
             yield variable_of(path, dataset, untyped, address)
 
 
 def variable_at(file: h5py.File, path: str, untyped: str | None = None) -> Variable | str | None:
     """The dataset that has exactly this name, by the path at which a walk meets it; if it is none, what it is."""
-    place = follow_links(file, absolute_path("/", path))
+    place = tree.follow_links(file, tree.absolute_path("/", path))
     if place is None:
         return None
-    if not isinstance(place, Link):
-        obj = object_at(file, place)
-        if isinstance(obj, Dataset):
+    if not isinstance(place, tree.Link):
+        obj = tree.object_at(file, place)
+        if isinstance(obj, tree.Dataset):
             return variable_of(place, obj, untyped)
         is_group = isinstance(obj, h5py.Group)
         return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
-    if place.type == EXTERNAL:
-        other, inner = (name_text(name) for name in place.value)
+    if place.type == tree.EXTERNAL:
+        other, inner = (tree.name_text(name) for name in place.value)
         return f"is a link to {inner} in {other}, which is not followed: pool that"
-    is_soft = place.type == SOFT
+    is_soft = place.type == tree.SOFT
     return "is a link that leads to nothing" if is_soft else "is a link that only its own software can follow"
 
 
 def variable_of(
-    path: str, dataset: Dataset, untyped: str | None = None, address: Address | None = None
+    path: str, dataset: tree.Dataset, untyped: str | None = None, address: tree.Address | None = None
 ) -> Variable:
     """A dataset as a variable; `untyped` is what two bytes without a type are."""
     attributes, elements, creation = attributes_of(dataset), numbers_of(dataset, untyped), dataset.creation
@@ -141,7 +104,7 @@ def variable_of(
     what = _matlab_name(attributes)
     return Variable(
         path=path,
-        key=address_of(dataset) if address is None else address,
+        key=tree.address_of(dataset) if address is None else address,
         shape=shape or (),
         attributes=attributes,
         numbers=elements[0] if elements is not None and what is None else None,
@@ -162,25 +125,25 @@ def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
     return None if not name or name in _MATLAB_NUMBERS else f"{'text' if name == 'char' else name} of MATLAB"
 
 
-def scales_of(dataset: Dataset) -> list[list[Dataset]]:
+def scales_of(dataset: tree.Dataset) -> list[list[tree.Dataset]]:
     """The dimension scales of each axis; a reference that leads to none is no scale."""
-    scales: list[list[Dataset]] = [[] for _ in dataset.shape or ()]
+    scales: list[list[tree.Dataset]] = [[] for _ in dataset.shape or ()]
     if h5py.h5a.exists(dataset.id, SCALES.encode()):
-        with suppress(*HDF5_ERRORS):  # it is no list of references
+        with suppress(*tree.HDF5_ERRORS):  # it is no list of references
             for of_axis, references in zip(scales, dataset.attrs[SCALES], strict=True):
                 for reference in references:
-                    with suppress(*HDF5_ERRORS):
-                        of_axis.append(object_of(h5py.h5r.dereference(reference, dataset.id)))
-    return [[one for one in of_axis if isinstance(one, Dataset)] for of_axis in scales]
+                    with suppress(*tree.HDF5_ERRORS):
+                        of_axis.append(tree.object_of(h5py.h5r.dereference(reference, dataset.id)))
+    return [[one for one in of_axis if isinstance(one, tree.Dataset)] for of_axis in scales]
 
 
-def dims_of(dataset: Dataset) -> tuple[str, ...]:
+def dims_of(dataset: tree.Dataset) -> tuple[str, ...]:
     """The names of the axes by their dimension scales, "" for those without; () where none has one."""
-    names = tuple(base_of(path_of(of_axis[0])) if of_axis else "" for of_axis in scales_of(dataset))
+    names = tuple(base_of(tree.path_of(of_axis[0])) if of_axis else "" for of_axis in scales_of(dataset))
     return names if any(names) else ()
 
 
-def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
+def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     attributes = {} if origin is None else attributes_of(origin)
     if not attributes and not result.meaning.missing:
@@ -198,7 +161,7 @@ def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
     return result.changes_of(attributes) | type_attributes
 
 
-def fill_of_result(origin: Dataset, result: ResultSpec) -> Any:
+def fill_of_result(origin: tree.Dataset, result: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
         return None

@@ -11,16 +11,8 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import ResultSpec
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_cells, write_cells
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    PLAIN,
-    Address,
-    Dataset,
-    address_of,
-    name_bytes,
-    translate_errors,
-)
 from lucid.formats.regions import boxes_of
 
 #: Elements of a dataset of references that are rewritten at once.
@@ -31,8 +23,8 @@ def has_references(holder: Any) -> bool:
     """Whether elements of a dataset or an attribute are or hold references; a named type does not."""
     if isinstance(holder, h5py.Datatype):
         return False
-    h5_type = holder.h5_type if isinstance(holder, Dataset) else holder.get_type()
-    return h5_type.get_class() not in PLAIN and bool(h5_type.detect_class(h5py.h5t.REFERENCE))
+    h5_type = holder.h5_type if isinstance(holder, tree.Dataset) else holder.get_type()
+    return h5_type.get_class() not in tree.PLAIN and bool(h5_type.detect_class(h5py.h5t.REFERENCE))
 
 
 def leads_to_others(attribute: Any) -> bool:
@@ -40,10 +32,10 @@ def leads_to_others(attribute: Any) -> bool:
     return bool(attribute.get_type().committed()) or has_references(attribute)
 
 
-def refuse_unknown_references(name: str, dataset: Dataset) -> None:
+def refuse_unknown_references(name: str, dataset: tree.Dataset) -> None:
     """Raise for a dataset of references of a kind that h5py cannot make."""
     if has_references(dataset):
-        with translate_errors(f"{name} cannot be carried over, and `drop` leaves it out"):
+        with tree.translate_errors(f"{name} cannot be carried over, and `drop` leaves it out"):
             _ = dataset.dtype
 
 
@@ -51,15 +43,15 @@ class References:
     """Turns references of one file into those of another."""
 
     def __init__(
-        self, source: h5py.File, target: h5py.File, means: Mapping[Address, Sequence[ResultSpec]]
+        self, source: h5py.File, target: h5py.File, means: Mapping[tree.Address, Sequence[ResultSpec]]
     ) -> None:
         self.source, self.target = source, target
         #: What takes the place of each pooled dataset, whose regions are no longer there.
         self.means = means
         #: The path of each other object whose copy is there.
-        self.paths = {address_of(source): "/"}
+        self.paths = {tree.address_of(source): "/"}
 
-    def paths_of_copies(self, address: Address) -> list[str]:
+    def paths_of_copies(self, address: tree.Address) -> list[str]:
         """The paths of the copies of an object; of a pooled dataset there may be several."""
         path = self.paths.get(address)
         return [result.name for result in self.means.get(address, ())] or ([] if path is None else [path])
@@ -68,8 +60,8 @@ class References:
         """A type for the copy: of a named one the copy, or, where that is not there, what it says without a name."""
         if not h5_type.committed():
             return h5_type
-        path = self.paths.get(address_of(h5py.Datatype(h5_type)))
-        return h5_type.copy() if path is None else h5py.h5o.open(self.target.id, name_bytes(path))
+        path = self.paths.get(tree.address_of(h5py.Datatype(h5_type)))
+        return h5_type.copy() if path is None else h5py.h5o.open(self.target.id, tree.name_bytes(path))
 
     def redirect(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""
@@ -91,15 +83,15 @@ class References:
 
     def reference_to(self, path: str) -> Any:
         """A reference to an object of the copy."""
-        return h5py.h5r.create(self.target.id, name_bytes(path), h5py.h5r.OBJECT)
+        return h5py.h5r.create(self.target.id, tree.name_bytes(path), h5py.h5r.OBJECT)
 
-    def address_of(self, reference: Any) -> Address | None:
+    def address_of(self, reference: Any) -> tree.Address | None:
         """What a reference points to; None where it dangles."""
         if not reference:
             return None
         try:
-            return address_of(self.source[reference])
-        except HDF5_ERRORS:
+            return tree.address_of(self.source[reference])
+        except tree.HDF5_ERRORS:
             return None
 
     def _reference(self, value: Any) -> Any:
@@ -111,9 +103,9 @@ class References:
         if path is None or address in self.means:
             return h5py.h5r.RegionReference()
         space = h5py.h5r.get_region(value, self.source.id)
-        return h5py.h5r.create(self.target.id, name_bytes(path), h5py.h5r.DATASET_REGION, space)
+        return h5py.h5r.create(self.target.id, tree.name_bytes(path), h5py.h5r.DATASET_REGION, space)
 
-    def rewrite(self, dataset: Dataset, copy: Dataset) -> None:
+    def rewrite(self, dataset: tree.Dataset, copy: tree.Dataset) -> None:
         """Write the references of a dataset anew; the library could only set them to zero."""
         if dataset.shape is None:
             return

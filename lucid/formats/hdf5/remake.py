@@ -54,14 +54,14 @@ def storage_bytes(name: str, dataset: Dataset, file_bytes: int) -> int:
     The library would copy zeros for days, or make room for a text before it finds that it is not there.
     """
     nbytes: int = dataset.id.get_storage_size()
-    claimed = nbytes
+    claim_bytes = nbytes
     if not dataset.is_raw:
         if dataset.id.get_offset() is None and lies_elsewhere(dataset.creation):
             return nbytes
         if nbytes <= file_bytes:
-            claimed = max(_lengths(dataset), default=0)
-    if claimed > file_bytes:
-        raise FormatError(f"dataset {name} claims {claimed} bytes, the whole file has {file_bytes}")
+            claim_bytes = max(_lengths(dataset), default=0)
+    if claim_bytes > file_bytes:
+        raise FormatError(f"dataset {name} claims {claim_bytes} bytes, the whole file has {file_bytes}")
     return nbytes
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 
-from lucid.backlog import Backlog
 from lucid.errors import DatasetError, FormatError, MissingExtraError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
@@ -25,7 +24,7 @@ from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of, is_available
-from lucid.formats.hdf5.meaning import notes_on_conventions, variable_at, variables_in
+from lucid.formats.hdf5.meaning import variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -88,9 +87,7 @@ class Hdf5Source(FileSource):
         )
         self.notes = choice.notes
         with translate_errors("is damaged", error_type=FormatError):
-            specs = choice.choose(patterns)
-        self.notes += notes_on_conventions(Backlog(spec.name for spec in specs))
-        return specs
+            return choice.choose(patterns)
 
     def _spec(self, variable: Variable) -> ArraySpec:
         path, dataset, attributes = variable.path, variable.handle, variable.attributes

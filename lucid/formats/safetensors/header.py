@@ -92,7 +92,7 @@ def parse_header(text: bytes, data_bytes: int) -> Header:
 
 def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
     """Names and values, not yet parsed, of the JSON object that a text is; each name once."""
-    position, following, seen = 1, b",", set[str]()
+    position, following, names = 1, b",", set[str]()
     if text[1:].strip(b" \t\n\r") == b"}":
         return
     while following == b",":
@@ -101,10 +101,10 @@ def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
             raise FormatError(f"its header is no JSON object of tensors, at byte {position}")
         key, value, following = entry.groups()
         name = _text(key)
-        if name in seen or len(seen) == limit:
-            what = "twice" if name in seen else f"after {limit} others, which are too many"
+        if name in names or len(names) == limit:
+            what = "twice" if name in names else f"after {limit} others, which are too many"
             raise FormatError(f"its header has {name[:80]!r} {what}")
-        seen.add(name)
+        names.add(name)
         yield name, value
         position = entry.end()
     if text[position:].strip(b" \t\n\r"):

@@ -61,26 +61,26 @@ def references_of(attributes: Mapping[str, Any], dims: Sequence[str | None]) -> 
     ]
 
 
+def _replace(attributes: Mapping[str, Any], name: str, keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """Attributes in which one of them holds another value under the one of some keys that it has, if it has one."""
+    key, _ = _entry(attributes, name, keys, type(value))
+    name = name_in(attributes, name)
+    return {**attributes, name: attributes[name] | {key: value}} if key else {**attributes}
+
+
 def attributes_of_array(
-    attributes: dict[str, Any], old: Mapping[str, Any], references: list[str]
+    attributes: Mapping[str, Any], old: Mapping[str, Any], references: list[str]
 ) -> dict[str, Any]:
     """The attributes of a result; those that are new or another have the types that they look like."""
-    new_attributes = dict(attributes)
-    if references:
-        key, _ = _entry(new_attributes, ARRAY, _REFERENCES, list)
-        name = name_in(new_attributes, ARRAY)
-        new_attributes[name] = new_attributes[name] | {key: references}
-    _, types = _entry(new_attributes, TYPES, ("types",), dict)
-    if types:
-        is_own = re.compile("_nczarr", re.IGNORECASE).match
-        new_types = {k: t for k, t in types.items() if is_own(k) or new_attributes.get(k, old) == old.get(k)}
-        name = name_in(new_attributes, TYPES)
-        new_attributes[name] = new_attributes[name] | {"types": new_types}
-    return new_attributes
+    _, types = _entry(attributes, TYPES, ("types",), dict)
+    is_own = re.compile("_nczarr", re.IGNORECASE).match
+    types = {k: t for k, t in types.items() if is_own(k) or attributes.get(k, old) == old.get(k)}
+    attributes = _replace(attributes, TYPES, ("types",), types)
+    return _replace(attributes, ARRAY, _REFERENCES, references) if references else attributes
 
 
 def attributes_of_group(
-    attributes: Mapping[str, Any], lengths: Mapping[str, int], arrays: Sequence[str]
+    attributes: Mapping[str, Any], lengths: Mapping[str, int], arrays: list[str]
 ) -> dict[str, Any]:
     """The attributes of a group with further dimensions, and with these arrays, if it is NCZarr's.
 
@@ -88,14 +88,6 @@ def attributes_of_group(
     {'_nczarr_group': {'dims': {'lat': 4, 'lat_2': 2}, 'arrays': ['v']}}
 
     """
-    key, dimensions = _entry(attributes, GROUP, _DIMENSIONS, dict)
-    if not key:
-        return {**attributes}
-    name = name_in(attributes, GROUP)
-    holder = attributes[name]
-    return {
-        **attributes,
-        name: holder
-        | {key: dimensions | dict(lengths)}
-        | {one: [*arrays] for one in ("arrays", "vars") if one in holder},
-    }
+    _, dimensions = _entry(attributes, GROUP, _DIMENSIONS, dict)
+    attributes = _replace(attributes, GROUP, _DIMENSIONS, {**dimensions, **lengths})
+    return _replace(_replace(attributes, GROUP, ("arrays",), arrays), GROUP, ("vars",), arrays)
