@@ -11,13 +11,6 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As in _kernel.c. */
-#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
-#define VERSIONS __attribute__((target_clones("default", "avx2")))
-#else
-#define VERSIONS
-#endif
-
 enum {
     FAR = 4018, MIDDLE = 2181, NEAR = 1927, /* How far on a byte goes. */
     STEP = 128,                             /* Bytes that go together, so that the compiler makes vectors of them, */
@@ -32,7 +25,7 @@ PyDoc_STRVAR(fold_doc,
              "where a byte goes from its place to three places further on, and the last FAR bytes and a few are left.");
 
 /* `moved` are the bytes with what came to them from those before; the first `whole` go on, and `rest` gets the others. */
-VERSIONS static void fold(const uint8_t *restrict data, Py_ssize_t size, Py_ssize_t whole, uint32_t crc, uint8_t *restrict rest) {
+static void fold(const uint8_t *restrict data, Py_ssize_t size, Py_ssize_t whole, uint32_t crc, uint8_t *restrict rest) {
     uint8_t buffer[FAR + RUN] = {0}, *const moved = buffer + FAR;
     for (Py_ssize_t start = 0; start < whole; start += RUN) {
         const Py_ssize_t count = whole - start < RUN ? whole - start : RUN;
