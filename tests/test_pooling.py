@@ -314,7 +314,6 @@ class TestExact:
 
 
 @pytest.mark.slow
-@without_kernel
 @pytest.mark.parametrize(("name", "value"), [("uint32", 2**32 - 1), ("int32", -1), ("int64", -1)])
 def test_windows_of_more_cells_than_lower_halves_hold(name, value):
     x = np.broadcast_to(np.full((1, 1, 4, 1), value, name), (1, 2**30 + 9, 4, 1))
@@ -733,12 +732,25 @@ class TestTwins:
             rule = rule_for(name, skip_nan=True)
             self.compare(make_grid((6, 6), (2, 2)), x, rule, (0, 2), (0, 2), monkeypatch)
 
-    def test_windows_taller_than_the_kernels_counts(self, rng, monkeypatch):
-        x = rng.standard_normal((2, 40, 9, 1)).astype(np.float32)
-        expected, _ = pool(x, (2, 3), rule_for("float32", missing=(3.0,)))
-        monkeypatch.setattr(means, "MOST_ROWS", 40)
+    @pytest.mark.parametrize("name", ["float32", "int32"])
+    def test_windows_larger_than_the_kernel_counts(self, name, rng, monkeypatch):
+        x = draw(rng, name, (2, 40, 9, 1))
+        rule = rule_for(name, missing=(3,))
+        expected, _ = pool(x, (2, 3), rule)
+        monkeypatch.setitem(means.MOST_CELLS, rule.kind, 20 * 3)
+        assert same_bits(pool(x, (2, 3), rule)[0], expected)
         monkeypatch.setattr(means, "kernel", "not called")
-        assert same_bits(pool(x, (2, 3), rule_for("float32", missing=(3.0,)))[0], expected)
+        monkeypatch.setitem(means.MOST_CELLS, rule.kind, 20 * 3 - 1)
+        assert same_bits(pool(x, (2, 3), rule)[0], expected)
+
+    @pytest.mark.parametrize("name", ["int32", "uint32"])
+    @pytest.mark.parametrize("wanted", [None, "keep"])
+    def test_the_largest_windows_of_the_largest_integers(self, name, wanted, rng, monkeypatch):
+        most = np.iinfo(name).max
+        for offset in (0, 1, 2**19 - 1, 2**19, 2**19 + 1):
+            x = np.full((1, 1 << 10, 1 << 10, 1), most, name)
+            x.reshape(-1)[:offset] -= 1
+            self.compare(make_grid(x.shape[1:3], (1, 1)), x, rule_for(name, "mean", wanted), (0, 1), (0, 1), monkeypatch)
 
     def test_many_windows_across_many_strips(self, monkeypatch):
         x = np.arange(2 * 9000, dtype=np.float32).reshape(1, 2, 9000, 1)
@@ -749,7 +761,7 @@ class TestTwins:
 class TestKernelRefuses:
     """A mistake in the Python above it must not read or write beyond the arrays."""
 
-    GOOD = ((4, 2, 0, 2), (6, 3, 0, 3), 7, 7, 0, False, False, 0.0, 0, 0.0, 0, 1)
+    GOOD = ((4, 2, 0, 2), (6, 3, 0, 3), 7, 7, 0, False, False, 0.0, 0.0, 0, 1)
 
     def call(self, cells=(1, 4, 6, 1), out=(1, 2, 3, 1), **changes):
         arguments = [changes.get(f"_{i}", value) for i, value in enumerate(self.GOOD)]
@@ -764,7 +776,7 @@ class TestKernelRefuses:
             {"cells": (1, 3, 6, 1)}, {"cells": (1, 4, 5, 1)}, {"out": (1, 2, 2, 1)}, {"out": (2, 2, 3, 1)}, {"cells": (4, 6, 1)},
             {"_2": 99}, {"_2": -1}, {"_2": 8}, {"_3": 8}, {"_3": 13}, {"_4": 4}, {"_4": -1}, {"cells": (0, 4, 6, 1), "out": (0, 2, 3, 1)},
             {"_0": (4, 2, 0, -1)}, {"_0": (4, 2, 1, 1), "_1": (6, 3, 1, 6)}, {"_0": (4, 2, 0, -2), "_1": (6, 3, 0, -3)}, {"_0": (4, 0, 0, 2)}, {"_0": (4, 2, -1, 2)},
-            {"_11": 0},
+            {"_2": 11}, {"_10": 0},
         ],
         ids=str,
     )  # fmt: skip

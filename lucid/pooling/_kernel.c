@@ -1,20 +1,18 @@
 /* The compiled twin of sums.py: the same windows, the same order of addition, the same bits.
  *
- *     cells  ──columns──▶  bands   one value for each column of a window's rows, added top to bottom
+ *     cells  ──columns──▶  bands   one sum for each column of a window's rows, added top to bottom
  *     bands  ──fold─────▶  totals  the columns of each window, left to right
- *     totals ──finish───▶  means   divided and rounded once
+ *     totals ──finish───▶  results divided and rounded once
  *
  * The source is (planes, H, W, inner): `inner` is 1 for NCHW and C for NHWC, where a column is a run of C
  * elements. The rows of a window are a run of W * inner elements each, so both layouts are the same loops.
  *
- * Every function that is marked ALWAYS takes constants for element type and kind, so the compiler makes a loop
+ * Every function that is marked ALWAYS takes constants for element type and way, so the compiler makes a loop
  * of its own for each: this is C's template. A new element type is a row of ELEMENTS and a case of `element`.
- * Rows of small integers come first in that table, then small floats, float64, and large integers: `type < F2`,
- * `type < U4` tell them apart.
  *
- * Floats and narrow integers are added in float64; float64 carries the rounding errors along (Knuth's two-sum);
- * integers of 32 and 64 bits are added exactly, as two halves. Compile without -ffast-math and without
- * contraction of multiplications and additions: both change bits.
+ * Sums are float64, which is exact for integers in windows as small as means.py gives; those of float64 carry the
+ * rounding errors along (Knuth's two-sum). Compile without -ffast-math and without contraction of multiplications
+ * and additions: both change bits.
  */
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API
@@ -48,37 +46,21 @@ enum {
     PAD = 8,        /* Bands are whole multiples of so many elements, so that no loop has a rest. */
 };
 
-/* Name, C type of an element, kind of accumulator; in the order of the codes of dtypes.py. */
+/* Name and C type of an element, in the order of the codes of dtypes.py: small integers, small floats, the others. */
 #define ELEMENTS(ROW) \
-    ROW(BOOL, uint8_t, FLOAT) ROW(U1, uint8_t, FLOAT) ROW(I1, int8_t, FLOAT) ROW(U2, uint16_t, FLOAT) ROW(I2, int16_t, FLOAT) \
-    ROW(F2, uint16_t, FLOAT) ROW(B2, uint16_t, FLOAT) ROW(F4, float, FLOAT) ROW(F8, double, DOUBLE) \
-    ROW(U4, uint32_t, INTEGER) ROW(I4, int32_t, INTEGER) ROW(U8, uint64_t, INTEGER) ROW(I8, int64_t, INTEGER)
-enum type {
-#define ROW(name, ctype, kind) name,
-    ELEMENTS(ROW)
-#undef ROW
-    TYPES
-};
-/* What sums of an element type are: a float64; one with its error; two halves of an integer. */
-enum kind { FLOAT, DOUBLE, INTEGER };
+    ROW(BOOL, uint8_t) ROW(U1, uint8_t) ROW(I1, int8_t) ROW(U2, uint16_t) ROW(I2, int16_t) \
+    ROW(F2, uint16_t) ROW(B2, uint16_t) ROW(F4, float) ROW(F8, double) ROW(U4, uint32_t) ROW(I4, int32_t) ROW(SCALED, double)
+enum type { BOOL, U1, I1, U2, I2, F2, B2, F4, F8, U4, I4, U8, I8, SCALED, TYPES };    /* U8, I8: of sums; SCALED: float64 * 2**-64 */
 /* What is done with the cells of a window: added, all or but for NaN, for a missing value, for both; or compared. The least
  * is the greatest of the negated. */
 enum way { ADD, ADD_NUMBERS, ADD_PRESENT, ADD_VALID, GREATEST };
 enum reduction { MEAN, SUM, MAX, MIN };
 
-/* A word of an accumulator: a float64 or an integer. */
-typedef union {
-    double f;
-    int64_t i;
-} word;
-
-/* Accumulators side by side: sums, their errors (DOUBLE) or lower halves (INTEGER), and numbers of valid cells. */
+/* Sums side by side, their errors, and numbers of valid cells. */
 typedef struct {
-    word *sum, *low;
+    double *sum, *low;
     int32_t *count;
 } band;
-
-static const word NONE = {0};
 
 ALWAYS band moved(band b, Py_ssize_t by) { return (band){b.sum + by, b.low + by, b.count + by}; }
 
@@ -86,9 +68,16 @@ ALWAYS band moved(band b, Py_ssize_t by) { return (band){b.sum + by, b.low + by,
 typedef struct {
     Py_ssize_t count;
     int64_t *starts, *stops;
-    int64_t shortest, longest;
-    int64_t even;           /* the length of all of them where they follow each other without overlap, else 0 */
+    int64_t length;         /* of all of them, or 0 where they differ */
 } axis;
+
+/* Cells that count as nothing, as they are compared, and whether NaN is among them; the sign of extremes. */
+typedef struct {
+    double value, sign;
+    float single;
+    int32_t small;
+    bool is_nan;
+} nothing;
 
 typedef struct {
     const char *source, *end;
@@ -97,11 +86,13 @@ typedef struct {
     Py_ssize_t out_strides[4];              /* of planes, rows, columns, inner */
     bool scatters;                          /* whether results do not lie one after the other */
     axis rows, cols;
+    double *widths;                         /* the columns of each window, for each of `inner` */
     enum type type, result;
     enum reduction reduction;
-    bool skips, skips_nan, has_missing;     /* skips: some cells may count as nothing */
-    word missing;                           /* a number of the source's type, or none: NaN, INT32_MIN */
-    word fill;                              /* fill: the result of a window without valid cells, where it is no float */
+    enum way way;
+    bool skips;                             /* whether any cell can count as nothing */
+    nothing no;
+    int64_t fill;                           /* the result of a window without valid cells, where it is an integer */
     double min_valid;
 } job;
 
@@ -147,209 +138,141 @@ ALWAYS double element(const enum type type, const char *run, Py_ssize_t i) {
     case F2: return half(((const uint16_t *)run)[i]);
     case B2: return from_bits((uint32_t)((const uint16_t *)run)[i] << 16);
     case F4: return ((const float *)run)[i];
-    case F8: return ((const double *)run)[i];
+    case F8: case SCALED: return ((const double *)run)[i];
+    case U4: return ((const uint32_t *)run)[i];
+    case I4: return ((const int32_t *)run)[i];
     default: return small(type, run, i);
     }
 }
 
-/* Cells that count as nothing, as they are compared. Loops hold a copy, so that the compiler reads it once. */
-typedef struct {
-    uint64_t keeps_nan;     /* all bits, or none where NaN counts as nothing */
-    double value;
-    float single;
-    int32_t small;
-} nothing;
-
-/* Whether `x` counts, as a mask: one comparison where one is enough. */
-#define COUNTS(bits, x, missing) \
-    (way == ADD_NUMBERS ? -(bits)(x == x) : way == ADD_PRESENT ? -(bits)(x != missing) \
-                        : (-(bits)(x == x) | (bits)no.keeps_nan) & -(bits)(x != missing))
-
-/* The same, 0 where it does not count, and whether it does. Compared in its own type and masked as bits: registers hold
- * most of that at once, and compilers see it. */
-ALWAYS double valid_element(const enum type type, const enum way way, const char *run, Py_ssize_t i, const nothing no, int32_t *valid) {
-    if (type == F8) {
-        double x = ((const double *)run)[i];
-        uint64_t bits, mask = COUNTS(uint64_t, x, no.value);
-        memcpy(&bits, &x, 8);
-        bits &= mask;
-        memcpy(&x, &bits, 8);
-        *valid = (int32_t)(mask & 1);
-        return x;
-    }
-    if (type < F2) {
-        int32_t x = small(type, run, i);
-        int32_t mask = -(x != no.small);
-        *valid = -mask;
-        return x & mask;
+/* The same, 0 where it does not count, and whether it does. Compared in its own type, with one comparison where one is enough;
+ * floats are masked as bits, since compilers would convert them first, and registers hold half as many float64. */
+ALWAYS double valid_element(const nothing no, const enum type type, const enum way way, const char *run, Py_ssize_t i, int32_t *valid) {
+#define COUNTS(x, missing) \
+    (way == ADD_NUMBERS ? x == x : way == ADD_PRESENT ? x != missing : ((x == x) | !no.is_nan) & (x != missing))
+    if (type > F4) {
+        double x = element(type, run, i);
+        *valid = COUNTS(x, no.value);
+        return *valid ? x : 0;
     }
     float x = (float)element(type, run, i);
-    uint32_t bits, mask = COUNTS(uint32_t, x, no.single);
+    uint32_t bits, mask = -(uint32_t)COUNTS(x, no.single);
     memcpy(&bits, &x, 4);
     *valid = -(int32_t)mask;
     return from_bits(bits & mask);
+#undef COUNTS
 }
 
-/* Element i of a run of integers of 32 and 64 bits; the bits of uint64 are kept. */
-ALWAYS int64_t integer(const enum type type, const char *run, Py_ssize_t i) {
-    switch (type) {
-    case U4: return ((const uint32_t *)run)[i];
-    case I4: return ((const int32_t *)run)[i];
-    default: return ((const int64_t *)run)[i];
+/* Written out, since compilers make vectors of no loop within a loop. */
+#define EIGHT(CELL) CELL(0) CELL(1) CELL(2) CELL(3) CELL(4) CELL(5) CELL(6) CELL(7)
+
+/* Up to eight cells of a column of 8 or 16 bits, and how many count. Missing ones are added, too, and then taken away:
+ * twice the bits of a cell hold eight of them and a quarter the number, so registers hold most of both. */
+ALWAYS int32_t add_small(const nothing no, const enum type type, const enum way way, const char *cells, Py_ssize_t pitch,
+                         const int h, Py_ssize_t i, int32_t *total) {
+#define CELL(r) if (h > r) sum += CELLS(r), missing += way != ADD && (counted)CELLS(r) == (counted)no.small;
+#define CELLS(r) small(type, cells + (r) * pitch, i)
+    if (type <= I1 && way != ADD) {
+        typedef uint8_t counted;
+        int16_t sum = 0;
+        counted missing = 0;
+        EIGHT(CELL)
+        *total = (int16_t)(sum - (int16_t)missing * (int16_t)no.small);
+        return h - missing;
     }
+    typedef uint16_t counted;
+    int32_t sum = 0;
+    counted missing = 0;
+    EIGHT(CELL)
+    *total = sum - (int32_t)missing * no.small;
+    return h - missing;
+#undef CELLS
+#undef CELL
 }
 
 /* ---------------------------------------------------------------- columns */
 
-/* One cell more for a column: `first` says that there was none before. */
-ALWAYS void step(const nothing no, const enum type type, const enum way way, const double sign, const bool first,
-                 const char *run, Py_ssize_t i, double *sum, double *low, int32_t *count) {
-    int32_t valid = 1;
-    double x = way == ADD ? element(type, run, i) : valid_element(type, way, run, i, no, &valid);
+/* Puts a cell, or a column with its error, behind those that a sum has; `first` says that it has none. */
+ALWAYS void join(const bool pairs, const enum way way, const bool first, double x, double error, int32_t valid, double *sum, double *low,
+                 int32_t *count) {
+    double before = *sum, after = before + x, added = after - before;
     if (way != ADD) *count = first ? valid : *count + valid;
-    if (way == GREATEST) {
-        /* NaN is greater than all if it counts. */
-        double before = first ? -INFINITY : *sum;
-        x *= sign;
-        x = ((x > before) | (x != x)) ? x : before;
-        *sum = valid ? x : before;
-    } else if (first) {
-        *sum = x;
-        *low = 0;
-    } else {
-        double before = *sum, after = before + x, added = after - before;
-        *sum = after;
-        if (type == F8) *low += (before - (after - added)) + (x - added);
-    }
-}
-
-/* One cell more of integers of 8 and 16 bits. */
-ALWAYS void add_small(const nothing no, const enum type type, const enum way way, const char *run, Py_ssize_t i, int32_t *sum,
-                      int32_t *count) {
-    int32_t x = small(type, run, i), mask = way == ADD ? -1 : -(x != no.small);
-    *sum += x & mask;
-    *count -= mask;
-}
-
-#define EIGHT(CELL) CELL(0) CELL(1) CELL(2) CELL(3) CELL(4) CELL(5) CELL(6) CELL(7)
-
-/* Cells of 8 bits, `h` of a column; how many count. Missing ones are added, too, and then taken away: eight cells fit
- * 16 bits and their number fits 8, so registers hold most of both. */
-ALWAYS int32_t add_bytes(const nothing no, const enum type type, const char *run, Py_ssize_t pitch, const int h, Py_ssize_t i,
-                         int32_t *total) {
-    int16_t sum = 0;
-    uint8_t missing = 0;
-#define CELL(r) if (h > r) sum += small(type, run + r * pitch, i), missing += (uint8_t)small(type, run + r * pitch, i) == (uint8_t)no.small;
-    EIGHT(CELL)
-#undef CELL
-    *total = (int16_t)(sum - (int16_t)missing * (int16_t)no.small);
-    return h - missing;
+    if (way == GREATEST) *sum = (first | (x > before) | (x != x)) ? x : before;   /* NaN is greater than all */
+    else *sum = first ? x : after;
+    if (pairs) *low = first ? error : *low + (((before - (after - added)) + (x - added)) + error);
 }
 
 /* Adds `h` rows to the band, all at once: each band is read and written once. */
-ALWAYS void rows_at_once(const job *j, const enum type type, const enum way way, double sign, band b, const char *rows,
-                         Py_ssize_t pitch, const int h, const bool first, Py_ssize_t n) {
-    double *restrict sums = &b.sum->f, *restrict lows = &b.low->f;
+ALWAYS void add_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch, const int h,
+                     const bool first, Py_ssize_t n) {
+    const bool pairs = (type == F8 || type == SCALED) && way != GREATEST;
+    double *restrict sums = b.sum, *restrict lows = b.low;
     int32_t *restrict counts = b.count;
     const char *restrict cells = rows;
-    const nothing no = {-(uint64_t)!j->skips_nan, j->missing.f, (float)j->missing.f, (int32_t)j->missing.i};
+    const nothing no = j->no;
+    const double sign = way == GREATEST ? no.sign : type == SCALED ? 0x1p-64 : 1;
     _Pragma("omp simd")
     for (Py_ssize_t v = 0; v < n; v++) {
-        if (type < F2 && way != GREATEST) {
-            /* Eight of them fit 32 bits, and are converted once. */
-            int32_t total = 0, valid = 0;
-#define CELL(r) if (h > r) add_small(no, type, way, cells + r * pitch, v, &total, &valid);
-            if (type < U2 && way != ADD) valid = add_bytes(no, type, cells, pitch, h, v, &total);
-            else { EIGHT(CELL) }
+        double sum = first ? 0 : sums[v], low = first || !pairs ? 0 : lows[v];
+        int32_t count = first || way == ADD ? 0 : counts[v], valid = 1;
+        if (type <= I2 && way != GREATEST) {
+            int32_t total;
+            count += add_small(no, type, way, cells, pitch, h, v, &total);
+            sum = first ? total : sum + total;
+        } else {
+#define CELL(r) \
+            if (h > r) { \
+                double x = way == ADD ? element(type, cells + r * pitch, v) : valid_element(no, type, way, cells + r * pitch, v, &valid); \
+                x = way == GREATEST && !valid ? -INFINITY : x * sign; \
+                join(pairs, way, first && r == 0, x, first && r == 0 ? 0.0 : -0.0, valid, &sum, &low, &count); \
+            }
+            EIGHT(CELL)
 #undef CELL
-            sums[v] = first ? total : sums[v] + total;
-            if (way != ADD) counts[v] = first ? valid : counts[v] + valid;
-            continue;
         }
-        double sum = first ? 0 : sums[v], low = first || type != F8 ? 0 : lows[v];
-        int32_t count = first || way == ADD ? 0 : counts[v];
-#define CELL(r) if (h > r) step(no, type, way, sign, first && r == 0, cells + r * pitch, v, &sum, &low, &count);
-        EIGHT(CELL)
-#undef CELL
         sums[v] = sum;
-        if (type == F8) lows[v] = low;
+        if (pairs) lows[v] = low;
         if (way != ADD) counts[v] = count;
     }
 }
 
-/* Short rows, and those of columns that are runs themselves: up to eight at once, and any further ones by four and one. */
-ALWAYS void short_rows(const job *j, const enum type type, const enum way way, double sign, band b, const char *rows,
-                       Py_ssize_t pitch, int64_t h, Py_ssize_t n) {
+/* Rows eight at once where they are the first, else four or one: what is wanted is mostly as short. */
+ALWAYS void short_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch, int64_t h,
+                       Py_ssize_t n) {
     switch (h) {
-#define CASE(h) case h: rows_at_once(j, type, way, sign, b, rows, pitch, h, true, n); return;
+#define CASE(h) case h: add_rows(j, type, way, b, rows, pitch, h, true, n); return;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
 #undef CASE
-    default: rows_at_once(j, type, way, sign, b, rows, pitch, 8, true, n);
+    default: add_rows(j, type, way, b, rows, pitch, 8, true, n);
     }
-    for (h -= 8, rows += 8 * pitch; h >= 4; h -= 4, rows += 4 * pitch)
-        rows_at_once(j, type, way, sign, b, rows, pitch, 4, false, n);
-    for (; h > 0; h--, rows += pitch) rows_at_once(j, type, way, sign, b, rows, pitch, 1, false, n);
-}
-
-/* One row of integers of 32 and 64 bits: the upper halves are added, and the lower ones. */
-ALWAYS void integer_row(const job *j, const enum type type, const enum way way, int64_t flip, band b, const char *row,
-                        const bool first, Py_ssize_t n) {
-    int64_t *restrict highs = &b.sum->i, *restrict lows = &b.low->i;
-    int32_t *restrict counts = b.count;
-    const int64_t missing = j->missing.i;
-    const bool has_missing = j->has_missing;
-    for (Py_ssize_t v = 0; v < n; v++) {
-        int64_t x = integer(type, row, v);
-        bool valid = !has_missing | (x != missing);
-        if (way == GREATEST) {
-            x ^= flip;
-            int64_t before = first ? INT64_MIN : highs[v];
-            highs[v] = (valid & (x > before)) ? x : before;
-        } else {
-            x = valid ? x : 0;
-            int64_t high = type == U8 ? (int64_t)((uint64_t)x >> 32) : x >> 32;
-            highs[v] = first ? high : highs[v] + high;
-            lows[v] = (first ? 0 : lows[v]) + (x & 0xffffffff);
-        }
-        if (way != ADD) counts[v] = (first ? 0 : counts[v]) + valid;
-    }
+    for (h -= 8, rows += 8 * pitch; h >= 4; h -= 4, rows += 4 * pitch) add_rows(j, type, way, b, rows, pitch, 4, false, n);
+    for (; h > 0; h--, rows += pitch) add_rows(j, type, way, b, rows, pitch, 1, false, n);
 }
 
 /* Elements [from, from + n) of the rows of `count` windows to as many bands, `width` apart. */
 ALWAYS void columns(const job *j, const enum type type, const enum way way, const run *runs, Py_ssize_t count, band b,
                     Py_ssize_t width, Py_ssize_t from, Py_ssize_t n) {
     const Py_ssize_t size = j->size, pitch = j->row_stride;
-    const double sign = j->reduction == MIN ? -1 : 1;
-    if ((type < F2 || type > F8) && (way == ADD_NUMBERS || way == ADD_VALID)) return;   /* integers have no NaN */
-    const int64_t flip = (j->reduction == MIN ? -1 : 0) ^ (type == U8 ? INT64_MIN : 0);
-    for (Py_ssize_t k = 0; k < count; k++) {
+    if ((type <= I2 || type == U4 || type == I4) && (way == ADD_NUMBERS || way == ADD_VALID)) return;   /* integers have no NaN */
+    for (Py_ssize_t k = 0; k < count; k++, b = moved(b, width)) {
         const char *rows = runs[k].rows + from * size;
-        int64_t h = runs[k].height;
-        if (type < U4 && way != GREATEST && (n <= SHORT || j->inner > 1 || (type < F2 && (size == 1 || n <= 4 * SHORT)))) {
+        const int64_t h = runs[k].height;
+        if (type != SCALED && way != GREATEST && (n <= SHORT || j->inner > 1 || (type <= I2 && (size == 1 || n <= 4 * SHORT)))) {
             /* What is read behind a row is within the array, and what becomes of it is not looked at. */
             const Py_ssize_t padded = (n + PAD - 1) / PAD * PAD;
             const bool has_room = rows + (pitch > 0 ? (h - 1) * pitch : 0) + padded * size <= j->end;
-            short_rows(j, type, way, sign, b, rows, pitch, h, has_room ? padded : n);
-        } else {
-            for (int64_t r = 0; r < h; r++, rows += pitch) {
-                for (Py_ssize_t v = 0; v < n; v += SEGMENT) {
-                    const char *cells = rows + v * size;
-                    Py_ssize_t m = n - v < SEGMENT ? n - v : SEGMENT;
-                    band here = {b.sum + v, b.low + v, b.count + v};
-                    /* The memory is read in order, but the processor does not see it through the bands. */
-                    for (Py_ssize_t c = 0; c < m * size; c += 64) __builtin_prefetch(cells + AHEAD + c);
-                    if (type >= U4) {
-                        if (r == 0) integer_row(j, type, way, flip, here, cells, true, m);
-                        else integer_row(j, type, way, flip, here, cells, false, m);
-                    } else if (r == 0) rows_at_once(j, type, way, sign, here, cells, 0, 1, true, m);
-                    else rows_at_once(j, type, way, sign, here, cells, 0, 1, false, m);
-                }
+            short_rows(j, type, way, b, rows, pitch, h, has_room ? padded : n);
+            continue;
+        }
+        for (int64_t r = 0; r < h; r++, rows += pitch) {
+            for (Py_ssize_t v = 0; v < n; v += SEGMENT) {
+                const char *cells = rows + v * size;
+                const Py_ssize_t m = n - v < SEGMENT ? n - v : SEGMENT;
+                /* The memory is read in order, but the processor does not see it through the bands. */
+                for (Py_ssize_t c = 0; c < m * size; c += 64) __builtin_prefetch(cells + AHEAD + c);
+                if (r == 0) add_rows(j, type, way, moved(b, v), cells, 0, 1, true, m);
+                else add_rows(j, type, way, moved(b, v), cells, 0, 1, false, m);
             }
         }
-        /* What the lower halves carry goes to the upper ones, so that they have room for 2**31 rows and as many columns. */
-        for (Py_ssize_t v = 0; type >= U4 && way != GREATEST && v < n; v++)
-            b.sum[v].i += b.low[v].i >> 32, b.low[v].i &= 0xffffffff;
-        b = moved(b, width);
     }
 }
 
@@ -358,7 +281,7 @@ typedef void columns_of(const job *, const run *, Py_ssize_t, band, Py_ssize_t, 
     VERSIONS static void name(const job *j, const run *r, Py_ssize_t k, band b, Py_ssize_t w, Py_ssize_t from, Py_ssize_t n) { \
         columns(j, type, way, r, k, b, w, from, n); \
     }
-#define ROW(name, ctype, kind) \
+#define ROW(name, ctype) \
     DEFINE(name##_add, name, ADD) DEFINE(name##_add_numbers, name, ADD_NUMBERS) DEFINE(name##_add_present, name, ADD_PRESENT) \
     DEFINE(name##_add_valid, name, ADD_VALID) DEFINE(name##_greatest, name, GREATEST)
 ELEMENTS(ROW)
@@ -366,157 +289,107 @@ ELEMENTS(ROW)
 static const struct {
     columns_of *columns[5];
     Py_ssize_t size;
-    enum kind kind;
 } TABLE[TYPES] = {
-#define ROW(name, ctype, kind) {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype), kind},
+#define ROW(name, ctype) [name] = {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype)},
     ELEMENTS(ROW)
 #undef ROW
+    [U8] = {{NULL}, 8}, [I8] = {{NULL}, 8},
 };
 
 /* ---------------------------------------------------------------- fold */
 
-/* Totals of `w` columns each, which lie `apart`, and `next` those of the next total: the compiler adds several at a time. */
-#define FOLD_FEW(name, ctype) \
-    ALWAYS void name(ctype *restrict totals, const ctype *restrict columns, const int w, Py_ssize_t next, Py_ssize_t apart, \
-                     int64_t count) { \
-        for (int64_t i = 0; i < count; i++) { \
-            ctype total = columns[i * next]; \
-            _Pragma("GCC unroll 8") \
-            for (int c = 1; c < w; c++) total += columns[i * next + c * apart]; \
-            totals[i] = total; \
-        } \
+/* Puts `columns`, `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one before, so
+ * several windows are folded side by side: their columns lie `next` to each other, their totals `next_total`. */
+ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, band b, Py_ssize_t next, Py_ssize_t apart,
+                       int64_t columns, band t, Py_ssize_t next_total) {
+    const band from = first ? b : t;
+    const Py_ssize_t next_from = first ? next : next_total;
+    double sum[LANES], low[LANES] = {0};
+    int32_t count[LANES] = {0};
+    for (int l = 0; l < lanes; l++) {
+        sum[l] = from.sum[l * next_from];
+        if (pairs) low[l] = from.low[l * next_from];
+        if (way != ADD) count[l] = from.count[l * next_from];
     }
-FOLD_FEW(fold_few_sums, double)
-FOLD_FEW(fold_few_counts, int32_t)
-#undef FOLD_FEW
+    for (int64_t c = first; c < columns; c++) {
+#define JOIN(l, at) \
+    join(pairs, way, false, b.sum[at], pairs ? b.low[at] : 0, way == ADD ? 0 : b.count[at], &sum[l], &low[l], &count[l])
+        /* The compiler takes one lane after the other, which the processor overlaps; not so the many steps of two-sum. */
+        if (pairs && way == ADD) {
+            _Pragma("omp simd")
+            for (int l = 0; l < lanes; l++) JOIN(l, l * next + c * apart);
+        } else for (int l = 0; l < lanes; l++) JOIN(l, l * next + c * apart);
+#undef JOIN
+    }
+    for (int l = 0; l < lanes; l++) {
+        t.sum[l * next_total] = sum[l];
+        if (pairs) t.low[l * next_total] = low[l];
+        if (way != ADD) t.count[l * next_total] = count[l];
+    }
+}
 
-/* The sums and counts of one to eight columns: most of what is asked for. */
-ALWAYS void fold_few(const enum way way, band t, band b, int64_t w, const bool across, Py_ssize_t apart, int64_t count) {
-    switch (w) {
+/* Columns [left, right) of `count` bands to the totals of the windows that have some of them, from window `i` on. */
+ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, band b, Py_ssize_t width, Py_ssize_t count,
+                         int64_t left, int64_t right, band t) {
+    const Py_ssize_t cols = j->cols.count, inner = j->inner;
+    const int64_t *starts = j->cols.starts, *stops = j->cols.stops;
+    const bool whole = inner == 1 && left == 0 && right == stops[cols - 1];
+    for (Py_ssize_t k = 0, bands; k < count; k += bands, b = moved(b, bands * width), t = moved(t, bands * cols * inner)) {
+        bands = whole && count - k >= LANES ? LANES : 1;
+        for (Py_ssize_t w = 0; bands == LANES && w < cols; w++)
+            fold_lanes(pairs, way, LANES, true, moved(b, starts[w]), width, 1, stops[w] - starts[w], moved(t, w), cols);
+        for (Py_ssize_t w = i; bands == 1 && w < cols && starts[w] < right; w++) {
+            const int64_t from = starts[w] > left ? starts[w] : left, columns = (stops[w] < right ? stops[w] : right) - from;
+            for (Py_ssize_t q = 0, lanes; q < inner; q += lanes) {
+                const band more = moved(b, (from - left) * inner + q), to = moved(t, w * inner + q);
+                lanes = inner - q >= LANES && from == starts[w] ? LANES : 1;
+                if (lanes == LANES) fold_lanes(pairs, way, LANES, true, more, 1, inner, columns, to, 1);
+                else if (from == starts[w]) fold_lanes(pairs, way, 1, true, more, 1, inner, columns, to, 1);
+                else fold_lanes(pairs, way, 1, false, more, 1, inner, columns, to, 1);
+            }
+        }
+    }
+}
+
+/* The same for whole bands whose windows have `w` columns each, without overlap: most of what is asked for. */
+ALWAYS void fold_even(const enum way way, const int w, band b, Py_ssize_t width, Py_ssize_t count, band t, Py_ssize_t cols) {
+    for (Py_ssize_t k = 0; k < count; k++) {
+        const double *restrict sums = b.sum + k * width;
+        const int32_t *restrict counts = b.count + k * width;
+        double *restrict totals = t.sum + k * cols;
+        int32_t *restrict valid = t.count + k * cols;
+        for (Py_ssize_t i = 0; i < cols; i++) {
+            double total = sums[i * w];
+            _Pragma("GCC unroll 8")
+            for (int c = 1; c < w; c++) total += sums[i * w + c];
+            totals[i] = total;
+        }
+        for (Py_ssize_t i = 0; way != ADD && i < cols; i++) {
+            int32_t total = counts[i * w];
+            _Pragma("GCC unroll 8")
+            for (int c = 1; c < w; c++) total += counts[i * w + c];
+            valid[i] = total;
+        }
+    }
+}
+
+VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, band b, Py_ssize_t width, Py_ssize_t count, int64_t left, int64_t right,
+                          band t) {
+    if (!pairs && j->way != GREATEST && j->inner == 1 && left == 0 && right == j->cols.length * j->cols.count && j->cols.count > 1)
+        switch (j->cols.length) {
 #define CASE(w) \
-    case w: \
-        fold_few_sums(&t.sum->f, &b.sum->f, w, across ? w : 1, across ? 1 : apart, count); \
-        if (way != ADD) fold_few_counts(t.count, b.count, w, across ? w : 1, across ? 1 : apart, count); \
-        return;
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+        case w: \
+            if (j->way == ADD) fold_even(ADD, w, b, width, count, t, j->cols.count); \
+            else fold_even(ADD_VALID, w, b, width, count, t, j->cols.count); \
+            return;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #undef CASE
-    }
-}
-
-/* Puts a column behind those that a total has. */
-ALWAYS void join(const enum kind kind, const enum way way, const bool first, word *sum, word *low, int32_t *count, word more,
-                 word error, int32_t valid) {
-    if (way != ADD) *count = first ? valid : *count + valid;
-    if (kind == INTEGER) {
-        if (way == GREATEST) sum->i = first || more.i > sum->i ? more.i : sum->i;
-        else sum->i = first ? more.i : sum->i + more.i, low->i = first ? error.i : low->i + error.i;
-    } else if (way == GREATEST) {
-        sum->f = first || more.f > sum->f || more.f != more.f ? more.f : sum->f;
-    } else if (first) {
-        *sum = more;
-        if (kind == DOUBLE) *low = error;
-    } else {
-        double before = sum->f, after = before + more.f, added = after - before;
-        sum->f = after;
-        if (kind == DOUBLE) low->f += ((before - (after - added)) + (more.f - added)) + error.f;
-    }
-}
-
-/* The first window that ends behind a place. */
-static Py_ssize_t window_at(axis a, int64_t place) {
-    Py_ssize_t low = 0, high = a.count;
-    while (low < high) {
-        Py_ssize_t middle = (low + high) / 2;
-        if (a.stops[middle] <= place) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
-/* Columns [left, right) of a band to the totals of the windows that have some of them. */
-ALWAYS void fold_columns(const job *j, const enum kind kind, const enum way way, band b, int64_t left, int64_t right, band t) {
-    const Py_ssize_t inner = j->inner;
-    for (Py_ssize_t i = window_at(j->cols, left); i < j->cols.count && j->cols.starts[i] < right; i++) {
-        int64_t start = j->cols.starts[i], stop = j->cols.stops[i];
-        word *restrict sum = t.sum + i * inner, *restrict low = t.low + i * inner;
-        int32_t *restrict count = t.count + i * inner;
-        int64_t c = start > left ? start : left;
-        if (kind == FLOAT && way != GREATEST && c == start) {
-            const int64_t there = (stop < right ? stop : right) - c, few = there < 8 ? there : 8;
-            fold_few(way, moved(t, i * inner), moved(b, (c - left) * inner), few, false, inner, inner);
-            c += few;
         }
-        for (; c < stop && c < right; c++) {
-            const Py_ssize_t at = (c - left) * inner;
-            const word *restrict more = b.sum + at, *restrict error = b.low + at;
-            const int32_t *restrict valid = b.count + at;
-#define JOIN(first) \
-    for (Py_ssize_t k = 0; k < inner; k++) \
-        join(kind, way, first, sum + k, low + k, count + k, more[k], kind == FLOAT ? NONE : error[k], way == ADD ? 0 : valid[k])
-            if (c == start) JOIN(true);
-            else JOIN(false);
-#undef JOIN
-        }
-    }
-}
-
-/* The same for the whole bands of `lanes` rows of windows, where a column is one element. Each addition waits for the one
- * before, so the bands are folded side by side. */
-ALWAYS void fold_bands(const job *j, const enum kind kind, const enum way way, const int lanes, band b, Py_ssize_t width, band t) {
-    const Py_ssize_t cols = j->cols.count;
-    for (Py_ssize_t i = 0; i < cols; i++) {
-        const int64_t start = j->cols.starts[i], stop = j->cols.stops[i];
-        word sum[LANES], low[LANES] = {{0}};
-        int32_t valid[LANES] = {0};
-#define JOIN(first, c) \
-    for (int l = 0; l < lanes; l++) \
-        join(kind, way, first, &sum[l], &low[l], &valid[l], b.sum[l * width + (c)], kind == FLOAT ? NONE : b.low[l * width + (c)], \
-             way == ADD ? 0 : b.count[l * width + (c)])
-        JOIN(true, start);
-        for (int64_t c = start + 1; c < stop; c++) {
-            /* The compiler takes one lane after the other, which the processor overlaps; not so the many steps of two-sum. */
-            if (kind == DOUBLE && way == ADD) {
-                _Pragma("omp simd")
-                JOIN(false, c);
-            } else JOIN(false, c);
-        }
-#undef JOIN
-        for (int l = 0; l < lanes; l++) {
-            t.sum[l * cols + i] = sum[l];
-            if (kind != FLOAT) t.low[l * cols + i] = low[l];
-            if (way != ADD) t.count[l * cols + i] = valid[l];
-        }
-    }
-}
-
-ALWAYS void fold_kind(const job *j, const enum kind kind, const enum way way, band b, Py_ssize_t width, Py_ssize_t count,
-                      int64_t left, int64_t right, bool whole, band t) {
-    const Py_ssize_t each = j->cols.count * j->inner;
-    for (Py_ssize_t k = 0, lanes; k < count; k += lanes) {
-        lanes = whole && count - k >= LANES ? LANES : 1;
-        if (lanes == LANES) fold_bands(j, kind, way, LANES, b, width, t);
-        else if (whole) fold_bands(j, kind, way, 1, b, width, t);
-        else fold_columns(j, kind, way, b, left, right, t);
-        b = moved(b, lanes * width), t = moved(t, lanes * each);
-    }
-}
-
-VERSIONS static void fold(const job *j, enum kind kind, enum way way, band b, Py_ssize_t width, Py_ssize_t count, int64_t left,
-                          int64_t right, band t) {
-    /* Windows of a few columns each, without overlap, are most of what is asked for. */
-    const bool whole = j->inner == 1 && left == 0 && right == j->cols.stops[j->cols.count - 1];
-    const bool is_even = whole && kind == FLOAT && j->cols.even > 0 && j->cols.even <= 8 && j->cols.count > 1;
-    const int64_t w = j->cols.even, cols = j->cols.count;
-    if (is_even && way == ADD)
-        for (Py_ssize_t k = 0; k < count; k++) fold_few(ADD, moved(t, k * cols), moved(b, k * width), w, true, 1, cols);
-    else if (is_even && way != GREATEST)
-        for (Py_ssize_t k = 0; k < count; k++) fold_few(ADD_VALID, moved(t, k * cols), moved(b, k * width), w, true, 1, cols);
-#define CASE(of, by) else if (kind == of && way == by) fold_kind(j, of, by, b, width, count, left, right, whole, t);
-    CASE(FLOAT, ADD) CASE(FLOAT, ADD_VALID)
-    CASE(DOUBLE, ADD) CASE(DOUBLE, ADD_VALID)
-    CASE(INTEGER, ADD) CASE(INTEGER, ADD_VALID) CASE(INTEGER, GREATEST)
-    else fold_kind(j, FLOAT, GREATEST, b, width, count, left, right, whole, t);
-#undef CASE
+    if (j->way == GREATEST) fold_windows(j, false, GREATEST, i, b, width, count, left, right, t);
+    else if (j->way == ADD && pairs) fold_windows(j, true, ADD, i, b, width, count, left, right, t);
+    else if (j->way == ADD) fold_windows(j, false, ADD, i, b, width, count, left, right, t);
+    else if (pairs) fold_windows(j, true, ADD_VALID, i, b, width, count, left, right, t);
+    else fold_windows(j, false, ADD_VALID, i, b, width, count, left, right, t);
 }
 
 /* ---------------------------------------------------------------- finish */
@@ -536,42 +409,6 @@ ALWAYS double divided(double sum, double low, double cells) {
     return (quotient + rest * inverse) * (is_large ? 0x1p64 : 1);
 }
 
-/* The quotient of integers, correctly rounded. */
-static double quotient_of(__int128 sum, int64_t cells) {
-    if (sum > -(1LL << 53) && sum < 1LL << 53) return (double)(int64_t)sum / (double)cells;
-    unsigned __int128 size = sum < 0 ? -(unsigned __int128)sum : (unsigned __int128)sum;
-    int shift = (uint64_t)(size >> 64) ? __builtin_clzll((uint64_t)(size >> 64)) : 64 + __builtin_clzll((uint64_t)size);
-    size <<= shift;
-    /* Of 64 bits and more, the last may stand for all that are cut off. */
-    unsigned __int128 whole = size / (uint64_t)cells;
-    double quotient = ldexp((double)(whole | (size % (uint64_t)cells != 0)), -shift);
-    return sum < 0 ? -quotient : quotient;
-}
-
-/* The integer nearest to a quotient, ties to even. */
-static __int128 nearest(__int128 sum, int64_t cells) {
-    __int128 whole = sum / cells, rest = sum % cells;
-    if (rest < 0) whole -= 1, rest += cells;
-    return whole + (2 * rest > cells || (2 * rest == cells && (whole & 1)));
-}
-
-/* The sum or mean of a window of float64 again, scaled by 2**-64: what overflowed in between may be finite in the end. */
-static double scaled_again(const job *j, run r, Py_ssize_t col, Py_ssize_t k, double cells) {
-    word total = {0}, total_low = {0};
-    for (int64_t c = j->cols.starts[col]; c < j->cols.stops[col]; c++) {
-        word sum = {0}, low = {0};
-        for (int64_t i = 0; i < r.height; i++) {
-            double x = ((const double *)(r.rows + i * j->row_stride))[c * j->inner + k];
-            if ((x != x && j->skips_nan) || x == j->missing.f) continue;
-            if (x != x) return x;
-            join(DOUBLE, ADD, false, &sum, &low, NULL, (word){x * 0x1p-64}, NONE, 0);
-        }
-        join(DOUBLE, ADD, false, &total, &total_low, NULL, sum, low, 0);
-    }
-    if (!isfinite(total.f)) return total.f;
-    return j->reduction == MEAN ? divided(total.f, total_low.f, cells) : total.f + total_low.f;
-}
-
 /* A float64 to a format of 16 bits: nearest, ties to even; what is too large becomes infinite. */
 static uint16_t narrowed(double x, int fraction, int bias) {
     uint64_t bits;
@@ -587,109 +424,72 @@ static uint16_t narrowed(double x, int fraction, int bias) {
     return sign | (rounded < infinity ? rounded : infinity);
 }
 
-/* Stores a result at `out`; whether it was finite and the result's type has only an infinity or a limit for it. */
-ALWAYS bool store(const enum type type, char *out, double value) {
-    float single;
-    uint16_t bits;
+/* Stores a result as element i; whether it was finite and the type has only an infinity or a limit for it. Where too few
+ * cells count, it is NaN or `fill`. */
+ALWAYS bool store(const enum type type, char *out, Py_ssize_t i, double value, bool is_there, int64_t fill) {
+    if (!is_there || value != value) value = NAN;
     switch (type) {
-    case F8: memcpy(out, &value, 8); return false;
-    case F4: single = (float)value; memcpy(out, &single, 4); return isinf(single) && !isinf(value);
-    case F2: bits = narrowed(value, 10, 15); memcpy(out, &bits, 2); return (bits & 0x7fff) == 0x7c00 && !isinf(value);
-    default: bits = narrowed(value, 7, 127); memcpy(out, &bits, 2); return (bits & 0x7fff) == 0x7f80 && !isinf(value);
+    case F8: ((double *)out)[i] = value; return false;
+    case F4: ((float *)out)[i] = (float)value; return isinf((float)value) & !isinf(value);
+#define CASE(type, fraction, bias, infinity) \
+    case type: { \
+        uint16_t bits = narrowed(value, fraction, bias); \
+        ((uint16_t *)out)[i] = bits; \
+        return (bits & 0x7fff) == infinity && !isinf(value); \
     }
-}
-
-static bool store_integer(enum type type, char *out, __int128 value) {
-    switch (type) {
-#define CASE(name, ctype, least, most) \
-    case name: { \
-        ctype kept = value < (__int128)least ? least : value > (__int128)most ? most : (ctype)value; \
-        memcpy(out, &kept, sizeof kept); \
-        return kept != value; \
+    CASE(F2, 10, 15, 0x7c00) CASE(B2, 7, 127, 0x7f80)
+#undef CASE
+#define CASE(type, ctype, least, most) \
+    case type: { \
+        double whole = rint(value), kept = whole < (double)least ? (double)least : whole > (double)most ? (double)most : whole; \
+        ((ctype *)out)[i] = is_there ? (ctype)kept : (ctype)fill; \
+        return is_there && kept != whole; \
     }
     CASE(BOOL, uint8_t, 0, 1) CASE(U1, uint8_t, 0, UINT8_MAX) CASE(I1, int8_t, INT8_MIN, INT8_MAX) CASE(U2, uint16_t, 0, UINT16_MAX)
     CASE(I2, int16_t, INT16_MIN, INT16_MAX) CASE(U4, uint32_t, 0, UINT32_MAX) CASE(I4, int32_t, INT32_MIN, INT32_MAX)
-    CASE(U8, uint64_t, 0, UINT64_MAX) CASE(I8, int64_t, INT64_MIN, INT64_MAX)
+    CASE(U8, uint64_t, 0, UINT64_MAX) CASE(I8, int64_t, INT64_MIN, INT64_MAX)     /* sums, far from these limits */
 #undef CASE
     default: return false;
     }
 }
 
-static bool store_float(enum type type, char *out, double value) {
-    return store(type, out, value != value ? NAN : value);
+ALWAYS double value_of(const bool pairs, const enum reduction reduction, double sum, double low, double valid) {
+    if (reduction == MEAN) return pairs ? divided(sum, low, valid) : sum / valid;
+    return pairs ? sum + low : reduction == MIN ? -sum : sum;
 }
 
-/* Any total to its place: for all that `means` leaves. */
-static bool finish_one(const job *j, word sum, word low, double valid, double cells, run r, Py_ssize_t col, Py_ssize_t k,
-                       char *out) {
-    const bool to_float = TABLE[j->result].kind != INTEGER && j->result >= F2;
-    const bool is_mean = j->reduction == MEAN, is_extreme = j->reduction >= MAX;
-    if (valid == 0 || valid < j->min_valid * cells) {
-        if (to_float) return store_float(j->result, out, NAN);
-        return store_integer(j->result, out, j->result == U8 ? (__int128)(uint64_t)j->fill.i : j->fill.i), false;
-    }
-    if (TABLE[j->type].kind == INTEGER) {
-        int64_t x = sum.i ^ (j->reduction == MIN ? -1 : 0) ^ (j->type == U8 ? INT64_MIN : 0);
-        __int128 exact = !is_extreme ? (__int128)sum.i * ((__int128)1 << 32) + low.i : j->type == U8 ? (__int128)(uint64_t)x : x;
-        int64_t divisor = is_mean ? (int64_t)valid : 1;
-        return to_float ? store_float(j->result, out, quotient_of(exact, divisor))
-                        : store_integer(j->result, out, nearest(exact, divisor));
-    }
-    double value = sum.f;
-    bool exceeds = false;
-    if (is_extreme) value = j->reduction == MIN ? -value : value;
-    else if (j->type != F8) value = is_mean ? value / valid : value;
-    else if (!isfinite(sum.f) || !isfinite(low.f)) {
-        double scaled = scaled_again(j, r, col, k, valid);
-        value = scaled * 0x1p64, exceeds = isfinite(scaled) && !isfinite(value);
-    } else value = is_mean ? divided(sum.f, low.f, valid) : sum.f + low.f;
-    if (to_float) return store_float(j->result, out, value) || exceeds;
-    return store_integer(j->result, out, isfinite(value) ? (__int128)rint(value) : 0);
-}
+/* Whether a sum and its error are finite. */
+ALWAYS bool is_finite(band t, Py_ssize_t i) { return t.sum[i] * 0 + t.low[i] * 0 == 0; }
 
-/* What is asked for most, means as floats, in loops of which the compiler does several rounds at a time. `*finite` says
- * whether all totals were. */
-ALWAYS int64_t means(const enum kind kind, const enum type result, const bool skips, const job *j, band t,
-                     const double *restrict cells, Py_ssize_t count, char *restrict out, bool *finite) {
-    const double *restrict sums = &t.sum->f, *restrict lows = &t.low->f;
-    const double min_valid = j->min_valid;
+/* `n` totals to results, one after the other; how many finite ones became infinite. What overflowed among sums of float64
+ * is taken from those of the scaled cells, if there are any. */
+ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result, const enum reduction reduction, const bool skips, band t, band scaled,
+                         const double *restrict cells, Py_ssize_t n, char *restrict out) {
+    const double least = j->min_valid;
+    const bool can_exceed = pairs || result != F4 || reduction != MEAN;     /* a float32 holds the means of what it holds */
     int64_t overflows = 0;
-    int64_t infinite = 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
+    for (Py_ssize_t i = 0; i < n; i++) {
         double valid = skips ? t.count[i] : cells[i];
-        double value = kind == DOUBLE ? divided(sums[i], lows[i], valid) : sums[i] / valid;
-        if (kind == DOUBLE) infinite |= (sums[i] + lows[i]) * 0 != 0;
-        if (skips) value = valid < min_valid * cells[i] ? NAN : value;  /* 0 / 0 is NaN by itself */
-        value = value != value ? NAN : value;
-        if (result == F8) ((double *)out)[i] = value;
-        else if (result == F4) ((float *)out)[i] = (float)value;  /* which holds the mean of whatever a float32 holds */
-        else overflows += store(result, out + i * 2, value);
+        bool is_there = !skips || ((valid > 0) & (valid >= least * cells[i]));
+        bool exceeds = store(result, out, i, value_of(pairs, reduction, t.sum[i], t.low[i], valid), is_there, j->fill);
+        if (can_exceed) overflows += exceeds;
     }
-    *finite = infinite == 0;
+    for (Py_ssize_t i = 0; pairs && scaled.sum != NULL && i < n; i++) {
+        double valid = skips ? t.count[i] : cells[i];
+        if (is_finite(t, i) || (skips && (valid == 0 || valid < least * cells[i]))) continue;
+        double value = isfinite(scaled.sum[i]) ? value_of(pairs, reduction, scaled.sum[i], scaled.low[i], valid) : scaled.sum[i];
+        overflows += store(result, out, i, value * 0x1p64, true, 0) || (isfinite(value) && isinf(value * 0x1p64));
+    }
     return overflows;
 }
 
-/* Stores the totals of windows' rows, one after the other; how many finite results became infinite. `skips` says that
- * the totals count their cells. */
-VERSIONS static int64_t finish(const job *j, band t, bool skips, const double *cells, const run *runs, Py_ssize_t count, char *out) {
-    const enum kind kind = TABLE[j->type].kind;
-    const Py_ssize_t inner = j->inner, each = j->cols.count * inner, size = TABLE[j->result].size;
-    bool finite = false;
-    int64_t overflows = 0;
+VERSIONS static int64_t finish(const job *j, bool pairs, band t, band scaled, const double *cells, Py_ssize_t n, char *out) {
 #define CASE(of, type) \
-    if (j->reduction == MEAN && kind == of && j->result == type) \
-        overflows = skips ? means(of, type, true, j, t, cells, count * each, out, &finite) \
-                          : means(of, type, false, j, t, cells, count * each, out, &finite);
-    CASE(FLOAT, F4) CASE(FLOAT, F2) CASE(FLOAT, B2) CASE(DOUBLE, F8)
+    if (pairs == of && j->result == type && j->reduction == MEAN) \
+        return j->skips ? finish_as(j, of, type, MEAN, true, t, scaled, cells, n, out) : finish_as(j, of, type, MEAN, false, t, scaled, cells, n, out);
+    CASE(false, F4) CASE(false, F2) CASE(false, B2) CASE(true, F8)      /* most of what is asked for */
 #undef CASE
-    if (finite) return overflows;
-    const bool is_there = kind == DOUBLE && j->reduction == MEAN && j->result == F8;
-    for (Py_ssize_t i = 0; i < count * each; i++) {
-        if (is_there && (t.sum[i].f + t.low[i].f) * 0 == 0) continue;
-        overflows += finish_one(j, t.sum[i], t.low[i], skips ? t.count[i] : cells[i], cells[i], runs[i / each],
-                                i % each / inner, i % inner, out + i * size);
-    }
-    return overflows;
+    return finish_as(j, pairs, j->result, j->reduction, j->skips, t, scaled, cells, n, out);
 }
 
 /* ---------------------------------------------------------------- all of it */
@@ -715,86 +515,66 @@ static void scatter(const job *j, const char *results, Py_ssize_t first, Py_ssiz
     }
 }
 
-/* What `pool` works with. Bands and totals are those of `group` windows' rows. */
-typedef struct {
-    Py_ssize_t group, strip, width;     /* rows of windows at once; columns at once; elements of a band */
-    band bands, totals;
-    double *cells, *widths;             /* the numbers of all cells of totals; the columns of each window */
-    run *runs;
-    char *results;                      /* where they wait for `scatter` */
-    enum way way;                       /* in which the last group was added */
-} desk;
-
-/* The totals of `count` rows of windows. */
-static void total(const job *j, enum way way, const desk *d, Py_ssize_t count) {
-    const int64_t last = j->cols.stops[j->cols.count - 1];
-    for (int64_t left = 0; left < last; left += d->strip) {
-        int64_t right = left + d->strip < last ? left + d->strip : last;
-        TABLE[j->type].columns[way](j, d->runs, count, d->bands, d->width, left * j->inner, (right - left) * j->inner);
-        fold(j, TABLE[j->type].kind, way == ADD || way == GREATEST ? way : ADD_VALID, d->bands, d->width, count, left, right, d->totals);
-    }
-}
-
-/* Whether all of `n` sums are numbers. */
-ALWAYS bool are_numbers(const word *sums, Py_ssize_t n) {
-    bool any = false;
-    for (Py_ssize_t i = 0; i < n; i++) any |= sums[i].f != sums[i].f;
-    return !any;
-}
-
-/* Whether all cells of `n` windows count. */
-ALWAYS bool all_count(const int32_t *counts, const double *cells, Py_ssize_t n) {
-    bool any = false;
-    for (Py_ssize_t i = 0; i < n; i++) any |= counts[i] != cells[i];
-    return !any;
-}
-
-/* Pools rows of windows [first, last), counted through all planes; how many finite results became infinite. */
-static int64_t pool(const job *j, desk *d, Py_ssize_t first, Py_ssize_t last) {
-    const Py_ssize_t each = j->cols.count * j->inner;
-    const bool looks_for_nan = j->reduction < MAX && j->skips_nan && !j->has_missing;
-    for (Py_ssize_t i = 0, at = 0; i < j->cols.count; i++)
-        for (Py_ssize_t q = 0; q < j->inner; q++) d->widths[at++] = (double)(j->cols.stops[i] - j->cols.starts[i]);
-    enum way way = d->way;
-    int64_t overflows = 0;
-    Py_ssize_t plane = first / j->rows.count, row = first % j->rows.count;
-    for (Py_ssize_t done = first; done < last; done += d->group) {
-        Py_ssize_t count = last - done < d->group ? last - done : d->group;
-        for (Py_ssize_t k = 0; k < count; k++) {
-            int64_t height = j->rows.stops[row] - j->rows.starts[row];
-            d->runs[k] = (run){j->source + plane * j->plane_stride + j->rows.starts[row] * j->row_stride, height};
-            if (done == first || j->rows.shortest < j->rows.longest)
-                for (Py_ssize_t i = 0; i < each; i++) d->cells[k * each + i] = (double)height * d->widths[i];
-            if (++row == j->rows.count) row = 0, plane++;
-        }
-        total(j, way, d, count);
-        /* NaN shows in the totals. Only then are cells looked at one by one, and until a group is without NaN. */
-        if (looks_for_nan && way == ADD && !are_numbers(d->totals.sum, count * each)) total(j, way = ADD_NUMBERS, d, count);
-        char *const out = j->scatters ? d->results : j->out + done * each * TABLE[j->result].size;
-        overflows += finish(j, d->totals, j->skips && way != ADD, d->cells, d->runs, count, out);
-        if (j->scatters) scatter(j, out, done, count);
-        if (looks_for_nan && way == ADD_NUMBERS && all_count(d->totals.count, d->cells, count * each)) way = ADD;
-    }
-    d->way = way;
-    return overflows;
-}
-
-/* A thread at its desk, and the shares of the work that none has taken yet. */
+/* What a thread works with, and the shares of the work that none has taken yet. */
 typedef struct {
     const job *j;
-    desk d;
+    Py_ssize_t group, strip, width;     /* rows of windows at once; columns at once; elements of a band */
+    band bands, totals, scaled;         /* those of `group` rows of windows */
+    double *cells;                      /* the numbers of all cells of totals */
+    run *runs;
+    char *results;                      /* where they wait for `scatter` */
     Py_ssize_t *next, share;
     int64_t overflows;
     pthread_t thread;
     bool is_begun, is_done;
 } worker;
 
+/* The totals of `count` rows of windows, as sums of one element type. */
+static void total(const worker *w, enum type type, Py_ssize_t count, band totals) {
+    const job *j = w->j;
+    const int64_t last = j->cols.stops[j->cols.count - 1];
+    Py_ssize_t i = 0;
+    for (int64_t left = 0; left < last; left += w->strip) {
+        int64_t right = left + w->strip < last ? left + w->strip : last;
+        TABLE[type].columns[j->way](j, w->runs, count, w->bands, w->width, left * j->inner, (right - left) * j->inner);
+        while (j->cols.stops[i] <= left) i++;
+        fold(j, type == F8 || type == SCALED, i, w->bands, w->width, count, left, right, totals);
+    }
+}
+
+/* Pools rows of windows [first, last), counted through all planes; how many finite results became infinite. */
+static int64_t pool(const worker *w, Py_ssize_t first, Py_ssize_t last) {
+    const job *j = w->j;
+    const Py_ssize_t each = j->cols.count * j->inner;
+    const bool pairs = j->type == F8 && j->way != GREATEST;
+    int64_t overflows = 0;
+    Py_ssize_t plane = first / j->rows.count, row = first % j->rows.count;
+    for (Py_ssize_t done = first, count; done < last; done += count) {
+        count = last - done < w->group ? last - done : w->group;
+        for (Py_ssize_t k = 0; k < count; k++) {
+            const int64_t start = j->rows.starts[row], height = j->rows.stops[row] - start;
+            w->runs[k] = (run){j->source + plane * j->plane_stride + start * j->row_stride, height};
+            if (done == first || j->rows.length == 0)
+                for (Py_ssize_t i = 0; i < each; i++) w->cells[k * each + i] = (double)height * j->widths[i];
+            if (++row == j->rows.count) row = 0, plane++;
+        }
+        total(w, j->type, count, w->totals);
+        bool is_there = true;
+        for (Py_ssize_t i = 0; pairs && i < count * each; i++) is_there &= is_finite(w->totals, i);
+        if (!is_there) total(w, SCALED, count, w->scaled);
+        char *const out = j->scatters ? w->results : j->out + done * each * TABLE[j->result].size;
+        overflows += finish(j, pairs, w->totals, is_there ? (band){NULL, NULL, NULL} : w->scaled, w->cells, count * each, out);
+        if (j->scatters) scatter(j, out, done, count);
+    }
+    return overflows;
+}
+
 static void *work(void *of) {
     worker *w = of;
     const Py_ssize_t windows = w->j->planes * w->j->rows.count;
     Py_ssize_t first;
     while ((first = __atomic_fetch_add(w->next, w->share, __ATOMIC_RELAXED)) < windows)
-        w->overflows += pool(w->j, &w->d, first, windows - first < w->share ? windows : first + w->share);
+        w->overflows += pool(w, first, windows - first < w->share ? windows : first + w->share);
     __atomic_store_n(&w->is_done, true, __ATOMIC_RELEASE);
     return NULL;
 }
@@ -813,48 +593,40 @@ static int64_t work_together(worker *workers, Py_ssize_t count) {
 }
 
 /* The windows [first, first + count) of `n_out` over `n_in` cells, counted from the first cell that they cover. */
-static axis windows_of(int64_t n_in, int64_t n_out, int64_t first, int64_t count, int64_t *place) {
-    axis a = {count, place, place + count, n_in, 0, 0};
-    bool even = true;
-    int64_t whole = n_in / n_out, rest = n_in % n_out, origin = first * whole + first * rest / n_out;
-    for (int64_t k = 0; k < count; k++) {
-        int64_t i = first + k;
-        a.starts[k] = i * whole + i * rest / n_out - origin;
-        a.stops[k] = (i + 1) * whole + ((i + 1) * rest + n_out - 1) / n_out - origin;
-        int64_t length = a.stops[k] - a.starts[k];
-        if (length < a.shortest) a.shortest = length;
-        if (length > a.longest) a.longest = length;
-        even &= a.starts[k] == k * whole && a.stops[k] == (k + 1) * whole;
+static void set_windows(axis *a, const long long of[4], int64_t *starts) {
+    const int64_t whole = of[0] / of[1], rest = of[0] % of[1], first = of[2], origin = first * whole + first * rest / of[1];
+    *a = (axis){of[3], starts, starts + of[3], 0};
+    for (int64_t k = 0; k < of[3]; k++) {
+        a->starts[k] = (first + k) * whole + (first + k) * rest / of[1] - origin;
+        a->stops[k] = (first + k + 1) * whole + ((first + k + 1) * rest + of[1] - 1) / of[1] - origin;
+        const int64_t length = a->stops[k] - a->starts[k];
+        a->length = k == 0 || length == a->length ? length : 0;
     }
-    a.even = even ? whole : 0;
-    return a;
 }
 
-/* Words that are handed out one after the other, or only counted where there are none yet. */
+/* Memory that is handed out from its beginning on, or only counted where there is none yet. */
 typedef struct {
-    word *words;
+    char *memory;
     Py_ssize_t used;
 } scratch;
 
-/* The next `n` words, from a line of the cache on: that makes up to 1.5 times of difference. */
+/* Room for `n` of 8 bytes, from a line of the cache on: that makes up to 1.5 times of difference. */
 static void *take(scratch *s, Py_ssize_t n) {
-    word *taken = s->words ? s->words + s->used : NULL;
-    s->used += (n + PAD - 1) / PAD * PAD;
+    char *taken = s->memory ? s->memory + s->used : NULL;
+    s->used += (n * 8 + 63) / 64 * 64;
     return taken;
 }
 
-static desk desk_in(scratch *s, const job *j, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
-    const Py_ssize_t each = j->cols.count * j->inner;
-    const enum way present = j->skips_nan ? ADD_VALID : ADD_PRESENT;
-    desk d = {.group = group, .strip = strip, .width = width};
-    d.way = j->reduction >= MAX ? GREATEST : j->has_missing ? present : ADD;
-    d.bands.sum = take(s, group * width), d.bands.low = take(s, group * width), d.bands.count = take(s, group * width);
-    d.totals.sum = take(s, group * each), d.totals.low = take(s, group * each), d.totals.count = take(s, group * each);
-    d.cells = take(s, group * each), d.widths = take(s, each), d.runs = take(s, 2 * group), d.results = take(s, group * each);
-    return d;
+static band take_band(scratch *s, Py_ssize_t n) { return (band){take(s, n), take(s, n), take(s, n)}; }
+
+static worker worker_of(const job *j, scratch *s, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
+    const Py_ssize_t totals = group * j->cols.count * j->inner;
+    return (worker){.j = j, .group = group, .strip = strip, .width = width, .bands = take_band(s, group * width),
+                    .totals = take_band(s, totals), .scaled = take_band(s, totals), .cells = take(s, totals),
+                    .runs = take(s, 2 * group), .results = take(s, totals)};
 }
 
-PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, missing_integer, min_valid, fill, threads)\n\n"
+PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, min_valid, fill, threads)\n\n"
              "Reduce the windows `rows` x `cols`, each (n_in, n_out, first, count), of `source` (planes, height, width, inner)\n"
              "into `out`, any strides; see lucid.pooling.means. Returns how many finite results became infinite, or -1 where\n"
              "the rows of `source` are not runs of its elements.");
@@ -863,18 +635,18 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     Py_buffer in = {0}, out = {0};
     PyObject *source, *target, *answer = NULL;
     job j = {0};
-    void *memory = NULL;
+    char *memory = NULL;
     worker *workers = NULL;
     int type, result, reduction, skips_nan, has_missing;
-    long long r[4], c[4], missing_integer, fill, threads;
+    long long r[4], c[4], fill, threads;
     double missing;
-    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiippdLdLL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0], &c[1], &c[2], &c[3],
-                          &type, &result, &reduction, &skips_nan, &has_missing, &missing, &missing_integer, &j.min_valid, &fill, &threads) ||
+    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiippddLL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0], &c[1], &c[2], &c[3],
+                          &type, &result, &reduction, &skips_nan, &has_missing, &missing, &j.min_valid, &fill, &threads) ||
         PyObject_GetBuffer(source, &in, PyBUF_STRIDES) || PyObject_GetBuffer(target, &out, PyBUF_STRIDES | PyBUF_WRITABLE))
         goto done;
     /* What the Python above has checked; a mistake there must not read or write beyond the arrays. */
     if (in.ndim != 4 || out.ndim != 4 || out.len == 0 || in.shape[0] != out.shape[0] || in.shape[3] != out.shape[3] ||
-        type < 0 || type >= TYPES || result < 0 || result >= TYPES || reduction < MEAN || reduction > MIN || threads < 1 ||
+        type < 0 || type >= U8 || result < 0 || result >= SCALED || reduction < MEAN || reduction > MIN || threads < 1 ||
         TABLE[type].size != in.itemsize || TABLE[result].size != out.itemsize ||
         r[1] < 1 || r[2] < 0 || r[3] != out.shape[1] || c[1] < 1 || c[2] < 0 || c[3] != out.shape[2]) {
         PyErr_SetString(PyExc_ValueError, "the arrays are not of the types and shapes that are said");
@@ -895,40 +667,44 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
         j.scatters |= out.strides[i] != behind && out.shape[i] > 1;
         behind *= out.shape[i];
     }
-    j.type = type, j.result = result, j.reduction = reduction;
-    /* A number that integers of 8 and 16 bits cannot be is found nowhere. */
-    char kept[sizeof(int64_t)];
-    if (type < F2 && (!(fabs(missing) < 65536) || missing != rint(missing) || store_integer(type, kept, (int32_t)missing))) has_missing = false;
-    j.skips_nan = skips_nan && type >= F2 && type <= F8, j.has_missing = has_missing, j.skips = j.skips_nan || has_missing;
-    if (TABLE[type].kind == INTEGER) j.missing.i = missing_integer;
-    else if (type < F2) j.missing.i = has_missing ? (int64_t)missing : INT32_MIN;
-    else j.missing.f = has_missing ? missing : NAN;
-    j.fill.i = fill;
-    j.rows.count = r[3], j.cols.count = c[3];
+    j.type = type, j.result = result, j.reduction = reduction, j.fill = fill;
+    /* A number that the type does not have is found nowhere. */
+    double cell;
+    store(type, (char *)&cell, 0, missing, true, 0);
+    has_missing &= element(type, (char *)&cell, 0) == missing;
+    skips_nan &= type >= F2 && type <= F8;
+    j.skips = skips_nan || has_missing;
+    j.no = (nothing){has_missing ? missing : NAN, reduction == MIN ? -1 : 1, has_missing ? (float)missing : NAN,
+                     has_missing && type <= I2 ? (int32_t)missing : 0, skips_nan};
+    j.way = reduction >= MAX ? GREATEST : skips_nan ? has_missing ? ADD_VALID : ADD_NUMBERS : has_missing ? ADD_PRESENT : ADD;
     const Py_ssize_t each = c[3] * j.inner, strip = STRIP / j.inner > 1 ? STRIP / j.inner : 1;
     const Py_ssize_t across = in.shape[2] < strip ? in.shape[2] : strip, width = (across * j.inner + PAD - 1) / PAD * PAD;
     const Py_ssize_t widest = width > each ? width : each, together = GROUP / widest / LANES * LANES;
     const Py_ssize_t group = across < in.shape[2] || widest > STRIP ? 1 : together > LANES ? together : LANES;
     /* Shares are whole groups, and several for each thread, so that a slow one does not keep the others waiting. */
     const Py_ssize_t groups = (j.planes * r[3] + group - 1) / group, count = threads < groups ? threads : groups;
-    const Py_ssize_t share = (groups - 1 + count * SHARES) / (count * SHARES) * group;
+    Py_ssize_t next = 0;
+    j.rows.count = r[3], j.cols.count = c[3];
     scratch s = {NULL, 0};
-    desk_in(&s, &j, group, strip, width);
+    worker_of(&j, &s, group, strip, width);
     workers = PyMem_Calloc(count, sizeof *workers);
-    memory = PyMem_Malloc((count * s.used + 2 * (r[3] + c[3]) + 3 * PAD) * sizeof(word));
+    memory = PyMem_Malloc(count * s.used + (2 * (r[3] + c[3]) + each) * 8 + 4 * 64);
     if (workers == NULL || memory == NULL) {
         PyErr_NoMemory();
         goto done;
     }
-    s = (scratch){(word *)memory + (64 - (uintptr_t)memory % 64) / sizeof(word), 0};
+    s = (scratch){memory + (64 - (uintptr_t)memory % 64), 0};
     int64_t overflows = 0, *rows = take(&s, 2 * r[3]), *cols = take(&s, 2 * c[3]);
-    Py_ssize_t next = 0;
-    for (Py_ssize_t i = 0; i < count; i++)
-        workers[i] = (worker){.j = &j, .d = desk_in(&s, &j, group, strip, width), .next = &next, .share = share};
+    j.widths = take(&s, each);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        workers[i] = worker_of(&j, &s, group, strip, width);
+        workers[i].next = &next, workers[i].share = (groups - 1 + count * SHARES) / (count * SHARES) * group;
+    }
     bool fits;
     Py_BEGIN_ALLOW_THREADS
-    j.rows = windows_of(r[0], r[1], r[2], r[3], rows);
-    j.cols = windows_of(c[0], c[1], c[2], c[3], cols);
+    set_windows(&j.rows, r, rows);
+    set_windows(&j.cols, c, cols);
+    for (Py_ssize_t i = 0; i < each; i++) j.widths[i] = (double)(j.cols.stops[i / j.inner] - j.cols.starts[i / j.inner]);
     fits = j.rows.stops[r[3] - 1] <= in.shape[1] && j.cols.stops[c[3] - 1] <= in.shape[2];
     if (fits) overflows = work_together(workers, count);
     Py_END_ALLOW_THREADS

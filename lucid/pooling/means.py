@@ -32,8 +32,8 @@ REGION_COLUMNS = 1 << 12
 #: Cells of such windows that are added at once, and the most bytes that NumPy takes for each of them.
 REGION_CELLS = 1 << 15
 REGION_CELL_BYTES = 80
-#: Rows from which on the kernel's counts of 32 bits would overflow.
-MOST_ROWS = 1 << 31
+#: Cells of a window that the kernel adds exactly: integers of 32 bits in float64, counts of others in 32 bits.
+MOST_CELLS = {"integer": 1 << 20, "float": 1 << 30, "double": 1 << 30}
 
 
 class Pooling(NamedTuple):
@@ -57,7 +57,7 @@ class Pooling(NamedTuple):
         """
         if 0 in out.shape:
             return 0
-        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS or cells.shape[1] >= MOST_ROWS:
+        if not self._is_compiled(cells.shape[1] * cells.shape[2]):
             return sum(_by_numpy(self, *block) for block in self._blocks(cells, out, rows, cols, BLOCK_CELLS))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
             overflows = self._by_kernel(cells, out, rows, cols, threads)
@@ -70,12 +70,17 @@ class Pooling(NamedTuple):
 
     def working_bytes(self, cells: int) -> int:
         """Most bytes that NumPy takes to pool so many cells; 0 where the kernel does it."""
-        is_done_here = kernel is None or self.rule.reduce not in KERNEL_NUMBERS
-        return min(cells, 2 * BLOCK_CELLS) * REGION_CELL_BYTES if is_done_here else 0
+        return 0 if self._is_compiled(cells) else min(cells, 2 * BLOCK_CELLS) * REGION_CELL_BYTES
+
+    def _is_compiled(self, cells: int) -> bool:
+        """Whether the kernel pools windows of planes of so many cells; integers of 64 bits it leaves to NumPy."""
+        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS or self.rule.source in ("uint64", "int64"):
+            return False
+        most = MOST_CELLS[self.rule.kind]
+        return cells <= most or self.grid.rows.longest * self.grid.cols.longest <= most
 
     def _by_kernel(self, cells: Array, out: Array, rows: Interval, cols: Interval, threads: int = 1) -> int:
-        rule, missing = self.rule, self.rule.missing[0] if self.rule.missing else 0
-        is_integer = rule.kind == "integer"
+        rule = self.rule
         overflows: int = kernel.pool(
             cells,
             out,
@@ -86,8 +91,7 @@ class Pooling(NamedTuple):
             KERNEL_NUMBERS[rule.reduce],
             rule.skip_nan,
             bool(rule.missing),
-            0.0 if is_integer else float(missing),
-            _signed(int(missing)) if is_integer else 0,
+            rule.missing[0] if rule.missing else 0.0,
             rule.min_valid,
             _signed(rule.fill),
             threads,
