@@ -50,7 +50,8 @@ enum {
 #define ELEMENTS(ROW) \
     ROW(BOOL, uint8_t) ROW(U1, uint8_t) ROW(I1, int8_t) ROW(U2, uint16_t) ROW(I2, int16_t) \
     ROW(F2, uint16_t) ROW(B2, uint16_t) ROW(F4, float) ROW(F8, double) ROW(U4, uint32_t) ROW(I4, int32_t) ROW(SCALED, double)
-enum type { BOOL, U1, I1, U2, I2, F2, B2, F4, F8, U4, I4, U8, I8, SCALED, TYPES };    /* U8, I8: of sums; SCALED: float64 * 2**-64 */
+/* U8 and I8 are those of sums alone; SCALED is float64 times 2**-64, for sums that overflow. */
+enum type { BOOL, U1, I1, U2, I2, F2, B2, F4, F8, U4, I4, U8, I8, SCALED, TYPES };
 /* What is done with the cells of a window: added, all or but for NaN, for a missing value, for both; or compared. The least
  * is the greatest of the negated. */
 enum way { ADD, ADD_NUMBERS, ADD_PRESENT, ADD_VALID, GREATEST };
@@ -147,7 +148,8 @@ ALWAYS double element(const enum type type, const char *run, Py_ssize_t i) {
 
 /* The same, 0 where it does not count, and whether it does. Compared in its own type, with one comparison where one is enough;
  * floats are masked as bits, since compilers would convert them first, and registers hold half as many float64. */
-ALWAYS double valid_element(const nothing no, const enum type type, const enum way way, const char *run, Py_ssize_t i, int32_t *valid) {
+ALWAYS double valid_element(const nothing no, const enum type type, const enum way way, const char *run, Py_ssize_t i,
+                            int32_t *valid) {
 #define COUNTS(x, missing) \
     (way == ADD_NUMBERS ? x == x : way == ADD_PRESENT ? x != missing : ((x == x) | !no.is_nan) & (x != missing))
     if (type > F4) {
@@ -193,8 +195,8 @@ ALWAYS int32_t add_small(const nothing no, const enum type type, const enum way 
 /* ---------------------------------------------------------------- columns */
 
 /* Puts a cell, or a column with its error, behind those that a sum has; `first` says that it has none. */
-ALWAYS void join(const bool pairs, const enum way way, const bool first, double x, double error, int32_t valid, double *sum, double *low,
-                 int32_t *count) {
+ALWAYS void join(const bool pairs, const enum way way, const bool first, double x, double error, int32_t valid, double *sum,
+                 double *low, int32_t *count) {
     double before = *sum, after = before + x, added = after - before;
     if (way != ADD) *count = first ? valid : *count + valid;
     if (way == GREATEST) *sum = (first | (x > before) | (x != x)) ? x : before;   /* NaN is greater than all */
@@ -203,8 +205,8 @@ ALWAYS void join(const bool pairs, const enum way way, const bool first, double 
 }
 
 /* Adds `h` rows to the band, all at once: each band is read and written once. */
-ALWAYS void add_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch, const int h,
-                     const bool first, Py_ssize_t n) {
+ALWAYS void add_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch,
+                     const int h, const bool first, Py_ssize_t n) {
     const bool pairs = (type == F8 || type == SCALED) && way != GREATEST;
     double *restrict sums = b.sum, *restrict lows = b.low;
     int32_t *restrict counts = b.count;
@@ -222,7 +224,8 @@ ALWAYS void add_rows(const job *j, const enum type type, const enum way way, ban
         } else {
 #define CELL(r) \
             if (h > r) { \
-                double x = way == ADD ? element(type, cells + r * pitch, v) : valid_element(no, type, way, cells + r * pitch, v, &valid); \
+                const char *row = cells + r * pitch; \
+                double x = way == ADD ? element(type, row, v) : valid_element(no, type, way, row, v, &valid); \
                 x = way == GREATEST && !valid ? -INFINITY : x * sign; \
                 join(pairs, way, first && r == 0, x, first && r == 0 ? 0.0 : -0.0, valid, &sum, &low, &count); \
             }
@@ -236,8 +239,8 @@ ALWAYS void add_rows(const job *j, const enum type type, const enum way way, ban
 }
 
 /* Rows eight at once where they are the first, else four or one: what is wanted is mostly as short. */
-ALWAYS void short_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch, int64_t h,
-                       Py_ssize_t n) {
+ALWAYS void short_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch,
+                       int64_t h, Py_ssize_t n) {
     switch (h) {
 #define CASE(h) case h: add_rows(j, type, way, b, rows, pitch, h, true, n); return;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
@@ -290,7 +293,8 @@ static const struct {
     columns_of *columns[5];
     Py_ssize_t size;
 } TABLE[TYPES] = {
-#define ROW(name, ctype) [name] = {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype)},
+#define ROW(name, ctype) \
+    [name] = {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype)},
     ELEMENTS(ROW)
 #undef ROW
     [U8] = {{NULL}, 8}, [I8] = {{NULL}, 8},
@@ -300,8 +304,8 @@ static const struct {
 
 /* Puts `columns`, `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one before, so
  * several windows are folded side by side: their columns lie `next` to each other, their totals `next_total`. */
-ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, band b, Py_ssize_t next, Py_ssize_t apart,
-                       int64_t columns, band t, Py_ssize_t next_total) {
+ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, band b, Py_ssize_t next,
+                       Py_ssize_t apart, int64_t columns, band t, Py_ssize_t next_total) {
     const band from = first ? b : t;
     const Py_ssize_t next_from = first ? next : next_total;
     double sum[LANES], low[LANES] = {0};
@@ -329,8 +333,8 @@ ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, co
 }
 
 /* Columns [left, right) of `count` bands to the totals of the windows that have some of them, from window `i` on. */
-ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, band b, Py_ssize_t width, Py_ssize_t count,
-                         int64_t left, int64_t right, band t) {
+ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, band b, Py_ssize_t width,
+                         Py_ssize_t count, int64_t left, int64_t right, band t) {
     const Py_ssize_t cols = j->cols.count, inner = j->inner;
     const int64_t *starts = j->cols.starts, *stops = j->cols.stops;
     const bool whole = inner == 1 && left == 0 && right == stops[cols - 1];
@@ -373,10 +377,11 @@ ALWAYS void fold_even(const enum way way, const int w, band b, Py_ssize_t width,
     }
 }
 
-VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, band b, Py_ssize_t width, Py_ssize_t count, int64_t left, int64_t right,
-                          band t) {
-    if (!pairs && j->way != GREATEST && j->inner == 1 && left == 0 && right == j->cols.length * j->cols.count && j->cols.count > 1)
-        switch (j->cols.length) {
+VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, band b, Py_ssize_t width, Py_ssize_t count, int64_t left,
+                          int64_t right, band t) {
+    /* Windows that are as long together as what they cover do not overlap. */
+    if (!pairs && j->way != GREATEST && j->inner == 1 && left == 0 && right == j->cols.length * j->cols.count)
+        switch (j->cols.count > 1 ? j->cols.length : 0) {
 #define CASE(w) \
         case w: \
             if (j->way == ADD) fold_even(ADD, w, b, width, count, t, j->cols.count); \
@@ -463,8 +468,8 @@ ALWAYS bool is_finite(band t, Py_ssize_t i) { return t.sum[i] * 0 + t.low[i] * 0
 
 /* `n` totals to results, one after the other; how many finite ones became infinite. What overflowed among sums of float64
  * is taken from those of the scaled cells, if there are any. */
-ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result, const enum reduction reduction, const bool skips, band t, band scaled,
-                         const double *restrict cells, Py_ssize_t n, char *restrict out) {
+ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result, const enum reduction reduction, const bool skips,
+                         band t, band scaled, const double *restrict cells, Py_ssize_t n, char *restrict out) {
     const double least = j->min_valid;
     const bool can_exceed = pairs || result != F4 || reduction != MEAN;     /* a float32 holds the means of what it holds */
     int64_t overflows = 0;
@@ -486,7 +491,8 @@ ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result,
 VERSIONS static int64_t finish(const job *j, bool pairs, band t, band scaled, const double *cells, Py_ssize_t n, char *out) {
 #define CASE(of, type) \
     if (pairs == of && j->result == type && j->reduction == MEAN) \
-        return j->skips ? finish_as(j, of, type, MEAN, true, t, scaled, cells, n, out) : finish_as(j, of, type, MEAN, false, t, scaled, cells, n, out);
+        return j->skips ? finish_as(j, of, type, MEAN, true, t, scaled, cells, n, out) \
+                        : finish_as(j, of, type, MEAN, false, t, scaled, cells, n, out);
     CASE(false, F4) CASE(false, F2) CASE(false, B2) CASE(true, F8)      /* most of what is asked for */
 #undef CASE
     return finish_as(j, pairs, j->result, j->reduction, j->skips, t, scaled, cells, n, out);
@@ -626,7 +632,8 @@ static worker worker_of(const job *j, scratch *s, Py_ssize_t group, Py_ssize_t s
                     .runs = take(s, 2 * group), .results = take(s, totals)};
 }
 
-PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, min_valid, fill, threads)\n\n"
+PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, min_valid, fill,\n"
+             "threads)\n\n"
              "Reduce the windows `rows` x `cols`, each (n_in, n_out, first, count), of `source` (planes, height, width, inner)\n"
              "into `out`, any strides; see lucid.pooling.means. Returns how many finite results became infinite, or -1 where\n"
              "the rows of `source` are not runs of its elements.");
@@ -720,6 +727,7 @@ done:
 
 static PyMethodDef METHODS[] = {{"pool", py_pool, METH_VARARGS, pool_doc}, {NULL, NULL, 0, NULL}};
 static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
-static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernel", "Compiled pooling; see sums.py.", 0, METHODS, SLOTS, NULL, NULL, NULL};
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, .m_name = "_kernel", .m_doc = "Compiled pooling; see sums.py.", .m_methods = METHODS, .m_slots = SLOTS};
 
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&MODULE); }
