@@ -737,10 +737,10 @@ class TestTwins:
         x = draw(rng, name, (2, 40, 9, 1))
         rule = rule_for(name, missing=(3,))
         expected, _ = pool(x, (2, 3), rule)
-        monkeypatch.setitem(means.MOST_CELLS, rule.kind, 20 * 3)
+        monkeypatch.setitem(means.MOST_CELLS, name, 20 * 3)
         assert same_bits(pool(x, (2, 3), rule)[0], expected)
         monkeypatch.setattr(means, "kernel", "not called")
-        monkeypatch.setitem(means.MOST_CELLS, rule.kind, 20 * 3 - 1)
+        monkeypatch.setitem(means.MOST_CELLS, name, 20 * 3 - 1)
         assert same_bits(pool(x, (2, 3), rule)[0], expected)
 
     @pytest.mark.parametrize("name", ["int32", "uint32"])
@@ -750,7 +750,14 @@ class TestTwins:
         for offset in (0, 1, 2**19 - 1, 2**19, 2**19 + 1):
             x = np.full((1, 1 << 10, 1 << 10, 1), most, name)
             x.reshape(-1)[:offset] -= 1
-            self.compare(make_grid(x.shape[1:3], (1, 1)), x, rule_for(name, "mean", wanted), (0, 1), (0, 1), monkeypatch)
+            self.compare(
+                make_grid(x.shape[1:3], (1, 1)),
+                x,
+                rule_for(name, "mean", wanted),
+                (0, 1),
+                (0, 1),
+                monkeypatch,
+            )
 
     def test_many_windows_across_many_strips(self, monkeypatch):
         x = np.arange(2 * 9000, dtype=np.float32).reshape(1, 2, 9000, 1)

@@ -32,8 +32,9 @@ REGION_COLUMNS = 1 << 12
 #: Cells of such windows that are added at once, and the most bytes that NumPy takes for each of them.
 REGION_CELLS = 1 << 15
 REGION_CELL_BYTES = 80
-#: Cells of a window that the kernel adds exactly: integers of 32 bits in float64, counts of others in 32 bits.
-MOST_CELLS = {"integer": 1 << 20, "float": 1 << 30, "double": 1 << 30}
+#: Cells of a window that the kernel adds exactly in float64; of other types, those that it counts in 32 bits.
+MOST_CELLS = {"uint64": 0, "int64": 0, "uint32": 1 << 20, "int32": 1 << 20}
+MOST_COUNTED = 1 << 30
 
 
 class Pooling(NamedTuple):
@@ -73,10 +74,10 @@ class Pooling(NamedTuple):
         return 0 if self._is_compiled(cells) else min(cells, 2 * BLOCK_CELLS) * REGION_CELL_BYTES
 
     def _is_compiled(self, cells: int) -> bool:
-        """Whether the kernel pools windows of planes of so many cells; integers of 64 bits it leaves to NumPy."""
-        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS or self.rule.source in ("uint64", "int64"):
+        """Whether the kernel pools windows of planes of so many cells."""
+        if kernel is None or self.rule.reduce not in KERNEL_NUMBERS:
             return False
-        most = MOST_CELLS[self.rule.kind]
+        most = MOST_CELLS.get(self.rule.source, MOST_COUNTED)
         return cells <= most or self.grid.rows.longest * self.grid.cols.longest <= most
 
     def _by_kernel(self, cells: Array, out: Array, rows: Interval, cols: Interval, threads: int = 1) -> int:
