@@ -302,20 +302,18 @@ static const struct {
 
 /* ---------------------------------------------------------------- fold */
 
-/* Puts `columns`, `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one before, so
+/* Puts columns [from, to), `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one before, so
  * several windows are folded side by side: their columns lie `next` to each other, their totals `next_total`. */
 ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, band b, Py_ssize_t next,
-                       Py_ssize_t apart, int64_t columns, band t, Py_ssize_t next_total) {
-    const band from = first ? b : t;
-    const Py_ssize_t next_from = first ? next : next_total;
+                       Py_ssize_t apart, int64_t from, int64_t to, band t, Py_ssize_t next_total) {
     double sum[LANES], low[LANES] = {0};
     int32_t count[LANES] = {0};
     for (int l = 0; l < lanes; l++) {
-        sum[l] = from.sum[l * next_from];
-        if (pairs) low[l] = from.low[l * next_from];
-        if (way != ADD) count[l] = from.count[l * next_from];
+        sum[l] = first ? b.sum[l * next + from * apart] : t.sum[l * next_total];
+        if (pairs) low[l] = first ? b.low[l * next + from * apart] : t.low[l * next_total];
+        if (way != ADD) count[l] = first ? b.count[l * next + from * apart] : t.count[l * next_total];
     }
-    for (int64_t c = first; c < columns; c++) {
+    for (int64_t c = from + first; c < to; c++) {
 #define JOIN(l, at) \
     join(pairs, way, false, b.sum[at], pairs ? b.low[at] : 0, way == ADD ? 0 : b.count[at], &sum[l], &low[l], &count[l])
         /* The compiler takes one lane after the other, which the processor overlaps; not so the many steps of two-sum. */
@@ -341,15 +339,16 @@ ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_
     for (Py_ssize_t k = 0, bands; k < count; k += bands, b = moved(b, bands * width), t = moved(t, bands * cols * inner)) {
         bands = whole && count - k >= LANES ? LANES : 1;
         for (Py_ssize_t w = 0; bands == LANES && w < cols; w++)
-            fold_lanes(pairs, way, LANES, true, moved(b, starts[w]), width, 1, stops[w] - starts[w], moved(t, w), cols);
+            fold_lanes(pairs, way, LANES, true, b, width, 1, starts[w], stops[w], moved(t, w), cols);
         for (Py_ssize_t w = i; bands == 1 && w < cols && starts[w] < right; w++) {
-            const int64_t from = starts[w] > left ? starts[w] : left, columns = (stops[w] < right ? stops[w] : right) - from;
+            const int64_t from = (starts[w] > left ? starts[w] : left) - left, to = (stops[w] < right ? stops[w] : right) - left;
+            const bool first = starts[w] >= left;
             for (Py_ssize_t q = 0, lanes; q < inner; q += lanes) {
-                const band more = moved(b, (from - left) * inner + q), to = moved(t, w * inner + q);
-                lanes = inner - q >= LANES && from == starts[w] ? LANES : 1;
-                if (lanes == LANES) fold_lanes(pairs, way, LANES, true, more, 1, inner, columns, to, 1);
-                else if (from == starts[w]) fold_lanes(pairs, way, 1, true, more, 1, inner, columns, to, 1);
-                else fold_lanes(pairs, way, 1, false, more, 1, inner, columns, to, 1);
+                const band more = moved(b, q), total = moved(t, w * inner + q);
+                lanes = inner - q >= LANES && first ? LANES : 1;
+                if (lanes == LANES) fold_lanes(pairs, way, LANES, true, more, 1, inner, from, to, total, 1);
+                else if (first) fold_lanes(pairs, way, 1, true, more, 1, inner, from, to, total, 1);
+                else fold_lanes(pairs, way, 1, false, more, 1, inner, from, to, total, 1);
             }
         }
     }
@@ -475,7 +474,8 @@ ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result,
     int64_t overflows = 0;
     for (Py_ssize_t i = 0; i < n; i++) {
         double valid = skips ? t.count[i] : cells[i];
-        bool is_there = !skips || ((valid > 0) & (valid >= least * cells[i]));
+        double needed = least * cells[i];
+        bool is_there = !skips || valid >= (needed > 1 ? needed : 1);
         bool exceeds = store(result, out, i, value_of(pairs, reduction, t.sum[i], t.low[i], valid), is_there, j->fill);
         if (can_exceed) overflows += exceeds;
     }
