@@ -46,9 +46,12 @@ def attributes_of(obj: Any) -> Mapping[str, Any]:
 
 
 def attributes_at(file: h5py.File, path: str) -> Mapping[str, Any]:
-    """Those of what is at a path of this very file; none where there is nothing."""
-    place = tree.follow_links(file, path)
-    return attributes_of(tree.object_at(file, place)) if isinstance(place, str) else {}
+    """Those of what is at a path, in a group to which no link leads; none where there is nothing but a link."""
+    group, _, name = path.rpartition("/")
+    with suppress(*tree.HDF5_ERRORS):
+        if not path or tree.link_of(tree.object_at(file, group or "/").id, tree.name_bytes(name)) is None:
+            return attributes_of(tree.object_at(file, path or "/"))
+    return {}
 
 
 class _Attributes(Mapping[str, Any]):
