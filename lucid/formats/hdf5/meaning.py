@@ -47,11 +47,11 @@ def attributes_of(obj: Any) -> Mapping[str, Any]:
 
 def attributes_at(file: h5py.File, path: str) -> Mapping[str, Any]:
     """Those of what is at a path, in a group to which no link leads; none where there is nothing but a link."""
-    group, _, name = path.rpartition("/")
-    with suppress(*tree.HDF5_ERRORS):
-        if not path or tree.link_of(tree.object_at(file, group or "/").id, tree.name_bytes(name)) is None:
-            return attributes_of(tree.object_at(file, path or "/"))
-    return {}
+    group, _, name = map(tree.name_bytes, path.rpartition("/"))
+    parent = h5py.h5g.open(file.id, group or b"/")
+    if path and (not parent.links.exists(name) or parent.links.get_info(name).type != tree.HARD):
+        return {}
+    return attributes_of(tree.object_at(file, path or "/"))
 
 
 class _Attributes(Mapping[str, Any]):
