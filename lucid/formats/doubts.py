@@ -49,9 +49,8 @@ def doubts_of(
     """
     group = array.path.rpartition("/")[0]
     places = [array.attributes, near(group)]
-    if (
-        array.path.endswith("/data") and "/data" in group
-    ):  # ODIM_H5 has a group beside it, or beside the group
+    # ODIM_H5 has a group beside it, or beside the group.
+    if array.path.endswith("/data") and "/data" in group:
         places += [near(f"{place}/what") for place in (group, group.rpartition("/")[0])]
     others = [what for start, what in _PATHS.items() if array.path.startswith(start)]
     others += [what for key, what in _KEYS.items() if any(key in place for place in places)]
