@@ -302,8 +302,8 @@ static const struct {
 
 /* ---------------------------------------------------------------- fold */
 
-/* Puts columns [from, to), `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one before, so
- * several windows are folded side by side: their columns lie `next` to each other, their totals `next_total`. */
+/* Puts columns [from, to), `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one
+ * before, so windows are folded side by side: their columns lie `next` to each other, their totals `next_total`. */
 ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, band b, Py_ssize_t next,
                        Py_ssize_t apart, int64_t from, int64_t to, band t, Py_ssize_t next_total) {
     double sum[LANES], low[LANES] = {0};
