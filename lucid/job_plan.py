@@ -292,12 +292,11 @@ def _passes(
 
 
 def _with_room(blocks: Blocking, arrays: Sequence[ArrayPlan], max_memory: int) -> Blocking:
-    """The same blocks, by as many workers as have room for what decoding, pooling and encoding take, or by one."""
+    """The same blocks, by as many workers as have room for what decoding and pooling take, or by one."""
     most = max(2, blocks.spec.chunk_copies) * blocks.chunk_bytes // 2
     for array in arrays:
-        chunk_bytes = size_of(array.result.chunks) * array.result.dtype.itemsize
         cells = blocks.input_bytes // blocks.spec.dtype.itemsize if blocks.is_whole else 0
-        most = max(most, array.target.format.chunk_copies * chunk_bytes, array.pooling.working_bytes(cells))
+        most = max(most, array.pooling.working_bytes(cells))
     # For a tenth more, none is left out: where blocks fill the memory, small chunks would cost one.
     room = max_memory * 11 // 10 // max(1, blocks.block_bytes - blocks.chunk_bytes + most)
     return blocks._replace(workers=max(1, min(blocks.workers, room)))

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 from lucid.errors import ExistsError, FileError
@@ -18,10 +19,11 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, folds_case, url_of
 from lucid.formats.zarr.build import Builder
-from lucid.formats.zarr.means import Means
+from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nodes import node_at
 from lucid.formats.zarr.store import FolderStore, translate_all
 from lucid.options import Options
@@ -30,13 +32,13 @@ from lucid.options import Options
 class ZarrSink(Sink):
     """A Zarr store while it is written."""
 
+    by_offset = True
+
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self._url = url_of(path)
         self._stack = ExitStack()
         self._file: Replacement | None = None
-        #: Arrays of which some means were written, and some were not.
-        self._means: dict[str, Means] = {}
 
     def name_errors(self) -> AbstractContextManager[None]:
         """Say which output it is, whatever is raised."""
@@ -58,7 +60,8 @@ class ZarrSink(Sink):
             self._stack.callback(self._folder.abort)
             self._root = self._folder.path
         self._build(source, results, self._root)
-        self._store = FolderStore(self._root)
+        self._results, self._spool = results, self._stack.enter_context(Spool(self._root.parent))
+        self._spool.hold(results)
 
     def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """See what would be built, and how much is carried over."""
@@ -76,17 +79,18 @@ class ZarrSink(Sink):
         self.carried, self._path_of = builder.carried, builder.path_of
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
-        """Write a region to the chunks that it holds, and to the spool."""
-        name = result.name
-        means = self._means.get(name)
-        if means is None:
-            node = node_at(self._store, self._path_of(name))
-            means = self._means.setdefault(name, Means(self._root, node, result))
-        if means.write(result.shape, region, values):
-            del self._means[name]
+        """Keep a region until all are known."""
+        self._spool.write(result, region, values)
 
     def commit(self, group: list[Replacement] | None = None) -> None:
-        """Put the store in its place."""
+        """Write the files of all chunks, and put the store in its place."""
+        limits = {"workers": self.options.workers, "max_memory": self.options.max_memory}
+        for result in self._results:
+            files = ArrayFiles(self._root, node_at(FolderStore(self._root), self._path_of(result.name)))
+            files.write_all(partial(self._spool.read, result), **limits)
+            if result.is_shard:
+                files.seal()
+        self._spool.close()
         if self._url is not None:
             self._upload()
         elif self._file is not None:
@@ -130,6 +134,4 @@ class ZarrSink(Sink):
 
     def close(self) -> None:
         """Remove what was not put in place."""
-        for means in self._means.values():
-            means.close()
         self._stack.close()
