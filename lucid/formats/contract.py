@@ -107,15 +107,14 @@ class CarriedArrays(NamedTuple):
 class Sink(File):
     """An output file while it is written.
 
-    `begin` is told all that will be in it, `write` takes regions of means in any order and from any thread;
-    `commit` makes the file appear under its name, complete and on disk; `close` without it leaves nothing behind.
+    `begin` is told all that will be in it, `write` takes regions of means in any order, from any thread or a forked
+    process, so it writes at an offset of an open file and remembers nothing; `commit` makes the file appear under its
+    name, complete and on disk; `close` without it leaves nothing behind.
     All of them are called within `name_errors`.
     """
 
     #: Whether regions must be written in the order in which they lie, by one thread.
     in_sequence: bool = False
-    #: Whether `write` writes at an offset of a file and remembers nothing, so that a forked process may do it.
-    by_offset: bool = False
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
     carried = CarriedArrays()
 

@@ -151,8 +151,6 @@ Content = bytes | ResultSpec | CopiedBytes
 class FileSink(Sink):
     """One file while it is written: means go to their places in it, or wait in a spool."""
 
-    by_offset = True
-
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self.compression = parse_compression(options.compression)

@@ -20,7 +20,7 @@ import numpy as np
 
 from lucid import forks
 from lucid.backlog import Backlog
-from lucid.errors import FileError, LucidError
+from lucid.errors import FileError, LucidError, about
 from lucid.formats.arrays import ResultSpec, pad_chunk
 from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
@@ -45,8 +45,9 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import reinterpret_dtype, unwritten_fill_of
+from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
+from lucid.formats.values import reinterpret_dtype
 from lucid.options import Options
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.
@@ -161,7 +162,8 @@ class Hdf5Sink(FileSink):
             with self._open_file("r+") as file:
                 for result in self._chunked_results:
                     self._fill(object_at(file, result.name), result)
-        check_copy(self.file.path, self._carry_source, self._unread_paths)
+        with about(f"output {self.path}"):
+            check_copy(self.file.path, self._carry_source, self._unread_paths)
         super().commit(group)
 
     def _fill(self, dataset: Dataset, result: ResultSpec) -> None:

@@ -34,19 +34,19 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
+from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.values import text_of
+from lucid.formats.values import reinterpret_dtype, text_of
 from lucid.formats.variables import Variable
 from lucid.options import Options
 
-#: A dataset with more bytes than this, and than so many times those of its file, was hardly written
-#: at all: deflate shrinks to a thousandth at best.
-MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 2000
+#: A dataset with more than so many times the bytes of its file was hardly written at all: deflate shrinks to a
+#: thousandth at best.
+MOST_RATIO = 2000
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
-#: Datasets whose places are remembered.
+#: Datasets whose places are remembered: they are read one after another, and the places of all would fill the memory.
 MOST_PLACES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
@@ -69,7 +69,8 @@ class Hdf5Source(FileSource):
             self.close()
             raise FormatError("was replaced while it was opened")
         limit_cache(self.file)
-        self._places: dict[str, Storage] = {}
+        #: Where the elements of a dataset are, by its path; found by one thread at a time, and once.
+        self._place_at = lru_cache(MOST_PLACES)(self._find_place)
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
@@ -124,14 +125,12 @@ class Hdf5Source(FileSource):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self.watch.state[0]
-        if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * file_bytes):
-            raise FormatError(
-                f"dataset {name} claims {nbytes} bytes, of which a file of {file_bytes} can hold few"
-            )
         chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
         copies = copies_of([one.code for one in filters_of(creation)])
-        return ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
+        spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
+        if not is_elsewhere:
+            spec.check_claim(f"dataset {name} ", "file", self.watch.state[0], MOST_RATIO)
+        return spec
 
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
@@ -175,20 +174,15 @@ class Hdf5Source(FileSource):
         return values.view(spec.dtype)
 
     def _place(self, spec: ArraySpec) -> "Storage":
-        """Where the elements of a dataset are; found once."""
+        """Where the elements of an array are."""
         if spec.place is not None:
             return spec.place  # type: ignore[no-any-return]
         with self._lock:
-            name = spec.name
-            if name not in self._places:
-                # Arrays are read one after another, and the places of all would fill the memory.
-                while len(self._places) >= MOST_PLACES:
-                    self._places.pop(next(iter(self._places)))
-                self._places[name] = self._find_place(object_at(self.file, name))
-            return self._places[name]
+            return self._place_at(spec.name)
 
-    def _find_place(self, dataset: Dataset) -> "Storage":
+    def _find_place(self, path: str) -> "Storage":
         """Where in the file the elements of a dataset are, if they can be read there."""
+        dataset = object_at(self.file, path)
         elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
             offset = offset_of(dataset)

@@ -32,8 +32,6 @@ from lucid.options import Options
 class ZarrSink(Sink):
     """A Zarr store while it is written."""
 
-    by_offset = True
-
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self._url = url_of(path)

@@ -19,6 +19,7 @@ from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.values import reinterpret_dtype
 from lucid.formats.variables import A_GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import variable_of
@@ -29,9 +30,8 @@ from lucid.options import Options
 
 #: Arrays that are kept open, each with what it remembers of its shards.
 MOST_OPEN = 4
-#: An array of more bytes than this, and than so many times those of its store, is a lie, which would be pooled for
-#: years. The second is higher than for HDF5, since storage that was not written is usual here.
-MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 1_000_000
+#: How many times the bytes of its store an array may have: more than in HDF5, since unwritten storage is usual here.
+MOST_RATIO = 1_000_000
 
 
 class ZarrSource(Source):
@@ -100,18 +100,11 @@ class ZarrSource(Source):
         layout = self.array(node.path).layout
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
-        nbytes = size_of(layout.shape) * layout.dtype.itemsize
-        state = self._state
-        if state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * state[0]):
-            raise FormatError(f"claims {nbytes} bytes, of which a store of {state[0]} can hold few")
         meaning = meaning_by(self.options, self.variable(node).attributes, stored)
-        dtype = layout.dtype
-        if meaning.stored != meaning.numbers:  # by `_Unsigned`, as which the same bits are read
-            dtype = np.dtype(meaning.numbers).newbyteorder(dtype.byteorder)
-        return ArraySpec(
+        spec = ArraySpec(
             name=node.name,
             shape=layout.shape,
-            dtype=dtype,
+            dtype=reinterpret_dtype(layout.dtype, meaning.numbers),
             numbers=meaning.numbers,
             chunks=layout.chunks,
             chunk_copies=layout.codecs.copies if layout.codecs else 4,
@@ -119,6 +112,9 @@ class ZarrSource(Source):
             meaning=meaning,
             dims=node.dims,
         )
+        if self._state is not None:
+            spec.check_claim("", "store", self._state[0], MOST_RATIO)
+        return spec
 
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
