@@ -18,7 +18,6 @@ from lucid.errors import FileError, FormatError, LucidError
 from lucid.formats.hdf5.chunks import BUILT_IN
 from lucid.formats.hdf5.filters import LZF
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.npy import NpySink
 from lucid.options import Options
 
 pytestmark = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid.errors import FormatError, about
+from lucid.errors import about
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
