@@ -271,35 +271,37 @@ def _passes(
         arrays.append(
             ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
         )
-    workers = options.workers
-    if spec.chunk_copies:
-        # Those that have room to decode a chunk and for its cells: more would decode it again, some rows at a time.
-        each = (spec.chunk_copies + 1) * size_of(spec.chunks or ()) * spec.dtype.itemsize
-        workers = max(1, min(workers, options.max_memory // max(1, each)))
-    every = blockings(
-        box,
-        [array.pooling.grid for array in arrays],
-        h,
-        storage(rule.result).itemsize,
-        max_memory=options.max_memory,
-        workers=workers,
-        whole_planes=whole_planes,
-    )
-    every = [_with_room(blocks, arrays, options.max_memory) for blocks in every]
+    # A stranger's shard may claim sizes that there are not.
+    every = _blockings(options, box, arrays, whole_planes=whole_planes) if arrays else []
     if len(every) == 1:
         return [Pass(every[0], arrays)]
     return [Pass(blocks, [array]) for blocks, array in zip(every, arrays, strict=True)]
 
 
-def _with_room(blocks: Blocking, arrays: Sequence[ArrayPlan], max_memory: int) -> Blocking:
-    """The same blocks, by as many workers as have room for what decoding and pooling take, or by one."""
-    most = max(2, blocks.spec.chunk_copies) * blocks.chunk_bytes // 2
-    for array in arrays:
-        cells = blocks.input_bytes // blocks.spec.dtype.itemsize if blocks.is_whole else 0
-        most = max(most, array.pooling.working_bytes(cells))
-    # For a tenth more, none is left out: where blocks fill the memory, small chunks would cost one.
-    room = max_memory * 11 // 10 // max(1, blocks.block_bytes - blocks.chunk_bytes + most)
-    return blocks._replace(workers=max(1, min(blocks.workers, room)))
+def _blockings(
+    options: Options, box: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
+) -> list[Blocking]:
+    """How an array is streamed, by as many workers as have room for what decoding and pooling take, or by one."""
+    copies_bytes = box.chunk_copies * size_of(box.chunks or ()) * box.dtype.itemsize
+    # Without room for a chunk's cells, too, it would be decoded again, some rows at a time.
+    cells_bytes = copies_bytes // max(1, box.chunk_copies)
+    every = blockings(
+        box,
+        [array.pooling.grid for array in arrays],
+        arrays[0].result.height_axis,
+        arrays[0].result.dtype.itemsize,
+        max_memory=options.max_memory,
+        workers=options.workers_for(copies_bytes + cells_bytes),
+        whole_planes=whole_planes,
+    )
+    for number, blocks in enumerate(every):
+        cells = blocks.input_bytes // box.dtype.itemsize if blocks.is_whole else 0
+        working_bytes = max(array.pooling.working_bytes(cells) for array in arrays)
+        beyond_bytes = max(blocks.chunk_bytes, copies_bytes, working_bytes) - blocks.chunk_bytes
+        # For a tenth more, none is left out: where blocks fill the memory, small chunks would cost one.
+        room = options.max_memory * 11 // 10 // max(1, blocks.block_bytes + beyond_bytes)
+        every[number] = blocks._replace(workers=max(1, min(blocks.workers, room)))
+    return every
 
 
 def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: Rule) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -135,11 +134,3 @@ class ResultSpec(NamedTuple):
         chunks = self.source.chunks or (1,) * len(self.shape)
         chunks = (chunks[0], shape[1]) if self.flat else chunks
         return grow(chunks, shape, CHUNK_BYTES // self.dtype.itemsize)
-
-
-def by_source(results: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
-    """Arrays of means by the name of what they are the means of, which several sizes may be of."""
-    groups: dict[str, list[ResultSpec]] = {}
-    for result in results:
-        groups.setdefault(result.source.name, []).append(result)
-    return groups

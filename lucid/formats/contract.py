@@ -6,15 +6,15 @@ division into regions nor their order shows in it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lucid.errors import about, translate_errors
+from lucid.errors import translate_errors
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.regions import Region, boxes_of, shift
+from lucid.formats.regions import Region
 from lucid.options import Options
 
 #: The attribute that says what an array is the means of.
@@ -136,27 +136,3 @@ class Sink(File):
     @abstractmethod
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Make the file appear under its name, or add it, finished, to a `group` that is put in place together."""
-
-
-class ShardArray(NamedTuple):
-    """Means of a box, in a shard: the array there, the place of its first cell in the output, the shard."""
-
-    spec: ArraySpec
-    #: Along all axes of the output, as it is stored.
-    offset: tuple[int, ...]
-    path: Path
-    open_source: Callable[[], Source]
-
-    @property
-    def region(self) -> Region:
-        """The box in the output."""
-        return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
-
-    def copy(self, result: ResultSpec, sink: Sink, buffer: Array) -> None:
-        """Write its means to the output as it is stored; an error in reading them says which shard it was."""
-        stored = result._replace(shape=result.stored_shape)
-        for box in boxes_of(self.spec.shape, len(buffer) // result.dtype.itemsize):
-            with about(f"shard {self.path}"):
-                values = self.open_source().read(self.spec, box, buffer)
-            with sink.name_errors():
-                sink.write(stored, shift(box, self.offset), values)

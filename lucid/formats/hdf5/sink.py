@@ -178,7 +178,7 @@ class Hdf5Sink(FileSink):
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
-        workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
+        workers = self.options.workers_for(8 * chunk_bytes)
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
         if forks.pay_off(result.nbytes, workers):
             chunks = forks.in_order(

@@ -129,7 +129,7 @@ class Hdf5Source(FileSource):
         copies = copies_of([one.code for one in filters_of(creation)])
         spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
         if not is_elsewhere:
-            spec.check_claim(f"dataset {name} ", "file", self.watch.state[0], MOST_RATIO)
+            spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
         return spec
 
     def is_locked(self, spec: ArraySpec) -> bool:
@@ -141,7 +141,7 @@ class Hdf5Source(FileSource):
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec) for spec in specs]
         tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
-        return digest(self.watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
+        return digest(self.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
@@ -169,7 +169,7 @@ class Hdf5Source(FileSource):
         except HDF5_ERRORS as error:
             raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
-        if os.fstat(self.descriptor).st_size < self.watch.state[0]:
+        if os.fstat(self.descriptor).st_size < self.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 

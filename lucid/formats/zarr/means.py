@@ -21,6 +21,7 @@ from lucid.formats.zarr.documents import write_array
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files
 from lucid.formats.zarr.store import FolderStore
+from lucid.options import Options
 from lucid.threads import for_each
 
 #: Copies of a chunk that lie in memory while it is encoded: its cells, filled up and in order, and bytes.
@@ -44,12 +45,12 @@ class ArrayFiles:
         units = zip(index, self.layout.files, self.layout.shape, strict=True)
         return tuple(slice(i * u, min((i + 1) * u, n)) for i, u, n in units)
 
-    def write_all(self, read: Reader, *, workers: int, max_memory: int) -> None:
+    def write_all(self, read: Reader, options: Options) -> None:
         """Write all files, by as many workers as have room for their chunks."""
         chunk_bytes = size_of(self.layout.chunks) * self.layout.dtype.itemsize
         grid = [range(-(-n // unit)) for n, unit in zip(self.layout.shape, self.layout.files, strict=True)]
         # A single file begins no thread, since there may be thousands of small arrays.
-        workers = max(1, min(workers, max_memory // (COPIES * chunk_bytes), prod(map(len, grid))))
+        workers = max(1, min(options.workers_for(COPIES * chunk_bytes), prod(map(len, grid))))
         for_each(partial(self.write_file, read=read), product(*grid), workers=workers)
 
     def seal(self) -> None:

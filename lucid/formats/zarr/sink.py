@@ -82,10 +82,9 @@ class ZarrSink(Sink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the files of all chunks, and put the store in its place."""
-        limits = {"workers": self.options.workers, "max_memory": self.options.max_memory}
         for result in self._results:
             files = ArrayFiles(self._root, node_at(FolderStore(self._root), self._path_of(result.name)))
-            files.write_all(partial(self._spool.read, result), **limits)
+            files.write_all(partial(self._spool.read, result), self.options)
             if result.is_shard:
                 files.seal()
         self._spool.close()

@@ -14,7 +14,7 @@ from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFo
 from lucid.formats.archive import data_offset, open_archive
 from lucid.formats.checksum import crc32
 from lucid.formats.contract import FAR_READS, Resource
-from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
+from lucid.formats.disk.files import bytes_at, open_regular, state_of
 from lucid.formats.registry import url_of
 from lucid.formats.zarr.documents import DOCUMENT_2, DOCUMENT_3, parse_document
 from lucid.options import Options
@@ -203,7 +203,7 @@ class ArchiveStore(Store):
         return self._zip.getinfo(f"{self.prefix}{key}").file_size
 
     def _state_now(self) -> tuple[int, ...]:
-        return ChangeWatch(self._descriptor).state
+        return state_of(self._descriptor)
 
     def close(self) -> None:
         if "address" in self.__dict__:
