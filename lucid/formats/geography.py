@@ -225,10 +225,10 @@ class Geography(ABC):
             changes = _changes(origin, values) | grid.references_of(
                 origin.attributes, self._names_on_grid(origin, sizes)
             )
-            self._make(path, origin, values, [[path]] if dims is None else dims, changes, lengths)
+            self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, changes, lengths)
         return path
 
-    def _make(
+    def _make_with_bounds(
         self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes, lengths: list[int]
     ) -> None:
         """Make a coordinate with the bounds of its cells, where the old one has some."""

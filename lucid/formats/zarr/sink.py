@@ -100,10 +100,13 @@ class ZarrSink(Sink):
         """Write all files to an archive, in one order and without times."""
         with os.fdopen(file.create(), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
-                for path in self._files():
-                    member = zipfile.ZipInfo(path.relative_to(self._root).as_posix())
+                for key in FolderStore(self._root).files(""):
+                    member = zipfile.ZipInfo(key)
                     member.external_attr = 0o644 << 16  # else what unzip makes of it may not be read
-                    with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
+                    with (
+                        open(self._root / key, "rb") as content,
+                        archive.open(member, "w", force_zip64=True) as target,
+                    ):
                         shutil.copyfileobj(content, target)
             raw.flush()
             file.commit(group)
@@ -121,13 +124,10 @@ class ZarrSink(Sink):
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""
         if self._system.exists(self._place):
             self._system.rm(self._place, recursive=True)
-        for path in sorted(self._files(), key=lambda path: path.parent == self._root):
-            place = f"{self._place}/{path.relative_to(self._root).as_posix()}"
+        for key in sorted(FolderStore(self._root).files(""), key=lambda key: "/" not in key):
+            place = f"{self._place}/{key}"
             self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(path), place)
-
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self._root.rglob("*") if path.is_file())
+            self._system.put_file(str(self._root / key), place)
 
     def close(self) -> None:
         """Remove what was not put in place."""

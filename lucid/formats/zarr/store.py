@@ -65,6 +65,19 @@ class Store(Resource):
         with suppress(FileNotFoundError, NotADirectoryError, NotImplementedError):
             yield from (name for name, _ in self.entries(folder))
 
+    def files(self, folder: str) -> Iterator[str]:
+        """The keys of all files in a folder, at any depth, in order."""
+        try:
+            entries = sorted(self.entries(folder))
+        except (OSError, NotImplementedError) as error:
+            raise FileError(
+                f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
+                "`carry=False` leaves it out"
+            ) from error
+        for name, is_folder in entries:
+            key = key_in(folder, name)
+            yield from self.files(key) if is_folder else (key,)
+
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """A file, or some of its bytes, as a slice has them; None if there is none."""
