@@ -20,20 +20,12 @@ from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.meaning import variable_at, variables_in
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    Dataset,
-    datasets,
-    limit_cache,
-    object_at,
-    reason,
-    translate_errors,
-)
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
@@ -63,12 +55,12 @@ class Hdf5Source(FileSource):
             self.file = h5py.File(path, "r", driver="sec2")  # which has one descriptor
         except OSError as error:
             os.close(self.descriptor)
-            raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
+            raise FormatError(f"cannot be opened as HDF5: {tree.reason(error)}") from error
         # The library opens the name once more, under which there may be another file by now.
         if not os.path.sameopenfile(self.descriptor, self.file.id.get_vfd_handle()):
             self.close()
             raise FormatError("was replaced while it was opened")
-        limit_cache(self.file)
+        tree.limit_cache(self.file)
         #: Where the elements of a dataset are, by its path; found by one thread at a time, and once.
         self._place_at = lru_cache(MOST_PLACES)(self._find_place)
         #: What numbers of a type mean that have no attributes.
@@ -87,7 +79,7 @@ class Hdf5Source(FileSource):
             keep=self._spec,
         )
         self.notes = choice.notes
-        with translate_errors("is damaged", error_type=FormatError):
+        with tree.translate_errors("is damaged", error_type=FormatError):
             return choice.choose(patterns)
 
     def _spec(self, variable: Variable) -> ArraySpec:
@@ -108,7 +100,9 @@ class Hdf5Source(FileSource):
         place = (dataset.id.get_offset(), shared_spec.shape) if is_plain(dataset) else None
         return shared_spec._replace(name=path, place=place)
 
-    def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
+    def _checked_spec(
+        self, name: str, dataset: tree.Dataset, numbers: str, dtype: np.dtype[Any]
+    ) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
         creation = dataset.creation
         is_elsewhere = lies_elsewhere(creation)
@@ -145,8 +139,8 @@ class Hdf5Source(FileSource):
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        with translate_errors("is damaged", error_type=FormatError):
-            for name, dataset, _ in datasets(self.file):
+        with tree.translate_errors("is damaged", error_type=FormatError):
+            for name, dataset, _ in tree.datasets(self.file):
                 elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if elements is not None:
                     yield self._checked_spec(name, dataset, *elements), text_of(dataset.attrs[PROVENANCE])
@@ -165,9 +159,9 @@ class Hdf5Source(FileSource):
                 place.read(self.descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                read_into(values, object_at(self.file, spec.name), region)
-        except HDF5_ERRORS as error:
-            raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
+                read_into(values, tree.object_at(self.file, spec.name), region)
+        except tree.HDF5_ERRORS as error:
+            raise FormatError(f"dataset {spec.name}: {tree.reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
         if os.fstat(self.descriptor).st_size < self.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
@@ -182,7 +176,7 @@ class Hdf5Source(FileSource):
 
     def _find_place(self, path: str) -> "Storage":
         """Where in the file the elements of a dataset are, if they can be read there."""
-        dataset = object_at(self.file, path)
+        dataset = tree.object_at(self.file, path)
         elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
             offset = offset_of(dataset)
@@ -197,7 +191,7 @@ class Hdf5Source(FileSource):
             array = ChunkedArray(dataset, elements[1])
         except FormatError:
             raise
-        except HDF5_ERRORS:
+        except tree.HDF5_ERRORS:
             return None  # filters that no other dataset can have, which the library can still undo
         return None if array.has_raw_edges else array
 
@@ -216,13 +210,13 @@ class Hdf5Source(FileSource):
 Storage: TypeAlias = Run | ChunkedArray | None
 
 
-def is_contiguous(dataset: Dataset) -> bool:
+def is_contiguous(dataset: tree.Dataset) -> bool:
     """Whether the elements lie together, and in this file."""
     creation = dataset.creation
     return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
 
 
-def offset_of(dataset: Dataset) -> int | None:
+def offset_of(dataset: tree.Dataset) -> int | None:
     """Where the elements of a contiguous dataset are; None where they were never written."""
     if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
         return None  # behind a user block, the library says a number all the same
@@ -230,7 +224,7 @@ def offset_of(dataset: Dataset) -> int | None:
     return offset
 
 
-def is_plain(dataset: Dataset) -> bool:
+def is_plain(dataset: tree.Dataset) -> bool:
     """Whether a dataset has one name, no attributes and no properties that results would keep."""
     creation = dataset.creation
     return bool(
