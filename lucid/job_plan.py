@@ -184,27 +184,24 @@ def plan_shard(
 
 def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
     """The arrays that are pooled; of those that nobody named, only the ones that can be."""
-    specs, with_cells, errors = Backlog[ArraySpec](), Backlog[ArraySpec](), list[DatasetError]()
+    specs, errors = Backlog[ArraySpec](), list[DatasetError]()
     for spec in source.choose(options.datasets):
         if options.missing:
             # Where a file says nothing of its numbers, the option does, to outputs as well.
             spec = spec._replace(meaning=_meaning_in(spec, options))
         try:
             plane = plane_in(spec, options)
-            if spec.meaning is not None and options.reduce == "sum" and 0 not in plane.lengths:
-                for size in map(plane.resolve, options.sizes):
+            for size in map(plane.resolve, options.sizes):
+                if spec.meaning is not None and options.reduce == "sum":
                     check_sums(spec.name, spec.meaning, plane.lengths, size)
         except DatasetError as error:
             errors.append(error)
             continue
         specs.append(spec)
-        # Some formats oblige files to hold a dataset though there is nothing for it.
-        if 0 not in plane.lengths:
-            with_cells.append(spec)
     if errors and (options.datasets or not specs):
         raise errors[0]
     source.notes += [f"{error}, so it was left out" for error in errors]
-    return with_cells if with_cells and not options.datasets else specs
+    return specs
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
