@@ -97,7 +97,7 @@ class Hdf5Source(FileSource):
         )
         shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
-        place = (dataset.id.get_offset(), shared_spec.shape) if is_plain(dataset) else None
+        place = run_of(dataset) if is_plain(dataset) else None
         return shared_spec._replace(name=path, place=place)
 
     def _checked_spec(
@@ -179,8 +179,7 @@ class Hdf5Source(FileSource):
         dataset = tree.object_at(self.file, path)
         elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
-            offset = offset_of(dataset)
-            return None if offset is None else (offset, dataset.shape)
+            return run_of(dataset)
         if elements is None or creation.get_layout() != h5py.h5d.CHUNKED:
             return None
         if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
@@ -216,12 +215,12 @@ def is_contiguous(dataset: tree.Dataset) -> bool:
     return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
 
 
-def offset_of(dataset: tree.Dataset) -> int | None:
+def run_of(dataset: tree.Dataset) -> Run | None:
     """Where the elements of a contiguous dataset are; None where they were never written."""
-    if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+    offset = dataset.id.get_offset()
+    if offset is None or dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
         return None  # behind a user block, the library says a number all the same
-    offset: int | None = dataset.id.get_offset()
-    return offset
+    return offset, dataset.shape
 
 
 def is_plain(dataset: tree.Dataset) -> bool:
@@ -230,7 +229,6 @@ def is_plain(dataset: tree.Dataset) -> bool:
     return bool(
         h5py.h5a.get_num_attrs(dataset.id) == 0
         and is_contiguous(dataset)
-        and offset_of(dataset) is not None
         and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
         and not creation.get_attr_creation_order()
         and dataset.h5_type.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)

@@ -295,17 +295,16 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
     for key in keys:
         if key.startswith("/") or {"..", "."} & {*key.split("/")}:
             raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
-        folder, _, name = key.rpartition("/")
-        is_known = folder in folders
-        folders[folder].add((name, False))
+        path, is_folder, is_known = key, False, False
         # What is known is known with all folders above it.
-        while folder and not is_known:
-            characters += len(folder)
+        while path and not is_known:
+            characters += len(path) * is_folder
             if characters > MOST_CHARACTERS:
                 raise FormatError(f"has folders whose names take more than {MOST_CHARACTERS} characters")
-            folder, _, name = folder.rpartition("/")
-            is_known = folder in folders
-            folders[folder].add((name, True))
+            path, _, name = path.rpartition("/")
+            is_known = path in folders
+            folders[path].add((name, is_folder))
+            is_folder = True
     return folders
 
 
