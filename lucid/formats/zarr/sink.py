@@ -46,8 +46,8 @@ class ZarrSink(Sink):
         """Build the store, all but the means."""
         overwrite = self.options.overwrite
         if self._url is not None:
-            self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
-            self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
+            folder = tempfile.TemporaryDirectory(prefix="lucid-pool-", ignore_cleanup_errors=True)
+            self._root = Path(self._stack.enter_context(folder))
         else:
             if self.path.suffix == ARCHIVE:
                 self._file = Replacement(self.path, overwrite=overwrite)
