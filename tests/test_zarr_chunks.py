@@ -31,7 +31,7 @@ numcodecs = pytest.importorskip("numcodecs")
 from lucid.formats.zarr import chunks  # noqa: E402
 from lucid.formats.zarr.chunks import StoredArray  # noqa: E402
 from lucid.formats.zarr.codecs import Chain  # noqa: E402
-from lucid.formats.zarr.means import ArrayFiles  # noqa: E402
+from lucid.formats.zarr.files import ArrayFiles  # noqa: E402
 from lucid.formats.zarr.source import ZarrSource  # noqa: E402
 from lucid.formats.zarr.store import FolderStore, translate_all  # noqa: E402
 

@@ -21,10 +21,10 @@ from lucid.formats.zarr.documents import (
     write_array,
     write_attributes,
 )
+from lucid.formats.zarr.files import ArrayFiles
 from lucid.formats.zarr.geography import Dimensions, names_of_axes
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, describe_result, with_changes
-from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels
