@@ -97,7 +97,8 @@ class Hdf5Source(FileSource):
         )
         shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
-        place = run_of(dataset) if is_plain(dataset) else None
+        run = run_of(dataset) if is_plain(dataset) else None
+        place = None if run is None else (run[0], shared_spec.shape)
         return shared_spec._replace(name=path, place=place)
 
     def _checked_spec(
