@@ -45,6 +45,8 @@ def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dty
 
 def type_name(dataset: Dataset) -> str:
     """A type as a person knows it, also where NumPy has no name for it."""
+    if dataset.h5_type.get_class() == h5py.h5t.BITFIELD:
+        return "bit field"
     try:
         return str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):

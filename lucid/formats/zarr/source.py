@@ -63,9 +63,11 @@ class ZarrSource(Source):
             find=self.variable_at,
             every=lambda _: (self.variable(node) for node in self.nodes.values() if not node.is_group),
             keep=lambda one: str(one.key),
+            near=lambda path: self.nodes[path[1:]].attributes if path[1:] in self.nodes else {},
             aside=dict.fromkeys(levels, "a lower level") | dict.fromkeys(labels, "a label image"),
         )
         nodes = [self.nodes[path] for path in sorted(choice.choose(patterns))]
+        self.doubts = choice.doubts
         self.notes = choice.notes + [LABEL_NOTE.format(node.name) for node in nodes if node.name in labels]
         return tuple(self.store.each(self._checked_spec, nodes))
 
