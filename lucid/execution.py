@@ -86,7 +86,7 @@ def _stream(array_pass: Pass, source: Source, sinks: Mapping[Path, Sink], watch:
     # A single block begins no thread, since there may be thousands of small arrays.
     workers = blocks.workers if in_processes else max(1, min(blocks.workers, blocks.block_count))
     in_order = forks.in_order if in_processes else threads.in_order
-    by_caller = any(sink.in_sequence or (in_processes and not sink.by_offset) for sink in sinks.values())
+    by_caller = any(sink.in_sequence for sink in sinks.values())
     task = worker.pool if by_caller else lambda block: worker.write(worker.pool(block))
     every: Iterable[_Block] = (_Block(regions=regions) for regions in blocks.blocks())
     if source.in_sequence:

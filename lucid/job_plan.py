@@ -185,29 +185,26 @@ def plan_shard(
 
 def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
     """The arrays that are pooled; of those that nobody named, only the ones that can be."""
-    specs, with_cells, errors = Backlog[ArraySpec](), Backlog[ArraySpec](), dict[str, DatasetError]()
+    specs, errors = Backlog[ArraySpec](), dict[str, DatasetError]()
     for spec in source.choose(options.datasets):
         if options.missing:
             # Where a file says nothing of its numbers, the option does, to outputs as well.
             spec = spec._replace(meaning=_meaning_in(spec, options))
         try:
             plane = plane_in(spec, options)
-            if spec.meaning is not None and options.reduce == "sum" and 0 not in plane.lengths:
-                for size in map(plane.resolve, options.sizes):
+            for size in map(plane.resolve, options.sizes):
+                if spec.meaning is not None and options.reduce == "sum":
                     check_sums(spec.name, spec.meaning, plane.lengths, size)
         except DatasetError as error:
             errors[spec.name] = error
             continue
         specs.append(spec)
-        # Some formats oblige files to hold a dataset though there is nothing for it.
-        if 0 not in plane.lengths:
-            with_cells.append(spec)
     if errors and (options.datasets or not specs):
         raise next(iter(errors.values()))
     source.notes += [f"{error}, so it was left out" for error in errors.values()]
     for doubt, names in source.doubts.items():
         source.notes += note_lines({doubt: Backlog(name for name in names if name not in errors)})
-    return with_cells if with_cells and not options.datasets else specs
+    return specs
 
 
 def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> dict[str, Any]:
@@ -274,36 +271,37 @@ def _passes(
         arrays.append(
             ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
         )
-    workers = options.workers
-    if spec.chunk_copies:
-        # Those that have room to decode a chunk and for its cells: more would decode it again, some rows at a time.
-        each = (spec.chunk_copies + 1) * size_of(spec.chunks or ()) * spec.dtype.itemsize
-        workers = max(1, min(workers, options.max_memory // max(1, each)))
-    every = blockings(
-        box,
-        [array.pooling.grid for array in arrays],
-        h,
-        storage(rule.result).itemsize,
-        max_memory=options.max_memory,
-        workers=workers,
-        whole_planes=whole_planes,
-    )
-    every = [_with_room(blocks, arrays, options.max_memory) for blocks in every]
+    # A stranger's shard may claim sizes that there are not.
+    every = _blockings(options, box, arrays, whole_planes=whole_planes) if arrays else []
     if len(every) == 1:
         return [Pass(every[0], arrays)]
     return [Pass(blocks, [array]) for blocks, array in zip(every, arrays, strict=True)]
 
 
-def _with_room(blocks: Blocking, arrays: Sequence[ArrayPlan], max_memory: int) -> Blocking:
-    """The same blocks, by as many workers as have room for what decoding, pooling and encoding take, or by one."""
-    most = max(2, blocks.spec.chunk_copies) * blocks.chunk_bytes // 2
-    for array in arrays:
-        chunk_bytes = size_of(array.result.chunks) * array.result.dtype.itemsize
-        cells = blocks.input_bytes // blocks.spec.dtype.itemsize if blocks.is_whole else 0
-        most = max(most, array.target.format.chunk_copies * chunk_bytes, array.pooling.working_bytes(cells))
-    # For a tenth more, none is left out: where blocks fill the memory, small chunks would cost one.
-    room = max_memory * 11 // 10 // max(1, blocks.block_bytes - blocks.chunk_bytes + most)
-    return blocks._replace(workers=max(1, min(blocks.workers, room)))
+def _blockings(
+    options: Options, box: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
+) -> list[Blocking]:
+    """How an array is streamed, by as many workers as have room for what decoding and pooling take, or by one."""
+    copies_bytes = box.chunk_copies * size_of(box.chunks or ()) * box.dtype.itemsize
+    # Without room for a chunk's cells, too, it would be decoded again, some rows at a time.
+    cells_bytes = copies_bytes // max(1, box.chunk_copies)
+    every = blockings(
+        box,
+        [array.pooling.grid for array in arrays],
+        arrays[0].result.height_axis,
+        arrays[0].result.dtype.itemsize,
+        max_memory=options.max_memory,
+        workers=options.workers_for(copies_bytes + cells_bytes),
+        whole_planes=whole_planes,
+    )
+    for number, blocks in enumerate(every):
+        cells = blocks.input_bytes // box.dtype.itemsize if blocks.is_whole else 0
+        working_bytes = max(array.pooling.working_bytes(cells) for array in arrays)
+        beyond_bytes = max(blocks.chunk_bytes, copies_bytes, working_bytes) - blocks.chunk_bytes
+        # For a tenth more, none is left out: where blocks fill the memory, small chunks would cost one.
+        room = options.max_memory * 11 // 10 // max(1, blocks.block_bytes + beyond_bytes)
+        every[number] = blocks._replace(workers=max(1, min(blocks.workers, room)))
+    return every
 
 
 def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: Rule) -> dict[str, Any]:

@@ -213,6 +213,10 @@ class Options:
 
         return thread_count(self.threads)
 
+    def workers_for(self, size_bytes: int) -> int:
+        """How many of them have room where each takes so many bytes; one at least."""
+        return max(1, min(self.workers, self.max_memory // max(1, size_bytes)))
+
     def result(self, *, only: str | None = None) -> dict[str, Any]:
         """The options that make a difference to the result, as JSON has them; of one group or of all."""
         groups = {one.name: one.metadata["option"].group for one in fields(self)}

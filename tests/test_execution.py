@@ -9,14 +9,12 @@ import pytest
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Sink, Source
-from lucid.formats.registry import FORMATS, NPY
+from lucid.formats.registry import NPY
 from lucid.job_plan import plan
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
 from lucid.report import Watch
-
-ZARR = next(one for one in FORMATS if one.name == "Zarr")
 
 
 class ArraySource(Source):
@@ -155,17 +153,6 @@ def test_blocks_that_fill_the_memory_leave_room_for_what_filters_take(side, work
     options = Options(sizes=[64], max_memory=256 << 20, threads=2)
     ((blocks, _),) = plan(source, options, (Target(Path("y"), NPY, (0,)),)).passes
     assert blocks.workers == workers
-
-
-def test_workers_have_room_to_encode_chunks_of_means():
-    """Those of Zarr encode while they write: with chunks of 4 MiB that are kept, three copies and cells twice."""
-    spec = ArraySpec("x", (64, 1, 1024, 1024), np.dtype("f4"), "float32", (1, 1, 1024, 1024))
-    source = ArraySource(np.broadcast_to(np.float32(1), spec.shape), Options())
-    source.choose = lambda _: (spec,)
-    for format_, limit, workers in ((NPY, 33, 4), (ZARR, 36, 1), (ZARR, 41, 2), (ZARR, 84, 4), (ZARR, 10, 1)):
-        options = Options(sizes=[(None, None)], max_memory=limit << 20, threads=4)
-        ((blocks, _),) = plan(source, options, (Target(Path("y"), format_, (0,)),)).passes
-        assert blocks.workers == workers, (format_.name, limit)
 
 
 def test_a_single_block_needs_no_thread(monkeypatch):

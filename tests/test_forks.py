@@ -2,6 +2,7 @@
 
 import errno
 import faulthandler
+import io
 import os
 import signal
 import threading
@@ -17,7 +18,6 @@ from lucid.errors import FileError, FormatError, LucidError
 from lucid.formats.hdf5.chunks import BUILT_IN
 from lucid.formats.hdf5.filters import LZF
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.npy import NpySink
 from lucid.options import Options
 
 pytestmark = [
@@ -182,7 +182,7 @@ def test_the_bytes_are_those_of_one_thread(name, calls, tmp_path, rng):
         assert np.array_equal(file["g/x_13x13"], lucid.nn.functional.adaptive_avg_pool2d(x, 13))
 
 
-@pytest.mark.parametrize("target", ["y.h5", "y.npy", "y.npz", "y.safetensors"])
+@pytest.mark.parametrize("target", ["y.h5", "y.npy", "y.npz", "y.safetensors", "y.zarr.zip"])
 @pytest.mark.parametrize("max_memory", [1 << 28, 40 << 10])
 def test_every_format_takes_what_processes_pool(target, max_memory, calls, tmp_path, rng):
     x = rng.standard_normal((5, 2, 60, 50)).astype("f4")
@@ -198,14 +198,13 @@ def test_every_format_takes_what_processes_pool(target, max_memory, calls, tmp_p
     assert calls == ([3, 3] if target == "y.h5" else [3])
 
 
-def test_results_that_a_sink_must_write_itself_are_handed_back(calls, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(NpySink, "by_offset", False)
+def test_results_for_a_stream_are_handed_back(calls, tmp_path, rng):
     x = rng.standard_normal((40, 2, 20, 18)).astype("f4")
     make(tmp_path / "x.h5", x[:, [0, 1, 1]], LOCKED)
-    lucid.pool_file(tmp_path / "x.h5", tmp_path / "y.npy", size=3, threads=3, max_memory=800_000)
-    assert np.array_equal(
-        np.load(tmp_path / "y.npy"), lucid.nn.functional.adaptive_avg_pool2d(x, 3)[:, [0, 1, 1]]
-    )
+    target = io.BytesIO()
+    lucid.pool_file(tmp_path / "x.h5", target, size=3, threads=3, max_memory=800_000)
+    target.seek(0)
+    assert np.array_equal(np.load(target), lucid.nn.functional.adaptive_avg_pool2d(x, 3)[:, [0, 1, 1]])
     assert calls == [3]
 
 

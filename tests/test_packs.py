@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.errors import ArgumentError, DTypeError, FileError, FormatError, LucidError
+from lucid.errors import ArgumentError, DTypeError, FileError, FormatError, LucidError, ShapeError
 from lucid.formats.arrays import ArraySpec, ResultSpec
 from lucid.formats.npy import NpySource
 from lucid.formats.registry import format_of_suffix
@@ -157,6 +157,9 @@ def test_of_an_input_that_fails_no_pack_is_made(folder):
     np.save("in/complex.npy", np.ones((1, 1, 2, 2), complex))
     with pytest.raises(DTypeError, match=r"in/complex\.npy: .*complex"):
         lucid.pack_files(["in/complex.npy", "in/a.npy"], "out.h5", size=1)
+    np.save("in/empty.npy", np.ones((1, 1, 0, 2), "f4"))
+    with pytest.raises(ShapeError, match=r"in/empty\.npy: planes of 0x2 have no cells"):
+        lucid.pack_files(["in/a.npy", "in/empty.npy"], "out.h5", size=1)
     (folder / "in" / "z.npy").write_bytes(b"\x93NUMPY\x01")
     with pytest.raises(FormatError, match=r"in/z\.npy: "):
         lucid.pack_files("in", "out.h5", size=1)

@@ -31,7 +31,9 @@ numcodecs = pytest.importorskip("numcodecs")
 from lucid.formats.zarr import chunks  # noqa: E402
 from lucid.formats.zarr.chunks import StoredArray  # noqa: E402
 from lucid.formats.zarr.codecs import Chain  # noqa: E402
-from lucid.formats.zarr.means import ArrayFiles  # noqa: E402
+from lucid.formats.zarr.documents import array_document  # noqa: E402
+from lucid.formats.zarr.files import ArrayFiles  # noqa: E402
+from lucid.formats.zarr.nodes import Node  # noqa: E402
 from lucid.formats.zarr.source import ZarrSource  # noqa: E402
 from lucid.formats.zarr.store import FolderStore, translate_all  # noqa: E402
 
@@ -123,6 +125,18 @@ def test_cells_and_bytes_are_those_of_zarr(tmp_path, without_zarr, version, code
         assert np.array_equal(read(again), x)
     else:
         assert contents(again) == contents(path)
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(64, 4), (63, 3), (33, 2), (10, 1)])
+def test_workers_have_room_to_encode_chunks_of_means(tmp_path, monkeypatch, limit, workers):
+    """With chunks of 4 MiB: cells as they are read, filled up and in order, encoded, and as bytes."""
+    facts = {"shards": None, "codecs": [], "fill": 0, "keys": None, "dims": []}
+    document = array_document(3, shape=(9, 1024, 1024), numbers="float32", chunks=(1, 1024, 1024), **facts)
+    calls = []
+    monkeypatch.setattr("lucid.formats.zarr.files.for_each", lambda *_, workers: calls.append(workers))
+    options = Options(max_memory=limit << 20, threads=4)
+    ArrayFiles(tmp_path, Node("", document, {})).write_all(lambda region: None, options)
+    assert calls == [workers]
 
 
 def contents(path):

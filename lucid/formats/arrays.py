@@ -1,11 +1,11 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from lucid.errors import FormatError
 from lucid.formats.meaning import FILL, Attributes, Meaning, cells_of_sums
 from lucid.formats.regions import Region, grow, shape_of, size_of
 from lucid.formats.result import Changes, changes_of, fill_of
@@ -15,6 +15,8 @@ Array: TypeAlias = npt.NDArray[Any]
 
 #: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
 CHUNK_BYTES = 1 << 18
+#: Bytes of an array that may all be unwritten.
+MOST_UNWRITTEN = 1 << 36
 
 
 def pad_chunk(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
@@ -62,6 +64,13 @@ class ArraySpec(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return size_of(self.shape) * self.dtype.itemsize
+
+    def check_claim(self, subject: str, holder: str, held_bytes: int, ratio: int) -> None:
+        """Raise where it has far more bytes than what holds it: it is a lie, which would be pooled for years."""
+        if self.nbytes > max(MOST_UNWRITTEN, ratio * held_bytes):
+            raise FormatError(
+                f"{subject}claims {self.nbytes} bytes, of which a {holder} of {held_bytes} can hold few"
+            )
 
 
 class ResultSpec(NamedTuple):
@@ -125,11 +134,3 @@ class ResultSpec(NamedTuple):
         chunks = self.source.chunks or (1,) * len(self.shape)
         chunks = (chunks[0], shape[1]) if self.flat else chunks
         return grow(chunks, shape, CHUNK_BYTES // self.dtype.itemsize)
-
-
-def by_source(results: Iterable[ResultSpec]) -> dict[str, list[ResultSpec]]:
-    """Arrays of means by the name of what they are the means of, which several sizes may be of."""
-    groups: dict[str, list[ResultSpec]] = {}
-    for result in results:
-        groups.setdefault(result.source.name, []).append(result)
-    return groups

@@ -95,11 +95,11 @@ class Choice(Generic[Record]):
             elif not globs and plane is not None and one.numbers is None and _is_number(one.type_name()):
                 doubt = f"left out, since {one.type_name()} has no mean here"
                 self.doubts.setdefault(doubt, Backlog()).append(path)
-        self._set_coordinates_aside(candidates)
+        fields = self._fields(candidates)
         for glob in globs:
-            if not any(matches(path, glob) for path in self._fields(candidates)):
-                self._refuse(glob, self._fields(candidates))
-        if next(self._fields(candidates), None) is None:
+            if not any(matches(path, glob) for path in fields):
+                self._refuse(glob, fields)
+        if not fields:
             raise self._unfit_error(candidates)
         if not globs and others:
             # Those of fewer axes are pooled along, as coordinates of what names them.
@@ -117,27 +117,27 @@ class Choice(Generic[Record]):
         if COORDINATES in one.attributes:
             self._words.append((one.path, words_of(one.attributes, COORDINATES)))
 
-    def _fields(self, candidates: Iterable[str]) -> Iterator[str]:
-        """The paths of what fits and does not stand aside."""
-        return (path for path in candidates if path not in self.aside)
-
-    def _set_coordinates_aside(self, candidates: Sequence[str]) -> None:
-        """Set coordinates of what is pooled aside, if anything else fits."""
-        with_words = {path for path, _ in self._words}.intersection(self._fields(candidates))
+    def _fields(self, candidates: Iterable[str]) -> Sequence[str]:
+        """The paths of what fits and does not stand aside, as coordinates of it do if anything else fits."""
+        fields = Backlog(path for path in candidates if path not in self.aside)
+        with_words = {path for path, _ in self._words}.intersection(fields)
         words = ((path, several) for path, several in self._words if path in with_words)
-        coordinates = coordinates_in(words, self._fields(candidates))
-        if any(path not in coordinates for path in self._fields(candidates)):
-            self.aside |= dict.fromkeys(coordinates, "a coordinate of others")
+        coordinates = coordinates_in(words, fields)
+        others = Backlog(path for path in fields if path not in coordinates)
+        if not others:
+            return fields
+        self.aside |= dict.fromkeys(coordinates, "a coordinate of others")
+        return others
 
-    def _refuse(self, glob: str, fields: Iterable[str]) -> None:
+    def _refuse(self, glob: str, fields: Sequence[str]) -> None:
         """Raise for a pattern that matches no field, where something else is to be said than that nothing fits."""
         for one in self.every([glob]):
             if matches(one.path, glob):
                 why = self._why_not(one, self._plane(one))
                 why = why or f"is {self.aside[one.path]}, which is only pooled by its full name"
                 raise DatasetError(f"has no dataset {glob!r} that can be pooled: {one.path} {why}")
-        if names := Backlog(fields):
-            raise no_match_error(glob, names)
+        if fields:
+            raise no_match_error(glob, fields)
 
     def _unfit_error(self, candidates: Sequence[str]) -> UnfitError:
         """The error that nothing fits but what is pooled only by name."""

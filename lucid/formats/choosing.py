@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import accumulate, islice
 
-from lucid.backlog import Backlog
 from lucid.errors import DatasetError
 from lucid.formats.arrays import ResultSpec
 from lucid.options import Options
@@ -107,16 +106,14 @@ def name_list(names: Sequence[str]) -> str:
     return ", ".join(islice(names, MOST_NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
-def no_match_error(pattern: str, names: Iterable[str]) -> DatasetError:
-    """The error that nothing can be pooled which is called so; `names` are what can be."""
-    known = Backlog(names)
+def no_match_error(pattern: str, known: Sequence[str]) -> DatasetError:
+    """The error that nothing can be pooled which is called so; what is `known` can be."""
     close: list[str] = []
-    if known and len(known) <= 10_000:  # each is compared with
+    if len(known) <= 10_000:  # each is compared with
         from difflib import get_close_matches  # seldom needed
 
         close = get_close_matches(absolute_name(pattern), known, 1)
-    if [*islice(known, 2)] == [""]:
+    if known[:2] == [""]:
         return DatasetError(f"has no dataset {pattern!r} that can be pooled; it has one array without a name")
-    shown = name_list(known) or "none"
-    hint = f"did you mean {close[0]!r}? it has: {shown}" if close else f"it has {shown}"
-    return DatasetError(f"has no dataset {pattern!r} that can be pooled; {hint}")
+    hint = f"did you mean {close[0]!r}? it has: " if close else "it has "
+    return DatasetError(f"has no dataset {pattern!r} that can be pooled; {hint}{name_list(known)}")

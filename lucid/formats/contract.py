@@ -6,16 +6,16 @@ division into regions nor their order shows in it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from lucid.errors import about, translate_errors
+from lucid.errors import translate_errors
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.disk.replacement import Replacement
-from lucid.formats.regions import Region, boxes_of, shift
+from lucid.formats.regions import Region
 from lucid.options import Options
 
 #: The attribute that says what an array is the means of.
@@ -110,15 +110,14 @@ class CarriedArrays(NamedTuple):
 class Sink(File):
     """An output file while it is written.
 
-    `begin` is told all that will be in it, `write` takes regions of means in any order and from any thread;
-    `commit` makes the file appear under its name, complete and on disk; `close` without it leaves nothing behind.
+    `begin` is told all that will be in it, `write` takes regions of means in any order, from any thread or a forked
+    process, so it writes at an offset of an open file and remembers nothing; `commit` makes the file appear under its
+    name, complete and on disk; `close` without it leaves nothing behind.
     All of them are called within `name_errors`.
     """
 
     #: Whether regions must be written in the order in which they lie, by one thread.
     in_sequence: bool = False
-    #: Whether `write` writes at an offset of a file and remembers nothing, so that a forked process may do it.
-    by_offset: bool = False
     #: What it holds besides means; known once it was begun, or in a dry run by `refuse`.
     carried = CarriedArrays()
 
@@ -140,27 +139,3 @@ class Sink(File):
     @abstractmethod
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Make the file appear under its name, or add it, finished, to a `group` that is put in place together."""
-
-
-class ShardArray(NamedTuple):
-    """Means of a box, in a shard: the array there, the place of its first cell in the output, the shard."""
-
-    spec: ArraySpec
-    #: Along all axes of the output, as it is stored.
-    offset: tuple[int, ...]
-    path: Path
-    open_source: Callable[[], Source]
-
-    @property
-    def region(self) -> Region:
-        """The box in the output."""
-        return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
-
-    def copy(self, result: ResultSpec, sink: Sink, buffer: Array) -> None:
-        """Write its means to the output as it is stored; an error in reading them says which shard it was."""
-        stored = result._replace(shape=result.stored_shape)
-        for box in boxes_of(self.spec.shape, len(buffer) // result.dtype.itemsize):
-            with about(f"shard {self.path}"):
-                values = self.open_source().read(self.spec, box, buffer)
-            with sink.name_errors():
-                sink.write(stored, shift(box, self.offset), values)

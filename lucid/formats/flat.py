@@ -14,19 +14,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lucid.compression import parse_compression
-from lucid.errors import ArgumentError, FileError, UnfitError
+from lucid.errors import ArgumentError, FileError, FormatError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
     COPY_BYTES,
-    ChangeWatch,
     Place,
     blocks_at,
     claim,
     digest,
     open_regular,
     read_region,
+    state_of,
     write_at,
     write_region,
 )
@@ -92,11 +92,13 @@ class FileSource(Source):
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
         self.descriptor = open_regular(path)
-        self.watch = ChangeWatch(self.descriptor)
+        #: As it is before anything is read: its bytes, and when they were written.
+        self.state = state_of(self.descriptor)
 
     def check_unchanged(self) -> None:
         """Raise if the file was written to."""
-        self.watch.check()
+        if state_of(self.descriptor) != self.state:
+            raise FormatError("changed while it was read")
 
     def close(self) -> None:
         """Close the file."""
@@ -113,7 +115,7 @@ class FlatSource(FileSource):
         #: Why others cannot be pooled, by their names.
         self.others: dict[str, str] = {}
         try:
-            self.parse(self.watch.state[0])
+            self.parse(self.state[0])
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -129,7 +131,7 @@ class FlatSource(FileSource):
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and of where the arrays are."""
-        return digest(self.watch.state, [*specs])
+        return digest(self.state, [*specs])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
@@ -150,8 +152,6 @@ Content = bytes | ResultSpec | CopiedBytes
 
 class FileSink(Sink):
     """One file while it is written: means go to their places in it, or wait in a spool."""
-
-    by_offset = True
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)

@@ -228,30 +228,34 @@ class Geography(ABC):
         lengths = [after for before, after in zip(origin.shape, size, strict=True) if before != after]
         path, is_there = self._free_path(origin.path, lengths, size, values)
         self._coordinates[key] = path
-        if is_there:
-            return path
-        dims = [[path]] if dims is None else dims
-        names = self._names_on_grid(origin, sizes)
-        changes = _changes(origin, values) | grid.references_of(origin.attributes, names)
-        attribute, name = grid.bounds_name(origin.attributes) or ("", "")
-        bounds_variable = self.variable_named(origin.path, name) if name else None
-        bounds = None
-        if bounds_variable is not None and _is_small(bounds_variable):
-            bounds = grid.coarse_bounds(
-                self.read(bounds_variable), size, are_turns=grid.is_longitude(origin.attributes)
+        if not is_there:
+            changes = _changes(origin, values) | grid.references_of(
+                origin.attributes, self._names_on_grid(origin, sizes)
             )
-        if bounds_variable is None or bounds is None:
+            self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, changes, lengths)
+        return path
+
+    def _make_with_bounds(
+        self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes, lengths: list[int]
+    ) -> None:
+        """Make a coordinate with the bounds of its cells, where the old one has some."""
+        attribute, name = grid.bounds_name(origin.attributes) or ("", "")
+        old = self.variable_named(origin.path, name) if name else None
+        bounds = None
+        if old is not None and _is_small(old):
+            are_turns = grid.is_longitude(origin.attributes)
+            bounds = grid.coarse_bounds(self.read(old), values.shape, are_turns=are_turns)
+        if old is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
-            return path
-        bounds_path, is_there = self._free_path(bounds_variable.path, lengths, bounds.shape, bounds)
+            return
+        bounds_path, is_there = self._free_path(old.path, lengths, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {attribute: grid.name_beside(name, bounds_path)})
         if not is_there:
-            axes = self.dimensions(bounds_variable)
+            axes = self.dimensions(old)
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
             # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
             dims = [paths if dimensions else [] for dimensions, paths in pairs]
-            self.make(bounds_path, bounds_variable, bounds, dims, _changes(bounds_variable, bounds))
-        return path
+            self.make(bounds_path, old, bounds, dims, _changes(old, bounds))
 
     def _mapping(self, variable: Variable, result: ResultSpec, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""

@@ -41,8 +41,6 @@ class Format(NamedTuple):
     extra: str | None = None
     #: Whether its arrays say of themselves which value marks gaps.
     marks_gaps: bool = False
-    #: Copies of a chunk of means that a worker takes to encode it while it writes.
-    chunk_copies: int = 0
     #: Files that a folder of this format holds one of.
     marks: tuple[str, ...] = ()
     #: Of a zip archive, a regular expression for a name in it that tells it from other archives.
@@ -94,7 +92,6 @@ FORMATS = (
         is_native=True,
         extra="zarr",
         marks_gaps=True,
-        chunk_copies=3,
         marks=_MARKS,
         member=rf"(.*/)?({'|'.join(map(re.escape, _MARKS))})",
     ),

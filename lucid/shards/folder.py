@@ -21,7 +21,7 @@ from lucid.options import Options
 from lucid.outputs import Target, suffix_of
 from lucid.report import Effort, OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
-from lucid.shards.join import ShardReader, collect, join
+from lucid.shards.join import collect, join
 from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import Span
 
@@ -136,9 +136,7 @@ def pool_by_shards(
         local = (maker.make(shards[span.number], source, tell) for span in missing_spans)
         for effort in executor.run(maker, missing_spans, watch.report_progress) if executor else local:
             watch.add(effort)
-        with ShardReader() as reader:
-            arrays = collect(job, shards.values(), reader)
-            join(replace(job, targets=targets), source, arrays, watch)
+        join(replace(job, targets=targets), source, collect(job, shards.values()), watch)
         folder.remove()
 
 

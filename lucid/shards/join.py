@@ -1,18 +1,19 @@
 """Shards to the outputs of a single run: sinks are prepared as it does, and means copied there."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from functools import partial
-from itertools import chain, repeat
+from itertools import chain, groupby, repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from lucid.errors import about
 from lucid.execution import outputs_of
-from lucid.formats.contract import ShardArray, Source
-from lucid.formats.regions import size_of
+from lucid.formats.arrays import ArraySpec
+from lucid.formats.contract import Source
+from lucid.formats.regions import Region, boxes_of, shift, size_of
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, Key
+from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
@@ -20,33 +21,30 @@ from lucid.shards.provenance import AS_STORED, stored_arrays
 COPY_BYTES = 8 << 20
 
 
-class ShardReader(ExitStack):
-    """Shards to read from, one of them open at a time."""
+class ShardArray(NamedTuple):
+    """Means of a box: those of which array they are, what is stored of them, and in which shard."""
 
-    _path: Path | None = None
-    _source: Source
+    whole: ArrayPlan
+    spec: ArraySpec
+    #: The place of the first cell in the output, along all axes that are stored there.
+    offset: tuple[int, ...]
+    path: Path
 
-    def get(self, path: Path) -> Source:
-        """The shard of that path."""
-        if path != self._path:
-            self.close()
-            self._path = None  # while the next one may fail to open
-            self._source = self.enter_context(format_of_content(path).open(path, AS_STORED))
-            self._path = path
-        return self._source
+    @property
+    def region(self) -> Region:
+        """The box in the output."""
+        return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
 
 
-def collect(job: JobPlan, shards: Iterable[JobPlan], reader: ShardReader) -> dict[Key, list[ShardArray]]:
-    """Where the means of every array are, in the order of the shards; a FormatError says which is not this run's."""
-    whole = {array.key: array for array in job.all_arrays()}
-    arrays: dict[Key, list[ShardArray]] = {key: [] for key in whole}
-    for shard in shards:
-        for target in shard.targets:
-            for array, spec in stored_arrays(target, shard.arrays_of(target)):
-                offset = _place(whole[array.key], array.offset)
-                shard_array = ShardArray(spec, offset, target.path, partial(reader.get, target.path))
-                arrays[array.key].append(shard_array)
-    return arrays
+def collect(job: JobPlan, shards: Iterable[JobPlan]) -> list[ShardArray]:
+    """The means that lie in shards, shard by shard; a FormatError says which is not this run's."""
+    wholes = {array.key: array for array in job.all_arrays()}
+    return [
+        ShardArray(wholes[box.key], spec, _place(wholes[box.key], box.offset), target.path)
+        for shard in shards
+        for target in shard.targets
+        for box, spec in stored_arrays(target, shard.arrays_of(target))
+    ]
 
 
 def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:
@@ -58,12 +56,21 @@ def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:
     return (*relative, *[0] * (len(shape) - len(relative)))
 
 
-def join(job: JobPlan, source: Source, shards: dict[Key, list[ShardArray]], watch: Watch) -> None:
+def join(job: JobPlan, source: Source, shards: Iterable[ShardArray], watch: Watch) -> None:
     """Make the outputs of a plan, with means that lie in shards."""
     buffer = np.empty(min(COPY_BYTES, job.options.max_memory), np.uint8)
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
-        for target in job.targets:
-            for array in job.arrays_of(target):
-                for shard in shards[array.key] if array.result.nbytes else ():
-                    shard.copy(array.result, sinks[target.path], buffer)
-                watch.report_progress()
+        for path, arrays in groupby(shards, lambda one: one.path):
+            with about(f"shard {path}"):
+                reader = format_of_content(path).open(path, AS_STORED)
+            with reader:
+                for one in arrays:
+                    if one.whole.target.path in sinks:
+                        sink = sinks[one.whole.target.path]
+                        stored = one.whole.result._replace(shape=one.whole.result.stored_shape)
+                        for box in boxes_of(one.spec.shape, len(buffer) // stored.dtype.itemsize):
+                            with about(f"shard {path}"):
+                                values = reader.read(one.spec, box, buffer)
+                            with sink.name_errors():
+                                sink.write(stored, shift(box, one.offset), values)
+            watch.report_progress()

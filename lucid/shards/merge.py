@@ -1,8 +1,8 @@
 """`merge_files`: shards that the user made with `slice`, to the file that one run would have made."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,13 +10,12 @@ from typing import Any, TypeAlias
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import rehearse
-from lucid.formats.contract import ShardArray
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan, plan_shard
+from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan, plan_shard
 from lucid.options import MERGE, Options
 from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
-from lucid.shards.join import COPY_BYTES, ShardReader, collect, join
+from lucid.shards.join import COPY_BYTES, ShardArray, collect, join
 from lucid.shards.provenance import AS_STORED, facts_in
 from lucid.sizes import size_name
 
@@ -82,20 +81,23 @@ def _merge(
 ) -> None:
     """Join files, if they are the shards that they claim to be, and make up the whole."""
     path = watch.source
-    with ExitStack() as stack:
-        with about(f"source {path}"):
-            format_ = format_of_content(path)
-            source = stack.enter_context(format_.open(path, options))
+    with about(f"source {path}"):
+        format_ = format_of_content(path)
+        source = format_.open(path, options)
+    with source:
         targets = Naming.of(target).targets(path, format_, options)
         settle(targets, [path, *(shard for shard, _ in claims)], options, watch)
         with about(f"source {path}"):
             job = plan(source, options, targets)
         facts = facts_of(source, job.specs, options)
         plans = [_plan_of(job, claim, facts) for claim in claims]
-        reader = stack.enter_context(ShardReader())
         with about("shard"):
-            arrays = collect(job, plans, reader)
-        arrays = {array.key: _order_shards(job, array, arrays[array.key]) for array in job.all_arrays()}
+            arrays = collect(job, plans)
+        by_whole = defaultdict[Key, list[ShardArray]](list)
+        for one in arrays:
+            by_whole[one.whole.key].append(one)
+        for whole in job.all_arrays():
+            _check_whole(job, whole, by_whole[whole.key])
         job = replace(job, options=replace(options, max_memory=max_memory))
         if options.dry_run:
             rehearse(job, source, watch)
@@ -151,8 +153,8 @@ def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
     return plan_shard(job.specs, job.options, (target,), regions, facts)
 
 
-def _order_shards(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> list[ShardArray]:
-    """The shards of an array of means by their samples; a FormatError says where they do not make up the whole."""
+def _check_whole(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> None:
+    """Raise a FormatError that says where shards do not make up the whole of an array of means."""
     name, shape = array.result.source.name or "the array", array.result.stored_shape
     position, path_before = 0, Path()
     name += f" at size {size_name(job.options.sizes[array.size])}" if len(job.options.sizes) > 1 else ""
@@ -167,4 +169,3 @@ def _order_shards(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> l
     for one in ordered:
         if one.spec.shape[1:] != shape[1:]:
             raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
-    return ordered

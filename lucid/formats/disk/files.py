@@ -40,22 +40,10 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
-class ChangeWatch:
-    """Notices that an open file is written to."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        #: Size and time of the last change.
-        self.state = self._current_state()
-
-    def _current_state(self) -> tuple[int, int]:
-        status = os.fstat(self._descriptor)
-        return status.st_size, status.st_mtime_ns
-
-    def check(self) -> None:
-        """Raise if it was."""
-        if self._current_state() != self.state:
-            raise FormatError("changed while it was read")
+def state_of(descriptor: int) -> tuple[int, int]:
+    """Size and time of the last change of an open file, which tell whether it was written to."""
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns
 
 
 def read_at(descriptor: int, offset: int, buffer: memoryview) -> None:

@@ -1,9 +1,9 @@
 """The one kind of temporary file: for what comes in another order than it goes on."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,25 +28,25 @@ class Spool(Resource):
         self.file: IO[bytes] = make(prefix="lucid-pool-", dir=folder)
         #: Empty where it has no name.
         self.path = Path(self.file.name if has_name else "")
-        #: Where arrays begin, by their numbers.
-        self._offsets: dict[int, int] = {}
+        #: Where arrays begin, by their numbers; -1 for those that are not here.
+        self._offsets = array("q")
 
-    def hold(self, arrays: Sequence[ResultSpec], *, claims: bool = True) -> None:
-        """Make room for arrays; `claims` it on disk, so that a full one is found now."""
-        offsets = list(accumulate((array.nbytes for array in arrays), initial=0))
-        self._offsets = {array.number: offset for array, offset in zip(arrays, offsets, strict=False)}
-        if claims:
-            claim(self.file.fileno(), offsets[-1])
+    def hold(self, results: Iterable[ResultSpec]) -> None:
+        """Make room for arrays, on disk as well, so that a full one is found now."""
+        end = 0
+        for one in results:
+            self._offsets.extend([-1] * (one.number + 1 - len(self._offsets)))
+            self._offsets[one.number] = end
+            end += one.nbytes
+        claim(self.file.fileno(), end)
 
     def place(self, result: ResultSpec) -> Place:
         """Where an array begins."""
         return self.file.fileno(), self._offsets[result.number]
 
-    def write(
-        self, result: ResultSpec, region: Region, values: Array, shape: tuple[int, ...] | None = None
-    ) -> None:
-        """Write a region of an array, by default of the shape that its means come in."""
-        write_region(*self.place(result), shape or result.shape, region, values)
+    def write(self, result: ResultSpec, region: Region, values: Array) -> None:
+        """Write a region of an array."""
+        write_region(*self.place(result), result.shape, region, values)
 
     def read(self, result: ResultSpec, region: Region) -> Array:
         """Read a region of an array as it is stored."""

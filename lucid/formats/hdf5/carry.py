@@ -13,6 +13,7 @@ import h5py
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import CarriedNames, is_left_out
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import attributes_in, copy_attribute, copy_attributes
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.geography import USERS, Scales
@@ -21,20 +22,6 @@ from lucid.formats.hdf5.references import References, has_references, leads_to_o
 from lucid.formats.hdf5.remake import group_properties, remake
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import Survey
-from lucid.formats.hdf5.tree import (
-    EXTERNAL,
-    HARD,
-    SOFT,
-    Address,
-    Dataset,
-    Link,
-    absolute_path,
-    address_of,
-    follow_links,
-    name_bytes,
-    name_text,
-    object_at,
-)
 
 _NAMELESS = "types with a name have none, or that of an equal one, where filters may not be lossless"
 #: The library's flag for a copy that is of the type with a name in the new file which is the same as in the old.
@@ -51,7 +38,7 @@ class Carry(Survey):
         results: Sequence[ResultSpec],
         names: CarriedNames,
         target: h5py.File,
-        make: Callable[[ResultSpec, Dataset | None], Dataset],
+        make: Callable[[ResultSpec, tree.Dataset | None], tree.Dataset],
         elsewhere: Elsewhere,
     ) -> None:
         super().__init__(source, results, names)
@@ -73,14 +60,14 @@ class Carry(Survey):
             for (path, obj, address), is_written_out in self.entries(self._target):
                 if address in self.means:
                     self._make_means(path, obj, address)
-                elif isinstance(obj, Link):
+                elif isinstance(obj, tree.Link):
                     self._make_link(path, obj)
                 else:
                     self._copy(path, obj, address, is_written_out=is_written_out)
         # What is in a group that is dropped was not met on the way.
         for address, (first, *_) in self.means.items() if self.names.is_alone or self.names.patterns else ():
-            if name_bytes(first.name) not in self._target:
-                self._make_means(first.source.name, object_at(self._source, first.source.name), address)
+            if tree.name_bytes(first.name) not in self._target:
+                self._make_means(first.source.name, tree.object_at(self._source, first.source.name), address)
         for path, obj in self._dropped_objects():
             # What is pooled, and what is carried over, may lie along a dimension that is dropped.
             self.geography.keep_length(path, obj)
@@ -88,17 +75,17 @@ class Carry(Survey):
             step()
         self.geography.finish()
 
-    def _make_means(self, path: str, obj: Any, address: Address) -> None:
+    def _make_means(self, path: str, obj: Any, address: tree.Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
         for result in self.means[address]:
             if path != result.source.name:
                 link = partial(self._link_hard, path + _suffix(result), result.name)
-                if name_bytes(result.name) in self._target:
+                if tree.name_bytes(result.name) in self._target:
                     link()
                 else:
                     self._last_steps.append(link)
                 continue
-            obj = object_at(self._source, path) if isinstance(obj, Link) else obj
+            obj = tree.object_at(self._source, path) if isinstance(obj, tree.Link) else obj
             copy = self._make(result, obj)
             if obj is not None and self.geography.has_geography(obj):
                 self._last_steps.append(partial(self._write_coordinates, path, result))
@@ -108,72 +95,78 @@ class Carry(Survey):
 
     def _write_coordinates(self, path: str, result: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
-        obj, copy = object_at(self._source, path), object_at(self._target, result.name)
+        obj, copy = tree.object_at(self._source, path), tree.object_at(self._target, result.name)
         changes = changes_of_result(obj, result) | self.geography.attach(obj, copy, result)
         self._write_references(path, result.name, copy_attributes(obj, copy, changes))
 
     def _link_hard(self, path: str, first: str) -> None:
         """Give an object of the output another name, unless it has it."""
-        if not self._target.id.links.exists(name_bytes(path)):
-            self._target.id.links.create_hard(name_bytes(path), self._target.id, name_bytes(first))
+        if not self._target.id.links.exists(tree.name_bytes(path)):
+            self._target.id.links.create_hard(tree.name_bytes(path), self._target.id, tree.name_bytes(first))
 
-    def _make_link(self, path: str, link: Link) -> None:
+    def _make_link(self, path: str, link: tree.Link) -> None:
         """Make a link that leads to the same place."""
-        if link.type == HARD:
+        if link.type == tree.HARD:
             self._link_hard(path, link.value)
-        elif link.type == EXTERNAL:
+        elif link.type == tree.EXTERNAL:
             file, name = link.value
-            self._target.id.links.create_external(name_bytes(path), self._elsewhere.link_name(file), name)
-        elif link.type == SOFT:
+            self._target.id.links.create_external(
+                tree.name_bytes(path), self._elsewhere.link_name(file), name
+            )
+        elif link.type == tree.SOFT:
             for suffix in self._suffixes(path, link):
-                self._target.id.links.create_soft(name_bytes(path + suffix), link.value + name_bytes(suffix))
+                self._target.id.links.create_soft(
+                    tree.name_bytes(path + suffix), link.value + tree.name_bytes(suffix)
+                )
 
-    def _suffixes(self, path: str, link: Link) -> list[str]:
+    def _suffixes(self, path: str, link: tree.Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
         if not self.names.new_names:
             return [""]
-        name = follow_links(self._source, absolute_path(path, name_text(link.value)))
-        address = address_of(object_at(self._source, name)) if isinstance(name, str) else -1
+        name = tree.follow_links(self._source, tree.absolute_path(path, tree.name_text(link.value)))
+        address = tree.address_of(tree.object_at(self._source, name)) if isinstance(name, str) else -1
         return [_suffix(result) for result in self.means.get(address, ())] or [""]
 
     def _copy_named_type(self, h5_type: Any) -> None:
         """Copy a type that has a name, and the groups that it is in, before what is of this type."""
-        if h5_type.committed() and address_of(h5py.Datatype(h5_type)) not in self._references.paths:
-            names = name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
+        if h5_type.committed() and tree.address_of(h5py.Datatype(h5_type)) not in self._references.paths:
+            names = tree.name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
             paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
             if not is_left_out(paths[-1], self.names.patterns):
                 for path in paths:
-                    obj = object_at(self._source, path)
-                    self._copy(path, obj, address_of(obj))
+                    obj = tree.object_at(self._source, path)
+                    self._copy(path, obj, tree.address_of(obj))
 
-    def _copy(self, path: str, obj: Any, address: Address, *, is_written_out: bool = False) -> None:
+    def _copy(self, path: str, obj: Any, address: tree.Address, *, is_written_out: bool = False) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
         paths, copy = self._references.paths, None
         if address in paths:
             self._link_hard(path, paths[address])
             return
         paths[address] = path
-        if isinstance(obj, Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
-            h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
+        if isinstance(obj, tree.Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
+            h5py.h5o.copy(obj.id, b".", self._target.id, tree.name_bytes(path))
             return
         reference_names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
         if isinstance(obj, h5py.Group):
-            copy = h5py.Group(h5py.h5g.create(self._target.id, name_bytes(path), gcpl=group_properties(obj)))
-        elif isinstance(obj, Dataset):
+            copy = h5py.Group(
+                h5py.h5g.create(self._target.id, tree.name_bytes(path), gcpl=group_properties(obj))
+            )
+        elif isinstance(obj, tree.Dataset):
             self._copy_named_type(obj.h5_type)
             h5_type = self._references.type_in_copy(obj.h5_type)
             # The library would note the time at which attributes are added to a copy.
             is_dated = bool(reference_names) and obj.creation.get_obj_track_times()
-            name, elsewhere = name_bytes(path), self._elsewhere
+            name, elsewhere = tree.name_bytes(path), self._elsewhere
             copy = remake(
                 obj, self._target, name, h5_type, elsewhere, is_written_out=is_written_out, is_dated=is_dated
             )
         if copy is None:
-            is_named = isinstance(obj, Dataset) and obj.h5_type.committed()
+            is_named = isinstance(obj, tree.Dataset) and obj.h5_type.committed()
             properties = _FINDS_TYPES if is_named else None
-            h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path), copypl=properties)
-            types = [h5_type, object_at(self._target, path).h5_type] if is_named else []
-            if len({one.committed() and address_of(h5py.Datatype(one)) for one in types}) > 1:
+            h5py.h5o.copy(obj.id, b".", self._target.id, tree.name_bytes(path), copypl=properties)
+            types = [h5_type, tree.object_at(self._target, path).h5_type] if is_named else []
+            if len({one.committed() and tree.address_of(h5py.Datatype(one)) for one in types}) > 1:
                 self.notes.setdefault(_NAMELESS, []).append(path)
         else:
             # MATLAB takes the fields of a struct from its members where this does not list them.
@@ -186,7 +179,7 @@ class Carry(Survey):
         self.unread_paths.append(path)
         self.geography.note(path, obj)
         self._postpone_references(path, path, names)
-        if isinstance(obj, Dataset) and has_references(obj):
+        if isinstance(obj, tree.Dataset) and has_references(obj):
             # The library could only set them to zero.
             self._last_steps.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
 
@@ -205,7 +198,7 @@ class Carry(Survey):
 
     def _object_pair(self, origin: str, copy: str) -> tuple[Any, Any]:
         """An object and its copy."""
-        return object_at(self._source, origin), object_at(self._target, copy)
+        return tree.object_at(self._source, origin), tree.object_at(self._target, copy)
 
 
 def _suffix(result: ResultSpec) -> str:

@@ -26,16 +26,14 @@ def check_copy(copy: Path, source: h5py.File | None, paths: Iterable[str]) -> No
     Every one is met; those at these `paths` are read.
     """
     # The file is locked already.
-    with tree.translate_errors("output cannot be read back"), h5py.File(copy, locking=False) as file:
+    with tree.translate_errors("cannot be read back"), h5py.File(copy, locking=False) as file:
         tree.limit_cache(file)
         h5py.h5o.visit(file.id, lambda _: None)
         for path in paths:
             error = _read_error(file, path)
             if error is not None and (source is None or _read_error(source, path) is None):
                 label = tree.name_bytes(path).decode("utf-8", "replace")
-                raise FileError(
-                    f"{label} cannot be read back from the output: {tree.reason(error)}"
-                ) from error
+                raise FileError(f"{label} cannot be read back: {tree.reason(error)}") from error
 
 
 def _read_error(file: h5py.File, path: str) -> Exception | None:

@@ -34,30 +34,8 @@ def create_dataset(
 ) -> Dataset:
     """Create the dataset for means, with what can be kept of the one they are means of."""
     shape = result.stored_shape
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_obj_track_times(False)
-    limits: tuple[int | None, ...] = shape
-    if origin is not None:
-        limits = shape if is_contiguous(origin) else _limits(origin, result)
-        creation.set_attr_creation_order(origin.creation.get_attr_creation_order())
-        fill = fill_of_result(origin, result)
-        if fill is not None:
-            creation.set_fill_value(fill)
-    if compression is not None:
-        set_filters(creation, compression)
-    elif origin is not None:
-        for one in filters_of_results(origin.creation, result.chunks):
-            creation.set_filter(*one)
-    if limits != shape or creation.get_nfilters():
-        creation.set_chunk(result.chunks)
-        # Whoever makes the dataset longer finds in the new cells what it would in the source's.
-        creation.set_fill_time(
-            h5py.h5d.FILL_TIME_IFSET if origin is None else origin.creation.get_fill_time()
-        )
-    else:
-        # Every cell is written, and none twice.
-        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    limits = shape if origin is None or is_contiguous(origin) else _limits(origin, result)
+    creation = _properties(result, compression, origin, is_extendible=limits != shape)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     h5_type = file_type(result.numbers, result.dtype, origin)
     try:
@@ -75,6 +53,35 @@ def create_dataset(
         ) from error
     write_text(dataset, PROVENANCE.encode(), result.provenance, fixed=is_classic)
     return dataset
+
+
+def _properties(
+    result: ResultSpec, compression: Compression | None, origin: Dataset | None, *, is_extendible: bool
+) -> Any:
+    """The creation properties of a dataset for means: fill value, filters, chunks."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_obj_track_times(False)
+    if origin is not None:
+        creation.set_attr_creation_order(origin.creation.get_attr_creation_order())
+        fill = fill_of_result(origin, result)
+        if fill is not None:
+            creation.set_fill_value(fill)
+    if compression is not None:
+        set_filters(creation, compression)
+    elif origin is not None:
+        for one in filters_of_results(origin.creation, result.chunks):
+            creation.set_filter(*one)
+    if is_extendible or creation.get_nfilters():
+        creation.set_chunk(result.chunks)
+        # Whoever makes the dataset longer finds in the new cells what it would in the source's.
+        creation.set_fill_time(
+            h5py.h5d.FILL_TIME_IFSET if origin is None else origin.creation.get_fill_time()
+        )
+    else:
+        # Every cell is written, and none twice.
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    return creation
 
 
 def _limits(origin: Dataset, result: ResultSpec) -> tuple[int | None, ...]:

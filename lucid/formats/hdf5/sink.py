@@ -20,13 +20,14 @@ import numpy as np
 
 from lucid import forks
 from lucid.backlog import Backlog
-from lucid.errors import FileError, LucidError
+from lucid.errors import FileError, LucidError, about
 from lucid.formats.arrays import ResultSpec, pad_chunk
 from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import FileSink
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
@@ -37,14 +38,6 @@ from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import rehearse
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    Dataset,
-    limit_cache,
-    object_at,
-    reason,
-    translate_errors,
-)
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
 from lucid.formats.values import reinterpret_dtype
@@ -117,12 +110,12 @@ class Hdf5Sink(FileSink):
             elsewhere = Elsewhere(source.path, self.file.target)
             make = partial(self._create, file)
             carry = Carry(source, results, names, file, make, elsewhere)
-            with translate_errors("cannot be carried over"):
+            with tree.translate_errors("cannot be carried over"):
                 carry.carry_out()
             self.carried, self._unread_paths = carry.carried, carry.unread_paths
             self._note(source, results, carry.notes | carry.geography.notes)
 
-    def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
+    def _create(self, file: h5py.File, result: ResultSpec, origin: tree.Dataset | None) -> tree.Dataset:
         """Make room for the means of an array, and note where it is."""
         if origin is not None:  # integers that `_Unsigned` marks are of the type that needs it
             numbers = result.stored_numbers
@@ -145,14 +138,14 @@ class Hdf5Sink(FileSink):
         checked = CheckedFile(self.descriptor)
         try:
             with h5py.File(checked, mode, **options) as file:
-                limit_cache(file)
+                tree.limit_cache(file)
                 yield file
         except LucidError:
             if checked.error is None:
                 raise
-        except HDF5_ERRORS as error:
+        except tree.HDF5_ERRORS as error:
             if checked.error is None:
-                raise FileError(f"output {self.path} cannot be written: {reason(error)}") from error
+                raise FileError(f"output {self.path} cannot be written: {tree.reason(error)}") from error
         if checked.error is not None:
             raise checked.error
 
@@ -161,11 +154,12 @@ class Hdf5Sink(FileSink):
         if self._chunked_results:
             with self._open_file("r+") as file:
                 for result in self._chunked_results:
-                    self._fill(object_at(file, result.name), result)
-        check_copy(self.file.path, self._carry_source, self._unread_paths)
+                    self._fill(tree.object_at(file, result.name), result)
+        with about(f"output {self.path}"):
+            check_copy(self.file.path, self._carry_source, self._unread_paths)
         super().commit(group)
 
-    def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
+    def _fill(self, dataset: tree.Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
         fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
@@ -177,7 +171,7 @@ class Hdf5Sink(FileSink):
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
-        workers = min(self.options.workers, self.options.max_memory // (8 * chunk_bytes))
+        workers = self.options.workers_for(8 * chunk_bytes)
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
         if forks.pay_off(result.nbytes, workers):
             chunks = forks.in_order(

@@ -20,20 +20,12 @@ from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.meaning import attributes_at, variable_at, variables_in
-from lucid.formats.hdf5.tree import (
-    HDF5_ERRORS,
-    Dataset,
-    datasets,
-    limit_cache,
-    object_at,
-    reason,
-    translate_errors,
-)
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
@@ -41,12 +33,12 @@ from lucid.formats.values import reinterpret_dtype, text_of
 from lucid.formats.variables import Variable
 from lucid.options import Options
 
-#: A dataset with more bytes than this, and than so many times those of its file, was hardly written
-#: at all: deflate shrinks to a thousandth at best.
-MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 2000
+#: A dataset with more than so many times the bytes of its file was hardly written at all: deflate shrinks to a
+#: thousandth at best.
+MOST_RATIO = 2000
 #: Most chunks whose places are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
-#: Datasets whose places are remembered.
+#: Datasets whose places are remembered: they are read one after another, and the places of all would fill the memory.
 MOST_PLACES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
@@ -63,13 +55,14 @@ class Hdf5Source(FileSource):
             self.file = h5py.File(path, "r", driver="sec2")  # which has one descriptor
         except OSError as error:
             os.close(self.descriptor)
-            raise FormatError(f"cannot be opened as HDF5: {reason(error)}") from error
+            raise FormatError(f"cannot be opened as HDF5: {tree.reason(error)}") from error
         # The library opens the name once more, under which there may be another file by now.
         if not os.path.sameopenfile(self.descriptor, self.file.id.get_vfd_handle()):
             self.close()
             raise FormatError("was replaced while it was opened")
-        limit_cache(self.file)
-        self._places: dict[str, Storage] = {}
+        tree.limit_cache(self.file)
+        #: Where the elements of a dataset are, by its path; found by one thread at a time, and once.
+        self._place_at = lru_cache(MOST_PLACES)(self._find_place)
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
@@ -87,7 +80,7 @@ class Hdf5Source(FileSource):
             near=lru_cache(8)(partial(attributes_at, self.file)),
         )
         self.notes, self.doubts = choice.notes, choice.doubts
-        with translate_errors("is damaged", error_type=FormatError):
+        with tree.translate_errors("is damaged", error_type=FormatError):
             return choice.choose(patterns)
 
     def _spec(self, variable: Variable) -> ArraySpec:
@@ -105,10 +98,13 @@ class Hdf5Source(FileSource):
         )
         shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
-        place = (dataset.id.get_offset(), shared_spec.shape) if is_plain(dataset) else None
+        run = run_of(dataset) if is_plain(dataset) else None
+        place = None if run is None else (run[0], shared_spec.shape)
         return shared_spec._replace(name=path, place=place)
 
-    def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
+    def _checked_spec(
+        self, name: str, dataset: tree.Dataset, numbers: str, dtype: np.dtype[Any]
+    ) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
         creation = dataset.creation
         is_elsewhere = lies_elsewhere(creation)
@@ -125,14 +121,12 @@ class Hdf5Source(FileSource):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        nbytes, file_bytes = size_of(dataset.shape) * dtype.itemsize, self.watch.state[0]
-        if not is_elsewhere and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * file_bytes):
-            raise FormatError(
-                f"dataset {name} claims {nbytes} bytes, of which a file of {file_bytes} can hold few"
-            )
         chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
         copies = copies_of([one.code for one in filters_of(creation)])
-        return ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
+        spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
+        if not is_elsewhere:
+            spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
+        return spec
 
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
@@ -143,12 +137,12 @@ class Hdf5Source(FileSource):
         """A digest of the file's state and the tables of chunks."""
         places = [self._place(spec) for spec in specs]
         tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
-        return digest(self.watch.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
+        return digest(self.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
-        with translate_errors("is damaged", error_type=FormatError):
-            for name, dataset, _ in datasets(self.file):
+        with tree.translate_errors("is damaged", error_type=FormatError):
+            for name, dataset, _ in tree.datasets(self.file):
                 elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
                 if elements is not None:
                     yield self._checked_spec(name, dataset, *elements), text_of(dataset.attrs[PROVENANCE])
@@ -167,33 +161,27 @@ class Hdf5Source(FileSource):
                 place.read(self.descriptor, region, values)
             else:
                 # The library lets one thread in at a time.
-                read_into(values, object_at(self.file, spec.name), region)
-        except HDF5_ERRORS as error:
-            raise FormatError(f"dataset {spec.name}: {reason(error)}") from error
+                read_into(values, tree.object_at(self.file, spec.name), region)
+        except tree.HDF5_ERRORS as error:
+            raise FormatError(f"dataset {spec.name}: {tree.reason(error)}") from error
         # HDF5 reads zeros from behind the end of a file.
-        if os.fstat(self.descriptor).st_size < self.watch.state[0]:
+        if os.fstat(self.descriptor).st_size < self.state[0]:
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
     def _place(self, spec: ArraySpec) -> "Storage":
-        """Where the elements of a dataset are; found once."""
+        """Where the elements of an array are."""
         if spec.place is not None:
             return spec.place  # type: ignore[no-any-return]
         with self._lock:
-            name = spec.name
-            if name not in self._places:
-                # Arrays are read one after another, and the places of all would fill the memory.
-                while len(self._places) >= MOST_PLACES:
-                    self._places.pop(next(iter(self._places)))
-                self._places[name] = self._find_place(object_at(self.file, name))
-            return self._places[name]
+            return self._place_at(spec.name)
 
-    def _find_place(self, dataset: Dataset) -> "Storage":
+    def _find_place(self, path: str) -> "Storage":
         """Where in the file the elements of a dataset are, if they can be read there."""
+        dataset = tree.object_at(self.file, path)
         elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
         if is_contiguous(dataset):
-            offset = offset_of(dataset)
-            return None if offset is None else (offset, dataset.shape)
+            return run_of(dataset)
         if elements is None or creation.get_layout() != h5py.h5d.CHUNKED:
             return None
         if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
@@ -204,7 +192,7 @@ class Hdf5Source(FileSource):
             array = ChunkedArray(dataset, elements[1])
         except FormatError:
             raise
-        except HDF5_ERRORS:
+        except tree.HDF5_ERRORS:
             return None  # filters that no other dataset can have, which the library can still undo
         return None if array.has_raw_edges else array
 
@@ -223,27 +211,26 @@ class Hdf5Source(FileSource):
 Storage: TypeAlias = Run | ChunkedArray | None
 
 
-def is_contiguous(dataset: Dataset) -> bool:
+def is_contiguous(dataset: tree.Dataset) -> bool:
     """Whether the elements lie together, and in this file."""
     creation = dataset.creation
     return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
 
 
-def offset_of(dataset: Dataset) -> int | None:
+def run_of(dataset: tree.Dataset) -> Run | None:
     """Where the elements of a contiguous dataset are; None where they were never written."""
-    if dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+    offset = dataset.id.get_offset()
+    if offset is None or dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
         return None  # behind a user block, the library says a number all the same
-    offset: int | None = dataset.id.get_offset()
-    return offset
+    return offset, dataset.shape
 
 
-def is_plain(dataset: Dataset) -> bool:
+def is_plain(dataset: tree.Dataset) -> bool:
     """Whether a dataset has one name, no attributes and no properties that results would keep."""
     creation = dataset.creation
     return bool(
         h5py.h5a.get_num_attrs(dataset.id) == 0
         and is_contiguous(dataset)
-        and offset_of(dataset) is not None
         and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
         and not creation.get_attr_creation_order()
         and dataset.h5_type.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)

@@ -15,6 +15,7 @@ from lucid.formats.choosing import CarriedNames
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import NAMING
+from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import refuse_attributes
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
@@ -23,18 +24,6 @@ from lucid.formats.hdf5.means import Means
 from lucid.formats.hdf5.references import References, refuse_unknown_references
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import (
-    HARD,
-    Address,
-    Dataset,
-    Entry,
-    Link,
-    name_bytes,
-    name_text,
-    object_at,
-    path_of,
-    walk,
-)
 from lucid.formats.result import Changes
 from lucid.formats.variables import Variable
 
@@ -58,19 +47,19 @@ class Survey:
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
-    def entries(self, copy: Any = None) -> Iterator[tuple[Entry, bool]]:
+    def entries(self, copy: Any = None) -> Iterator[tuple[tree.Entry, bool]]:
         """Every object once, and every link, noted or refused; a `copy` is a file that gets the same groups.
 
         With it comes whether a dataset gets elements of its own, for it shows what does not stay as it is.
         """
         drops = self._drops if self.names.patterns else None
-        for entry in walk(self._source, drops, self._is_plain, copy):
+        for entry in tree.walk(self._source, drops, self._is_plain, copy):
             path, obj, address = entry
             if address not in self.means:
                 self.names.check(path)
-            if isinstance(obj, Link) and obj.value is None:
+            if isinstance(obj, tree.Link) and obj.value is None:
                 self.notes.setdefault(STRANGE_LINKS, []).append(path)
-            is_carried = isinstance(obj, Dataset) and address not in self.means
+            is_carried = isinstance(obj, tree.Dataset) and address not in self.means
             yield entry, is_carried and self._note(path, obj)
         if self.names.notes:
             for path, _ in self._dropped_objects():
@@ -97,21 +86,21 @@ class Survey:
     def _dropped_objects(self) -> Iterator[tuple[str, Any]]:
         """What is dropped, and what is in it, which was not met."""
         for path in self._dropped_paths:
-            if self._source.id.links.get_info(name_bytes(path)).type != HARD:
+            if self._source.id.links.get_info(tree.name_bytes(path)).type != tree.HARD:
                 continue
-            obj = object_at(self._source, path)
+            obj = tree.object_at(self._source, path)
             yield path, obj
             names: list[bytes] = []
             if isinstance(obj, h5py.Group):
                 h5py.h5o.visit(obj.id, names.append)
-            for inner in (f"{path}/{name_text(name)}" for name in names):
-                yield inner, object_at(self._source, inner)
+            for inner in (f"{path}/{tree.name_text(name)}" for name in names):
+                yield inner, tree.object_at(self._source, inner)
 
-    def _is_plain(self, address: Address) -> bool:
+    def _is_plain(self, address: tree.Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
         return address in self.means and self.means[address][0].source.place is not None
 
-    def _note(self, path: str, dataset: Dataset) -> bool:
+    def _note(self, path: str, dataset: tree.Dataset) -> bool:
         """Count or refuse a dataset; whether it gets elements of its own."""
         arrays, nbytes = self.carried
         self.carried = CarriedArrays(arrays + 1, nbytes + storage_bytes(path, dataset, self._file_bytes))
@@ -133,15 +122,15 @@ def rehearse(
         refuse_attributes(source.file)
         survey.keeps_classic_model()
         for (_, obj, address), _ in survey.entries():
-            if address not in survey.means and not isinstance(obj, Link):
+            if address not in survey.means and not isinstance(obj, tree.Link):
                 refuse_attributes(obj)
     scales = _Rehearsal(References(source.file, source.file, survey.means), names)
     for result in results:
         if result.source.place is None:
-            obj = object_at(source.file, result.source.name)
+            obj = tree.object_at(source.file, result.source.name)
             refuse_attributes(obj, (*NAMING, *DIMENSIONS) if names.is_alone else ())
             if scales.has_geography(obj):
-                scales.place(variable_of(path_of(obj), obj), result)
+                scales.place(variable_of(tree.path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 
 

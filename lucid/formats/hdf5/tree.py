@@ -149,11 +149,9 @@ def walk(
     def enter(path: str, group: Any) -> None:
         nonlocal cached_bytes
         names = list(group)
-        # The library holds the names of a group together, in words, with room for as many again; and a path leads
-        # through all groups above. Without room for more than these it would read them anew for every object.
-        needed_bytes = sum(len(name) // 8 + 1 for name in names) * 16 + LEVEL_BYTES * path.count("/")
-        if needed_bytes + CACHED_BYTES // 4 > cached_bytes:
-            cached_bytes = needed_bytes + CACHED_BYTES // 4
+        needed_bytes = _needed_bytes(path, names)
+        if needed_bytes > cached_bytes:
+            cached_bytes = needed_bytes
             for one in (file, copy or file):
                 limit_cache(one, cached_bytes)
         pending.append((path, group, iter(names)))
@@ -166,24 +164,39 @@ def walk(
             pending.pop()
             continue
         full = f"{path}/{name_text(name)}"
-        if skips is not None and skips(full):
-            continue
-        info = group.links.get_info(name)
-        address = info.u
-        if info.type != HARD:
-            yield Entry(full, link_of(group, name))
-        elif is_known(address):
-            yield Entry(full, None, address)
-        elif address in first_paths:
-            yield Entry(full, Link(HARD, first_paths[address]), address)
-        else:
-            h5_id = h5py.h5o.open(group, name)
-            # All that `h5o.get_info` asks for takes three times as long.
-            if h5py.h5g.get_objinfo(h5_id).nlink > 1:
-                first_paths[address] = full
-            yield Entry(full, object_of(h5_id), address)
-            if isinstance(h5_id, h5py.h5g.GroupID):
-                enter(full, h5_id)
+        if skips is None or not skips(full):
+            entry = _entry(full, group, name, first_paths, is_known)
+            yield entry
+            if type(entry.obj) is h5py.Group:  # `isinstance` takes longer, as of an abstract class
+                enter(full, entry.obj.id)
+
+
+def _needed_bytes(path: str, names: list[bytes]) -> int:
+    """Bytes of metadata that the library needs at once to walk through the names of a group.
+
+    It holds them together, in words, with room for as many again; and a path leads through all groups above. Without
+    room for more than these it would read them anew for every object.
+    """
+    names_bytes = sum(len(name) // 8 + 1 for name in names) * 16
+    return names_bytes + LEVEL_BYTES * path.count("/") + CACHED_BYTES // 4
+
+
+def _entry(
+    path: str, group: Any, name: bytes, first_paths: dict[Address, str], is_known: Callable[[Address], bool]
+) -> Entry:
+    """What is at a name of a group; an object that has several is put among the first paths."""
+    info = group.links.get_info(name)
+    if info.type != HARD:
+        return Entry(path, link_of(group, name))
+    if is_known(info.u):
+        return Entry(path, None, info.u)
+    if info.u in first_paths:
+        return Entry(path, Link(HARD, first_paths[info.u]), info.u)
+    h5_id = h5py.h5o.open(group, name)
+    # All that `h5o.get_info` asks for takes three times as long.
+    if h5py.h5g.get_objinfo(h5_id).nlink > 1:
+        first_paths[info.u] = path
+    return Entry(path, object_of(h5_id), info.u)
 
 
 def follow_links(file: h5py.File, path: str) -> str | Link | None:

@@ -17,7 +17,7 @@ and an output, whatever its source is, through
     build       what groups and arrays it has, decided before anything is written
     carry       files that are copied as they are, and summaries made anew
     compression which codecs its arrays have
-    means       the files of an array's chunks while means arrive
+    files       the files of an array's chunks, when all means are there
 
 What attributes say is understood by `meaning` (missing values, packing), `geography` (dimensions and coordinates),
 `ome` (images and their levels) and `nczarr` (what netCDF-C writes).

@@ -1,12 +1,13 @@
 """The groups and arrays of a Zarr store, before there are means in them."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from lucid.compression import parse_compression
 from lucid.errors import FileError, FormatError
-from lucid.formats.arrays import Array, ResultSpec, by_source
+from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.meaning import FILL
@@ -20,10 +21,10 @@ from lucid.formats.zarr.documents import (
     write_array,
     write_attributes,
 )
+from lucid.formats.zarr.files import ArrayFiles
 from lucid.formats.zarr.geography import Dimensions, names_of_axes
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.meaning import Description, describe_result, with_changes
-from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
 from lucid.formats.zarr.ome import attributes_of_image, lower_levels, notes_on_labels
@@ -50,7 +51,8 @@ class Builder:
         self._nodes = self._source.nodes if self._source is not None else {}
         self._version = next((one.version for one in self._nodes.values() if one.document is not None), 3)
         #: Results by the path of what they are of; what is carried over by its own.
-        self._results_by_path = {name[1:]: group for name, group in by_source(results).items()}
+        by_source = groupby(results, lambda result: result.source.name)
+        self._results_by_path = {name[1:]: [*several] for name, several in by_source}
         self._carried_nodes: dict[str, Node] = {}
         #: Paths of new arrays; lengths of dimensions by group, as NCZarr wants them.
         self._paths: set[str] = set()

@@ -6,10 +6,10 @@ then; what they said does not matter.
 """
 
 from collections.abc import Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import FileError
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.zarr.documents import (
     ATTRIBUTES_2,
@@ -25,34 +25,18 @@ from lucid.formats.zarr.store import FolderStore, Store, key_in
 
 def carry(store: Store, root: Path | None, nodes: Collection[Node]) -> CarriedArrays:
     """Copy groups and arrays, or, without a root, only see how many arrays these are."""
-    sizes = store.each(
-        lambda node: _copy(store, node.path, root, node.files if node.is_group else None), nodes
-    )
+    sizes = store.each(partial(_copy, store, root), nodes)
     arrays = [nbytes for node, nbytes in zip(nodes, sizes, strict=True) if not node.is_group]
     return CarriedArrays(len(arrays), sum(arrays))
 
 
-def _copy(store: Store, folder: str, root: Path | None, files: Iterable[str] | None = None) -> int:
-    """Copy some files of a folder, or all that is in it, if there is a root; how many bytes they are."""
-    entries = [(name, False) for name in files or ()]
-    if files is None:
-        try:
-            entries = sorted(store.entries(folder))
-        except (OSError, NotImplementedError) as error:
-            raise FileError(
-                f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
-                "`carry=False` leaves it out"
-            ) from error
+def _copy(store: Store, root: Path | None, node: Node) -> int:
+    """Copy all files of an array, or those of a group, if there is a root; how many bytes they are."""
     if root is not None:
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    nbytes = 0
-    for name, is_folder in entries:
-        key = key_in(folder, name)
-        if is_folder:
-            nbytes += _copy(store, key, root)
-        else:
-            nbytes += store.size_bytes(key) if root is None else store.copy(key, root / key)
-    return nbytes
+        (root / node.path).mkdir(parents=True, exist_ok=True)
+    own_keys = (key_in(node.path, name) for name in node.files)
+    keys = own_keys if node.is_group else store.files(node.path)
+    return sum(store.size_bytes(key) if root is None else store.copy(key, root / key) for key in keys)
 
 
 def renew_summaries(root: Path) -> None:

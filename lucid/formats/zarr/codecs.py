@@ -106,8 +106,6 @@ class Chain(NamedTuple):
 
     def encode(self, cells: Array) -> bytes:
         """The bytes of a chunk, as zarr would write them; but gzip notes no time of day."""
-        if self.order is not None:
-            cells = cells.transpose(self.order)
         # Not as bytes: where nothing else says it, Blosc takes the size of elements from what it is given.
         data: Any = np.ascontiguousarray(cells, self.dtype)
         for codec in self.codecs:

@@ -117,17 +117,9 @@ def nodes_of(store: Store) -> dict[str, Node]:
 
 def digest_of_files(store: Store, folder: str) -> str:
     """A digest of the names and sizes of the files of chunks that an array has."""
-    files: list[tuple[str, int]] = []
-    pending = [""]
-    while pending:
-        inner = pending.pop()
-        for name, is_folder in store.entries(key_in(folder, inner)):
-            key = key_in(inner, name)
-            if is_folder:
-                pending.append(key)
-            elif name not in (DOCUMENT_2, DOCUMENT_3, ATTRIBUTES_2):
-                files.append((key, store.size_bytes(key_in(folder, key))))
-    return digest(sorted(files))
+    documents, start = (DOCUMENT_2, DOCUMENT_3, ATTRIBUTES_2), len(key_in(folder, ""))
+    keys = (key for key in store.files(folder) if key.rpartition("/")[2] not in documents)
+    return digest(sorted((key[start:], store.size_bytes(key)) for key in keys))
 
 
 def node_at(store: Store, path: str) -> Node:

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 from lucid.errors import ExistsError, FileError
@@ -18,10 +19,11 @@ from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
+from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, folds_case, url_of
 from lucid.formats.zarr.build import Builder
-from lucid.formats.zarr.means import Means
+from lucid.formats.zarr.files import ArrayFiles
 from lucid.formats.zarr.nodes import node_at
 from lucid.formats.zarr.store import FolderStore, translate_all
 from lucid.options import Options
@@ -35,8 +37,6 @@ class ZarrSink(Sink):
         self._url = url_of(path)
         self._stack = ExitStack()
         self._file: Replacement | None = None
-        #: Arrays of which some means were written, and some were not.
-        self._means: dict[str, Means] = {}
 
     def name_errors(self) -> AbstractContextManager[None]:
         """Say which output it is, whatever is raised."""
@@ -46,8 +46,8 @@ class ZarrSink(Sink):
         """Build the store, all but the means."""
         overwrite = self.options.overwrite
         if self._url is not None:
-            self._root = Path(tempfile.mkdtemp(prefix="lucid-pool-"))
-            self._stack.callback(shutil.rmtree, self._root, ignore_errors=True)
+            folder = tempfile.TemporaryDirectory(prefix="lucid-pool-", ignore_cleanup_errors=True)
+            self._root = Path(self._stack.enter_context(folder))
         else:
             if self.path.suffix == ARCHIVE:
                 self._file = Replacement(self.path, overwrite=overwrite)
@@ -58,7 +58,8 @@ class ZarrSink(Sink):
             self._stack.callback(self._folder.abort)
             self._root = self._folder.path
         self._build(source, results, self._root)
-        self._store = FolderStore(self._root)
+        self._results, self._spool = results, self._stack.enter_context(Spool(self._root.parent))
+        self._spool.hold(results)
 
     def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """See what would be built, and how much is carried over."""
@@ -76,17 +77,17 @@ class ZarrSink(Sink):
         self.carried, self._path_of = builder.carried, builder.path_of
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
-        """Write a region to the chunks that it holds, and to the spool."""
-        name = result.name
-        means = self._means.get(name)
-        if means is None:
-            node = node_at(self._store, self._path_of(name))
-            means = self._means.setdefault(name, Means(self._root, node, result))
-        if means.write(result.shape, region, values):
-            del self._means[name]
+        """Keep a region until all are known."""
+        self._spool.write(result, region, values)
 
     def commit(self, group: list[Replacement] | None = None) -> None:
-        """Put the store in its place."""
+        """Write the files of all chunks, and put the store in its place."""
+        for result in self._results:
+            files = ArrayFiles(self._root, node_at(FolderStore(self._root), self._path_of(result.name)))
+            files.write_all(partial(self._spool.read, result), self.options)
+            if result.is_shard:
+                files.seal()
+        self._spool.close()
         if self._url is not None:
             self._upload()
         elif self._file is not None:
@@ -99,10 +100,13 @@ class ZarrSink(Sink):
         """Write all files to an archive, in one order and without times."""
         with os.fdopen(file.create(), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
-                for path in self._files():
-                    member = zipfile.ZipInfo(path.relative_to(self._root).as_posix())
+                for key in FolderStore(self._root).files(""):
+                    member = zipfile.ZipInfo(key)
                     member.external_attr = 0o644 << 16  # else what unzip makes of it may not be read
-                    with path.open("rb") as content, archive.open(member, "w", force_zip64=True) as target:
+                    with (
+                        open(self._root / key, "rb") as content,
+                        archive.open(member, "w", force_zip64=True) as target,
+                    ):
                         shutil.copyfileobj(content, target)
             raw.flush()
             file.commit(group)
@@ -120,16 +124,11 @@ class ZarrSink(Sink):
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""
         if self._system.exists(self._place):
             self._system.rm(self._place, recursive=True)
-        for path in sorted(self._files(), key=lambda path: path.parent == self._root):
-            place = f"{self._place}/{path.relative_to(self._root).as_posix()}"
+        for key in sorted(FolderStore(self._root).files(""), key=lambda key: "/" not in key):
+            place = f"{self._place}/{key}"
             self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(path), place)
-
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self._root.rglob("*") if path.is_file())
+            self._system.put_file(str(self._root / key), place)
 
     def close(self) -> None:
         """Remove what was not put in place."""
-        for means in self._means.values():
-            means.close()
         self._stack.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid.errors import FormatError, about
+from lucid.errors import about
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
@@ -30,9 +30,8 @@ from lucid.options import Options
 
 #: Arrays that are kept open, each with what it remembers of its shards.
 MOST_OPEN = 4
-#: An array of more bytes than this, and than so many times those of its store, is a lie, which would be pooled for
-#: years. The second is higher than for HDF5, since storage that was not written is usual here.
-MOST_UNWRITTEN, MOST_RATIO = 1 << 36, 1_000_000
+#: How many times the bytes of its store an array may have: more than in HDF5, since unwritten storage is usual here.
+MOST_RATIO = 1_000_000
 
 
 class ZarrSource(Source):
@@ -103,12 +102,8 @@ class ZarrSource(Source):
         layout = self.array(node.path).layout
         stored = node.numbers(self.options.input_dtype)
         assert stored is not None
-        nbytes = size_of(layout.shape) * layout.dtype.itemsize
-        state = self._state
-        if state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * state[0]):
-            raise FormatError(f"claims {nbytes} bytes, of which a store of {state[0]} can hold few")
         meaning = meaning_by(self.options, self.variable(node).attributes, stored)
-        return ArraySpec(
+        spec = ArraySpec(
             name=node.name,
             shape=layout.shape,
             dtype=reinterpret_dtype(layout.dtype, meaning.numbers),
@@ -119,6 +114,9 @@ class ZarrSource(Source):
             meaning=meaning,
             dims=node.dims,
         )
+        if self._state is not None:
+            spec.check_claim("", "store", self._state[0], MOST_RATIO)
+        return spec
 
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""

@@ -14,7 +14,7 @@ from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFo
 from lucid.formats.archive import data_offset, open_archive
 from lucid.formats.checksum import crc32
 from lucid.formats.contract import FAR_READS, Resource
-from lucid.formats.disk.files import ChangeWatch, bytes_at, open_regular
+from lucid.formats.disk.files import bytes_at, open_regular, state_of
 from lucid.formats.registry import url_of
 from lucid.formats.zarr.documents import DOCUMENT_2, DOCUMENT_3, parse_document
 from lucid.options import Options
@@ -64,6 +64,19 @@ class Store(Resource):
         """The names in a folder, of which there may be millions; none where there is none, or it cannot be listed."""
         with suppress(FileNotFoundError, NotADirectoryError, NotImplementedError):
             yield from (name for name, _ in self.entries(folder))
+
+    def files(self, folder: str) -> Iterator[str]:
+        """The keys of all files in a folder, at any depth, in order."""
+        try:
+            entries = sorted(self.entries(folder))
+        except (OSError, NotImplementedError) as error:
+            raise FileError(
+                f"array /{folder} is behind a server that lists no files, so it cannot be carried over; "
+                "`carry=False` leaves it out"
+            ) from error
+        for name, is_folder in entries:
+            key = key_in(folder, name)
+            yield from self.files(key) if is_folder else (key,)
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
@@ -203,7 +216,7 @@ class ArchiveStore(Store):
         return self._zip.getinfo(f"{self.prefix}{key}").file_size
 
     def _state_now(self) -> tuple[int, ...]:
-        return ChangeWatch(self._descriptor).state
+        return state_of(self._descriptor)
 
     def close(self) -> None:
         if "address" in self.__dict__:
@@ -282,17 +295,16 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
     for key in keys:
         if key.startswith("/") or {"..", "."} & {*key.split("/")}:
             raise FormatError(f"has a member that leads out of it, {key[:200]!r}")
-        folder, _, name = key.rpartition("/")
-        is_known = folder in folders
-        folders[folder].add((name, False))
+        path, is_folder, is_known = key, False, False
         # What is known is known with all folders above it.
-        while folder and not is_known:
-            characters += len(folder)
+        while path and not is_known:
+            characters += len(path) * is_folder
             if characters > MOST_CHARACTERS:
                 raise FormatError(f"has folders whose names take more than {MOST_CHARACTERS} characters")
-            folder, _, name = folder.rpartition("/")
-            is_known = folder in folders
-            folders[folder].add((name, True))
+            path, _, name = path.rpartition("/")
+            is_known = path in folders
+            folders[path].add((name, is_folder))
+            is_folder = True
     return folders
 
 
