@@ -26,7 +26,7 @@ print(lucid.pool_file(sys.argv[1], sys.argv[2], **options).peak_memory_bytes)
 def many(tmp_path_factory):
     """Files of few and of many datasets."""
     files = {}
-    for count in (1000, 6000):
+    for count in (1000, 12_000):
         files[count] = tmp_path_factory.mktemp("many") / f"{count}.h5"
         with h5py.File(files[count], "w") as file:
             for i in range(count):
@@ -38,9 +38,9 @@ def many(tmp_path_factory):
     ("names", "most_bytes_each"),
     [
         # What is known of each waits in a file, and the library's cache holds a few names and addresses.
-        ([], 400),
+        ([], 250),
         # Of those that are carried over there is no record but a name.
-        (["x00500"], 350),
+        (["x00500"], 250),
     ],
 )
 def test_memory_hardly_grows_with_the_number_of_datasets(many, tmp_path, names, most_bytes_each):
