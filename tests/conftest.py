@@ -3,13 +3,14 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from warm import Warm
 
 with suppress(ImportError):
     # Before netCDF4 is: its wheels bring some of the same filters, for another build of HDF5.
@@ -41,13 +42,26 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "y.h5"
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm | None]:
+    """What runs the command without loading it anew, if this system forks well."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with closing(Warm()) as server:
+        yield server
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., Result]:
-    """Run the installed command in an empty folder."""
+def command(tmp_path: Path, warm: Warm | None) -> Callable[..., Result]:
+    """Run the command in an empty folder; the installed one where it is to have an environment or streams of its own."""
     executable = Path(sys.executable).parent / "lucid-pool"
 
-    def run(*args: object, **options: object) -> Result:
-        merged = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120, **options}
-        return subprocess.run([executable, *map(str, args)], check=False, **merged)
+    def run(*args: object, timeout: float = 120, **options: object) -> Result:
+        words = list(map(str, args))
+        if warm and not options:
+            return warm.run(words, tmp_path, timeout)
+        merged = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": timeout, **options}
+        return subprocess.run([executable, *words], check=False, **merged)
 
     return run

@@ -489,18 +489,24 @@ def test_standard_output_that_takes_nothing(command, x):
 
 
 @pytest.mark.parametrize(
-    ("redirections", "status", "text"),
+    ("name", "redirections", "status", "text"),
     [
-        ("-o - >&-", 1, "lucid-pool: x.npy: standard output cannot be written: Bad file descriptor\n"),
-        ("--json -q >&-", 1, "lucid-pool: standard output cannot be written: Bad file descriptor\n"),
-        ("<&- >&-", 0, None),
-        ("2>&-", 0, ""),
-        ("2> /dev/full", 0, ""),
-        ("--preview 2> /dev/full", 0, ""),
-        ("--preview <&- >&- 2>&-", 0, ""),
+        (
+            "x.npy",
+            "-o - >&-",
+            1,
+            "lucid-pool: x.npy: standard output cannot be written: Bad file descriptor\n",
+        ),
+        ("x.h5", "-o - >&-", 1, "lucid-pool: x.h5: standard output cannot be written: Bad file descriptor\n"),
+        ("x.npy", "--json -q >&-", 1, "lucid-pool: standard output cannot be written: Bad file descriptor\n"),
+        ("x.h5", "<&- >&-", 0, None),
+        ("x.npy", "2>&-", 0, ""),
+        ("x.h5", "2> /dev/full", 0, ""),
+        ("x.npy", "--preview 2> /dev/full", 0, ""),
+        ("x.npy", "--preview <&- >&- 2>&-", 0, ""),
+        ("x.h5", "--preview <&- >&- 2>&-", 0, ""),
     ],
 )
-@pytest.mark.parametrize("name", ["x.npy", "x.h5"])
 def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = x
@@ -508,7 +514,7 @@ def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, 
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert int((tmp_path / "status").read_text()) == status
     if text is not None:
-        assert done.stderr == text.replace("x.npy", name)
+        assert done.stderr == text
     if status == 0:
         with h5py.File(tmp_path / "y.h5") as file:
             assert [d.shape for d in file.values()] == [(4, 3, 2, 2)]
@@ -847,32 +853,32 @@ def test_arrays_do_not_go_to_a_terminal(tmp_path, x):
     assert "Missing argument" in seen
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["f.h5", "-d", "/la"], ["/layers/one", "/layers/two"]),
-        (["f.h5", "-s", "4", "4", "--dataset", "layers/t"], ["layers/two"]),
-        (["f.h5", "--comp"], ["--compression"]),
-        (["f.h5", "--compression", "blosc-z"], ["blosc-zstd", "blosc-zlib"]),
-        (["gone.h5", "-d", ""], []),
-        (["~/f.h5", "-d", "layers/o"], ["layers/one"]),
-        (["$HOME/*.h5", "-d", "layers/o"], ["layers/one"]),
+def test_completion_in_bash(tmp_path):
+    cases = [
+        (["f.h5", "-d", "/la"], "/layers/one /layers/two"),
+        (["f.h5", "-s", "4", "4", "--dataset", "layers/t"], "layers/two"),
+        (["f.h5", "--comp"], "--compression"),
+        (["f.h5", "--compression", "blosc-z"], "blosc-zstd blosc-zlib"),
+        (["gone.h5", "-d", ""], ""),
+        (["~/f.h5", "-d", "layers/o"], "layers/one"),
+        (["$HOME/*.h5", "-d", "layers/o"], "layers/one"),
         # Bash makes three words of `--dataset=layers/o`.
-        (["f.h5", "--dataset", "=", "layers/o"], ["layers/one"]),
-    ],
-)
-def test_completion_in_bash(words, expected, tmp_path):
+        (["f.h5", "--dataset", "=", "layers/o"], "layers/one"),
+    ]
     with h5py.File(tmp_path / "f.h5", "w") as file:
         for name in ("one", "two", "two\nplain,tricks", "t\x1b[31m"):
             file[f"layers/{name}"] = np.zeros((1, 1, 2, 2))
         file["labels"] = [1]
-    quoted = " ".join(f"'{word}'" for word in words)
     script = f"""
         shopt -u progcomp; compopt() {{ :; }}
         eval "$(_LUCID_POOL_COMPLETE=bash_source {COMMAND})"
-        COMP_WORDS=({COMMAND} {quoted}); COMP_CWORD={len(words)}
-        _lucid_pool_completion {COMMAND}; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
+    for words, _ in cases:
+        quoted = " ".join(f"'{word}'" for word in words)
+        script += f"""
+            COMP_WORDS=({COMMAND} {quoted}); COMP_CWORD={len(words)}; COMPREPLY=()
+            _lucid_pool_completion {COMMAND}; echo "${{COMPREPLY[*]}}"
+        """
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -881,7 +887,7 @@ def test_completion_in_bash(words, expected, tmp_path):
         text=True,
         check=False,
     )
-    assert done.stdout.split() == expected, done.stderr
+    assert done.stdout.splitlines() == [expected for _, expected in cases], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,7 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
         assert np.array_equal(sink.arrays[name], adaptive_avg_pool2d(x, size))
 
 
-@pytest.mark.parametrize("max_memory", [1 << 20, 3 << 20])
-@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize(("reduce", "max_memory"), [("mean", 1 << 20), ("max", 3 << 20)])
 @pytest.mark.parametrize("size", [1, (1, "keep"), (3, 1)])
 @pytest.mark.parametrize("dtype", ["uint8", "float64", "int64"])
 def test_strips_take_no_more_memory_than_planned(dtype, size, reduce, max_memory, monkeypatch):

@@ -25,6 +25,7 @@ def refuse(*args, **options):
     raise FormatError("is not for us")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parser"),
     [
@@ -42,6 +43,7 @@ def test_a_campaign_whose_files_are_all_refused_fails(name, parser, monkeypatch)
         run.CAMPAIGNS[name](long=False)
 
 
+@pytest.mark.slow
 def test_a_campaign_in_which_nothing_fails_fails(monkeypatch):
     monkeypatch.setattr(broken_runs, "chosen", lambda count, most: [1 << 30])
     monkeypatch.setattr(broken_runs, "KINDS", {".npy": broken_runs.KINDS[".npy"]})

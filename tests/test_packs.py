@@ -261,7 +261,7 @@ class TestCommand:
 
 @pytest.mark.parametrize(
     ("suffix", "count", "most_bytes_each"),
-    [(".npz", 3000, 120), (".safetensors", 3000, 120), (".zarr", 500, 350)],
+    [(".npz", 3000, 120), (".safetensors", 1500, 120), (".zarr", 250, 350)],
 )
 def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix, count, most_bytes_each):
     spec = ArraySpec("/x", (1, 1, 2, 2), dtype=np.dtype("f4"), numbers="float32")

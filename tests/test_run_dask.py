@@ -1,4 +1,7 @@
-"""Runs on a real Dask cluster of processes: the bytes of a single run, whatever happens to workers."""
+"""Runs on a real Dask cluster of processes: the bytes of a single run, whatever happens to workers.
+
+Clusters are slow: the quick suite has one run of several sizes, one that goes on where another was stopped, and the mistake.
+"""
 
 import os
 import signal
@@ -73,7 +76,9 @@ def left_beside(path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 3}, {"sizes": [1, (2, 3)], "flatten": True}], ids=["one", "flat"]
+    "options",
+    [pytest.param({"size": 3}, marks=pytest.mark.slow), {"sizes": [1, (2, 3)], "flatten": True}],
+    ids=["one", "flat"],
 )
 def test_hdf5(client, source, tmp_path, options, done):
     one = lucid.pool_file(source, tmp_path / "one.h5", **options)
@@ -86,6 +91,7 @@ def test_hdf5(client, source, tmp_path, options, done):
     assert not left_beside(source)
 
 
+@pytest.mark.slow
 def test_npy_of_several_sizes(client, tmp_path, rng):
     np.save(tmp_path / "x.npy", np.asfortranarray(rng.standard_normal((90, 4, 9, 9))))
     one = lucid.pool_file(tmp_path / "x.npy", tmp_path / "one-{size}.npy", sizes=[1, 2])
@@ -93,6 +99,7 @@ def test_npy_of_several_sizes(client, tmp_path, rng):
     assert [p.read_bytes() for p in one.targets] == [p.read_bytes() for p in two.targets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".zarr", ".zarr.zip"])
 def test_zarr(client, tmp_path, rng, suffix):
     zarr = pytest.importorskip("zarr")
@@ -108,6 +115,7 @@ def test_zarr(client, tmp_path, rng, suffix):
     assert files_of(one) == files_of(two)
 
 
+@pytest.mark.slow
 def test_an_input_behind_a_url(client, tmp_path, rng):
     zarr = pytest.importorskip("zarr")
     zarr.save_array(tmp_path / "x.zarr", rng.standard_normal((300, 4, 9, 9)))
@@ -124,6 +132,7 @@ def files_of(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle(client, source, tmp_path, done, monkeypatch):
     one = lucid.pool_file(source, tmp_path / "one.h5", size=3).targets[0]
     killed, before, after = [], {}, {}
@@ -177,6 +186,7 @@ def test_what_was_done_is_not_done_again(client, source, tmp_path, done):
     assert not left_beside(source)
 
 
+@pytest.mark.slow
 def test_outputs_that_are_there(client, source, tmp_path, done):
     target = tmp_path / "y.h5"
     target.write_bytes(b"mine")
@@ -191,6 +201,7 @@ def test_outputs_that_are_there(client, source, tmp_path, done):
     assert len(done) == 1
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_error_and_keeps_the_shards(client, source, tmp_path):
     with h5py.File(source) as file:
         chunk = file["features"].id.get_chunk_info(30)
@@ -271,6 +282,7 @@ class TestCommand:
                 time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_cluster_begins_is_heard_afterwards_and_not_by_its_processes():
     script = """
 import os, signal, subprocess, sys, threading
