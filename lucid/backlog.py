@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import IO, Any, TypeVar
 
 Item = TypeVar("Item")
@@ -61,6 +62,10 @@ class Backlog(Sequence[Item]):
         for number in range(len(self._offsets)):
             yield from self._read(number)
         yield from self._end
+
+    def __repr__(self) -> str:
+        """That of a list; of a long one, only as much as is read at once."""
+        return f"[{', '.join(map(repr, islice(self, HELD)))}{', …' * (len(self) > HELD)}]"
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

@@ -21,7 +21,7 @@ from lucid.job_plan import JobPlan, plan
 from lucid.notes import notes_on
 from lucid.options import Options
 from lucid.outputs import FilePath, Naming, Target, settle
-from lucid.report import OnProgress, Report, Watch
+from lucid.report import OnProgress, Report, Watch, failure_note
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
 from lucid.shards.provenance import missing_targets
@@ -187,8 +187,11 @@ class Job:
         try:
             missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
         except FormatError as error:
-            text = f"output {error}: it is not this run's; `overwrite=True` replaces it"
-            raise ExistsError(text) from error
+            conflict = ExistsError(f"output {error}: it is not this run's; `overwrite=True` replaces it")
+            if not options.dry_run:
+                raise conflict from error
+            watch.notes.append(failure_note(conflict))
+            missing = job.targets
         watch.skipped = not missing
         if missing:
             rows = (replace(one, name=name or one.name) for one in job.reports())

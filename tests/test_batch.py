@@ -115,6 +115,8 @@ class TestPutInPlace:
 
 def test_backlog_of_any_length():
     backlog = Backlog()
+    assert repr(Backlog([1, "a"])) == "[1, 'a']"
+    assert repr(Backlog(range(HELD + 1))).endswith(f"{HELD - 1}, …]")
     for i in range(2 * HELD + 3):
         backlog.append((i, str(i)))
     assert len(backlog) == 2 * HELD + 3

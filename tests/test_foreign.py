@@ -30,6 +30,14 @@ STARTS = {
         "is a PyTorch file (torch.save, legacy)",
     ),
     "raw.npy": (np.ones(96, "f4").tobytes(), "has no header of a .npy file; if it holds raw numbers"),
+    "raw.f32": (
+        np.ones(96, "f4").tobytes(),
+        "is of no known format; if it holds raw numbers, read them with",
+    ),
+    "raw.bin": (
+        np.arange(96, dtype="i2").tobytes(),
+        "if it holds raw numbers, read them with numpy.fromfile",
+    ),
     "a.tif": (b"II*\0" + bytes(60), "is a TIFF image; read it with"),
     "b.tif": (b"MM\0*" + bytes(60), "is a TIFF image"),
     "a.png": (b"\x89PNG\r\n\x1a\n" + bytes(60), "is a PNG image"),
@@ -56,7 +64,7 @@ def test_what_it_is_not(tmp_path, name):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["a.nc", "a.gz", "old.pt", "a.tif"])
+@pytest.mark.parametrize("name", ["a.nc", "a.gz", "old.pt", "a.tif", "raw.f32"])
 def test_a_stream_is_told_as_well(name):
     content, text = STARTS[name]
     with pytest.raises(FormatError) as raised:

@@ -479,6 +479,25 @@ class TestLies:
             write(tmp_path / "x.npz", {"x.npy": data}, DEFLATED)
             assert self.refused(tmp_path / "x.npz").startswith("member 'x.npy': ")
 
+    @pytest.mark.parametrize("data", [b"", b"no array", b"short"])
+    @pytest.mark.parametrize("method", [STORED, DEFLATED, zipfile.ZIP_BZIP2])
+    def test_choosing_others_comes_first(self, tmp_path, array, data, method):
+        data = npy_bytes(array)[:-1] if data == b"short" else data
+        write(tmp_path / "x.npz", {"x.npy": data, "y.npy": npy_bytes(array)}, method)
+        if method == zipfile.ZIP_BZIP2:
+            write(tmp_path / "x.npz", {"x.npy": data}, method)
+            with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+                archive.writestr("y.npy", npy_bytes(array))
+        why = self.refused(tmp_path / "x.npz")
+        with pytest.raises(DatasetError, match="dataset /x ") as raised:
+            lucid.pool_file(tmp_path / "x.npz", size=1, datasets="x")
+        assert why.removeprefix("member 'x.npy': ") in str(raised.value)
+        target = lucid.pool_file(tmp_path / "x.npz", size=1, datasets="y").targets[0]
+        assert raw(target, "x.npy") == raw(tmp_path / "x.npz", "x.npy")
+        assert np.load(target)["y"].shape == (5, 3, 1, 1)
+        lucid.pool_file(tmp_path / "x.npz", size=1, datasets="y", drop="x", overwrite=True)
+        assert np.load(target).files == ["y"]
+
 
 def deflated(data):
     deflater = zlib.compressobj(9, zlib.DEFLATED, -15)

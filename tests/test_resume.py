@@ -219,6 +219,11 @@ def test_outputs_of_other_options_and_trash_are_no_outputs_of_this_run(suffix, x
                 ExistsError, match=rf"output y\{suffix} .*it is not this run's; `overwrite=True` replaces it"
             ):
                 lucid.pool_file(source, target, size=1, datasets=datasets, resume=True)
+            plan = lucid.pool_file(source, target, size=1, datasets=datasets, resume=True, dry_run=True)
+            assert plan.datasets[0].output_shape[-2:] == (1, 1)
+            assert any(
+                "the run would fail: " in note and "it is not this run's" in note for note in plan.notes
+            )
         assert target.read_bytes() == content
     lucid.pool_file(source, target, size=1, datasets=datasets, resume=True, overwrite=True)
     assert lucid.pool_file(source, target, size=1, datasets=datasets, resume=True).skipped

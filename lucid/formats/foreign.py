@@ -70,6 +70,9 @@ _TORCH = Foreign(ZIP, "a PyTorch file (torch.save)", _TENSORS)
 _ZIPPED = Foreign(ZIP, "a zip archive of other files", _UNPACK)
 #: Suffixes of files that begin with a header, by which a file without one is told to be raw.
 _HEADED = (".npy", ".npz", ".safetensors")
+_RAW = f"if it holds raw numbers, read them with numpy.fromfile or numpy.memmap, then {SAVE}"
+#: What no text has in it.
+_CONTROLS = rb"[\x00-\x08\x0e-\x1a]"
 
 
 def description(start: bytes, suffix: str = "", member: str = "") -> str | None:
@@ -84,8 +87,5 @@ def description(start: bytes, suffix: str = "", member: str = "") -> str | None:
     if kind is not None:
         return f"is {kind.name}; {kind.remedy}"
     if suffix in _HEADED:
-        return (
-            f"has no header of a {suffix} file; if it holds raw numbers, read them with numpy.fromfile or "
-            f"numpy.memmap, then {SAVE}"
-        )
-    return None
+        return f"has no header of a {suffix} file; {_RAW}"
+    return f"is of no known format; {_RAW}" if re.search(_CONTROLS, start) else None

@@ -34,11 +34,15 @@ STEP_BYTES = 1 << 18
 
 
 class Member(NamedTuple):
-    """A file in an archive: what the directory says, the offset of its bytes, the header of the array in it, if any."""
+    """A file in an archive: what the directory says, the offset of its bytes, the header of the array in it, if any.
+
+    `fault` is why an array that has no header here cannot be pooled.
+    """
 
     info: zipfile.ZipInfo
     offset: int
     header: Header | None
+    fault: str = "holds Python objects"
 
     @property
     def array_name(self) -> str:
@@ -56,7 +60,7 @@ class NpzSource(FlatSource):
         #: Of stored members that are being read; None for those that fit theirs.
         self._sums: dict[str, Checksum | None] = {}
         self._lock = threading.Lock()
-        self.members = read_members(archive, self.descriptor)
+        self.members = read_members(archive, self.descriptor, takes_faults=bool(self.options.datasets))
         self._arrays: dict[str, tuple[Member, Header]] = {}
         for member in self.members:
             name, header = member.array_name, member.header
@@ -68,7 +72,7 @@ class NpzSource(FlatSource):
                 except DTypeError as error:
                     self.others[name] = str(error)
             elif member.info.filename.endswith(SUFFIX):
-                self.others[name] = "holds Python objects"
+                self.others[name] = member.fault
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays, with what a comment in their headers says; those of a whole output say nothing."""
@@ -158,8 +162,11 @@ class _InflatedMember:
             self._spool.close()
 
 
-def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
-    """All members of an archive in an open file, checked, in the order of its directory."""
+def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: bool = False) -> list[Member]:
+    """All members of an archive in an open file, checked, in the order of its directory.
+
+    Arrays that cannot be pooled are errors, unless others are chosen: with `takes_faults` members say why.
+    """
     names: set[str] = set()
     members = []
     for info in archive.infolist():
@@ -172,9 +179,15 @@ def read_members(archive: zipfile.ZipFile, descriptor: int) -> list[Member]:
             if info.flag_bits & ENCRYPTED:
                 raise FormatError("is encrypted; decrypt the archive first: unzip, then zip -0")
             offset = data_offset(descriptor, info, archive.start_dir)
-            members.append(Member(info, offset, _header(descriptor, info, offset)))
+            try:
+                member = Member(info, offset, _header(descriptor, info, offset))
+            except FormatError as error:
+                if not takes_faults:
+                    raise
+                member = Member(info, offset, None, str(error))
+            members.append(member)
     stop = 0
-    for info, offset, _ in sorted(members, key=lambda member: (member.info.header_offset, member.offset)):
+    for info, offset, *_ in sorted(members, key=lambda member: (member.info.header_offset, member.offset)):
         if info.header_offset < stop:
             raise FormatError(f"has a member {info.filename[:80]!r} that overlaps another")
         stop = offset + info.compress_size

@@ -124,7 +124,7 @@ def _text(value: bytes) -> str:
 def _parse_json(value: bytes) -> Any:
     """A value of JSON."""
     try:
-        return json.loads(value.decode("utf-8"), object_pairs_hook=_object_of_pairs, parse_int=_integer)
+        return _JSON.decode(value.decode("utf-8"))
     except (ValueError, RecursionError):
         raise FormatError(f"its header is no JSON at {value[:40]!r}") from None
 
@@ -140,6 +140,10 @@ def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _integer(text: str) -> int:
     """An integer of JSON; -0 is none to the format's library, and no length here."""
     return -1 if text == "-0" else int(text)
+
+
+#: One for all values: `json.loads` makes one for each.
+_JSON = json.JSONDecoder(object_pairs_hook=_object_of_pairs, parse_int=_integer)
 
 
 def _tensor(name: str, value: bytes) -> Tensor:
