@@ -1,18 +1,21 @@
 """Zip archives of strangers, which `.npz` files and stores of Zarr may be: directories, names, where members lie.
 
 `zipfile` reads and writes directories. It reads a whole one at once, which is limited here, and believes it; where
-the bytes of a member begin, it keeps to itself.
+the bytes of a member begin, it keeps to itself. Members wait in a file, since each would take half a kilobyte.
 """
 
 import io
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
+from lucid.backlog import Backlog
 from lucid.errors import FormatError, LucidError
 from lucid.formats.disk.files import bytes_at
 
-#: Longest directory that is read, and most members, each of which takes half a kilobyte of memory.
+#: Longest directory that is read, and most members.
 DIRECTORY_LIMIT, MEMBER_LIMIT = 1 << 27, 1 << 20
 #: Flags of a member: encrypted, by any of three ways; lengths that stand behind the data; a name in UTF-8.
 ENCRYPTED, LENGTHS_BEHIND, _UTF8 = 0x2041, 0x8, 0x800
@@ -40,11 +43,40 @@ class _LimitedReader(io.FileIO):
         return data
 
 
+class _Members(Backlog[zipfile.ZipInfo]):
+    """The members of an archive, which nobody goes through before they are complete.
+
+    Newer versions of `zipfile` would, and hold them all for that.
+    """
+
+    is_complete = False
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        return super().__iter__() if self.is_complete else iter(())
+
+
+class _NoNames(dict[str, Any]):
+    """What would hold members by their names once more."""
+
+    def __setitem__(self, name: str, member: Any) -> None:
+        pass
+
+
+class _Archive(zipfile.ZipFile):
+    """An archive to read, whose members wait in a file."""
+
+    def _RealGetContents(self) -> None:  # noqa: N802  (so it is called by `zipfile`)
+        self.filelist = members = _Members()  # type: ignore[assignment]  # it is added to and gone through
+        self.NameToInfo = _NoNames()
+        super()._RealGetContents()  # type: ignore[misc]
+        members.is_complete = True
+
+
 def open_archive(descriptor: int) -> zipfile.ZipFile:
     """The archive in an open file."""
     try:
         file = _LimitedReader(descriptor, closefd=False)
-        archive = zipfile.ZipFile(file)
+        archive = _Archive(file)
         file.is_open = True
         return archive
     except LucidError:
