@@ -77,7 +77,8 @@ def _truth(value: Any) -> bool:
 
 def count(value: Any) -> int:
     """An integer of at least 1; numpy's are as good as Python's."""
-    number = operator.index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
+    # NumPy's truth values are called so, too, and are integers before its version 2.3.
+    number = operator.index(None if type(value).__name__ == "bool" else value)  # type: ignore[arg-type]
     if number < 1:
         raise ValueError
     return number
