@@ -9,7 +9,6 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator
-from typing import Any
 
 from lucid.backlog import Backlog
 from lucid.errors import FormatError, LucidError
@@ -54,20 +53,15 @@ class _Members(Backlog[zipfile.ZipInfo]):
     def __iter__(self) -> Iterator[zipfile.ZipInfo]:
         return super().__iter__() if self.is_complete else iter(())
 
-
-class _NoNames(dict[str, Any]):
-    """What would hold members by their names once more."""
-
-    def __setitem__(self, name: str, member: Any) -> None:
-        pass
+    def __setitem__(self, name: str, member: zipfile.ZipInfo) -> None:
+        """Hold no member by its name once more."""
 
 
 class _Archive(zipfile.ZipFile):
     """An archive to read, whose members wait in a file."""
 
     def _RealGetContents(self) -> None:  # noqa: N802  (so it is called by `zipfile`)
-        self.filelist = members = _Members()  # type: ignore[assignment]  # it is added to and gone through
-        self.NameToInfo = _NoNames()
+        self.filelist = self.NameToInfo = members = _Members()  # type: ignore[assignment]
         super()._RealGetContents()  # type: ignore[misc]
         members.is_complete = True
 
