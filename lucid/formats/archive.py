@@ -1,7 +1,8 @@
 """Zip archives of strangers, which `.npz` files and stores of Zarr may be: directories, names, where members lie.
 
 `zipfile` reads and writes directories. It reads a whole one at once, which is limited here, and believes it; where
-the bytes of a member begin, it keeps to itself. Members wait in a file, since each would take half a kilobyte.
+the bytes of a member begin, it keeps to itself. Where members are not asked for by
+name, they wait in a file, since each takes half a kilobyte.
 """
 
 import io
@@ -66,11 +67,11 @@ class _Archive(zipfile.ZipFile):
         members.is_complete = True
 
 
-def open_archive(descriptor: int) -> zipfile.ZipFile:
-    """The archive in an open file."""
+def open_archive(descriptor: int, *, by_name: bool = False) -> zipfile.ZipFile:
+    """The archive in an open file; only `by_name` its members are found by their names, and held."""
     try:
         file = _LimitedReader(descriptor, closefd=False)
-        archive = _Archive(file)
+        archive = zipfile.ZipFile(file) if by_name else _Archive(file)
         file.is_open = True
         return archive
     except LucidError:
