@@ -22,9 +22,11 @@ from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region, shape_of, shift, size_of
 from lucid.job_plan import JobPlan, Pass
-from lucid.pooling.means import Total, columns
+from lucid.pooling.dtypes import FLOATS
+from lucid.pooling.means import Pooling, Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.report import Effort, Watch
+from lucid.pooling.windows import Interval
+from lucid.report import MARKED, OVERFLOW, Effort, Watch
 
 
 def carry_out(job: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None) -> None:
@@ -98,6 +100,19 @@ def _stream(array_pass: Pass, source: Source, sinks: Mapping[Path, Sink], watch:
             watch.add(block)
 
 
+def marked(
+    pooling: Pooling, planes: Array, means: Array, rows: Interval, cols: Interval
+) -> Iterator[tuple[int, int]]:
+    """The numbers that mark gaps, with how many means of valid cells are rounded to each."""
+    rule = pooling.rule
+    for value in map(int, rule.missing if rule.reduce == "mean" and rule.result not in FLOATS else ()):
+        # No mean is it but between less and more. Gaps may be that number, too, unless another one marks them.
+        if np.any(means == value) and planes.min() < value < planes.max():
+            others = np.empty_like(means)
+            pooling._replace(rule=rule._replace(fill=value ^ 1)).means(planes, others, rows, cols)
+            yield value, int(np.count_nonzero(others == value))
+
+
 class _Worker:
     """The steps of a block."""
 
@@ -105,7 +120,8 @@ class _Worker:
         self._blocks, self._arrays = array_pass
         self._source, self._sinks = source, sinks
         self._local = threading.local()
-        self._key = self._blocks.spec.name, array_pass.arrays[0].result.numbers
+        self._name, numbers = self._blocks.spec.name, array_pass.arrays[0].result.numbers
+        self._key = self._name, OVERFLOW.format(numbers)
 
     def read(self, block: _Block) -> _Block:
         """Read a block."""
@@ -128,7 +144,9 @@ class _Worker:
             for array, region, means in zip(self._arrays, block.regions, block.means, strict=True):
                 rows, cols = ends(region[h]), ends(region[h + 1])
                 for planes, plane_means in stacks(cells, means, h):
-                    block.overflows[self._key] += array.pooling.means(planes, plane_means, rows, cols)
+                    block.odd_results[self._key] += array.pooling.means(planes, plane_means, rows, cols)
+                    for mark, count in marked(array.pooling, planes, plane_means, rows, cols):
+                        block.odd_results[self._name, MARKED.format(mark)] += count
         block.cells = None
         return block
 
@@ -147,7 +165,7 @@ class _Worker:
             sums = columns(planes_of(reads), array.pooling.rule)
             with block.clock("pool"):
                 total.add(sums, left)
-        block.overflows[self._key] = total.finish(self._planes(means))
+        block.odd_results[self._key] = total.finish(self._planes(means))
 
     def write(self, block: _Block) -> _Block:
         """Write the means of a block, and let go of them."""

@@ -16,6 +16,7 @@ from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
 from lucid.formats.arrays import ArraySpec, ResultSpec
+from lucid.formats.choosing import note_lines
 from lucid.formats.contract import FAR_READS, Source
 from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
 from lucid.formats.regions import Region, size_of
@@ -184,7 +185,7 @@ def plan_shard(
 
 def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
     """The arrays that are pooled; of those that nobody named, only the ones that can be."""
-    specs, with_cells, errors = Backlog[ArraySpec](), Backlog[ArraySpec](), list[DatasetError]()
+    specs, with_cells, errors = Backlog[ArraySpec](), Backlog[ArraySpec](), dict[str, DatasetError]()
     for spec in source.choose(options.datasets):
         if options.missing:
             # Where a file says nothing of its numbers, the option does, to outputs as well.
@@ -195,15 +196,17 @@ def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
                 for size in map(plane.resolve, options.sizes):
                     check_sums(spec.name, spec.meaning, plane.lengths, size)
         except DatasetError as error:
-            errors.append(error)
+            errors[spec.name] = error
             continue
         specs.append(spec)
         # Some formats oblige files to hold a dataset though there is nothing for it.
         if 0 not in plane.lengths:
             with_cells.append(spec)
     if errors and (options.datasets or not specs):
-        raise errors[0]
-    source.notes += [f"{error}, so it was left out" for error in errors]
+        raise next(iter(errors.values()))
+    source.notes += [f"{error}, so it was left out" for error in errors.values()]
+    for doubt, names in source.doubts.items():
+        source.notes += note_lines({doubt: Backlog(name for name in names if name not in errors)})
     return with_cells if with_cells and not options.datasets else specs
 
 

@@ -89,6 +89,11 @@ class Report:
         return sum(d.output_bytes for d in self.datasets)
 
 
+#: What may be odd of results, behind how many of what there are.
+OVERFLOW = "exceed {} and became infinite; `dtype` float32 or float64 holds more"
+MARKED = "became {}, which marks gaps; `dtype` float32 tells them apart"
+
+
 @dataclass
 class Effort:
     """What a block, a shard or an input took."""
@@ -97,8 +102,8 @@ class Effort:
     done_bytes: int = 0
     #: What the steps took: "read", "pool" and "write", added over threads.
     nanoseconds: Counter[str] = field(default_factory=Counter)
-    #: Finite results that became infinite, by what they are results of, and their type.
-    overflows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: Results of valid cells that are not what they should be, by what they are results of, and what they are.
+    odd_results: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: The most memory of another process that worked on it.
     peak_memory_bytes: int = 0
 
@@ -139,7 +144,7 @@ class Watch(Effort):
         """A block or a shard was made."""
         self.done_bytes = min(self.done_bytes + effort.done_bytes, self.total_bytes)
         self.nanoseconds += effort.nanoseconds
-        self.overflows += effort.overflows
+        self.odd_results += effort.odd_results
         self.peak_memory_bytes = max(self.peak_memory_bytes, effort.peak_memory_bytes)
         self.report_progress()
 
@@ -151,10 +156,9 @@ class Watch(Effort):
 
     def report(self, options: "Options", **others: Any) -> Report:
         """The report, now that the work is done; `others` are facts that the options do not tell."""
-        overflows = [
-            f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} exceed {numbers} and became infinite; "
-            "`dtype` float32 or float64 holds more"
-            for (name, numbers), count in self.overflows.items()
+        odd_results = [
+            f"{count} finite result{'s' * (count > 1)} of {name or 'the array'} {what}"
+            for (name, what), count in self.odd_results.items()
         ]
         known = {"threads": options.workers, "max_memory": options.max_memory, **others}
         return Report(
@@ -168,7 +172,7 @@ class Watch(Effort):
             peak_memory_bytes=max(peak_memory_bytes(), self.peak_memory_bytes),
             dry_run=options.dry_run,
             skipped=self.skipped,
-            notes=tuple(dict.fromkeys([*self.notes, *overflows])),
+            notes=tuple(dict.fromkeys([*self.notes, *odd_results])),
             carried=self.carried,
             carried_bytes=self.carried_bytes,
             **known,

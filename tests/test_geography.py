@@ -9,7 +9,39 @@ from lucid.errors import DatasetError
 from lucid.nn.functional import adaptive_avg_pool2d
 
 xarray = pytest.importorskip("xarray", reason="xarray reads the results")
-pytest.importorskip("zarr", reason="the extra 'zarr'")
+zarr = pytest.importorskip("zarr", reason="the extra 'zarr'")
+
+
+@pytest.fixture(params=["h5", "zarr2", "zarr3"])
+def tree(request, tmp_path):
+    """Write and pool arrays and groups, of which no axis has a name: path → (array, attributes)."""
+    suffix = request.param[:4]
+
+    def pooled(things, size=2, **options):
+        path, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+        if suffix == "h5":
+            file = h5py.File(path, "w")
+        else:
+            file = zarr.open_group(path, mode="w", zarr_format=int(request.param[-1]))
+        for name, (array, attributes) in things.items():
+            if array is None:
+                made = file.require_group(name) if name else file
+            else:
+                made = (
+                    file.create_dataset(name, data=array)
+                    if suffix == "h5"
+                    else file.create_array(name, data=array)
+                )
+            made.attrs.update(attributes)
+        if suffix == "h5":
+            file.close()
+        options = {"layout": "HW", "overwrite": True} | options
+        planned = lucid.pool_file(path, target, size=size, dry_run=True, **options)
+        report = lucid.pool_file(path, target, size=size, **options)
+        assert planned.notes == report.notes
+        return h5py.File(target) if suffix == "h5" else zarr.open_group(target, mode="r"), report.notes
+
+    return pooled
 
 
 @pytest.fixture(params=["nc", "zarr2", "zarr3"])
@@ -460,6 +492,39 @@ class TestDrop:
         assert result["t"].attrs["ancillary_variables"] == "p nothing"
 
 
+class TestAxesWithoutNames:
+    """Coordinates that a variable names lie along its axes where they have their lengths."""
+
+    X = np.arange(24.0).reshape(4, 6)
+
+    @pytest.mark.parametrize("name", ["lat", "/g/lat"])
+    @pytest.mark.parametrize("shape", [(4, 6), (3, 4, 6)])
+    def test_they_are_pooled_along(self, tree, name, shape):
+        planes = np.broadcast_to(self.X, shape).astype("f4")
+        things = {
+            "g/x": (planes, {"coordinates": name}),
+            "g/lat": (self.X, {}),
+            "g/lon": (self.X, {"units": "m"}),
+        }
+        result, notes = tree(things, layout="CHW"[-len(shape) :], datasets="g/x")
+        assert notes == ()
+        assert result["g/x"].attrs["coordinates"] == f"{name}_2x2"
+        assert np.array_equal(result["g/lat_2x2"], adaptive_avg_pool2d(self.X[None], 2)[0])
+        assert np.array_equal(result["g/lat"], self.X)
+        assert "g/lon_2x2" not in result
+
+    def test_of_other_lengths_they_stay(self, tree):
+        other = np.ones((4, 5))
+        things = {"x": (self.X, {"coordinates": "other nothing"}), "other": (other, {"b": 1})}
+        assert tree(things, datasets="x")[0]["x"].attrs["coordinates"] == "other nothing"
+
+    def test_nothing_lies_along_axes_that_are_joined(self, tree):
+        things = {"x": (np.ones((3, 4, 6)), {"coordinates": "lat"}), "lat": (self.X, {})}
+        result, _ = tree(things, layout="CHW", flatten=True)
+        assert "coordinates" not in result["x"].attrs
+        assert np.array_equal(result["lat"], self.X)
+
+
 class TestDoubts:
     """What a file says and is not understood is told in a line, whatever chooses the variable."""
 
@@ -506,6 +571,64 @@ class TestDoubts:
         dataset["t"].attrs |= {"actual_range": [0.0, 47.0], "STATISTICS_MEAN": 23.5, "units": "K"}
         result, _ = store(dataset, (2, 3))
         assert {*result["t"].attrs} == {"units", "lucid_pool"}
+
+    @pytest.mark.parametrize(
+        ("group", "own", "what"),
+        [
+            ({"signal": "x", "axes": ["y"]}, {}, "axes of NeXus"),
+            ({}, {"signal": 1, "axes": "y:x"}, "axes of NeXus"),
+            ({"pandas_type": "frame"}, {}, "axes of pandas"),
+            ({}, {"encoding-type": "array"}, "obs and var of AnnData"),
+        ],
+    )
+    def test_descriptions_of_the_axes_beside_an_array(self, tree, group, own, what):
+        things = {"g": (None, group), "g/x": (np.ones((4, 6)), own), "y": (np.ones((4, 6)), {})}
+        assert tree(things)[1] == (f"grids and sizes stay those of the source in {what}: /g/x",)
+
+    def test_names_of_rows_matter_where_rows_are_pooled(self, tree):
+        own = {"encoding-type": "array"}
+        things = {"obsm/x": (np.ones((3, 4, 6)), own), "uns/image": (np.ones((5, 6)), own)}
+        assert tree(things, layout="CHW")[1] == ()
+        assert tree(things, datasets="uns/*")[1] == ()
+
+    @pytest.mark.parametrize("place", ["d/data1/what", "d/what"])
+    def test_marks_in_a_group_beside_it(self, tree, place):
+        marks = {"quantity": "DBZH", "gain": 0.5, "offset": -32.0, "nodata": 255.0, "undetect": 0.0}
+        things = {place: (None, marks), "d/data1/data": (np.ones((4, 6), "u1"), {})}
+        said = "grids and sizes stay those of the source in where of ODIM_H5"
+        lines = [f"{key} is {n}, a value like others unless `missing={n}`" for key, n in [*marks.items()][3:]]
+        assert tree(things)[1] == tuple(f"{line}: /d/data1/data" for line in (said, *lines))
+        assert tree(things, missing=[255, 0])[1] == (f"{said}: /d/data1/data",)
+        line = "offset is that of one number, not of a sum of several: /d/data1/data"
+        assert line in tree(things, reduce="sum")[1]
+
+    def test_sizes_of_cells_of_a_whole_group(self, tree):
+        things = {
+            "": (None, {"DX": 3000.0, "title": "x"}),
+            "x": (np.ones((4, 6)), {}),
+            "g/y": (np.ones((4, 6)), {}),
+        }
+        assert tree(things)[1] == ("DX is that of the source's cells: /x",)
+
+    def test_of_what_a_sum_leaves_out_nothing_is_doubtful(self, tree):
+        packed = {"add_offset": 5.0, "missing_value": -9, "NoData": -7}
+        things = {"u": (np.ones((4, 6), "i2"), {"NoData": -7}), "v": (np.ones((4, 6), "i2"), packed)}
+        left_out, doubt = tree(things, reduce="sum")[1]
+        assert left_out.endswith("so it was left out")
+        assert doubt == "NoData is -7, a value like others unless `missing=-7`: /u"
+
+    def test_numbers_without_a_mean_are_told_of(self, tree):
+        things = {"x": (np.ones((4, 6)), {}), "c": (np.ones((4, 6), "c8"), {})}
+        (note,) = tree(things)[1]
+        assert note in [f"left out, since {name} has no mean here: /c" for name in ("complex64", "<c8")]
+        assert tree(things, datasets="x")[1] == ()
+
+    def test_bits_have_no_mean(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["x"], file["text"] = np.ones((4, 6)), np.full((4, 6), b"a")
+            h5py.h5d.create(file.id, b"b", h5py.h5t.STD_B8LE, h5py.h5s.create_simple((4, 6)))
+        report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
+        assert report.notes == ("left out, since bit field has no mean here: /b",)
 
     def test_descriptions_elsewhere_in_the_file(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -151,6 +151,27 @@ def test_texts_that_name_what_there_is_no_longer():
     assert references_of({"coordinates": "zone"}, {"zone": None}) == {"coordinates": None}
 
 
+@pytest.mark.parametrize(
+    ("attributes", "names", "changes"),
+    [
+        (
+            {"cell_methods": "lat: lon: mean"},
+            {"lat": "lat_2", "lon": None},
+            {"cell_methods": "lat_2: lon: mean"},
+        ),
+        ({"grid_mapping": "crs: x y"}, {"x": "x_2", "y": "y_2"}, {"grid_mapping": "crs: x_2 y_2"}),
+        ({"formula_terms": "ps: ps b: b"}, {"ps": "ps_2x2"}, {"formula_terms": "ps: ps_2x2 b: b"}),
+        (
+            {"grid_mapping": "crs: x y", "cell_methods": "x: mean"},
+            {"crs": None, "mean": None},
+            {"grid_mapping": None},
+        ),
+    ],
+)
+def test_words_with_colons_say_what_names_are(attributes, names, changes):
+    assert references_of(attributes, names) == changes
+
+
 class TestTransform:
     def test_it_follows_the_size_of_a_cell(self):
         made = coarse_transform("100.5 2 0.25 50 0.125 -3 ", (8, 6), (2, 3))

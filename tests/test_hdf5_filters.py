@@ -1,8 +1,10 @@
 """Filters that results keep, and those that they do not."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -169,12 +171,18 @@ def test_the_command_says_in_a_line_what_it_left_out(path, out, rng):
 
 
 def test_a_plugin_that_speaks_to_another_hdf5_is_told_of(tmp_path):
-    pytest.importorskip("netCDF4", reason="it brings an HDF5 of its own")
+    other = pytest.importorskip("netCDF4", reason="it brings an HDF5 of its own")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=np.ones((2, 2, 4, 4), "f4"), chunks=True, **plugins.Blosc())
     script = "import sys, netCDF4, lucid; lucid.pool_file(*sys.argv[1:], size=2)"
     command = [sys.executable, "-c", script, tmp_path / "a.h5", tmp_path / "b.h5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "lucid_cli", tmp_path / "a.h5", "-s2", "-o", tmp_path / "c.h5"]
+    places = os.environ | {
+        "HDF5_PLUGIN_PATH": str(Path(other.__file__).parent / "plugins")
+    }  # as its import says
+    for_shell = subprocess.run(command, capture_output=True, text=True, check=False, env=places)
+    assert for_shell.returncode == 0 or "leads there" in for_shell.stderr
     # With some wheels both are one, and all is well.
     assert done.returncode == 0 or "hdf5plugin was imported after another package" in done.stderr
     assert done.returncode == 0 or not (tmp_path / "b.h5").exists()

@@ -407,15 +407,66 @@ class TestGeography:
 
 
 class TestCarrying:
-    def test_a_type_with_a_name_is_without_it_where_filters_may_be_lossy(self):
+    @pytest.mark.parametrize("drop", [(), ("/t",)])
+    def test_a_type_keeps_its_name_where_filters_may_be_lossy(self, drop):
         write("a.h5", np.ones((1, 2, 2), "f4"), {})
         with h5py.File("a.h5", "a") as file:
-            file["t"] = np.dtype("f4")
+            file["other"], file["t"] = np.dtype("f8"), np.dtype("f4")
             file.create_dataset("d", data=np.arange(4.0), dtype=file["t"], chunks=(4,), scaleoffset=2)
-        for dry_run in True, False:
-            (note,) = pool("a.h5", "b.h5", size=1, dry_run=dry_run).notes
-            assert note == "types that have a name are without it where filters may not be lossless: /d"
-        assert read("b.h5", "d")[0].tolist() == [0, 1, 2, 3]
+            file["d"].attrs["a"] = 1
+        notes = pool("a.h5", "b.h5", size=1, drop=drop).notes
+        said = "types with a name have none, or that of an equal one, where filters may not be lossless: /d"
+        assert notes == (said,) * len(drop)
+        with h5py.File("b.h5") as file:
+            name = h5py.h5i.get_name(file["d"].id.get_type())
+            assert name == (None if drop else b"/t")
+            assert file["d"][()].tolist() == [0, 1, 2, 3]
+            assert file["d"].attrs["a"] == 1
+
+    def test_a_type_that_is_equal_to_another_one_may_lose_its_name_to_it(self):
+        write("a.h5", np.ones((1, 2, 2), "f4"), {})
+        with h5py.File("a.h5", "a") as file:
+            for name in "tu":
+                file[name] = np.dtype("f4")
+                data = {"data": np.arange(4.0), "dtype": file[name]}
+                file.create_dataset(f"d{name}", **data, chunks=(4,), scaleoffset=2)
+        (note,) = pool("a.h5", "b.h5", size=1).notes
+        with h5py.File("b.h5") as file:
+            names = {name: h5py.h5i.get_name(file[f"d{name}"].id.get_type()) for name in "tu"}
+            assert note.split(": ")[1].split(", ") == [
+                f"/d{n}" for n, other in names.items() if other != b"/" + n.encode()
+            ]
+            assert {*names.values()} <= {b"/t", b"/u"}
+
+    @pytest.mark.parametrize(("options", "has_list"), [({"size": 1}, 1), ({"sizes": [1, 2]}, 0)])
+    def test_fields_of_a_struct_are_listed_while_they_are_the_same(self, options, has_list):
+        write("a.mat", np.ones((1, 2, 2)), {}, "s/f")
+        fields = np.empty(1, h5py.vlen_dtype(np.dtype("S1")))
+        fields[0] = np.array([b"f"], "S1")
+        with h5py.File("a.mat", "a") as file:
+            file["s"].attrs.update({"MATLAB_class": np.bytes_("struct"), "MATLAB_fields": fields})
+        pool("a.mat", "b.mat", **options)
+        with h5py.File("b.mat") as file:
+            assert {*file["s"].attrs} == {"MATLAB_class", *["MATLAB_fields"] * has_list}
+
+    def test_links_into_other_files_are_named_where_nothing_else_is_pooled(self):
+        write("a.h5", np.ones((2, 2)), {}, "mask")
+        with h5py.File("a.h5", "a") as file:
+            file["d"] = h5py.ExternalLink("frames.h5", "/data")
+        with pytest.raises(
+            DatasetError, match=r"/d that is a link to /data in frames\.h5, which is not followed"
+        ):
+            pool("a.h5", "b.h5", size=1)
+        with pytest.raises(DatasetError, match=r"/d is a link to /data in frames\.h5, which is not followed"):
+            pool("a.h5", "b.h5", size=1, datasets="d*")
+        assert len(pool("a.h5", "b.h5", size=1, layout="HW").datasets) == 1
+
+    def test_no_other_file_is_opened_to_doubt(self):
+        Path("other.h5").write_bytes(b"no HDF5")
+        write("a.h5", np.ones((1, 2, 2), "u1"), {}, "d/data")
+        with h5py.File("a.h5", "a") as file:
+            file["d/what"] = h5py.ExternalLink("other.h5", "/what")
+        assert pool("a.h5", "b.h5", size=1).notes == ()
 
     def test_scales_that_went_and_classes_of_other_conventions(self):
         with h5py.File("a.h5", "w") as file:

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+import lucid
 from lucid.errors import ArgumentError, DatasetError
 from lucid.formats.meaning import (
     Meaning,
@@ -207,3 +208,39 @@ class TestReductions:
             with pytest.raises(DatasetError, match="/v: sums of numbers with an add_offset of 250"):
                 check_sums("/v", *odd)
         check_sums("/v", of({}), (8, 6), (3, 2))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "h5", "zarr"])
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "i8", "u8"])
+@pytest.mark.parametrize("sizes", [[(2, 3)], [(2, 3), (1, 2)]])
+def test_means_that_are_rounded_to_a_mark_are_counted(tmp_path, suffix, kind, sizes):
+    """A reader takes them for gaps; of the gaps themselves, and of other marks, nothing is said."""
+    pytest.importorskip("zarr" if suffix == "zarr" else "numpy", reason="the extra 'zarr'")
+    # 4 and 6 have the mean 5, which marks gaps, as does 9; the lower right window is a gap.
+    x = np.array([[[4, 6, 8, 10, 1, 1], [6, 4, 10, 8, 1, 1], [5, 5, 7, 6, 5, 5], [3, 3, 5, 5, 9, 9]]], kind)
+    np.save(tmp_path / "in.npy", x)
+    options = {"sizes": sizes, "layout": "CHW", "missing": [5, 9], "threads": 1}
+    report = lucid.pool_file(tmp_path / "in.npy", tmp_path / f"{{size}}.{suffix}", dtype="keep", **options)
+    marks = [note for note in report.notes if "marks gaps" in note]
+    means = [adaptive_mean(x[0], size, (5, 9)) for size in sizes]
+    counts = {mark: sum(int(np.sum(np.rint(one) == mark)) for one in means) for mark in (5, 9)}
+    assert counts[5] > 0
+    assert marks == [
+        f"{n} finite result{'s' * (n > 1)} of the array became {mark}, which marks gaps; `dtype` float32 tells them apart"
+        for mark, n in counts.items()
+        if n
+    ]
+    for others in {"dtype": None}, {"dtype": "keep", "reduce": "max"}, {"dtype": "keep", "missing": ()}:
+        report = lucid.pool_file(
+            tmp_path / "in.npy", tmp_path / f"{{size}}.{suffix}", overwrite=True, **(options | others)
+        )
+        assert not any("marks gaps" in note for note in report.notes)
+
+
+def adaptive_mean(cells, size, missing):
+    """Means of valid cells by the definition, NaN where there are none; windows of one size."""
+    (m, n), (rows, cols) = size, (cells.shape[0] // size[0], cells.shape[1] // size[1])
+    windows = np.where(np.isin(cells, missing), np.nan, cells.astype("f8")).reshape(m, rows, n, cols)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.nanmean(windows, (1, 3))

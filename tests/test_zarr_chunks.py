@@ -755,3 +755,19 @@ def test_attributes_that_were_cut_off_are_damage(tmp_path):
     (tmp_path / "a.zarr" / ".zattrs").write_bytes(b"")
     with pytest.raises(LucidError):
         lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2, layout="CHW")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_chunks_without_cells_are_refused_whatever_zarr_makes_of_them(tmp_path, monkeypatch, version):
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(4, 4), chunks=(2, 2), dtype="f4", zarr_format=version
+    )
+    document = tmp_path / "a.zarr" / ("zarr.json" if version == 3 else ".zarray")
+    said = json.loads(document.read_text())
+    (said["chunk_grid"]["configuration"] if version == 3 else said)[
+        "chunks" if version == 2 else "chunk_shape"
+    ] = [0, 2]
+    document.write_text(json.dumps(said))
+    monkeypatch.setattr(zarr, "open_array", lambda *_, **__: array)
+    with pytest.raises(FormatError, match=r"has chunks of \(0, 2\), which hold no cells"):
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "b.zarr", size=2, layout="HW")

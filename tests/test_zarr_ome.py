@@ -120,6 +120,13 @@ def test_labels_are_carried_over(tmp_path, rng, version):
     check_valid(tmp_path / "o.zarr", "labels/cells")
     assert holder(tmp_path / "o.zarr", "labels/cells") == holder(path, "labels/cells")
     assert np.array_equal(zarr.open_array(tmp_path / "o.zarr", path="labels/cells/0", mode="r")[...], cells)
+    for sizes, after in ([4], 1), ([8, 4], 2), ([8, 4, 2], 3):
+        for dry_run in True, False:
+            notes = lucid.pool_file(
+                path, tmp_path / f"{after}.zarr", sizes=sizes, layout="CZYX", dry_run=dry_run
+            ).notes
+            said = f"/labels/cells has 3 levels, its image {after}; OME-Zarr wants as many of both"
+            assert (said in notes) == (after != 3)
     report = lucid.pool_file(
         path, tmp_path / "l.zarr", size=4, layout="CZYX", datasets="labels/cells/0", reduce="max"
     )

@@ -5,6 +5,7 @@ away. Without a word of the user's, all arrays of numbers are pooled that have t
 something of others: coordinates, bounds of cells, scales.
 """
 
+import re
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -12,15 +13,18 @@ from typing import Generic, TypeVar
 
 from lucid.backlog import Backlog
 from lucid.errors import DatasetError, UnfitError
-from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error, note_lines
+from lucid.formats.choosing import MOST_NAMES, absolute_name, matches, name_list, no_match_error
 from lucid.formats.doubts import doubts_of
 from lucid.formats.grid import COORDINATES, bounds_name, words_of
+from lucid.formats.meaning import Attributes
 from lucid.formats.values import text_of
 from lucid.formats.variables import Variable, candidate_paths
 from lucid.options import Options
 
 _MAY_BE_BFLOAT16 = "; two bytes without a type may be bfloat16, say `input_dtype='bfloat16'`"
 
+#: Finds a type that holds numbers by what it is called, also of those of which no mean is taken.
+_is_number = re.compile("complex|[<>]c|int|float|real|bit field").search
 #: What is no field, by the attribute `CLASS`.
 _CLASSES = {"DIMENSION_SCALE": "a dimension scale", "PALETTE": "a palette"}
 
@@ -37,6 +41,8 @@ class Choice(Generic[Record]):
     every: Callable[[Sequence[str]], Iterable[Variable]]
     #: Makes what is kept of a variable, while it is open.
     keep: Callable[[Variable], Record]
+    #: Gives the attributes of what is at a path, none where there is nothing.
+    near: Callable[[str], Attributes] = lambda _: {}
     #: By path, what an array is that is pooled only where the user names it, such as the bounds of cells.
     aside: dict[str, str] = field(default_factory=dict)
     #: Notes for the user, one line each.
@@ -44,7 +50,7 @@ class Choice(Generic[Record]):
     #: Paths of arrays that name others as their coordinates, and these names.
     _words: Backlog[tuple[str, list[str]]] = field(default_factory=Backlog, init=False)
     #: What is doubtful, and the paths of the arrays of which it is.
-    _doubts: dict[str, Backlog[str]] = field(default_factory=dict, init=False)
+    doubts: dict[str, Backlog[str]] = field(default_factory=dict, init=False)
 
     def choose(self, patterns: Sequence[str]) -> Backlog[Record]:
         """What is pooled, each array once; a DatasetError where something named is not there, or cannot be."""
@@ -60,14 +66,14 @@ class Choice(Generic[Record]):
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
             named[one.key] = self._record_of(one)
         records = self._match(globs, named.keys()) if globs or not patterns else ()
-        for what, paths in self._doubts.items():
-            self.notes += note_lines({what: Backlog(path for path in paths if path not in self.aside)})
+        for what, paths in self.doubts.items():
+            self.doubts[what] = Backlog(path for path in paths if path not in self.aside)
         return Backlog(chain(records, named.values()))
 
     def _record_of(self, one: Variable) -> Record:
         """The record of an array that is pooled unless it stands aside; what is doubtful of it is noted."""
-        for doubt in doubts_of(self.options, one):
-            self._doubts.setdefault(doubt, Backlog()).append(one.path)
+        for doubt in doubts_of(self.options, one, self.near):
+            self.doubts.setdefault(doubt, Backlog()).append(one.path)
         return self.keep(one)
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> Iterator[Record]:
@@ -86,6 +92,9 @@ class Choice(Generic[Record]):
                     planes.add(plane)
             elif plane is None and one.numbers is not None and len(one.shape) > 1:
                 others.setdefault(one.shape, Backlog()).append(path)
+            elif not globs and plane is not None and one.numbers is None and _is_number(one.type_name()):
+                doubt = f"left out, since {one.type_name()} has no mean here"
+                self.doubts.setdefault(doubt, Backlog()).append(path)
         self._set_coordinates_aside(candidates)
         for glob in globs:
             if not any(matches(path, glob) for path in self._fields(candidates)):

@@ -6,9 +6,10 @@ division into regions nor their order shows in it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from lucid.errors import about, translate_errors
@@ -50,6 +51,8 @@ class File(Resource):
 class Source(File):
     """An open file: `choose` lists its arrays, `read` reads a region of one, from any thread."""
 
+    #: What is doubtful of arrays that were chosen, and their names.
+    doubts: Mapping[str, Sequence[str]] = MappingProxyType({})
     #: Whether regions can only be read once, in the order in which they lie, by one thread.
     in_sequence: bool = False
 

@@ -88,11 +88,16 @@ class Geography(ABC):
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         nowhere: Changes = dict.fromkeys(grid.NAMING * self._names.is_alone)
         dims: Paths = []
-        sizes: dict[Hashable, int] = {}
+        sizes: dict[Hashable, Any] = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
+        if not any(axes):
+            # Nothing says along which axes a coordinate lies but its shape.
+            plane = slice(result.height_axis, result.height_axis + 2)
+            sizes = {variable.shape: result.shape, variable.shape[plane]: result.shape[plane]}
         if result.flat:
             # Along joined axes lies nothing that others do, and no transform says where cells are.
-            names |= self._names_on_grid(variable, {one.key: 0 for one in chain(*axes[1:])})
+            nothing = {one.key: 0 for one in chain(*axes[1:])} | dict.fromkeys(sizes, (0,))
+            names |= self._names_on_grid(variable, nothing)
             if any(axes):
                 features = self._bare_dimension(result.name, "features", result.stored_shape[1])
                 dims = [_paths_in_output(axes[0]), [features]]
@@ -155,7 +160,7 @@ class Geography(ABC):
             self.declare(path, length)
         return path
 
-    def _names_on_grid(self, variable: Variable, sizes: Mapping[Hashable, int]) -> dict[str, str | None]:
+    def _names_on_grid(self, variable: Variable, sizes: Mapping[Hashable, Any]) -> dict[str, str | None]:
         """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
 
         What says more of each cell follows to results of the same size, but is not pooled along.
@@ -169,14 +174,16 @@ class Geography(ABC):
         return names
 
     def _path_on_grid(
-        self, variable: Variable, sizes: Mapping[Hashable, int], *, is_pooled: bool
+        self, variable: Variable, sizes: Mapping[Hashable, Any], *, is_pooled: bool
     ) -> str | None:
         """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
         axes = self.dimensions(variable)
-        size = tuple(
+        size: tuple[int, ...] = tuple(
             next((sizes[one.key] for one in dimensions if one.key in sizes), n)
             for n, dimensions in zip(variable.shape, axes, strict=True)
         )
+        if not any(axes):
+            size = sizes.get(variable.shape, size)
         if size == variable.shape:
             return variable.path
         if results := self._results.get(variable.key):
@@ -204,7 +211,7 @@ class Geography(ABC):
         origin: Variable,
         size: tuple[int, ...],
         dims: Paths | None,
-        sizes: Mapping[Hashable, int],
+        sizes: Mapping[Hashable, Any],
     ) -> str | None:
         """The path of a coordinate at a size, made with the bounds of its cells if there is none.
 

@@ -152,8 +152,6 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     >>> a = {"_FillValue": np.int16(-1)}
     >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
     array(nan, dtype=float32)
-    >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(7), "float32")
-    array(7., dtype=float32)
 
     """
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:

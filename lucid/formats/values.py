@@ -70,6 +70,13 @@ def reinterpret_integer(integer: int, stored: str, numbers: str) -> int:
     return int(np.array(integer, stored).view(numbers))
 
 
+def reinterpret_dtype(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
+    """The dtype of elements whose bits are read as integers of another type; of others, the same."""
+    if dtype.kind not in "iu" or numbers == "bfloat16":
+        return dtype
+    return np.dtype(numbers).newbyteorder(dtype.byteorder)
+
+
 def _fits(integer: int, numbers: str) -> bool:
     limits = np.iinfo(numbers)
     return bool(limits.min <= integer <= limits.max)

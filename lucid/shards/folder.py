@@ -52,7 +52,7 @@ class ShardMaker:
         if missing_targets(shard):
             # A shard of several files may be there in part; what is there is this run's, so it may be replaced.
             carry_out(replace(shard, options=replace(shard.options, overwrite=True)), source, watch)
-        return Effort(shard.input_bytes, watch.nanoseconds, watch.overflows, peak_memory_bytes())
+        return Effort(shard.input_bytes, watch.nanoseconds, watch.odd_results, peak_memory_bytes())
 
     def plan(self, specs: Sequence[ArraySpec], span: Span) -> JobPlan:
         """The plan of a shard, which is a file for each output."""

@@ -14,12 +14,8 @@ from lucid.formats.hdf5.cells import memory_type_of, read_attribute
 from lucid.formats.hdf5.references import References, has_references, leads_to_others
 from lucid.formats.hdf5.tree import name_bytes, name_text, translate_errors
 
-#: Texts of any length: in a file, and by their character sets in memory.
+#: Texts of any length.
 _TEXT_TYPE = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
-_MEMORY_TYPES = {
-    code: (h5py.string_dtype(name), h5py.h5t.py_create(h5py.string_dtype(name)))
-    for code, name in ((h5py.h5t.CSET_ASCII, "ascii"), (h5py.h5t.CSET_UTF8, "utf-8"))
-}
 _SCALAR = h5py.h5s.create(h5py.h5s.SCALAR)
 
 
@@ -53,7 +49,8 @@ def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: 
         h5_type = h5py.h5t.C_S1.copy()
         h5_type.set_cset(h5py.h5t.CSET_ASCII if data.isascii() else h5py.h5t.CSET_UTF8)
     if h5_type.is_variable_str():
-        dtype, memory_type = _MEMORY_TYPES[h5_type.get_cset()]
+        dtype = h5py.string_dtype("utf-8" if h5_type.get_cset() == h5py.h5t.CSET_UTF8 else "ascii")
+        memory_type = h5py.h5t.py_create(dtype)
     else:
         h5_type.set_size(max(1, len(data)))
         dtype, memory_type = np.dtype(f"S{h5_type.get_size()}"), h5_type

@@ -36,6 +36,11 @@ from lucid.formats.hdf5.tree import (
     object_at,
 )
 
+_NAMELESS = "types with a name have none, or that of an equal one, where filters may not be lossless"
+#: The library's flag for a copy that is of the type with a name in the new file which is the same as in the old.
+_FINDS_TYPES = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
+_FINDS_TYPES.set_copy_object(0x40)
+
 
 class Carry(Survey):
     """One file on its way into another."""
@@ -164,9 +169,16 @@ class Carry(Survey):
                 obj, self._target, name, h5_type, elsewhere, is_written_out=is_written_out, is_dated=is_dated
             )
         if copy is None:
-            h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path))
+            is_named = isinstance(obj, Dataset) and obj.h5_type.committed()
+            properties = _FINDS_TYPES if is_named else None
+            h5py.h5o.copy(obj.id, b".", self._target.id, name_bytes(path), copypl=properties)
+            types = [h5_type, object_at(self._target, path).h5_type] if is_named else []
+            if len({one.committed() and address_of(h5py.Datatype(one)) for one in types}) > 1:
+                self.notes.setdefault(_NAMELESS, []).append(path)
         else:
-            copy_attributes(obj, copy, {})
+            # MATLAB takes the fields of a struct from its members where this does not list them.
+            is_changed = self.names.patterns or self.names.new_names
+            copy_attributes(obj, copy, dict.fromkeys(["MATLAB_fields"] * bool(is_changed)))
         self._postpone(path, obj, reference_names)
 
     def _postpone(self, path: str, obj: Any, names: list[bytes]) -> None:

@@ -70,7 +70,8 @@ def create_dataset(
         # The plugin speaks to the HDF5 that the other package brought.
         raise FileError(
             f"output cannot have the filters of {result.name}: hdf5plugin was imported after another package with "
-            "an HDF5 of its own, such as netCDF4; import hdf5plugin first, or say `compression='gzip'`"
+            "an HDF5 of its own, such as netCDF4, or HDF5_PLUGIN_PATH leads there; import hdf5plugin first, or say "
+            "`compression='gzip'`"
         ) from error
     write_text(dataset, PROVENANCE.encode(), result.provenance, fixed=is_classic)
     return dataset

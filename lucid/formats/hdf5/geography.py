@@ -14,7 +14,7 @@ import numpy as np
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
-from lucid.formats.grid import GRID_MAPPING, TRANSFORM, base_of
+from lucid.formats.grid import COORDINATES, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import (
     copy_attribute,
@@ -57,7 +57,7 @@ class Scales(Geography):
 
     def has_geography(self, dataset: tree.Dataset) -> bool:
         """Whether a dataset says where its cells are, or may name what is not carried over."""
-        names = (SCALES, GRID_MAPPING, TRANSFORM)
+        names = (SCALES, COORDINATES, GRID_MAPPING, TRANSFORM)
         is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
         return is_placed or self._names.is_alone or bool(self._names.patterns)
 

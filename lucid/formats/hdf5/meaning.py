@@ -45,6 +45,15 @@ def attributes_of(obj: Any) -> Mapping[str, Any]:
     return _Attributes(obj, [tree.name_text(name) for name in names]) if names else {}
 
 
+def attributes_at(file: h5py.File, path: str) -> Mapping[str, Any]:
+    """Those of what is at a path, in a group to which no link leads; none where there is nothing but a link."""
+    group, _, name = map(tree.name_bytes, path.rpartition("/"))
+    parent = h5py.h5g.open(file.id, group or b"/")
+    if path and (not parent.links.exists(name) or parent.links.get_info(name).type != tree.HARD):
+        return {}
+    return attributes_of(tree.object_at(file, path or "/"))
+
+
 class _Attributes(Mapping[str, Any]):
     """Attributes that are read when they are asked for."""
 
@@ -68,11 +77,13 @@ class _Attributes(Mapping[str, Any]):
 
 
 def variables_in(file: h5py.File, patterns: Sequence[str], untyped: str | None) -> Iterator[Variable]:
-    """All datasets that patterns may mean, each once."""
+    """All datasets that patterns may mean, each once, and links into other files."""
     has_contents = any("#" in pattern for pattern in patterns)
-    for path, dataset, address in tree.datasets(file):
-        if has_contents or not path.startswith(MATLAB_CONTENTS):
-            yield variable_of(path, dataset, untyped, address)
+    for path, obj, address in tree.walk(file):
+        if isinstance(obj, tree.Link) and obj.type == tree.EXTERNAL:
+            yield Variable(path, path, (), None, str, fault=_elsewhere(obj))
+        elif isinstance(obj, tree.Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
+            yield variable_of(path, obj, untyped, address)
 
 
 def variable_at(file: h5py.File, path: str, untyped: str | None = None) -> Variable | str | None:
@@ -87,10 +98,14 @@ def variable_at(file: h5py.File, path: str, untyped: str | None = None) -> Varia
         is_group = isinstance(obj, h5py.Group)
         return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
     if place.type == tree.EXTERNAL:
-        other, inner = (tree.name_text(name) for name in place.value)
-        return f"is a link to {inner} in {other}, which is not followed: pool that"
+        return _elsewhere(place)
     is_soft = place.type == tree.SOFT
     return "is a link that leads to nothing" if is_soft else "is a link that only its own software can follow"
+
+
+def _elsewhere(link: tree.Link) -> str:
+    other, inner = map(tree.name_text, link.value)
+    return f"is a link to {inner} in {other}, which is not followed: pool that"
 
 
 def variable_of(

@@ -10,6 +10,7 @@ import ctypes
 import sys
 from ctypes import CDLL, c_int, c_size_t, c_uint, c_void_p
 from functools import cache
+from os.path import isfile
 from typing import Any, NamedTuple
 
 import h5py
@@ -110,7 +111,8 @@ def function_of(code: int) -> Any:
     """The function of the plugin for the filter of a number; None where no plugin that is known here has it."""
     paths = [h5py.h5z.__file__]
     if "hdf5plugin" in sys.modules:  # it was imported if a file needs it
-        paths += sys.modules["hdf5plugin"].get_config().registered_filters.values()
+        # Of a filter that was there before, by HDF5_PLUGIN_PATH, it knows no path.
+        paths += filter(isfile, sys.modules["hdf5plugin"].get_config().registered_filters.values())
     for path in paths:
         info = getattr(CDLL(path), "H5PLget_plugin_info", None)
         if info is not None:

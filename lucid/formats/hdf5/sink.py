@@ -45,8 +45,9 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import reinterpret_dtype, unwritten_fill_of
+from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
+from lucid.formats.values import reinterpret_dtype
 from lucid.options import Options
 
 #: The file formats of HDF5 1.8 and newer ones, which know attributes of any length.

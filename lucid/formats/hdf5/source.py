@@ -24,7 +24,7 @@ from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of, is_available
-from lucid.formats.hdf5.meaning import variable_at, variables_in
+from lucid.formats.hdf5.meaning import attributes_at, variable_at, variables_in
 from lucid.formats.hdf5.tree import (
     HDF5_ERRORS,
     Dataset,
@@ -34,10 +34,10 @@ from lucid.formats.hdf5.tree import (
     reason,
     translate_errors,
 )
-from lucid.formats.hdf5.types import numbers_of, reinterpret_dtype
+from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
-from lucid.formats.values import text_of
+from lucid.formats.values import reinterpret_dtype, text_of
 from lucid.formats.variables import Variable
 from lucid.options import Options
 
@@ -84,8 +84,9 @@ class Hdf5Source(FileSource):
             find=lambda path: variable_at(self.file, path, untyped),
             every=lambda patterns: variables_in(self.file, patterns, untyped),
             keep=self._spec,
+            near=lru_cache(8)(partial(attributes_at, self.file)),
         )
-        self.notes = choice.notes
+        self.notes, self.doubts = choice.notes, choice.doubts
         with translate_errors("is damaged", error_type=FormatError):
             return choice.choose(patterns)
 

@@ -21,7 +21,7 @@ from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
 from lucid.formats.hdf5.means import Means
 from lucid.formats.hdf5.references import References, refuse_unknown_references
-from lucid.formats.hdf5.remake import can_encode, storage_bytes
+from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.tree import (
     HARD,
@@ -40,7 +40,6 @@ from lucid.formats.variables import Variable
 
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
-NAMELESS = "types that have a name are without it where filters may not be lossless"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
 
 
@@ -122,8 +121,6 @@ class Survey:
         is_written_out = shows_one_of(dataset, self.means, self.names.patterns)
         if is_written_out:
             self.notes.setdefault(WRITTEN_OUT, []).append(path)
-        elif dataset.h5_type.committed() and not can_encode(dataset):
-            self.notes.setdefault(NAMELESS, []).append(path)
         return is_written_out
 
 

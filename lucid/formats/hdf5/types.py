@@ -45,17 +45,12 @@ def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dty
 
 def type_name(dataset: Dataset) -> str:
     """A type as a person knows it, also where NumPy has no name for it."""
+    if dataset.h5_type.get_class() == h5py.h5t.BITFIELD:
+        return "bit field"
     try:
         return str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):
         return "of times" if dataset.h5_type.get_class() == h5py.h5t.TIME else "of a type that is not known"
-
-
-def reinterpret_dtype(dtype: np.dtype[Any], numbers: str) -> np.dtype[Any]:
-    """The dtype of elements whose bits are read as integers of another type; of others, the same."""
-    if dtype.kind not in "iu" or numbers == "bfloat16":
-        return dtype
-    return np.dtype(numbers).newbyteorder(dtype.byteorder)
 
 
 def is_bfloat16(h5_type: Any) -> bool:

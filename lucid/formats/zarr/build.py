@@ -26,7 +26,7 @@ from lucid.formats.zarr.meaning import Description, describe_result, with_change
 from lucid.formats.zarr.means import ArrayFiles
 from lucid.formats.zarr.nczarr import GROUP, attributes_of_array, attributes_of_group, name_in, references_of
 from lucid.formats.zarr.nodes import FILES, Node
-from lucid.formats.zarr.ome import attributes_of_image, lower_levels
+from lucid.formats.zarr.ome import attributes_of_image, lower_levels, notes_on_labels
 from lucid.formats.zarr.source import ZarrSource
 from lucid.options import Options
 
@@ -98,6 +98,7 @@ class Builder:
             levels = name_list([f"/{path}" for path in paths if path in self._nodes])
             note = f"levels {levels} of image /{group} are left out: its levels come from the first"
             self.notes += [note] if levels else []
+        self.notes += notes_on_labels(source.images, self._results_by_path)
         nodes = (node for path, node in self._nodes.items() if path in other_paths)
         self._carried_nodes = {node.path: node for node in nodes if self._names.carries(node.name)}
         self.notes += note_lines(self._names.notes)

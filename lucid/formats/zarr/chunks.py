@@ -44,7 +44,7 @@ class StoredArray:
         self._store, self._node, self._max_memory = store, node, options.max_memory
         self._index = lru_cache(_MOST_INDICES)(self._read_index)
         self._index_locks = [threading.Lock() for _ in range(FAR_READS)]
-        self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array)
+        self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array, node)
 
     @cached_property
     def _zarr_array(self) -> Any:
@@ -162,10 +162,12 @@ class StoredArray:
                 )
 
 
-def _layout_by_zarr(array: Any) -> Layout:
-    """The layout of an array that only zarr understands."""
-    if 0 in array.chunks:
-        raise FormatError(f"has chunks of {array.chunks}, which hold no cells")
+def _layout_by_zarr(array: Any, node: Node) -> Layout:
+    """The layout of an array that only zarr understands; some versions of it take a length of 0 for another."""
+    with suppress(KeyError, TypeError):  # a grid of its own
+        chunks = (node.document or {})["chunk_grid"]["configuration"]["chunk_shape"]
+        if 0 in chunks:
+            raise FormatError(f"has chunks of {tuple(chunks)}, which hold no cells")
     is_2 = array.metadata.zarr_format == 2
     separator = array.metadata.dimension_separator if is_2 else array.metadata.chunk_key_encoding.separator
     return Layout(

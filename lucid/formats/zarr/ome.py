@@ -11,7 +11,7 @@ makes cells larger and moves the centre of the first. Its coordinate transformat
     any other                   →  scale r and translation t before it
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, TypeAlias
 
@@ -65,6 +65,16 @@ def lower_levels(images: Iterable[Image], results: Container[str]) -> dict[str, 
     whole = [image for image in images if image.paths and image.paths[0] in results]
     levels = ((image.group, [path for path in image.paths[1:] if path not in results]) for image in whole)
     return {group: paths for group, paths in levels if paths}
+
+
+def notes_on_labels(images: Sequence[Image], results: Results) -> Iterator[str]:
+    """Lines where an image and its labels have no longer as many levels as one another, as OME-Zarr wants it."""
+    before = {image.group: len(image.paths) for image in images}
+    after = {image.group: len(results.get(image.paths[0], image.paths)) for image in images if image.paths}
+    for label in (image.group for image in images if image.is_label):
+        group = label.rpartition("labels/")[0].rstrip("/")
+        if before.get(group) == before[label] and after.get(group) != after[label]:
+            yield f"/{label} has {after[label]} levels, its image {after[group]}; OME-Zarr wants as many of both"
 
 
 def attributes_of_image(

@@ -19,6 +19,7 @@ from lucid.formats.contract import PROVENANCE, Source
 from lucid.formats.disk.files import digest
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
+from lucid.formats.values import reinterpret_dtype
 from lucid.formats.variables import A_GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import variable_of
@@ -63,9 +64,11 @@ class ZarrSource(Source):
             find=self.variable_at,
             every=lambda _: (self.variable(node) for node in self.nodes.values() if not node.is_group),
             keep=lambda one: str(one.key),
+            near=lambda path: self.nodes[path[1:]].attributes if path[1:] in self.nodes else {},
             aside=dict.fromkeys(levels, "a lower level") | dict.fromkeys(labels, "a label image"),
         )
         nodes = [self.nodes[path] for path in sorted(choice.choose(patterns))]
+        self.doubts = choice.doubts
         self.notes = choice.notes + [LABEL_NOTE.format(node.name) for node in nodes if node.name in labels]
         return tuple(self.store.each(self._checked_spec, nodes))
 
@@ -105,13 +108,10 @@ class ZarrSource(Source):
         if state is not None and nbytes > max(MOST_UNWRITTEN, MOST_RATIO * state[0]):
             raise FormatError(f"claims {nbytes} bytes, of which a store of {state[0]} can hold few")
         meaning = meaning_by(self.options, self.variable(node).attributes, stored)
-        dtype = layout.dtype
-        if meaning.stored != meaning.numbers:  # by `_Unsigned`, as which the same bits are read
-            dtype = np.dtype(meaning.numbers).newbyteorder(dtype.byteorder)
         return ArraySpec(
             name=node.name,
             shape=layout.shape,
-            dtype=dtype,
+            dtype=reinterpret_dtype(layout.dtype, meaning.numbers),
             numbers=meaning.numbers,
             chunks=layout.chunks,
             chunk_copies=layout.codecs.copies if layout.codecs else 4,
