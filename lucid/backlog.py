@@ -1,9 +1,11 @@
-"""A list of any length, of which only the end and what was read last are in memory."""
+"""A list and a table of any length, of which only the end and what was read last are in memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Generic, TypeVar
+
+from lucid.errors import translate_errors
 
 Item = TypeVar("Item")
 
@@ -11,6 +13,8 @@ Item = TypeVar("Item")
 HELD = 1 << 9
 #: Bytes of others before there is a file: a process may open few, and a report on each input may be such a list.
 FILE_BYTES = 1 << 17
+#: Items of a table that are held in memory.
+MOST_NAMES = 1 << 12
 
 
 class Backlog(Sequence[Item]):
@@ -94,3 +98,67 @@ class Backlog(Sequence[Item]):
         if self._file is not None:
             with suppress(OSError):  # the disk is full, which was told
                 self._file.close()
+
+
+class Table(Generic[Item]):
+    """Items by their names, best gone through in the order of these; all but the last wait in a temporary database.
+
+    Items must be what pickle knows. One thread at a time may use it.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, Item] = {}
+        self._database: Any = None
+
+    def add(self, name: str, item: Item) -> bool:
+        """Add an item, unless there is one of that name; whether it was added."""
+        if name in self:
+            return False
+        self._last[name] = item
+        if len(self._last) % MOST_NAMES == 0:
+            with suppress(ImportError):  # a Python may be built without the database, and hold all
+                self._store()
+        return True
+
+    def _store(self) -> None:
+        """Move what is in memory to the database."""
+        import pickle
+        import sqlite3
+
+        with translate_errors("cannot be noted in a temporary file (TMPDIR)", (OSError, sqlite3.Error)):
+            if self._database is None:
+                self._database = sqlite3.connect("", check_same_thread=False)
+                self._database.execute("CREATE TABLE items (name BLOB PRIMARY KEY, item BLOB) WITHOUT ROWID")
+            rows = ((_key(name), pickle.dumps(item)) for name, item in self._last.items())
+            self._database.executemany("INSERT INTO items VALUES (?, ?)", rows)
+        self._last = {}
+
+    def _select(self, clause: str, *values: bytes) -> Iterator[Item]:
+        """Items from the database."""
+        import pickle
+
+        if self._database is not None:
+            rows = self._database.execute(f"SELECT item FROM items {clause}", values)  # noqa: S608  (no value is in it)
+            for (data,) in rows:
+                yield pickle.loads(data)  # noqa: S301  (nobody else can write to it)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._last or any(True for _ in self._select("WHERE name = ?", _key(name)))
+
+    def get(self, name: str) -> Item | None:
+        """The item of a name, if there is one."""
+        if name in self._last:
+            return self._last[name]
+        return next(self._select("WHERE name = ?", _key(name)), None)
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items in the order of their names."""
+        if self._database is None:
+            return (self._last[name] for name in sorted(self._last))
+        self._store()
+        return self._select("ORDER BY name")
+
+
+def _key(name: str) -> bytes:
+    """A name in bytes that sort as it does; names of files need not be text."""
+    return name.encode("utf-8", "surrogatepass")

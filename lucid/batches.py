@@ -1,16 +1,13 @@
 """Every input with its outputs, settled before any work: whose names clash, what would be destroyed."""
 
 import os
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from lucid.backlog import Backlog
+from lucid.backlog import Backlog, Table
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError, translate_errors
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.registry import folds_case, format_of_suffix
@@ -119,18 +116,15 @@ class Batch:
 
 
 class Clashes:
-    """Which paths are those of several inputs and outputs.
-
-    Of each path a number of eight bytes is remembered, by which it may be one of several. Only those are compared by
-    name.
-    """
+    """Which paths are those of several inputs and outputs."""
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
-        self._numbers = array("q")
-        #: The tasks that have a path as their output, for each path that is compared by name.
+        #: All paths; and those that came more than once.
+        self._paths, self._repeated = Table[None](), set[str]()
+        #: The tasks that have a path as their output, for each path that came more than once.
         self._owners = defaultdict[str, list[Task]](list)
-        #: Inputs by their real paths: all that were named, and those of folders whose paths are compared.
+        #: Inputs by their real paths: all that were named, and those of folders whose paths came more than once.
         self.inputs: dict[str, Path] = {}
         #: For each input from a folder that is the output of another one, this other one.
         self.makers: dict[str, str] = {}
@@ -151,21 +145,25 @@ class Clashes:
         """Note the paths of a task; one that was named is an input, whatever is wrong with it."""
         if not task.is_stream and not (task.is_from_folder and task.error):
             path = self.real_path(task.source)
-            self._numbers.append(hash(path))
+            self._note(path)
             if not task.is_from_folder:
                 self.inputs[path] = task.path
-        self._numbers.extend(hash(self.real_path(target.path)) for target in task.targets)
+        for target in task.targets:
+            self._note(self.real_path(target.path))
+
+    def _note(self, path: str) -> None:
+        if not self._paths.add(path, None):
+            self._repeated.add(path)
 
     def compare(self, tasks: Iterable[Task]) -> None:
         """Find paths that are one; one name for all outputs is an ArgumentError."""
-        numbers, counts = np.unique(np.frombuffer(self._numbers, np.int64), return_counts=True)
-        known = {*numbers[counts > 1].tolist()}
+        known = self._repeated
         from_folders: list[tuple[str, Task]] = []
         for task in tasks if known else ():
             for path in (self.real_path(target.path) for target in task.targets):
-                if hash(path) in known:
+                if path in known:
                     self._owners[path].append(task)
-            if task.is_from_folder and not task.error and hash(path := self.real_path(task.source)) in known:
+            if task.is_from_folder and not task.error and (path := self.real_path(task.source)) in known:
                 from_folders.append((path, task))
         for path, task in from_folders:
             others = [owner.source for owner in self._owners[path] if owner.source != task.source]

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from lucid.backlog import Table
 from lucid.errors import DTypeError, FileError, FormatError, LucidError, ShapeError, UnfitError
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
@@ -109,12 +110,11 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
     if len(names) == 1:  # of one folder, each file is found once
         yield from every
         return
-    paths: set[str] = set()
+    paths = Table[None]()
     for task in every:
         # Links are inputs of their own, with outputs of their own.
         path = task.source if is_stream(task.source) else os.path.abspath(task.source)  # noqa: PTH100
-        if path not in paths:
-            paths.add(path)
+        if paths.add(path, None):
             yield task
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
-from lucid.backlog import Backlog
+from lucid.backlog import Backlog, Table
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
@@ -75,7 +75,7 @@ def pack_files(
 
 def pack(
     names: Sequence[str], path: Path, options: Options, *, on_progress: OnProgress | None = None
-) -> list[tuple[str, Report | Exception]]:
+) -> Backlog[tuple[str, Report | Exception]]:
     """Make a pack under options that are checked: what became of inputs that are not in it, and of the pack itself."""
     target = _target_of(path, options)
     # The source of the pack is the folder in which all inputs lie, or the only input.
@@ -83,11 +83,11 @@ def pack(
     watch = Watch(source=Path(common), on_progress=on_progress)
     settle((target,), (), options, watch)
     with _PackSource(watch.source, options) as source:
-        errors = source.gather(names, target)
-        failures = sum(not isinstance(error, LeftOutError) for error in errors.values())
+        outcomes = source.gather(names, target)
+        failures = sum(not isinstance(error, LeftOutError) for _, error in outcomes)
         if failures:
-            outcome = LucidError(f"is not made, since {failures:,} of its inputs failed")
-            return [*errors.items(), (str(path), outcome)]
+            outcomes.append((str(path), LucidError(f"is not made, since {failures:,} of its inputs failed")))
+            return outcomes
         job = plan(source, options, (target,))
         watch.notes += [*source.notes, *notes_on(job, None)]
         if options.dry_run:
@@ -95,7 +95,8 @@ def pack(
         else:
             carry_out(job, source, watch)
         watch.datasets = job.reports()
-        return [*errors.items(), (str(path), watch.report(options))]
+        outcomes.append((str(path), watch.report(options)))
+        return outcomes
 
 
 def _target_of(path: Path, options: Options) -> Target:
@@ -123,15 +124,17 @@ class _PackSource(Source):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        self._arrays, self._array_names = Backlog[ArraySpec](), set[str]()
+        self._arrays = Backlog[ArraySpec]()
+        #: The inputs in which they are, by their names in the pack.
+        self._sources = Table[str]()
         #: The input that is open, and its name.
         self._source: Source | None = None
         self._name = ""
         self._lock = threading.Lock()
 
-    def gather(self, names: Sequence[str], target: Target) -> dict[str, Exception]:
+    def gather(self, names: Sequence[str], target: Target) -> Backlog[tuple[str, Report | Exception]]:
         """Take in the arrays of all inputs; which inputs are left out, or fail, and why."""
-        errors: dict[str, Exception] = {}
+        errors = Backlog[tuple[str, Report | Exception]]()
         for task in find_inputs(names):
             try:
                 if task.error is not None:
@@ -140,9 +143,10 @@ class _PackSource(Source):
             except ArgumentError:
                 raise
             except LucidError as error:
-                errors[task.source] = task.reason(error, self.options)
-        if not self._arrays and all(isinstance(error, LeftOutError) for error in errors.values()):
-            errors |= {name: FormatError(NO_FILE_NOTE) for name in names}
+                errors.append((task.source, task.reason(error, self.options)))
+        if not self._arrays and all(isinstance(error, LeftOutError) for _, error in errors):
+            for name in names:
+                errors.append((name, FormatError(NO_FILE_NOTE)))
         if target.format.name in _WITH_GROUPS:
             self._refuse_groups()
         return errors
@@ -164,25 +168,20 @@ class _PackSource(Source):
         key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
-            if name not in self._array_names:
-                self._array_names.add(name)
+            if self._sources.add(name, task.source):
                 self._arrays.append(spec._replace(name=name, place=_Member(spec, task.source)))
-            elif (other := self._source_of(name)) != task.source:
+            elif (other := self._sources.get(name)) != task.source:
                 raise ArgumentError(
                     f"{other} and {task.source} would both be {name} in the pack; rename one, or pack them apart"
                 )
-
-    def _source_of(self, name: str) -> str:
-        """The input that has an array of the pack."""
-        return next(str(spec.place.source) for spec in self._arrays if spec.name == name)
 
     def _refuse_groups(self) -> None:
         """Raise where a name would be both an array and a group of arrays."""
         for spec in self._arrays:
             for parent in accumulate(spec.name.split("/")[:-1], "{}/{}".format):
-                if parent in self._array_names:
+                if parent in self._sources:
                     raise ArgumentError(
-                        f"{self._source_of(parent)} would be an array {parent} in the pack, and {spec.place.source} "
+                        f"{self._sources.get(parent)} would be an array {parent} in the pack, and {spec.place.source} "
                         "lie in a group of that name; rename one, or pack to .safetensors or .npz"
                     )
 
@@ -200,8 +199,10 @@ class _PackSource(Source):
                     self.close()
                     path = Path(member.source)
                     self._source, self._name = format_of_content(path).open(path, self.options), member.source
-                    self._specs = set(choose(self._source, self.options))
-                if member.spec not in self._specs:
+                    self._specs = Table[ArraySpec]()
+                    for one in choose(self._source, self.options):
+                        self._specs.add(one.name, one)
+                if self._specs.get(member.spec.name) != member.spec:
                     raise FormatError("changed while it was read")
                 source = self._source
             return source.read(member.spec, region, buffer)

@@ -80,7 +80,7 @@ class GroupedOption(click.Option):
             help=row.help
             + " Repeatable." * row.kind.is_list
             + shown.replace("default: required", "required"),
-            shell_complete=_complete if name in ("datasets", "compression") else None,
+            shell_complete=_complete if name in ("datasets", "drop", "compression") else None,
         )
         self.group = row.group
 

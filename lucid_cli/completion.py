@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from click import shell_completion
+from click.shell_completion import shell_complete as shell_complete
 
 from lucid.compression import CODECS, LEVELS
 from lucid.errors import LucidError
@@ -33,6 +34,10 @@ def datasets(context: click.Context, incomplete: str) -> list[str]:
                 continue
     slash = "" if incomplete.startswith("/") else "/"
     return [name[len(slash) :] for name in dict.fromkeys(names) if name.startswith(slash + incomplete)]
+
+
+#: What `--drop` takes.
+drop = datasets
 
 
 def _files(word: str) -> list[str]:

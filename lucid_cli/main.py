@@ -16,6 +16,8 @@ from lucid_cli.streams import FAILED, NAME, complain, in_shell_words
 
 #: Exit status for a mistake in the command line.
 USAGE = 2
+#: Where the scripts that completion begins with in a shell say what they want.
+COMPLETE = "_LUCID_POOL_COMPLETE"
 
 
 def run(args: list[str]) -> int:
@@ -24,17 +26,20 @@ def run(args: list[str]) -> int:
     # at it again, at exit above all, is lost time (benchmarks/decisions.md).
     gc.disable()
     try:
-        if "_LUCID_POOL_COMPLETE" in os.environ:
-            import lucid_cli.completion  # noqa: F401  (it tells Click how)
-        with streams.as_output():
-            request = command.main(join_sizes(args), prog_name=NAME, standalone_mode=False)
-        if isinstance(request, int):  # of --help and --version
-            return request
+        if instruction := os.environ.get(COMPLETE):
+            from lucid_cli.completion import shell_complete
+
+            return shell_complete(command, {}, NAME, COMPLETE, instruction)
+        # `command.main` would end with status 1 where nobody reads the help.
+        with streams.as_output(), command.make_context(NAME, join_sizes(args)) as context:
+            request = command.invoke(context)
         from lucid_cli.run import run_request
 
         gc.freeze()
         gc.enable()
         return run_request(request)
+    except click.exceptions.Exit as done:  # of --help and --version
+        return done.exit_code
     except (click.UsageError, LucidError) as error:
         text = error.format_message() if isinstance(error, click.UsageError) else in_shell_words(str(error))
         return complain(f"{text} ({NAME} --help lists the options)", USAGE)

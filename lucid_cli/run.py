@@ -101,7 +101,7 @@ def _in_process(
     except (LucidError, MemoryError) as error:
         yield name, error
     else:
-        yield from result if isinstance(result, list) else [(name, result)]
+        yield from [(name, result)] if isinstance(result, Report) else result
     finally:
         if process.has_crashed:
             paths: tuple[Path, ...] = (Path(name),)

@@ -703,6 +703,19 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path, x):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["x.npy", "-s", "2", "--json", "-q"]])
+def test_nobody_reads_from_the_start(tmp_path, x, args):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(
+            [COMMAND, *args], cwd=tmp_path, stdout=theirs, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def on_a_terminal(args, cwd, environment=None):
     """Run on a pseudo-terminal; everything written to it, and the status."""
     pid, terminal = pty.fork()
@@ -857,6 +870,7 @@ def test_completion_in_bash(tmp_path):
     cases = [
         (["f.h5", "-d", "/la"], "/layers/one /layers/two"),
         (["f.h5", "-s", "4", "4", "--dataset", "layers/t"], "layers/two"),
+        (["f.h5", "-s", "1", "--drop", "layers/t"], "layers/two"),
         (["f.h5", "--comp"], "--compression"),
         (["f.h5", "--compression", "blosc-z"], "blosc-zstd blosc-zlib"),
         (["gone.h5", "-d", ""], ""),

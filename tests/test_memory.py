@@ -1,13 +1,20 @@
 """Peak memory: of a whole call beyond the interpreter and libraries, against `max_memory`."""
 
+import gc
+import io
+import json
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 
 import h5py
 import numpy as np
 import pytest
 
+from lucid.backlog import MOST_NAMES, Table
 from lucid.formats.hdf5.source import Hdf5Source
+from lucid.formats.registry import format_of_content
 from lucid.options import Options
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak on request")
@@ -66,3 +73,53 @@ def test_decoding_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name)
     command = [sys.executable, "-c", SCRIPT, *map(str, paths), str(limit)]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(run.stdout) <= limit + MARGIN_BYTES
+
+
+#: Arrays of a file, more than a table holds in memory, and what of each may be held; as objects they took a kilobyte.
+COUNT, BYTES_EACH = 2 * MOST_NAMES + 1, 150
+
+
+def write_members(path):
+    """An archive, or a safetensors file, of many arrays of four numbers each."""
+    if path.suffix == ".npz":
+        data = io.BytesIO()
+        np.save(data, np.ones((1, 1, 2, 2), "f4"))
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(COUNT):
+                archive.writestr(f"layer/{number:07}.npy", data.getvalue())
+        return
+    tensors = {
+        f"layer/{i:07}": {"dtype": "F32", "shape": [1, 1, 2, 2], "data_offsets": [16 * i, 16 * i + 16]}
+        for i in range(COUNT)
+    }
+    text = json.dumps(tensors).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + np.ones(4 * COUNT, "f4").tobytes())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_what_a_file_of_many_arrays_holds_of_each(tmp_path, suffix):
+    write_members(tmp_path / f"x{suffix}")
+    format_ = format_of_content(tmp_path / f"x{suffix}")
+    format_.open(tmp_path / f"x{suffix}", Options()).close()  # what it needs is loaded
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        with format_.open(tmp_path / f"x{suffix}", Options()) as source:
+            specs = source.choose(())
+            gc.collect()
+            after, _ = tracemalloc.get_traced_memory()
+            assert len(specs) == COUNT
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / COUNT < BYTES_EACH
+
+
+def test_a_table_in_a_database_is_as_one_in_memory():
+    names = [f"{number * 7919 % COUNT:05}" for number in range(COUNT)] + ["\udcff", "\uffff", "\U0001f600"]
+    table = Table[int]()
+    assert all(table.add(name, number) for number, name in enumerate(names))
+    assert not any(table.add(name, -1) for name in (*names[:3], *names[-3:]))
+    assert [*table] == [names.index(name) for name in sorted(names)]
+    assert (table.get(names[5]), table.get(names[-1]), table.get("none")) == (5, len(names) - 1, None)
+    assert names[0] in table
+    assert "none" not in table

@@ -1,18 +1,21 @@
 """Zip archives of strangers, which `.npz` files and stores of Zarr may be: directories, names, where members lie.
 
 `zipfile` reads and writes directories. It reads a whole one at once, which is limited here, and believes it; where
-the bytes of a member begin, it keeps to itself.
+the bytes of a member begin, it keeps to itself. Where members are not asked for by
+name, they wait in a file, since each takes half a kilobyte.
 """
 
 import io
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
 
+from lucid.backlog import Backlog
 from lucid.errors import FormatError, LucidError
 from lucid.formats.disk.files import bytes_at
 
-#: Longest directory that is read, and most members, each of which takes half a kilobyte of memory.
+#: Longest directory that is read, and most members.
 DIRECTORY_LIMIT, MEMBER_LIMIT = 1 << 27, 1 << 20
 #: Flags of a member: encrypted, by any of three ways; lengths that stand behind the data; a name in UTF-8.
 ENCRYPTED, LENGTHS_BEHIND, _UTF8 = 0x2041, 0x8, 0x800
@@ -40,11 +43,35 @@ class _LimitedReader(io.FileIO):
         return data
 
 
-def open_archive(descriptor: int) -> zipfile.ZipFile:
-    """The archive in an open file."""
+class _Members(Backlog[zipfile.ZipInfo]):
+    """The members of an archive, which nobody goes through before they are complete.
+
+    Newer versions of `zipfile` would, and hold them all for that.
+    """
+
+    is_complete = False
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        return super().__iter__() if self.is_complete else iter(())
+
+    def __setitem__(self, name: str, member: zipfile.ZipInfo) -> None:
+        """Hold no member by its name once more."""
+
+
+class _Archive(zipfile.ZipFile):
+    """An archive to read, whose members wait in a file."""
+
+    def _RealGetContents(self) -> None:  # noqa: N802  (so it is called by `zipfile`)
+        self.filelist = self.NameToInfo = members = _Members()  # type: ignore[assignment]
+        super()._RealGetContents()  # type: ignore[misc]
+        members.is_complete = True
+
+
+def open_archive(descriptor: int, *, by_name: bool = False) -> zipfile.ZipFile:
+    """The archive in an open file; only `by_name` its members are found by their names, and held."""
     try:
         file = _LimitedReader(descriptor, closefd=False)
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(file) if by_name else _Archive(file)
         file.is_open = True
         return archive
     except LucidError:

@@ -7,16 +7,17 @@ but for its means before the first of them is.
 import os
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
+from lucid.backlog import Backlog
 from lucid.compression import parse_compression
 from lucid.errors import ArgumentError, FileError, FormatError, UnfitError
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.choice import Choice
+from lucid.formats.choosing import absolute_name
 from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
     COPY_BYTES,
@@ -57,15 +58,15 @@ def select(
     specs: Sequence[ArraySpec],
     options: Options,
     patterns: Sequence[str],
-    others: Mapping[str, str] = MappingProxyType({}),
+    others: Iterable[tuple[str, str]] = (),
 ) -> tuple[Sequence[ArraySpec], list[str]]:
     """The arrays that patterns name, or without patterns all of the layout's rank; and notes. No axis has a name.
 
-    `others` says by name why other arrays cannot be pooled.
+    `others` are names of other arrays, and why they cannot be pooled.
     """
     if options.dims is not None:
         raise UnfitError("has axes without names, so `dims` names none of them; say `layout`")
-    if [spec.name for spec in specs] == [""] and not patterns:
+    if len(specs) == 1 and specs[0].name == "" and not patterns:
         shape, rank = specs[0].shape, len(options.layout)
         if len(shape) != rank:
             raise UnfitError(f"has shape {str(shape)[:80]}; expected {rank} axes (`layout` names them)")
@@ -74,15 +75,16 @@ def select(
     def every(_: Sequence[str] = ()) -> Iterator[Variable]:
         for one in specs:
             yield Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers), handle=one)
-        for name, why in others.items():
+        for name, why in others:
             yield Variable(name, name, (), None, str, fault=why)
 
-    by_name = {one.path: one for one in every()} if patterns else {}
+    names = {absolute_name(pattern) for pattern in patterns}
+    by_name = {one.path: one for one in every() if one.path in names} if patterns else {}
     choice = Choice(options, by_name.get, every, keep=lambda one: one.handle)
     chosen: Sequence[ArraySpec] = choice.choose(patterns)
-    if patterns:
+    if by_name:  # they stand behind what patterns match
         names = {spec.name for spec in chosen}
-        chosen = [spec for spec in specs if spec.name in names]
+        chosen = Backlog(spec for spec in specs if spec.name in names)
     return chosen, choice.notes
 
 
@@ -110,10 +112,10 @@ class FlatSource(FileSource):
 
     def __init__(self, path: Path, options: Options) -> None:
         super().__init__(path, options)
-        #: Arrays that can be pooled, with the runs in which they lie.
-        self.specs: dict[str, ArraySpec] = {}
-        #: Why others cannot be pooled, by their names.
-        self.others: dict[str, str] = {}
+        #: Arrays that can be pooled, with the runs in which they lie. There may be a million.
+        self.specs = Backlog[ArraySpec]()
+        #: Names of others, and why they cannot be pooled.
+        self.others = Backlog[tuple[str, str]]()
         try:
             self.parse(self.state[0])
         except BaseException:
@@ -126,7 +128,7 @@ class FlatSource(FileSource):
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays of the layout's rank that are named, or all."""
-        specs, self.notes = select([*self.specs.values()], self.options, patterns, self.others)
+        specs, self.notes = select(self.specs, self.options, patterns, self.others)
         return specs
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
@@ -135,7 +137,7 @@ class FlatSource(FileSource):
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region from its place in the file."""
-        offset, shape = spec.place
+        offset, shape, *_ = spec.place
         return read_elements((self.descriptor, offset), shape, spec, region, buffer)
 
 

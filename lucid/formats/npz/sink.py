@@ -129,6 +129,9 @@ class NpzSink(FlatSink):
                 target.write(header)
                 for data in blocks_at(*self.spool.place(result), result.nbytes):
                     target.write(data)
+            # It would hold all of them, which `commit` keeps in a file.
+            archive.filelist.clear()
+            archive.NameToInfo.clear()
             return
         for data in blocks_at(self.descriptor, self.places[result.number] - len(header), info.file_size):
             info.CRC = crc32(data, info.CRC)

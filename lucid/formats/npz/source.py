@@ -10,11 +10,15 @@ import io
 import threading
 import zipfile
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import IO, NamedTuple
 
+import numpy as np
+
+from lucid.backlog import Backlog, Table
 from lucid.errors import DTypeError, FormatError, about, translate_errors
 from lucid.formats.archive import ENCRYPTED, check_name, data_offset, open_archive
 from lucid.formats.arrays import Array, ArraySpec
@@ -49,6 +53,11 @@ class Member(NamedTuple):
         """The name of the array in it."""
         return f"/{self.info.filename.removesuffix(SUFFIX)}"
 
+    def spec(self, number: int, header: Header, input_numbers: str | None) -> ArraySpec:
+        """The array in it, which is found by the member's number in the archive."""
+        place = self.offset + header.offset, header.shape, number
+        return spec_of(header, input_numbers, self.array_name)._replace(place=place)
+
 
 class NpzSource(FlatSource):
     """A `.npz` archive; its arrays are named by its members, without the suffix."""
@@ -56,73 +65,74 @@ class NpzSource(FlatSource):
     def parse(self, size: int) -> None:  # noqa: ARG002  (of which the directory says where it ends)
         """Read the directory, and the header of every array."""
         archive = open_archive(self.descriptor)
-        self._member = _InflatedMember(archive)
-        #: Of stored members that are being read; None for those that fit theirs.
-        self._sums: dict[str, Checksum | None] = {}
-        self._lock = threading.Lock()
+        self._inflated = _InflatedMember(archive)
         self.members = read_members(archive, self.descriptor, takes_faults=bool(self.options.datasets))
-        self._arrays: dict[str, tuple[Member, Header]] = {}
-        for member in self.members:
-            name, header = member.array_name, member.header
-            if header is not None:
-                self._arrays[name] = member, header
-                place = member.offset + header.offset, header.shape
+        #: Of stored members that are being read; and which ones fit theirs.
+        self._sums: dict[int, Checksum] = {}
+        self._are_right = bytearray(len(self.members))
+        self._lock = threading.Lock()
+        for number, member in enumerate(self.members):
+            if member.header is not None:
                 try:
-                    self.specs[name] = spec_of(header, self.options.input_dtype, name)._replace(place=place)
+                    self.specs.append(member.spec(number, member.header, self.options.input_dtype))
                 except DTypeError as error:
-                    self.others[name] = str(error)
+                    self.others.append((member.array_name, str(error)))
             elif member.info.filename.endswith(SUFFIX):
-                self.others[name] = member.fault
+                self.others.append((member.array_name, member.fault))
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The arrays, with what a comment in their headers says; those of a whole output say nothing."""
-        for name, (member, header) in self._arrays.items():
-            with suppress(DTypeError):
-                place = member.offset + header.offset, header.shape
-                yield spec_of(header, "bfloat16", name)._replace(place=place), header.comment
+        for number, member in enumerate(self.members):
+            if member.header is not None:
+                with suppress(DTypeError):
+                    yield member.spec(number, member.header, "bfloat16"), member.header.comment
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""
-        member, header = self._arrays[spec.name]
+        *_, number = spec.place
+        with self._lock:
+            member = self.members[number]
+        header = member.header
+        assert header is not None
         axes = (header.shape[::-1], region[::-1]) if header.fortran_order else (header.shape, region)
         with about(f"member {member.info.filename[:80]!r}"):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
-                self._add_to_checksum(member, header, runs(*axes), buffer[: values.nbytes].data)
+                if not self._are_right[number]:
+                    self._add_to_checksum(number, member, header, runs(*axes), buffer[: values.nbytes].data)
                 return values
             elements = max((first + count for first, count in runs(*axes)), default=0)
-            with self._member.lock:
-                descriptor = self._member.inflate_to(
+            with self._inflated.lock:
+                descriptor = self._inflated.inflate_to(
                     member.info, header.offset + elements * header.dtype.itemsize
                 )
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
 
     def _add_to_checksum(
-        self, member: Member, header: Header, places: Iterator[tuple[int, int]], data: memoryview
+        self, number: int, member: Member, header: Header, places: Iterator[tuple[int, int]], data: memoryview
     ) -> None:
         """Sum up what was read of a stored member, and compare with the last of it.
 
         A region of one run is summed as it is; what was read otherwise is read once more, in order.
         """
-        name, start = member.info.filename, member.offset + header.offset
+        start = member.offset + header.offset
         with self._lock:
-            if name not in self._sums:
+            if number not in self._sums:
                 crc = crc32(bytes_at(self.descriptor, member.offset, header.offset))
-                self._sums[name] = Checksum(crc, header.nbytes)
-            checksum = self._sums[name]
-        if checksum is None:
-            return
+                self._sums[number] = Checksum(crc, header.nbytes)
+            checksum = self._sums[number]
         (first, _), *others = islice(places, 2)
         if checksum.add(None if others else first * header.dtype.itemsize, data):
             crc = checksum.total(lambda at, count: blocks_at(self.descriptor, start + at, count))
             if crc != member.info.CRC:
                 raise FormatError("does not fit its checksum; is the archive damaged?")
-            self._sums[name] = None
+            self._are_right[number] = True
+            del self._sums[number]
 
     def close(self) -> None:
         """Close the file, and let go of what was inflated."""
         super().close()
-        self._member.close()
+        self._inflated.close()
 
 
 class _InflatedMember:
@@ -132,7 +142,8 @@ class _InflatedMember:
         self._archive = archive
         self.lock = threading.Lock()
         self._spool: Spool | None = None
-        self._member: zipfile.ZipInfo | None = None
+        #: The offset of its header.
+        self._member: int | None = None
         self._stream: IO[bytes]
 
     def inflate_to(self, member: zipfile.ZipInfo, end: int) -> int:
@@ -140,7 +151,7 @@ class _InflatedMember:
         self._spool = self._spool or Spool()
         descriptor = self._spool.file.fileno()
         try:
-            if self._member is not member:
+            if self._member != member.header_offset:
                 self._spool.empty()
                 self._stream, self._position = self._archive.open(member), 0
             self._member = None  # if an error comes between
@@ -153,7 +164,7 @@ class _InflatedMember:
                 self._position += len(data)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise FormatError(f"cannot be inflated: {error}; is the archive damaged?") from error
-        self._member = member
+        self._member = member.header_offset
         return descriptor
 
     def close(self) -> None:
@@ -162,19 +173,19 @@ class _InflatedMember:
             self._spool.close()
 
 
-def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: bool = False) -> list[Member]:
+def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: bool = False) -> Backlog[Member]:
     """All members of an archive in an open file, checked, in the order of its directory.
 
     Arrays that cannot be pooled are errors, unless others are chosen: with `takes_faults` members say why.
     """
-    names: set[str] = set()
-    members = []
+    names, members = Table[None](), Backlog[Member]()
+    #: Where the members begin, their bytes begin, and they end.
+    places = array("q")
     for info in archive.infolist():
         check_name(info.orig_filename)
         check_name(info.filename)
-        if info.filename in names:
+        if not names.add(info.filename, None):
             raise FormatError(f"has two members {info.filename[:80]!r}")
-        names.add(info.filename)
         with about(f"member {info.filename[:80]!r}"):
             if info.flag_bits & ENCRYPTED:
                 raise FormatError("is encrypted; decrypt the archive first: unzip, then zip -0")
@@ -186,11 +197,11 @@ def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: boo
                     raise
                 member = Member(info, offset, None, str(error))
             members.append(member)
-    stop = 0
-    for info, offset, *_ in sorted(members, key=lambda member: (member.info.header_offset, member.offset)):
-        if info.header_offset < stop:
-            raise FormatError(f"has a member {info.filename[:80]!r} that overlaps another")
-        stop = offset + info.compress_size
+        places.extend((info.header_offset, offset, offset + info.compress_size))
+    starts, offsets, stops = np.frombuffer(places, np.int64).reshape(-1, 3).T
+    order = np.lexsort((offsets, starts))
+    for number in order[1:][starts[order][1:] < stops[order][:-1]]:
+        raise FormatError(f"has a member {members[number].info.filename[:80]!r} that overlaps another")
     return members
 
 

@@ -8,9 +8,10 @@ describes.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lucid.backlog import Backlog, Table
 from lucid.errors import DatasetError, FormatError
 from lucid.formats.regions import size_of
 from lucid.pooling.dtypes import storage
@@ -30,7 +31,7 @@ _ORDER = (
 PREFIX_BYTES = 8
 #: Longest header, as in the format's library, and longest description of one tensor.
 HEADER_LIMIT, TENSOR_LIMIT = 100_000_000, 4096
-#: Most tensors of a file, each of which takes half a kilobyte of memory, and most texts of `__metadata__`.
+#: Most tensors of a file, which wait in another one, and most texts of `__metadata__`.
 ENTRIES_LIMIT, METADATA_LIMIT = 1 << 20, 1 << 16
 METADATA = "__metadata__"
 
@@ -61,7 +62,7 @@ class Header(NamedTuple):
     """What a header says, checked; tensors in the order in which they lie."""
 
     metadata: dict[str, str]
-    tensors: tuple[Tensor, ...]
+    tensors: Sequence[Tensor]
 
 
 def header_length(prefix: bytes, file_size: int) -> int:
@@ -79,20 +80,25 @@ def parse_header(text: bytes, data_bytes: int) -> Header:
     if text[:1] != b"{":
         raise FormatError("its header does not begin with {")
     metadata: dict[str, str] = {}
-    tensors = []
+    tensors, ends, is_sorted = Backlog[Tensor](), (0, 0), True
     for name, value in _entries(text, ENTRIES_LIMIT):
         if name == METADATA:
             metadata = {key: _text(item) for key, item in _entries(value, METADATA_LIMIT)}
         else:
-            tensors.append(_tensor(name, value))
-    tensors.sort(key=lambda tensor: tensor[3:])
+            tensors.append(tensor := _tensor(name, value))
+            is_sorted, ends = is_sorted and ends <= tensor[3:], tensor[3:]
+    if not is_sorted:
+        by_place = Table[Tensor]()
+        for number, tensor in enumerate(tensors):
+            by_place.add(f"{tensor.start:019}{tensor.stop:019}{number:07}", tensor)
+        tensors = Backlog(by_place)
     _check_places(tensors, data_bytes)
-    return Header(metadata, tuple(tensors))
+    return Header(metadata, tensors)
 
 
 def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
     """Names and values, not yet parsed, of the JSON object that a text is; each name once."""
-    position, following, names = 1, b",", set[str]()
+    position, following, names, count = 1, b",", Table[None](), 0
     if text[1:].strip(b" \t\n\r") == b"}":
         return
     while following == b",":
@@ -101,10 +107,10 @@ def _entries(text: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
             raise FormatError(f"its header is no JSON object of tensors, at byte {position}")
         key, value, following = entry.groups()
         name = _text(key)
-        if name in names or len(names) == limit:
+        if count == limit or not names.add(name, None):
             what = "twice" if name in names else f"after {limit} others, which are too many"
             raise FormatError(f"its header has {name[:80]!r} {what}")
-        names.add(name)
+        count += 1
         yield name, value
         position = entry.end()
     if text[position:].strip(b" \t\n\r"):
@@ -192,36 +198,43 @@ def _check_places(tensors: Sequence[Tensor], data_bytes: int) -> None:
         raise FormatError(f"has {data_bytes - stop} bytes after its tensors")
 
 
-def order_of(tensor: Tensor) -> tuple[int, str]:
-    """Where a tensor stands among others, as the format's library has it."""
-    return _ORDER.index(tensor.dtype) if tensor.dtype in _ORDER else len(_ORDER), tensor.name
+def order_of(tensor: Tensor) -> str:
+    """What sorts a tensor among others as the format's library does."""
+    return f"{_ORDER.index(tensor.dtype) if tensor.dtype in _ORDER else len(_ORDER):02}{tensor.name}"
 
 
-def header_of(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> bytes:
+def header_of(metadata: Mapping[str, str], tensors: Iterable[Tensor]) -> Iterator[bytes]:
     """A header with its length, for tensors that lie one after another; padded so that they are aligned."""
     # Each entry becomes bytes by itself: all of them at once, as objects, take ten times the memory.
-    text, start = bytearray(PREFIX_BYTES), 0
+    entries, length, start = Backlog[bytes](), 2, 0
+
+    def add(name: str, value: Mapping[str, Any]) -> None:
+        nonlocal length
+        entries.append(b"," * (len(entries) > 0) + _entry(name, value))
+        length += len(entries[-1])
+
     if metadata:
-        text += _entry(METADATA, metadata)
+        add(METADATA, metadata)
     for tensor in tensors:
         if tensor.name == METADATA:
             raise DatasetError(
                 f"a safetensors file has no tensor of the name {METADATA!r}, which is its metadata's"
             )
         offsets = [start, start := start + tensor.nbytes]
-        text += _entry(tensor.name, {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets})
-    text[PREFIX_BYTES : PREFIX_BYTES + 1] = b"{"  # in place of the first comma
-    text += b"}" + b" " * (-(len(text) + 1) % PREFIX_BYTES)
-    length = len(text) - PREFIX_BYTES
-    if length > HEADER_LIMIT:
-        raise DatasetError(f"output would have a header of {length} bytes; expected at most {HEADER_LIMIT}")
-    text[:PREFIX_BYTES] = length.to_bytes(PREFIX_BYTES, "little")
-    return bytes(text)
+        add(tensor.name, {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets})
+    padding = -length % PREFIX_BYTES
+    if length + padding > HEADER_LIMIT:
+        raise DatasetError(
+            f"output would have a header of {length + padding} bytes; expected at most {HEADER_LIMIT}"
+        )
+    yield (length + padding).to_bytes(PREFIX_BYTES, "little") + b"{"
+    yield from entries
+    yield b"}" + b" " * padding
 
 
 def _entry(name: str, value: Mapping[str, Any]) -> bytes:
-    """A comma, a name and its value as they stand in a JSON object."""
+    """A name and its value as they stand in a JSON object."""
     try:
-        return b"," + json.dumps({name: value}, ensure_ascii=False, separators=(",", ":"))[1:-1].encode()
+        return json.dumps({name: value}, ensure_ascii=False, separators=(",", ":"))[1:-1].encode()
     except UnicodeEncodeError:
         raise DatasetError("a safetensors file names tensors in UTF-8, which a name here is not") from None

@@ -5,9 +5,11 @@ places from any thread: unlike by the format's library, a file larger than memor
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
+from lucid.backlog import Table
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import PROVENANCE, Source
@@ -25,34 +27,50 @@ class SafetensorsSink(FlatSink):
 
     files = "safetensors"
 
-    def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> Iterator[Content]:
         """The header, and behind it the tensors in the order of the format's library."""
-        pairs: list[tuple[Tensor, ResultSpec | CopiedBytes]] = []
-        for array in results:
-            name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
-            pairs.append((Tensor(name, dtype, array.stored_shape, 0, array.nbytes), array))
+        tensors = Table[tuple[Tensor, ResultSpec | CopiedBytes]]()
         metadata: dict[str, str] = {}
-        facts: dict[str, Any] = {}
-        names = CarriedNames(results, self.options)
-        if isinstance(source, SafetensorsSource) and not names.is_alone:
-            source_names, provenances = {array.source.name for array in results}, provenance_of(source.header)
-            metadata |= source.header.metadata
-            for tensor in source.header.tensors:
-                name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
-                if name not in source_names and names.carries(name):
-                    pairs.append((tensor, CopiedBytes(place, tensor.nbytes)))
-                    if tensor.name in provenances:
-                        facts[tensor.name] = provenances[tensor.name]
-            self.notes += note_lines(names.notes)
         # What a million tensors have in common is parsed once, and stands in the file once.
         facts_of = {text: json.loads(text) for text in {array.provenance for array in results}}
-        if len(facts_of) == 1 and 1 < len(results) == len(pairs):
+        facts: dict[str, Any] = {}
+        for tensor, place, their_facts in self._copied_tensors(source, results, metadata):
+            tensors.add(order_of(tensor), (tensor, place))
+            if their_facts is not None:
+                facts[tensor.name] = their_facts
+        is_common = len(facts_of) == 1 < len(results) and next(iter(tensors), None) is None
+        for array in results:
+            name, dtype = array.name.removeprefix("/"), _NAMES[array.numbers]
+            tensor = Tensor(name, dtype, array.stored_shape, 0, array.nbytes)
+            tensors.add(order_of(tensor), (tensor, array))
+            if not is_common:
+                facts[name] = facts_of[array.provenance]
+        if is_common:
             (facts,) = facts_of.values()
-        else:
-            facts |= {one.name: facts_of[a.provenance] for (one, _), a in zip(pairs, results, strict=False)}
         metadata[PROVENANCE] = json.dumps(facts, ensure_ascii=False)
-        pairs.sort(key=lambda one: order_of(one[0]))
-        return [header_of(metadata, [tensor for tensor, _ in pairs]), *(content for _, content in pairs)]
+        yield from header_of(metadata, (tensor for tensor, _ in tensors))
+        for _, content in tensors:
+            yield content
+
+    def _copied_tensors(
+        self, source: Source, results: Sequence[ResultSpec], metadata: dict[str, str]
+    ) -> Iterator[tuple[Tensor, CopiedBytes, object]]:
+        """What is carried over, with what it is made of; the source's metadata is added to the output's."""
+        names = CarriedNames(results, self.options)
+        if not isinstance(source, SafetensorsSource) or names.is_alone:
+            return
+        metadata |= source.header.metadata
+        facts_of = provenance_of(source.header)
+        # Both are in the order of the file.
+        pooled = groupby(results, lambda result: result.source.name)
+        pooled_name, _ = next(pooled, ("", None))
+        for tensor in source.header.tensors:
+            name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
+            if name == pooled_name:
+                pooled_name, _ = next(pooled, ("", None))
+            elif names.carries(name):
+                yield tensor, CopiedBytes(place, tensor.nbytes), facts_of(tensor.name)
+        self.notes += note_lines(names.notes)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region in place; the format's byte order is little-endian."""

@@ -1,7 +1,8 @@
 """safetensors files to read: each tensor lies in one run, and is read there by any thread."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from lucid.formats.disk.files import bytes_at
 from lucid.formats.flat import FlatSource
 from lucid.formats.safetensors.header import NUMBERS, PREFIX_BYTES, Header, header_length, parse_header
 from lucid.pooling.dtypes import storage
+
+#: More than are said of one tensor.
+MOST_FACTS = 64
 
 
 class SafetensorsSource(FlatSource):
@@ -28,26 +32,33 @@ class SafetensorsSource(FlatSource):
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
                 dtype = np.dtype(storage(numbers).newbyteorder("<"))
-                self.specs[name] = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers, place=place)
+                spec = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers, place=place)
+                self.specs.append(spec)
             else:
-                self.others[name] = f"is of {tensor.dtype}"
+                self.others.append((name, f"is of {tensor.dtype}"))
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The tensors of which `__metadata__` says what they are means of."""
-        facts = provenance_of(self.header)
-        for name, spec in self.specs.items():
-            if name[1:] in facts:
-                yield spec, json.dumps(facts[name[1:]])
+        facts_of = provenance_of(self.header)
+        for spec in self.specs:
+            if (facts := facts_of(spec.name[1:])) is not None:
+                yield spec, json.dumps(facts)
 
 
-def provenance_of(header: Header) -> dict[str, object]:
-    """What the metadata says that each tensor is made of, or that all are; nothing where others wrote it."""
+def provenance_of(header: Header) -> Callable[[str], object]:
+    """What the metadata says that a tensor is made of, or that all are; None where others wrote it."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object of JSON; what is equal in many tensors is held once."""
+        one = dict(pairs)
+        return known.setdefault(repr(pairs), one) if len(pairs) < MOST_FACTS else one
+
     try:
-        facts = json.loads(header.metadata.get(PROVENANCE, "{}"))
+        facts = json.loads(header.metadata.get(PROVENANCE, "{}"), object_pairs_hook=shared)
     except (ValueError, RecursionError):
-        return {}
+        facts = None
     if not isinstance(facts, dict):
-        return {}
+        return lambda _: None
     # Facts have a version, which is no object as the facts of a tensor are.
-    is_common = isinstance(facts.get("version"), str)
-    return dict.fromkeys((tensor.name for tensor in header.tensors), facts) if is_common else facts
+    return (lambda _: facts) if isinstance(facts.get("version"), str) else facts.get

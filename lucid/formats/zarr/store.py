@@ -168,7 +168,7 @@ class ArchiveStore(Store):
         with ExitStack() as stack:
             self._descriptor = open_regular(path)
             stack.callback(os.close, self._descriptor)
-            self._zip = stack.enter_context(open_archive(self._descriptor))
+            self._zip = stack.enter_context(open_archive(self._descriptor, by_name=True))
             members = [member for member in self._zip.infolist() if not member.is_dir()]
             for member in members:
                 if member.compress_type != zipfile.ZIP_STORED and member.file_size > MOST_MEMBER_BYTES:
