@@ -41,9 +41,8 @@ STRIP_SUM_BYTES = 96
 WINDOW_SUM_BYTES = 48
 #: Bytes that should lie together in the file where a block is cut across columns.
 RUN_BYTES = 64 << 10
-#: Bytes that should lie together in Fortran order, and in strips of an array that is not small: with fewer, to ask for
-#: them takes longer than to read them.
-SHORT_RUN_BYTES, SMALL_BYTES = 512, 64 << 10
+#: Bytes that should lie together in Fortran order: with fewer, to ask for them takes longer than to read them.
+SHORT_RUN_BYTES = 512
 
 
 class Blocking(NamedTuple):
@@ -278,10 +277,7 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
     blocks = _few_samples(whole)._replace(row_cells=least)
     for axis in (h, *inner):
         blocks = _with_length(blocks, axis, 1)
-    is_short = whole.spec.order == "F" or whole.spec.nbytes <= SMALL_BYTES
-    few = 1 if is_short else SHORT_RUN_BYTES // whole.spec.dtype.itemsize
-    cells = range(min(few, grid.cols.longest), grid.cols.longest + 1)
-    blocks = _grow(lambda cols: blocks._replace(col_cells=cols), cells, budget)
+    blocks = _grow(lambda cells: blocks._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
     if blocks.col_cells == grid.cols.longest:
         blocks = blocks._replace(col_cells=grid.cols.n_in)
     for axis in (h + 1, *inner[:-1]):

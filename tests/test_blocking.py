@@ -159,17 +159,6 @@ def test_a_chunk_that_does_not_fit_names_the_limit_it_needs():
     assert plan_of((100, 100, 7, 7), (1, 1), chunks=(100, 100, 7, 7), whole_chunks=True, max_memory=needed)
 
 
-def test_a_limit_for_which_reads_would_be_too_short_names_the_one_it_needs():
-    """Some ten cells at a time, the 4.8 MB would take 130,000 reads."""
-    shape = (6, 4, 224, 224)
-    with pytest.raises(MemoryLimitError, match="needs `max_memory` of at least") as raised:
-        plan_of(shape, (4, 4), max_memory=3000)
-    needed = int(str(raised.value).split("at least ")[1].split(" ")[0])
-    plan = plan_of(shape, (4, 4), max_memory=needed)
-    assert (plan.col_cells, plan.peak_bytes) == (224, needed)
-    assert not plan_of((1, 1, 100, 100), (1, 1), max_memory=3000).is_whole
-
-
 def test_fewer_workers_where_memory_is_short():
     plan = plan_of((8, 1, 7, 7), (1, 1), chunks=(1, 1, 7, 7), whole_chunks=True, max_memory=1000, workers=8)
     assert plan.workers == 1
