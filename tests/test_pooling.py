@@ -313,13 +313,6 @@ class TestExact:
         assert (totals[0].sum.item() << 32) + totals[0].low.item() == 8 * (-(2**31) + 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "value"), [("uint32", 2**32 - 1), ("int32", -1), ("int64", -1)])
-def test_windows_of_more_cells_than_lower_halves_hold(name, value):
-    x = np.broadcast_to(np.full((1, 1, 4, 1), value, name), (1, 2**30 + 9, 4, 1))
-    assert pool(x, (1, 1), rule_for(name))[0] == value
-
-
 @pytest.mark.usefixtures("twin")
 class TestLocal:
     @pytest.mark.parametrize("reduce", REDUCTIONS)
