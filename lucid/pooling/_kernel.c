@@ -8,7 +8,8 @@
  * elements. The rows of a window are a run of W * inner elements each, so both layouts are the same loops.
  *
  * Every function that is marked ALWAYS takes constants for element type and way, so the compiler makes a loop
- * of its own for each: this is C's template. A new element type is a row of ELEMENTS and a case of `element`.
+ * of its own for each: this is C's template. A new element type is a name in `type`, a row of ELEMENTS and a case
+ * each of `element` and `store`.
  *
  * Sums are float64, which is exact for integers in windows as small as means.py gives; those of float64 carry the
  * rounding errors along (Knuth's two-sum). Compile without -ffast-math and without contraction of multiplications
