@@ -94,7 +94,7 @@ class Pooling(NamedTuple):
             bool(rule.missing),
             rule.missing[0] if rule.missing else 0.0,
             rule.min_valid,
-            _signed(rule.fill),
+            rule.fill,
             threads,
         )
         return overflows
@@ -122,11 +122,6 @@ class Pooling(NamedTuple):
 
 #: The kernel's number of each reduction that it knows.
 KERNEL_NUMBERS = {"mean": 0, "sum": 1, "max": 2, "min": 3}
-
-
-def _signed(value: int) -> int:
-    """The bits of a 64-bit integer as a signed one."""
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _laid_out(cells: Array, rule: Rule) -> Array:
