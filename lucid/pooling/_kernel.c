@@ -84,7 +84,7 @@ typedef struct {
     const char *source, *end;
     char *out;
     Py_ssize_t planes, plane_stride, row_stride, inner, size;
-    Py_ssize_t out_strides[4];              /* of planes, rows, columns, inner */
+    const Py_ssize_t *out_strides;          /* of planes, rows, columns, inner */
     bool scatters;                          /* whether results do not lie one after the other */
     axis rows, cols;
     double *widths;                         /* the columns of each window, for each of `inner` */
@@ -667,15 +667,10 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
         answer = PyLong_FromLong(-1);
         goto done;
     }
-    j.source = in.buf, j.end = j.source + in.itemsize, j.out = out.buf;
-    j.scatters = (uintptr_t)out.buf % out.itemsize != 0;
-    Py_ssize_t behind = out.itemsize;
-    for (int i = 3; i >= 0; i--) {
+    j.source = in.buf, j.end = j.source + in.itemsize, j.out = out.buf, j.out_strides = out.strides;
+    j.scatters = (uintptr_t)out.buf % out.itemsize != 0 || !PyBuffer_IsContiguous(&out, 'C');
+    for (int i = 0; i < 4; i++)
         if (in.strides[i] > 0) j.end += (in.shape[i] - 1) * in.strides[i];
-        j.out_strides[i] = out.strides[i];
-        j.scatters |= out.strides[i] != behind && out.shape[i] > 1;
-        behind *= out.shape[i];
-    }
     j.type = type, j.result = result, j.reduction = reduction, j.fill = (int64_t)fill;
     /* A number that the type does not have is found nowhere. */
     double cell;
