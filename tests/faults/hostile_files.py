@@ -166,9 +166,9 @@ def archive_directories(*, long: bool) -> Figures:
                 check_line(error)
                 continue
             good += 1
-            for info, offset, _ in members:
+            for member in members:
                 require(
-                    offset + info.compress_size <= len(data),
+                    member.offset + member.info.compress_size <= len(data),
                     f"mutation {i}: a member reaches out of the file",
                 )
     require_both({"valid": good, "refused": total - good}, "valid", "refused")
