@@ -158,6 +158,10 @@ class Table(Generic[Item]):
         self._store()
         return self._select("ORDER BY name")
 
+    def __del__(self) -> None:
+        if self._database is not None:
+            self._database.close()
+
 
 def _key(name: str) -> bytes:
     """A name in bytes that sort as it does; names of files need not be text."""

@@ -26,6 +26,7 @@ SMALL_BYTES = 1 << 20
 _OPEN_DESCRIPTOR = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 NO_FILE_NOTE = "holds no file that can be pooled"
 EARLIER_RESULT_NOTE = "an earlier run made it; name it to pool it again"
+RESULT_OF_ANOTHER_NOTE = "another input is pooled to a file of this name; name it alone to pool it again"
 
 
 class LeftOutError(LucidError):
@@ -110,12 +111,20 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
     if len(names) == 1:  # of one folder, each file is found once
         yield from every
         return
-    paths = Table[None]()
+    paths, named = Table[None](), set(names)
     for task in every:
+        if _is_result_of_another(task.source, named):
+            task = task._replace(error=LeftOutError(RESULT_OF_ANOTHER_NOTE))
         # Links are inputs of their own, with outputs of their own.
         path = task.source if is_stream(task.source) else os.path.abspath(task.source)  # noqa: PTH100
         if paths.add(path, None):
             yield task
+
+
+def _is_result_of_another(source: str, names: set[str]) -> bool:
+    """Whether an input is called as the output of another is by default, of any size: a shell's `*.npy` names both."""
+    head, mark, suffix = source.rpartition(f"{MARK}.")
+    return bool(mark) and any(f"{head}.{end}" in names for end in (suffix, suffix.partition(".")[2]))
 
 
 def _inputs_of(name: str) -> Iterator[Task]:

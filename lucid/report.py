@@ -89,7 +89,7 @@ class Report:
         return sum(d.output_bytes for d in self.datasets)
 
 
-#: What may be odd of results, behind how many of what there are.
+#: How lines about odd results end, behind the number of these and the name of their array.
 OVERFLOW = "exceed {} and became infinite; `dtype` float32 or float64 holds more"
 MARKED = "became {}, which marks gaps; `dtype` float32 tells them apart"
 
@@ -102,7 +102,7 @@ class Effort:
     done_bytes: int = 0
     #: What the steps took: "read", "pool" and "write", added over threads.
     nanoseconds: Counter[str] = field(default_factory=Counter)
-    #: Results of valid cells that are not what they should be, by what they are results of, and what they are.
+    #: How many results of valid cells are not what they should be, by the name of their array and what is said of them.
     odd_results: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: The most memory of another process that worked on it.
     peak_memory_bytes: int = 0

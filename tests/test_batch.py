@@ -341,3 +341,17 @@ def test_no_output_destroys_an_input_that_it_holds_or_lies_in(tmp_path, monkeypa
     Path("hard.npy").hardlink_to("x.npy")
     first, *_ = Batch(names, Naming.of(output, None), Options(size=1, overwrite=True))
     assert str(first.error).startswith(text)
+
+
+def test_a_glob_on_the_second_day_pools_no_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    every = ["a.b.npy", "a.b.pooled.2x2.npy", "a.b.pooled.npy", "a.npy", "a.pooled.npy", "c.pooled.npy"]
+    for name in every:
+        np.save(name, np.ones((1, 1, 4, 4), "f4"))
+
+    def left_out(names):
+        batch = Batch(names, Naming(None, None), Options(sizes=(1,)))
+        return [task.source for task in batch if "file of this name" in str(task.error)]
+
+    assert left_out(every) == ["a.b.pooled.2x2.npy", "a.b.pooled.npy", "a.pooled.npy"]
+    assert left_out(["a.pooled.npy"]) == left_out(["a.b.npy", "a.pooled.npy", "c.pooled.npy"]) == []

@@ -241,7 +241,8 @@ def test_an_output_that_is_an_input_of_the_batch_is_refused(command, x, tmp_path
     assert done.returncode == 1
     assert "x.npy: output x.pooled.npy is an input, which is never changed" in done.stderr
     assert (tmp_path / "x.pooled.npy").read_bytes() == before
-    assert (tmp_path / "x.pooled.pooled.npy").exists()
+    assert "x.pooled.npy: left out: another input is pooled to a file of this name" in done.stderr
+    assert not (tmp_path / "x.pooled.pooled.npy").exists()
 
 
 def test_inputs_of_one_name_need_names_of_their_own(command, x, tmp_path):

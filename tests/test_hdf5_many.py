@@ -40,7 +40,7 @@ def many(tmp_path_factory):
         # What is known of each waits in a file, and the library's cache holds a few names and addresses.
         ([], 250),
         # Of those that are carried over there is no record but a name.
-        (["x00500"], 250),
+        pytest.param(["x00500"], 250, marks=pytest.mark.slow),
     ],
 )
 def test_memory_hardly_grows_with_the_number_of_datasets(many, tmp_path, names, most_bytes_each):

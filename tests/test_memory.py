@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from lucid.backlog import MOST_NAMES, Table
+from lucid import backlog
+from lucid.backlog import Table
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.registry import format_of_content
 from lucid.options import Options
@@ -76,7 +77,7 @@ def test_decoding_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name)
 
 
 #: Arrays of a file, more than a table holds in memory, and what of each may be held; as objects they took a kilobyte.
-COUNT, BYTES_EACH = 2 * MOST_NAMES + 1, 150
+COUNT, BYTES_EACH = 2001, 150
 
 
 def write_members(path):
@@ -96,6 +97,14 @@ def write_members(path):
     path.write_bytes(len(text).to_bytes(8, "little") + text + np.ones(4 * COUNT, "f4").tobytes())
 
 
+@pytest.fixture
+def few_held(monkeypatch):
+    """Of lists and tables, a few items are in memory, so that thousands are many."""
+    for name, most in {"HELD": 1 << 5, "FILE_BYTES": 1 << 12, "MOST_NAMES": 1 << 8}.items():
+        monkeypatch.setattr(backlog, name, most)
+
+
+@pytest.mark.usefixtures("few_held")
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_what_a_file_of_many_arrays_holds_of_each(tmp_path, suffix):
     write_members(tmp_path / f"x{suffix}")
@@ -114,6 +123,7 @@ def test_what_a_file_of_many_arrays_holds_of_each(tmp_path, suffix):
     assert (after - before) / COUNT < BYTES_EACH
 
 
+@pytest.mark.usefixtures("few_held")
 def test_a_table_in_a_database_is_as_one_in_memory():
     names = [f"{number * 7919 % COUNT:05}" for number in range(COUNT)] + ["\udcff", "\uffff", "\U0001f600"]
     table = Table[int]()

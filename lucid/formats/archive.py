@@ -1,8 +1,8 @@
 """Zip archives of strangers, which `.npz` files and stores of Zarr may be: directories, names, where members lie.
 
 `zipfile` reads and writes directories. It reads a whole one at once, which is limited here, and believes it; where
-the bytes of a member begin, it keeps to itself. Where members are not asked for by
-name, they wait in a file, since each takes half a kilobyte.
+the bytes of a member begin, it keeps to itself. Where members are not asked for by name, they wait in a file, since
+each takes half a kilobyte.
 """
 
 import io

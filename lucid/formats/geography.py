@@ -30,6 +30,8 @@ ACROSS = ("x", "lon", "longitude", "easting", "projection_x_coordinate")
 
 #: For each axis the paths of its dimensions: one or none, but in HDF5, where there may be several.
 Paths: TypeAlias = list[list[str]]
+#: New lengths of dimensions by their keys; of variables that have none, new shapes by the old ones.
+Sizes: TypeAlias = dict[Hashable, Any]
 
 
 class Dimension(NamedTuple):
@@ -88,7 +90,7 @@ class Geography(ABC):
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         nowhere: Changes = dict.fromkeys(grid.NAMING * self._names.is_alone)
         dims: Paths = []
-        sizes: dict[Hashable, Any] = {}
+        sizes: Sizes = {}
         names, axes = self._left_out_names(variable), self.dimensions(variable)
         if not any(axes):
             # Nothing says along which axes a coordinate lies but its shape.
@@ -160,7 +162,7 @@ class Geography(ABC):
             self.declare(path, length)
         return path
 
-    def _names_on_grid(self, variable: Variable, sizes: Mapping[Hashable, Any]) -> dict[str, str | None]:
+    def _names_on_grid(self, variable: Variable, sizes: Sizes) -> dict[str, str | None]:
         """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
 
         What says more of each cell follows to results of the same size, but is not pooled along.
@@ -173,9 +175,7 @@ class Geography(ABC):
                     names[name] = path and grid.name_beside(name, path)
         return names
 
-    def _path_on_grid(
-        self, variable: Variable, sizes: Mapping[Hashable, Any], *, is_pooled: bool
-    ) -> str | None:
+    def _path_on_grid(self, variable: Variable, sizes: Sizes, *, is_pooled: bool) -> str | None:
         """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
         axes = self.dimensions(variable)
         size: tuple[int, ...] = tuple(
@@ -207,11 +207,7 @@ class Geography(ABC):
         return path, is_there is True
 
     def _coarse(
-        self,
-        origin: Variable,
-        size: tuple[int, ...],
-        dims: Paths | None,
-        sizes: Mapping[Hashable, Any],
+        self, origin: Variable, size: tuple[int, ...], dims: Paths | None, sizes: Sizes
     ) -> str | None:
         """The path of a coordinate at a size, made with the bounds of its cells if there is none.
 

@@ -1,14 +1,15 @@
 /* The compiled twin of sums.py: the same windows, the same order of addition, the same bits.
  *
- *     cells  ──columns──▶  bands   one sum for each column of a window's rows, added top to bottom
- *     bands  ──fold─────▶  totals  the columns of each window, left to right
- *     totals ──finish───▶  results divided and rounded once
+ *     cells   ──columns──▶  columns  one sum for each column of a window's rows, added top to bottom
+ *     columns ──fold─────▶  totals   the columns of each window, left to right
+ *     totals  ──finish───▶  results  divided and rounded once
  *
  * The source is (planes, H, W, inner): `inner` is 1 for NCHW and C for NHWC, where a column is a run of C
  * elements. The rows of a window are a run of W * inner elements each, so both layouts are the same loops.
  *
  * Every function that is marked ALWAYS takes constants for element type and way, so the compiler makes a loop
- * of its own for each: this is C's template. A new element type is a row of ELEMENTS and a case of `element`.
+ * of its own for each: this is C's template. A new element type is a name in `type`, a row of ELEMENTS and a case
+ * each of `element` and `store`.
  *
  * Sums are float64, which is exact for integers in windows as small as means.py gives; those of float64 carry the
  * rounding errors along (Knuth's two-sum). Compile without -ffast-math and without contraction of multiplications
@@ -37,13 +38,13 @@
 
 enum {
     SHORT = 32,     /* Rows up to so many elements are added eight at a time, in registers. */
-    STRIP = 2048,   /* Elements of a band: with the cells that are read, it stays in the level-1 cache. */
-    GROUP = 128,    /* Elements of bands that are folded at once, so that their latencies overlap, */
-    LANES = 4,      /* and how many bands at least. */
+    COLUMNS = 2048, /* Elements of columns that are added at once: with the cells that are read, it stays in the level-1 cache. */
+    GROUP = 128,    /* Elements of columns that are folded at once, so that their latencies overlap, */
+    LANES = 4,      /* and of how many rows of windows at least. */
     SEGMENT = 64,   /* Elements of a long row between two words to the memory about what comes next, */
     AHEAD = 4096,   /* and how many bytes ahead that is. */
     SHARES = 4,     /* Shares of the work for each thread. */
-    PAD = 8,        /* Bands are whole multiples of so many elements, so that no loop has a rest. */
+    PAD = 8,        /* Columns are whole multiples of so many elements, so that no loop has a rest. */
 };
 
 /* Name and C type of an element, in the order of the codes of dtypes.py: small integers, small floats, the others. */
@@ -61,9 +62,9 @@ enum reduction { MEAN, SUM, MAX, MIN };
 typedef struct {
     double *sum, *low;
     int32_t *count;
-} band;
+} sums;
 
-ALWAYS band moved(band b, Py_ssize_t by) { return (band){b.sum + by, b.low + by, b.count + by}; }
+ALWAYS sums moved(sums b, Py_ssize_t by) { return (sums){b.sum + by, b.low + by, b.count + by}; }
 
 /* The windows of an axis that are wanted: [starts[i], stops[i]). */
 typedef struct {
@@ -72,9 +73,9 @@ typedef struct {
     int64_t length;         /* of all of them, or 0 where they differ */
 } axis;
 
-/* Cells that count as nothing, as they are compared, and whether NaN is among them; the sign of extremes. */
+/* Cells that count as nothing, as they are compared, and whether NaN is among them. */
 typedef struct {
-    double value, sign;
+    double value;
     float single;
     int32_t small;
     bool is_nan;
@@ -84,7 +85,7 @@ typedef struct {
     const char *source, *end;
     char *out;
     Py_ssize_t planes, plane_stride, row_stride, inner, size;
-    Py_ssize_t out_strides[4];              /* of planes, rows, columns, inner */
+    const Py_ssize_t *out_strides;          /* of planes, rows, columns, inner */
     bool scatters;                          /* whether results do not lie one after the other */
     axis rows, cols;
     double *widths;                         /* the columns of each window, for each of `inner` */
@@ -93,8 +94,11 @@ typedef struct {
     enum way way;
     bool skips;                             /* whether any cell can count as nothing */
     nothing no;
+    double sign;                            /* of cells that are compared */
     int64_t fill;                           /* the result of a window without valid cells, where it is an integer */
     double min_valid;
+    Py_ssize_t group, across, width;        /* rows of windows at once; columns at once; elements of these */
+    Py_ssize_t share, *next;                /* rows of windows that a thread takes, and the first that none has taken */
 } job;
 
 /* The rows of a window: where they begin, and how many they are. */
@@ -204,18 +208,18 @@ ALWAYS void join(const bool pairs, const enum way way, const bool first, double 
     if (pairs) *low = first ? error : *low + (((before - (after - added)) + (x - added)) + error);
 }
 
-/* Adds `h` rows to the band, all at once: each band is read and written once. */
-ALWAYS void add_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch,
+/* Adds `h` rows to columns, all at once: each sum is read and written once. */
+ALWAYS void add_rows(const job *j, const enum type type, const enum way way, sums b, const char *rows, Py_ssize_t pitch,
                      const int h, const bool first, Py_ssize_t n) {
     const bool pairs = (type == F8 || type == SCALED) && way != GREATEST;
-    double *restrict sums = b.sum, *restrict lows = b.low;
+    double *restrict column_sums = b.sum, *restrict lows = b.low;
     int32_t *restrict counts = b.count;
     const char *restrict cells = rows;
     const nothing no = j->no;
-    const double sign = way == GREATEST ? no.sign : type == SCALED ? 0x1p-64 : 1;
+    const double sign = way == GREATEST ? j->sign : type == SCALED ? 0x1p-64 : 1;
     _Pragma("omp simd")
     for (Py_ssize_t v = 0; v < n; v++) {
-        double sum = first ? 0 : sums[v], low = first || !pairs ? 0 : lows[v];
+        double sum = first ? 0 : column_sums[v], low = first || !pairs ? 0 : lows[v];
         int32_t count = first || way == ADD ? 0 : counts[v], valid = 1;
         if (type <= I2 && way != GREATEST) {
             int32_t total;
@@ -232,14 +236,14 @@ ALWAYS void add_rows(const job *j, const enum type type, const enum way way, ban
             EIGHT(CELL)
 #undef CELL
         }
-        sums[v] = sum;
+        column_sums[v] = sum;
         if (pairs) lows[v] = low;
         if (way != ADD) counts[v] = count;
     }
 }
 
 /* Rows eight at once where they are the first, else four or one: what is wanted is mostly as short. */
-ALWAYS void short_rows(const job *j, const enum type type, const enum way way, band b, const char *rows, Py_ssize_t pitch,
+ALWAYS void short_rows(const job *j, const enum type type, const enum way way, sums b, const char *rows, Py_ssize_t pitch,
                        int64_t h, Py_ssize_t n) {
     switch (h) {
 #define CASE(h) case h: add_rows(j, type, way, b, rows, pitch, h, true, n); return;
@@ -251,8 +255,8 @@ ALWAYS void short_rows(const job *j, const enum type type, const enum way way, b
     for (; h > 0; h--, rows += pitch) add_rows(j, type, way, b, rows, pitch, 1, false, n);
 }
 
-/* Elements [from, from + n) of the rows of `count` windows to as many bands, `width` apart. */
-ALWAYS void columns(const job *j, const enum type type, const enum way way, const run *runs, Py_ssize_t count, band b,
+/* Elements [from, from + n) of the rows of `count` windows to as many rows of columns, `width` apart. */
+ALWAYS void columns(const job *j, const enum type type, const enum way way, const run *runs, Py_ssize_t count, sums b,
                     Py_ssize_t width, Py_ssize_t from, Py_ssize_t n) {
     const Py_ssize_t size = j->size, pitch = j->row_stride;
     if ((type <= I2 || type == U4 || type == I4) && (way == ADD_NUMBERS || way == ADD_VALID)) return;   /* integers have no NaN */
@@ -270,7 +274,7 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
             for (Py_ssize_t v = 0; v < n; v += SEGMENT) {
                 const char *cells = rows + v * size;
                 const Py_ssize_t m = n - v < SEGMENT ? n - v : SEGMENT;
-                /* The memory is read in order, but the processor does not see it through the bands. */
+                /* The memory is read in order, but the processor does not see it through the columns. */
                 for (Py_ssize_t c = 0; c < m * size; c += 64) __builtin_prefetch(cells + AHEAD + c);
                 if (r == 0) add_rows(j, type, way, moved(b, v), cells, 0, 1, true, m);
                 else add_rows(j, type, way, moved(b, v), cells, 0, 1, false, m);
@@ -279,9 +283,9 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
     }
 }
 
-typedef void columns_of(const job *, const run *, Py_ssize_t, band, Py_ssize_t, Py_ssize_t, Py_ssize_t);
+typedef void columns_of(const job *, const run *, Py_ssize_t, sums, Py_ssize_t, Py_ssize_t, Py_ssize_t);
 #define DEFINE(name, type, way) \
-    VERSIONS static void name(const job *j, const run *r, Py_ssize_t k, band b, Py_ssize_t w, Py_ssize_t from, Py_ssize_t n) { \
+    VERSIONS static void name(const job *j, const run *r, Py_ssize_t k, sums b, Py_ssize_t w, Py_ssize_t from, Py_ssize_t n) { \
         columns(j, type, way, r, k, b, w, from, n); \
     }
 #define ROW(name, ctype) \
@@ -304,8 +308,8 @@ static const struct {
 
 /* Puts columns [from, to), `apart`, behind those that the totals of `lanes` windows have. Each addition waits for the one
  * before, so windows are folded side by side: their columns lie `next` to each other, their totals `next_total`. */
-ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, band b, Py_ssize_t next,
-                       Py_ssize_t apart, int64_t from, int64_t to, band t, Py_ssize_t next_total) {
+ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, const bool first, sums b, Py_ssize_t next,
+                       Py_ssize_t apart, int64_t from, int64_t to, sums t, Py_ssize_t next_total) {
     double sum[LANES], low[LANES] = {0};
     int32_t count[LANES] = {0};
     for (int l = 0; l < lanes; l++) {
@@ -330,21 +334,21 @@ ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, co
     }
 }
 
-/* Columns [left, right) of `count` bands to the totals of the windows that have some of them, from window `i` on. */
-ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, band b, Py_ssize_t width,
-                         Py_ssize_t count, int64_t left, int64_t right, band t) {
+/* Columns [left, right) of `count` rows to the totals of the windows that have some of them, from window `i` on. */
+ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, sums b, Py_ssize_t width,
+                         Py_ssize_t count, int64_t left, int64_t right, sums t) {
     const Py_ssize_t cols = j->cols.count, inner = j->inner;
     const int64_t *starts = j->cols.starts, *stops = j->cols.stops;
     const bool whole = inner == 1 && left == 0 && right == stops[cols - 1];
-    for (Py_ssize_t k = 0, bands; k < count; k += bands, b = moved(b, bands * width), t = moved(t, bands * cols * inner)) {
-        bands = whole && count - k >= LANES ? LANES : 1;
-        for (Py_ssize_t w = 0; bands == LANES && w < cols; w++)
+    for (Py_ssize_t k = 0, rows; k < count; k += rows, b = moved(b, rows * width), t = moved(t, rows * cols * inner)) {
+        rows = whole && count - k >= LANES ? LANES : 1;
+        for (Py_ssize_t w = 0; rows == LANES && w < cols; w++)
             fold_lanes(pairs, way, LANES, true, b, width, 1, starts[w], stops[w], moved(t, w), cols);
-        for (Py_ssize_t w = i; bands == 1 && w < cols && starts[w] < right; w++) {
+        for (Py_ssize_t w = i; rows == 1 && w < cols && starts[w] < right; w++) {
             const int64_t from = (starts[w] > left ? starts[w] : left) - left, to = (stops[w] < right ? stops[w] : right) - left;
             const bool first = starts[w] >= left;
             for (Py_ssize_t q = 0, lanes; q < inner; q += lanes) {
-                const band more = moved(b, q), total = moved(t, w * inner + q);
+                const sums more = moved(b, q), total = moved(t, w * inner + q);
                 lanes = inner - q >= LANES && first ? LANES : 1;
                 if (lanes == LANES) fold_lanes(pairs, way, LANES, true, more, 1, inner, from, to, total, 1);
                 else if (first) fold_lanes(pairs, way, 1, true, more, 1, inner, from, to, total, 1);
@@ -354,17 +358,17 @@ ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_
     }
 }
 
-/* The same for whole bands whose windows have `w` columns each, without overlap: most of what is asked for. */
-ALWAYS void fold_even(const enum way way, const int w, band b, Py_ssize_t width, Py_ssize_t count, band t, Py_ssize_t cols) {
+/* The same for whole rows whose windows have `w` columns each, without overlap: most of what is asked for. */
+ALWAYS void fold_even(const enum way way, const int w, sums b, Py_ssize_t width, Py_ssize_t count, sums t, Py_ssize_t cols) {
     for (Py_ssize_t k = 0; k < count; k++) {
-        const double *restrict sums = b.sum + k * width;
+        const double *restrict column_sums = b.sum + k * width;
         const int32_t *restrict counts = b.count + k * width;
         double *restrict totals = t.sum + k * cols;
         int32_t *restrict valid = t.count + k * cols;
         for (Py_ssize_t i = 0; i < cols; i++) {
-            double total = sums[i * w];
+            double total = column_sums[i * w];
             _Pragma("GCC unroll 8")
-            for (int c = 1; c < w; c++) total += sums[i * w + c];
+            for (int c = 1; c < w; c++) total += column_sums[i * w + c];
             totals[i] = total;
         }
         for (Py_ssize_t i = 0; way != ADD && i < cols; i++) {
@@ -376,8 +380,8 @@ ALWAYS void fold_even(const enum way way, const int w, band b, Py_ssize_t width,
     }
 }
 
-VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, band b, Py_ssize_t width, Py_ssize_t count, int64_t left,
-                          int64_t right, band t) {
+VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, sums b, Py_ssize_t width, Py_ssize_t count, int64_t left,
+                          int64_t right, sums t) {
     /* Windows that are as long together as what they cover do not overlap. */
     if (!pairs && j->way != GREATEST && j->inner == 1 && left == 0 && right == j->cols.length * j->cols.count)
         switch (j->cols.count > 1 ? j->cols.length : 0) {
@@ -463,12 +467,12 @@ ALWAYS double value_of(const bool pairs, const enum reduction reduction, double 
 }
 
 /* Whether a sum and its error are finite. */
-ALWAYS bool is_finite(band t, Py_ssize_t i) { return t.sum[i] * 0 + t.low[i] * 0 == 0; }
+ALWAYS bool is_finite(sums t, Py_ssize_t i) { return t.sum[i] * 0 + t.low[i] * 0 == 0; }
 
 /* `n` totals to results, one after the other; how many finite ones became infinite. What overflowed among sums of float64
  * is taken from those of the scaled cells, if there are any. */
 ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result, const enum reduction reduction, const bool skips,
-                         band t, band scaled, const double *restrict cells, Py_ssize_t n, char *restrict out) {
+                         sums t, sums scaled, const double *restrict cells, Py_ssize_t n, char *restrict out) {
     const double least = j->min_valid;
     const bool can_exceed = pairs || result != F4 || reduction != MEAN;     /* a float32 holds the means of what it holds */
     int64_t overflows = 0;
@@ -488,7 +492,7 @@ ALWAYS int64_t finish_as(const job *j, const bool pairs, const enum type result,
     return overflows;
 }
 
-VERSIONS static int64_t finish(const job *j, bool pairs, band t, band scaled, const double *cells, Py_ssize_t n, char *out) {
+VERSIONS static int64_t finish(const job *j, bool pairs, sums t, sums scaled, const double *cells, Py_ssize_t n, char *out) {
 #define CASE(of, type) \
     if (pairs == of && j->result == type && j->reduction == MEAN) \
         return j->skips ? finish_as(j, of, type, MEAN, true, t, scaled, cells, n, out) \
@@ -521,30 +525,28 @@ static void scatter(const job *j, const char *results, Py_ssize_t first, Py_ssiz
     }
 }
 
-/* What a thread works with, and the shares of the work that none has taken yet. */
+/* What a thread works with. */
 typedef struct {
     const job *j;
-    Py_ssize_t group, strip, width;     /* rows of windows at once; columns at once; elements of a band */
-    band bands, totals, scaled;         /* those of `group` rows of windows */
+    sums columns, totals, scaled;        /* those of `group` rows of windows */
     double *cells;                      /* the numbers of all cells of totals */
     run *runs;
     char *results;                      /* where they wait for `scatter` */
-    Py_ssize_t *next, share;
     int64_t overflows;
     pthread_t thread;
     bool is_begun, is_done;
 } worker;
 
 /* The totals of `count` rows of windows, as sums of one element type. */
-static void total(const worker *w, enum type type, Py_ssize_t count, band totals) {
+static void total(const worker *w, enum type type, Py_ssize_t count, sums totals) {
     const job *j = w->j;
     const int64_t last = j->cols.stops[j->cols.count - 1];
     Py_ssize_t i = 0;
-    for (int64_t left = 0; left < last; left += w->strip) {
-        int64_t right = left + w->strip < last ? left + w->strip : last;
-        TABLE[type].columns[j->way](j, w->runs, count, w->bands, w->width, left * j->inner, (right - left) * j->inner);
+    for (int64_t left = 0; left < last; left += j->across) {
+        int64_t right = left + j->across < last ? left + j->across : last;
+        TABLE[type].columns[j->way](j, w->runs, count, w->columns, j->width, left * j->inner, (right - left) * j->inner);
         while (j->cols.stops[i] <= left) i++;
-        fold(j, type == F8 || type == SCALED, i, w->bands, w->width, count, left, right, totals);
+        fold(j, type == F8 || type == SCALED, i, w->columns, j->width, count, left, right, totals);
     }
 }
 
@@ -556,7 +558,7 @@ static int64_t pool(const worker *w, Py_ssize_t first, Py_ssize_t last) {
     int64_t overflows = 0;
     Py_ssize_t plane = first / j->rows.count, row = first % j->rows.count;
     for (Py_ssize_t done = first, count; done < last; done += count) {
-        count = last - done < w->group ? last - done : w->group;
+        count = last - done < j->group ? last - done : j->group;
         for (Py_ssize_t k = 0; k < count; k++) {
             const int64_t start = j->rows.starts[row], height = j->rows.stops[row] - start;
             w->runs[k] = (run){j->source + plane * j->plane_stride + start * j->row_stride, height};
@@ -569,7 +571,7 @@ static int64_t pool(const worker *w, Py_ssize_t first, Py_ssize_t last) {
         for (Py_ssize_t i = 0; pairs && i < count * each; i++) is_there &= is_finite(w->totals, i);
         if (!is_there) total(w, SCALED, count, w->scaled);
         char *const out = j->scatters ? w->results : j->out + done * each * TABLE[j->result].size;
-        overflows += finish(j, pairs, w->totals, is_there ? (band){NULL, NULL, NULL} : w->scaled, w->cells, count * each, out);
+        overflows += finish(j, pairs, w->totals, is_there ? (sums){NULL, NULL, NULL} : w->scaled, w->cells, count * each, out);
         if (j->scatters) scatter(j, out, done, count);
     }
     return overflows;
@@ -579,8 +581,8 @@ static void *work(void *of) {
     worker *w = of;
     const Py_ssize_t windows = w->j->planes * w->j->rows.count;
     Py_ssize_t first;
-    while ((first = __atomic_fetch_add(w->next, w->share, __ATOMIC_RELAXED)) < windows)
-        w->overflows += pool(w, first, windows - first < w->share ? windows : first + w->share);
+    while ((first = __atomic_fetch_add(w->j->next, w->j->share, __ATOMIC_RELAXED)) < windows)
+        w->overflows += pool(w, first, windows - first < w->j->share ? windows : first + w->j->share);
     __atomic_store_n(&w->is_done, true, __ATOMIC_RELEASE);
     return NULL;
 }
@@ -623,13 +625,13 @@ static void *take(scratch *s, Py_ssize_t n) {
     return taken;
 }
 
-static band take_band(scratch *s, Py_ssize_t n) { return (band){take(s, n), take(s, n), take(s, n)}; }
+static sums take_sums(scratch *s, Py_ssize_t n) { return (sums){take(s, n), take(s, n), take(s, n)}; }
 
-static worker worker_of(const job *j, scratch *s, Py_ssize_t group, Py_ssize_t strip, Py_ssize_t width) {
-    const Py_ssize_t totals = group * j->cols.count * j->inner;
-    return (worker){.j = j, .group = group, .strip = strip, .width = width, .bands = take_band(s, group * width),
-                    .totals = take_band(s, totals), .scaled = take_band(s, totals), .cells = take(s, totals),
-                    .runs = take(s, 2 * group), .results = take(s, totals)};
+static worker worker_of(const job *j, scratch *s) {
+    const Py_ssize_t totals = j->group * j->cols.count * j->inner;
+    return (worker){.j = j, .columns = take_sums(s, j->group * j->width), .totals = take_sums(s, totals),
+                    .scaled = take_sums(s, totals), .cells = take(s, totals), .runs = take(s, 2 * j->group),
+                    .results = take(s, totals)};
 }
 
 PyDoc_STRVAR(pool_doc, "pool(source, out, rows, cols, type, result, reduction, skip_nan, has_missing, missing, min_valid, fill,\n"
@@ -645,9 +647,10 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     char *memory = NULL;
     worker *workers = NULL;
     int type, result, reduction, skips_nan, has_missing;
-    long long r[4], c[4], fill, threads;
+    long long r[4], c[4], threads;
+    unsigned long long fill;
     double missing;
-    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiippddLL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0], &c[1], &c[2], &c[3],
+    if (!PyArg_ParseTuple(args, "OO(LLLL)(LLLL)iiippddKL", &source, &target, &r[0], &r[1], &r[2], &r[3], &c[0], &c[1], &c[2], &c[3],
                           &type, &result, &reduction, &skips_nan, &has_missing, &missing, &j.min_valid, &fill, &threads) ||
         PyObject_GetBuffer(source, &in, PyBUF_STRIDES) || PyObject_GetBuffer(target, &out, PyBUF_STRIDES | PyBUF_WRITABLE))
         goto done;
@@ -665,35 +668,32 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
         answer = PyLong_FromLong(-1);
         goto done;
     }
-    j.source = in.buf, j.end = j.source + in.itemsize, j.out = out.buf;
-    j.scatters = (uintptr_t)out.buf % out.itemsize != 0;
-    Py_ssize_t behind = out.itemsize;
-    for (int i = 3; i >= 0; i--) {
+    j.source = in.buf, j.end = j.source + in.itemsize, j.out = out.buf, j.out_strides = out.strides;
+    j.scatters = (uintptr_t)out.buf % out.itemsize != 0 || !PyBuffer_IsContiguous(&out, 'C');
+    for (int i = 0; i < 4; i++)
         if (in.strides[i] > 0) j.end += (in.shape[i] - 1) * in.strides[i];
-        j.out_strides[i] = out.strides[i];
-        j.scatters |= out.strides[i] != behind && out.shape[i] > 1;
-        behind *= out.shape[i];
-    }
-    j.type = type, j.result = result, j.reduction = reduction, j.fill = fill;
+    j.type = type, j.result = result, j.reduction = reduction, j.fill = (int64_t)fill;
     /* A number that the type does not have is found nowhere. */
     double cell;
     store(type, (char *)&cell, 0, missing, true, 0);
     has_missing &= element(type, (char *)&cell, 0) == missing;
     skips_nan &= type >= F2 && type <= F8;
     j.skips = skips_nan || has_missing;
-    j.no = (nothing){has_missing ? missing : NAN, reduction == MIN ? -1 : 1, has_missing ? (float)missing : NAN,
+    j.sign = reduction == MIN ? -1 : 1;
+    j.no = (nothing){has_missing ? missing : NAN, has_missing ? (float)missing : NAN,
                      has_missing && type <= I2 ? (int32_t)missing : 0, skips_nan};
     j.way = reduction >= MAX ? GREATEST : skips_nan ? has_missing ? ADD_VALID : ADD_NUMBERS : has_missing ? ADD_PRESENT : ADD;
-    const Py_ssize_t each = c[3] * j.inner, strip = STRIP / j.inner > 1 ? STRIP / j.inner : 1;
-    const Py_ssize_t across = in.shape[2] < strip ? in.shape[2] : strip, width = (across * j.inner + PAD - 1) / PAD * PAD;
-    const Py_ssize_t widest = width > each ? width : each, together = GROUP / widest / LANES * LANES;
-    const Py_ssize_t group = across < in.shape[2] || widest > STRIP ? 1 : together > LANES ? together : LANES;
+    const Py_ssize_t each = c[3] * j.inner, across = in.shape[2] < COLUMNS / j.inner ? in.shape[2] : COLUMNS / j.inner;
+    j.across = across > 1 ? across : 1, j.width = (j.across * j.inner + PAD - 1) / PAD * PAD;
+    const Py_ssize_t widest = j.width > each ? j.width : each, together = GROUP / widest / LANES * LANES;
+    j.group = j.across < in.shape[2] || widest > COLUMNS ? 1 : together > LANES ? together : LANES;
     /* Shares are whole groups, and several for each thread, so that a slow one does not keep the others waiting. */
-    const Py_ssize_t groups = (j.planes * r[3] + group - 1) / group, count = threads < groups ? threads : groups;
+    const Py_ssize_t groups = (j.planes * r[3] + j.group - 1) / j.group, count = threads < groups ? threads : groups;
     Py_ssize_t next = 0;
+    j.next = &next, j.share = (groups - 1 + count * SHARES) / (count * SHARES) * j.group;
     j.rows.count = r[3], j.cols.count = c[3];
     scratch s = {NULL, 0};
-    worker_of(&j, &s, group, strip, width);
+    worker_of(&j, &s);
     workers = PyMem_Calloc(count, sizeof *workers);
     memory = PyMem_Malloc(count * s.used + (2 * (r[3] + c[3]) + each) * 8 + 4 * 64);
     if (workers == NULL || memory == NULL) {
@@ -703,10 +703,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     s = (scratch){memory + (64 - (uintptr_t)memory % 64), 0};
     int64_t overflows = 0, *rows = take(&s, 2 * r[3]), *cols = take(&s, 2 * c[3]);
     j.widths = take(&s, each);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        workers[i] = worker_of(&j, &s, group, strip, width);
-        workers[i].next = &next, workers[i].share = (groups - 1 + count * SHARES) / (count * SHARES) * group;
-    }
+    for (Py_ssize_t i = 0; i < count; i++) workers[i] = worker_of(&j, &s);
     bool fits;
     Py_BEGIN_ALLOW_THREADS
     set_windows(&j.rows, r, rows);

@@ -59,14 +59,14 @@ class Pooling(NamedTuple):
         if 0 in out.shape:
             return 0
         if not self._is_compiled(cells.shape[1] * cells.shape[2]):
-            return sum(_by_numpy(self, *block) for block in self._blocks(cells, out, rows, cols, BLOCK_CELLS))
+            return sum(_by_numpy(self, *block, cols) for block in self._blocks(cells, out, rows, BLOCK_CELLS))
         if len(self.rule.missing) < 2 and cells.flags.aligned and cells.dtype.isnative:
             overflows = self._by_kernel(cells, out, rows, cols, threads)
             if overflows >= 0:
                 return overflows
         overflows = 0
-        for block, place, block_rows, block_cols in self._blocks(cells, out, rows, cols, COPIED_CELLS):
-            overflows += self._by_kernel(_laid_out(block, self.rule), place, block_rows, block_cols)
+        for block, place, block_rows in self._blocks(cells, out, rows, COPIED_CELLS):
+            overflows += self._by_kernel(_laid_out(block, self.rule), place, block_rows, cols)
         return overflows
 
     def working_bytes(self, cells: int) -> int:
@@ -94,15 +94,15 @@ class Pooling(NamedTuple):
             bool(rule.missing),
             rule.missing[0] if rule.missing else 0.0,
             rule.min_valid,
-            _signed(rule.fill),
+            rule.fill,
             threads,
         )
         return overflows
 
     def _blocks(
-        self, cells: Array, out: Array, rows: Interval, cols: Interval, most: int
-    ) -> Iterator[tuple[Array, Array, Interval, Interval]]:
-        """Planes and rows of windows of about so many elements: their cells, their place, and which windows."""
+        self, cells: Array, out: Array, rows: Interval, most: int
+    ) -> Iterator[tuple[Array, Array, Interval]]:
+        """Planes and rows of windows of about so many elements: their cells, their place, and which rows."""
         planes, height, width, inner = cells.shape
         first = self.grid.rows.start(rows[0])
         each = width * inner
@@ -117,17 +117,11 @@ class Pooling(NamedTuple):
                     cells[here, top - first : bottom - first],
                     out[here, some[0] - rows[0] : some[1] - rows[0]],
                     some,
-                    cols,
                 )
 
 
 #: The kernel's number of each reduction that it knows.
 KERNEL_NUMBERS = {"mean": 0, "sum": 1, "max": 2, "min": 3}
-
-
-def _signed(value: int) -> int:
-    """The bits of a 64-bit integer as a signed one."""
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _laid_out(cells: Array, rule: Rule) -> Array:
@@ -167,13 +161,13 @@ Columns = tuple[Accumulator, ...]
 def columns(regions: Iterable[Array], rule: Rule) -> Columns:
     """The columns of a window's rows, which come in regions from top to bottom, each (planes, rows, columns, inner)."""
     scales = (1.0, SCALE) if rule.kind == "double" and sums.REDUCTIONS[rule.reduce].worst is None else (1.0,)
-    bands: list[Accumulator | None] = [None] * len(scales)
+    sums_so_far: list[Accumulator | None] = [None] * len(scales)
     for region in regions:
         step = max(1, REGION_CELLS // max(1, region[:, 0].size))
         for top in range(0, region.shape[1], step):
             for i, scale in enumerate(scales):
-                bands[i] = sums.added_rows(bands[i], region[:, top : top + step], rule, scale)
-    return tuple(band for band in bands if band is not None)
+                sums_so_far[i] = sums.added_rows(sums_so_far[i], region[:, top : top + step], rule, scale)
+    return tuple(one for one in sums_so_far if one is not None)
 
 
 class Total:
@@ -188,8 +182,8 @@ class Total:
 
     def add(self, region: Columns, left: int) -> None:
         """Add the columns that begin at column `left` of the windows' own."""
-        for totals, band in zip(self._totals, region, strict=False):
-            sums.added_columns(totals, band, left, *self._bounds, self._rule)
+        for totals, columns_of_scale in zip(self._totals, region, strict=False):
+            sums.added_columns(totals, columns_of_scale, left, *self._bounds, self._rule)
 
     def finish(self, out: Array) -> int:
         """Write the results once every region was added; how many finite ones became infinite."""

@@ -72,14 +72,6 @@ class Accumulator(NamedTuple):
         return self.each(lambda array: array.take(indices, axis))
 
 
-def valid_cells(cells: Array, rule: Rule) -> Array:
-    """Which cells count; `cells` as they are added, floats in float64."""
-    valid = ~np.isnan(cells) if rule.skip_nan and cells.dtype.kind == "f" else np.ones(cells.shape, bool)
-    for value in rule.missing:
-        valid &= cells != value
-    return valid
-
-
 def values_of(cells: Array, rule: Rule) -> Array:
     """Cells as they are compared and added: float64, or integers of 64 bits."""
     if rule.kind == "integer":
@@ -92,7 +84,9 @@ def lift(cells: Array, rule: Rule, scale: float = 1.0) -> Accumulator:
     values, worst = values_of(cells, rule), REDUCTIONS[rule.reduce].worst
     count = None
     if rule.skips:
-        valid = valid_cells(values, rule)
+        valid = ~np.isnan(values) if rule.skip_nan else np.ones(values.shape, bool)
+        for value in rule.missing:
+            valid &= values != value
         limits: Any = (-np.inf, np.inf) if values.dtype.kind == "f" else _limits(rule.source)
         nothing = 0 if worst is None else limits[worst]
         values = np.where(valid, values, values.dtype.type(nothing))
@@ -240,11 +234,10 @@ def finish(
     enough = np.True_ if total.valid is None else (valid > 0) & (valid >= rule.min_valid * cells)
     if rule.kind == "integer":
         whole = _whole(total) if is_sum else total.sum.astype(object)
-        divisor = np.maximum(valid, 1).astype(np.int64) if is_mean else np.ones(valid.shape, np.int64)
+        divisor = (np.maximum(valid, 1) if is_mean else np.ones(valid.shape)).astype(np.int64)
+        divisor = divisor.astype(whole.dtype)
         if rule.result in FLOATS:
-            values = np.asarray(
-                whole / (divisor.astype(object) if whole.dtype == object else divisor), np.float64
-            )
+            values = np.asarray(whole / divisor, np.float64)
             return narrow(np.where(enough, values, np.nan), rule.result, out)
         return _store_integers(_nearest(whole, divisor), enough, rule, out)
     values, exceeded = total.sum, 0
@@ -275,29 +268,22 @@ def _whole(total: Accumulator) -> Any:
 
 def _nearest(whole: Any, divisor: Any) -> Any:
     """The integers nearest to quotients, ties to even."""
-    divisor = divisor.astype(whole.dtype)
     quotient = whole // divisor
     twice = 2 * (whole - quotient * divisor)
     return quotient + ((twice > divisor) | ((twice == divisor) & (quotient % 2 == 1)))
 
 
 def _store_integers(values: Array, enough: Any, rule: Rule, out: Array) -> int:
-    limits = _limits(rule.result)
-    if values.dtype == object:
-        kept = np.where(values < limits[0], limits[0], np.where(values > limits[1], limits[1], values))
-        exceeded = int(np.count_nonzero(np.broadcast_to(enough, values.shape) & (kept != values)))
-        _store_kept(kept, enough, rule, out)
-        return exceeded
-    values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
-    kept = np.clip(values, *limits) if limits[1] < 1 << 53 else np.maximum(values, max(limits[0], -(1 << 63)))
-    _store_kept(kept, enough, rule, out)
-    return int(np.count_nonzero(np.broadcast_to(enough, values.shape) & (kept != values)))
-
-
-def _store_kept(kept: Array, enough: Any, rule: Rule, out: Array) -> None:
-    """Store what the result's type can hold; the fill apart from it, since float64 and int64 hold fewer values."""
+    """Store what the result's type can hold; how many results were beyond it."""
+    least, most = _limits(rule.result)
+    # What is no object comes nowhere near the greatest integers of 64 bits, which no float64 is.
+    is_limited = values.dtype == object or most < 1 << 53
+    kept = np.clip(values, least, most) if is_limited else np.maximum(values, least)
+    enough = np.broadcast_to(enough, out.shape)
     np.copyto(out, kept.astype(rule.result))
-    np.copyto(out, np.array(rule.fill, rule.result), where=~np.broadcast_to(enough, out.shape))
+    # Apart from them, since float64 and int64 hold fewer values.
+    np.copyto(out, np.array(rule.fill, rule.result), where=~enough)
+    return int(np.count_nonzero(enough & (kept != values)))
 
 
 def _limits(name: str) -> tuple[int, int]:
@@ -305,28 +291,28 @@ def _limits(name: str) -> tuple[int, int]:
     return (0, 1) if name == "bool" else (int(np.iinfo(name).min), int(np.iinfo(name).max))
 
 
-def added_rows(band: Accumulator | None, cells: Array, rule: Rule, scale: float = 1.0) -> Accumulator:
+def added_rows(above: Accumulator | None, cells: Array, rule: Rule, scale: float = 1.0) -> Accumulator:
     """The columns of a window so far, (planes, 1, columns, inner), with further rows below them."""
     more = lift(cells, rule, scale)
-    if band is not None:
-        more = concatenated([band, more], 1)
+    if above is not None:
+        more = concatenated([above, more], 1)
     return carried(along(more, 1, *_all(more.sum.shape[1]), rule))
 
 
 def added_columns(
-    totals: dict[int, Accumulator], band: Accumulator, left: int, starts: Ints, stops: Ints, rule: Rule
+    totals: dict[int, Accumulator], columns: Accumulator, left: int, starts: Ints, stops: Ints, rule: Rule
 ) -> None:
-    """Windows so far, (planes, 1, 1, inner) each, with the columns of a band that begins at column `left`."""
-    right = left + band.sum.shape[2]
+    """Windows so far, (planes, 1, 1, inner) each, with further columns, the first of which is column `left`."""
+    right = left + columns.sum.shape[2]
     first, last = np.searchsorted(stops, left, "right"), np.searchsorted(starts, right, "left")
     begin, end = max(first, np.searchsorted(starts, left)), min(last, np.searchsorted(stops, right, "right"))
     if begin < end:
-        # These lie in the band whole; thousands of arrays of one number each would take many times their memory.
+        # These have all their columns here; thousands of arrays of one number each would take many times their memory.
         some = slice(begin, end)
-        totals[int(begin)] = carried(along(band, 2, starts[some] - left, stops[some] - left, rule))
+        totals[int(begin)] = carried(along(columns, 2, starts[some] - left, stops[some] - left, rule))
     for i in chain(range(first, min(begin, last)), range(max(begin, end), last)):
         here = _at(2, max(int(starts[i]), left) - left, min(int(stops[i]), right) - left)
-        more = band.each(lambda array, here=here: array[here])
+        more = columns.each(lambda array, here=here: array[here])
         if i in totals:
             more = concatenated([totals[i], more], 2)
         totals[i] = carried(along(more, 2, *_all(more.sum.shape[2]), rule))

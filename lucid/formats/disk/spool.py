@@ -1,4 +1,4 @@
-"""The one kind of temporary file: for what comes in another order than it goes on."""
+"""A temporary file for bytes that come in another order than they go on."""
 
 from array import array
 from collections.abc import Iterable

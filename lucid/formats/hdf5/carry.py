@@ -101,23 +101,21 @@ class Carry(Survey):
 
     def _link_hard(self, path: str, first: str) -> None:
         """Give an object of the output another name, unless it has it."""
-        if not self._target.id.links.exists(tree.name_bytes(path)):
-            self._target.id.links.create_hard(tree.name_bytes(path), self._target.id, tree.name_bytes(first))
+        file, name = self._target.id, tree.name_bytes(path)
+        if not file.links.exists(name):
+            file.links.create_hard(name, file, tree.name_bytes(first))
 
     def _make_link(self, path: str, link: tree.Link) -> None:
         """Make a link that leads to the same place."""
+        links, name = self._target.id.links, tree.name_bytes(path)
         if link.type == tree.HARD:
             self._link_hard(path, link.value)
         elif link.type == tree.EXTERNAL:
-            file, name = link.value
-            self._target.id.links.create_external(
-                tree.name_bytes(path), self._elsewhere.link_name(file), name
-            )
+            file, inner = link.value
+            links.create_external(name, self._elsewhere.link_name(file), inner)
         elif link.type == tree.SOFT:
-            for suffix in self._suffixes(path, link):
-                self._target.id.links.create_soft(
-                    tree.name_bytes(path + suffix), link.value + tree.name_bytes(suffix)
-                )
+            for suffix in map(tree.name_bytes, self._suffixes(path, link)):
+                links.create_soft(name + suffix, link.value + suffix)
 
     def _suffixes(self, path: str, link: tree.Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
@@ -139,39 +137,36 @@ class Carry(Survey):
 
     def _copy(self, path: str, obj: Any, address: tree.Address, *, is_written_out: bool = False) -> None:
         """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
-        paths, copy = self._references.paths, None
+        paths, name, copy = self._references.paths, tree.name_bytes(path), None
         if address in paths:
             self._link_hard(path, paths[address])
             return
         paths[address] = path
         if isinstance(obj, tree.Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
-            h5py.h5o.copy(obj.id, b".", self._target.id, tree.name_bytes(path))
+            h5py.h5o.copy(obj.id, b".", self._target.id, name)
             return
         reference_names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
         if isinstance(obj, h5py.Group):
-            copy = h5py.Group(
-                h5py.h5g.create(self._target.id, tree.name_bytes(path), gcpl=group_properties(obj))
-            )
+            copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(obj)))
         elif isinstance(obj, tree.Dataset):
             self._copy_named_type(obj.h5_type)
             h5_type = self._references.type_in_copy(obj.h5_type)
             # The library would note the time at which attributes are added to a copy.
             is_dated = bool(reference_names) and obj.creation.get_obj_track_times()
-            name, elsewhere = tree.name_bytes(path), self._elsewhere
+            elsewhere = self._elsewhere
             copy = remake(
                 obj, self._target, name, h5_type, elsewhere, is_written_out=is_written_out, is_dated=is_dated
             )
         if copy is None:
             is_named = isinstance(obj, tree.Dataset) and obj.h5_type.committed()
-            properties = _FINDS_TYPES if is_named else None
-            h5py.h5o.copy(obj.id, b".", self._target.id, tree.name_bytes(path), copypl=properties)
+            h5py.h5o.copy(obj.id, b".", self._target.id, name, copypl=_FINDS_TYPES if is_named else None)
             types = [h5_type, tree.object_at(self._target, path).h5_type] if is_named else []
             if len({one.committed() and tree.address_of(h5py.Datatype(one)) for one in types}) > 1:
                 self.notes.setdefault(_NAMELESS, []).append(path)
         else:
             # MATLAB takes the fields of a struct from its members where this does not list them.
-            is_changed = self.names.patterns or self.names.new_names
-            copy_attributes(obj, copy, dict.fromkeys(["MATLAB_fields"] * bool(is_changed)))
+            has_other_members = self.names.patterns or self.names.new_names
+            copy_attributes(obj, copy, {"MATLAB_fields": None} if has_other_members else {})
         self._postpone(path, obj, reference_names)
 
     def _postpone(self, path: str, obj: Any, names: list[bytes]) -> None:

@@ -1,6 +1,6 @@
 """What takes the place of the pooled datasets of a file, found by their addresses.
 
-There may be a hundred thousand: of each only two numbers are in memory.
+There may be a hundred thousand: of each only four numbers are in memory.
 """
 
 from array import array

@@ -50,8 +50,8 @@ class Builder:
         self._source = source if isinstance(source, ZarrSource) else None
         self._nodes = self._source.nodes if self._source is not None else {}
         self._version = next((one.version for one in self._nodes.values() if one.document is not None), 3)
-        #: Results by the path of what they are of; what is carried over by its own.
-        by_source = groupby(results, lambda result: result.source.name)
+        #: Results by the path of what they are of, where a store is carried over; and what is carried, by its own.
+        by_source = groupby(results if self._nodes else (), lambda result: result.source.name)
         self._results_by_path = {name[1:]: [*several] for name, several in by_source}
         self._carried_nodes: dict[str, Node] = {}
         #: Paths of new arrays; lengths of dimensions by group, as NCZarr wants them.

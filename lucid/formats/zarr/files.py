@@ -40,11 +40,6 @@ class ArrayFiles:
         self._folder, self.node, self.layout, self._codecs = root / node.path, node, layout, layout.codecs
         self._order = _morton_order(layout.grid)
 
-    def region(self, index: Index) -> Region:
-        """The cells of a file."""
-        units = zip(index, self.layout.files, self.layout.shape, strict=True)
-        return tuple(slice(i * u, min((i + 1) * u, n)) for i, u, n in units)
-
     def write_all(self, read: Reader, options: Options) -> None:
         """Write all files, by as many workers as have room for their chunks."""
         chunk_bytes = size_of(self.layout.chunks) * self.layout.dtype.itemsize
@@ -61,7 +56,9 @@ class ArrayFiles:
 
     def write_file(self, index: Index, read: Reader) -> None:
         """Write the file whose cells `read` gives, chunk after chunk; there is none for the fill value alone."""
-        layout, region, path = self.layout, self.region(index), self._folder / self.layout.key(index)
+        layout, path = self.layout, self._folder / self.layout.key(index)
+        units = zip(index, layout.files, layout.shape, strict=True)
+        region = [slice(i * u, min((i + 1) * u, n)) for i, u, n in units]
         places = np.full((*layout.grid, 2), NOWHERE, "<u8")
         file, end = None, 0
         with ExitStack() as stack:
