@@ -314,6 +314,13 @@ class TestExact:
 
 
 @pytest.mark.usefixtures("twin")
+def test_the_fill_of_truth_values_is_one():
+    rule = rule_for("bool", "max", missing=(1,), fill=7)
+    results, _ = pool(np.ones((1, 2, 2, 1), bool), (1, 1), rule)
+    assert results.view("u1").item() == 1
+
+
+@pytest.mark.usefixtures("twin")
 class TestLocal:
     @pytest.mark.parametrize("reduce", REDUCTIONS)
     @pytest.mark.parametrize("name", ["float32", "float64"])

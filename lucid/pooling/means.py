@@ -94,7 +94,7 @@ class Pooling(NamedTuple):
             bool(rule.missing),
             rule.missing[0] if rule.missing else 0.0,
             rule.min_valid,
-            rule.fill,
+            bool(rule.fill) if rule.result == "bool" else rule.fill,
             threads,
         )
         return overflows
