@@ -15,6 +15,8 @@ HELD = 1 << 9
 FILE_BYTES = 1 << 17
 #: Items of a table that are held in memory.
 MOST_NAMES = 1 << 12
+#: What is said where there is no room for the file.
+_REFUSED = "a temporary file (TMPDIR) cannot be written"
 
 
 class Backlog(Sequence[Item]):
@@ -43,13 +45,15 @@ class Backlog(Sequence[Item]):
 
     def _write(self, data: bytes) -> int:
         """Write behind the end of the file; where that is."""
-        if self._file is None:
-            import tempfile
+        with translate_errors(_REFUSED):
+            if self._file is None:
+                import tempfile
 
-            # It has no name, and goes with the process.
-            self._file = tempfile.SpooledTemporaryFile(FILE_BYTES)  # noqa: SIM115
-        offset = self._file.seek(0, 2)
-        self._file.write(data)
+                # It has no name, and goes with the process.
+                self._file = tempfile.SpooledTemporaryFile(FILE_BYTES)  # noqa: SIM115
+            offset = self._file.seek(0, 2)
+            self._file.write(data)
+            self._file.flush()
         return offset
 
     def _read(self, number: int) -> list[Item]:
@@ -125,7 +129,7 @@ class Table(Generic[Item]):
         import pickle
         import sqlite3
 
-        with translate_errors("cannot be noted in a temporary file (TMPDIR)", (OSError, sqlite3.Error)):
+        with translate_errors(_REFUSED, (OSError, sqlite3.Error)):
             if self._database is None:
                 self._database = sqlite3.connect("", check_same_thread=False)
                 self._database.execute("CREATE TABLE items (name BLOB PRIMARY KEY, item BLOB) WITHOUT ROWID")

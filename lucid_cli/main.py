@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from lucid.errors import LucidError
+from lucid.errors import FileError, LucidError
 from lucid_cli import streams
 from lucid_cli.command import command, join_sizes
 from lucid_cli.streams import FAILED, NAME, complain, in_shell_words
@@ -40,6 +40,8 @@ def run(args: list[str]) -> int:
         return run_request(request)
     except click.exceptions.Exit as done:  # of --help and --version
         return done.exit_code
+    except FileError as error:  # there is no room for the names of inputs
+        return complain(str(error), FAILED)
     except (click.UsageError, LucidError) as error:
         text = error.format_message() if isinstance(error, click.UsageError) else in_shell_words(str(error))
         return complain(f"{text} ({NAME} --help lists the options)", USAGE)

@@ -1,6 +1,7 @@
 """Outputs that the system refuses to write, in every format: the error names them, and nothing is left."""
 
 import resource
+import tempfile
 from contextlib import contextmanager
 
 import h5py
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid import backlog
+from lucid.backlog import HELD
 from lucid.errors import FileError
 
 X = np.random.default_rng(0).random((2, 16, 64, 64), "f4")
@@ -50,6 +53,20 @@ def test_an_output_that_is_refused_is_named(tmp_path, source, name, compression)
         lucid.pool_file(source, target, size="keep", compression=compression)
     assert str(raised.value).startswith(f"{source}: output {target} cannot be written: File too large")
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_no_room_to_note_what_is_in_a_file_is_no_fault_of_it(tmp_path, monkeypatch, suffix):
+    np.savez(tmp_path / "x.npz", **{f"a{number}": X[:1, :1, :2, :2] for number in range(HELD + 1)})
+    source = tmp_path / f"y{suffix}"
+    lucid.pool_file(tmp_path / "x.npz", source, size="keep")
+    monkeypatch.setattr(backlog, "FILE_BYTES", 1)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb+"))  # noqa: SIM115
+    with pytest.raises(FileError) as raised:
+        lucid.pool_file(source, tmp_path / "out.npy", size=1, datasets="a0")
+    assert (
+        str(raised.value) == f"{source}: a temporary file (TMPDIR) cannot be written: No space left on device"
+    )
 
 
 def test_what_is_carried_over_names_the_output_that_has_no_room(tmp_path):
