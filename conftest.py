@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from sybil import Sybil
 from sybil.evaluators.doctest import NUMBER
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
@@ -65,6 +66,14 @@ def teardown(namespace):
 
     os.chdir(namespace["before"])
     shutil.rmtree(namespace["__folder_of_examples__"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The recipes are run where campaigns are: some begin a cluster, or load what takes long to load."""
+    for item in items:
+        if item.path == ROOT / "docs/recipes.md":
+            item.add_marker(pytest.mark.slow)
 
 
 pytest_collect_file = (

@@ -74,7 +74,9 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
 
 
 @pytest.mark.parametrize(("reduce", "max_memory"), [("mean", 1 << 20), ("max", 3 << 20)])
-@pytest.mark.parametrize("size", [1, (1, "keep"), (3, 1)])
+@pytest.mark.parametrize(
+    "size", [1, *(pytest.param(size, marks=pytest.mark.slow) for size in ((1, "keep"), (3, 1)))]
+)
 @pytest.mark.parametrize("dtype", ["uint8", "float64", "int64"])
 def test_strips_take_no_more_memory_than_planned(dtype, size, reduce, max_memory, monkeypatch):
     """What NumPy makes of the cells counts, too: it is many times what is read."""

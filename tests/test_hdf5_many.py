@@ -34,13 +34,14 @@ def many(tmp_path_factory):
     return files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "most_bytes_each"),
     [
         # What is known of each waits in a file, and the library's cache holds a few names and addresses.
         ([], 250),
         # Of those that are carried over there is no record but a name.
-        pytest.param(["x00500"], 250, marks=pytest.mark.slow),
+        (["x00500"], 250),
     ],
 )
 def test_memory_hardly_grows_with_the_number_of_datasets(many, tmp_path, names, most_bytes_each):

@@ -105,7 +105,7 @@ def few_held(monkeypatch):
 
 
 @pytest.mark.usefixtures("few_held")
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("suffix", [pytest.param(".npz", marks=pytest.mark.slow), ".safetensors"])
 def test_what_a_file_of_many_arrays_holds_of_each(tmp_path, suffix):
     write_members(tmp_path / f"x{suffix}")
     format_ = format_of_content(tmp_path / f"x{suffix}")

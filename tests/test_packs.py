@@ -261,7 +261,11 @@ class TestCommand:
 
 @pytest.mark.parametrize(
     ("suffix", "count", "most_bytes_each"),
-    [(".npz", 3000, 120), (".safetensors", 1500, 120), (".zarr", 250, 350)],
+    [
+        pytest.param(".npz", 3000, 120, marks=pytest.mark.slow),
+        (".safetensors", 1500, 120),
+        (".zarr", 250, 350),
+    ],
 )
 def test_what_an_output_holds_of_each_array_while_it_is_written(tmp_path, suffix, count, most_bytes_each):
     spec = ArraySpec("/x", (1, 1, 2, 2), dtype=np.dtype("f4"), numbers="float32")

@@ -233,12 +233,17 @@ def test_an_interrupt_ends_the_worker_too(folder):
     ("victim", "number", "status", "said"),
     [
         ("worker", signal.SIGSEGV, 1, "lucid-pool: big.h5: crashed the process that read it: SIGSEGV\n"),
-        ("worker", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
-        ("reader", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
         ("command", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
-        ("command", signal.SIGTERM, 143, "lucid-pool: stopped by SIGTERM\n"),
-        ("command", signal.SIGKILL, -9, ""),
-        ("group", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("worker", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
+                ("reader", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
+                ("command", signal.SIGTERM, 143, "lucid-pool: stopped by SIGTERM\n"),
+                ("command", signal.SIGKILL, -9, ""),
+                ("group", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
+            )
+        ),
     ],
 )
 def test_whatever_ends_one_of_several_processes_ends_all(victim, number, status, said, folder):

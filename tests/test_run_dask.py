@@ -1,6 +1,6 @@
 """Runs on a real Dask cluster of processes: the bytes of a single run, whatever happens to workers.
 
-Clusters are slow: the quick suite has one run of several sizes, one that goes on where another was stopped, and the mistake.
+Clusters are slow, so all of this is left out of the quick suite.
 """
 
 import os
@@ -20,6 +20,8 @@ from lucid.shards import folder, spans
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra dask)")
 from lucid.run.dask import Dask, connect  # noqa: E402  (needs it)
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def left_beside(path):
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param({"size": 3}, marks=pytest.mark.slow), {"sizes": [1, (2, 3)], "flatten": True}],
+    [{"size": 3}, {"sizes": [1, (2, 3)], "flatten": True}],
     ids=["one", "flat"],
 )
 def test_hdf5(client, source, tmp_path, options, done):
@@ -91,7 +93,6 @@ def test_hdf5(client, source, tmp_path, options, done):
     assert not left_beside(source)
 
 
-@pytest.mark.slow
 def test_npy_of_several_sizes(client, tmp_path, rng):
     np.save(tmp_path / "x.npy", np.asfortranarray(rng.standard_normal((90, 4, 9, 9))))
     one = lucid.pool_file(tmp_path / "x.npy", tmp_path / "one-{size}.npy", sizes=[1, 2])
@@ -99,7 +100,6 @@ def test_npy_of_several_sizes(client, tmp_path, rng):
     assert [p.read_bytes() for p in one.targets] == [p.read_bytes() for p in two.targets]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".zarr", ".zarr.zip"])
 def test_zarr(client, tmp_path, rng, suffix):
     zarr = pytest.importorskip("zarr")
@@ -115,7 +115,6 @@ def test_zarr(client, tmp_path, rng, suffix):
     assert files_of(one) == files_of(two)
 
 
-@pytest.mark.slow
 def test_an_input_behind_a_url(client, tmp_path, rng):
     zarr = pytest.importorskip("zarr")
     zarr.save_array(tmp_path / "x.zarr", rng.standard_normal((300, 4, 9, 9)))
@@ -132,7 +131,6 @@ def files_of(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
-@pytest.mark.slow
 def test_a_worker_killed_in_the_middle(client, source, tmp_path, done, monkeypatch):
     one = lucid.pool_file(source, tmp_path / "one.h5", size=3).targets[0]
     killed, before, after = [], {}, {}
@@ -186,7 +184,6 @@ def test_what_was_done_is_not_done_again(client, source, tmp_path, done):
     assert not left_beside(source)
 
 
-@pytest.mark.slow
 def test_outputs_that_are_there(client, source, tmp_path, done):
     target = tmp_path / "y.h5"
     target.write_bytes(b"mine")
@@ -201,7 +198,6 @@ def test_outputs_that_are_there(client, source, tmp_path, done):
     assert len(done) == 1
 
 
-@pytest.mark.slow
 def test_a_failure_is_one_error_and_keeps_the_shards(client, source, tmp_path):
     with h5py.File(source) as file:
         chunk = file["features"].id.get_chunk_info(30)
@@ -224,7 +220,6 @@ def test_what_cannot_be_done(client, tmp_path):
         pool_on(client, f"memory://{tmp_path.name}/x.zarr", size=1)
 
 
-@pytest.mark.slow
 class TestCommand:
     def test_a_cluster_of_its_own(self, command, source, tmp_path):
         assert command("x.h5", "-s", "3", "-o", "one.h5").returncode == 0
@@ -282,7 +277,6 @@ class TestCommand:
                 time.sleep(0.1)
 
 
-@pytest.mark.slow
 def test_ctrl_c_while_a_cluster_begins_is_heard_afterwards_and_not_by_its_processes():
     script = """
 import os, signal, subprocess, sys, threading
