@@ -135,3 +135,26 @@ def test_a_table_in_a_database_is_as_one_in_memory():
     assert (table.get(names[5]), table.get(names[-1]), table.get("none")) == (5, len(names) - 1, None)
     assert names[0] in table
     assert "none" not in table
+
+
+FREED = """
+from lucid import forks
+from lucid.run.process import _keep_freed_memory
+
+def memory():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS"))
+
+_keep_freed_memory()
+chunks = [bytes([1]) * (1 << 20) for _ in range(32)]
+end = [bytes(1 << 20)]
+del chunks
+before = memory()
+for _ in forks.in_order(len, [b""], workers=1, in_flight=1):
+    print(before - memory())
+"""
+
+
+def test_processes_have_the_memory_that_was_freed_before():
+    run = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
+    assert int(run.stdout) > 24 << 20
