@@ -265,6 +265,7 @@ def _passes(
             flat=options.flatten,
             is_shard=facts is not None,
             reduce=options.reduce,
+            most_chunk_bytes=target.format.most_chunk_bytes,
         )
         if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")

@@ -333,3 +333,19 @@ def test_a_path_through_other_names_of_groups_means_the_dataset_itself(tmp_path,
     with h5py.File(tmp_path / "b.h5") as file:
         assert file[name].shape == (1, 2, 2, 2)
         assert file["g/y"].shape == (1, 2, 4, 4)
+
+
+def test_chunks_of_results_have_a_megabyte_at_most(path, out):
+    """So that compressing them needs little memory, and the same bytes come out whatever there is of it."""
+    with h5py.File(path, "w") as file:
+        data = np.arange(6 << 16, dtype="f8").reshape(6, 1, 256, 256)
+        file.create_dataset("x", data=data, chunks=(5, 1, 256, 256), compression="gzip")
+    files = set()
+    for limit in (16 << 20, 256 << 20):
+        (row,) = lucid.pool_file(path, out, size=(None, None), max_memory=limit, overwrite=True).datasets
+        files.add(out.read_bytes())
+    with h5py.File(out) as file:
+        assert file["x"].chunks == (2, 1, 256, 256)
+        assert row.output_chunk == 2
+        assert np.array_equal(file["x"][()], data)
+    assert len(files) == 1

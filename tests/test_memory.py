@@ -31,13 +31,14 @@ def status(name):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(name))
 
-small, large, target, limit = sys.argv[1:]
+small, large, target, limit, size = sys.argv[1:]
+size = (None, None) if size == "keep" else int(size)
 _keep_freed_memory()
-lucid.pool_file(small, target, overwrite=True, size=1, threads=1)
+lucid.pool_file(small, target, overwrite=True, size=size, threads=1)
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")
 before = status("VmRSS")
-lucid.pool_file(large, target, overwrite=True, size=1, threads=1, max_memory=int(limit))
+lucid.pool_file(large, target, overwrite=True, size=size, threads=1, max_memory=int(limit))
 print(status("VmHWM") - before)
 """
 #: In chunks of 6.5 MB.
@@ -61,8 +62,9 @@ FILTERS = {
         *(pytest.param(one, marks=pytest.mark.slow) for one in ("shuffled gzip", "gzip", "checksum", "lzf")),
     ],
 )
-def test_decoding_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name):
-    """A limit with room for the copies of a chunk, and for its cells."""
+@pytest.mark.parametrize("size", ["1", "keep"])
+def test_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name, size):
+    """A limit with room for the copies of a chunk, and for its cells; what is as large as before is compressed, too."""
     paths = [tmp_path / file for file in ("small.h5", "large.h5", "y.h5")]
     for path, shape in zip(paths, ((2, 4, 8, 8), SHAPE), strict=False):
         with h5py.File(path, "w") as file:  # numbers that hardly compress: a chunk is as large encoded
@@ -71,7 +73,7 @@ def test_decoding_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name)
     with Hdf5Source(paths[1], Options()) as source:
         (spec,) = source.choose(())
     limit = (spec.chunk_copies + 1) * CHUNK_BYTES + (1 << 16)
-    command = [sys.executable, "-c", SCRIPT, *map(str, paths), str(limit)]
+    command = [sys.executable, "-c", SCRIPT, *map(str, paths), str(limit), size]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(run.stdout) <= limit + MARGIN_BYTES
 
@@ -133,3 +135,26 @@ def test_a_table_in_a_database_is_as_one_in_memory():
     assert (table.get(names[5]), table.get(names[-1]), table.get("none")) == (5, len(names) - 1, None)
     assert names[0] in table
     assert "none" not in table
+
+
+FREED = """
+from lucid import forks
+from lucid.run.process import _keep_freed_memory
+
+def memory():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS"))
+
+_keep_freed_memory()
+chunks = [bytes([1]) * (1 << 20) for _ in range(32)]
+end = [bytes(1 << 20)]
+del chunks
+before = memory()
+for _ in forks.in_order(len, [b""], workers=1, in_flight=1):
+    print(before - memory())
+"""
+
+
+def test_processes_have_the_memory_that_was_freed_before():
+    run = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
+    assert int(run.stdout) > 24 << 20

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from lucid.errors import FormatError
 from lucid.formats.meaning import FILL, Attributes, Meaning, cells_of_sums
-from lucid.formats.regions import Region, grow, shape_of, size_of
+from lucid.formats.regions import Region, grow, shape_of, shrink, size_of
 from lucid.formats.result import Changes, changes_of, fill_of
 from lucid.pooling.dtypes import FLOATS
 
@@ -92,6 +92,8 @@ class ResultSpec(NamedTuple):
     reduce: str = "mean"
     #: Its number among the arrays of its output.
     number: int = 0
+    #: Most bytes of a chunk, where the format of its file has a limit.
+    most_chunk_bytes: int | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -129,8 +131,10 @@ class ResultSpec(NamedTuple):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Chunks in the file: the source's, grown; a box has those of the whole array, as far as they fit it."""
+        """Chunks in the file: the source's, fitted; of a box those of the whole array, as far as they fit."""
         shape = self.stored_shape
         chunks = self.source.chunks or (1,) * len(self.shape)
         chunks = (chunks[0], shape[1]) if self.flat else chunks
-        return grow(chunks, shape, CHUNK_BYTES // self.dtype.itemsize)
+        chunks = grow(chunks, shape, CHUNK_BYTES // self.dtype.itemsize)
+        most = self.most_chunk_bytes
+        return chunks if most is None else shrink(chunks, most // self.dtype.itemsize)

@@ -61,6 +61,18 @@ def grow(chunks: Sequence[int], shape: Sequence[int], most: int) -> tuple[int, .
     return tuple(lengths)
 
 
+def shrink(chunks: Sequence[int], most: int) -> tuple[int, ...]:
+    """Chunks of at most so many elements: shorter along the first axes where they have more.
+
+    >>> shrink((25, 64, 56), 10_000), shrink((25, 64, 56), 1000)
+    ((2, 64, 56), (1, 17, 56))
+    """
+    lengths = list(chunks)
+    for axis, length in enumerate(lengths):
+        lengths[axis] = max(1, min(length, most * length // size_of(lengths)))
+    return tuple(lengths)
+
+
 def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
     """Regions of an array in order, each a run of at most so many elements."""
     return divide(shape, grow((1,) * len(shape), shape, most))

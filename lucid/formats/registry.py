@@ -45,6 +45,8 @@ class Format(NamedTuple):
     marks: tuple[str, ...] = ()
     #: Of a zip archive, a regular expression for a name in it that tells it from other archives.
     member: str | None = None
+    #: Most bytes of a chunk of an output, where chunks are encoded whole and need not be files.
+    most_chunk_bytes: int | None = None
 
     def open(self, path: Path, options: Options) -> Source:
         """The source for a file of this format."""
@@ -82,6 +84,8 @@ FORMATS = (
         after_user_block=True,
         is_native=True,
         marks_gaps=True,
+        # HDF5's own advice is 10 KiB to 1 MiB; several copies of a chunk are in memory while it is compressed.
+        most_chunk_bytes=1 << 20,
     ),
     Format(
         "Zarr",

@@ -4,15 +4,15 @@ h5py reads and writes by NumPy's types, which have no name for many of HDF5's: p
 fields, times. What is copied is not converted, so that nothing of its type is lost.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from lucid.formats.hdf5.cells import memory_type_of, read_attribute
-from lucid.formats.hdf5.references import References, has_references, leads_to_others
-from lucid.formats.hdf5.tree import name_bytes, name_text, translate_errors
+from lucid.formats.hdf5.references import References, leads_to_others
+from lucid.formats.hdf5.tree import name_bytes
 
 #: Texts of any length.
 _TEXT_TYPE = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
@@ -31,14 +31,6 @@ def attributes_in(obj: Any) -> Iterator[Any]:
         h5py.h5a.iterate(obj.id, names.append, index_type=index, order=h5py.h5.ITER_INC)
         for name in names:
             yield h5py.h5a.open(obj.id, name)
-
-
-def refuse_attributes(obj: Any, changes: Container[str] = ()) -> None:
-    """Raise for an attribute of references of a kind that h5py cannot make, unless it is among the changes."""
-    with translate_errors("cannot be carried over"):
-        for attribute in attributes_in(obj):
-            if has_references(attribute) and name_text(attribute.get_name()) not in changes:
-                _ = attribute.dtype
 
 
 def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: bool = False) -> None:

@@ -57,8 +57,8 @@ class Carry(Survey):
             root, copy = self._object_pair("/", "/")
             changes = {} if self.keeps_classic_model() else {CLASSIC_MODEL: None}
             self._postpone("/", root, copy_attributes(root, copy, changes))
-            for (path, obj, address), is_written_out in self.entries(self._target):
-                if address in self.means:
+            for (path, obj, address), is_pooled, is_written_out in self.entries(self._target):
+                if is_pooled:
                     self._make_means(path, obj, address)
                 elif isinstance(obj, tree.Link):
                     self._make_link(path, obj)

@@ -117,18 +117,13 @@ def set_filters(creation: Any, compression: Compression) -> None:
     elif compression.name == "lzf":
         creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
     else:
-        plugin = _plugin_filter(compression)
+        try:
+            import hdf5plugin
+        except ImportError:
+            raise MissingExtraError(
+                f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
+            ) from None
+        make = getattr(hdf5plugin, "LZ4" if compression.name == "lz4" else compression.name.capitalize())
+        parameters = {"clevel": compression.level, "cname": compression.codec}
+        plugin = make(**{key: value for key, value in parameters.items() if value is not None})
         creation.set_filter(plugin.filter_id, h5py.h5z.FLAG_OPTIONAL, plugin.filter_options)
-
-
-def _plugin_filter(compression: Compression) -> Any:
-    """A filter of hdf5plugin and its parameters."""
-    try:
-        import hdf5plugin
-    except ImportError:
-        raise MissingExtraError(
-            f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"
-        ) from None
-    make = getattr(hdf5plugin, "LZ4" if compression.name == "lz4" else compression.name.capitalize())
-    parameters = {"clevel": compression.level, "cname": compression.codec}
-    return make(**{key: value for key, value in parameters.items() if value is not None})

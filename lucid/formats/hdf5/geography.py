@@ -79,31 +79,34 @@ class Scales(Geography):
     def note_users(self, origin: tree.Dataset, copy: tree.Dataset) -> None:
         """Note who uses a scale that is carried over; what is pooled says so itself."""
         users = self._users.setdefault(tree.path_of(copy), [])
-        with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
-            for reference, axis in [(entry[0], int(entry[1])) for entry in origin.attrs[USERS]]:
-                address = self._references.address_of(reference)
-                if address is not None and address not in self._references.means:
-                    users += [(path, axis) for path in self._paths_of_copies(address)[:1]]
+        for address, axis in self._users_of(origin):
+            if address not in self._references.means:
+                users += [(path, axis) for path in self._paths_of_copies(address)[:1]]
         remove_attribute(copy, USERS.encode())
+
+    def _users_of(self, scale: tree.Dataset) -> list[tuple[tree.Address, int]]:
+        """The addresses of the users of a scale, each with its axis."""
+        with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
+            entries = [(entry[0], int(entry[1])) for entry in scale.attrs[USERS]]
+            return [(self._references.address_of(reference) or -1, axis) for reference, axis in entries]
+        return []
 
     def keep_length(self, path: str, obj: Any) -> None:
         """Make a dimension without coordinates for a scale that is dropped, if anything that stays lies along it.
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
-        users = attributes_of(obj).get(USERS, ()) if isinstance(obj, tree.Dataset) else ()
-        with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
-            is_there = tree.address_of(obj) in self._references.paths  # under another name
-            others = (self._references.address_of(entry[0]) or -1 for entry in users)
-            if is_there or not any(map(self._paths_of_copies, others)):
-                return
-            (length,), (limit,) = obj.shape, obj.maxshape
-            copy = self._create_bare_scale(path, length, limit)
-            self._references.paths[tree.address_of(obj)] = path
-            for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
-                write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
-            self.note(path, copy)
-            self.note_users(obj, copy)
+        address = tree.address_of(obj)
+        users = self._users_of(obj) if isinstance(obj, tree.Dataset) and len(obj.shape or ()) == 1 else ()
+        is_there = address in self._references.paths  # under another name
+        if is_there or not any(self._paths_of_copies(user) for user, _ in users):
+            return
+        copy = self._create_bare_scale(path, *obj.shape, *obj.maxshape)
+        self._references.paths[address] = path
+        for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
+            write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
+        self.note(path, copy)
+        self.note_users(obj, copy)
 
     def attach(self, origin: tree.Dataset, copy: tree.Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""

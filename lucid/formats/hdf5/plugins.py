@@ -140,14 +140,14 @@ def check_claims(raw: memoryview, one: Filter, nbytes: int) -> None:
     elif one.code == LZ4 or (one.code == BITSHUFFLE and any(one.values[4:5])):
         size, block = (int.from_bytes(raw[at:to], "big") for at, to in ((0, 8), (8, _HEAD)))
         if size <= most_of(nbytes):
-            end = _end_of_lz4(raw, size, block) if one.code == LZ4 else _end_of_bits(raw, size, block, one)
+            if (
+                one.code == LZ4
+            ):  # blocks without bytes, at which its plugin would never end, are longer than it
+                end = _end_of_blocks(raw, -(-size // block) if block else len(raw))
+            else:
+                end = _end_of_bits(raw, size, block, one)
     if end > len(raw) or size > most_of(nbytes):
         raise FormatError("has a damaged chunk, which says that it is longer than it is, or can become")
-
-
-def _end_of_lz4(raw: memoryview, size: int, block: int) -> int:
-    """Where LZ4's blocks end; where they have no bytes, its plugin would never end."""
-    return _end_of_blocks(raw, -(-size // block)) if block else len(raw) + 1
 
 
 def _end_of_bits(raw: memoryview, size: int, block: int, one: Filter) -> int:

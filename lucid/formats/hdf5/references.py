@@ -4,7 +4,7 @@ It leads to the copy of what it pointed to, or to nothing where that is not ther
 by their type, however references are nested in it: arrays, members, sequences of any length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -32,11 +32,11 @@ def leads_to_others(attribute: Any) -> bool:
     return bool(attribute.get_type().committed()) or has_references(attribute)
 
 
-def refuse_unknown_references(name: str, dataset: tree.Dataset) -> None:
-    """Raise for a dataset of references of a kind that h5py cannot make."""
-    if has_references(dataset):
-        with tree.translate_errors(f"{name} cannot be carried over, and `drop` leaves it out"):
-            _ = dataset.dtype
+def refuse_unknown(what: str, holders: Iterable[Any]) -> None:
+    """Raise, saying what, for datasets and attributes of references of a kind that h5py cannot make."""
+    with tree.translate_errors(what):
+        for holder in filter(has_references, holders):
+            _ = holder.dtype
 
 
 class References:

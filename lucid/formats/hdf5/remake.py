@@ -100,6 +100,7 @@ def remake(
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
+    filters = filters_of(creation)
     regions: Iterable[Region] = ()
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -110,9 +111,13 @@ def remake(
         copy_mappings(creation, elsewhere)
     elif creation.get_external_count() and not elsewhere.keeps_names:
         creation = external_properties(dataset, elsewhere)
-    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and can_encode(dataset):
+    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and all(
+        # Elements stay the same when they are decoded and encoded again.
+        is_available(one.code) and one.fault is None
+        for one in filters
+    ):
         regions = _written_regions(dataset)
-        if filters := filters_of(creation):
+        if filters:
             # Most filters add to their parameters when a dataset is made.
             creation.remove_filter(h5py.h5z.FILTER_ALL)
             for one in filters:
@@ -126,16 +131,11 @@ def remake(
     return copy
 
 
-def can_encode(dataset: Dataset) -> bool:
-    """Whether elements stay the same when they are decoded and encoded again."""
-    return all(is_available(one.code) and one.fault is None for one in filters_of(dataset.creation))
-
-
 def _written_regions(dataset: Dataset) -> Iterator[Region]:
     """Regions that cover what was written, each of few elements; what was not is left unwritten."""
     if not dataset.size:
         return
-    if dataset.creation.get_layout() == h5py.h5d.CHUNKED:
+    if dataset.chunks is not None:
         corners: list[tuple[int, ...]] = []
         dataset.id.chunk_iter(lambda chunk: corners.append(chunk.chunk_offset))
     elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:

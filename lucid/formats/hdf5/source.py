@@ -98,9 +98,7 @@ class Hdf5Source(FileSource):
         )
         shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
-        run = run_of(dataset) if is_plain(dataset) else None
-        place = None if run is None else (run[0], shared_spec.shape)
-        return shared_spec._replace(name=path, place=place)
+        return shared_spec._replace(name=path, place=run_of(dataset) if is_plain(dataset) else None)
 
     def _checked_spec(
         self, name: str, dataset: tree.Dataset, numbers: str, dtype: np.dtype[Any]
@@ -121,9 +119,8 @@ class Hdf5Source(FileSource):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        chunks = creation.get_chunk() if creation.get_layout() == h5py.h5d.CHUNKED else None
         copies = copies_of([one.code for one in filters_of(creation)])
-        spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=chunks, chunk_copies=copies)
+        spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=dataset.chunks, chunk_copies=copies)
         if not is_elsewhere:
             spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
         return spec
@@ -142,10 +139,11 @@ class Hdf5Source(FileSource):
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
         with tree.translate_errors("is damaged", error_type=FormatError):
-            for name, dataset, _ in tree.datasets(self.file):
-                elements = numbers_of(dataset, "bfloat16") if PROVENANCE in dataset.attrs else None
-                if elements is not None:
-                    yield self._checked_spec(name, dataset, *elements), text_of(dataset.attrs[PROVENANCE])
+            for name, obj, _ in tree.walk(self.file):
+                if isinstance(obj, tree.Dataset) and PROVENANCE in obj.attrs:
+                    elements = numbers_of(obj, "bfloat16")
+                    if elements is not None:
+                        yield self._checked_spec(name, obj, *elements), text_of(obj.attrs[PROVENANCE])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, past the library wherever the elements lie in the file as they are in memory."""
@@ -179,10 +177,10 @@ class Hdf5Source(FileSource):
     def _find_place(self, path: str) -> "Storage":
         """Where in the file the elements of a dataset are, if they can be read there."""
         dataset = tree.object_at(self.file, path)
-        elements, creation = numbers_of(dataset, self.options.input_dtype), dataset.creation
+        elements = numbers_of(dataset, self.options.input_dtype)
         if is_contiguous(dataset):
             return run_of(dataset)
-        if elements is None or creation.get_layout() != h5py.h5d.CHUNKED:
+        if elements is None or dataset.chunks is None:
             return None
         if h5py.version.hdf5_version_tuple < COUNTS_FROM_START and self.file.userblock_size:
             return None

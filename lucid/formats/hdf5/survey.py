@@ -16,12 +16,12 @@ from lucid.formats.contract import CarriedArrays
 from lucid.formats.geography import Paths
 from lucid.formats.grid import NAMING
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import refuse_attributes
+from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
 from lucid.formats.hdf5.means import Means
-from lucid.formats.hdf5.references import References, refuse_unknown_references
+from lucid.formats.hdf5.references import References, refuse_unknown
 from lucid.formats.hdf5.remake import storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.result import Changes
@@ -30,6 +30,8 @@ from lucid.formats.variables import Variable
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
+#: What is said of attributes that cannot be made in another file.
+_REFUSED = "cannot be carried over"
 
 
 class Survey:
@@ -47,20 +49,21 @@ class Survey:
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
-    def entries(self, copy: Any = None) -> Iterator[tuple[tree.Entry, bool]]:
+    def entries(self, copy: Any = None) -> Iterator[tuple[tree.Entry, bool, bool]]:
         """Every object once, and every link, noted or refused; a `copy` is a file that gets the same groups.
 
-        With it comes whether a dataset gets elements of its own, for it shows what does not stay as it is.
+        With it comes whether it is pooled, and whether it gets elements of its own, for it shows what does not stay.
         """
         drops = self._drops if self.names.patterns else None
         for entry in tree.walk(self._source, drops, self._is_plain, copy):
             path, obj, address = entry
-            if address not in self.means:
+            is_pooled, is_written_out = address in self.means, False
+            if not is_pooled:
                 self.names.check(path)
+                is_written_out = isinstance(obj, tree.Dataset) and self._note(path, obj)
             if isinstance(obj, tree.Link) and obj.value is None:
                 self.notes.setdefault(STRANGE_LINKS, []).append(path)
-            is_carried = isinstance(obj, tree.Dataset) and address not in self.means
-            yield entry, is_carried and self._note(path, obj)
+            yield entry, is_pooled, is_written_out
         if self.names.notes:
             for path, _ in self._dropped_objects():
                 self.names.drops(path)
@@ -106,7 +109,7 @@ class Survey:
         self.carried = CarriedArrays(arrays + 1, nbytes + storage_bytes(path, dataset, self._file_bytes))
         if dataset.is_raw:
             return False
-        refuse_unknown_references(path, dataset)
+        refuse_unknown(f"{path} cannot be carried over, and `drop` leaves it out", [dataset])
         is_written_out = shows_one_of(dataset, self.means, self.names.patterns)
         if is_written_out:
             self.notes.setdefault(WRITTEN_OUT, []).append(path)
@@ -119,16 +122,17 @@ def rehearse(
     """How much `carry.Carry` would carry over, and its notes; it raises what that would raise."""
     survey = Survey(source, results, names)
     if not names.is_alone:
-        refuse_attributes(source.file)
+        refuse_unknown(_REFUSED, attributes_in(source.file))
         survey.keeps_classic_model()
-        for (_, obj, address), _ in survey.entries():
-            if address not in survey.means and not isinstance(obj, tree.Link):
-                refuse_attributes(obj)
+        for (_, obj, _), is_pooled, _ in survey.entries():
+            if not (is_pooled or isinstance(obj, tree.Link)):
+                refuse_unknown(_REFUSED, attributes_in(obj))
     scales = _Rehearsal(References(source.file, source.file, survey.means), names)
     for result in results:
         if result.source.place is None:
             obj = tree.object_at(source.file, result.source.name)
-            refuse_attributes(obj, (*NAMING, *DIMENSIONS) if names.is_alone else ())
+            changes = {*map(tree.name_bytes, (*NAMING, *DIMENSIONS) if names.is_alone else ())}
+            refuse_unknown(_REFUSED, (one for one in attributes_in(obj) if one.get_name() not in changes))
             if scales.has_geography(obj):
                 scales.place(variable_of(tree.path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes

@@ -78,6 +78,11 @@ class Dataset:
         return self.id.get_create_plist()
 
     @cached_property
+    def chunks(self) -> Any:
+        """The shape of chunks; None where there are none."""
+        return self.creation.get_chunk() if self.creation.get_layout() == h5py.h5d.CHUNKED else None
+
+    @cached_property
     def shape(self) -> Any:
         """The lengths of the axes; None where there is not even one element."""
         return self.id.shape
@@ -231,11 +236,6 @@ def _first_path(file: h5py.File, path: str) -> str:
     if info.addr == address_of(file):
         return "/"
     return path if info.rc < 2 else next(entry.path for entry in walk(file) if entry.address == info.addr)
-
-
-def datasets(file: h5py.File) -> Iterator[Entry]:
-    """Every dataset once, by its first path through hard links, parents before children."""
-    return (entry for entry in walk(file) if isinstance(entry.obj, Dataset))
 
 
 def address_of(obj: Any) -> Address:
