@@ -39,6 +39,8 @@ except ImportError:  # it was installed without a C compiler
 
 #: Filters that are undone here, by number.
 BUILT_IN = {DEFLATE, BZIP2, SHUFFLE} | ({LZF} if unlzf else set())
+#: Bytes of a stream that are decoded at once.
+STREAM_BYTES = 1 << 14
 #: Address of a chunk that was never written.
 NOWHERE = -1
 
@@ -111,7 +113,8 @@ class ChunkedArray:
         if filters and filters[-1].code not in BUILT_IN:
             raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
         else:
-            raw = np.empty(place.size, np.uint8)
+            # Of the size of the chunk, so that the next array has room where this one was.
+            raw = np.empty(max(place.size, self._nbytes), np.uint8)[: place.size]
             place.read(raw)
         for one in reversed(filters):
             if one.code == SHUFFLE:
@@ -139,15 +142,13 @@ def needs_library(codes: Sequence[int]) -> bool:
 def copies_of(codes: Sequence[int]) -> int:
     """How many times a chunk lies in memory while these filters, by number, are undone; 0 where there are none.
 
-    It does encoded, and as each filter leaves it, since the C library keeps what was freed. Python joins the blocks
-    of a stream, some plugins want zeros behind it, and HDF5 copies what it is given.
+    It does before and after each of them. Some plugins want zeros behind it, and HDF5 copies what it is given.
     """
     if not codes:
         return 0
     if needs_library(codes):
         return 5
-    streams = {BZIP2} if _deflate else {BZIP2, DEFLATE}
-    return 1 + len(codes) + (not streams.isdisjoint(codes) or codes[-1] not in BOUNDED | BUILT_IN)
+    return 2 + (codes[-1] not in BOUNDED | BUILT_IN)
 
 
 def can_undo(codes: Sequence[int]) -> bool:
@@ -168,13 +169,21 @@ def decompress(raw: Array, limit: int, code: int) -> Array:
         with suppress(_deflate.DeflateError):
             return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
     stream: Any = bz2.BZ2Decompressor() if code == BZIP2 else zlib.decompressobj()
+    data, size = np.empty(limit, np.uint8), 0
     try:
-        inflated = stream.decompress(raw.data, limit + 1)
+        # Python joins the blocks of what it decodes at once, which would be a further copy of the chunk.
+        for start in range(0, len(raw), STREAM_BYTES):
+            decoded = stream.decompress(raw[start : start + STREAM_BYTES].data, limit - size + 1)
+            size += len(decoded)
+            if size <= limit:
+                data[size - len(decoded) : size] = np.frombuffer(decoded, np.uint8)
+            if size > limit or stream.eof:
+                break
     except (zlib.error, OSError) as error:
         raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
-    if len(inflated) > limit or not stream.eof:
+    if size > limit or not stream.eof:
         raise FormatError("has a chunk that decompresses to another size than declared")
-    return np.frombuffer(inflated, np.uint8)
+    return data[:size]
 
 
 def unshuffle(raw: Array, itemsize: int) -> Array:

@@ -88,7 +88,9 @@ def read_and_undo(place: Extent, one: Filter, size_bytes: int) -> Array:
     """The bytes of a chunk of about such a size without the filter that was applied to it last."""
     # Some functions read on behind a chunk that was cut off: zeros, not what lay in memory.
     zeros = 0 if one.code in BOUNDED else size_bytes
-    memory, size, count = _Memory(place.size + zeros), c_size_t(place.size), len(one.values)
+    # Of the size of the chunk, too, so that the next array has room where this one was.
+    memory = _Memory(max(place.size + zeros, size_bytes))
+    size, count = c_size_t(place.size), len(one.values)
     raw = memory.bytes(place.size)
     place.read(raw)
     memory.bytes(place.size + zeros)[place.size :] = 0
