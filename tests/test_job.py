@@ -186,6 +186,15 @@ def test_finite_means_that_become_infinite_are_told(folder):
     assert lucid.pool_file("x.npy", "z.npy", size=2, dtype="float32").notes == ()
 
 
+def test_sums_beyond_a_type_of_integers_are_told_as_its_limit(folder):
+    np.save("x.npy", np.full((1, 1, 4, 4), 100, "u1"))
+    report = lucid.pool_file("x.npy", "y.npy", size=2, reduce="sum", dtype="keep")
+    assert np.load("y.npy").max() == 255
+    assert report.notes == (
+        "4 finite results of the array exceed uint8 and became its limit; `dtype` float32 or float64 holds more",
+    )
+
+
 def test_from_hdf5_and_npy_the_same_bits_come(features):
     with h5py.File(features) as file:
         np.save("one.npy", file["layers/one"][:])
