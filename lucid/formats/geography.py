@@ -225,16 +225,14 @@ class Geography(ABC):
         path, is_there = self._free_path(origin.path, lengths, size, values)
         self._coordinates[key] = path
         if not is_there:
-            changes = _changes(origin, values) | grid.references_of(
-                origin.attributes, self._names_on_grid(origin, sizes)
-            )
-            self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, changes, lengths)
+            self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, sizes)
         return path
 
     def _make_with_bounds(
-        self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes, lengths: list[int]
+        self, path: str, origin: Variable, values: Array, dims: Paths, sizes: Sizes
     ) -> None:
         """Make a coordinate with the bounds of its cells, where the old one has some."""
+        changes = self._changes(origin, values, sizes)
         attribute, name = grid.bounds_name(origin.attributes) or ("", "")
         old = self.variable_named(origin.path, name) if name else None
         bounds = None
@@ -244,6 +242,7 @@ class Geography(ABC):
         if old is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return
+        lengths = [after for before, after in zip(origin.shape, values.shape, strict=True) if before != after]
         bounds_path, is_there = self._free_path(old.path, lengths, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {attribute: grid.name_beside(name, bounds_path)})
         if not is_there:
@@ -251,7 +250,16 @@ class Geography(ABC):
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
             # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
             dims = [paths if dimensions else [] for dimensions, paths in pairs]
-            self.make(bounds_path, old, bounds, dims, _changes(old, bounds))
+            self.make(bounds_path, old, bounds, dims, self._changes(old, bounds, sizes))
+
+    def _changes(self, origin: Variable, values: Array, sizes: Sizes) -> Changes:
+        """The attributes of coarse coordinates that differ from those of the old ones."""
+        names = self._left_out_names(origin) | self._names_on_grid(origin, sizes)
+        changes: Changes = {**grid.references_of(origin.attributes, names)}
+        if origin.numbers is not None:
+            meaning = meaning_of(origin.attributes, origin.numbers)
+            changes |= changes_of(origin.attributes, meaning, values.dtype.name)
+        return changes
 
     def _mapping(self, variable: Variable, result: ResultSpec, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
@@ -301,11 +309,3 @@ def _is_small(variable: Variable) -> bool:
 def _paths_in_output(dimensions: Sequence[Dimension]) -> list[str]:
     """The paths in the output of dimensions whose length stays."""
     return [dimension.path_in_output for dimension in dimensions if dimension.path_in_output is not None]
-
-
-def _changes(origin: Variable, values: Array) -> Changes:
-    """The attributes of coarse coordinates that differ from those of the old ones."""
-    if origin.numbers is None:
-        return {}
-    meaning = meaning_of(origin.attributes, origin.numbers)
-    return changes_of(origin.attributes, meaning, values.dtype.name)
