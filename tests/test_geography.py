@@ -473,6 +473,14 @@ class TestDrop:
         assert not {"bounds", "formula_terms"} & (result["level"].encoding | result["level"].attrs).keys()
         assert "clock" in result.coords
 
+    def test_bounds_that_are_made_anew_do_not_name_it(self, store):
+        bounds = (("y", "two"), [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [3.0, 4.0]], {"coordinates": "height"})
+        dataset = field(y_bounds=bounds, height=((), 2.0)).assign_coords(
+            y=("y", range(4), {"bounds": "y_bounds"})
+        )
+        coarse, _ = store(dataset, (2, 3), drop=["height"])
+        assert "coordinates" not in coarse["y_bounds_2"].attrs | coarse["y_bounds_2"].encoding
+
     def test_of_a_flattened_result_too(self, store):
         result, _ = store(self.dataset(), (2, 3), drop=["flag"], flatten=True)
         assert (result["t"].encoding | result["t"].attrs)["coordinates"] == "clock"
@@ -578,6 +586,7 @@ class TestDoubts:
             ({"signal": "x", "axes": ["y"]}, {}, "axes of NeXus"),
             ({}, {"signal": 1, "axes": "y:x"}, "axes of NeXus"),
             ({"pandas_type": "frame"}, {}, "axes of pandas"),
+            ({"emd_group_type": 1}, {}, "dims of EMD"),
             ({}, {"encoding-type": "array"}, "obs and var of AnnData"),
         ],
     )
@@ -630,13 +639,20 @@ class TestDoubts:
         report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
         assert report.notes == ("left out, since bit field has no mean here: /b",)
 
-    def test_descriptions_elsewhere_in_the_file(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("path", "what"),
+        [
+            ("HDFEOS/GRIDS/x", "StructMetadata of HDF-EOS"),
+            ("Experiments/t/data", "axes of HyperSpy"),
+            ("Data/Image/0a1b/Data", "Metadata of Velox"),
+            ("mnepython/key_data", "times and freqs of MNE"),
+        ],
+    )
+    def test_descriptions_elsewhere_in_the_file(self, tmp_path, path, what):
         with h5py.File(tmp_path / "a.h5", "w") as file:
-            file["HDFEOS/GRIDS/x"] = np.ones((1, 1, 4, 4), "f4")
-        (note,) = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2).notes
-        assert note.startswith(
-            "grids and sizes stay those of the source in StructMetadata of HDF-EOS: /HDFEOS/"
-        )
+            file[path] = np.ones((1, 1, 4, 4), "f4")
+        report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+        assert report.notes == (f"grids and sizes stay those of the source in {what}: /{path}",)
 
     def test_a_palette_is_no_field(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -348,7 +348,7 @@ def test_the_input_is_safe_whatever_the_names(features):
         ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected float16, bfloat16, float32, float64 or keep"),
         ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected propagate or skip"),
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
-        ({"max_memory": 1000}, MemoryLimitError, "needs `max_memory` of at least"),
+        ({"max_memory": 1000}, MemoryLimitError, "dataset /layers/one: needs `max_memory` of at least"),
         ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with `datasets`: /layers/one, /layers/two"),
         ({"target": "x.jpg"}, ArgumentError, "output x.jpg: its suffix names no format"),
         ({"target": "no/x.h5"}, LucidError, "output no/x.h5 cannot be written: there is no folder"),

@@ -29,8 +29,16 @@ _PATHS = {
     "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
     "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
     "/model_weights/": "model_config of Keras",
+    "/Experiments/": "axes of HyperSpy",
+    "/Data/Image/": "Metadata of Velox",
+    "/mnepython/": "times and freqs of MNE",
 }
-_KEYS = {"signal": "axes of NeXus", "pandas_type": "axes of pandas", "quantity": "where of ODIM_H5"}
+_KEYS = {
+    "signal": "axes of NeXus",
+    "pandas_type": "axes of pandas",
+    "quantity": "where of ODIM_H5",
+    "emd_group_type": "dims of EMD",
+}
 
 
 def doubts_of(
