@@ -87,6 +87,17 @@ def test_coordinates_of_three_axes_are_pooled_along(store):
     assert np.array_equal(result["height"], height)
 
 
+@pytest.mark.parametrize("dtype", [None, "keep"])
+@pytest.mark.parametrize("times", ["datetime64[ns]", "timedelta64[ns]"])
+def test_of_times_that_are_integers_xarray_marks_gaps_by_the_least_one(store, times, dtype):
+    start = np.zeros((), times)
+    values = start + (2 * np.arange(24).reshape(4, 6)).astype("timedelta64[h]")
+    values[:2, 0] = values[2:, 3:] = "NaT"
+    result, _ = store(field(when=(("y", "x"), values)), (2, 2), dtype=dtype)
+    hours = (result["when"].values - start) / np.timedelta64(1, "h")
+    assert np.array_equal(hours, [[9, 14], [32, np.nan]], equal_nan=True)
+
+
 @pytest.mark.parametrize("attributes", [{"units": "degrees_east"}, {"standard_name": "longitude"}])
 def test_longitudes_of_a_plane_cross_the_date_line(store, attributes):
     turning = 170 + 4.0 * np.arange(6) + np.arange(4)[:, None]

@@ -20,6 +20,8 @@ Attributes: TypeAlias = Mapping[str, Any]
 
 #: The attributes that name cells which hold nothing.
 FILL, MISSING = "_FillValue", "missing_value"
+#: xarray's NaT, among times and their differences that are integers; no attribute names it.
+_NOT_A_TIME = -(2**63)
 _SWAPPED = {"max": "min", "min": "max"}
 
 
@@ -58,6 +60,8 @@ def meaning_of(
     if unsigned == "false" and stored.startswith("uint"):
         numbers = stored[1:]
     values = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
+    if stored == "int64" and option.by_attributes and _are_times(attributes):
+        values.append(_NOT_A_TIME)
     values += option.values
     exact = (to_element(value, stored, numbers) for value in values)
     names_nan = numbers in FLOATS and any(value != value for value in values)
@@ -71,6 +75,11 @@ def meaning_of(
         offset=float(offset[0]) if len(offset) == 1 else 0.0,
         by_attributes=option.by_attributes,
     )
+
+
+def _are_times(attributes: Attributes) -> bool:
+    is_difference = text_of(attributes.get("dtype")).startswith("timedelta64")
+    return is_difference or " since " in text_of(attributes.get("units"))
 
 
 def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning:
