@@ -111,9 +111,10 @@ def test_longitudes_of_a_plane_cross_the_date_line(store, attributes):
 def test_names_of_what_says_more_of_each_cell_follow(store):
     dataset = field(flag=(("time", "y", "x"), np.ones((2, 4, 6), "i1")), clock=(("time",), np.arange(2.0)))
     dataset["t"].attrs["ancillary_variables"] = "flag clock"
-    result, _ = store(dataset, [(2, 3), (1, 1)])
-    assert result["t_2x3"].attrs["ancillary_variables"] == "flag_2x3 clock"
-    assert result["flag_2x3"].dims == result["t_2x3"].dims
+    result, _ = store(dataset, [(2, 3), (4, 6)])
+    for size in "2x3", "4x6":
+        assert result[f"t_{size}"].attrs["ancillary_variables"] == f"flag_{size} clock"
+        assert result[f"flag_{size}"].dims == result[f"t_{size}"].dims
 
 
 def test_names_of_what_stays_on_the_old_grid_go(store):

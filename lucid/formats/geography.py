@@ -184,10 +184,10 @@ class Geography(ABC):
         )
         if not any(axes):
             size = sizes.get(variable.shape, size)
-        if size == variable.shape:
-            return variable.path
         if results := self._results.get(variable.key):
             return next((one.name for one in results if one.stored_shape == size), None)
+        if size == variable.shape:
+            return variable.path
         if not is_pooled or 0 in size:
             return self._coordinates.get((variable.path, size))
         dims = [
