@@ -88,22 +88,12 @@ def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:
-    """The reduction of the stored numbers that is the wanted one of what they stand for.
-
-    >>> reduction_of(Meaning("int16", "int16", scale=-0.1), "max")
-    'min'
-
-    """
+    """The reduction of the stored numbers that is the wanted one of what they stand for."""
     return _SWAPPED.get(reduce, reduce) if meaning.scale < 0 else reduce
 
 
 def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> int | None:
-    """How many cells every sum has, so that the sum of their offsets is one number; None where that varies.
-
-    >>> cells_of_sums(Meaning("int16", "int16", offset=250.0), (8, 6), (4, 2))
-    6
-
-    """
+    """How many cells every sum has, so that the sum of their offsets is one number; None where that varies."""
     if meaning.missing or meaning.skip_nan or any(n % m for n, m in zip(plane, size, strict=True)):
         return None
     return plane[0] // size[0] * (plane[1] // size[1])

@@ -65,10 +65,6 @@ def fill_of(meaning: Meaning, result: str) -> Number:
     """What a window without enough valid cells is in a result of a type, as which it is pooled.
 
     Sums of integers have another type than their cells; no sum comes near the end of it.
-
-    >>> [fill_of(Meaning("int16", "int16", (-1,)), result) for result in ("int16", "float32")]
-    [-1, nan]
-
     """
     if result in FLOATS:
         return math.nan
