@@ -562,6 +562,16 @@ class TestDoubts:
         assert store(dataset, (2, 3), missing=[-999, -999.5, -7], overwrite=True)[1] == ()
         assert store(dataset, (2, 3), missing="none", overwrite=True)[1] == ()
 
+    @pytest.mark.parametrize("name", ["wind_from_direction", "solar_azimuth_angle"])
+    def test_directions(self, store, name):
+        dataset = field(wind=(("y", "x"), np.ones((4, 6)), {"standard_name": name, "units": "degree"}))
+        said = "directions are numbers, also where they go round north: /wind"
+        assert store(dataset, (2, 3))[1] == (said,)
+
+    def test_images_of_a_palette(self, tree):
+        image = np.ones((4, 6), "u1"), {"CLASS": "IMAGE", "PALETTE": "colours"}
+        assert tree({"image": image})[1] == ("PALETTE names its numbers, of which no mean is one: /image",)
+
     @pytest.mark.parametrize(("reduce", "names"), [("mean", ["mean"]), ("sum", ["sum"]), ("max", [])])
     def test_numbers_that_have_names(self, store, reduce, names):
         flags = {"flag_values": np.array([0, 1], "i1"), "flag_meanings": "land sea"}
@@ -581,10 +591,11 @@ class TestDoubts:
         assert store(dataset, (2, 3), overwrite=True)[1] == ()
         assert store(dataset, (2, 3), overwrite=True, datasets="lon")[1] == (said,)
 
-    def test_sizes_of_cells(self, store):
+    @pytest.mark.parametrize("key", ["element_size_um", "spatial:transform"])
+    def test_sizes_of_cells(self, store, key):
         dataset = field()
-        dataset["t"].attrs |= {"element_size_um": [1.0, 0.5, 0.5]}
-        assert store(dataset, (2, 3))[1] == ("element_size_um is that of the source's cells: /t",)
+        dataset["t"].attrs |= {key: [1.0, 0.5, 0.5]}
+        assert store(dataset, (2, 3))[1] == (f"{key} is that of the source's cells: /t",)
 
     def test_what_is_said_of_all_numbers_together_goes(self, store):
         dataset = field()
@@ -658,6 +669,11 @@ class TestDoubts:
             ("Experiments/t/data", "axes of HyperSpy"),
             ("Data/Image/0a1b/Data", "Metadata of Velox"),
             ("mnepython/key_data", "times and freqs of MNE"),
+            ("VTKHDF/PointData/x", "WholeExtent of VTK"),
+            ("ITKImage/0/VoxelData", "Dimension and Spacing of ITK"),
+            ("minc-2.0/image/0/image", "dimensions of MINC"),
+            ("MDF/images/0/image", "EMAN.nx of EMAN"),
+            ("Chimera/image1/data", "step of Chimera"),
         ],
     )
     def test_descriptions_elsewhere_in_the_file(self, tmp_path, path, what):

@@ -1,5 +1,6 @@
 """What a file says of an array that is not understood here, or leaves its numbers without a mean: a line each."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -32,6 +33,11 @@ _PATHS = {
     "/Experiments/": "axes of HyperSpy",
     "/Data/Image/": "Metadata of Velox",
     "/mnepython/": "times and freqs of MNE",
+    "/VTKHDF/": "WholeExtent of VTK",
+    "/ITKImage/": "Dimension and Spacing of ITK",
+    "/minc-2.0/": "dimensions of MINC",
+    "/MDF/images/": "EMAN.nx of EMAN",
+    "/Chimera/": "step of Chimera",
 }
 _KEYS = {
     "signal": "axes of NeXus",
@@ -69,11 +75,13 @@ def doubts_of(
     # To read an attribute of each of very many arrays takes a third of the time of a plan.
     if "lon" in array.path.lower() and is_longitude(array.attributes):
         yield "longitudes that are fields of their own are numbers, also over the date line"
+    if re.search("_direction$|azimuth", text_of(array.attributes.get("standard_name"))):
+        yield "directions are numbers, also where they go round north"
     for attributes, key in ((place, key) for place in places for key in place):
-        name = key.replace("_", "").lower()
+        name = key.rpartition(":")[2].replace("_", "").lower()
         if name in _SIZES:
             yield f"{key} is that of the source's cells"
-        elif name == "flagmeanings" and options.reduce in ("mean", "sum"):
+        elif name in ("flagmeanings", "palette") and options.reduce in ("mean", "sum"):
             yield f"{key} names its numbers, of which no {options.reduce} is one"
         elif name == "offset" and options.reduce == "sum" and any(numbers_in(attributes[key])):
             yield f"{key} is that of one number, not of a sum of several"
