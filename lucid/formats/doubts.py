@@ -10,20 +10,12 @@ from lucid.formats.values import numbers_in, text_of, to_element
 from lucid.formats.variables import Variable
 from lucid.options import Options
 
-#: How others call the attributes that name missing cells, without underscores, in lower case.
-_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue", "nodatavals"}
-_MARKS |= {"undetect"}  # of ODIM_H5
+#: How others call the attributes that name missing cells, without underscores, in lower case; ODIM_H5 has `undetect`.
+_is_mark = re.compile("fillvalue|missing|(code)?missingvalue|nodata(value|vals)?|undetect").fullmatch
 #: In the same way, those of an array or its group that say how large cells are, or where.
-_SIZES = {
-    "elementsizeum",
-    "pixelsize",
-    "voxelsize",
-    "pixelresolution",
-    "gridspacing",
-    "resolution",
-    "spacing",
-}
-_SIZES |= {"transform", "res", "dx", "dy", "geospatiallatresolution", "geospatiallonresolution"}
+_is_size = re.compile(
+    "(element|pixel|voxel)size(um|nm)?|(pixel|geospatial(lat|lon))?resolution|res|d[xy]|(grid)?spacing|transform"
+).fullmatch
 #: Conventions that describe arrays in another place, by how the paths of these begin, and by attributes.
 _PATHS = {
     "/HDFEOS/": "StructMetadata of HDF-EOS",
@@ -79,13 +71,13 @@ def doubts_of(
         yield "directions are numbers, also where they go round north"
     for attributes, key in ((place, key) for place in places for key in place):
         name = key.rpartition(":")[2].replace("_", "").lower()
-        if name in _SIZES:
+        if _is_size(name):
             yield f"{key} is that of the source's cells"
         elif name in ("flagmeanings", "palette") and options.reduce in ("mean", "sum"):
             yield f"{key} names its numbers, of which no {options.reduce} is one"
         elif name == "offset" and options.reduce == "sum" and any(numbers_in(attributes[key])):
             yield f"{key} is that of one number, not of a sum of several"
-        if name in _MARKS and array.numbers is not None:
+        if _is_mark(name) and array.numbers is not None:
             meaning = meaning_by(options, array.attributes, array.numbers)
             with suppress(ValueError):  # it is text of something else
                 for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:

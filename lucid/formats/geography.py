@@ -59,10 +59,8 @@ class Geography(ABC):
         self._find, self._results, self._names = find, results, names
         #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
         self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
-        #: Paths of the dimensions of pooled axes, by old dimension and new length.
-        self._dimensions: dict[tuple[str, int], str] = {}
-        #: Paths of coarse coordinates, by what they are made of and their shape.
-        self._coordinates: dict[tuple[str, tuple[int, ...]], str] = {}
+        #: Paths of new dimensions and coordinates, by the old path and the new shape.
+        self._paths: dict[tuple[str, tuple[int, ...]], str] = {}
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
@@ -148,12 +146,12 @@ class Geography(ABC):
 
     def _dimension(self, dimension: Dimension, after: int) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
-        key = (dimension.path, after)
-        if key not in self._dimensions:
+        key = (dimension.path, (after,))
+        if key not in self._paths:
             old = dimension.coordinates()
             path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
-            self._dimensions[key] = path or self._bare_dimension(dimension.path, after, after)
-        return self._dimensions[key]
+            self._paths[key] = path or self._bare_dimension(dimension.path, after, after)
+        return self._paths[key]
 
     def _bare_dimension(self, old: str, name: object, length: int) -> str:
         """The path of a dimension without coordinates, called after an old path; made if there is none."""
@@ -189,7 +187,7 @@ class Geography(ABC):
         if size == variable.shape:
             return variable.path
         if not is_pooled or 0 in size:
-            return self._coordinates.get((variable.path, size))
+            return self._paths.get((variable.path, size))
         dims = [
             [self._dimension(one, sizes[one.key]) for one in dimensions if one.key in sizes]
             or _paths_in_output(dimensions)
@@ -214,8 +212,8 @@ class Geography(ABC):
         Without `dims`, it is the dimension along which it lies. None where the old one is no numbers, or too many.
         """
         key = (origin.path, size)
-        if key in self._coordinates:
-            return self._coordinates[key]
+        if key in self._paths:
+            return self._paths[key]
         if len(size) != len(origin.shape) or not _is_small(origin):
             return None
         values = grid.coarse_coordinates(self.read(origin), origin.attributes, size)
@@ -223,7 +221,7 @@ class Geography(ABC):
             return None
         lengths = [after for before, after in zip(origin.shape, size, strict=True) if before != after]
         path, is_there = self._free_path(origin.path, lengths, size, values)
-        self._coordinates[key] = path
+        self._paths[key] = path
         if not is_there:
             self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, sizes)
         return path
@@ -278,15 +276,15 @@ class Geography(ABC):
         mapping = self.variable_named(variable.path, mappings[0]) if len(mappings) == 1 else None
         if mapping is not None and grid.TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
             key = (mapping.path, result.shape[h : h + 2])
-            if key not in self._coordinates:
+            if key not in self._paths:
                 values = self.read(mapping)
                 path, is_there = self._free_path(*key, (), values)
-                self._coordinates[key] = path
+                self._paths[key] = path
                 if not is_there:
                     self.make(
                         path, mapping, values, [], {grid.TRANSFORM: self._transform(mapping, plane, size)}
                     )
-            names[mappings[0]] = grid.name_beside(mappings[0], self._coordinates[key])
+            names[mappings[0]] = grid.name_beside(mappings[0], self._paths[key])
         return changes
 
     def _transform(

@@ -185,10 +185,6 @@ def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ..
     """GDAL's transform from cells to the ground for cells that are larger, as text or numbers as it was.
 
     None where it is none, or where windows differ in size: then no transform says where they are.
-
-    >>> coarse_transform("100 10 0 50 0 -10", (4, 6), (2, 2))
-    '100.0 30.0 0.0 50.0 0.0 -20.0'
-
     """
     text = text_of(transform)
     try:
