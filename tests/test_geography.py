@@ -374,6 +374,18 @@ def test_names_of_terms_lead_to_the_same_size(store):
     assert result["ground_2x3"].dims == ("y_2", "x_3")
 
 
+def test_terms_of_the_coordinates_of_a_dimension_lie_along_it(store):
+    level = ("y", np.arange(4.0), {"formula_terms": "a: a p0: p0", "bounds": "edges"})
+    edges = ("y", "two"), np.stack([np.arange(4.0), np.arange(4.0) + 1], 1), {"formula_terms": "a: a_edges"}
+    others = {"a": ("y", np.arange(4.0)), "a_edges": (("y", "two"), np.ones((4, 2))), "p0": ((), 1.0)}
+    result, _ = store(field(edges=edges, **others).assign_coords(y=level), (2, 3), datasets="t")
+    assert (result["y_2"].encoding | result["y_2"].attrs)["formula_terms"] == "a: a_2 p0: p0"
+    assert result["a_2"].dims == ("y_2",)
+    assert np.array_equal(result["a_2"], [0.5, 2.5])
+    # Means of the edges of others are no edges.
+    assert "formula_terms" not in result["edges_2"].encoding | result["edges_2"].attrs
+
+
 def test_coordinates_name_others_of_their_size(store):
     dataset = field(lat=(("y", "x"), np.ones((4, 6))), lon=(("y", "x"), np.ones((4, 6))))
     for name, coordinates in {"t": "lat lon", "lat": "lat lon", "lon": "lat lon"}.items():

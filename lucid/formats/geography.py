@@ -160,7 +160,9 @@ class Geography(ABC):
             self.declare(path, length)
         return path
 
-    def _names_on_grid(self, variable: Variable, sizes: Sizes) -> dict[str, str | None]:
+    def _names_on_grid(
+        self, variable: Variable, sizes: Sizes, *, is_pooled: bool = True
+    ) -> dict[str, str | None]:
         """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
 
         What says more of each cell follows to results of the same size, but is not pooled along.
@@ -168,7 +170,7 @@ class Geography(ABC):
         names: dict[str, str | None] = {}
         for key in (grid.COORDINATES, grid.FORMULA_TERMS, grid.ANCILLARY):
             for name, other in self._others(variable, [key]).items():
-                path = self._path_on_grid(other, sizes, is_pooled=key != grid.ANCILLARY)
+                path = self._path_on_grid(other, sizes, is_pooled=is_pooled and key != grid.ANCILLARY)
                 if path != other.path:
                     names[name] = path and grid.name_beside(name, path)
         return names
@@ -248,11 +250,11 @@ class Geography(ABC):
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
             # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
             dims = [paths if dimensions else [] for dimensions, paths in pairs]
-            self.make(bounds_path, old, bounds, dims, self._changes(old, bounds, sizes))
+            self.make(bounds_path, old, bounds, dims, self._changes(old, bounds, sizes, is_pooled=False))
 
-    def _changes(self, origin: Variable, values: Array, sizes: Sizes) -> Changes:
+    def _changes(self, origin: Variable, values: Array, sizes: Sizes, *, is_pooled: bool = True) -> Changes:
         """The attributes of coarse coordinates that differ from those of the old ones."""
-        names = self._left_out_names(origin) | self._names_on_grid(origin, sizes)
+        names = self._left_out_names(origin) | self._names_on_grid(origin, sizes, is_pooled=is_pooled)
         changes: Changes = {**grid.references_of(origin.attributes, names)}
         if origin.numbers is not None:
             meaning = meaning_of(origin.attributes, origin.numbers)
