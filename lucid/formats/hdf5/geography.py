@@ -162,11 +162,12 @@ class Scales(Geography):
 
     def _attach(self, dataset: Any, scales: Paths) -> None:
         """Note the scales of the axes of a dataset, and the dataset as a user of them."""
+        user = tree.path_of(dataset)
         if any(scales):
-            self._scales[tree.path_of(dataset)] = scales
+            self._scales[user] = scales
         for axis, paths in enumerate(scales):
             for path in paths:
-                self._users.setdefault(path, []).append((tree.path_of(dataset), axis))
+                self._users.setdefault(path, []).append((user, axis))
 
     def finish(self) -> None:
         """Name the scales of all axes, and the users of all scales; number those without one where others have one.
