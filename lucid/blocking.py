@@ -216,8 +216,9 @@ def blockings(
     for one in every:
         if one.peak_bytes > max_memory:
             chunk = f", for its chunks of {one.chunk_bytes // 2} bytes" if one.chunk_bytes else ""
+            name = f"dataset {spec.name}: " * bool(spec.name)
             raise MemoryLimitError(
-                f"needs `max_memory` of at least {one.peak_bytes} bytes{chunk}; it is {max_memory}"
+                f"{name}needs `max_memory` of at least {one.peak_bytes} bytes{chunk}; it is {max_memory}"
             )
     return every
 

@@ -121,7 +121,7 @@ class _Worker:
         self._source, self._sinks = source, sinks
         self._local = threading.local()
         self._name, numbers = self._blocks.spec.name, array_pass.arrays[0].result.numbers
-        self._key = self._name, OVERFLOW.format(numbers)
+        self._key = self._name, OVERFLOW.format(numbers, "infinite" if numbers in FLOATS else "its limit")
 
     def read(self, block: _Block) -> _Block:
         """Read a block."""

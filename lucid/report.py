@@ -90,7 +90,7 @@ class Report:
 
 
 #: How lines about odd results end, behind the number of these and the name of their array.
-OVERFLOW = "exceed {} and became infinite; `dtype` float32 or float64 holds more"
+OVERFLOW = "exceed {} and became {}; `dtype` float32 or float64 holds more"
 MARKED = "became {}, which marks gaps; `dtype` float32 tells them apart"
 
 

@@ -87,6 +87,17 @@ def test_coordinates_of_three_axes_are_pooled_along(store):
     assert np.array_equal(result["height"], height)
 
 
+@pytest.mark.parametrize("dtype", [None, "keep"])
+@pytest.mark.parametrize("times", ["datetime64[ns]", "timedelta64[ns]"])
+def test_of_times_that_are_integers_xarray_marks_gaps_by_the_least_one(store, times, dtype):
+    start = np.zeros((), times)
+    values = start + (2 * np.arange(24).reshape(4, 6)).astype("timedelta64[h]")
+    values[:2, 0] = values[2:, 3:] = "NaT"
+    result, _ = store(field(when=(("y", "x"), values)), (2, 2), dtype=dtype)
+    hours = (result["when"].values - start) / np.timedelta64(1, "h")
+    assert np.array_equal(hours, [[9, 14], [32, np.nan]], equal_nan=True)
+
+
 @pytest.mark.parametrize("attributes", [{"units": "degrees_east"}, {"standard_name": "longitude"}])
 def test_longitudes_of_a_plane_cross_the_date_line(store, attributes):
     turning = 170 + 4.0 * np.arange(6) + np.arange(4)[:, None]
@@ -100,9 +111,10 @@ def test_longitudes_of_a_plane_cross_the_date_line(store, attributes):
 def test_names_of_what_says_more_of_each_cell_follow(store):
     dataset = field(flag=(("time", "y", "x"), np.ones((2, 4, 6), "i1")), clock=(("time",), np.arange(2.0)))
     dataset["t"].attrs["ancillary_variables"] = "flag clock"
-    result, _ = store(dataset, [(2, 3), (1, 1)])
-    assert result["t_2x3"].attrs["ancillary_variables"] == "flag_2x3 clock"
-    assert result["flag_2x3"].dims == result["t_2x3"].dims
+    result, _ = store(dataset, [(2, 3), (4, 6)])
+    for size in "2x3", "4x6":
+        assert result[f"t_{size}"].attrs["ancillary_variables"] == f"flag_{size} clock"
+        assert result[f"flag_{size}"].dims == result[f"t_{size}"].dims
 
 
 def test_names_of_what_stays_on_the_old_grid_go(store):
@@ -362,6 +374,18 @@ def test_names_of_terms_lead_to_the_same_size(store):
     assert result["ground_2x3"].dims == ("y_2", "x_3")
 
 
+def test_terms_of_the_coordinates_of_a_dimension_lie_along_it(store):
+    level = ("y", np.arange(4.0), {"formula_terms": "a: a p0: p0", "bounds": "edges"})
+    edges = ("y", "two"), np.stack([np.arange(4.0), np.arange(4.0) + 1], 1), {"formula_terms": "a: a_edges"}
+    others = {"a": ("y", np.arange(4.0)), "a_edges": (("y", "two"), np.ones((4, 2))), "p0": ((), 1.0)}
+    result, _ = store(field(edges=edges, **others).assign_coords(y=level), (2, 3), datasets="t")
+    assert (result["y_2"].encoding | result["y_2"].attrs)["formula_terms"] == "a: a_2 p0: p0"
+    assert result["a_2"].dims == ("y_2",)
+    assert np.array_equal(result["a_2"], [0.5, 2.5])
+    # Means of the edges of others are no edges.
+    assert "formula_terms" not in result["edges_2"].encoding | result["edges_2"].attrs
+
+
 def test_coordinates_name_others_of_their_size(store):
     dataset = field(lat=(("y", "x"), np.ones((4, 6))), lon=(("y", "x"), np.ones((4, 6))))
     for name, coordinates in {"t": "lat lon", "lat": "lat lon", "lon": "lat lon"}.items():
@@ -473,6 +497,14 @@ class TestDrop:
         assert not {"bounds", "formula_terms"} & (result["level"].encoding | result["level"].attrs).keys()
         assert "clock" in result.coords
 
+    def test_bounds_that_are_made_anew_do_not_name_it(self, store):
+        bounds = (("y", "two"), [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [3.0, 4.0]], {"coordinates": "height"})
+        dataset = field(y_bounds=bounds, height=((), 2.0)).assign_coords(
+            y=("y", range(4), {"bounds": "y_bounds"})
+        )
+        coarse, _ = store(dataset, (2, 3), drop=["height"])
+        assert "coordinates" not in coarse["y_bounds_2"].attrs | coarse["y_bounds_2"].encoding
+
     def test_of_a_flattened_result_too(self, store):
         result, _ = store(self.dataset(), (2, 3), drop=["flag"], flatten=True)
         assert (result["t"].encoding | result["t"].attrs)["coordinates"] == "clock"
@@ -542,6 +574,16 @@ class TestDoubts:
         assert store(dataset, (2, 3), missing=[-999, -999.5, -7], overwrite=True)[1] == ()
         assert store(dataset, (2, 3), missing="none", overwrite=True)[1] == ()
 
+    @pytest.mark.parametrize("name", ["wind_from_direction", "solar_azimuth_angle"])
+    def test_directions(self, store, name):
+        dataset = field(wind=(("y", "x"), np.ones((4, 6)), {"standard_name": name, "units": "degree"}))
+        said = "directions are numbers, also where they go round north: /wind"
+        assert store(dataset, (2, 3))[1] == (said,)
+
+    def test_images_of_a_palette(self, tree):
+        image = np.ones((4, 6), "u1"), {"CLASS": "IMAGE", "PALETTE": "colours"}
+        assert tree({"image": image})[1] == ("PALETTE names its numbers, of which no mean is one: /image",)
+
     @pytest.mark.parametrize(("reduce", "names"), [("mean", ["mean"]), ("sum", ["sum"]), ("max", [])])
     def test_numbers_that_have_names(self, store, reduce, names):
         flags = {"flag_values": np.array([0, 1], "i1"), "flag_meanings": "land sea"}
@@ -561,10 +603,11 @@ class TestDoubts:
         assert store(dataset, (2, 3), overwrite=True)[1] == ()
         assert store(dataset, (2, 3), overwrite=True, datasets="lon")[1] == (said,)
 
-    def test_sizes_of_cells(self, store):
+    @pytest.mark.parametrize("key", ["element_size_um", "spatial:transform"])
+    def test_sizes_of_cells(self, store, key):
         dataset = field()
-        dataset["t"].attrs |= {"element_size_um": [1.0, 0.5, 0.5]}
-        assert store(dataset, (2, 3))[1] == ("element_size_um is that of the source's cells: /t",)
+        dataset["t"].attrs |= {key: [1.0, 0.5, 0.5]}
+        assert store(dataset, (2, 3))[1] == (f"{key} is that of the source's cells: /t",)
 
     def test_what_is_said_of_all_numbers_together_goes(self, store):
         dataset = field()
@@ -578,6 +621,7 @@ class TestDoubts:
             ({"signal": "x", "axes": ["y"]}, {}, "axes of NeXus"),
             ({}, {"signal": 1, "axes": "y:x"}, "axes of NeXus"),
             ({"pandas_type": "frame"}, {}, "axes of pandas"),
+            ({"emd_group_type": 1}, {}, "dims of EMD"),
             ({}, {"encoding-type": "array"}, "obs and var of AnnData"),
         ],
     )
@@ -630,13 +674,25 @@ class TestDoubts:
         report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2, layout="HW")
         assert report.notes == ("left out, since bit field has no mean here: /b",)
 
-    def test_descriptions_elsewhere_in_the_file(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("path", "what"),
+        [
+            ("HDFEOS/GRIDS/x", "StructMetadata of HDF-EOS"),
+            ("Experiments/t/data", "axes of HyperSpy"),
+            ("Data/Image/0a1b/Data", "Metadata of Velox"),
+            ("mnepython/key_data", "times and freqs of MNE"),
+            ("VTKHDF/PointData/x", "WholeExtent of VTK"),
+            ("ITKImage/0/VoxelData", "Dimension and Spacing of ITK"),
+            ("minc-2.0/image/0/image", "dimensions of MINC"),
+            ("MDF/images/0/image", "EMAN.nx of EMAN"),
+            ("Chimera/image1/data", "step of Chimera"),
+        ],
+    )
+    def test_descriptions_elsewhere_in_the_file(self, tmp_path, path, what):
         with h5py.File(tmp_path / "a.h5", "w") as file:
-            file["HDFEOS/GRIDS/x"] = np.ones((1, 1, 4, 4), "f4")
-        (note,) = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2).notes
-        assert note.startswith(
-            "grids and sizes stay those of the source in StructMetadata of HDF-EOS: /HDFEOS/"
-        )
+            file[path] = np.ones((1, 1, 4, 4), "f4")
+        report = lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+        assert report.notes == (f"grids and sizes stay those of the source in {what}: /{path}",)
 
     def test_a_palette_is_no_field(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:

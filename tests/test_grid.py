@@ -131,6 +131,13 @@ class TestBounds:
         assert np.array_equal(coarse_bounds(several, (2, 2, 2)), all_right)
         assert coarse_bounds(several, (1, 2, 2)) is None
 
+    def test_corners_that_meet_but_for_rounding(self):
+        centres = (np.arange(5) * 0.1 + 50.05)[:, None, None] + np.zeros((5, 7, 1))
+        cells = centres + np.array([-0.05, -0.05, 0.05, 0.05])
+        assert not np.array_equal(cells[:-1, :, 3], cells[1:, :, 0])
+        coarse = coarse_bounds(cells, (1, 7))
+        assert np.allclose(coarse, [50.0, 50.0, 50.5, 50.5], rtol=0, atol=1e-5)
+
     def test_corners_that_do_not_meet_and_other_shapes(self, rng):
         assert coarse_bounds(rng.standard_normal((4, 6, 4)), (2, 2)) is None
         assert coarse_bounds(rng.standard_normal((4, 3)), (2,)) is None

@@ -227,6 +227,8 @@ class TestChoosing:
             file["empty"], file["away"] = np.ones((2, 0, 4)), h5py.ExternalLink("b.h5", "/x")
             file["soft"], file["dangling"] = h5py.SoftLink("/stack"), h5py.SoftLink("/nothing")
             file.create_dataset("text", data=np.full((2, 4, 4), "a", object), dtype=h5py.string_dtype())
+            file.create_dataset("land", (2, 4, 4), h5py.enum_dtype({"SEA": 0, "LAND": 1}, "u1"))
+            file.create_dataset("lists", (2, 4, 4), h5py.vlen_dtype("i4"))
         for name, why in {
             "g": r"/g is a group; name a dataset in it, or /g/\*",
             "complex": "is complex64, which has no mean here",
@@ -234,7 +236,9 @@ class TestChoosing:
             "empty": "has planes of 0x4, which have no cells",
             "away": "is a link to /x in b.h5, which is not followed",
             "dangling": "leads to nothing",
-            "text": "is object, which has no mean here",
+            "text": "is text, which has no mean here",
+            "land": "is enum of uint8, which has no mean here",
+            "lists": "is of lists, which has no mean here",
             "stak": "did you mean '/stack'",
             "comp*": "/complex is complex64",
         }.items():

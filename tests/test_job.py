@@ -186,6 +186,15 @@ def test_finite_means_that_become_infinite_are_told(folder):
     assert lucid.pool_file("x.npy", "z.npy", size=2, dtype="float32").notes == ()
 
 
+def test_sums_beyond_a_type_of_integers_are_told_as_its_limit(folder):
+    np.save("x.npy", np.full((1, 1, 4, 4), 100, "u1"))
+    report = lucid.pool_file("x.npy", "y.npy", size=2, reduce="sum", dtype="keep")
+    assert np.load("y.npy").max() == 255
+    assert report.notes == (
+        "4 finite results of the array exceed uint8 and became its limit; `dtype` float32 or float64 holds more",
+    )
+
+
 def test_from_hdf5_and_npy_the_same_bits_come(features):
     with h5py.File(features) as file:
         np.save("one.npy", file["layers/one"][:])
@@ -339,7 +348,7 @@ def test_the_input_is_safe_whatever_the_names(features):
         ({"dtype": "int8"}, ArgumentError, "`dtype` is 'int8'; expected float16, bfloat16, float32, float64 or keep"),
         ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected propagate or skip"),
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
-        ({"max_memory": 1000}, MemoryLimitError, "needs `max_memory` of at least"),
+        ({"max_memory": 1000}, MemoryLimitError, "dataset /layers/one: needs `max_memory` of at least"),
         ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with `datasets`: /layers/one, /layers/two"),
         ({"target": "x.jpg"}, ArgumentError, "output x.jpg: its suffix names no format"),
         ({"target": "no/x.h5"}, LucidError, "output no/x.h5 cannot be written: there is no folder"),

@@ -16,12 +16,7 @@ MOST_NAMES = 10
 
 
 def absolute_name(pattern: str) -> str:
-    """A name or pattern as paths are written.
-
-    >>> absolute_name("g/x"), absolute_name("/g/x")
-    ('/g/x', '/g/x')
-
-    """
+    """A name or pattern as paths are written, from a slash on."""
     return pattern if pattern.startswith("/") else f"/{pattern}"
 
 

@@ -1,5 +1,6 @@
 """What a file says of an array that is not understood here, or leaves its numbers without a mean: a line each."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -9,28 +10,33 @@ from lucid.formats.values import numbers_in, text_of, to_element
 from lucid.formats.variables import Variable
 from lucid.options import Options
 
-#: How others call the attributes that name missing cells, without underscores, in lower case.
-_MARKS = {"fillvalue", "missingvalue", "codemissingvalue", "missing", "nodata", "nodatavalue", "nodatavals"}
-_MARKS |= {"undetect"}  # of ODIM_H5
+#: How others call the attributes that name missing cells, without underscores, in lower case; ODIM_H5 has `undetect`.
+_is_mark = re.compile("fillvalue|missing|(code)?missingvalue|nodata(value|vals)?|undetect").fullmatch
 #: In the same way, those of an array or its group that say how large cells are, or where.
-_SIZES = {
-    "elementsizeum",
-    "pixelsize",
-    "voxelsize",
-    "pixelresolution",
-    "gridspacing",
-    "resolution",
-    "spacing",
-}
-_SIZES |= {"transform", "res", "dx", "dy", "geospatiallatresolution", "geospatiallonresolution"}
+_is_size = re.compile(
+    "(element|pixel|voxel)size(um|nm)?|(pixel|geospatial(lat|lon))?resolution|res|d[xy]|(grid)?spacing|transform"
+).fullmatch
 #: Conventions that describe arrays in another place, by how the paths of these begin, and by attributes.
 _PATHS = {
     "/HDFEOS/": "StructMetadata of HDF-EOS",
     "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
     "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
     "/model_weights/": "model_config of Keras",
+    "/Experiments/": "axes of HyperSpy",
+    "/Data/Image/": "Metadata of Velox",
+    "/mnepython/": "times and freqs of MNE",
+    "/VTKHDF/": "WholeExtent of VTK",
+    "/ITKImage/": "Dimension and Spacing of ITK",
+    "/minc-2.0/": "dimensions of MINC",
+    "/MDF/images/": "EMAN.nx of EMAN",
+    "/Chimera/": "step of Chimera",
 }
-_KEYS = {"signal": "axes of NeXus", "pandas_type": "axes of pandas", "quantity": "where of ODIM_H5"}
+_KEYS = {
+    "signal": "axes of NeXus",
+    "pandas_type": "axes of pandas",
+    "quantity": "where of ODIM_H5",
+    "emd_group_type": "dims of EMD",
+}
 
 
 def doubts_of(
@@ -61,15 +67,17 @@ def doubts_of(
     # To read an attribute of each of very many arrays takes a third of the time of a plan.
     if "lon" in array.path.lower() and is_longitude(array.attributes):
         yield "longitudes that are fields of their own are numbers, also over the date line"
+    if re.search("_direction$|azimuth", text_of(array.attributes.get("standard_name"))):
+        yield "directions are numbers, also where they go round north"
     for attributes, key in ((place, key) for place in places for key in place):
-        name = key.replace("_", "").lower()
-        if name in _SIZES:
+        name = key.rpartition(":")[2].replace("_", "").lower()
+        if _is_size(name):
             yield f"{key} is that of the source's cells"
-        elif name == "flagmeanings" and options.reduce in ("mean", "sum"):
+        elif name in ("flagmeanings", "palette") and options.reduce in ("mean", "sum"):
             yield f"{key} names its numbers, of which no {options.reduce} is one"
         elif name == "offset" and options.reduce == "sum" and any(numbers_in(attributes[key])):
             yield f"{key} is that of one number, not of a sum of several"
-        if name in _MARKS and array.numbers is not None:
+        if _is_mark(name) and array.numbers is not None:
             meaning = meaning_by(options, array.attributes, array.numbers)
             with suppress(ValueError):  # it is text of something else
                 for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:

@@ -59,10 +59,8 @@ class Geography(ABC):
         self._find, self._results, self._names = find, results, names
         #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
         self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
-        #: Paths of the dimensions of pooled axes, by old dimension and new length.
-        self._dimensions: dict[tuple[str, int], str] = {}
-        #: Paths of coarse coordinates, by what they are made of and their shape.
-        self._coordinates: dict[tuple[str, tuple[int, ...]], str] = {}
+        #: Paths of new dimensions and coordinates, by the old path and the new shape.
+        self._paths: dict[tuple[str, tuple[int, ...]], str] = {}
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
@@ -148,12 +146,12 @@ class Geography(ABC):
 
     def _dimension(self, dimension: Dimension, after: int) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
-        key = (dimension.path, after)
-        if key not in self._dimensions:
+        key = (dimension.path, (after,))
+        if key not in self._paths:
             old = dimension.coordinates()
             path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
-            self._dimensions[key] = path or self._bare_dimension(dimension.path, after, after)
-        return self._dimensions[key]
+            self._paths[key] = path or self._bare_dimension(dimension.path, after, after)
+        return self._paths[key]
 
     def _bare_dimension(self, old: str, name: object, length: int) -> str:
         """The path of a dimension without coordinates, called after an old path; made if there is none."""
@@ -162,7 +160,9 @@ class Geography(ABC):
             self.declare(path, length)
         return path
 
-    def _names_on_grid(self, variable: Variable, sizes: Sizes) -> dict[str, str | None]:
+    def _names_on_grid(
+        self, variable: Variable, sizes: Sizes, *, is_pooled: bool = True
+    ) -> dict[str, str | None]:
         """New names of what a variable names, on the grid of new lengths of dimensions; None for what is not on it.
 
         What says more of each cell follows to results of the same size, but is not pooled along.
@@ -170,7 +170,7 @@ class Geography(ABC):
         names: dict[str, str | None] = {}
         for key in (grid.COORDINATES, grid.FORMULA_TERMS, grid.ANCILLARY):
             for name, other in self._others(variable, [key]).items():
-                path = self._path_on_grid(other, sizes, is_pooled=key != grid.ANCILLARY)
+                path = self._path_on_grid(other, sizes, is_pooled=is_pooled and key != grid.ANCILLARY)
                 if path != other.path:
                     names[name] = path and grid.name_beside(name, path)
         return names
@@ -184,12 +184,12 @@ class Geography(ABC):
         )
         if not any(axes):
             size = sizes.get(variable.shape, size)
-        if size == variable.shape:
-            return variable.path
         if results := self._results.get(variable.key):
             return next((one.name for one in results if one.stored_shape == size), None)
+        if size == variable.shape:
+            return variable.path
         if not is_pooled or 0 in size:
-            return self._coordinates.get((variable.path, size))
+            return self._paths.get((variable.path, size))
         dims = [
             [self._dimension(one, sizes[one.key]) for one in dimensions if one.key in sizes]
             or _paths_in_output(dimensions)
@@ -214,8 +214,8 @@ class Geography(ABC):
         Without `dims`, it is the dimension along which it lies. None where the old one is no numbers, or too many.
         """
         key = (origin.path, size)
-        if key in self._coordinates:
-            return self._coordinates[key]
+        if key in self._paths:
+            return self._paths[key]
         if len(size) != len(origin.shape) or not _is_small(origin):
             return None
         values = grid.coarse_coordinates(self.read(origin), origin.attributes, size)
@@ -223,18 +223,16 @@ class Geography(ABC):
             return None
         lengths = [after for before, after in zip(origin.shape, size, strict=True) if before != after]
         path, is_there = self._free_path(origin.path, lengths, size, values)
-        self._coordinates[key] = path
+        self._paths[key] = path
         if not is_there:
-            changes = _changes(origin, values) | grid.references_of(
-                origin.attributes, self._names_on_grid(origin, sizes)
-            )
-            self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, changes, lengths)
+            self._make_with_bounds(path, origin, values, [[path]] if dims is None else dims, sizes)
         return path
 
     def _make_with_bounds(
-        self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes, lengths: list[int]
+        self, path: str, origin: Variable, values: Array, dims: Paths, sizes: Sizes
     ) -> None:
         """Make a coordinate with the bounds of its cells, where the old one has some."""
+        changes = self._changes(origin, values, sizes)
         attribute, name = grid.bounds_name(origin.attributes) or ("", "")
         old = self.variable_named(origin.path, name) if name else None
         bounds = None
@@ -244,6 +242,7 @@ class Geography(ABC):
         if old is None or bounds is None:
             self.make(path, origin, values, dims, changes | ({attribute: None} if name else {}))
             return
+        lengths = [after for before, after in zip(origin.shape, values.shape, strict=True) if before != after]
         bounds_path, is_there = self._free_path(old.path, lengths, bounds.shape, bounds)
         self.make(path, origin, values, dims, changes | {attribute: grid.name_beside(name, bounds_path)})
         if not is_there:
@@ -251,7 +250,16 @@ class Geography(ABC):
             pairs = zip(axes, [*dims, _paths_in_output(axes[-1])], strict=True)
             # What has no dimensions gets none: of a variable of which some axes have one, netCDF reads nothing.
             dims = [paths if dimensions else [] for dimensions, paths in pairs]
-            self.make(bounds_path, old, bounds, dims, _changes(old, bounds))
+            self.make(bounds_path, old, bounds, dims, self._changes(old, bounds, sizes, is_pooled=False))
+
+    def _changes(self, origin: Variable, values: Array, sizes: Sizes, *, is_pooled: bool = True) -> Changes:
+        """The attributes of coarse coordinates that differ from those of the old ones."""
+        names = self._left_out_names(origin) | self._names_on_grid(origin, sizes, is_pooled=is_pooled)
+        changes: Changes = {**grid.references_of(origin.attributes, names)}
+        if origin.numbers is not None:
+            meaning = meaning_of(origin.attributes, origin.numbers)
+            changes |= changes_of(origin.attributes, meaning, values.dtype.name)
+        return changes
 
     def _mapping(self, variable: Variable, result: ResultSpec, names: dict[str, str | None]) -> Changes:
         """What a result says of the transform from cells to the ground; the variable that holds it gets a new name."""
@@ -270,15 +278,15 @@ class Geography(ABC):
         mapping = self.variable_named(variable.path, mappings[0]) if len(mappings) == 1 else None
         if mapping is not None and grid.TRANSFORM in mapping.attributes and len(mapping.shape) == 0:
             key = (mapping.path, result.shape[h : h + 2])
-            if key not in self._coordinates:
+            if key not in self._paths:
                 values = self.read(mapping)
                 path, is_there = self._free_path(*key, (), values)
-                self._coordinates[key] = path
+                self._paths[key] = path
                 if not is_there:
                     self.make(
                         path, mapping, values, [], {grid.TRANSFORM: self._transform(mapping, plane, size)}
                     )
-            names[mappings[0]] = grid.name_beside(mappings[0], self._coordinates[key])
+            names[mappings[0]] = grid.name_beside(mappings[0], self._paths[key])
         return changes
 
     def _transform(
@@ -301,11 +309,3 @@ def _is_small(variable: Variable) -> bool:
 def _paths_in_output(dimensions: Sequence[Dimension]) -> list[str]:
     """The paths in the output of dimensions whose length stays."""
     return [dimension.path_in_output for dimension in dimensions if dimension.path_in_output is not None]
-
-
-def _changes(origin: Variable, values: Array) -> Changes:
-    """The attributes of coarse coordinates that differ from those of the old ones."""
-    if origin.numbers is None:
-        return {}
-    meaning = meaning_of(origin.attributes, origin.numbers)
-    return changes_of(origin.attributes, meaning, values.dtype.name)

@@ -185,10 +185,6 @@ def coarse_transform(transform: Any, plane: tuple[int, ...], size: tuple[int, ..
     """GDAL's transform from cells to the ground for cells that are larger, as text or numbers as it was.
 
     None where it is none, or where windows differ in size: then no transform says where they are.
-
-    >>> coarse_transform("100 10 0 50 0 -10", (4, 6), (2, 2))
-    '100.0 30.0 0.0 50.0 0.0 -20.0'
-
     """
     text = text_of(transform)
     try:
@@ -226,7 +222,8 @@ def coarse_bounds(bounds: Array, size: tuple[int, ...], *, are_turns: bool = Fal
 
 
 def _with_corners(bounds: Array, size: tuple[int, ...]) -> Array | None:
-    """Bounds by the order of corners in which those of neighbours meet; if in several, all are alike."""
+    """Bounds by the order of corners in which those of neighbours meet, or nearly so; if in several, all are alike."""
+    near = 1e-3 * float(np.median(np.ptp(bounds, -1)))
     (top, below), (left, right) = (
         Axis(n, m).bounds((0, m)) for n, m in zip(bounds.shape[-3:-1], size[-2:], strict=True)
     )
@@ -235,7 +232,7 @@ def _with_corners(bounds: Array, size: tuple[int, ...]) -> Array | None:
         a, b, c, d = (bounds[..., k] for k in order)
         aside = (b[..., :-1], a[..., 1:]), (c[..., :-1], d[..., 1:])
         below_one_another = (d[..., :-1, :], a[..., 1:, :]), (c[..., :-1, :], b[..., 1:, :])
-        if all(np.array_equal(*pair) for pair in (*aside, *below_one_another)):
+        if all(np.allclose(*pair, rtol=0, atol=near) for pair in (*aside, *below_one_another)):
             coarse = np.empty((*size, 4), bounds.dtype)
             for k, row, col in zip(order, rows, cols, strict=True):
                 coarse[..., k] = bounds[..., row[:, None], col, k]

@@ -20,6 +20,8 @@ Attributes: TypeAlias = Mapping[str, Any]
 
 #: The attributes that name cells which hold nothing.
 FILL, MISSING = "_FillValue", "missing_value"
+#: xarray's NaT, among times and their differences that are integers; no attribute names it.
+_NOT_A_TIME = -(2**63)
 _SWAPPED = {"max": "min", "min": "max"}
 
 
@@ -58,6 +60,8 @@ def meaning_of(
     if unsigned == "false" and stored.startswith("uint"):
         numbers = stored[1:]
     values = [v for key in (FILL, MISSING) for v in numbers_in(attributes.get(key)) if option.by_attributes]
+    if stored == "int64" and option.by_attributes and _are_times(attributes):
+        values.append(_NOT_A_TIME)
     values += option.values
     exact = (to_element(value, stored, numbers) for value in values)
     names_nan = numbers in FLOATS and any(value != value for value in values)
@@ -73,28 +77,23 @@ def meaning_of(
     )
 
 
+def _are_times(attributes: Attributes) -> bool:
+    is_difference = text_of(attributes.get("dtype")).startswith("timedelta64")
+    return is_difference or " since " in text_of(attributes.get("units"))
+
+
 def meaning_by(options: Options, attributes: Attributes, stored: str) -> Meaning:
     """The same under the options of a call."""
     return meaning_of(attributes, stored, missing=parse_missing(options.missing), nan=options.nan)
 
 
 def reduction_of(meaning: Meaning, reduce: str) -> str:
-    """The reduction of the stored numbers that is the wanted one of what they stand for.
-
-    >>> reduction_of(Meaning("int16", "int16", scale=-0.1), "max")
-    'min'
-
-    """
+    """The reduction of the stored numbers that is the wanted one of what they stand for."""
     return _SWAPPED.get(reduce, reduce) if meaning.scale < 0 else reduce
 
 
 def cells_of_sums(meaning: Meaning, plane: tuple[int, int], size: tuple[int, int]) -> int | None:
-    """How many cells every sum has, so that the sum of their offsets is one number; None where that varies.
-
-    >>> cells_of_sums(Meaning("int16", "int16", offset=250.0), (8, 6), (4, 2))
-    6
-
-    """
+    """How many cells every sum has, so that the sum of their offsets is one number; None where that varies."""
     if meaning.missing or meaning.skip_nan or any(n % m for n, m in zip(plane, size, strict=True)):
         return None
     return plane[0] // size[0] * (plane[1] // size[1])

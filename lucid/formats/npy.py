@@ -67,8 +67,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     version = (prefix[6], prefix[7])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise FormatError(f"is .npy version {version[0]}.{version[1]}; expected 1.0, 2.0 or 3.0")
-    width = 2 if version == (1, 0) else 4
-    length_bytes = read_all(width)
+    length_bytes = read_all(2 if version == (1, 0) else 4)
     length = int.from_bytes(length_bytes, "little")
     if length > HEADER_LIMIT:
         raise FormatError(f"its header claims {length} bytes; expected at most {HEADER_LIMIT}")
@@ -80,23 +79,20 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     if dtype.hasobject:
         raise DTypeError("holds Python objects, which are not read because a pickle can run code")
     comment = text.decode("latin-1").partition(COMMENT)[2].strip()
-    header = Header(8 + width + length, shape, fortran_order, dtype, comment)
+    header = Header(len(prefix + length_bytes + text), shape, fortran_order, dtype, comment)
     if header.offset + header.nbytes > OFFSET_LIMIT:
         raise FormatError(f"its header has shape {str(shape)[:80]}, more than a file can hold")
     return header
 
 
 def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """What NumPy reads in a header, from its length on.
-
-    Version 3 differs from 2 in the encoding only, which concerns no more than the names of fields.
-    """
+    """What NumPy reads in a header, from its length on."""
     reader = numpy_format.read_array_header_1_0 if version == (1, 0) else numpy_format.read_array_header_2_0
     try:
         with warnings.catch_warnings():
             # Python has its say on `1if` and the like, NumPy on headers of Python 2, which is nobody's business here.
             warnings.simplefilter("ignore")
-            if version == (3, 0):
+            if version == (3, 0):  # it differs from 2 in the encoding only, of the names of fields
                 text[4:].decode("utf-8")
                 # Long integers of Python 2, of which NumPy warns, are an error in this version.
                 warnings.simplefilter("error", UserWarning)
@@ -119,8 +115,8 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    order = "F" if header.fortran_order else "C"
-    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order)
+    order, place = "F" if header.fortran_order else "C", (header.offset, header.shape)
+    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order, place=place)
 
 
 class NpySource(FlatSource):
@@ -128,26 +124,21 @@ class NpySource(FlatSource):
 
     def parse(self, size: int) -> None:
         """Read the header, and hold it against the file's size."""
-        self._header = header = read_header(
-            io.BytesIO(bytes_at(self.descriptor, 0, min(size, BEGINNING_BYTES))).read
-        )
+        beginning = bytes_at(self.descriptor, 0, min(size, BEGINNING_BYTES))
+        self._header = header = read_header(io.BytesIO(beginning).read)
         expected = header.offset + header.nbytes
         if size < expected:
             raise FormatError(f"is cut off: it has {size} bytes, its header promises {expected}")
         if size > expected:
             raise FormatError(f"has {size - expected} bytes after its array; is it several files joined?")
-        self._place = header.offset, header.shape
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The one array, if it fits."""
-        return select([self._spec(self.options.input_dtype)], self.options, patterns)[0]
+        return select([spec_of(self._header, self.options.input_dtype)], self.options, patterns)[0]
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The array, with what a comment in its header says; that of a whole output says nothing."""
-        yield self._spec("bfloat16"), self._header.comment
-
-    def _spec(self, input_numbers: str | None) -> ArraySpec:
-        return spec_of(self._header, input_numbers)._replace(place=self._place)
+        yield spec_of(self._header, "bfloat16"), self._header.comment
 
 
 def header_of(result: ResultSpec) -> bytes:

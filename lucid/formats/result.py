@@ -34,24 +34,12 @@ _SOFTWARE = {".nc": _NETCDF, ".nc4": _NETCDF, ".mat": ("MATLAB", ("gzip",))}
 
 
 def result_for(result: str, suffix: str) -> str:
-    """The type of results in a file with that suffix: netCDF's library dies of a signal where it finds a float16.
-
-    >>> result_for("float16", ".nc"), result_for("float16", ".h5")
-    ('float32', 'float16')
-
-    """
+    """The type of results in a file with that suffix: netCDF's library dies of a signal where it finds a float16."""
     return "float32" if suffix.lower() in _SOFTWARE and result in ("float16", "bfloat16") else result
 
 
 def notes_on_software(suffix: str, results: Iterable[str], compression: str | None) -> list[str]:
-    """Lines on what the software that reads files with that suffix lacks: types of results, a compression.
-
-    >>> notes_on_software(".nc", ["float16"], "lzf")[0]
-    'means are float32, since netCDF has no float16'
-    >>> notes_on_software(".nc", ["float64"], "lzf")
-    ['netCDF has no lzf, and cannot read the output; it has gzip, zstd, blosc, bzip2']
-
-    """
+    """Lines on what the software that reads files with that suffix lacks: types of results, a compression."""
     software, compressions = _SOFTWARE.get(suffix.lower(), ("", ()))
     pairs = [(result, result_for(result, suffix)) for result in results]
     notes = [f"means are {new}, since {software} has no {old}" for old, new in pairs if new != old]
@@ -65,10 +53,6 @@ def fill_of(meaning: Meaning, result: str) -> Number:
     """What a window without enough valid cells is in a result of a type, as which it is pooled.
 
     Sums of integers have another type than their cells; no sum comes near the end of it.
-
-    >>> [fill_of(Meaning("int16", "int16", (-1,)), result) for result in ("int16", "float32")]
-    [-1, nan]
-
     """
     if result in FLOATS:
         return math.nan
@@ -147,12 +131,6 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     """A result's own fill value, which is read where nothing was written, for the source's.
 
     It follows `_FillValue` where the source's two were equal.
-
-    >>> from lucid.formats.meaning import meaning_of
-    >>> a = {"_FillValue": np.int16(-1)}
-    >>> unwritten_fill(a, meaning_of(a, "int16"), np.int16(-1), "float32")
-    array(nan, dtype=float32)
-
     """
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)

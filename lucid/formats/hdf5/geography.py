@@ -50,6 +50,8 @@ class Scales(Geography):
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
+        #: Scales of the axes of datasets that are written anew, by path; those may name what is made later.
+        self._scales: dict[str, Paths] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.
         self._last_number = -1
         #: Paths of scales without one.
@@ -162,24 +164,28 @@ class Scales(Geography):
             copy_attribute(h5py.h5a.open(origin.handle.id, name), dataset, name, self._references)
 
     def _attach(self, dataset: Any, scales: Paths) -> None:
-        """Name the scales of the axes of a dataset, and the dataset as a user of them."""
-        if not any(scales):
-            return
-        lists = np.empty(len(scales), _SCALES_OF_AXES)
+        """Note the scales of the axes of a dataset, and the dataset as a user of them."""
+        user = tree.path_of(dataset)
+        if any(scales):
+            self._scales[user] = scales
         for axis, paths in enumerate(scales):
-            lists[axis] = np.array([self._references.reference_to(path) for path in paths], h5py.ref_dtype)
             for path in paths:
-                self._users.setdefault(path, []).append((tree.path_of(dataset), axis))
-        write_values(dataset, SCALES.encode(), lists, _SCALES_OF_AXES)
+                self._users.setdefault(path, []).append((user, axis))
 
     def finish(self) -> None:
-        """Name the users of all scales; number those that have no number in a file where others have one.
+        """Name the scales of all axes, and the users of all scales; number those without one where others have one.
 
         To them, netCDF would give the numbers of others, and take one dimension for another.
         """
         for number, path in enumerate(self._paths_without_number, self._last_number + 1):
             if self._last_number >= 0:
                 write_values(tree.object_at(self._target, path), DIMENSION_NUMBER.encode(), np.int32(number))
+        for path, scales in self._scales.items():
+            lists = np.empty(len(scales), _SCALES_OF_AXES)
+            for axis, paths in enumerate(scales):
+                references = [self._references.reference_to(scale) for scale in paths]
+                lists[axis] = np.array(references, h5py.ref_dtype)
+            write_values(tree.object_at(self._target, path), SCALES.encode(), lists, _SCALES_OF_AXES)
         for path, users in self._users.items():
             if users:
                 entries = np.array(

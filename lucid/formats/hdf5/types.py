@@ -23,6 +23,14 @@ _PLAIN = {
 }
 _PLAIN[np.dtype("i1")] = [h5py.h5t.STD_I8LE, h5py.h5t.STD_I8BE]
 _PLAIN[np.dtype("u1")] = [h5py.h5t.STD_U8LE, h5py.h5t.STD_U8BE]
+#: What NumPy has no name for, or only "object".
+_NAMES = {
+    h5py.h5t.BITFIELD: "bit field",
+    h5py.h5t.TIME: "of times",
+    h5py.h5t.STRING: "text",
+    h5py.h5t.VLEN: "of lists",
+    h5py.h5t.REFERENCE: "of references",
+}
 
 
 def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
@@ -45,12 +53,14 @@ def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dty
 
 def type_name(dataset: Dataset) -> str:
     """A type as a person knows it, also where NumPy has no name for it."""
-    if dataset.h5_type.get_class() == h5py.h5t.BITFIELD:
-        return "bit field"
+    group = dataset.h5_type.get_class()
+    if group in _NAMES:
+        return _NAMES[group]
     try:
-        return str(dataset.dtype)
+        is_enum = bool(group == h5py.h5t.ENUM and dataset.dtype != np.bool_)
+        return "enum of " * is_enum + str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):
-        return "of times" if dataset.h5_type.get_class() == h5py.h5t.TIME else "of a type that is not known"
+        return "of a type that is not known"
 
 
 def is_bfloat16(h5_type: Any) -> bool:
