@@ -128,17 +128,11 @@ class Clashes:
         self.inputs: dict[str, Path] = {}
         #: For each input from a folder that is the output of another one, this other one.
         self.makers: dict[str, str] = {}
-        #: The links on the way to a folder are followed once for all files in it.
-        self._real_folder = lru_cache(64)(os.path.realpath)
         self._folds_case = lru_cache(64)(lambda folder: folds_case(Path(folder)))
 
     def real_path(self, path: FilePath) -> str:
         """A path without links, in one case where the file system knows no case."""
-        folder, name = os.path.split(path)
-        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114  (it never raises)
-            real = os.path.realpath(path)
-        else:
-            real = os.path.join(self._real_folder(folder), name)
+        real = os.path.realpath(path)
         return real.casefold() if self._folds_case(os.path.dirname(real)) else real
 
     def add(self, task: Task) -> None:
