@@ -253,7 +253,8 @@ def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
     windows = _windows(whole, aim)
     if windows.block_bytes <= budget:
         return windows
-    return min(windows, _strips(whole, budget), key=lambda one: one.block_bytes)
+    strips, window = _strips(whole, budget), _with_length(windows, whole.height_axis + 1, 1)
+    return strips if strips.block_bytes <= budget or strips.block_bytes <= window.block_bytes else window
 
 
 def _windows(whole: Blocking, aim: int) -> Blocking:
