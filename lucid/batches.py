@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,9 @@ class Batch:
                 self._folders.update(target.path.parent for target in task.targets)
                 self.totals["bytes"] += task.size_bytes
                 self.totals.update(native=task.is_native, small=task.is_small, to_stream=not task.targets)
-        self._clashes.compare(self._tasks)
+        for task in self._tasks if naming.is_one_name else ():
+            if (conflict := self._clashes.conflict_of(task)) and not self._clashes.maker_of(task):
+                raise ArgumentError(f"{task.source} {conflict}")
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -90,8 +92,8 @@ class Batch:
 
     def _check_outputs(self, task: Task) -> Task:
         """A task, with what keeps it from its outputs."""
-        if maker := self._clashes.makers.get(task.source):
-            return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker}"))
+        if maker := self._clashes.maker_of(task):
+            return task._replace(targets=(), error=LeftOutError(f"it is the output of {maker.source}"))
         makes_folder = self._naming.makes_folders and self._options.dry_run
         try:
             if conflict := self._clashes.conflict_of(task):
@@ -116,65 +118,40 @@ class Batch:
 
 
 class Clashes:
-    """Which paths are those of several inputs and outputs."""
+    """Which outputs are those of several inputs, or inputs themselves."""
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
-        #: All paths; and those that came more than once.
-        self._paths, self._repeated = Table[None](), set[str]()
-        #: The tasks that have a path as their output, for each path that came more than once.
-        self._owners = defaultdict[str, list[Task]](list)
-        #: Inputs by their real paths: all that were named, and those of folders whose paths came more than once.
+        #: The first task of each output by its real path, and the others of those that have several.
+        self._first, self._others = Table[Task](), defaultdict[str, list[Task]](list)
+        #: Inputs that were named, by their real paths.
         self.inputs: dict[str, Path] = {}
-        #: For each input from a folder that is the output of another one, this other one.
-        self.makers: dict[str, str] = {}
-        #: The links on the way to a folder are followed once for all files in it.
-        self._real_folder = lru_cache(64)(os.path.realpath)
         self._folds_case = lru_cache(64)(lambda folder: folds_case(Path(folder)))
 
     def real_path(self, path: FilePath) -> str:
         """A path without links, in one case where the file system knows no case."""
-        folder, name = os.path.split(path)
-        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114  (it never raises)
-            real = os.path.realpath(path)
-        else:
-            real = os.path.join(self._real_folder(folder), name)
+        real = os.path.realpath(path)
         return real.casefold() if self._folds_case(os.path.dirname(real)) else real
 
     def add(self, task: Task) -> None:
         """Note the paths of a task; one that was named is an input, whatever is wrong with it."""
-        if not task.is_stream and not (task.is_from_folder and task.error):
-            path = self.real_path(task.source)
-            self._note(path)
-            if not task.is_from_folder:
-                self.inputs[path] = task.path
-        for target in task.targets:
-            self._note(self.real_path(target.path))
+        if not (task.is_stream or task.is_from_folder):
+            self.inputs[self.real_path(task.source)] = task.path
+        for path in (self.real_path(target.path) for target in task.targets):
+            owner = task._replace(targets=())
+            if not self._first.add(path, owner):
+                self._others[path].append(owner)
 
-    def _note(self, path: str) -> None:
-        if not self._paths.add(path, None):
-            self._repeated.add(path)
+    def _owners(self, path: str, besides: Task) -> list[Task]:
+        """The tasks that have a path as their output, besides one."""
+        first = self._first.get(path)
+        owners = [first, *self._others.get(path, ())] if first else []
+        return [owner for owner in owners if owner.source != besides.source]
 
-    def compare(self, tasks: Iterable[Task]) -> None:
-        """Find paths that are one; one name for all outputs is an ArgumentError."""
-        known = self._repeated
-        from_folders: list[tuple[str, Task]] = []
-        for task in tasks if known else ():
-            for path in (self.real_path(target.path) for target in task.targets):
-                if path in known:
-                    self._owners[path].append(task)
-            if task.is_from_folder and not task.error and (path := self.real_path(task.source)) in known:
-                from_folders.append((path, task))
-        for path, task in from_folders:
-            others = [owner.source for owner in self._owners[path] if owner.source != task.source]
-            if others:
-                self.makers[task.source] = others[0]
-            else:
-                self.inputs[path] = task.path
-        for owners in self._owners.values():
-            owners[:] = [owner for owner in owners if owner.source not in self.makers]
-            if len(owners) > 1 and self._naming.is_one_name:
-                raise ArgumentError(f"{owners[0].source} {self.conflict_of(owners[0])}")
+    def maker_of(self, task: Task) -> Task | None:
+        """The other input of which a file of a folder is the output."""
+        owners = self._owners(self.real_path(task.source), task) if task.is_from_folder else []
+        return owners[0] if owners else None
 
     def inputs_at(self, target: Path) -> list[Path]:
         """Inputs that an output may be, lie in, or hold."""
@@ -188,9 +165,10 @@ class Clashes:
 
     def conflict_of(self, task: Task) -> str:
         """Why a task cannot have its outputs, if others would have them, too."""
-        for target in task.targets if self._owners else ():
-            owners = self._owners.get(self.real_path(target.path), ())
-            others = [other for other in owners if other.source != task.source]
+        for target in task.targets if self._others else ():
+            path = self.real_path(target.path)
+            owners = self._owners(path, task) if path in self._others else ()
+            others = [owner for owner in owners if not self.maker_of(owner)]
             if others:
                 more = f" and {len(others) - 1} more" if len(others) > 1 else ""
                 remedy = self._naming.remedy(target, task.path, others[0].path, count=len(task.targets))

@@ -4,9 +4,9 @@ An array has the axes (lead..., H, W, trail...). A block is a box of windows tha
 of three forms that fits the memory:
 
     planes    whole planes of some samples, pooled to all sizes in one pass
-    windows   some windows of a plane at one size, whose cells are read at once
-    strips    windows larger than memory: columns from left to right, each strip of them some rows at a time, from top
-              to bottom; the sums of columns are carried from read to read
+    windows   some rows of windows of a plane at one size, whose cells are read at once
+    strips    rows of windows larger than memory: columns from left to right, each strip of them some rows at a time,
+              from top to bottom; the sums of columns are carried from read to read
 
 What it costs in memory is
 
@@ -39,8 +39,6 @@ BLOCK_BYTES = 4 << 20
 STRIP_SUM_BYTES = 96
 #: Bytes of what the kernel keeps of each window of one row: the same, and numbers of cells.
 WINDOW_SUM_BYTES = 48
-#: Bytes that should lie together in the file where a block is cut across columns.
-RUN_BYTES = 64 << 10
 #: Bytes that should lie together in Fortran order: with fewer, to ask for them takes longer than to read them.
 SHORT_RUN_BYTES = 512
 
@@ -256,43 +254,39 @@ def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
     windows = _windows(whole, aim)
     if windows.block_bytes <= budget:
         return windows
-    return min(windows, _strips(whole, budget), key=lambda one: one.block_bytes)
+    strips, window = _strips(whole, budget), _with_length(windows, whole.height_axis + 1, 1)
+    return strips if strips.block_bytes <= budget or strips.block_bytes <= window.block_bytes else window
 
 
 def _windows(whole: Blocking, aim: int) -> Blocking:
-    """Windows of one sample: a long run of columns, all columns, rows."""
-    h, grid = whole.height_axis, whole.grids[0]
-    cols, rows = range(_columns_of_a_run(whole), grid.cols.n_out + 1), range(1, grid.rows.n_out + 1)
-    counts = range(1, grid.rows.n_out)
-    first = 1 + bisect_left(counts, whole.least[h], key=lambda rows: _most_cells(grid.rows, rows))
-    row = _grow(partial(_with_length, _with_length(_few_samples(whole), h, first), h + 1), cols, aim)
-    return _grow(partial(_with_length, row, h), rows[first - 1 :], aim)
+    """Rows of windows of one sample, or of few."""
+    h, axis = whole.height_axis, whole.grids[0].rows
+    first = 1 + bisect_left(range(1, axis.n_out), whole.least[h], key=partial(_most_cells, axis))
+    return _grow(partial(_with_length, _few_samples(whole), h), range(first, axis.n_out + 1), aim)
 
 
 def _strips(whole: Blocking, budget: int) -> Blocking:
-    """Windows of one row: columns of cells first, then windows up to a long run, trail axes, rows of cells."""
-    h, grid = whole.height_axis, whole.grids[0]
-    inner = range(len(whole.lengths) - 1, h, -1)
-    longest = grid.rows.longest
+    """Windows of one row: columns of cells first, then windows, trail axes, rows of cells."""
+    h, grid, chunks = whole.height_axis, whole.grids[0], whole.spec.chunks
+    longest, few = grid.rows.longest, _few_samples(whole)
+    blocks = few._replace(lengths=(*few.lengths[:h], *[1] * len(few.lengths[h:])), col_cells=1)
     least = min(longest, whole.least[h])
-    blocks = _few_samples(whole)._replace(row_cells=least)
-    for axis in (h, *inner):
-        blocks = _with_length(blocks, axis, 1)
+    # So that chunks are decoded once, all their rows are read at once, if there is room.
+    blocks = blocks._replace(
+        row_cells=min(longest, chunks[h]) if chunks and whole.spec.chunk_copies else least
+    )
+    if blocks.block_bytes > budget:
+        blocks = blocks._replace(row_cells=least)
     blocks = _grow(lambda cells: blocks._replace(col_cells=cells), range(1, grid.cols.longest + 1), budget)
     if blocks.col_cells == grid.cols.longest:
         blocks = blocks._replace(col_cells=grid.cols.n_in)
-    for axis in (h + 1, *inner[:-1]):
-        most = _columns_of_a_run(whole) if axis == h + 1 else whole.lengths[axis]
-        blocks = _grow(partial(_with_length, blocks, axis), range(1, most + 1), budget)
-    chunk = min(longest, whole.spec.chunks[h]) if whole.spec.chunks else least
-
-    def with_rows(cells: int) -> Blocking:
-        return blocks._replace(row_cells=cells)
-
-    strips = _grow(with_rows, range(chunk, longest + 1, chunk), min(budget, blocks.block_bytes + BLOCK_BYTES))
-    if strips.block_bytes > budget and chunk > 1:
-        return _grow(with_rows, range(1, chunk), budget)
-    return strips
+    for axis in (h + 1, *reversed(range(h + 2, len(few.lengths)))):
+        blocks = _grow(partial(_with_length, blocks, axis), range(1, whole.lengths[axis] + 1), budget)
+    counts, aim = (
+        range(blocks.row_cells, longest + 1, blocks.row_cells),
+        min(budget, blocks.block_bytes + BLOCK_BYTES),
+    )
+    return _grow(lambda cells: blocks._replace(row_cells=cells), counts, aim)
 
 
 def _planes(whole: Blocking, budget: int) -> Blocking:
@@ -328,12 +322,3 @@ def _few_samples(blocking: Blocking) -> Blocking:
     if blocking.spec.chunk_copies:
         return blocking
     return blocking._replace(lengths=(*blocking.least[:h], *blocking.lengths[h:]))
-
-
-def _columns_of_a_run(blocking: Blocking) -> int:
-    """Columns of windows that are as wide as a chunk which is decoded whole, or as many bytes as are read well."""
-    axis, h, spec = blocking.grids[0].cols, blocking.height_axis, blocking.spec
-    run = RUN_BYTES // (size_of(blocking.lengths[h + 2 :]) * spec.dtype.itemsize) if spec.order == "C" else 1
-    if spec.chunks and spec.chunk_copies:
-        run = spec.chunks[h + 1]
-    return 1 + bisect_left(range(1, axis.n_out), run, key=lambda cols: _most_cells(axis, cols))

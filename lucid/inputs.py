@@ -4,7 +4,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -142,17 +141,11 @@ def _inputs_of(name: str) -> Iterator[Task]:
 
 
 def _files_in(folder: str) -> Iterator[Task]:
-    """Files and stores below a folder, hidden ones left out, in the order of their names.
-
-    Of each folder on the way only the names are held.
-    """
+    """Files and stores below a folder, hidden ones left out, in the order of their names."""
     base = "" if Path(folder) == Path() else str(Path(folder))
-    pending = [iter([""])]
+    pending = [""]
     while pending:
-        inner = next(pending[-1], None)
-        if inner is None:
-            pending.pop()
-            continue
+        inner = pending.pop()
         path = os.path.join(base, inner) if inner else folder
         try:
             mode = os.lstat(path).st_mode
@@ -162,11 +155,11 @@ def _files_in(folder: str) -> Iterator[Task]:
             yield Task(path, os.path.dirname(inner), error=_reason_to_leave_out(path, mode))
             continue
         try:
-            names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208
+            names = sorted(os.listdir(path), reverse=True)  # noqa: PTH208
         except OSError as error:
             yield Task(path, "", error=FileError(f"folder cannot be read: {error.strerror}"))
         else:
-            pending.append(map(partial(os.path.join, inner), names))
+            pending += [os.path.join(inner, name) for name in names if not name.startswith(".")]
 
 
 def _is_store(folder: str) -> bool:

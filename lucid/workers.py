@@ -40,6 +40,8 @@ class Workers:
     #: Why the cluster cannot be reached.
     error: LucidError | None = None
     processes: list[Any] = field(default_factory=list)
+    #: Those of them that do nothing now: threads that pool groups, and an input by itself, have one each.
+    idle: list[Any] = field(default_factory=list)
     #: Whether each process is to pool small files, for which most of the work is Python's.
     in_groups: bool = False
 
@@ -49,6 +51,7 @@ class Workers:
 
         for _ in range(count):
             self.processes.append(Process())
+            self.idle.append(self.processes[-1])
             self.processes[-1].start()
 
     def pool_all(self, tasks: Iterable[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
@@ -68,18 +71,15 @@ class Workers:
 
     def _pool_small(self, tasks: Iterator[Task], progress_of: ProgressOf | None) -> TaskOutcomes:
         """Pool small files, a group in each process."""
-        count, idle = len(self.processes), [*self.processes]
+        count = len(self.processes)
         options = replace(self.options, threads=1, max_memory=max(1, self.options.max_memory // count))
 
         def pool_group(group: tuple[Task, ...]) -> Iterable[tuple[Task, Outcome]]:
-            process = idle.pop()
             try:
-                return zip(group, process.call(pool_together, group, options, options=options), strict=True)
+                return zip(group, self._call(pool_together, group, options), strict=True)
             except LucidError as error:  # the process crashed or hung, for one of them
                 if len(group) == 1:
                     return [(group[0], error)]
-            finally:
-                idle.append(process)
             return [one for task in group for one in pool_group((task,))]
 
         groups = iter(lambda: tuple(islice(tasks, GROUP)), ())
@@ -113,12 +113,15 @@ class Workers:
                 error.add_note("shards that are done are kept, and the same command goes on with them")
             raise
 
-    def _call(self, *arguments: Any, **others: Any) -> Report:
-        """Call a function in a process, which is started if there is none."""
+    def _call(self, *arguments: Any, **others: Any) -> Any:
+        """Call a function in an idle process, which is started if there is none."""
         if not self.processes:
             self.start(1)
-        report: Report = self.processes[0].call(*arguments, options=self.options, **others)
-        return report
+        process = self.idle.pop()
+        try:
+            return process.call(*arguments, options=self.options, **others)
+        finally:
+            self.idle.append(process)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, put_in_place
 from lucid.options import Options
 from lucid.outputs import Naming
-from lucid.workers import GROUP, MANY
+from lucid.run.process import Process
+from lucid.workers import GROUP, MANY, workers_for
 
 
 def make(folder, count, shape=(2, 3, 4, 4)):
@@ -358,3 +359,35 @@ def test_a_glob_on_the_second_day_pools_no_results(tmp_path, monkeypatch):
 
     assert left_out(every) == ["a.b.pooled.2x2.npy", "a.b.pooled.npy", "a.pooled.npy"]
     assert left_out(["a.pooled.npy"]) == left_out(["a.b.npy", "a.pooled.npy", "c.pooled.npy"]) == []
+
+
+def test_each_process_does_one_call_at_a_time(tmp_path, monkeypatch):
+    """Files that have too little memory beside others are pooled by themselves, while groups are under way."""
+    (tmp_path / "in").mkdir()
+    for i in range(40):
+        with h5py.File(tmp_path / f"in/{i:02}.h5", "w") as file:
+            x = np.full((40, 4, 16, 16), i, "f4")
+            file.create_dataset("x", data=x, chunks=x.shape, compression="gzip")
+    monkeypatch.setattr("lucid.workers.GROUP", 1)
+    busy, own_call, own_items = set(), Process.call, Batch.__iter__
+
+    def call(self, *arguments, **others):
+        assert self not in busy
+        busy.add(self)
+        try:
+            return own_call(self, *arguments, **others)
+        finally:
+            busy.remove(self)
+
+    def slow_items(self):
+        for task in own_items(self):
+            time.sleep(0.01)
+            yield task
+
+    monkeypatch.setattr(Process, "call", call)
+    monkeypatch.setattr(Batch, "__iter__", slow_items)
+    options = Options(size=1, max_memory=400_000, threads=4)
+    batch = Batch([str(tmp_path / "in")], Naming(None, tmp_path), options)
+    with workers_for(batch, options, None) as workers:
+        outcomes = [outcome for _, outcome in workers.pool_all(batch, None)]
+    assert [outcome.targets[0].name for outcome in outcomes] == [f"{i:02}.pooled.h5" for i in range(40)]

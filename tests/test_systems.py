@@ -20,7 +20,7 @@ from lucid.outputs import Naming
 #: Has a process know no more than macOS does.
 LACKS = """
 import ctypes, os, resource, sys
-for name in ("sched_getaffinity", "posix_fallocate", "posix_fadvise"):
+for name in ("sched_getaffinity", "posix_fallocate"):
     if hasattr(os, name):
         delattr(os, name)
 

@@ -76,13 +76,6 @@ class Replacement:
         for error in put_in_place([self]).values():
             raise error
 
-    def start_write_back(self) -> None:
-        """Let the system begin to bring it to disk, which the sync then waits for."""
-        if hasattr(os, "posix_fadvise"):
-            with suppress(OSError):  # it is advice
-                # What nobody will read again is written first, and dropped from memory only once it is on disk.
-                os.posix_fadvise(self._lock, 0, 0, os.POSIX_FADV_DONTNEED)
-
     def bring_to_disk(self) -> None:
         """Wait until all of it is on disk."""
         sync(self.path)
@@ -146,8 +139,6 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
         except LucidError as error:
             errors[output] = error
 
-    for output in outputs if len(outputs) > 1 else ():
-        output.start_write_back()
     for_each(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
     for output in [output for output in outputs if output not in errors]:
         step(methodcaller("place"), output)
