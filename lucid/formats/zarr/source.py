@@ -28,8 +28,6 @@ from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
 from lucid.formats.zarr.store import label_of, store_at, translate_all
 from lucid.options import Options
 
-#: Arrays that are kept open, each with what it remembers of its shards.
-MOST_OPEN = 4
 #: How many times the bytes of its store an array may have: more than in HDF5, since unwritten storage is usual here.
 MOST_RATIO = 1_000_000
 
@@ -52,8 +50,8 @@ class ZarrSource(Source):
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.image_paths = frozenset(path for image in self.images for path in image.paths)
-        #: The array of numbers at a path.
-        self.array = lru_cache(MOST_OPEN)(lambda path: StoredArray(self.store, self.nodes[path], options))
+        #: The array of numbers at a path; one is kept, with what it remembers of its chunks.
+        self.array = lru_cache(1)(lambda path: StoredArray(self.store, self.nodes[path], options))
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays that the user names, or all that fit; only these are opened."""
