@@ -48,7 +48,8 @@ def notes_on(job: JobPlan, source_format: Format | None) -> Iterator[str]:
             way = f"from {source_format.name} to {target.format.name}" if source_format else "into a pack"
             if source_format and source_format.holds_many and options.carry and options.slice is None:
                 yield f"attributes, labels and whatever else it holds are not carried {way}"
-            yield from _lost_scales(job, way)
+            if not target.format.marks_gaps:
+                yield from _lost_scales(job, way)
 
 
 def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:

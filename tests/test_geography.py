@@ -1,5 +1,7 @@
 """Coordinates and transforms of results, in netCDF and in Zarr alike, as xarray reads them."""
 
+from warnings import catch_warnings
+
 import h5py
 import numpy as np
 import pytest
@@ -703,3 +705,89 @@ class TestDoubts:
         why = "has no dataset 'pal\\*' that can be pooled: /palette is a palette, which is only pooled by its full name"
         with pytest.raises(DatasetError, match=why):
             lucid.pool_file(tmp_path / "a.h5", tmp_path / "c.h5", size=2, layout="HW", datasets="pal*")
+
+
+class TestBetweenFormats:
+    """Names of axes and packing go from netCDF to Zarr and back, where coordinates do not."""
+
+    WAYS = pytest.mark.parametrize(("source", "target"), [(".nc", ".zarr"), (".zarr", ".nc")])
+
+    @staticmethod
+    def write(dataset, path):
+        if path.suffix == ".zarr":
+            dataset.to_zarr(path, consolidated=False)
+        else:
+            dataset.to_netcdf(path, engine="h5netcdf")
+
+    @staticmethod
+    def read(path):
+        engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
+        options = {"consolidated": False} if engine == "zarr" else {}
+        with xarray.open_dataset(path, engine=engine, **options) as dataset:
+            return dataset.load()
+
+    @WAYS
+    @pytest.mark.parametrize("reduce", ["mean", "max", "sum"])
+    def test_results_decode_to_those_of_the_decoded_source(self, tmp_path, rng, source, target, reduce):
+        x = rng.integers(0, 90, (3, 2, 6, 8)).astype(float)
+        attributes = {"scale_factor": -0.5, "add_offset": 3.0}
+        if reduce != "sum":  # else every window needs as many cells
+            x[:, 0, :, :4] = np.nan
+            attributes["_FillValue"] = np.int16(-9)
+        packed = np.where(np.isnan(x), -9, 6 - 2 * x).astype("i2")
+        dataset = xarray.Dataset({"v": (list("tzyx"), packed, attributes)})
+        self.write(dataset, tmp_path / f"a{source}")
+        paths = tmp_path / f"a{source}", tmp_path / f"o{target}"
+        report = lucid.pool_file(*paths, sizes=[(2, 2), (6, 1)], reduce=reduce)
+        assert not any("packed" in note for note in report.notes)
+        result = self.read(paths[1])
+        for size in ((2, 2), (6, 1)):
+            v = result[f"v_{size[0]}x{size[1]}"]
+            windows = x.reshape(3, 2, size[0], 6 // size[0], size[1], 8 // size[1])
+            with catch_warnings(action="ignore"):  # of windows that are all gaps
+                expected = getattr(np, f"nan{reduce}")(windows, (3, 5))
+            assert np.allclose(v, expected, equal_nan=True, rtol=1e-6)
+            assert v.dims == ("t", "z", "y" if size[0] == 6 else "y_2", f"x_{size[1]}")
+
+    @WAYS
+    def test_flat_results_have_a_dimension_of_features(self, tmp_path, source, target):
+        self.write(xarray.Dataset({"v": (list("tzyx"), np.ones((3, 2, 6, 8)))}), tmp_path / f"a{source}")
+        lucid.pool_file(tmp_path / f"a{source}", tmp_path / f"o{target}", size=2, flatten=True)
+        assert self.read(tmp_path / f"o{target}").v.dims == ("t", "v_features")
+
+    def test_one_name_of_several_lengths(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, length in (("g/v", 3), ("g/w", 5), ("g/t", 7), ("h/v", 9), ("h/t/v", 4)):
+                file[name] = np.ones((length, 2, 4, 4))
+                for axis, dim in enumerate("tzyx"):
+                    file[f"{name}_{dim}"] = np.arange(file[name].shape[axis])
+                    file.move(f"{name}_{dim}", f"scales/{name}/{dim}")
+                    file[f"scales/{name}/{dim}"].make_scale(dim)
+                    file[name].dims[axis].attach_scale(file[f"scales/{name}/{dim}"])
+        lucid.pool_file(tmp_path / "a.h5", tmp_path / "o.zarr", size=4)
+        root = zarr.open_group(tmp_path / "o.zarr", mode="r")
+        first = {
+            name: root[name].metadata.dimension_names[0] for name in ("g/v", "g/w", "g/t", "h/v", "h/t/v")
+        }
+        assert first == {"g/t": "t_7", "g/v": "t_3", "g/w": "t_5", "h/v": "t_9", "h/t/v": "t"}
+        for group in "gh":
+            with xarray.open_zarr(
+                tmp_path / "o.zarr", group=group, chunks=None, consolidated=False
+            ) as dataset:
+                assert all(v.dims[1:] == ("z", "y", "x") for v in dataset.values())
+
+    def test_a_dimension_called_as_the_group_of_another_array(self, tmp_path):
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+        x = np.ones((3, 2, 4, 4))
+        group.create_array("v", data=x, dimension_names=["t", "z", "y", "x"])
+        group.create_array("t/v", data=x, dimension_names=["t", ".", "y", "x"])
+        group.create_array("u", data=x, dimension_names=["t", None, "y", "x"])
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.nc", size=2)
+        with h5py.File(tmp_path / "o.nc") as file:
+            assert [[scale.name for scale in axis.values()] for axis in file["v"].dims] == [
+                ["/t_3"],
+                ["/z"],
+                ["/y_2"],
+                ["/x_2"],
+            ]
+            assert not any(len(axis) for name in ("t/v", "u") for axis in file[name].dims)

@@ -322,6 +322,39 @@ def test_the_same_bytes_with_any_threads_and_memory(tmp_path, threads):
     assert np.array_equal(zarr.open_array(more, mode="r")[...], right)
 
 
+@pytest.mark.parametrize("codecs", ["none", "zstd", "gzip"])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 3, 2, 0)])
+def test_a_chunk_that_leaves_room_for_a_few_rows_is_decoded_once(tmp_path, monkeypatch, rng, order, codecs):
+    """It took minutes: windows are read some rows at a time, and each time their chunk was decoded anew."""
+    x = rng.integers(-1000, 1000, (6, 2, 64, 64))
+    x[4] = 0
+    filters = zarr.codecs.TransposeCodec(order=order)
+    options = {"chunks": (1, 2, 64, 64), "shards": (3, 2, 64, 64), "filters": filters}
+    path = made(tmp_path / "x.zarr", x, 3, codecs, **options)
+    decoded, decode = [], Chain.decode
+    monkeypatch.setattr(Chain, "decode", lambda *args: decoded.append(args[2]) or decode(*args))
+    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, threads=1, max_memory=150_000).targets[0]
+    assert decoded.count((1, 2, 64, 64)) == 5
+    assert np.array_equal(
+        zarr.open_array(target, mode="r")[...], lucid.nn.functional.adaptive_avg_pool2d(x, 2)
+    )
+
+
+def test_indices_of_shards_of_all_arrays_stay_within_a_fraction_of_the_memory(tmp_path):
+    root = zarr.create_group(tmp_path / "x.zarr")
+    for name in "abcd":
+        shape = {"shape": (16380, 1, 1), "chunks": (1, 1, 1), "shards": (4095, 1, 1)}
+        root.create_array(name, dtype="i1", **shape)[::4095] = 1
+    with ZarrSource(tmp_path / "x.zarr", Options(layout="CHW", max_memory=1 << 20)) as source:
+        specs = source.choose(())
+        tracemalloc.start()
+        for spec, shard in product(specs, range(4)):
+            cell = (slice(shard * 4095, shard * 4095 + 1), slice(0, 1), slice(0, 1))
+            assert source.read(spec, cell, np.empty(1, "u1"))[0, 0, 0] == 1
+        assert tracemalloc.get_traced_memory()[0] < (1 << 20) // 4
+        tracemalloc.stop()
+
+
 # ---- hostile chunks
 
 

@@ -125,6 +125,15 @@ class ResultSpec(NamedTuple):
         return {FILL: np.array(fill_of(self.meaning, self.numbers), self.dtype)}
 
     @property
+    def packing(self) -> Changes:
+        """The attributes that say what packed numbers stand for, where none of the source's go along."""
+        scale, offset = self.meaning.scale, self.meaning.offset
+        if (scale, offset) == (1, 0):
+            return {}
+        packing = {"scale_factor": np.float64(scale), "add_offset": np.float64(offset)}
+        return packing | {key: value for key, value in self.changes_of(packing).items() if key in packing}
+
+    @property
     def stored_numbers(self) -> str:
         """The type beside the source's attributes: where `_Unsigned` stays, the one that needs it."""
         return self.meaning.stored if self.numbers == self.meaning.numbers else self.numbers

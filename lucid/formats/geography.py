@@ -10,7 +10,7 @@ begin with a slash.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -309,3 +309,32 @@ def _is_small(variable: Variable) -> bool:
 def _paths_in_output(dimensions: Sequence[Dimension]) -> list[str]:
     """The paths in the output of dimensions whose length stays."""
     return [dimension.path_in_output for dimension in dimensions if dimension.path_in_output is not None]
+
+
+def dims_elsewhere(results: Sequence[ResultSpec]) -> Iterator[tuple[ResultSpec, list[str]]]:
+    """Results with paths of their dimensions in a file of another format, to which no dimensions are carried over.
+
+    A pooled axis has a new name, and so has one whose name stands for another length, an array or a group beside the
+    result. No axis has one where the source does not name all.
+    """
+    lengths: dict[str, int] = {}
+    for path in (result.name for result in results if result.source.dims):
+        while path and path not in lengths:
+            lengths[path], path = -1, path.rpartition("/")[0]
+    for result in results:
+        names, shape, h = list(result.source.dims), result.stored_shape, result.height_axis
+        folder, _, own_name = result.name.rpartition("/")
+        if not all(names) or any("/" in name or "\0" in name or name == "." for name in names):
+            names = []
+        elif result.flat:
+            names = [*names[:1], *[f"{own_name}_features"] * bool(names)]
+        else:
+            pooled = (axis for axis in (h, h + 1) if names and shape[axis] != result.source.shape[axis])
+            for axis in pooled:
+                names[axis] += f"_{shape[axis]}"
+        for axis, name in enumerate(names):
+            for new_name in (name, f"{name}_{shape[axis]}", f"{own_name}_{name}_{shape[axis]}"):
+                if lengths.setdefault(f"{folder}/{new_name}", shape[axis]) == shape[axis]:
+                    names[axis] = f"{folder}/{new_name}"
+                    break
+        yield result, names

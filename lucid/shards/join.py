@@ -17,8 +17,9 @@ from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
-#: Buffer through which means are copied.
-COPY_BYTES = 8 << 20
+#: Buffer through which means are copied, and the fraction of the memory that it is at most: the C library also keeps
+#: what workers took for the shards.
+COPY_BYTES, OF_MEMORY = 8 << 20, 8
 
 
 class ShardArray(NamedTuple):
@@ -58,7 +59,7 @@ def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:
 
 def join(job: JobPlan, source: Source, shards: Iterable[ShardArray], watch: Watch) -> None:
     """Make the outputs of a plan, with means that lie in shards."""
-    buffer = np.empty(min(COPY_BYTES, job.options.max_memory), np.uint8)
+    buffer = np.empty(min(COPY_BYTES, job.options.max_memory // OF_MEMORY), np.uint8)
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
         for path, arrays in groupby(shards, lambda one: one.path):
             with about(f"shard {path}"):

@@ -4,6 +4,7 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -148,9 +149,7 @@ class Scales(Geography):
         self._paths_without_number.append(path)
 
     def _create_bare_scale(self, path: str, length: int, limit: int | None) -> Any:
-        limits = None if length == limit else (limit,)
-        scale = self._target.create_dataset(tree.name_bytes(path), (length,), ">f4", maxshape=limits)
-        h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
+        create_bare_scale(self._target, path, length, None if length == limit else (limit,))
         return tree.object_at(self._target, path)
 
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
@@ -197,3 +196,19 @@ class Scales(Geography):
 def _is_bare(scale: tree.Dataset) -> bool:
     """Whether a scale holds no coordinates."""
     return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)
+
+
+def create_bare_scale(
+    file: h5py.File, path: str, length: int, limits: tuple[int | None] | None = None
+) -> None:
+    """Create the scale of a dimension that has no coordinates."""
+    scale = file.create_dataset(tree.name_bytes(path), (length,), ">f4", maxshape=limits)
+    h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
+
+
+def add_scales(file: h5py.File, dataset: tree.Dataset, paths: Sequence[str]) -> None:
+    """Name the axes of a dataset by scales at some paths, without coordinates."""
+    for axis, path in enumerate(paths):
+        if tree.name_bytes(path) not in file:
+            create_bare_scale(file, path, dataset.shape[axis])
+        h5py.h5ds.attach_scale(dataset.id, tree.object_at(file, path).id, axis)

@@ -27,6 +27,7 @@ from lucid.formats.contract import Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import FileSink
+from lucid.formats.geography import dims_elsewhere
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
@@ -35,6 +36,7 @@ from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
+from lucid.formats.hdf5.geography import add_scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import rehearse
@@ -104,8 +106,10 @@ class Hdf5Sink(FileSink):
         self._chunked_results, self.places, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
-                for result in results:
-                    copy_attributes(None, self._create(file, result, None), result.mark)
+                for result, dims in dims_elsewhere(results):
+                    dataset = self._create(file, result, None)
+                    copy_attributes(None, dataset, {**result.mark, **result.packing})
+                    add_scales(file, dataset, dims)
                 return
             elsewhere = Elsewhere(source.path, self.file.target)
             make = partial(self._create, file)

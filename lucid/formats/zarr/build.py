@@ -10,6 +10,7 @@ from lucid.errors import FileError, FormatError
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
+from lucid.formats.geography import dims_elsewhere
 from lucid.formats.meaning import FILL
 from lucid.formats.zarr.carry import carry, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
@@ -63,9 +64,11 @@ class Builder:
     def build(self) -> None:
         """Build what is carried over, results with their coordinates, and what groups and summaries say of them."""
         if self._source is None:
-            for result in self._results:
-                mark = {key: value.tolist() for key, value in result.mark.items()}
-                self._add_means(result, None, Description(mark))
+            for result, dims in dims_elsewhere(self._results):
+                attributes = with_changes({}, {**result.mark, **result.packing})
+                self._add_means(
+                    result, None, Description(attributes, names_of_axes([[path] for path in dims]))
+                )
             return
         if self._names.is_alone:
             self._add_results(self._source)

@@ -7,10 +7,9 @@ in silence. A store that lost `dimension_separator`, or was copied under other n
 import json
 import re
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
-from functools import cached_property, lru_cache
-from itertools import islice, product, repeat, tee
+from functools import cached_property, lru_cache, partial
+from itertools import islice, product, tee
 from typing import Any, TypeAlias
 from warnings import catch_warnings
 
@@ -31,20 +30,32 @@ _ANY_NAME = re.compile(r"c|(c\.)?\d+(\.\d+)*")
 _MOST_LISTED = 1 << 15
 #: Where the index of a shard has no chunk.
 NOWHERE = (1 << 64) - 1
-#: Indices of shards that are kept, each of at most this fraction of the memory.
-_MOST_INDICES, _OF_MEMORY = 4, 16
+#: The indices of shards that are kept take at most this fraction of the memory, or two of them do.
+_OF_MEMORY = 16
+#: An index may have as many bytes, whatever the memory.
+_LEAST_INDEX_BYTES = 1 << 16
 
 Index: TypeAlias = tuple[int, ...]
+
+
+class _KeptChunk(threading.local):
+    """The chunk that a thread decoded last, for reads of less than a chunk: the next one is mostly of the same."""
+
+    index: Index | None = None
+    cells: Array | None = None
 
 
 class StoredArray:
     """An array of numbers in a store."""
 
     def __init__(self, store: Store, node: Node, options: Options) -> None:
-        self._store, self._node, self._max_memory = store, node, options.max_memory
-        self._index = lru_cache(_MOST_INDICES)(self._read_index)
+        self._store, self._node = store, node
         self._index_locks = [threading.Lock() for _ in range(FAR_READS)]
+        self._kept = _KeptChunk()
         self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array, node)
+        count = options.max_memory // _OF_MEMORY // (16 * size_of(self.layout.grid))
+        # Not a method, or the array would keep itself, and all that it remembers, until garbage is collected.
+        self._index = lru_cache(max(2, count))(partial(_read_index, store, self.layout, options.max_memory))
 
     @cached_property
     def _zarr_array(self) -> Any:
@@ -80,12 +91,17 @@ class StoredArray:
                 out[...] = fill
                 return
         boxes, same_boxes = tee(overlaps(region, layout.chunks))
-        raw_chunks: Iterator[bytes | None] = repeat(None)
-        if layout.codecs is not None:
-            # Of raw chunks, there is memory for as many as there are cells.
-            most = size_of(out.shape) // size_of(layout.chunks)
-            raw_chunks = self._store.each(self._read_raw, (index for index, _, _ in same_boxes), most)
-        for (_, inside, outside), raw in zip(boxes, raw_chunks, strict=False):
+        # Of raw chunks, there is memory for as many as there are cells.
+        most = size_of(out.shape) // size_of(layout.chunks)
+        kept = self._kept
+        if most > 1:
+            kept.index, kept.cells = None, None
+
+        def read_raw(index: Index) -> bytes | None:
+            return None if layout.codecs is None or index == kept.index else self._read_raw(index)
+
+        raw_chunks = self._store.each(read_raw, (index for index, _, _ in same_boxes), most)
+        for (index, inside, outside), raw in zip(boxes, raw_chunks, strict=False):
             place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
             target = out[place]
             if layout.codecs is None:
@@ -93,15 +109,21 @@ class StoredArray:
                 cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
                 target.view(self._zarr_array.dtype)[...] = cells
                 continue
+            if index == kept.index and kept.cells is not None:
+                target[...] = kept.cells[inside]
+                continue
             if raw is None:
                 target[...] = fill
                 continue
+            kept.index, kept.cells = None, None  # there is memory for one
             is_whole = target.shape == layout.chunks and target.flags.c_contiguous
             cells = layout.codecs.decode(
                 np.frombuffer(raw, np.uint8), layout.chunks, target if is_whole else None
             )
             if cells is not target:
-                np.copyto(target, cells[inside])
+                target[...] = cells[inside]
+                if most <= 1:
+                    kept.index, kept.cells = index, cells
             del raw, cells  # before the next chunk is read
 
     def _read_raw(self, index: Index) -> bytes | None:
@@ -130,23 +152,6 @@ class StoredArray:
             raise FormatError(f"has a chunk of more than {most} bytes; expected at most that")
         return raw
 
-    def _read_index(self, key: str) -> Array | None:
-        """Places and lengths of the chunks of a shard; None where it was never written."""
-        chain, shape = self.layout.shard_index, (*self.layout.grid, 2)
-        assert chain is not None
-        size = chain.sizes(8 * size_of(shape))[-1] or 0
-        if size > max(1 << 16, self._max_memory // _OF_MEMORY):
-            raise MemoryLimitError(
-                f"has shards of {size_of(self.layout.grid)} chunks, whose index needs `max_memory` of "
-                f"{size * _OF_MEMORY} bytes; it is {self._max_memory}"
-            )
-        raw = self._store.read(key, *((0, size) if self.layout.index_is_first else (-size, None)))
-        if raw is None:
-            return None
-        if len(raw) != size:
-            raise FormatError("has a shard that is shorter than its index")
-        return chain.decode(np.frombuffer(raw, np.uint8), shape)
-
     def check_names(self) -> None:
         """Raise where it has chunks, but none where its metadata say."""
         path, first = self._node.path, self.layout.key((0,) * len(self.layout.shape))
@@ -160,6 +165,24 @@ class StoredArray:
                     f"has its chunks in files such as {name}, where its metadata ({what}) say {first}; "
                     "they would read as nothing but the fill value"
                 )
+
+
+def _read_index(store: Store, layout: Layout, max_memory: int, key: str) -> Array | None:
+    """Places and lengths of the chunks of a shard; None where it was never written."""
+    chain, shape = layout.shard_index, (*layout.grid, 2)
+    assert chain is not None
+    size = chain.sizes(8 * size_of(shape))[-1] or 0
+    if size > max(_LEAST_INDEX_BYTES, max_memory // _OF_MEMORY):
+        raise MemoryLimitError(
+            f"has shards of {size_of(layout.grid)} chunks, whose index needs `max_memory` of "
+            f"{size * _OF_MEMORY} bytes; it is {max_memory}"
+        )
+    raw = store.read(key, *((0, size) if layout.index_is_first else (-size, None)))
+    if raw is None:
+        return None
+    if len(raw) != size:
+        raise FormatError("has a shard that is shorter than its index")
+    return chain.decode(np.frombuffer(raw, np.uint8), shape)
 
 
 def _layout_by_zarr(array: Any, node: Node) -> Layout:

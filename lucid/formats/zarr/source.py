@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid.errors import about
+from lucid.errors import FormatError
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE, Source
@@ -25,11 +25,9 @@ from lucid.formats.zarr.chunks import StoredArray
 from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
-from lucid.formats.zarr.store import label_of, store_at, translate_all
+from lucid.formats.zarr.store import reading, store_at, translate_all
 from lucid.options import Options
 
-#: Arrays that are kept open, each with what it remembers of its shards.
-MOST_OPEN = 4
 #: How many times the bytes of its store an array may have: more than in HDF5, since unwritten storage is usual here.
 MOST_RATIO = 1_000_000
 
@@ -43,7 +41,7 @@ class ZarrSource(Source):
             self.store = store_at(path, options)
             try:
                 #: As it is now, before anything is read.
-                self._state = self.store.state
+                self._state = self.store.state()
                 #: Groups and arrays by path, "" for the root.
                 self.nodes = nodes_of(self.store)
             except BaseException:
@@ -52,8 +50,8 @@ class ZarrSource(Source):
         #: OME-Zarr images, and all arrays of theirs.
         self.images = images_of(self.nodes.values())
         self.image_paths = frozenset(path for image in self.images for path in image.paths)
-        #: The array of numbers at a path.
-        self.array = lru_cache(MOST_OPEN)(lambda path: StoredArray(self.store, self.nodes[path], options))
+        #: The array of numbers at a path; one is kept, with what it remembers of its chunks.
+        self.array = lru_cache(1)(lambda path: StoredArray(self.store, self.nodes[path], options))
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The arrays that the user names, or all that fit; only these are opened."""
@@ -85,7 +83,7 @@ class ZarrSource(Source):
 
     def values(self, path: str) -> Array:
         """All elements of a small array, in native order."""
-        with about(label_of(f"/{path}")), translate_all("cannot be read"):
+        with reading(f"/{path}"):
             array = self.array(path)
             values = np.empty(array.layout.shape, array.layout.dtype)
             array.read(tuple(slice(0, n) for n in values.shape), values)
@@ -93,7 +91,7 @@ class ZarrSource(Source):
 
     def _checked_spec(self, node: Node) -> ArraySpec:
         """The description of an array, whose chunks are where its document says."""
-        with translate_all(label_of(node.name)), about(label_of(node.name)):
+        with reading(node.name):
             self.array(node.path).check_names()
             return self._spec(node)
 
@@ -121,7 +119,8 @@ class ZarrSource(Source):
     def check_unchanged(self) -> None:
         """Raise if a file of the store was written to; behind a URL, if a metadata document was."""
         with translate_all("changed while it was read"):
-            self.store.check_unchanged()
+            if not self.store.is_unchanged(self._state):
+                raise FormatError("changed while it was read")
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the metadata, and of times and sizes."""
@@ -132,7 +131,7 @@ class ZarrSource(Source):
         for _, node in sorted(self.nodes.items()):
             text = node.attributes.get(PROVENANCE)
             if isinstance(text, str) and node.numbers(self.options.input_dtype) is not None:
-                with translate_all(label_of(node.name)):
+                with reading(node.name):
                     spec = self._spec(node)
                 yield spec, text
 
@@ -140,14 +139,14 @@ class ZarrSource(Source):
         """Whether the files of an array are those that it says it has, if it says so."""
         node = self.nodes[spec.name[1:]]
         files = node.attributes.get(FILES)
-        with translate_all(label_of(spec.name)):
+        with reading(spec.name):
             return files is None or files == digest_of_files(self.store, node.path)
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, chunk by chunk."""
         shape = shape_of(region)
         values = buffer[: size_of(shape) * spec.dtype.itemsize].view(spec.dtype).reshape(shape)
-        with about(label_of(spec.name)), translate_all("cannot be read"):
+        with reading(spec.name):
             array = self.array(spec.name[1:])
             array.read(region, values.view(array.layout.dtype))
         return values

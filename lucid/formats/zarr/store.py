@@ -25,7 +25,6 @@ MOST_MEMBER_BYTES = 1 << 30
 #: Characters in the names of all folders of an archive: one name of 64 KB may lead through 32,000 of them.
 MOST_CHARACTERS = 1 << 27
 
-_CHANGED = "changed while it was read"
 #: Bytes copied at once: a network answers few large requests sooner than many.
 COPY_BYTES = 8 << 20
 
@@ -42,19 +41,13 @@ class Store(Resource):
     address: Any
     prefix: str = ""
 
-    @cached_property
     def state(self) -> tuple[int, ...] | None:
-        """What changes when anything is written to, the bytes of all files first, as it was when first asked for."""
-        return self._state_now()
-
-    def _state_now(self) -> tuple[int, ...] | None:
-        """The state as it is; None where it cannot be seen."""
+        """What changes when anything is written to, the bytes of all files first; None where it cannot be seen."""
         return None
 
-    def check_unchanged(self) -> None:
-        """Raise a FormatError if anything was written to since then, as far as that is seen."""
-        if self._state_now() != self.state:
-            raise FormatError(_CHANGED)
+    def is_unchanged(self, state: tuple[int, ...] | None) -> bool:
+        """Whether nothing was written to since the state was this one, as far as that is seen."""
+        return self.state() == state
 
     @abstractmethod
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -136,7 +129,7 @@ class FolderStore(Store):
     def size_bytes(self, key: str) -> int:
         return (self._path / key).stat().st_size
 
-    def _state_now(self) -> tuple[int, ...]:
+    def state(self) -> tuple[int, ...]:
         """Sums of sizes and times of all files and folders; that there are no links is seen on the way.
 
         The newest time would not do, since a copy may have the time of an older file.
@@ -215,7 +208,7 @@ class ArchiveStore(Store):
     def size_bytes(self, key: str) -> int:
         return self._zip.getinfo(f"{self.prefix}{key}").file_size
 
-    def _state_now(self) -> tuple[int, ...]:
+    def state(self) -> tuple[int, ...]:
         return state_of(self._descriptor)
 
     def close(self) -> None:
@@ -261,10 +254,9 @@ class UrlStore(Store):
         sends_all = len(data) > (-start if stop is None else stop - start)
         return data[start:stop] if sends_all else data
 
-    def check_unchanged(self) -> None:
-        """Raise if a document is another one now: all that can be seen without reading everything again."""
-        if [*self.each(self._ask, self._documents)] != [*self._documents.values()]:
-            raise FormatError(_CHANGED)
+    def is_unchanged(self, state: tuple[int, ...] | None) -> bool:  # noqa: ARG002
+        """Whether all documents are still the same: all that can be seen without reading everything again."""
+        return [*self.each(self._ask, self._documents)] == [*self._documents.values()]
 
     def size_bytes(self, key: str) -> int:
         return int(self._system.size(f"{self._root}/{key}"))
@@ -309,6 +301,13 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
 
 
 @contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Say which array cannot be read, whatever is raised; one that is the store itself has no name."""
+    with about(f"array {name}" if name else "array"), translate_all("cannot be read"):
+        yield
+
+
+@contextmanager
 def translate_all(what: str) -> Iterator[None]:
     """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
     try:
@@ -325,8 +324,3 @@ def translate_all(what: str) -> Iterator[None]:
             raise FileError(f"{what}: needs a package that is not installed: {words}") from error
         error_type = FileError if isinstance(error, OSError) and error.errno else FormatError
         raise error_type(f"{what}: {words}") from error
-
-
-def label_of(name: str) -> str:
-    """An array as errors speak of it; one that is the store itself has no name."""
-    return f"array {name}" if name else "array"
