@@ -66,9 +66,8 @@ class Blocking(NamedTuple):
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes that decoding takes."""
-        chunk = size_of(self.spec.chunks) if self.spec.chunks and self.spec.chunk_copies else 0
-        return 2 * chunk * self.spec.dtype.itemsize
+        """Bytes that decoding a chunk takes."""
+        return self.spec.chunk_copies * size_of(self.spec.chunks or ()) * self.spec.dtype.itemsize
 
     @property
     def block_bytes(self) -> int:
@@ -213,7 +212,9 @@ def blockings(
     every = [best_fit((grid,), lambda whole, budget: _fit(whole, budget, min(budget, aim))) for grid in grids]
     for one in every:
         if one.peak_bytes > max_memory:
-            chunk = f", for its chunks of {one.chunk_bytes // 2} bytes" if one.chunk_bytes else ""
+            chunk = ""
+            if spec.chunk_copies:
+                chunk = f", for its chunks of {one.chunk_bytes // spec.chunk_copies} bytes"
             name = f"dataset {spec.name}: " * bool(spec.name)
             raise MemoryLimitError(
                 f"{name}needs `max_memory` of at least {one.peak_bytes} bytes{chunk}; it is {max_memory}"

@@ -21,6 +21,8 @@ from lucid.threads import Item, Result
 
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
 WORTH_BYTES = 32 << 20
+#: Memory that a process takes beside what it works on: pages of this one that either writes to.
+PROCESS_BYTES = 10 << 20
 #: The process that forked them ends them; nobody else does.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Linux's number for a signal that comes when the parent ends.
@@ -50,7 +52,7 @@ def in_order(
         idle.append(fork)
         return result
 
-    _give_memory_back()
+    give_memory_back()
     results = threads.in_order(call, items, workers=workers, in_flight=in_flight)
     try:
         # A handler of a signal would raise between two forks, or run in the new process what is for this one only.
@@ -71,8 +73,8 @@ def in_order(
             fork.wait()
 
 
-def _give_memory_back() -> None:
-    """Give what was freed here back to the system, where it is glibc: what the processes take is beside it."""
+def give_memory_back() -> None:
+    """Give what was freed here back to the system, where it is glibc: what comes next is beside it."""
     import ctypes
 
     with suppress(AttributeError):

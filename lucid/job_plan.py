@@ -283,24 +283,21 @@ def _blockings(
     options: Options, box: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
 ) -> list[Blocking]:
     """How an array is streamed, by as many workers as have room for what decoding and pooling take, or by one."""
-    copies_bytes = box.chunk_copies * size_of(box.chunks or ()) * box.dtype.itemsize
-    # Without room for a chunk's cells, too, it would be decoded again, some rows at a time.
-    cells_bytes = copies_bytes // max(1, box.chunk_copies)
+    # Without room for a chunk's cells beside it, they would be read some rows at a time.
+    chunk_bytes = (box.chunk_copies and box.chunk_copies + 1) * size_of(box.chunks or ()) * box.dtype.itemsize
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],
         arrays[0].result.height_axis,
         arrays[0].result.dtype.itemsize,
         max_memory=options.max_memory,
-        workers=options.workers_for(copies_bytes + cells_bytes),
+        workers=options.workers_for(chunk_bytes),
         whole_planes=whole_planes,
     )
     for number, blocks in enumerate(every):
         cells = blocks.input_bytes // box.dtype.itemsize if blocks.is_whole else 0
         working_bytes = max(array.pooling.working_bytes(cells) for array in arrays)
-        beyond_bytes = max(blocks.chunk_bytes, copies_bytes, working_bytes) - blocks.chunk_bytes
-        # For a tenth more, none is left out: where blocks fill the memory, small chunks would cost one.
-        room = options.max_memory * 11 // 10 // max(1, blocks.block_bytes + beyond_bytes)
+        room = options.max_memory // max(1, blocks.block_bytes + working_bytes)
         every[number] = blocks._replace(workers=max(1, min(blocks.workers, room)))
     return every
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lucid.errors import MemoryLimitError
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Sink, Source
@@ -129,31 +130,38 @@ def test_numpy_alone_takes_no_more_memory_than_planned(dtype, monkeypatch):
         (2, 5, 1),
         (5, 12.1, 2),
         (5, 6.1, 1),
-        (5, 4, 1),
+        (5, 5, 0),
         (3, 8.1, 2),
         (3, 7, 1),
-        (3, 3.1, 1),
+        (3, 3, 0),
     ],
 )
 def test_workers_have_room_for_what_filters_take(copies, chunks_of_memory, workers):
-    """There are fewer, so that a chunk is decoded once; what only one of them lacks refuses nothing."""
+    """There are fewer, so that a chunk is decoded once; where one has no room, the limit that it needs is named."""
     spec = ArraySpec("x", (900, 4, 64, 64), np.dtype("f4"), "float32", (100, 4, 64, 64), copies)
     source = ArraySource(np.broadcast_to(np.float32(1), spec.shape), Options())
     source.choose = lambda _: (spec,)
     options = Options(sizes=[1], max_memory=int(chunks_of_memory * (100 << 16)), threads=2)
+    if not workers:
+        with pytest.raises(
+            MemoryLimitError, match=r"needs `max_memory` of at least \d+ bytes, for its chunks of 6553600 b"
+        ):
+            plan(source, options, (Target(Path("y"), NPY, (0,)),))
+        return
     ((blocks, _),) = plan(source, options, (Target(Path("y"), NPY, (0,)),)).passes
     assert (blocks.workers, blocks.is_whole) == (workers, True)
 
 
-@pytest.mark.parametrize(("side", "workers"), [(2048, 1), (512, 2)])
-def test_blocks_that_fill_the_memory_leave_room_for_what_filters_take(side, workers):
-    """Large chunks cost a worker, small ones do not."""
+@pytest.mark.parametrize("side", [2048, 512])
+def test_blocks_that_fill_the_memory_leave_room_for_what_filters_take(side):
     spec = ArraySpec("x", (4, 1, 8192, 8192), np.dtype("f4"), "float32", (1, 1, side, side), 5)
     source = ArraySource(np.broadcast_to(np.float32(1), spec.shape), Options())
     source.choose = lambda _: (spec,)
     options = Options(sizes=[64], max_memory=256 << 20, threads=2)
     ((blocks, _),) = plan(source, options, (Target(Path("y"), NPY, (0,)),)).passes
-    assert blocks.workers == workers
+    assert blocks.workers == 2
+    assert blocks.peak_bytes <= options.max_memory < 2 * blocks.peak_bytes
+    assert blocks.chunk_bytes == 5 * side * side * 4
 
 
 def test_a_single_block_needs_no_thread(monkeypatch):

@@ -203,7 +203,8 @@ def test_every_format_takes_what_processes_pool(target, max_memory, calls, tmp_p
         lucid.pool_file(tmp_path / "x.h5", out, size=4, threads=threads, max_memory=max_memory)
         made.append(out.read_bytes())
     assert made[0] == made[1]
-    assert calls == ([3, 3] if target == "y.h5" else [3])
+    # Processes that encode need some memory of their own.
+    assert calls == ([3, 3] if target == "y.h5" and max_memory == 1 << 28 else [3])
 
 
 def test_results_for_a_stream_are_handed_back(calls, tmp_path, rng):

@@ -125,6 +125,7 @@ def test_a_merge_compresses_in_its_own_memory(tmp_path, monkeypatch):
     shards = list(shards_of(tmp_path / "x.h5", [0, 2], tmp_path, size=4))
     processes = []
     monkeypatch.setattr("lucid.forks.pay_off", lambda _, workers: bool(processes.append(workers)))
+    monkeypatch.setattr("lucid.forks.PROCESS_BYTES", 0)
     chunk_bytes = 4 * 8 * 4 * 4 * 4
     lucid.merge_files(shards, tmp_path / "y.h5", threads=100, max_memory=3 * 8 * chunk_bytes)
     assert processes == [3]

@@ -333,7 +333,8 @@ def test_a_chunk_that_leaves_room_for_a_few_rows_is_decoded_once(tmp_path, monke
     path = made(tmp_path / "x.zarr", x, 3, codecs, **options)
     decoded, decode = [], Chain.decode
     monkeypatch.setattr(Chain, "decode", lambda *args: decoded.append(args[2]) or decode(*args))
-    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, threads=1, max_memory=150_000).targets[0]
+    max_memory = 150_000 + (codecs == "gzip") * (1 << 16)  # which takes a further copy
+    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, threads=1, max_memory=max_memory).targets[0]
     assert decoded.count((1, 2, 64, 64)) == 5
     assert np.array_equal(
         zarr.open_array(target, mode="r")[...], lucid.nn.functional.adaptive_avg_pool2d(x, 2)

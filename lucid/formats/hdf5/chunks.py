@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.arrays import Array
+from lucid.formats.arrays import Array, KeptChunk
+from lucid.formats.disk.files import read_region
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
 from lucid.formats.hdf5.plugins import BOUNDED, Extent, function_of, most_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.regions import Region, overlaps, size_of
+from lucid.formats.regions import Region, boxes_of, overlaps, shape_of, shift, size_of
 
 _deflate: ModuleType | None
 try:
@@ -39,6 +40,8 @@ except ImportError:  # it was installed without a C compiler
 
 #: Filters that are undone here, by number.
 BUILT_IN = {DEFLATE, BZIP2, SHUFFLE} | ({LZF} if unlzf else set())
+#: Bytes of a chunk without filters that are read at once where they do not lie together in the block.
+RAW_BYTES = 1 << 18
 #: Bytes of a stream that are decoded at once.
 STREAM_BYTES = 1 << 14
 #: Address of a chunk that was never written.
@@ -88,8 +91,11 @@ class ChunkedArray:
         is_raw = (self._size == self._nbytes) & (self._mask == 0)
         return any(is_raw.take(-1, axis).any() for axis in edges)
 
-    def read(self, descriptor: int, region: Region, out: Array) -> None:
-        """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
+    def read(self, descriptor: int, region: Region, out: Array, kept: KeptChunk) -> None:
+        """Fill `out`, of the shape of the region, with the cells of all chunks that it touches."""
+        is_less = out.size < size_of(self._chunks)
+        if not is_less:
+            kept.keep()
         for index, inside, outside in overlaps(region, self._chunks):
             place = Extent(descriptor, self._address.item(index), self._size.item(index))
             mask, filters = self._mask.item(index), self._filters
@@ -99,18 +105,36 @@ class ChunkedArray:
                 out[outside] = self._fill
             elif place.size > most_of(self._nbytes):
                 raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
-            elif self._decoder is not None and filters:
+            elif not filters:
+                self._read_raw(place, inside, out[outside])
+            elif self._decoder is not None:
                 self._decoder(filters).decode(place, inside, out, outside)
+            elif place.offset == kept.key and kept.cells is not None:
+                out[outside] = kept.cells[inside]
             else:
-                self._read_chunk(place, filters, inside, out[outside])
+                kept.keep()  # there is memory for one
+                cells = self._decode(place, filters)
+                out[outside] = cells[inside]
+                if is_less:
+                    kept.keep(place.offset, cells)
+                del cells  # before the next one is read
 
-    def _read_chunk(self, place: Extent, filters: tuple[Filter, ...], inside: Region, target: Array) -> None:
-        """Read and decode some cells of a chunk."""
-        if not filters and target.shape == self._chunks and target.flags.c_contiguous:
-            self._check_size(place.size)
-            place.read(target.reshape(-1).view(np.uint8))
-            return
-        if filters and filters[-1].code not in BUILT_IN:
+    def _read_raw(self, place: Extent, inside: Region, target: Array) -> None:
+        """Read some cells of a chunk without filters, and no others, since it may be larger than the memory."""
+        self._check_size(place.size)
+        is_direct = target.flags.c_contiguous
+        most = target.size if is_direct else RAW_BYTES // target.itemsize
+        for box in boxes_of(target.shape, most):
+            cells = target[box] if is_direct else np.empty(shape_of(box), target.dtype)
+            stored = shift(box, [axis.start for axis in inside])
+            flat = cells.reshape(-1).view(np.uint8)
+            read_region(place.descriptor, place.offset, self._chunks, stored, target.itemsize, flat)
+            if not is_direct:
+                target[box] = cells
+
+    def _decode(self, place: Extent, filters: tuple[Filter, ...]) -> Array:
+        """A chunk, read and decoded."""
+        if filters[-1].code not in BUILT_IN:
             raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
         else:
             # Of the size of the chunk, so that the next array has room where this one was.
@@ -122,7 +146,8 @@ class ChunkedArray:
             else:
                 raw = decompress(raw, self._nbytes, one.code)
         self._check_size(len(raw))
-        np.copyto(target, raw.view(self._dtype).reshape(self._chunks)[inside])
+        cells: Array = raw.view(self._dtype).reshape(self._chunks)
+        return cells
 
     def _check_size(self, size: int) -> None:
         if size != self._nbytes:

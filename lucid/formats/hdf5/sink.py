@@ -175,7 +175,9 @@ class Hdf5Sink(FileSink):
 
         # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
         chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
-        workers = self.options.workers_for(8 * chunk_bytes)
+        workers = self.options.workers_for(8 * chunk_bytes + forks.PROCESS_BYTES)
+        if result.nbytes > chunk_bytes:
+            forks.give_memory_back()
         chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
         if forks.pay_off(result.nbytes, workers):
             chunks = forks.in_order(

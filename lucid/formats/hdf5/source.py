@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, MissingExtraError
-from lucid.formats.arrays import Array, ArraySpec
+from lucid.formats.arrays import Array, ArraySpec, KeptChunk
 from lucid.formats.choice import Choice
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
@@ -68,6 +68,7 @@ class Hdf5Source(FileSource):
         #: Specs without their names, which very many arrays may share.
         self._bare_specs: dict[ArraySpec, ArraySpec] = {}
         self._lock = threading.Lock()
+        self._kept = KeptChunk()
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The datasets that the user names, or all that fit; only these are checked."""
@@ -153,10 +154,12 @@ class Hdf5Source(FileSource):
         values = flat.view(dtype).reshape(shape)
         try:
             place = self._place(spec)
+            if not isinstance(place, ChunkedArray):
+                self._kept.keep()
             if isinstance(place, tuple):
                 read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
             elif place is not None:
-                place.read(self.descriptor, region, values)
+                place.read(self.descriptor, region, values, self._kept)
             else:
                 # The library lets one thread in at a time.
                 read_into(values, tree.object_at(self.file, spec.name), region)

@@ -16,7 +16,7 @@ from warnings import catch_warnings
 import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
-from lucid.formats.arrays import Array
+from lucid.formats.arrays import Array, KeptChunk
 from lucid.formats.contract import FAR_READS
 from lucid.formats.regions import Region, overlaps, shift, size_of
 from lucid.formats.zarr.layout import Layout, layout_of
@@ -38,20 +38,13 @@ _LEAST_INDEX_BYTES = 1 << 16
 Index: TypeAlias = tuple[int, ...]
 
 
-class _KeptChunk(threading.local):
-    """The chunk that a thread decoded last, for reads of less than a chunk: the next one is mostly of the same."""
-
-    index: Index | None = None
-    cells: Array | None = None
-
-
 class StoredArray:
     """An array of numbers in a store."""
 
     def __init__(self, store: Store, node: Node, options: Options) -> None:
         self._store, self._node = store, node
         self._index_locks = [threading.Lock() for _ in range(FAR_READS)]
-        self._kept = _KeptChunk()
+        self._kept = KeptChunk()
         self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array, node)
         count = options.max_memory // _OF_MEMORY // (16 * size_of(self.layout.grid))
         # Not a method, or the array would keep itself, and all that it remembers, until garbage is collected.
@@ -95,10 +88,10 @@ class StoredArray:
         most = size_of(out.shape) // size_of(layout.chunks)
         kept = self._kept
         if most > 1:
-            kept.index, kept.cells = None, None
+            kept.keep()
 
         def read_raw(index: Index) -> bytes | None:
-            return None if layout.codecs is None or index == kept.index else self._read_raw(index)
+            return None if layout.codecs is None or index == kept.key else self._read_raw(index)
 
         raw_chunks = self._store.each(read_raw, (index for index, _, _ in same_boxes), most)
         for (index, inside, outside), raw in zip(boxes, raw_chunks, strict=False):
@@ -109,13 +102,13 @@ class StoredArray:
                 cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
                 target.view(self._zarr_array.dtype)[...] = cells
                 continue
-            if index == kept.index and kept.cells is not None:
+            if index == kept.key and kept.cells is not None:
                 target[...] = kept.cells[inside]
                 continue
             if raw is None:
                 target[...] = fill
                 continue
-            kept.index, kept.cells = None, None  # there is memory for one
+            kept.keep()  # there is memory for one
             is_whole = target.shape == layout.chunks and target.flags.c_contiguous
             cells = layout.codecs.decode(
                 np.frombuffer(raw, np.uint8), layout.chunks, target if is_whole else None
@@ -123,7 +116,7 @@ class StoredArray:
             if cells is not target:
                 target[...] = cells[inside]
                 if most <= 1:
-                    kept.index, kept.cells = index, cells
+                    kept.keep(index, cells)
             del raw, cells  # before the next chunk is read
 
     def _read_raw(self, index: Index) -> bytes | None:
