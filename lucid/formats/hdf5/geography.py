@@ -6,7 +6,6 @@ them results have is said in `lucid.formats.geography`; here they are read and w
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import h5py
@@ -24,7 +23,7 @@ from lucid.formats.hdf5.attributes import (
     replace_text,
     write_values,
 )
-from lucid.formats.hdf5.meaning import SCALES, attributes_of, scales_of, variable_at, variable_of
+from lucid.formats.hdf5.meaning import SCALES, Variables, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.result import Changes
 from lucid.formats.values import numbers_in, text_of
@@ -46,7 +45,9 @@ class Scales(Geography):
     """The dimension scales of an output, each known by its address, and what lies along them."""
 
     def __init__(self, references: References, names: CarriedNames) -> None:
-        super().__init__(partial(variable_at, references.source), references.means, names)
+        #: Those of the source.
+        self.variables = Variables(references.source)
+        super().__init__(self.variables.at, references.means, names)
         self._references, self._paths_of_copies = references, references.paths_of_copies
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
@@ -67,7 +68,7 @@ class Scales(Geography):
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and let it name what is in the output."""
         if self.renames and isinstance(dataset, tree.Dataset):
-            for key, text in self.references_of_carried(variable_of(path, dataset)).items():
+            for key, text in self.references_of_carried(self.variables.of(path, dataset)).items():
                 replace_text(tree.object_at(self._target, path), tree.name_bytes(key), text)
         # The library's own question fails where another convention has a `CLASS`.
         attributes = attributes_of(dataset) if isinstance(dataset, tree.Dataset) else {}
@@ -114,7 +115,7 @@ class Scales(Geography):
     def attach(self, origin: tree.Dataset, copy: tree.Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
-        dims, others = self.place(variable_of(tree.path_of(origin), origin), result)
+        dims, others = self.place(self.variables.of(tree.path_of(origin), origin), result)
         self._attach(copy, dims)
         return changes | others
 
@@ -123,10 +124,10 @@ class Scales(Geography):
         return [[self._dimension_of(scale) for scale in several] for several in scales]
 
     def _dimension_of(self, scale: tree.Dataset) -> Dimension:
-        address, path = tree.address_of(scale), tree.path_of(scale)
+        address, path = self.variables.place_of(scale)
         path_in_output = next(iter(self._paths_of_copies(address)), None)
         return Dimension(
-            address, path, path_in_output, lambda: None if _is_bare(scale) else variable_of(path, scale)
+            address, path, path_in_output, lambda: None if _is_bare(scale) else self.variables.of(path, scale)
         )
 
     def read(self, variable: Variable) -> Array:

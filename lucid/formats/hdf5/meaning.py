@@ -76,60 +76,82 @@ class _Attributes(Mapping[str, Any]):
         return len(self._names)
 
 
-def variables_in(file: h5py.File, patterns: Sequence[str], untyped: str | None) -> Iterator[Variable]:
-    """All datasets that patterns may mean, each once, and links into other files."""
-    has_contents = any("#" in pattern for pattern in patterns)
-    for path, obj, address in tree.walk(file):
-        if isinstance(obj, tree.Link) and obj.type == tree.EXTERNAL:
-            yield Variable(path, path, (), None, str, fault=_elsewhere(obj))
-        elif isinstance(obj, tree.Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
-            yield variable_of(path, obj, untyped, address)
+class Variables:
+    """The datasets of a file as variables; `untyped` is what two bytes without a type are."""
 
+    def __init__(self, file: h5py.File, untyped: str | None = None) -> None:
+        self._file, self._untyped = file, untyped
+        self._scale_paths: dict[tree.Address, str] = {}
 
-def variable_at(file: h5py.File, path: str, untyped: str | None = None) -> Variable | str | None:
-    """The dataset that has exactly this name, by the path at which a walk meets it; if it is none, what it is."""
-    place = tree.follow_links(file, tree.absolute_path("/", path))
-    if place is None:
-        return None
-    if not isinstance(place, tree.Link):
-        obj = tree.object_at(file, place)
-        if isinstance(obj, tree.Dataset):
-            return variable_of(place, obj, untyped)
-        is_group = isinstance(obj, h5py.Group)
-        return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
-    if place.type == tree.EXTERNAL:
-        return _elsewhere(place)
-    is_soft = place.type == tree.SOFT
-    return "is a link that leads to nothing" if is_soft else "is a link that only its own software can follow"
+    def all(self, patterns: Sequence[str]) -> Iterator[Variable]:
+        """All datasets that patterns may mean, each once, and links into other files."""
+        has_contents = any("#" in pattern for pattern in patterns)
+        for path, obj, address in tree.walk(self._file):
+            if isinstance(obj, tree.Link) and obj.type == tree.EXTERNAL:
+                yield Variable(path, path, (), None, str, fault=_elsewhere(obj))
+            elif isinstance(obj, tree.Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
+                yield self.of(path, obj, address)
+
+    def at(self, path: str) -> Variable | str | None:
+        """The dataset that has exactly this name, by the path at which a walk meets it; if it is none, what it is."""
+        place = tree.follow_links(self._file, tree.absolute_path("/", path))
+        if place is None:
+            return None
+        if not isinstance(place, tree.Link):
+            obj = tree.object_at(self._file, place)
+            if isinstance(obj, tree.Dataset):
+                return self.of(place, obj)
+            is_group = isinstance(obj, h5py.Group)
+            return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
+        if place.type == tree.EXTERNAL:
+            return _elsewhere(place)
+        is_soft = place.type == tree.SOFT
+        return (
+            "is a link that leads to nothing"
+            if is_soft
+            else "is a link that only its own software can follow"
+        )
+
+    def of(self, path: str, dataset: tree.Dataset, address: tree.Address | None = None) -> Variable:
+        """A dataset as a variable."""
+        attributes, elements = attributes_of(dataset), numbers_of(dataset, self._untyped)
+        # The library's own word of a virtual one's shape opens the files that it speaks of.
+        creation = dataset.creation
+        is_shown = is_virtual(creation) and creation.get_virtual_count()
+        shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
+        what = _matlab_name(attributes)
+        return Variable(
+            path=path,
+            key=tree.address_of(dataset) if address is None else address,
+            shape=shape or (),
+            attributes=attributes,
+            numbers=elements[0] if elements is not None and what is None else None,
+            type_name=lambda: what or type_name(dataset),
+            dtype=None if elements is None else elements[1],
+            dims=lambda: self._dims(dataset),
+            handle=dataset,
+            is_untyped=is_unnamed(dataset),
+            fault="holds nothing" if shape is None else "",
+        )
+
+    def _dims(self, dataset: tree.Dataset) -> tuple[str, ...]:
+        """The names of the axes by their dimension scales, "" for those without; () where none has one."""
+        scales = scales_of(dataset)
+        names = tuple(base_of(self.place_of(of_axis[0])[1]) if of_axis else "" for of_axis in scales)
+        return names if any(names) else ()
+
+    def place_of(self, scale: tree.Dataset) -> tuple[tree.Address, str]:
+        """The address and the path of a scale; the library looks for the path in all of the file, so once for each."""
+        address = tree.address_of(scale)
+        path = self._scale_paths.get(address)
+        if path is None:
+            path = self._scale_paths[address] = tree.path_of(scale)
+        return address, path
 
 
 def _elsewhere(link: tree.Link) -> str:
     other, inner = map(tree.name_text, link.value)
     return f"is a link to {inner} in {other}, which is not followed: pool that"
-
-
-def variable_of(
-    path: str, dataset: tree.Dataset, untyped: str | None = None, address: tree.Address | None = None
-) -> Variable:
-    """A dataset as a variable; `untyped` is what two bytes without a type are."""
-    attributes, elements, creation = attributes_of(dataset), numbers_of(dataset, untyped), dataset.creation
-    # The library's own word of a virtual one's shape opens the files that it speaks of.
-    is_shown = is_virtual(creation) and creation.get_virtual_count()
-    shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
-    what = _matlab_name(attributes)
-    return Variable(
-        path=path,
-        key=tree.address_of(dataset) if address is None else address,
-        shape=shape or (),
-        attributes=attributes,
-        numbers=elements[0] if elements is not None and what is None else None,
-        type_name=lambda: what or type_name(dataset),
-        dtype=None if elements is None else elements[1],
-        dims=lambda: dims_of(dataset),
-        handle=dataset,
-        is_untyped=is_unnamed(dataset),
-        fault="holds nothing" if shape is None else "",
-    )
 
 
 def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
@@ -150,12 +172,6 @@ def scales_of(dataset: tree.Dataset) -> list[list[tree.Dataset]]:
                     with suppress(*tree.HDF5_ERRORS):
                         of_axis.append(tree.object_of(h5py.h5r.dereference(reference, dataset.id)))
     return [[one for one in of_axis if isinstance(one, tree.Dataset)] for of_axis in scales]
-
-
-def dims_of(dataset: tree.Dataset) -> tuple[str, ...]:
-    """The names of the axes by their dimension scales, "" for those without; () where none has one."""
-    names = tuple(base_of(tree.path_of(of_axis[0])) if of_axis else "" for of_axis in scales_of(dataset))
-    return names if any(names) else ()
 
 
 def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Changes:

@@ -25,7 +25,7 @@ from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
 from lucid.formats.hdf5.filters import filters_of, is_available
-from lucid.formats.hdf5.meaning import attributes_at, variable_at, variables_in
+from lucid.formats.hdf5.meaning import Variables, attributes_at
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.meaning import meaning_by
 from lucid.formats.regions import Region, shape_of, size_of
@@ -72,11 +72,11 @@ class Hdf5Source(FileSource):
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:
         """The datasets that the user names, or all that fit; only these are checked."""
-        untyped = self.options.input_dtype
+        variables = Variables(self.file, self.options.input_dtype)
         choice = Choice(
             self.options,
-            find=lambda path: variable_at(self.file, path, untyped),
-            every=lambda patterns: variables_in(self.file, patterns, untyped),
+            find=variables.at,
+            every=variables.all,
             keep=self._spec,
             near=lru_cache(8)(partial(attributes_at, self.file)),
         )

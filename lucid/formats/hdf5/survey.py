@@ -19,7 +19,7 @@ from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.elsewhere import shows_one_of
 from lucid.formats.hdf5.geography import DIMENSIONS, Scales
-from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, variable_of
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of
 from lucid.formats.hdf5.means import Means
 from lucid.formats.hdf5.references import References, refuse_unknown
 from lucid.formats.hdf5.remake import storage_bytes
@@ -134,7 +134,7 @@ def rehearse(
             changes = {*map(tree.name_bytes, (*NAMING, *DIMENSIONS) if names.is_alone else ())}
             refuse_unknown(_REFUSED, (one for one in attributes_in(obj) if one.get_name() not in changes))
             if scales.has_geography(obj):
-                scales.place(variable_of(tree.path_of(obj), obj), result)
+                scales.place(scales.variables.of(tree.path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 
 
