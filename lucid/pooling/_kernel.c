@@ -44,8 +44,9 @@ enum {
     SEGMENT = 64,   /* Elements of a long row between two words to the memory about what comes next, */
     AHEAD = 4096,   /* and how many bytes ahead that is. */
     SHARES = 4,     /* Shares of the work for each thread. */
-    PAD = 8,        /* Columns are whole multiples of so many elements, so that no loop has a rest. */
+    PAD = 16,       /* Columns are whole multiples of so many elements, so that no loop over short rows has a rest; */
 };
+#define PAD_OF(type) ((type) <= I1 ? PAD : PAD / 2)     /* these are filled up to so many. */
 
 /* Name and C type of an element, in the order of the codes of dtypes.py: small integers, small floats, the others. */
 #define ELEMENTS(ROW) \
@@ -53,6 +54,7 @@ enum {
     ROW(F2, uint16_t) ROW(B2, uint16_t) ROW(F4, float) ROW(F8, double) ROW(U4, uint32_t) ROW(I4, int32_t) ROW(SCALED, double)
 /* U8 and I8 are those of sums alone; SCALED is float64 times 2**-64, for sums that overflow. */
 enum type { BOOL, U1, I1, U2, I2, F2, B2, F4, F8, U4, I4, U8, I8, SCALED, TYPES };
+#define IS_FLOAT(type) (((type) >= F2 && (type) <= F8) || (type) == SCALED)
 /* What is done with the cells of a window: added, all or but for NaN, for a missing value, for both; or compared. The least
  * is the greatest of the negated. */
 enum way { ADD, ADD_NUMBERS, ADD_PRESENT, ADD_VALID, GREATEST };
@@ -176,24 +178,20 @@ ALWAYS double valid_element(const nothing no, const enum type type, const enum w
  * twice the bits of a cell hold eight of them and a quarter the number, so registers hold most of both. */
 ALWAYS int32_t add_small(const nothing no, const enum type type, const enum way way, const char *cells, Py_ssize_t pitch,
                          const int h, Py_ssize_t i, int32_t *total) {
-#define CELL(r) if (h > r) sum += CELLS(r), missing += way != ADD && (counted)CELLS(r) == (counted)no.small;
-#define CELLS(r) small(type, cells + (r) * pitch, i)
-    if (type <= I1 && way != ADD) {
-        typedef uint8_t counted;
-        int16_t sum = 0;
-        counted missing = 0;
-        EIGHT(CELL)
-        *total = (int16_t)(sum - (int16_t)missing * (int16_t)no.small);
-        return h - missing;
-    }
-    typedef uint16_t counted;
     int32_t sum = 0;
-    counted missing = 0;
+    uint8_t few = 0;
+    uint16_t missing = 0;
+#define CELL(r) \
+    if (h > r) { \
+        const int32_t x = small(type, cells + (r) * pitch, i); \
+        sum += x; \
+        if (type <= I1) few += way != ADD && (uint8_t)x == (uint8_t)no.small; \
+        else missing += way != ADD && (uint16_t)x == (uint16_t)no.small; \
+    }
     EIGHT(CELL)
-    *total = sum - (int32_t)missing * no.small;
-    return h - missing;
-#undef CELLS
 #undef CELL
+    *total = type <= I1 && way != ADD ? (int16_t)((int16_t)sum - (int16_t)few * (int16_t)no.small) : sum - missing * no.small;
+    return h - (type <= I1 ? few : missing);
 }
 
 /* ---------------------------------------------------------------- columns */
@@ -242,32 +240,33 @@ ALWAYS void add_rows(const job *j, const enum type type, const enum way way, sum
     }
 }
 
-/* Rows eight at once where they are the first, else four or one: what is wanted is mostly as short. */
+/* Rows eight at once where they are the first (four where it takes more to tell cells of 16 bits), else four or one. */
 ALWAYS void short_rows(const job *j, const enum type type, const enum way way, sums b, const char *rows, Py_ssize_t pitch,
                        int64_t h, Py_ssize_t n) {
-    switch (h) {
-#define CASE(h) case h: add_rows(j, type, way, b, rows, pitch, h, true, n); return;
+    const int most = (type == F2 || type == B2) && way != ADD ? 4 : 8;
+    n &= -PAD_OF(type);     /* The compiler sees that no loop has a rest. */
+    switch (h < most ? h : 8) {
+#define CASE(h) case h: if (h < most) add_rows(j, type, way, b, rows, pitch, h, true, n); return;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
 #undef CASE
-    default: add_rows(j, type, way, b, rows, pitch, 8, true, n);
+    default: add_rows(j, type, way, b, rows, pitch, most, true, n);
     }
-    for (h -= 8, rows += 8 * pitch; h >= 4; h -= 4, rows += 4 * pitch) add_rows(j, type, way, b, rows, pitch, 4, false, n);
+    for (h -= most, rows += most * pitch; h >= 4; h -= 4, rows += 4 * pitch) add_rows(j, type, way, b, rows, pitch, 4, false, n);
     for (; h > 0; h--, rows += pitch) add_rows(j, type, way, b, rows, pitch, 1, false, n);
 }
 
 /* Elements [from, from + n) of the rows of `count` windows to as many rows of columns, `width` apart. */
 ALWAYS void columns(const job *j, const enum type type, const enum way way, const run *runs, Py_ssize_t count, sums b,
-                    Py_ssize_t width, Py_ssize_t from, Py_ssize_t n) {
+                    Py_ssize_t from, Py_ssize_t n) {
     const Py_ssize_t size = j->size, pitch = j->row_stride;
-    if ((type <= I2 || type == U4 || type == I4) && (way == ADD_NUMBERS || way == ADD_VALID)) return;   /* integers have no NaN */
-    for (Py_ssize_t k = 0; k < count; k++, b = moved(b, width)) {
+    for (Py_ssize_t k = 0; k < count; k++, b = moved(b, j->width)) {
         const char *rows = runs[k].rows + from * size;
         const int64_t h = runs[k].height;
-        if (type != SCALED && way != GREATEST && (n <= SHORT || j->inner > 1 || (type <= I2 && (size == 1 || n <= 4 * SHORT)))) {
-            /* What is read behind a row is within the array, and what becomes of it is not looked at. */
-            const Py_ssize_t padded = (n + PAD - 1) / PAD * PAD;
-            const bool has_room = rows + (pitch > 0 ? (h - 1) * pitch : 0) + padded * size <= j->end;
-            short_rows(j, type, way, b, rows, pitch, h, has_room ? padded : n);
+        /* What is read behind a row is within the array, and what becomes of it is not looked at. */
+        const Py_ssize_t padded = (n + PAD_OF(type) - 1) / PAD_OF(type) * PAD_OF(type);
+        if (type != SCALED && way != GREATEST && rows + (pitch > 0 ? (h - 1) * pitch : 0) + padded * size <= j->end &&
+            (n <= SHORT || j->inner > 1 || (type <= I2 && (size == 1 || n <= 4 * SHORT)))) {
+            short_rows(j, type, way, b, rows, pitch, h, padded);
             continue;
         }
         for (int64_t r = 0; r < h; r++, rows += pitch) {
@@ -283,25 +282,22 @@ ALWAYS void columns(const job *j, const enum type type, const enum way way, cons
     }
 }
 
-typedef void columns_of(const job *, const run *, Py_ssize_t, sums, Py_ssize_t, Py_ssize_t, Py_ssize_t);
-#define DEFINE(name, type, way) \
-    VERSIONS static void name(const job *j, const run *r, Py_ssize_t k, sums b, Py_ssize_t w, Py_ssize_t from, Py_ssize_t n) { \
-        columns(j, type, way, r, k, b, w, from, n); \
+/* A loop for each element type and way, but for those that ask integers for NaN. */
+#define DEFINE(type, way) \
+    VERSIONS static void type##_##way(const job *j, const run *r, Py_ssize_t k, sums b, Py_ssize_t from, Py_ssize_t n) { \
+        if (IS_FLOAT(type) || (way != ADD_NUMBERS && way != ADD_VALID)) columns(j, type, way, r, k, b, from, n); \
     }
-#define ROW(name, ctype) \
-    DEFINE(name##_add, name, ADD) DEFINE(name##_add_numbers, name, ADD_NUMBERS) DEFINE(name##_add_present, name, ADD_PRESENT) \
-    DEFINE(name##_add_valid, name, ADD_VALID) DEFINE(name##_greatest, name, GREATEST)
+#define ROW(type, ctype) \
+    DEFINE(type, ADD) DEFINE(type, ADD_NUMBERS) DEFINE(type, ADD_PRESENT) DEFINE(type, ADD_VALID) DEFINE(type, GREATEST)
 ELEMENTS(ROW)
 #undef ROW
 static const struct {
-    columns_of *columns[5];
+    void (*columns[5])(const job *, const run *, Py_ssize_t, sums, Py_ssize_t, Py_ssize_t);
     Py_ssize_t size;
 } TABLE[TYPES] = {
-#define ROW(name, ctype) \
-    [name] = {{name##_add, name##_add_numbers, name##_add_present, name##_add_valid, name##_greatest}, sizeof(ctype)},
-    ELEMENTS(ROW)
+#define ROW(type, ctype) [type] = {{type##_ADD, type##_ADD_NUMBERS, type##_ADD_PRESENT, type##_ADD_VALID, type##_GREATEST}, sizeof(ctype)},
+    ELEMENTS(ROW) [U8] = {{NULL}, 8}, [I8] = {{NULL}, 8},
 #undef ROW
-    [U8] = {{NULL}, 8}, [I8] = {{NULL}, 8},
 };
 
 /* ---------------------------------------------------------------- fold */
@@ -334,14 +330,14 @@ ALWAYS void fold_lanes(const bool pairs, const enum way way, const int lanes, co
     }
 }
 
-/* Columns [left, right) of `count` rows to the totals of the windows that have some of them, from window `i` on. */
-ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, sums b, Py_ssize_t width,
-                         Py_ssize_t count, int64_t left, int64_t right, sums t) {
-    const Py_ssize_t cols = j->cols.count, inner = j->inner;
+/* Columns [left, right) of `count` rows to the totals of the windows that have some of them, from window `i` on. There
+ * are several rows only where they are whole. */
+ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_ssize_t i, sums b, Py_ssize_t count,
+                         int64_t left, int64_t right, sums t) {
+    const Py_ssize_t cols = j->cols.count, inner = j->inner, width = j->width;
     const int64_t *starts = j->cols.starts, *stops = j->cols.stops;
-    const bool whole = inner == 1 && left == 0 && right == stops[cols - 1];
     for (Py_ssize_t k = 0, rows; k < count; k += rows, b = moved(b, rows * width), t = moved(t, rows * cols * inner)) {
-        rows = whole && count - k >= LANES ? LANES : 1;
+        rows = inner == 1 && count - k >= LANES ? LANES : 1;
         for (Py_ssize_t w = 0; rows == LANES && w < cols; w++)
             fold_lanes(pairs, way, LANES, true, b, width, 1, starts[w], stops[w], moved(t, w), cols);
         for (Py_ssize_t w = i; rows == 1 && w < cols && starts[w] < right; w++) {
@@ -351,53 +347,18 @@ ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_
                 const sums more = moved(b, q), total = moved(t, w * inner + q);
                 lanes = inner - q >= LANES && first ? LANES : 1;
                 if (lanes == LANES) fold_lanes(pairs, way, LANES, true, more, 1, inner, from, to, total, 1);
-                else if (first) fold_lanes(pairs, way, 1, true, more, 1, inner, from, to, total, 1);
-                else fold_lanes(pairs, way, 1, false, more, 1, inner, from, to, total, 1);
+                else fold_lanes(pairs, way, 1, first, more, 1, inner, from, to, total, 1);
             }
         }
     }
 }
 
-/* The same for whole rows whose windows have `w` columns each, without overlap: most of what is asked for. */
-ALWAYS void fold_even(const enum way way, const int w, sums b, Py_ssize_t width, Py_ssize_t count, sums t, Py_ssize_t cols) {
-    for (Py_ssize_t k = 0; k < count; k++) {
-        const double *restrict column_sums = b.sum + k * width;
-        const int32_t *restrict counts = b.count + k * width;
-        double *restrict totals = t.sum + k * cols;
-        int32_t *restrict valid = t.count + k * cols;
-        for (Py_ssize_t i = 0; i < cols; i++) {
-            double total = column_sums[i * w];
-            _Pragma("GCC unroll 8")
-            for (int c = 1; c < w; c++) total += column_sums[i * w + c];
-            totals[i] = total;
-        }
-        for (Py_ssize_t i = 0; way != ADD && i < cols; i++) {
-            int32_t total = counts[i * w];
-            _Pragma("GCC unroll 8")
-            for (int c = 1; c < w; c++) total += counts[i * w + c];
-            valid[i] = total;
-        }
-    }
-}
-
-VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, sums b, Py_ssize_t width, Py_ssize_t count, int64_t left,
-                          int64_t right, sums t) {
-    /* Windows that are as long together as what they cover do not overlap. */
-    if (!pairs && j->way != GREATEST && j->inner == 1 && left == 0 && right == j->cols.length * j->cols.count)
-        switch (j->cols.count > 1 ? j->cols.length : 0) {
-#define CASE(w) \
-        case w: \
-            if (j->way == ADD) fold_even(ADD, w, b, width, count, t, j->cols.count); \
-            else fold_even(ADD_VALID, w, b, width, count, t, j->cols.count); \
-            return;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#undef CASE
-        }
-    if (j->way == GREATEST) fold_windows(j, false, GREATEST, i, b, width, count, left, right, t);
-    else if (j->way == ADD && pairs) fold_windows(j, true, ADD, i, b, width, count, left, right, t);
-    else if (j->way == ADD) fold_windows(j, false, ADD, i, b, width, count, left, right, t);
-    else if (pairs) fold_windows(j, true, ADD_VALID, i, b, width, count, left, right, t);
-    else fold_windows(j, false, ADD_VALID, i, b, width, count, left, right, t);
+VERSIONS static void fold(const job *j, bool pairs, Py_ssize_t i, sums b, Py_ssize_t count, int64_t left, int64_t right, sums t) {
+    if (j->way == GREATEST) fold_windows(j, false, GREATEST, i, b, count, left, right, t);
+    else if (j->way == ADD && pairs) fold_windows(j, true, ADD, i, b, count, left, right, t);
+    else if (j->way == ADD) fold_windows(j, false, ADD, i, b, count, left, right, t);
+    else if (pairs) fold_windows(j, true, ADD_VALID, i, b, count, left, right, t);
+    else fold_windows(j, false, ADD_VALID, i, b, count, left, right, t);
 }
 
 /* ---------------------------------------------------------------- finish */
@@ -544,9 +505,9 @@ static void total(const worker *w, enum type type, Py_ssize_t count, sums totals
     Py_ssize_t i = 0;
     for (int64_t left = 0; left < last; left += j->across) {
         int64_t right = left + j->across < last ? left + j->across : last;
-        TABLE[type].columns[j->way](j, w->runs, count, w->columns, j->width, left * j->inner, (right - left) * j->inner);
+        TABLE[type].columns[j->way](j, w->runs, count, w->columns, left * j->inner, (right - left) * j->inner);
         while (j->cols.stops[i] <= left) i++;
-        fold(j, type == F8 || type == SCALED, i, w->columns, j->width, count, left, right, totals);
+        fold(j, type == F8 || type == SCALED, i, w->columns, count, left, right, totals);
     }
 }
 
@@ -677,7 +638,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     double cell;
     store(type, (char *)&cell, 0, missing, true, 0);
     has_missing &= element(type, (char *)&cell, 0) == missing;
-    skips_nan &= type >= F2 && type <= F8;
+    skips_nan &= IS_FLOAT(type);
     j.skips = skips_nan || has_missing;
     j.sign = reduction == MIN ? -1 : 1;
     j.no = (nothing){has_missing ? missing : NAN, has_missing ? (float)missing : NAN,
