@@ -1,5 +1,6 @@
 """Examples in the documentation and in docstrings are run as tests."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,6 @@ class ShellParser(CodeBlockParser):
 
 def setup(namespace):
     """Give every document an empty folder with the sample data in it."""
-    import importlib.util
     import os
     import shutil
     import tempfile
@@ -52,7 +52,7 @@ def setup(namespace):
     ignored = shutil.ignore_patterns("*.pooled.*")
     shutil.copytree(ROOT / "sample_data", folder / "sample_data", ignore=ignored)
     namespace["folder"] = folder
-    namespace["lacks"] = lambda package: importlib.util.find_spec(package) is None
+    namespace["lacks"] = lambda package: find_spec(package) is None
     # Under a name that no example takes for its own: `teardown` removes what it says.
     namespace["__folder_of_examples__"] = folder
     namespace["before"] = Path.cwd()
@@ -71,9 +71,12 @@ def teardown(namespace):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The recipes are run where campaigns are: some begin a cluster, or load what takes long to load."""
+    lacks_dask = find_spec("dask") is None
     for item in items:
         if item.path == ROOT / "docs/recipes.md":
             item.add_marker(pytest.mark.slow)
+        if item.path == ROOT / "lucid/dask.py":
+            item.add_marker(pytest.mark.skipif(lacks_dask, reason="dask is not installed (extra dask)"))
 
 
 pytest_collect_file = (

@@ -361,6 +361,7 @@ def test_a_glob_on_the_second_day_pools_no_results(tmp_path, monkeypatch):
     assert left_out(["a.pooled.npy"]) == left_out(["a.b.npy", "a.pooled.npy", "c.pooled.npy"]) == []
 
 
+@pytest.mark.slow
 def test_each_process_does_one_call_at_a_time(tmp_path, monkeypatch):
     """Files that have too little memory beside others are pooled by themselves, while groups are under way."""
     (tmp_path / "in").mkdir()

@@ -501,11 +501,16 @@ def test_standard_output_that_takes_nothing(command, x):
         ("x.h5", "-o - >&-", 1, "lucid-pool: x.h5: standard output cannot be written: Bad file descriptor\n"),
         ("x.npy", "--json -q >&-", 1, "lucid-pool: standard output cannot be written: Bad file descriptor\n"),
         ("x.h5", "<&- >&-", 0, None),
-        ("x.npy", "2>&-", 0, ""),
         ("x.h5", "2> /dev/full", 0, ""),
-        ("x.npy", "--preview 2> /dev/full", 0, ""),
-        ("x.npy", "--preview <&- >&- 2>&-", 0, ""),
-        ("x.h5", "--preview <&- >&- 2>&-", 0, ""),
+        *(
+            pytest.param(*case, 0, "", marks=pytest.mark.slow)
+            for case in (
+                ("x.npy", "2>&-"),
+                ("x.npy", "--preview 2> /dev/full"),
+                ("x.npy", "--preview <&- >&- 2>&-"),
+                ("x.h5", "--preview <&- >&- 2>&-"),
+            )
+        ),
     ],
 )
 def test_streams_that_the_shell_has_closed(name, redirections, status, text, x, tmp_path):
@@ -867,6 +872,7 @@ def test_arrays_do_not_go_to_a_terminal(tmp_path, x):
     assert "Missing argument" in seen
 
 
+@pytest.mark.slow
 def test_completion_in_bash(tmp_path):
     cases = [
         (["f.h5", "-d", "/la"], "/layers/one /layers/two"),

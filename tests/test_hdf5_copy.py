@@ -148,6 +148,7 @@ def test_what_was_not_written_stays_unwritten(tmp_path):
         assert file["s"].fillvalue == b"-"
 
 
+@pytest.mark.slow
 def test_more_elements_than_are_copied_at_once(tmp_path, rng):
     texts = np.array([str(n) for n in rng.integers(0, 99999, 40_000)], object).reshape(200, 200)
     with h5py.File(tmp_path / "a.h5", "w") as file:

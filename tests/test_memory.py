@@ -60,11 +60,10 @@ FILTERS = {
     "name",
     [
         "none",
-        "szip",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("shuffled gzip", "gzip", "checksum", "lzf")),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in FILTERS if one != "none"),
     ],
 )
-@pytest.mark.parametrize("size", ["1", "keep"])
+@pytest.mark.parametrize("size", ["1", pytest.param("keep", marks=pytest.mark.slow)])
 def test_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name, size):
     """A limit with room for the copies of a chunk, and for its cells; what is as large as before is compressed, too.
 

@@ -263,7 +263,7 @@ class TestCommand:
     ("suffix", "count", "most_bytes_each"),
     [
         pytest.param(".npz", 3000, 120, marks=pytest.mark.slow),
-        (".safetensors", 1500, 120),
+        pytest.param(".safetensors", 1500, 120, marks=pytest.mark.slow),
         (".zarr", 250, 350),
     ],
 )

@@ -270,6 +270,7 @@ class TestShell:
         assert done.returncode == 0, done.stderr
         assert np.load(tmp_path / "y.npy").shape == (2000, 64, 1, 1)
 
+    @pytest.mark.slow
     def test_no_file_is_left_in_the_temporary_folder(self, tmp_path, rng):
         (tmp_path / "t").mkdir()
         data = npy(ARRAYS["fortran"](rng))
@@ -278,7 +279,9 @@ class TestShell:
             assert shell(script, tmp_path, data[:-1]).returncode == 1
         assert list((tmp_path / "t").iterdir()) == []
 
-    @pytest.mark.parametrize("suffix", ["h5", "npz", "npy"])
+    @pytest.mark.parametrize(
+        "suffix", ["h5", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("npz", "npy"))]
+    )
     def test_no_room_in_the_temporary_folder_is_one_line(self, tmp_path, suffix):
         # Fortran order is read again and again.
         np.save(tmp_path / "a.npy", np.asfortranarray(np.ones((4, 3, 20, 20))))

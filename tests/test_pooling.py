@@ -690,6 +690,7 @@ class TestTwins:
         self.campaign(seed, 4000, monkeypatch)
         self.campaign(seed + 1000, 200, monkeypatch, longest=400)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("width", [1, 7, 8, 9, 31, 32, 33, 63, 64, 65])
     def test_around_the_lengths_at_which_the_kernel_changes_its_loops(self, name, width, rng, monkeypatch):

@@ -189,7 +189,12 @@ def test_a_crash_costs_one_input(number, word, folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks there only")
 @pytest.mark.parametrize(
-    "words", [["--merge"], ["--merge", "-o", "{parent}/{stem}.y.h5"], ["--pack", "in/y.h5"]]
+    "words",
+    [
+        ["--merge"],
+        pytest.param(["--merge", "-o", "{parent}/{stem}.y.h5"], marks=pytest.mark.slow),
+        pytest.param(["--pack", "in/y.h5"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_crash_leaves_no_temporary_file_of_an_output_of_many(folder, words):
     Path("in").mkdir()

@@ -65,6 +65,7 @@ def test_they_are_what_one_run_writes(source, tmp_path, cuts, options):
     assert single == merged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", "gzip:2", "lzf", "zstd", "blosc", "bitshuffle"])
 def test_with_any_compression(tmp_path, rng, compression):
     if compression not in ("none", "gzip:2", "lzf"):

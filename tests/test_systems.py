@@ -42,7 +42,7 @@ pathlib.Path.read_text = none_in_proc
 """
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+@pytest.mark.parametrize("suffix", [".npy", pytest.param(".h5", marks=pytest.mark.slow)])
 def test_a_system_that_knows_only_what_macos_does_gives_the_same_bytes(tmp_path, suffix):
     x = np.random.default_rng(1).normal(size=(5, 4, 9, 9)).astype("f4")
     if suffix == ".npy":
