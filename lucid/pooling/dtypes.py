@@ -76,16 +76,6 @@ def widened(cells: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
     return cells.astype(np.float64)
 
 
-def stored(value: float, name: str) -> npt.NDArray[Any]:
-    """One value as an array of a number type holds it."""
-    out = np.empty(1, storage(name))
-    if name == "bfloat16":
-        narrow(np.array([value]), name, out)
-    else:
-        out[0] = value
-    return out
-
-
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
 def narrow(values: npt.NDArray[np.float64], name: str, out: npt.NDArray[Any]) -> int:
     """Round float64 once, to nearest even, into an array of float type `name`; how many became infinite."""

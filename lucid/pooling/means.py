@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.pooling import sums
-from lucid.pooling.dtypes import ELEMENTS, stored
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, narrow
 from lucid.pooling.sums import SCALE, Rule
 from lucid.pooling.windows import Grid, Interval
 
@@ -128,9 +128,13 @@ def _laid_out(cells: Array, rule: Rule) -> Array:
     """A copy as the kernel wants it: native, rows together, one missing value in place of several."""
     copy = np.array(cells, cells.dtype.newbyteorder("="), order="C")
     if len(rule.missing) > 1:
-        values = sums.values_of(copy, rule.source)
+        first, values = np.empty(1, copy.dtype), sums.values_of(copy, rule.source)
+        if rule.source in FLOATS:
+            narrow(np.array(rule.missing[:1], np.float64), rule.source, first)
+        else:
+            first[0] = rule.missing[0]
         for value in rule.missing[1:]:
-            copy[values == value] = stored(rule.missing[0], rule.source)
+            copy[values == value] = first
     return copy
 
 
