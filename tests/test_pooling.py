@@ -16,7 +16,7 @@ from lucid.pooling import kernel_name, means, sums
 from lucid.pooling.dtypes import ELEMENTS, FLOATS, NAMES, narrow, storage, widened
 from lucid.pooling.means import Pooling, Total, columns
 from lucid.pooling.stacks import stacks
-from lucid.pooling.sums import REDUCTIONS, Accumulator, Reduction, Rule, result_of
+from lucid.pooling.sums import REDUCTIONS, Reduction, Rule, result_of
 from lucid.pooling.windows import make_grid
 
 KERNEL = means.kernel
@@ -297,20 +297,24 @@ class TestExact:
         assert pool_plane(x, (1, 1), reduce="sum") == 3
         assert pool_plane(x, (1, 1), reduce="max").view(np.uint8) == 1
 
-    def test_carries_of_lower_halves(self):
-        """What 2**31 cells come to, without 2**31 cells: -1 has a lower half of 2**32 - 1."""
-        rule = rule_for("int32")
-        count = 2**31 - 9
-        high, low = np.full((1, 1, 1, 1), -count), np.full((1, 1, 1, 1), count * (2**32 - 1))
-        band = Accumulator(high, low)
-        band = sums.added_rows(band, np.full((1, 8, 1, 1), -1, np.int32), rule)
-        assert (band.sum.item() << 32) + band.low.item() == -(2**31) + 1
-        assert band.low.item() < 2**32
-        totals = {}
+    @pytest.mark.parametrize("name", ["int32", "int64", "uint64"])
+    @pytest.mark.parametrize("limit", ["min", "max"])
+    def test_carries_of_lower_bits(self, name, limit):
+        """What 2**33 cells come to, without 2**33 cells: those before the last are told by their columns."""
+        rule, value = rule_for(name, wanted="keep"), getattr(np.iinfo(name), limit)
+        size, cells = sums.LOW_BITS, np.full((1, 8, 1, 1), value, name)
+        whole = (2**30 - 8) * value
+        band = np.array([whole >> size, whole & (2**size - 1)]).reshape(2, 1, 1, 1, 1)
+        band = np.concatenate([band, sums.lift(cells, rule)], sums.ROWS)
+        band = sums.along(band, sums.ROWS, np.array([0]), np.array([9]), rule)
+        assert (int(band[0].item()) << size) + band[1].item() == 2**30 * value
+        assert band[1].item() < 2**size
+        total = Total(Pooling(make_grid((2**30, 8), (1, 1)), rule), (0, 1), (0, 1))
         for left in range(8):
-            sums.added_columns(totals, band, left, np.array([0]), np.array([8]), rule)
-            assert totals[0].low.item() < 2**32
-        assert (totals[0].sum.item() << 32) + totals[0].low.item() == 8 * (-(2**31) + 1)
+            total.add(band, left)
+        results = np.empty((1, 1, 1, 1), name)
+        assert total.finish(results) == 0
+        assert results.item() == value
 
 
 @pytest.mark.usefixtures("twin")

@@ -76,16 +76,6 @@ def widened(cells: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
     return cells.astype(np.float64)
 
 
-def stored(value: float, name: str) -> npt.NDArray[Any]:
-    """One value as an array of a number type holds it."""
-    out = np.empty(1, storage(name))
-    if name == "bfloat16":
-        narrow(np.array([value]), name, out)
-    else:
-        out[0] = value
-    return out
-
-
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
 def narrow(values: npt.NDArray[np.float64], name: str, out: npt.NDArray[Any]) -> int:
     """Round float64 once, to nearest even, into an array of float type `name`; how many became infinite."""
@@ -93,14 +83,12 @@ def narrow(values: npt.NDArray[np.float64], name: str, out: npt.NDArray[Any]) ->
         np.copyto(out, values, casting="same_kind")
         infinite = np.isinf(out)
     else:
-        # Rounding first to float32 and then to bfloat16 would round twice. Rounding the first
-        # step to odd keeps what the second needs to know (Boldo & Melquiond 2008).
-        single = values.astype(np.float32)
-        bits = single.view(np.uint32)
-        exact = (single == values) | np.isnan(values) | np.isinf(values)
-        away = np.abs(single.astype(np.float64)) > np.abs(values)
-        odd = np.where(exact, bits, (bits - away) | 1).astype(np.uint32)
-        rounded = (odd + 0x7FFF + ((odd >> 16) & 1)) >> 16
-        np.copyto(out, np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16))
+        # Eight digits of what float64 has are left, and of the least numbers, multiples of 2**-133.
+        bits = values.view(np.uint64)
+        digits = (bits + ((bits >> 45) & 1) + ((1 << 44) - 1)) >> 45 << 45
+        is_least = np.abs(values) < 2.0**-126
+        rounded = np.where(is_least, np.rint(values * 2.0**133) * 2.0**-133, digits.view(np.float64))
+        bits16 = rounded.astype(np.float32).view(np.uint32) >> 16
+        np.copyto(out, np.where(np.isnan(values), 0x7FC0, bits16).astype(np.uint16))
         infinite = (out & 0x7FFF) == 0x7F80
     return int(np.count_nonzero(infinite & ~np.isinf(values))) if infinite.any() else 0

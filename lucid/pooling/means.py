@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lucid.pooling import sums
-from lucid.pooling.dtypes import ELEMENTS, stored
-from lucid.pooling.sums import SCALE, Accumulator, Rule
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, narrow
+from lucid.pooling.sums import SCALE, Rule
 from lucid.pooling.windows import Grid, Interval
 
 kernel: Any
@@ -128,46 +128,51 @@ def _laid_out(cells: Array, rule: Rule) -> Array:
     """A copy as the kernel wants it: native, rows together, one missing value in place of several."""
     copy = np.array(cells, cells.dtype.newbyteorder("="), order="C")
     if len(rule.missing) > 1:
-        values = sums.values_of(copy, rule)
+        first, values = np.empty(1, copy.dtype), sums.values_of(copy, rule.source)
+        if rule.source in FLOATS:
+            narrow(np.array(rule.missing[:1], np.float64), rule.source, first)
+        else:
+            first[0] = rule.missing[0]
         for value in rule.missing[1:]:
-            copy[values == value] = stored(rule.missing[0], rule.source)
+            copy[values == value] = first
     return copy
 
 
 def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Interval, cols: Interval) -> int:
     """The same without a kernel."""
-    rule, grid = pooling.rule, pooling.grid
-    row_bounds, col_bounds = grid.rows.bounds(rows), grid.cols.bounds(cols)
+    rule = pooling.rule
     if cells.size > 2 * BLOCK_CELLS and rows[1] - rows[0] == 1:
-        total = Total(pooling, rows, cols)
+        regions = Total(pooling, rows, cols)
         for left in range(0, cells.shape[2], REGION_COLUMNS):
-            region = cells[:, :, left : left + REGION_COLUMNS]
-            total.add(columns([region], rule), left)
-        return total.finish(out)
+            regions.add(columns([cells[:, :, left : left + REGION_COLUMNS]], rule), left)
+        return regions.finish(out)
+
+    row_bounds, col_bounds = pooling.grid.rows.bounds(rows), pooling.grid.cols.bounds(cols)
+
+    def total(scale: float) -> Array:
+        by_rows = sums.along(sums.lift(cells, rule, scale), sums.ROWS, *row_bounds, rule)
+        return sums.along(by_rows, sums.COLUMNS, *col_bounds, rule)
+
     areas = np.subtract(*row_bounds[::-1])[:, None, None] * np.subtract(*col_bounds[::-1])[:, None]
-
-    def total_of(scale: float) -> Accumulator:
-        return sums.along(
-            sums.along(sums.lift(cells, rule, scale), 1, *row_bounds, rule), 2, *col_bounds, rule
-        )
-
-    return sums.finish(total_of(1.0), areas.astype(np.float64), rule, out, lambda: total_of(SCALE))
+    return sums.finish(total(1.0), areas.astype(np.float64), rule, out, lambda: total(SCALE))
 
 
-#: The columns of a region; for float64 also those of the scaled cells, since what overflows cannot be read again.
-Columns = tuple[Accumulator, ...]
+def columns(regions: Iterable[Array], rule: Rule) -> Array:
+    """The columns of a window's rows, which come in regions from top to bottom, each (planes, rows, columns, inner).
 
-
-def columns(regions: Iterable[Array], rule: Rule) -> Columns:
-    """The columns of a window's rows, which come in regions from top to bottom, each (planes, rows, columns, inner)."""
-    scales = (1.0, SCALE) if rule.kind == "double" and sums.REDUCTIONS[rule.reduce].worst is None else (1.0,)
-    sums_so_far: list[Accumulator | None] = [None] * len(scales)
+    For sums of float64 all planes are followed by scaled ones, since cells whose sum overflows cannot be read again.
+    """
+    so_far: dict[float, Array] = {}
     for region in regions:
         step = max(1, REGION_CELLS // max(1, region[:, 0].size))
         for top in range(0, region.shape[1], step):
-            for i, scale in enumerate(scales):
-                sums_so_far[i] = sums.added_rows(sums_so_far[i], region[:, top : top + step], rule, scale)
-    return tuple(one for one in sums_so_far if one is not None)
+            for scale in (1.0, SCALE) if rule.kind == "double" else (1.0,):
+                cells = sums.lift(region[:, top : top + step], rule, scale)
+                if scale in so_far:
+                    cells = np.concatenate([so_far[scale], cells], sums.ROWS)
+                bounds = np.array([0]), np.array([cells.shape[sums.ROWS]])
+                so_far[scale] = sums.along(cells, sums.ROWS, *bounds, rule)
+    return np.concatenate(list(so_far.values()), sums.PLANES)
 
 
 class Total:
@@ -175,19 +180,27 @@ class Total:
 
     def __init__(self, pooling: Pooling, rows: Interval, cols: Interval) -> None:
         self._rule = pooling.rule
-        self._bounds = pooling.grid.cols.bounds(cols)
+        self._starts, self._stops = pooling.grid.cols.bounds(cols)
         top, bottom = pooling.grid.rows.cells(rows)
-        self._areas = (bottom - top) * np.subtract(*self._bounds[::-1]).astype(np.float64)[:, None]
-        self._totals: tuple[dict[int, Accumulator], ...] = ({}, {})
+        self._areas = (bottom - top) * (self._stops - self._starts).astype(np.float64)[:, None]
+        self._total: Array | None = None
 
-    def add(self, region: Columns, left: int) -> None:
+    def add(self, region: Array, left: int) -> None:
         """Add the columns that begin at column `left` of the windows' own."""
-        for totals, columns_of_scale in zip(self._totals, region, strict=False):
-            sums.added_columns(totals, columns_of_scale, left, *self._bounds, self._rule)
+        right = left + region.shape[sums.COLUMNS]
+        first, last = np.searchsorted(self._stops, left, "right"), np.searchsorted(self._starts, right)
+        if self._total is None:
+            self._total = np.empty((*region.shape[:3], len(self._starts), *region.shape[4:]), region.dtype)
+        if self._starts[first] < left:
+            # Only one goes on here, since windows share at most a cell. What it has stands before its other columns.
+            region = np.concatenate([self._total[:, :, :, first : first + 1], region], sums.COLUMNS)
+            left -= 1
+        starts = np.maximum(self._starts[first:last], left) - left
+        stops = np.minimum(self._stops[first:last], right) - left
+        self._total[:, :, :, first:last] = sums.along(region, sums.COLUMNS, starts, stops, self._rule)
 
     def finish(self, out: Array) -> int:
         """Write the results once every region was added; how many finite ones became infinite."""
-        every = [
-            sums.concatenated([totals[i] for i in sorted(totals)], 2) for totals in self._totals if totals
-        ]
-        return sums.finish(every[0], self._areas, self._rule, out, lambda: every[-1])
+        total, planes = self._total, len(out)
+        assert total is not None
+        return sums.finish(total[:, :planes], self._areas, self._rule, out, lambda: total[:, planes:])

@@ -47,14 +47,8 @@ def _merge(source: Array, out: Array, planes: int) -> Iterator[tuple[Array, Arra
         yield _four(source, planes), _four(out, planes)
     except ValueError:
         axis = 0 if planes > 1 else planes + 2
-        for i in range(source.shape[axis]):
-            picked = _pick(source, axis, i), _pick(out, axis, i)
-            yield from _merge(*picked, planes - (axis == 0))
-
-
-def _pick(array: Array, axis: int, i: int) -> Array:
-    """Element `i` of an axis, as a view without that axis."""
-    return array[(slice(None),) * axis + (i,)]
+        for views in zip(np.moveaxis(source, axis, 0), np.moveaxis(out, axis, 0), strict=True):
+            yield from _merge(*views, planes - (axis == 0))
 
 
 def _four(array: Array, planes: int) -> Array:
