@@ -126,6 +126,8 @@ class Clashes:
         self._first, self._others = Table[Task](), defaultdict[str, list[Task]](list)
         #: Inputs that were named, by their real paths.
         self.inputs: dict[str, Path] = {}
+        #: The tasks of an output of several that are not left out, once all were added.
+        self._rivals: dict[str, list[Task]] = {}
         self._folds_case = lru_cache(64)(lambda folder: folds_case(Path(folder)))
 
     def real_path(self, path: FilePath) -> str:
@@ -142,16 +144,15 @@ class Clashes:
             if not self._first.add(path, owner):
                 self._others[path].append(owner)
 
-    def _owners(self, path: str, besides: Task) -> list[Task]:
-        """The tasks that have a path as their output, besides one."""
+    def _owners(self, path: str) -> list[Task]:
+        """The tasks that have a path as their output."""
         first = self._first.get(path)
-        owners = [first, *self._others.get(path, ())] if first else []
-        return [owner for owner in owners if owner.source != besides.source]
+        return [first, *self._others.get(path, ())] if first else []
 
     def maker_of(self, task: Task) -> Task | None:
         """The other input of which a file of a folder is the output."""
-        owners = self._owners(self.real_path(task.source), task) if task.is_from_folder else []
-        return owners[0] if owners else None
+        owners = self._owners(self.real_path(task.source)) if task.is_from_folder else []
+        return next((owner for owner in owners if owner.source != task.source), None)
 
     def inputs_at(self, target: Path) -> list[Path]:
         """Inputs that an output may be, lie in, or hold."""
@@ -167,8 +168,9 @@ class Clashes:
         """Why a task cannot have its outputs, if others would have them, too."""
         for target in task.targets if self._others else ():
             path = self.real_path(target.path)
-            owners = self._owners(path, task) if path in self._others else ()
-            others = [owner for owner in owners if not self.maker_of(owner)]
+            if path in self._others and path not in self._rivals:
+                self._rivals[path] = [owner for owner in self._owners(path) if not self.maker_of(owner)]
+            others = [rival for rival in self._rivals.get(path, ()) if rival.source != task.source]
             if others:
                 more = f" and {len(others) - 1} more" if len(others) > 1 else ""
                 remedy = self._naming.remedy(target, task.path, others[0].path, count=len(task.targets))

@@ -12,7 +12,7 @@ What it costs in memory is
 
     input     the cells that are read at once, as they are in the file; behind a network also their raw chunks
     output    its results
-    chunk     where the file is compressed, one chunk raw and one decoded (what filters take besides costs workers)
+    chunk     where the file is compressed, all copies of a chunk that lie in memory while it is decoded
     sums      accumulators of one row of windows; in strips, of columns, of all windows and of some cells
 
 Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
@@ -283,10 +283,8 @@ def _strips(whole: Blocking, budget: int) -> Blocking:
         blocks = blocks._replace(col_cells=grid.cols.n_in)
     for axis in (h + 1, *reversed(range(h + 2, len(few.lengths)))):
         blocks = _grow(partial(_with_length, blocks, axis), range(1, whole.lengths[axis] + 1), budget)
-    counts, aim = (
-        range(blocks.row_cells, longest + 1, blocks.row_cells),
-        min(budget, blocks.block_bytes + BLOCK_BYTES),
-    )
+    counts = range(blocks.row_cells, longest + 1, blocks.row_cells)
+    aim = min(budget, blocks.block_bytes + BLOCK_BYTES)
     return _grow(lambda cells: blocks._replace(row_cells=cells), counts, aim)
 
 

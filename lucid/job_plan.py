@@ -284,7 +284,8 @@ def _blockings(
 ) -> list[Blocking]:
     """How an array is streamed, by as many workers as have room for what decoding and pooling take, or by one."""
     # Without room for a chunk's cells beside it, they would be read some rows at a time.
-    chunk_bytes = (box.chunk_copies and box.chunk_copies + 1) * size_of(box.chunks or ()) * box.dtype.itemsize
+    copies = box.chunk_copies + 1 if box.chunk_copies else 0
+    chunk_bytes = copies * size_of(box.chunks or ()) * box.dtype.itemsize
     every = blockings(
         box,
         [array.pooling.grid for array in arrays],

@@ -76,7 +76,7 @@ class Workers:
 
         def pool_group(group: tuple[Task, ...]) -> Iterable[tuple[Task, Outcome]]:
             try:
-                return zip(group, self._call(pool_together, group, options), strict=True)
+                return zip(group, self._call(pool_together, group, options, limits=options), strict=True)
             except LucidError as error:  # the process crashed or hung, for one of them
                 if len(group) == 1:
                     return [(group[0], error)]
@@ -113,13 +113,13 @@ class Workers:
                 error.add_note("shards that are done are kept, and the same command goes on with them")
             raise
 
-    def _call(self, *arguments: Any, **others: Any) -> Any:
-        """Call a function in an idle process, which is started if there is none."""
+    def _call(self, *arguments: Any, limits: Options | None = None, **others: Any) -> Any:
+        """Call a function in an idle process, which is started if there is none; it may have what the options say."""
         if not self.processes:
             self.start(1)
         process = self.idle.pop()
         try:
-            return process.call(*arguments, options=self.options, **others)
+            return process.call(*arguments, options=limits or self.options, **others)
         finally:
             self.idle.append(process)
 

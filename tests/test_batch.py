@@ -18,7 +18,7 @@ import pytest
 import lucid
 from lucid import backlog
 from lucid.backlog import HELD, Backlog
-from lucid.batches import Batch
+from lucid.batches import Batch, Clashes
 from lucid.formats.disk import replacement
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, put_in_place
@@ -392,3 +392,17 @@ def test_each_process_does_one_call_at_a_time(tmp_path, monkeypatch):
     with workers_for(batch, options, None) as workers:
         outcomes = [outcome for _, outcome in workers.pool_all(batch, None)]
     assert [outcome.targets[0].name for outcome in outcomes] == [f"{i:02}.pooled.h5" for i in range(40)]
+
+
+def test_who_else_has_an_output_is_asked_once_for_each(tmp_path, monkeypatch):
+    """Of 400 folders with a file of the same name, it took eight seconds."""
+    monkeypatch.chdir(tmp_path)
+    sources = [f"{number}/x.npy" for number in range(40)]
+    for source in sources:
+        Path(source).parent.mkdir()
+        np.save(source, np.ones((1, 1, 2, 2)))
+    asked, maker_of = [], Clashes.maker_of
+    monkeypatch.setattr(Clashes, "maker_of", lambda *args: asked.append(args[1].source) or maker_of(*args))
+    every = [*Batch(sources, Naming(None, Path("out")), Options(sizes=[1]))]
+    assert all("would be written to" in str(task.error) for task in every)
+    assert len(asked) <= 3 * len(sources)

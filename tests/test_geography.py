@@ -750,6 +750,29 @@ class TestBetweenFormats:
             assert np.allclose(v, expected, equal_nan=True, rtol=1e-6)
             assert v.dims == ("t", "z", "y" if size[0] == 6 else "y_2", f"x_{size[1]}")
 
+    def test_an_array_without_names_may_be_called_like_a_dimension(self, tmp_path):
+        zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+        root = zarr.create_group(tmp_path / "a.zarr")
+        root.create_array("x", data=np.ones((3, 4, 4)), dimension_names=["z", "y", "x"])
+        root.create_array("z", data=np.ones((5, 4, 4)))
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.h5", size=2, layout="CHW")
+        with h5py.File(tmp_path / "o.h5") as file:
+            assert (file["x"].shape, file["z"].shape) == ((3, 2, 2), (5, 2, 2))
+            assert [axis[0].name for axis in file["x"].dims] == ["/z_3", "/y_2", "/x_2"]
+
+    def test_no_names_of_coordinates_that_are_text(self, tmp_path):
+        zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
+        root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+        t = root.create_array("t", data=np.ones((2, 4, 6), "f4"))
+        t.attrs.update(_ARRAY_DIMENSIONS=["time", "station", "lon"], coordinates="station lon")
+        root.create_array("station", data=np.array(list(b"abcd"), "S1")).attrs["_ARRAY_DIMENSIONS"] = [
+            "station"
+        ]
+        root.create_array("lon", data=np.arange(6.0)).attrs["_ARRAY_DIMENSIONS"] = ["lon"]
+        lucid.pool_file(tmp_path / "a.zarr", tmp_path / "o.zarr", size=2, layout="CHW")
+        result = zarr.open_group(tmp_path / "o.zarr", mode="r")
+        assert (result["t"].attrs["coordinates"], "station_2" in result) == ("lon_2", False)
+
     @WAYS
     def test_flat_results_have_a_dimension_of_features(self, tmp_path, source, target):
         self.write(xarray.Dataset({"v": (list("tzyx"), np.ones((3, 2, 6, 8)))}), tmp_path / f"a{source}")

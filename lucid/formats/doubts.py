@@ -67,7 +67,7 @@ def doubts_of(
     # To read an attribute of each of very many arrays takes a third of the time of a plan.
     if "lon" in array.path.lower() and is_longitude(array.attributes):
         yield "longitudes that are fields of their own are numbers, also over the date line"
-    if re.search("_direction$|azimuth", text_of(array.attributes.get("standard_name"))):
+    if re.search("_direction(_at_|$)|azimuth", text_of(array.attributes.get("standard_name"))):
         yield "directions are numbers, also where they go round north"
     for attributes, key in ((place, key) for place in places for key in place):
         name = key.rpartition(":")[2].replace("_", "").lower()

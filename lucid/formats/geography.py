@@ -59,8 +59,9 @@ class Geography(ABC):
         self._find, self._results, self._names = find, results, names
         #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
         self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
-        #: Paths of new dimensions and coordinates, by the old path and the new shape.
+        #: Paths of new coordinates, by the old path and the new shape; of the dimensions of pooled axes likewise.
         self._paths: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._dimension_paths: dict[tuple[str, int], str] = {}
         #: What the user should know, by kind: names.
         self.notes: dict[str, list[str]] = {}
 
@@ -146,12 +147,12 @@ class Geography(ABC):
 
     def _dimension(self, dimension: Dimension, after: int) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
-        key = (dimension.path, (after,))
-        if key not in self._paths:
+        key = (dimension.path, after)
+        if key not in self._dimension_paths:
             old = dimension.coordinates()
             path = None if old is None else self._coarse(old, (after,), None, {dimension.key: after})
-            self._paths[key] = path or self._bare_dimension(dimension.path, after, after)
-        return self._paths[key]
+            self._dimension_paths[key] = path or self._bare_dimension(dimension.path, after, after)
+        return self._dimension_paths[key]
 
     def _bare_dimension(self, old: str, name: object, length: int) -> str:
         """The path of a dimension without coordinates, called after an old path; made if there is none."""
@@ -318,7 +319,8 @@ def dims_elsewhere(results: Sequence[ResultSpec]) -> Iterator[tuple[ResultSpec, 
     result. No axis has one where the source does not name all.
     """
     lengths: dict[str, int] = {}
-    for path in (result.name for result in results if result.source.dims):
+    have_names = any(result.source.dims for result in results)
+    for path in (result.name for result in results if have_names):
         while path and path not in lengths:
             lengths[path], path = -1, path.rpartition("/")[0]
     for result in results:

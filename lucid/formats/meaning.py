@@ -78,6 +78,7 @@ def meaning_of(
 
 
 def _are_times(attributes: Attributes) -> bool:
+    """Whether numbers are times or spans of time; of the latter, xarray writes the dtype."""
     is_difference = text_of(attributes.get("dtype")).startswith("timedelta64")
     return is_difference or " since " in text_of(attributes.get("units"))
 

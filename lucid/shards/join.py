@@ -14,12 +14,13 @@ from lucid.formats.contract import Source
 from lucid.formats.regions import Region, boxes_of, shift, size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
+from lucid.options import Options
 from lucid.report import Watch
 from lucid.shards.provenance import AS_STORED, stored_arrays
 
 #: Buffer through which means are copied, and the fraction of the memory that it is at most: the C library also keeps
 #: what workers took for the shards.
-COPY_BYTES, OF_MEMORY = 8 << 20, 8
+_COPY_BYTES, _OF_MEMORY = 8 << 20, 8
 
 
 class ShardArray(NamedTuple):
@@ -35,6 +36,11 @@ class ShardArray(NamedTuple):
     def region(self) -> Region:
         """The box in the output."""
         return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
+
+
+def copy_bytes(options: Options) -> int:
+    """Bytes that are copied at once."""
+    return min(_COPY_BYTES, options.max_memory // _OF_MEMORY)
 
 
 def collect(job: JobPlan, shards: Iterable[JobPlan]) -> list[ShardArray]:
@@ -59,7 +65,7 @@ def _place(whole: ArrayPlan, offset: Sequence[int]) -> tuple[int, ...]:
 
 def join(job: JobPlan, source: Source, shards: Iterable[ShardArray], watch: Watch) -> None:
     """Make the outputs of a plan, with means that lie in shards."""
-    buffer = np.empty(min(COPY_BYTES, job.options.max_memory // OF_MEMORY), np.uint8)
+    buffer = np.empty(copy_bytes(job.options), np.uint8)
     with outputs_of(job, source, watch) as sinks, watch.clock("write"):
         for path, arrays in groupby(shards, lambda one: one.path):
             with about(f"shard {path}"):

@@ -15,7 +15,7 @@ from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan, plan_shard
 from lucid.options import MERGE, Options
 from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
-from lucid.shards.join import COPY_BYTES, ShardArray, collect, join
+from lucid.shards.join import ShardArray, collect, copy_bytes, join
 from lucid.shards.provenance import AS_STORED, facts_in
 from lucid.sizes import size_name
 
@@ -110,7 +110,7 @@ def _merge(
             input_shape=row.output_shape,
             input_dtype=row.output_dtype,
             input_bytes=row.output_bytes,
-            blocks_bytes=COPY_BYTES,
+            blocks_bytes=copy_bytes(options),
             blocks=1,
         )
         for row in job.reports()

@@ -42,6 +42,8 @@ except ImportError:  # it was installed without a C compiler
 BUILT_IN = {DEFLATE, BZIP2, SHUFFLE} | ({LZF} if unlzf else set())
 #: Bytes of a chunk without filters that are read at once where they do not lie together in the block.
 RAW_BYTES = 1 << 18
+#: Rows of such a chunk of so many bytes are read whole, whatever is wanted of them.
+ROW_BYTES = 1 << 14
 #: Bytes of a stream that are decoded at once.
 STREAM_BYTES = 1 << 14
 #: Address of a chunk that was never written.
@@ -94,7 +96,7 @@ class ChunkedArray:
     def read(self, descriptor: int, region: Region, out: Array, kept: KeptChunk) -> None:
         """Fill `out`, of the shape of the region, with the cells of all chunks that it touches."""
         is_less = out.size < size_of(self._chunks)
-        if not is_less:
+        if not is_less or not self._filters or self._decoder is not None:
             kept.keep()
         for index, inside, outside in overlaps(region, self._chunks):
             place = Extent(descriptor, self._address.item(index), self._size.item(index))
@@ -109,27 +111,33 @@ class ChunkedArray:
                 self._read_raw(place, inside, out[outside])
             elif self._decoder is not None:
                 self._decoder(filters).decode(place, inside, out, outside)
-            elif place.offset == kept.key and kept.cells is not None:
+            elif kept.key == (self, index) and kept.cells is not None:
                 out[outside] = kept.cells[inside]
             else:
                 kept.keep()  # there is memory for one
                 cells = self._decode(place, filters)
                 out[outside] = cells[inside]
                 if is_less:
-                    kept.keep(place.offset, cells)
+                    kept.keep((self, index), cells)
                 del cells  # before the next one is read
 
     def _read_raw(self, place: Extent, inside: Region, target: Array) -> None:
-        """Read some cells of a chunk without filters, and no others, since it may be larger than the memory."""
+        """Read some cells of a chunk without filters, and few others, since it may be larger than the memory."""
         self._check_size(place.size)
+        columns, row_bytes = inside[-1], self._chunks[-1] * target.itemsize
         is_direct = target.flags.c_contiguous
+        if shape_of(inside)[-1] < self._chunks[-1] and row_bytes <= ROW_BYTES:
+            # To ask for each run of a few cells takes longer than to read all of the rows.
+            inside, is_direct = (*inside[:-1], slice(0, self._chunks[-1])), False
         most = target.size if is_direct else RAW_BYTES // target.itemsize
-        for box in boxes_of(target.shape, most):
+        for box in boxes_of(shape_of(inside), most):
             cells = target[box] if is_direct else np.empty(shape_of(box), target.dtype)
             stored = shift(box, [axis.start for axis in inside])
             flat = cells.reshape(-1).view(np.uint8)
             read_region(place.descriptor, place.offset, self._chunks, stored, target.itemsize, flat)
-            if not is_direct:
+            if inside[-1] != columns:
+                target[box[:-1]] = cells[..., columns]
+            elif not is_direct:
                 target[box] = cells
 
     def _decode(self, place: Extent, filters: tuple[Filter, ...]) -> Array:

@@ -142,9 +142,8 @@ def check_claims(raw: memoryview, one: Filter, nbytes: int) -> None:
     elif one.code == LZ4 or (one.code == BITSHUFFLE and any(one.values[4:5])):
         size, block = (int.from_bytes(raw[at:to], "big") for at, to in ((0, 8), (8, _HEAD)))
         if size <= most_of(nbytes):
-            if (
-                one.code == LZ4
-            ):  # blocks without bytes, at which its plugin would never end, are longer than it
+            # A block size of 0, at which the plugin of LZ4 would never end, makes the chunk too short.
+            if one.code == LZ4:
                 end = _end_of_blocks(raw, -(-size // block) if block else len(raw))
             else:
                 end = _end_of_bits(raw, size, block, one)

@@ -30,7 +30,7 @@ from lucid.formats.variables import Variable
 #: Kinds of notes; of many objects, a note names some and counts the others.
 STRANGE_LINKS = "links of a kind that only their own software can make"
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
-#: What is said of attributes that cannot be made in another file.
+#: What is said of attributes of references of a kind that h5py cannot make.
 _REFUSED = "cannot be carried over"
 
 
