@@ -105,12 +105,9 @@ class Variables:
             return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
         if place.type == tree.EXTERNAL:
             return _elsewhere(place)
-        is_soft = place.type == tree.SOFT
-        return (
-            "is a link that leads to nothing"
-            if is_soft
-            else "is a link that only its own software can follow"
-        )
+        if place.type == tree.SOFT:
+            return "is a link that leads to nothing"
+        return "is a link that only its own software can follow"
 
     def of(self, path: str, dataset: tree.Dataset, address: tree.Address | None = None) -> Variable:
         """A dataset as a variable."""
