@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import lucid
 from lucid.compression import parse_compression
 from lucid.errors import FormatError, LucidError, MissingExtraError
+from lucid.formats import chunks
 from lucid.formats.hdf5 import chunks as hdf5_chunks
 from lucid.formats.hdf5 import plugins
 from lucid.formats.hdf5.chunks import BUILT_IN, can_undo, copies_of, decompress, unshuffle
@@ -348,8 +349,8 @@ class TestLzf:
 def decoder(request, monkeypatch):
     """libdeflate, if it is installed, and zlib."""
     if request.param == "zlib":
-        monkeypatch.setattr(hdf5_chunks, "_deflate", None)
-    elif hdf5_chunks._deflate is None:
+        monkeypatch.setattr(chunks, "_deflate", None)
+    elif chunks._deflate is None:
         pytest.skip("not installed: the extra `fast`")
 
 

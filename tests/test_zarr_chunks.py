@@ -230,10 +230,10 @@ def test_archives(tmp_path, without_zarr, compression, shards):
 
 
 @pytest.mark.parametrize(
-    ("codecs", "copies"), [("none", 2), ("zstd", 2), ("blosc", 2), ("gzip", 3), ("bz2", 3), ("lz4", 3)]
+    ("codecs", "copies"), [("none", 2), ("zstd", 2), ("blosc", 2), ("gzip", 2), ("bz2", 2), ("lz4", 3)]
 )
 def test_copies_of_a_chunk(tmp_path, codecs, copies):
-    """Encoded and as codecs leave it, and the blocks of a stream beside what they are joined to."""
+    """Encoded, and as each codec leaves it."""
     with ZarrSource(made(tmp_path / "x.zarr", cells(), codecs=codecs), Options(layout="CHW")) as source:
         (spec,) = source.choose(())
     assert spec.chunk_copies == copies
@@ -333,8 +333,7 @@ def test_a_chunk_that_leaves_room_for_a_few_rows_is_decoded_once(tmp_path, monke
     path = made(tmp_path / "x.zarr", x, 3, codecs, **options)
     decoded, decode = [], Chain.decode
     monkeypatch.setattr(Chain, "decode", lambda *args: decoded.append(args[2]) or decode(*args))
-    max_memory = 150_000 + (codecs == "gzip") * (1 << 16)  # which takes a further copy
-    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, threads=1, max_memory=max_memory).targets[0]
+    target = lucid.pool_file(path, tmp_path / "o.zarr", size=2, threads=1, max_memory=150_000).targets[0]
     assert decoded.count((1, 2, 64, 64)) == 5
     assert np.array_equal(
         zarr.open_array(target, mode="r")[...], lucid.nn.functional.adaptive_avg_pool2d(x, 2)

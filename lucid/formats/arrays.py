@@ -1,6 +1,5 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
-import threading
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,17 +17,6 @@ Array: TypeAlias = npt.NDArray[Any]
 CHUNK_BYTES = 1 << 18
 #: Bytes of an array that may all be unwritten.
 MOST_UNWRITTEN = 1 << 36
-
-
-class KeptChunk(threading.local):
-    """The chunk that a thread decoded last, for reads of less than a chunk: the next one is mostly of the same."""
-
-    key: Any = None
-    cells: Array | None = None
-
-    def keep(self, key: Any = None, cells: Array | None = None) -> None:
-        """Keep a chunk in place of the one before, or none."""
-        self.key, self.cells = key, cells
 
 
 def pad_chunk(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:

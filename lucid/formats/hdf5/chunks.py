@@ -8,31 +8,31 @@ applied to it. A chunk that decodes to another number of bytes than it has is an
 """
 
 import bz2
-import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache, partial
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.arrays import Array, KeptChunk
+from lucid.formats.arrays import Array
+from lucid.formats.chunks import (
+    ChunkReader,
+    Index,
+    KeptChunk,
+    check_stored_bytes,
+    decode_streams,
+    decode_zlib,
+)
 from lucid.formats.disk.files import read_region
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import BOUNDED, Extent, function_of, most_of, read_and_undo
+from lucid.formats.hdf5.plugins import BOUNDED, Extent, function_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.regions import Region, boxes_of, overlaps, shape_of, shift, size_of
+from lucid.formats.regions import Region, boxes_of, shape_of, shift, size_of
 
-_deflate: ModuleType | None
-try:
-    import deflate as _deflate
-except ImportError:
-    _deflate = None
 try:
     unlzf = import_module("lucid.formats._bytes").unlzf
 except ImportError:  # it was installed without a C compiler
@@ -44,20 +44,18 @@ BUILT_IN = {DEFLATE, BZIP2, SHUFFLE} | ({LZF} if unlzf else set())
 RAW_BYTES = 1 << 18
 #: Rows of such a chunk of so many bytes are read whole, whatever is wanted of them.
 ROW_BYTES = 1 << 14
-#: Bytes of a stream that are decoded at once.
-STREAM_BYTES = 1 << 14
 #: Address of a chunk that was never written.
 NOWHERE = -1
 
 
-class ChunkedArray:
-    """Where the chunks of a dataset are, by the file's own index: address, size and filter mask of each."""
+class ChunkedArray(ChunkReader[tuple[Extent, tuple[Filter, ...]]]):
+    """A dataset, and where its chunks are by the file's own index: address, size and filter mask of each."""
 
-    def __init__(self, dataset: Dataset, dtype: np.dtype[Any]) -> None:
-        self._shape, self._chunks, self._dtype = dataset.shape, dataset.chunks, dtype
+    def __init__(self, dataset: Dataset, dtype: np.dtype[Any], descriptor: int, kept: KeptChunk) -> None:
+        super().__init__(dataset.chunks, unwritten_fill_of(dataset, dtype), kept)
+        self._shape, self._dtype, self._descriptor = dataset.shape, dtype, descriptor
         self._filters = filters_of(dataset.creation)
         self._nbytes = size_of(self._chunks) * dtype.itemsize
-        self._fill = unwritten_fill_of(dataset, dtype)
         grid = grid_of(dataset)
         self._address = np.full(grid, NOWHERE, np.int64)
         self._size, self._mask = np.zeros(grid, np.int64), np.zeros(grid, np.uint32)
@@ -93,33 +91,40 @@ class ChunkedArray:
         is_raw = (self._size == self._nbytes) & (self._mask == 0)
         return any(is_raw.take(-1, axis).any() for axis in edges)
 
-    def read(self, descriptor: int, region: Region, out: Array, kept: KeptChunk) -> None:
-        """Fill `out`, of the shape of the region, with the cells of all chunks that it touches."""
-        is_less = out.size < size_of(self._chunks)
-        if not is_less or not self._filters or self._decoder is not None:
-            kept.keep()
-        for index, inside, outside in overlaps(region, self._chunks):
-            place = Extent(descriptor, self._address.item(index), self._size.item(index))
-            mask, filters = self._mask.item(index), self._filters
-            if mask:
-                filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
-            if place.offset == NOWHERE:
-                out[outside] = self._fill
-            elif place.size > most_of(self._nbytes):
-                raise FormatError(f"has a chunk of {place.size} bytes; expected about {self._nbytes}")
-            elif not filters:
-                self._read_raw(place, inside, out[outside])
-            elif self._decoder is not None:
-                self._decoder(filters).decode(place, inside, out, outside)
-            elif kept.key == (self, index) and kept.cells is not None:
-                out[outside] = kept.cells[inside]
+    def _fetch(self, index: Index) -> tuple[Extent, tuple[Filter, ...]] | None:
+        """Where a chunk lies, and the filters that were applied to it."""
+        place = Extent(self._descriptor, self._address.item(index), self._size.item(index))
+        if place.offset == NOWHERE:
+            return None
+        check_stored_bytes(place.size, self._nbytes)
+        mask, filters = self._mask.item(index), self._filters
+        if mask:
+            filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
+        return place, filters
+
+    def _decode(
+        self, stored: tuple[Extent, tuple[Filter, ...]], inside: Region, out: Array, outside: Region
+    ) -> Array | None:
+        place, filters = stored
+        if not filters:
+            self._read_raw(place, inside, out[outside])
+            return None
+        if self._decoder is not None:
+            self._decoder(filters).decode(place, inside, out, outside)
+            return None
+        if filters[-1].code not in BUILT_IN:
+            raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
+        else:
+            # Of the size of the chunk, so that the next array has room where this one was.
+            raw = np.empty(max(place.size, self._nbytes), np.uint8)[: place.size]
+            place.read(raw)
+        for one in reversed(filters):
+            if one.code == SHUFFLE:
+                raw = unshuffle(raw, self._dtype.itemsize)
             else:
-                kept.keep()  # there is memory for one
-                cells = self._decode(place, filters)
-                out[outside] = cells[inside]
-                if is_less:
-                    kept.keep((self, index), cells)
-                del cells  # before the next one is read
+                raw = decompress(raw, self._nbytes, one.code)
+        self._check_size(len(raw))
+        return raw.view(self._dtype).reshape(self._chunks)
 
     def _read_raw(self, place: Extent, inside: Region, target: Array) -> None:
         """Read some cells of a chunk without filters, and few others, since it may be larger than the memory."""
@@ -139,23 +144,6 @@ class ChunkedArray:
                 target[box[:-1]] = cells[..., columns]
             elif not is_direct:
                 target[box] = cells
-
-    def _decode(self, place: Extent, filters: tuple[Filter, ...]) -> Array:
-        """A chunk, read and decoded."""
-        if filters[-1].code not in BUILT_IN:
-            raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
-        else:
-            # Of the size of the chunk, so that the next array has room where this one was.
-            raw = np.empty(max(place.size, self._nbytes), np.uint8)[: place.size]
-            place.read(raw)
-        for one in reversed(filters):
-            if one.code == SHUFFLE:
-                raw = unshuffle(raw, self._dtype.itemsize)
-            else:
-                raw = decompress(raw, self._nbytes, one.code)
-        self._check_size(len(raw))
-        cells: Array = raw.view(self._dtype).reshape(self._chunks)
-        return cells
 
     def _check_size(self, size: int) -> None:
         if size != self._nbytes:
@@ -197,26 +185,9 @@ def decompress(raw: Array, limit: int, code: int) -> Array:
         if size < 0:
             raise FormatError("has a damaged chunk, which cannot be decompressed")
         return data[:size]
-    if _deflate is not None and code == DEFLATE:
-        # It takes a third of zlib's time, but refuses without a reason: zlib says what is wrong.
-        with suppress(_deflate.DeflateError):
-            return np.frombuffer(_deflate.zlib_decompress(raw.data, limit), np.uint8)
-    stream: Any = bz2.BZ2Decompressor() if code == BZIP2 else zlib.decompressobj()
-    data, size = np.empty(limit, np.uint8), 0
-    try:
-        # Python joins the blocks of what it decodes at once, which would be a further copy of the chunk.
-        for start in range(0, len(raw), STREAM_BYTES):
-            decoded = stream.decompress(raw[start : start + STREAM_BYTES].data, limit - size + 1)
-            size += len(decoded)
-            if size <= limit:
-                data[size - len(decoded) : size] = np.frombuffer(decoded, np.uint8)
-            if size > limit or stream.eof:
-                break
-    except (zlib.error, OSError) as error:
-        raise FormatError(f"has a chunk that cannot be decompressed: {error}") from None
-    if size > limit or not stream.eof:
-        raise FormatError("has a chunk that decompresses to another size than declared")
-    return data[:size]
+    if code == BZIP2:
+        return decode_streams(bz2.BZ2Decompressor, raw, limit, are_several=False)
+    return decode_zlib(raw, limit)
 
 
 def unshuffle(raw: Array, itemsize: int) -> Array:

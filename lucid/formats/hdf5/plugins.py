@@ -19,6 +19,7 @@ from h5py._objects import phil
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
+from lucid.formats.chunks import most_of
 from lucid.formats.disk.files import read_at
 from lucid.formats.hdf5.filters import BITSHUFFLE, BLOSC, BLOSC2, FLETCHER32, LZ4, LZF, SZIP, ZSTD, Filter
 
@@ -122,11 +123,6 @@ def function_of(code: int) -> Any:
             if info().contents.code == code:
                 return info().contents.function
     return None
-
-
-def most_of(nbytes: int) -> int:
-    """Most bytes that a chunk may have, encoded or not: a filter makes a few more of what it cannot compress."""
-    return 2 * nbytes + 4096
 
 
 def check_claims(raw: memoryview, one: Filter, nbytes: int) -> None:

@@ -15,8 +15,9 @@ import h5py
 import numpy as np
 
 from lucid.errors import DatasetError, FormatError, MissingExtraError
-from lucid.formats.arrays import Array, ArraySpec, KeptChunk
+from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.choice import Choice
+from lucid.formats.chunks import KeptChunk
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
@@ -159,7 +160,7 @@ class Hdf5Source(FileSource):
             if isinstance(place, tuple):
                 read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
             elif place is not None:
-                place.read(self.descriptor, region, values, self._kept)
+                place.read(region, values)
             else:
                 # The library lets one thread in at a time.
                 read_into(values, tree.object_at(self.file, spec.name), region)
@@ -190,7 +191,7 @@ class Hdf5Source(FileSource):
         if size_of(grid_of(dataset)) > MOST_CHUNKS:
             return None
         try:
-            array = ChunkedArray(dataset, elements[1])
+            array = ChunkedArray(dataset, elements[1], self.descriptor, self._kept)
         except FormatError:
             raise
         except tree.HDF5_ERRORS:

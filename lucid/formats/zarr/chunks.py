@@ -7,22 +7,25 @@ in silence. A store that lost `dimension_separator`, or was copied under other n
 import json
 import re
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
-from itertools import islice, product, tee
-from typing import Any, TypeAlias
+from itertools import islice, product
+from typing import Any
 from warnings import catch_warnings
 
 import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
-from lucid.formats.arrays import Array, KeptChunk
+from lucid.formats.arrays import Array
+from lucid.formats.chunks import ChunkReader, Index, KeptChunk, check_stored_bytes, most_of
 from lucid.formats.contract import FAR_READS
 from lucid.formats.regions import Region, overlaps, shift, size_of
 from lucid.formats.zarr.layout import Layout, layout_of
 from lucid.formats.zarr.nodes import Node
 from lucid.formats.zarr.store import Store, key_in
 from lucid.options import Options
+from lucid.threads import Item, Result
 
 #: What the files of chunks, or the folders that they are in, are called by some convention or other.
 _ANY_NAME = re.compile(r"c|(c\.)?\d+(\.\d+)*")
@@ -35,17 +38,15 @@ _OF_MEMORY = 16
 #: An index may have as many bytes, whatever the memory.
 _LEAST_INDEX_BYTES = 1 << 16
 
-Index: TypeAlias = tuple[int, ...]
 
-
-class StoredArray:
+class StoredArray(ChunkReader[bytes]):
     """An array of numbers in a store."""
 
     def __init__(self, store: Store, node: Node, options: Options) -> None:
         self._store, self._node = store, node
         self._index_locks = [threading.Lock() for _ in range(FAR_READS)]
-        self._kept = KeptChunk()
         self.layout = layout_of(node, options.input_dtype) or _layout_by_zarr(self._zarr_array, node)
+        super().__init__(self.layout.chunks, 0 if self.layout.fill is None else self.layout.fill, KeptChunk())
         count = options.max_memory // _OF_MEMORY // (16 * size_of(self.layout.grid))
         # Not a method, or the array would keep itself, and all that it remembers, until garbage is collected.
         self._index = lru_cache(max(2, count))(partial(_read_index, store, self.layout, options.max_memory))
@@ -77,59 +78,42 @@ class StoredArray:
     def read(self, region: Region, out: Array) -> None:
         """Fill `out`, of the region's shape, with the cells of all chunks that it touches."""
         layout = self.layout
-        fill = 0 if layout.fill is None else layout.fill
+        if layout.codecs is None:
+            for _, _, outside in overlaps(region, layout.chunks):
+                # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
+                cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
+                place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
+                out[place].view(self._zarr_array.dtype)[...] = cells
+            return
         if self._file_indices is not None:
             axes = [range(s.start // f, -(-s.stop // f)) for s, f in zip(region, layout.files, strict=True)]
             if self._file_indices.isdisjoint(product(*axes[: layout.listed_axes])):
-                out[...] = fill
+                out[...] = self._fill
                 return
-        boxes, same_boxes = tee(overlaps(region, layout.chunks))
-        # Of raw chunks, there is memory for as many as there are cells.
-        most = size_of(out.shape) // size_of(layout.chunks)
-        kept = self._kept
-        if most > 1:
-            kept.keep()
+        super().read(region, out)
 
-        def read_raw(index: Index) -> bytes | None:
-            return None if layout.codecs is None or index == kept.key else self._read_raw(index)
+    def _each(self, work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+        return self._store.each(work, items, most)
 
-        raw_chunks = self._store.each(read_raw, (index for index, _, _ in same_boxes), most)
-        for (index, inside, outside), raw in zip(boxes, raw_chunks, strict=False):
-            place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
-            target = out[place]
-            if layout.codecs is None:
-                # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
-                cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
-                target.view(self._zarr_array.dtype)[...] = cells
-                continue
-            if index == kept.key and kept.cells is not None:
-                target[...] = kept.cells[inside]
-                continue
-            if raw is None:
-                target[...] = fill
-                continue
-            kept.keep()  # there is memory for one
-            is_whole = target.shape == layout.chunks and target.flags.c_contiguous
-            cells = layout.codecs.decode(
-                np.frombuffer(raw, np.uint8), layout.chunks, target if is_whole else None
-            )
-            if cells is not target:
-                target[...] = cells[inside]
-                if most <= 1:
-                    kept.keep(index, cells)
-            del raw, cells  # before the next chunk is read
+    def _decode(self, stored: bytes, inside: Region, out: Array, outside: Region) -> Array | None:  # noqa: ARG002
+        assert self.layout.codecs is not None
+        place: tuple[Any, ...] = (*outside, ...)
+        target = out[place]
+        is_whole = target.shape == self._chunks and target.flags.c_contiguous
+        raw = np.frombuffer(stored, np.uint8)
+        cells = self.layout.codecs.decode(raw, self._chunks, target if is_whole else None)
+        return None if cells is target else cells
 
-    def _read_raw(self, index: Index) -> bytes | None:
-        """A chunk as it lies in its file; None where it was never written."""
+    def _fetch(self, index: Index) -> bytes | None:
         layout, grid = self.layout, self.layout.grid
         file = tuple(i // n for i, n in zip(index, grid, strict=True))
         if self._file_indices is not None and file[: layout.listed_axes] not in self._file_indices:
             return None
-        most = 2 * size_of(layout.chunks) * layout.dtype.itemsize + 4096
+        nbytes = size_of(layout.chunks) * layout.dtype.itemsize
         key = key_in(self._node.path, layout.key(file))
         if layout.shard_index is None:
-            raw = self._store.read(key, 0, most + 1)
-            count = 0 if raw is None else len(raw)
+            raw = self._store.read(key, 0, most_of(nbytes) + 1)
+            check_stored_bytes(len(raw or b""), nbytes)
         else:
             with self._index_locks[hash(file) % FAR_READS]:  # else all who want it ask for the same one
                 places = self._index(key)
@@ -138,11 +122,10 @@ class StoredArray:
             start, count = map(int, places[tuple(i % n for i, n in zip(index, grid, strict=True))])
             if start == count == NOWHERE:
                 return None
-            raw = self._store.read(key, start, start + count) if count <= most else b""
-            if count <= most and (raw is None or len(raw) != count):
+            check_stored_bytes(count, nbytes)
+            raw = self._store.read(key, start, start + count)
+            if raw is None or len(raw) != count:
                 raise FormatError("has a shard that ends before the chunks that its index lists")
-        if count > most:
-            raise FormatError(f"has a chunk of more than {most} bytes; expected at most that")
         return raw
 
     def check_names(self) -> None:

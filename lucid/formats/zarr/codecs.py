@@ -10,6 +10,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numcodecs
@@ -17,6 +18,7 @@ import numpy as np
 
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
+from lucid.formats.chunks import decode_streams, decode_zlib, most_of
 from lucid.formats.regions import size_of
 from lucid.formats.zarr.documents import JsonObject
 
@@ -28,14 +30,18 @@ _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 #: Bytes that a codec adds; of those that compress nobody knows.
 _ADDED_BYTES = {"crc32": 4, "crc32c": 4, "adler32": 4, "fletcher32": 4, "shuffle": 0}
 #: Decoders of streams, which stop at a length.
-_STREAMS: dict[str, Callable[[Any], Any]] = {
-    "gzip": lambda _: zlib.decompressobj(16 + zlib.MAX_WBITS),
-    "zlib": lambda _: zlib.decompressobj(),
-    "bz2": lambda _: bz2.BZ2Decompressor(),
-    "lzma": lambda codec: lzma.LZMADecompressor(
-        codec.format, filters=codec.filters if codec.format == lzma.FORMAT_RAW else None
-    ),
+_STREAMS: dict[str, Callable[[Any, Array, int], Array]] = {
+    "gzip": lambda _, *place: decode_streams(partial(zlib.decompressobj, 16 + zlib.MAX_WBITS), *place),
+    "zlib": lambda _, *place: decode_zlib(*place),
+    "bz2": lambda _, *place: decode_streams(bz2.BZ2Decompressor, *place),
+    "lzma": lambda codec, *place: decode_streams(partial(_lzma, codec), *place),
 }
+
+
+def _lzma(codec: Any) -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(
+        codec.format, filters=codec.filters if codec.format == lzma.FORMAT_RAW else None
+    )
 
 
 def _zstd_size(head: bytes, _: int) -> int | None:
@@ -84,8 +90,8 @@ class Chain(NamedTuple):
 
     @property
     def copies(self) -> int:
-        """How many times a chunk lies in memory while it is decoded: encoded, as codecs leave it, streams twice."""
-        return max(2, 1 + len(self.codecs)) + any(codec.codec_id in _STREAMS for codec in self.codecs)
+        """How many times a chunk lies in memory while it is decoded: encoded, and as codecs leave it."""
+        return max(2, 1 + len(self.codecs))
 
     def decode(self, raw: Array, shape: tuple[int, ...], target: Array | None = None) -> Array:
         """The elements of a chunk; `target` where they could be decoded there, which is contiguous."""
@@ -94,7 +100,7 @@ class Chain(NamedTuple):
         direct = None if target is None or self.order else target.reshape(-1).view(np.uint8)
         for step in reversed(range(len(self.codecs))):
             out = direct if step == 0 else None
-            raw = _decode(self.codecs[step], raw, sizes[step], 2 * nbytes + 4096, out)
+            raw = _decode(self.codecs[step], raw, sizes[step], most_of(nbytes), out)
         if raw is direct and target is not None:
             return target
         if len(raw) != nbytes:
@@ -159,7 +165,7 @@ def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | No
     """Decode to so many bytes, or where these are not known to `most` at most; into `out` where that goes."""
     name = codec.codec_id
     if name in _STREAMS:
-        return _decode_streams(lambda: _STREAMS[name](codec), raw, most)
+        return _STREAMS[name](codec, raw, most if size is None else size)
     if name not in _DECLARED_SIZES:
         data = codec.decode(raw)
         data = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
@@ -172,17 +178,3 @@ def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | No
         out = np.empty(declared, np.uint8)
     codec.decode(raw, out)
     return out
-
-
-def _decode_streams(new: Callable[[], Any], raw: Array, most: int) -> Array:
-    """Decode streams, one behind the other, of so many bytes at most."""
-    data: Any = raw.data
-    count, decoded = 0, list[bytes]()
-    while len(data) or not decoded:
-        stream = new()
-        decoded.append(stream.decompress(data, most - count + 1))
-        count += len(decoded[-1])
-        if count > most or not stream.eof:
-            raise FormatError(f"has a chunk that is cut off, or decodes to more than {most} bytes")
-        data = stream.unused_data
-    return np.frombuffer(decoded[0] if len(decoded) == 1 else b"".join(decoded), np.uint8)

@@ -15,8 +15,9 @@ from typing import TypeAlias
 import numpy as np
 
 from lucid.formats.arrays import Array, pad_chunk
+from lucid.formats.chunks import Index
 from lucid.formats.regions import Region, size_of
-from lucid.formats.zarr.chunks import NOWHERE, Index
+from lucid.formats.zarr.chunks import NOWHERE
 from lucid.formats.zarr.documents import write_array
 from lucid.formats.zarr.layout import layout_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files
