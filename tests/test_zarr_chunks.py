@@ -239,15 +239,63 @@ def test_copies_of_a_chunk(tmp_path, codecs, copies):
     assert spec.chunk_copies == copies
 
 
-def test_what_is_not_known_goes_through_zarr(tmp_path):
-    from zarr.codecs.numcodecs import FixedScaleOffset
+FILTERS_3 = {
+    "scaled": lambda n: n.FixedScaleOffset(offset=0, scale=1, dtype="<f4", astype="<i2"),
+    "scaled to bytes": lambda n: n.FixedScaleOffset(offset=1, scale=2, dtype="<f4", astype="|i1"),
+    "other type": lambda n: n.AsType(encode_dtype="<f8", decode_dtype="<f4"),
+    "differences": lambda n: n.Delta(dtype="<f4"),
+    "rounded": lambda n: n.BitRound(keepbits=9),
+}
 
+
+@pytest.mark.parametrize("name", FILTERS_3)
+@pytest.mark.parametrize("order", [None, (2, 0, 1)])
+def test_filters_of_numcodecs_in_version_3(tmp_path, without_zarr, name, order):
     x = cells()
     with warnings.catch_warnings(action="ignore"):
-        filters = [FixedScaleOffset(offset=0, scale=1, dtype="<f4", astype="<i2")]
+        import zarr.codecs.numcodecs as three
+
+        filters = [FILTERS_3[name](three)]
+        filters = [zarr.codecs.TransposeCodec(order=order), *filters] if order else filters
         path = made(tmp_path / "a.zarr", x, filters=filters)
-        assert np.array_equal(read(path), x)
-        assert np.array_equal(read(path, (slice(1, 4), slice(1, 3), slice(2, 7))), x[1:4, 1:3, 2:7])
+    assert np.array_equal(read(path), x)
+    assert np.array_equal(read(path, (slice(1, 4), slice(1, 3), slice(2, 7))), x[1:4, 1:3, 2:7])
+
+
+def test_what_is_not_known_goes_through_zarr_whose_warnings_are_the_users(tmp_path, monkeypatch):
+    """A filter of ours would be one for all threads, of which two leave it behind for good."""
+    x = cells()
+    twice = [zarr.codecs.TransposeCodec(order=order) for order in ((2, 0, 1), (0, 2, 1))]
+    path = made(tmp_path / "a.zarr", x, filters=twice)
+    filters, calls, open_array = warnings.filters, [], zarr.open_array
+    monkeypatch.setattr(
+        zarr, "open_array", lambda *a, **k: calls.append(warnings.filters is filters) or open_array(*a, **k)
+    )
+    assert np.array_equal(read(path), x)
+    assert np.array_equal(read(path, (slice(1, 4), slice(1, 3), slice(2, 7))), x[1:4, 1:3, 2:7])
+    assert calls == [True, True]
+
+
+@pytest.mark.parametrize("setting", [None, True, False])
+def test_whether_blosc_has_threads_elsewhere_is_the_users(setting):
+    code = f"import numcodecs.blosc as b; b.use_threads = {setting}; import lucid.formats.zarr.codecs; print(b.use_threads)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"{setting}\n", done.stderr
+
+
+@pytest.mark.parametrize("setting", [None, True, False])
+@pytest.mark.parametrize("shuffle", [-1, 0, 1, 2])
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_blosc_has_one_thread_here_whatever_the_user_set(monkeypatch, setting, shuffle, dtype, rng):
+    """Several would write blocks in the order in which they end, so chunks would have other bytes each time."""
+    x = rng.standard_normal(1 << 20).astype(dtype)
+    codec = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=shuffle, blocksize=1 << 14)
+    monkeypatch.setattr(numcodecs.blosc, "use_threads", False)
+    right = codec.encode(x)
+    monkeypatch.setattr(numcodecs.blosc, "use_threads", setting)
+    chain = Chain(x.dtype, (codec,))
+    assert chain.encode(x) == right
+    assert np.array_equal(chain.decode(np.frombuffer(right, "u1"), x.shape), x)
 
 
 def test_zarr_can_read_results_of_bfloat16_of_a_store_of_shards(tmp_path):

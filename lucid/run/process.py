@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -153,6 +154,8 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     # h5py prints what goes wrong when objects are let go of; what matters of it comes as an error.
     sys.excepthook = lambda *_: None
     sys.unraisablehook = lambda _: None
+    # What libraries warn of, such as codecs that a specification has not yet, is no word of the command's.
+    warnings.simplefilter("ignore")
     while True:
         try:
             function, args, keywords, options, is_watched = pipe.recv()

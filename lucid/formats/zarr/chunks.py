@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from itertools import islice, product
 from typing import Any
-from warnings import catch_warnings
 
 import numpy as np
 
@@ -58,9 +57,10 @@ class StoredArray(ChunkReader[bytes]):
             raise FormatError("is encoded as pickles, which are not read because a pickle can run code")
         import zarr  # takes longer to load than most stores to read
 
-        with catch_warnings(action="ignore"):  # as of types and codecs that the specification has not yet
-            path = f"{self._store.prefix}{self._node.path}"
-            return zarr.open_array(self._store.address, path=path, mode="r")
+        # What it warns of, as of codecs that the specification has not yet, is for the user's filters: those are the
+        # process's, and any thread may be here.
+        path = f"{self._store.prefix}{self._node.path}"
+        return zarr.open_array(self._store.address, path=path, mode="r")
 
     @cached_property
     def _file_indices(self) -> frozenset[Index] | None:

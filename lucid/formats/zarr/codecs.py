@@ -6,6 +6,7 @@ decoded. Codecs that are not of this table are zarr's own business, or a package
 """
 
 import bz2
+import ctypes
 import gzip
 import lzma
 import zlib
@@ -22,8 +23,14 @@ from lucid.formats.chunks import decode_streams, decode_zlib, most_of
 from lucid.formats.regions import size_of
 from lucid.formats.zarr.documents import JsonObject
 
-# As zarr has it: several chunks are decoded at once, so that each is decoded by one thread.
-numcodecs.blosc.use_threads = False
+#: Blosc as numcodecs has it. Its functions with a context begin no threads, whatever the user has set for all of
+#: the process: chunks are decoded by our threads, and several would write blocks in the order in which they end.
+_BLOSC = ctypes.CDLL(numcodecs.blosc.__file__)
+_BLOSC.blosc_compress_ctx.argtypes = (
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p),
+    *(ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int),
+)
+_BLOSC.blosc_decompress_ctx.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 #: Names of Blosc's shuffles in version 3, by numbers in version 2.
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
@@ -73,6 +80,8 @@ _DECLARED_SIZES: dict[str, Callable[[bytes, int], int | None]] = {
 LOSSLESS = frozenset((*_ADDED_BYTES, *_STREAMS, *_DECLARED_SIZES, "delta"))
 #: Others that have a number for each of their bytes or bits, so that they take little memory.
 _LOSSY = ("astype", "bitround", "fixedscaleoffset", "packbits", "quantize")
+#: Those that version 3 has before elements become bytes, and which take them in the order of this machine.
+_FILTERS = frozenset((*_LOSSY, "delta"))
 
 
 def name_of(codec: JsonObject) -> str:
@@ -115,7 +124,9 @@ class Chain(NamedTuple):
         # Not as bytes: where nothing else says it, Blosc takes the size of elements from what it is given.
         data: Any = np.ascontiguousarray(cells, self.dtype)
         for codec in self.codecs:
-            if codec.codec_id == "gzip":
+            if codec.codec_id == "blosc":
+                data = _encode_blosc(codec, np.asarray(data))
+            elif codec.codec_id == "gzip":
                 data = gzip.compress(np.ascontiguousarray(data).data, codec.level, mtime=0)
             else:
                 data = codec.encode(data)
@@ -142,7 +153,7 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
         if not one.keys() <= {"name", "configuration"}:
             return None  # what else stands there may mean that it is to be read in another way
         name, parameters = name_of(one), dict(one.get("configuration") or {})
-        if name == "transpose" and not is_bytes and order is None:
+        if name == "transpose" and not (is_bytes or numcodecs_codecs) and order is None:
             order = tuple(reversed(range(rank))) if parameters["order"] == "F" else tuple(parameters["order"])
             if sorted(order) != [*range(rank)]:
                 return None
@@ -151,14 +162,30 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
             endian = parameters.get("endian")
             if dtype.itemsize > 1 and endian not in ("little", "big") and dtype.kind != "V":
                 return None
+            if endian == "big" and numcodecs_codecs:
+                return None  # of elements of another type
             dtype = dtype.newbyteorder(">" if endian == "big" else "<")
-        elif is_bytes and name in {*LOSSLESS, *_LOSSY}:
+        elif name in _FILTERS or (is_bytes and name in LOSSLESS):
             if name == "blosc" and isinstance(parameters.get("shuffle"), str):
                 parameters["shuffle"] = _SHUFFLES.index(parameters["shuffle"])
             numcodecs_codecs.append(numcodecs.get_codec(parameters | {"id": name}))
         else:
             return None
     return Chain(dtype, tuple(numcodecs_codecs), order) if is_bytes else None
+
+
+def _encode_blosc(codec: Any, data: Array) -> Array:
+    """The bytes that `numcodecs.Blosc` makes; where nothing else says it, the size of elements is that of the data."""
+    typesize, shuffle = getattr(codec, "_typesize", None) or data.itemsize, codec.shuffle
+    if shuffle == codec.AUTOSHUFFLE:
+        shuffle = codec.BITSHUFFLE if typesize == 1 else codec.SHUFFLE
+    out = np.empty(data.nbytes + numcodecs.blosc.MAX_OVERHEAD, np.uint8)
+    places = data.nbytes, data.ctypes.data, out.ctypes.data, len(out)
+    name, block_bytes = codec.cname.encode(), codec.blocksize
+    size = _BLOSC.blosc_compress_ctx(codec.clevel, shuffle, typesize, *places, name, block_bytes, 1)
+    if size <= 0:
+        raise FormatError(f"has a chunk of {data.nbytes} bytes that Blosc ({codec.cname}) cannot encode")
+    return out[:size]
 
 
 def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | None) -> Array:
@@ -176,5 +203,8 @@ def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | No
         raise FormatError(f"has a chunk that decodes to {declared} bytes; expected {size or most}")
     if out is None or len(out) != declared:
         out = np.empty(declared, np.uint8)
-    codec.decode(raw, out)
+    if name != "blosc":
+        codec.decode(raw, out)
+    elif _BLOSC.blosc_decompress_ctx(raw.ctypes.data, out.ctypes.data, len(out), 1) <= 0:
+        raise FormatError("has a chunk that Blosc cannot decode")
     return out
