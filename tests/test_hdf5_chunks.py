@@ -2,6 +2,8 @@
 
 import ctypes
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -301,6 +303,16 @@ def test_plugins_are_found_by_the_numbers_of_their_filters():
     assert function_of(SIZE_CHECK) is None
     pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
     assert all(map(function_of, (BLOSC, LZ4, ZSTD, BITSHUFFLE)))
+
+
+def test_plugins_that_are_imported_later_are_found():
+    pytest.importorskip("hdf5plugin", reason="the extra `filters` is not installed")
+    code = (
+        "from lucid.formats.hdf5.plugins import function_of; before = function_of(32001)\n"
+        "import hdf5plugin; print(before, function_of(32001) is not None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "None True\n", done.stderr
 
 
 def lzf(cells):

@@ -389,7 +389,7 @@ def test_a_missing_filter_is_named(folder, monkeypatch):
     lucid.pool_file("x.h5", "y.h5", size=2)
     with h5py.File("y.h5") as file:
         assert np.array_equal(file["x"][:], adaptive_avg_pool2d(x, 2))
-    monkeypatch.setattr("lucid.formats.hdf5.source.is_available", lambda code: False)
+    monkeypatch.setattr("lucid.formats.hdf5.source.load_filter", lambda code: False)
     with pytest.raises(
         MissingExtraError,
         match=r"dataset /x needs HDF5 filter 32015 \(.*\): pip install 'lucid-pool\[filters\]'",

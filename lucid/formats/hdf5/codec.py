@@ -1,8 +1,10 @@
 """Chunks encoded and decoded by the HDF5 library apart from the file that they are in.
 
-A dataset of one chunk in a file in memory has the filters, so that any process does it, to the library's own bytes.
-The library does not look whether a chunk became as many bytes as it has, and hands out what lay in memory behind
-fewer. So what decodes has a filter more, which is undone last and does look.
+A file in memory has a dataset of one chunk with the same filters. Any process can write and read that, and the bytes
+of the chunk are those that the library would write to the real file.
+
+The library does not check how many bytes a chunk decodes to. If they are too few, it hands out whatever lies in memory
+behind them. So a dataset that decodes has one filter more, which is undone last and checks the number.
 """
 
 import sys
@@ -32,7 +34,9 @@ def _check_size(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, 
     return nbytes if int(values[0]) + (int(values[1]) << 32) <= nbytes <= sys.maxsize else 0
 
 
-# The library knows it by its address for as long as the process lives.
+# It is there for the whole process, in the library that a user's own h5py calls, too. That changes nothing for them:
+# only a dataset that names its number has it, and these are in memory here. The library takes no filter for one
+# dataset alone, and it knows the function by its address for as long as the process lives.
 _SIZE_CHECK = FilterClass(1, SIZE_CHECK, 1, 1, b"look", None, None, Function(_check_size))
 h5py.h5z.register_filter(addressof(_SIZE_CHECK))
 

@@ -93,8 +93,12 @@ class Filter(NamedTuple):
         return self._replace(values=values)
 
 
-def is_available(code: int) -> bool:
-    """Whether a filter can be undone, if need be by what hdf5plugin registers when it is imported."""
+def load_filter(code: int) -> bool:
+    """Have the library undo a filter, if need be by hdf5plugin; whether it can.
+
+    hdf5plugin adds its filters to the library for all of the process. That is what it is imported for in any program,
+    and takes none away; so it is imported when a file needs it, and not before.
+    """
     if not h5py.h5z.filter_avail(code):
         try:
             import hdf5plugin  # noqa: F401

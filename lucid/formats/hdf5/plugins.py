@@ -109,11 +109,18 @@ def read_and_undo(place: Extent, one: Filter, size_bytes: int) -> Array:
     return memory.bytes(nbytes)
 
 
-@cache  # a plugin that is loaded stays so, and to look through all of them takes longer than to decode a small chunk
 def function_of(code: int) -> Any:
     """The function of the plugin for the filter of a number; None where no plugin that is known here has it."""
+    return _function_of(
+        code, has_hdf5plugin="hdf5plugin" in sys.modules
+    )  # it was imported if a file needs it
+
+
+# A plugin that is loaded stays so, and to look through all of them takes longer than to decode a small chunk.
+@cache
+def _function_of(code: int, *, has_hdf5plugin: bool) -> Any:
     paths = [h5py.h5z.__file__]
-    if "hdf5plugin" in sys.modules:  # it was imported if a file needs it
+    if has_hdf5plugin:
         # Of a filter that was there before, by HDF5_PLUGIN_PATH, it knows no path.
         paths += filter(isfile, sys.modules["hdf5plugin"].get_config().registered_filters.values())
     for path in paths:

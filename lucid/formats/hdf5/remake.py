@@ -23,7 +23,7 @@ from lucid.formats.hdf5.elsewhere import (
     is_virtual,
     lies_elsewhere,
 )
-from lucid.formats.hdf5.filters import filters_of, is_available
+from lucid.formats.hdf5.filters import filters_of, load_filter
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
@@ -113,7 +113,7 @@ def remake(
         creation = external_properties(dataset, elsewhere)
     elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and all(
         # Elements stay the same when they are decoded and encoded again.
-        is_available(one.code) and one.fault is None
+        load_filter(one.code) and one.fault is None
         for one in filters
     ):
         regions = _written_regions(dataset)

@@ -25,7 +25,7 @@ from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
-from lucid.formats.hdf5.filters import filters_of, is_available
+from lucid.formats.hdf5.filters import filters_of, load_filter
 from lucid.formats.hdf5.meaning import Variables, attributes_at
 from lucid.formats.hdf5.types import numbers_of
 from lucid.formats.meaning import meaning_by
@@ -116,7 +116,7 @@ class Hdf5Source(FileSource):
         self.notes += [note] if note else []
         for i in range(creation.get_nfilters()):
             code, _, _, label = creation.get_filter(i)
-            if not is_available(code):
+            if not load_filter(code):
                 filter_name = label.decode("utf-8", "replace") or "unnamed"
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
