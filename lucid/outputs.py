@@ -10,7 +10,15 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import is_same_file, refuse_existing, remove_stale
-from lucid.formats.registry import ARCHIVE, FORMATS, Format, format_of_suffix, real_path, url_of
+from lucid.formats.registry import (
+    ARCHIVE,
+    FORMATS,
+    Format,
+    format_of_suffix,
+    real_path,
+    suffix_of,
+    url_of,
+)
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
@@ -48,7 +56,7 @@ class Target:
         for path in inputs:
             self.refuse_input(path)
         marks = self.format.marks
-        if self.stream is not None or (marks and url_of(self.path) is not None):
+        if self.stream is not None or (self.format.has_urls and url_of(self.path) is not None):
             return
         with translate_errors(f"output {self.path} cannot be written"):  # as under a name too long
             if not makes_folder or self.path.parent.exists():
@@ -183,9 +191,3 @@ def is_folder(output: str) -> bool:
 def stem_of(source: Path) -> str:
     """The name of a source without its suffix."""
     return "stdin" if source == STREAM else source.name.removesuffix(suffix_of(source))
-
-
-def suffix_of(source: Path) -> str:
-    """`.h5`; of a store all that tells readers what it is, `.ome.zarr` or `.zarr.zip`."""
-    match = re.search(r"(\.ome)?\.zarr(\.zip)?$", source.name)
-    return source.suffix if match is None else match[0]

@@ -27,8 +27,6 @@ from lucid.options import Options
 from lucid.outputs import FilePath, Target, settle, stem_of
 from lucid.report import OnProgress, Report, Watch
 
-#: Names of formats in which arrays with names that have slashes in them lie in groups.
-_WITH_GROUPS = ("HDF5", "Zarr")
 _NOT_CARRIED = "attributes, labels and whatever else inputs hold are not carried into a pack"
 
 
@@ -147,7 +145,7 @@ class _PackSource(Source):
         if not self._arrays and all(isinstance(error, LeftOutError) for _, error in errors):
             for name in names:
                 errors.append((name, FormatError(NO_FILE_NOTE)))
-        if target.format.name in _WITH_GROUPS:
+        if target.format.has_groups:
             self._refuse_groups()
         return errors
 
@@ -180,9 +178,10 @@ class _PackSource(Source):
         for spec in self._arrays:
             for parent in accumulate(spec.name.split("/")[:-1], "{}/{}".format):
                 if parent in self._sources:
+                    others = " or ".join(f.suffixes[0] for f in FORMATS if f.holds_many and not f.has_groups)
                     raise ArgumentError(
                         f"{self._sources.get(parent)} would be an array {parent} in the pack, and {spec.place.source} "
-                        "lie in a group of that name; rename one, or pack to .safetensors or .npz"
+                        f"lie in a group of that name; rename one, or pack to {others}"
                     )
 
     def choose(self, patterns: Sequence[str]) -> Sequence[ArraySpec]:  # noqa: ARG002  (each input has them)

@@ -189,6 +189,25 @@ class Contract:
             with pytest.raises(FormatError, match="changed while it was read"):
                 source.check_unchanged()
 
+    def test_bfloat16_is_nothing_else_for_who_reads_it_again(self, tmp_path, rng):
+        """It is known for what it is, or refused unless the user says it; never read as integers of 16 bits."""
+        x = rng.standard_normal((3, 2, 4, 4)).astype(np.float32)
+        np.save(tmp_path / "x.npy", x)
+        path = lucid.pool_file(
+            tmp_path / "x.npy", tmp_path / f"y{self.suffix}", size=2, dtype="bfloat16"
+        ).targets[0]
+        with self.open(path) as source:
+            try:
+                assert [spec.numbers for spec in source.choose(())] == ["bfloat16"]
+            except (DTypeError, DatasetError) as error:
+                assert "say `input_dtype='bfloat16'`" in str(error)
+        with format_of_content(path).open(path, Options(input_dtype="bfloat16")) as source:
+            (spec,) = source.choose(())
+            whole = tuple(slice(0, n) for n in spec.shape)
+            bits = source.read(spec, whole, np.empty(spec.nbytes, np.uint8)).astype(np.uint32)
+        means = lucid.nn.functional.adaptive_avg_pool2d(x, 2)
+        np.testing.assert_allclose((bits << 16).view(np.float32), means, rtol=2**-8)
+
     def test_another_rank_is_refused(self, tmp_path):
         path = tmp_path / f"x{self.suffix}"
         self.make(path, np.zeros((3, 4)))

@@ -43,6 +43,12 @@ class Format(NamedTuple):
     marks_gaps: bool = False
     #: Files that a folder of this format holds one of.
     marks: tuple[str, ...] = ()
+    #: Whether it is read and written behind URLs.
+    has_urls: bool = False
+    #: Whether arrays whose names have slashes in them lie in groups, which share their names with no array.
+    has_groups: bool = False
+    #: Longer suffixes that tell readers more, so that outputs keep them whole.
+    whole_suffixes: tuple[str, ...] = ()
     #: Of a zip archive, a regular expression for a name in it that tells it from other archives.
     member: str | None = None
     #: Most bytes of a chunk of an output, where chunks are encoded whole and need not be files.
@@ -84,6 +90,7 @@ FORMATS = (
         after_user_block=True,
         is_native=True,
         marks_gaps=True,
+        has_groups=True,
         # HDF5's own advice is 10 KiB to 1 MiB; several copies of a chunk are in memory while it is compressed.
         most_chunk_bytes=1 << 20,
     ),
@@ -97,6 +104,9 @@ FORMATS = (
         extra="zarr",
         marks_gaps=True,
         marks=_MARKS,
+        has_urls=True,
+        has_groups=True,
+        whole_suffixes=(".zarr.zip", ".ome.zarr", ".ome.zarr.zip"),
         member=rf"(.*/)?({'|'.join(map(re.escape, _MARKS))})",
     ),
     Format("npz", (".npz",), ZIP, "npz.source:NpzSource", "npz.sink:NpzSink", member=r".*\.npy"),
@@ -149,14 +159,17 @@ def format_of_start(start: bytes) -> Format | None:
 
 def format_of_content(path: Path) -> Format:
     """The format of an existing file; one of no format known is an error that names what it is."""
-    folders = [f for f in FORMATS if f.marks]
     if url_of(path) is not None:
-        return folders[0]
+        # To look behind it would be a request, so the suffix decides; the first is told by none.
+        behind_urls = [f for f in FORMATS if f.has_urls]
+        return next((f for f in behind_urls if path.name.lower().endswith(f.suffixes)), behind_urls[0])
     if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+        folders = [f for f in FORMATS if f.marks]
         for format_ in folders:
             if is_marked(path, format_.marks):
                 return format_
-        raise FileError("is a folder; expected a file, or a folder that is a Zarr store")
+        names = " or ".join(f.name for f in folders)
+        raise FileError(f"is a folder; expected a file, or a folder that is a {names} store")
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
@@ -192,3 +205,9 @@ def format_of_suffix(path: Path) -> Format:
     raise ArgumentError(
         f"output {path}: its suffix names no format; expected one of {suffixes}, or {path}/ for a folder"
     )
+
+
+def suffix_of(path: Path) -> str:
+    """`.h5`; where a longer suffix tells readers more, all of it: `.zarr.zip`, `.ome.zarr`."""
+    every = (suffix for f in FORMATS for suffix in f.whole_suffixes if path.name.endswith(suffix))
+    return max(every, key=len, default=path.suffix)

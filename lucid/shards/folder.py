@@ -15,10 +15,10 @@ from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Resource, Source
 from lucid.formats.disk.replacement import remove_stale, short_name
-from lucid.formats.registry import Format, real_path, url_of
+from lucid.formats.registry import Format, real_path, suffix_of, url_of
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
-from lucid.outputs import Target, suffix_of
+from lucid.outputs import Target
 from lucid.report import Effort, OnProgress, Watch, peak_memory_bytes
 from lucid.run import Executor
 from lucid.shards.join import collect, join
