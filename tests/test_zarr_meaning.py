@@ -252,6 +252,40 @@ class TestMissing:
             assert np.isnan(target["v"].attrs["note"])
             assert target.attrs["valid_max"] == math.inf
 
+    @pytest.mark.parametrize("flatten", [False, True])
+    def test_arrays_with_and_without_names_of_axes_go_to_a_store_that_xarray_opens(self, tmp_path, flatten):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, shape in {
+                "a": (3, 2, 8, 8),
+                "b": (5, 2, 8, 6),
+                "c": (6, 2, 8, 8),
+                "g/d": (6, 2, 8, 8),
+            }.items():
+                file[name] = np.ones(shape, "f4")
+            for axis, name in enumerate(["t", "band", "y", "x"]):
+                file[name] = np.arange(file["a"].shape[axis])
+                file[name].make_scale()
+                file["a"].dims[axis].attach_scale(file[name])
+        target = lucid.pool_file(
+            tmp_path / "a.h5", tmp_path / "o.zarr", size=(4, None), flatten=flatten
+        ).targets[0]
+        result = xarray.open_zarr(target, chunks=None, consolidated=False)
+        if flatten:
+            firsts = {"a": "t", "b": "dim_0", "c": "dim_0_6"}
+            assert {name: result[name].dims for name in firsts} == {
+                name: (first, f"{name}_features") for name, first in firsts.items()
+            }
+            return
+        assert result["a"].dims == ("t", "band", "y_4", "x")
+        assert dict(result["b"].sizes) == {"dim_0": 5, "dim_1": 2, "dim_2": 4, "dim_3": 6}
+        assert dict(result["c"].sizes) == {"dim_0_6": 6, "dim_1": 2, "dim_2": 4, "dim_3_8": 8}
+        assert xarray.open_zarr(target, group="g", chunks=None, consolidated=False)["d"].dims == (
+            "dim_0",
+            "dim_1",
+            "dim_2",
+            "dim_3",
+        )
+
     def test_packed_numbers_that_go_to_another_format_are_told(self, tmp_path):
         group = zarr.open_group(tmp_path / "a.zarr", mode="w")
         group.create_array("v", data=np.ones((1, 2, 2), "i2"), attributes={"scale_factor": 0.5})

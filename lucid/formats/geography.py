@@ -312,11 +312,14 @@ def _paths_in_output(dimensions: Sequence[Dimension]) -> list[str]:
     return [dimension.path_in_output for dimension in dimensions if dimension.path_in_output is not None]
 
 
-def dims_elsewhere(results: Sequence[ResultSpec]) -> Iterator[tuple[ResultSpec, list[str]]]:
+def dims_elsewhere(
+    results: Sequence[ResultSpec], *, all_or_none: bool = False
+) -> Iterator[tuple[ResultSpec, list[str]]]:
     """Results with paths of their dimensions in a file of another format, to which no dimensions are carried over.
 
     A pooled axis has a new name, and so has one whose name stands for another length, an array or a group beside the
-    result. No axis has one where the source does not name all.
+    result. No axis of an array has one where the source does not name all. But with `all_or_none`, since xarray reads
+    no store in which some arrays have names and others have not, axes without one are called as xarray does, `dim_0`.
     """
     lengths: dict[str, int] = {}
     have_names = any(result.source.dims for result in results)
@@ -326,14 +329,17 @@ def dims_elsewhere(results: Sequence[ResultSpec]) -> Iterator[tuple[ResultSpec, 
     for result in results:
         names, shape, h = list(result.source.dims), result.stored_shape, result.height_axis
         folder, _, own_name = result.name.rpartition("/")
-        if not all(names) or any("/" in name or "\0" in name or name == "." for name in names):
+        if any("/" in name or "\0" in name or name == "." for name in names):
+            names = []
+        pooled = (axis for axis in (h, h + 1) if names and result.shape[axis] != result.source.shape[axis])
+        for axis in pooled:
+            names[axis] += f"_{result.shape[axis]}" * bool(names[axis])
+        if have_names and all_or_none:
+            names = [name or f"dim_{axis}" for axis, name in enumerate(names or [""] * len(result.shape))]
+        if not all(names):
             names = []
         elif result.flat:
             names = [*names[:1], *[f"{own_name}_features"] * bool(names)]
-        else:
-            pooled = (axis for axis in (h, h + 1) if names and shape[axis] != result.source.shape[axis])
-            for axis in pooled:
-                names[axis] += f"_{shape[axis]}"
         for axis, name in enumerate(names):
             for new_name in (name, f"{name}_{shape[axis]}", f"{own_name}_{name}_{shape[axis]}"):
                 if lengths.setdefault(f"{folder}/{new_name}", shape[axis]) == shape[axis]:

@@ -64,7 +64,7 @@ class Builder:
     def build(self) -> None:
         """Build what is carried over, results with their coordinates, and what groups and summaries say of them."""
         if self._source is None:
-            for result, dims in dims_elsewhere(self._results):
+            for result, dims in dims_elsewhere(self._results, all_or_none=True):
                 attributes = with_changes({}, {**result.mark, **result.packing})
                 self._add_means(
                     result, None, Description(attributes, names_of_axes([[path] for path in dims]))
