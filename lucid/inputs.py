@@ -163,7 +163,7 @@ def _files_in(folder: str) -> Iterator[Task]:
 
 
 def _is_store(folder: str) -> bool:
-    return any(is_marked(Path(folder), format_.marks) for format_ in FORMATS if format_.marks)
+    return any(is_marked(Path(folder), format_.root_files) for format_ in FORMATS if format_.root_files)
 
 
 def _reason_to_leave_out(path: str, mode: int) -> LeftOutError | None:

@@ -55,7 +55,7 @@ class Target:
         """
         for path in inputs:
             self.refuse_input(path)
-        marks = self.format.marks
+        marks = self.format.root_files
         if self.stream is not None or (self.format.has_urls and url_of(self.path) is not None):
             return
         with translate_errors(f"output {self.path} cannot be written"):  # as under a name too long
@@ -183,7 +183,7 @@ def is_folder(output: str) -> bool:
     What has the suffix of a format is an output, as `a.zarr/` is; but where the format is of files, not with a slash.
     """
     has_slash = output.endswith(os.sep)
-    suffixes = tuple(s for f in FORMATS if f.marks or not has_slash for s in f.suffixes)
+    suffixes = tuple(s for f in FORMATS if f.root_files or not has_slash for s in f.suffixes)
     is_output = output.rstrip(os.sep).lower().endswith(suffixes)
     return not is_output and (has_slash or os.path.isdir(output))  # noqa: PTH112  (it never raises)
 

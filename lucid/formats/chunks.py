@@ -42,7 +42,7 @@ class KeptChunk(threading.local):
     cells: Array | None = None
 
     def keep(self, array: Any = None, index: Index | None = None, cells: Array | None = None) -> None:
-        """Keep a chunk of an array in place of the one before, or none."""
+        """Keep a chunk of an array and let go of the one before; without one, let go."""
         self.array, self.index, self.cells = array, index, cells
 
 
@@ -59,7 +59,7 @@ class ChunkReader(ABC, Generic[Stored]):
         """A chunk as it lies in its file; None where it was never written."""
 
     @abstractmethod
-    def _decode(self, stored: Stored, inside: Region, out: Array, outside: Region) -> Array | None:
+    def _decode(self, chunk: Stored, inside: Region, out: Array, outside: Region) -> Array | None:
         """All cells of a chunk; None where those `inside` were decoded to `outside` in `out`."""
 
     def _each(self, work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:  # noqa: ARG002
@@ -77,19 +77,23 @@ class ChunkReader(ABC, Generic[Stored]):
 
         # Encoded chunks take the memory of cells at most, so there may be as many of them at once.
         for (index, inside, outside), stored in self._each(fetch, overlaps(region, self._chunks), most):
-            place = (*outside, ...)  # of an array without axes, an array, too
             if kept.cells is not None and index == kept.index:
-                out[place] = kept.cells[inside]
+                cells_at(out, outside)[...] = kept.cells[inside]
             elif stored is None:
-                out[place] = self._fill
+                cells_at(out, outside)[...] = self._fill
             else:
                 kept.keep()  # there is memory for one
                 cells = self._decode(stored, inside, out, outside)
                 if cells is not None:
-                    out[place] = cells[inside]
+                    cells_at(out, outside)[...] = cells[inside]
                     if not most:
                         kept.keep(self, index, cells)
                 del cells, stored  # before the next chunk is read
+
+
+def cells_at(array: Array, region: Region) -> Array:
+    """The cells in a region, where they are; of an array without axes, an array, too."""
+    return array[(*region, ...)]  # type: ignore[arg-type]
 
 
 def most_of(nbytes: int) -> int:

@@ -42,7 +42,7 @@ class Format(NamedTuple):
     #: Whether its arrays say of themselves which value marks gaps.
     marks_gaps: bool = False
     #: Files that a folder of this format holds one of.
-    marks: tuple[str, ...] = ()
+    root_files: tuple[str, ...] = ()
     #: Whether it is read and written behind URLs.
     has_urls: bool = False
     #: Whether arrays whose names have slashes in them lie in groups, which share their names with no array.
@@ -75,7 +75,7 @@ class Format(NamedTuple):
 
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat")
-_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+_ROOT_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 #: The length of a header, at most 100 MB, and its first byte.
 _TENSORS = rb"...[\x00-\x05]\x00{4}\{"
 NPY = Format("npy", (".npy",), rb"\x93NUMPY", "npy:NpySource", "npy:NpySink", holds_many=False)
@@ -103,11 +103,11 @@ FORMATS = (
         is_native=True,
         extra="zarr",
         marks_gaps=True,
-        marks=_MARKS,
+        root_files=_ROOT_FILES,
         has_urls=True,
         has_groups=True,
         whole_suffixes=(".zarr.zip", ".ome.zarr", ".ome.zarr.zip"),
-        member=rf"(.*/)?({'|'.join(map(re.escape, _MARKS))})",
+        member=rf"(.*/)?({'|'.join(map(re.escape, _ROOT_FILES))})",
     ),
     Format("npz", (".npz",), ZIP, "npz.source:NpzSource", "npz.sink:NpzSink", member=r".*\.npy"),
     Format(
@@ -164,9 +164,9 @@ def format_of_content(path: Path) -> Format:
         behind_urls = [f for f in FORMATS if f.has_urls]
         return next((f for f in behind_urls if path.name.lower().endswith(f.suffixes)), behind_urls[0])
     if os.path.isdir(path):  # noqa: PTH112  (it never raises)
-        folders = [f for f in FORMATS if f.marks]
+        folders = [f for f in FORMATS if f.root_files]
         for format_ in folders:
-            if is_marked(path, format_.marks):
+            if is_marked(path, format_.root_files):
                 return format_
         names = " or ".join(f.name for f in folders)
         raise FileError(f"is a folder; expected a file, or a folder that is a {names} store")

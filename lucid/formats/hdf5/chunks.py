@@ -28,7 +28,7 @@ from lucid.formats.chunks import (
 from lucid.formats.disk.files import read_region
 from lucid.formats.hdf5.codec import decoder
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
-from lucid.formats.hdf5.plugins import BOUNDED, Extent, function_of, read_and_undo
+from lucid.formats.hdf5.plugins import BOUNDED, StoredBytes, function_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, boxes_of, shape_of, shift, size_of
@@ -48,7 +48,7 @@ ROW_BYTES = 1 << 14
 NOWHERE = -1
 
 
-class ChunkedArray(ChunkReader[tuple[Extent, tuple[Filter, ...]]]):
+class ChunkedArray(ChunkReader[tuple[StoredBytes, tuple[Filter, ...]]]):
     """A dataset, and where its chunks are by the file's own index: address, size and filter mask of each."""
 
     def __init__(self, dataset: Dataset, dtype: np.dtype[Any], descriptor: int, kept: KeptChunk) -> None:
@@ -91,33 +91,33 @@ class ChunkedArray(ChunkReader[tuple[Extent, tuple[Filter, ...]]]):
         is_raw = (self._size == self._nbytes) & (self._mask == 0)
         return any(is_raw.take(-1, axis).any() for axis in edges)
 
-    def _fetch(self, index: Index) -> tuple[Extent, tuple[Filter, ...]] | None:
+    def _fetch(self, index: Index) -> tuple[StoredBytes, tuple[Filter, ...]] | None:
         """Where a chunk lies, and the filters that were applied to it."""
-        place = Extent(self._descriptor, self._address.item(index), self._size.item(index))
-        if place.offset == NOWHERE:
+        stored = StoredBytes(self._descriptor, self._address.item(index), self._size.item(index))
+        if stored.offset == NOWHERE:
             return None
-        check_stored_bytes(place.size, self._nbytes)
+        check_stored_bytes(stored.size, self._nbytes)
         mask, filters = self._mask.item(index), self._filters
         if mask:
             filters = tuple(one for i, one in enumerate(filters) if not mask >> i & 1)
-        return place, filters
+        return stored, filters
 
     def _decode(
-        self, stored: tuple[Extent, tuple[Filter, ...]], inside: Region, out: Array, outside: Region
+        self, chunk: tuple[StoredBytes, tuple[Filter, ...]], inside: Region, out: Array, outside: Region
     ) -> Array | None:
-        place, filters = stored
+        stored, filters = chunk
         if not filters:
-            self._read_raw(place, inside, out[outside])
+            self._read_raw(stored, inside, out[outside])
             return None
         if self._decoder is not None:
-            self._decoder(filters).decode(place, inside, out, outside)
+            self._decoder(filters).decode(stored, inside, out, outside)
             return None
         if filters[-1].code not in BUILT_IN:
-            raw, filters = read_and_undo(place, filters[-1], self._nbytes), filters[:-1]
+            raw, filters = read_and_undo(stored, filters[-1], self._nbytes), filters[:-1]
         else:
             # Of the size of the chunk, so that the next array has room where this one was.
-            raw = np.empty(max(place.size, self._nbytes), np.uint8)[: place.size]
-            place.read(raw)
+            raw = np.empty(max(stored.size, self._nbytes), np.uint8)[: stored.size]
+            stored.read(raw)
         for one in reversed(filters):
             if one.code == SHUFFLE:
                 raw = unshuffle(raw, self._dtype.itemsize)
@@ -126,24 +126,24 @@ class ChunkedArray(ChunkReader[tuple[Extent, tuple[Filter, ...]]]):
         self._check_size(len(raw))
         return raw.view(self._dtype).reshape(self._chunks)
 
-    def _read_raw(self, place: Extent, inside: Region, target: Array) -> None:
+    def _read_raw(self, stored: StoredBytes, inside: Region, target: Array) -> None:
         """Read some cells of a chunk without filters, and few others, since it may be larger than the memory."""
-        self._check_size(place.size)
+        self._check_size(stored.size)
         columns, row_bytes = inside[-1], self._chunks[-1] * target.itemsize
         is_direct = target.flags.c_contiguous
         if shape_of(inside)[-1] < self._chunks[-1] and row_bytes <= ROW_BYTES:
             # To ask for each run of a few cells takes longer than to read all of the rows.
             inside, is_direct = (*inside[:-1], slice(0, self._chunks[-1])), False
         most = target.size if is_direct else RAW_BYTES // target.itemsize
-        for box in boxes_of(shape_of(inside), most):
-            cells = target[box] if is_direct else np.empty(shape_of(box), target.dtype)
-            stored = shift(box, [axis.start for axis in inside])
+        for region in boxes_of(shape_of(inside), most):
+            cells = target[region] if is_direct else np.empty(shape_of(region), target.dtype)
+            in_chunk = shift(region, [axis.start for axis in inside])
             flat = cells.reshape(-1).view(np.uint8)
-            read_region(place.descriptor, place.offset, self._chunks, stored, target.itemsize, flat)
+            read_region(stored.descriptor, stored.offset, self._chunks, in_chunk, target.itemsize, flat)
             if inside[-1] != columns:
-                target[box[:-1]] = cells[..., columns]
+                target[region[:-1]] = cells[..., columns]
             elif not is_direct:
-                target[box] = cells
+                target[region] = cells
 
     def _check_size(self, size: int) -> None:
         if size != self._nbytes:

@@ -21,7 +21,7 @@ from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.cells import select_region
 from lucid.formats.hdf5.filters import Filter, filters_of
-from lucid.formats.hdf5.plugins import Extent, FilterClass, Function, check_claims
+from lucid.formats.hdf5.plugins import FilterClass, Function, StoredBytes, check_claims
 from lucid.formats.hdf5.tree import Dataset, translate_errors
 from lucid.formats.regions import Region, size_of
 
@@ -30,7 +30,7 @@ SIZE_CHECK = 511
 
 
 def _check_size(_flags: int, _count: int, values: Any, nbytes: int, _size: Any, _buffer: Any) -> int:
-    """Pass on bytes if there are as many as the parameters say; with fewer, or an error in place of them, fail."""
+    """Pass on bytes if there are as many as the parameters say; with fewer, or an error where they should be, fail."""
     return nbytes if int(values[0]) + (int(values[1]) << 32) <= nbytes <= sys.maxsize else 0
 
 
@@ -63,10 +63,10 @@ class Codec:
         mask, data = self._chunk.read_direct_chunk(self._corner)
         return data, mask
 
-    def decode(self, place: Extent, inside: Region, out: Array, outside: Region) -> None:
-        """Some cells of a chunk at a place, to a region of an array."""
-        raw = np.empty(place.size, np.uint8)
-        place.read(raw)
+    def decode(self, stored: StoredBytes, inside: Region, out: Array, outside: Region) -> None:
+        """Some cells of a chunk, to a region of an array."""
+        raw = np.empty(stored.size, np.uint8)
+        stored.read(raw)
         check_claims(raw.data, self.filters[-1], self._nbytes)
         target = select_region(h5py.h5s.create_simple(out.shape), outside)
         with phil, translate_errors("has a damaged chunk", error_type=FormatError):

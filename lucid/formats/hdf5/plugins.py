@@ -36,8 +36,8 @@ _SIZES, _VALUES, _BUFFERS = map(ctypes.POINTER, (c_size_t, c_uint, c_void_p))
 Function = ctypes.CFUNCTYPE(c_size_t, c_uint, c_size_t, _VALUES, c_size_t, _SIZES, _BUFFERS)
 
 
-class Extent(NamedTuple):
-    """Some bytes of an open file."""
+class StoredBytes(NamedTuple):
+    """The bytes of a chunk where they lie, in an open file."""
 
     descriptor: int
     offset: int
@@ -68,7 +68,7 @@ _malloc.restype, _malloc.argtypes, _free.argtypes = c_void_p, (c_size_t,), (c_vo
 
 
 class _Memory:
-    """Memory of the C library, which a function may give back and take other in its place."""
+    """Memory of the C library, which a function may give back and hand out other memory instead."""
 
     def __init__(self, size: int) -> None:
         self.pointer = c_void_p(_malloc(size))
@@ -85,23 +85,23 @@ class _Memory:
         _free(self.pointer)
 
 
-def read_and_undo(place: Extent, one: Filter, size_bytes: int) -> Array:
+def read_and_undo(stored: StoredBytes, one: Filter, size_bytes: int) -> Array:
     """The bytes of a chunk of about such a size without the filter that was applied to it last."""
     # Some functions read on behind a chunk that was cut off: zeros, not what lay in memory.
     zeros = 0 if one.code in BOUNDED else size_bytes
     # Of the size of the chunk, too, so that the next array has room where this one was.
-    memory = _Memory(max(place.size + zeros, size_bytes))
-    size, count = c_size_t(place.size), len(one.values)
-    raw = memory.bytes(place.size)
-    place.read(raw)
-    memory.bytes(place.size + zeros)[place.size :] = 0
+    memory = _Memory(max(stored.size + zeros, size_bytes))
+    size, count = c_size_t(stored.size), len(one.values)
+    raw = memory.bytes(stored.size)
+    stored.read(raw)
+    memory.bytes(stored.size + zeros)[stored.size :] = 0
     check_claims(raw.data, one, size_bytes)
     # Some functions look at more parameters than there are, since the library has room for eight.
     values = (c_uint * max(8, count))(*one.values)
     with phil:  # plugins have states of their own, and tell the library of errors
         function = function_of(one.code)
         nbytes = function(
-            REVERSE, count, values, place.size, ctypes.byref(size), ctypes.byref(memory.pointer)
+            REVERSE, count, values, stored.size, ctypes.byref(size), ctypes.byref(memory.pointer)
         )
     # The one of zstd says the error as a number of bytes: it is a negative one, so beyond all memory.
     if not 0 < nbytes <= most_of(size_bytes):

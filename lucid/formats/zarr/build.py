@@ -122,8 +122,8 @@ class Builder:
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or result.flat:
-                    paths, places = geography.place(variable, result)
-                    dims, changes = names_of_axes(paths) if node.dims else [], changes | places
+                    paths, coordinates = geography.place(variable, result)
+                    dims, changes = names_of_axes(paths) if node.dims else [], changes | coordinates
                 description = describe_result(variable, changes, result.meaning, fill, result.numbers, dims)
                 self._add_means(result, node, description)
         self.notes += note_lines(geography.notes)

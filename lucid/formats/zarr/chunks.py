@@ -17,7 +17,7 @@ import numpy as np
 
 from lucid.errors import FormatError, MemoryLimitError
 from lucid.formats.arrays import Array
-from lucid.formats.chunks import ChunkReader, Index, KeptChunk, check_stored_bytes, most_of
+from lucid.formats.chunks import ChunkReader, Index, KeptChunk, cells_at, check_stored_bytes, most_of
 from lucid.formats.contract import FAR_READS
 from lucid.formats.regions import Region, overlaps, shift, size_of
 from lucid.formats.zarr.layout import Layout, layout_of
@@ -82,8 +82,7 @@ class StoredArray(ChunkReader[bytes]):
             for _, _, outside in overlaps(region, layout.chunks):
                 # zarr decodes ten chunks at a time of what it is asked for, in memory of its own.
                 cells = self._zarr_array[shift(outside, [axis.start for axis in region])]
-                place: tuple[Any, ...] = (*outside, ...)  # of an array without axes, an array, too
-                out[place].view(self._zarr_array.dtype)[...] = cells
+                cells_at(out, outside).view(self._zarr_array.dtype)[...] = cells
             return
         if self._file_indices is not None:
             axes = [range(s.start // f, -(-s.stop // f)) for s, f in zip(region, layout.files, strict=True)]
@@ -95,12 +94,11 @@ class StoredArray(ChunkReader[bytes]):
     def _each(self, work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
         return self._store.each(work, items, most)
 
-    def _decode(self, stored: bytes, inside: Region, out: Array, outside: Region) -> Array | None:  # noqa: ARG002
+    def _decode(self, chunk: bytes, inside: Region, out: Array, outside: Region) -> Array | None:  # noqa: ARG002
         assert self.layout.codecs is not None
-        place: tuple[Any, ...] = (*outside, ...)
-        target = out[place]
+        target = cells_at(out, outside)
         is_whole = target.shape == self._chunks and target.flags.c_contiguous
-        raw = np.frombuffer(stored, np.uint8)
+        raw = np.frombuffer(chunk, np.uint8)
         cells = self.layout.codecs.decode(raw, self._chunks, target if is_whole else None)
         return None if cells is target else cells
 
@@ -116,10 +114,10 @@ class StoredArray(ChunkReader[bytes]):
             check_stored_bytes(len(raw or b""), nbytes)
         else:
             with self._index_locks[hash(file) % FAR_READS]:  # else all who want it ask for the same one
-                places = self._index(key)
-            if places is None:
+                entries = self._index(key)
+            if entries is None:
                 return None
-            start, count = map(int, places[tuple(i % n for i, n in zip(index, grid, strict=True))])
+            start, count = map(int, entries[tuple(i % n for i, n in zip(index, grid, strict=True))])
             if start == count == NOWHERE:
                 return None
             check_stored_bytes(count, nbytes)
@@ -144,7 +142,7 @@ class StoredArray(ChunkReader[bytes]):
 
 
 def _read_index(store: Store, layout: Layout, max_memory: int, key: str) -> Array | None:
-    """Places and lengths of the chunks of a shard; None where it was never written."""
+    """Offsets and lengths of the chunks of a shard; None where it was never written."""
     chain, shape = layout.shard_index, (*layout.grid, 2)
     assert chain is not None
     size = chain.sizes(8 * size_of(shape))[-1] or 0

@@ -38,10 +38,10 @@ _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 _ADDED_BYTES = {"crc32": 4, "crc32c": 4, "adler32": 4, "fletcher32": 4, "shuffle": 0}
 #: Decoders of streams, which stop at a length.
 _STREAMS: dict[str, Callable[[Any, Array, int], Array]] = {
-    "gzip": lambda _, *place: decode_streams(partial(zlib.decompressobj, 16 + zlib.MAX_WBITS), *place),
-    "zlib": lambda _, *place: decode_zlib(*place),
-    "bz2": lambda _, *place: decode_streams(bz2.BZ2Decompressor, *place),
-    "lzma": lambda codec, *place: decode_streams(partial(_lzma, codec), *place),
+    "gzip": lambda _, raw, most: decode_streams(partial(zlib.decompressobj, 16 + zlib.MAX_WBITS), raw, most),
+    "zlib": lambda _, raw, most: decode_zlib(raw, most),
+    "bz2": lambda _, raw, most: decode_streams(bz2.BZ2Decompressor, raw, most),
+    "lzma": lambda codec, raw, most: decode_streams(partial(_lzma, codec), raw, most),
 }
 
 

@@ -60,7 +60,7 @@ class ArrayFiles:
         layout, path = self.layout, self._folder / self.layout.key(index)
         units = zip(index, layout.files, layout.shape, strict=True)
         region = [slice(i * u, min((i + 1) * u, n)) for i, u, n in units]
-        places = np.full((*layout.grid, 2), NOWHERE, "<u8")
+        entries = np.full((*layout.grid, 2), NOWHERE, "<u8")
         file, end = None, 0
         with ExitStack() as stack:
             for chunk in self._order:
@@ -73,10 +73,10 @@ class ArrayFiles:
                         path.parent.mkdir(parents=True, exist_ok=True)
                         file = stack.enter_context(path.open("wb"))
                     file.write(data)
-                    places[chunk] = end, len(data)
+                    entries[chunk] = end, len(data)
                     end += len(data)
             if file is not None and layout.shard_index is not None:
-                file.write(layout.shard_index.encode(places))
+                file.write(layout.shard_index.encode(entries))
 
     def _encode(self, cells: Array) -> bytes | None:
         """The bytes of a chunk, which the fill value fills up at the edge; None for nothing but that value."""
@@ -99,8 +99,8 @@ def _is_only_fill(cells: Array, fill: Array) -> bool:
 
 def _morton_order(grid: Index) -> list[Index]:
     """The chunks of a shard as zarr orders them: by the bits of their indices, the last bits of all axes first."""
-    places = ((bit, axis) for axis, n in enumerate(grid) for bit in range((n - 1).bit_length()))
-    highest_first = sorted(places, reverse=True)
+    bits = ((bit, axis) for axis, n in enumerate(grid) for bit in range((n - 1).bit_length()))
+    highest_first = sorted(bits, reverse=True)
     return sorted(
         np.ndindex(*grid), key=lambda index: [index[axis] >> bit & 1 for bit, axis in highest_first]
     )

@@ -44,9 +44,9 @@ def variable_of(node: Node, untyped: str | None, *, is_image: bool) -> Variable:
     """
     attributes, document = dict(node.attributes), node.document or {"data_type": None}
     is_filled = _is_filled_by_document(node) and not is_image
-    mark = document["fill_value"] if is_filled else attributes.get(FILL)
-    if mark is not None:
-        attributes[FILL] = _number(mark)
+    fill = document["fill_value"] if is_filled else attributes.get(FILL)
+    if fill is not None:
+        attributes[FILL] = _number(fill)
     data_type = document["data_type"]
     type_name = data_type.get("name", data_type) if isinstance(data_type, dict) else data_type
     return Variable(
@@ -88,18 +88,18 @@ def describe_result(
     `fill` is the source's own fill value.
     """
     node, attributes = origin.handle, origin.attributes
-    marks = numbers_in(changes.get(FILL, attributes.get(FILL)))
+    fills = numbers_in(changes.get(FILL, attributes.get(FILL)))
     new_attributes = {key: value for key, value in changes.items() if key != FILL} | {FILL: None}
     if _has_nan(new_attributes.get(MISSING)) and not _has_nan(attributes[MISSING]):
         new_attributes[MISSING] = None
     is_float = result in FLOATS
     if FILL in attributes and _is_filled_by_document(node):
-        return Description(with_changes(node.attributes, new_attributes), dims, marks[0] if marks else None)
-    if marks and not is_float:
-        new_attributes[FILL] = int(marks[0])
+        return Description(with_changes(node.attributes, new_attributes), dims, fills[0] if fills else None)
+    if fills and not is_float:
+        new_attributes[FILL] = int(fills[0])
     elif is_float and node.version == 3 and any(changes.get(key) is not None for key in (FILL, MISSING)):
         new_attributes[FILL] = base64.b64encode(struct.pack("<d", np.nan)).decode()
-    elif not marks and isinstance(node.attributes.get(FILL), str | bool):
+    elif not fills and isinstance(node.attributes.get(FILL), str | bool):
         new_attributes[FILL] = node.attributes[FILL]  # of another type than numbers, so it marks none of them
     if fill is not None:
         fill = np.asarray(fill)

@@ -68,7 +68,7 @@ class ZarrSink(Sink):
     def _build(self, source: Source, results: Sequence[ResultSpec], root: Path | None) -> None:
         """Build the store in a folder, or see whether that goes, unless there is something already behind the URL."""
         if self._url is not None:
-            self._find_place(self._url)
+            self._find_system(self._url)
         builder = Builder(source, results, self.options, root)
         builder.build()
         if folds_case(root or (Path(tempfile.gettempdir()) if self._url else self.path.resolve().parent)):
@@ -111,23 +111,23 @@ class ZarrSink(Sink):
             raw.flush()
             file.commit(group)
 
-    def _find_place(self, url: str) -> None:
+    def _find_system(self, url: str) -> None:
         import fsspec
 
         if url.startswith("http"):
             raise FileError(f"output {url} is on a server that is only read; name another `target`")
-        self._system, self._place = fsspec.core.url_to_fs(url)
-        if self._system.exists(self._place) and not self.options.overwrite:
+        self._system, self._folder_behind_url = fsspec.core.url_to_fs(url)
+        if self._system.exists(self._folder_behind_url) and not self.options.overwrite:
             raise ExistsError(f"output {url} exists already; `overwrite=True` replaces it")
 
     def _upload(self) -> None:
         """Copy all files to the store behind the URL; until the root's metadata is there, it is no store."""
-        if self._system.exists(self._place):
-            self._system.rm(self._place, recursive=True)
+        if self._system.exists(self._folder_behind_url):
+            self._system.rm(self._folder_behind_url, recursive=True)
         for key in sorted(FolderStore(self._root).files(""), key=lambda key: "/" not in key):
-            place = f"{self._place}/{key}"
-            self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(self._root / key), place)
+            path = f"{self._folder_behind_url}/{key}"
+            self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._system.put_file(str(self._root / key), path)
 
     def close(self) -> None:
         """Remove what was not put in place."""

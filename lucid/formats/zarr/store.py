@@ -89,13 +89,13 @@ class Store(Resource):
     def size_bytes(self, key: str) -> int:
         """The bytes of a file that was listed."""
 
-    def copy(self, key: str, place: Path) -> int:
+    def copy(self, key: str, target: Path) -> int:
         """Copy a file, if there is one, some of it at a time; how many bytes that were."""
         data = self.read(key, 0, COPY_BYTES)
         if data is None:
             return 0
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("wb") as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
             while file.write(data) == COPY_BYTES:
                 data = self.read(key, file.tell(), file.tell() + COPY_BYTES) or b""
             return file.tell()
