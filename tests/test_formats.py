@@ -29,6 +29,7 @@ from lucid.errors import (
     LucidError,
     NotFoundError,
 )
+from lucid.formats import registry
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.npy import NpySink, read_header
@@ -800,6 +801,24 @@ def test_runs_are_the_region_in_order(shape, rng):
         found = [c for first, length in runs(shape, region) for c in range(first, first + length)]
         assert found == cells[region].ravel().tolist()
         assert shape_of(region) == cells[region].shape
+
+
+def test_a_url_is_of_the_format_that_its_suffix_names_or_of_the_first(monkeypatch):
+    zarr = next(one for one in registry.FORMATS if one.has_urls)
+    other = zarr._replace(name="other", suffixes=(".other",))
+    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, other))
+    for name, format_ in {"a.zarr": zarr, "a.OTHER": other, "a": zarr, "a.h5": zarr}.items():
+        assert format_of_content(Path(f"s3:/bucket/{name}")) is format_
+
+
+def test_a_folder_of_no_format_names_all_that_are_folders(tmp_path, monkeypatch):
+    zarr = next(one for one in registry.FORMATS if one.root_files)
+    other = zarr._replace(name="other", root_files=("other.json",))
+    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, other))
+    with pytest.raises(FileError, match="or a folder that is a Zarr or other store"):
+        format_of_content(tmp_path)
+    (tmp_path / "other.json").touch()
+    assert format_of_content(tmp_path) is other
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):

@@ -32,10 +32,11 @@ from lucid.formats.zarr import chunks  # noqa: E402
 from lucid.formats.zarr.chunks import StoredArray  # noqa: E402
 from lucid.formats.zarr.codecs import Chain  # noqa: E402
 from lucid.formats.zarr.documents import array_document  # noqa: E402
+from lucid.formats.zarr.errors import translate_all  # noqa: E402
 from lucid.formats.zarr.files import ArrayFiles  # noqa: E402
 from lucid.formats.zarr.nodes import Node  # noqa: E402
 from lucid.formats.zarr.source import ZarrSource  # noqa: E402
-from lucid.formats.zarr.store import FolderStore, translate_all  # noqa: E402
+from lucid.formats.zarr.store import FolderStore  # noqa: E402
 
 SHAPE, CHUNKS, SHARDS = (5, 4, 7), (2, 2, 3), (4, 4, 6)
 CODECS_3 = {
@@ -290,12 +291,15 @@ def test_blosc_has_one_thread_here_whatever_the_user_set(monkeypatch, setting, s
     """Several would write blocks in the order in which they end, so chunks would have other bytes each time."""
     x = rng.standard_normal(1 << 20).astype(dtype)
     codec = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=shuffle, blocksize=1 << 14)
-    monkeypatch.setattr(numcodecs.blosc, "use_threads", False)
-    right = codec.encode(x)
-    monkeypatch.setattr(numcodecs.blosc, "use_threads", setting)
-    chain = Chain(x.dtype, (codec,))
-    assert chain.encode(x) == right
-    assert np.array_equal(chain.decode(np.frombuffer(right, "u1"), x.shape), x)
+    for codecs in (codec,), (numcodecs.LZ4(), codec), (codec, codec):
+        monkeypatch.setattr(numcodecs.blosc, "use_threads", False)
+        right = x
+        for one in codecs:
+            right = one.encode(right)
+        monkeypatch.setattr(numcodecs.blosc, "use_threads", setting)
+        chain = Chain(x.dtype, codecs)
+        assert chain.encode(x) == right
+        assert np.array_equal(chain.decode(np.frombuffer(right, "u1"), x.shape), x)
 
 
 def test_zarr_can_read_results_of_bfloat16_of_a_store_of_shards(tmp_path):

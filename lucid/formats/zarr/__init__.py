@@ -19,6 +19,6 @@ and an output, whatever its source is, through
     compression which codecs its arrays have
     files       the files of an array's chunks, when all means are there
 
-What attributes say is understood by `meaning` (missing values, packing), `geography` (dimensions and coordinates),
-`ome` (images and their levels) and `nczarr` (what netCDF-C writes).
+What packages raise becomes one line in `errors`. What attributes say is understood by `meaning` (missing values,
+packing), `geography` (dimensions and coordinates), `ome` (images and their levels) and `nczarr` (what netCDF-C writes).
 """

@@ -125,7 +125,7 @@ class Chain(NamedTuple):
         data: Any = np.ascontiguousarray(cells, self.dtype)
         for codec in self.codecs:
             if codec.codec_id == "blosc":
-                data = _encode_blosc(codec, np.asarray(data))
+                data = _encode_blosc(codec, data)
             elif codec.codec_id == "gzip":
                 data = gzip.compress(np.ascontiguousarray(data).data, codec.level, mtime=0)
             else:
@@ -174,8 +174,9 @@ def chain_of(codecs: Sequence[JsonObject], dtype: np.dtype[Any], rank: int) -> C
     return Chain(dtype, tuple(numcodecs_codecs), order) if is_bytes else None
 
 
-def _encode_blosc(codec: Any, data: Array) -> Array:
+def _encode_blosc(codec: Any, data: Array | bytes) -> Array:
     """The bytes that `numcodecs.Blosc` makes; where nothing else says it, the size of elements is that of the data."""
+    data = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
     typesize, shuffle = getattr(codec, "_typesize", None) or data.itemsize, codec.shuffle
     if shuffle == codec.AUTOSHUFFLE:
         shuffle = codec.BITSHUFFLE if typesize == 1 else codec.SHUFFLE

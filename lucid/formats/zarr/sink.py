@@ -23,9 +23,10 @@ from lucid.formats.disk.spool import Spool
 from lucid.formats.regions import Region
 from lucid.formats.registry import ARCHIVE, folds_case, url_of
 from lucid.formats.zarr.build import Builder
+from lucid.formats.zarr.errors import translate_all
 from lucid.formats.zarr.files import ArrayFiles
 from lucid.formats.zarr.nodes import node_at
-from lucid.formats.zarr.store import FolderStore, translate_all
+from lucid.formats.zarr.store import FolderStore
 from lucid.options import Options
 
 

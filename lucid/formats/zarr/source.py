@@ -22,10 +22,11 @@ from lucid.formats.regions import Region, shape_of, size_of
 from lucid.formats.values import reinterpret_dtype
 from lucid.formats.variables import A_GROUP, Variable
 from lucid.formats.zarr.chunks import StoredArray
+from lucid.formats.zarr.errors import reading, translate_all
 from lucid.formats.zarr.meaning import variable_of
 from lucid.formats.zarr.nodes import FILES, Node, digest_of_files, nodes_of
 from lucid.formats.zarr.ome import LABEL_NOTE, aside_paths, images_of
-from lucid.formats.zarr.store import reading, store_at, translate_all
+from lucid.formats.zarr.store import store_at
 from lucid.options import Options
 
 #: How many times the bytes of its store an array may have: more than in HDF5, since unwritten storage is usual here.

@@ -5,12 +5,12 @@ import zipfile
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
+from lucid.errors import DatasetError, FileError, FormatError, about
 from lucid.formats.archive import data_offset, open_archive
 from lucid.formats.checksum import crc32
 from lucid.formats.contract import FAR_READS, Resource
@@ -298,29 +298,3 @@ def folders_of(keys: Iterable[str]) -> defaultdict[str, set[Entry]]:
             folders[path].add((name, is_folder))
             is_folder = True
     return folders
-
-
-@contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Say which array cannot be read, whatever is raised; one that is the store itself has no name."""
-    with about(f"array {name}" if name else "array"), translate_all("cannot be read"):
-        yield
-
-
-@contextmanager
-def translate_all(what: str) -> Iterator[None]:
-    """Whatever zarr, its codecs or fsspec raise, as an error of ours in one line: they raise anything."""
-    try:
-        yield
-    except LucidError:
-        raise
-    except MemoryError as error:
-        raise FormatError(f"{what}: a chunk grows beyond all memory when it is decoded") from error
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{what}: no such file {error.filename or ''}".rstrip()) from error
-    except Exception as error:
-        words = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
-        if isinstance(error, ImportError):
-            raise FileError(f"{what}: needs a package that is not installed: {words}") from error
-        error_type = FileError if isinstance(error, OSError) and error.errno else FormatError
-        raise error_type(f"{what}: {words}") from error
