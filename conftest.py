@@ -1,5 +1,7 @@
 """Examples in the documentation and in docstrings are run as tests."""
 
+import gc
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from sybil.parsers.rest import DocTestParser
 
 ROOT = Path(__file__).parent
 
+# Commands that tests run load modules that one of them has compiled: compiling is half of what a short run takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 class ShellParser(CodeBlockParser):
     """Fenced `console` blocks: each `$ command` must succeed and print what follows it, if anything does."""
@@ -18,7 +23,6 @@ class ShellParser(CodeBlockParser):
     language = "console"
 
     def evaluate(self, example):
-        import os
         import subprocess
         import sys
 
@@ -44,7 +48,6 @@ class ShellParser(CodeBlockParser):
 
 def setup(namespace):
     """Give every document an empty folder with the sample data in it."""
-    import os
     import shutil
     import tempfile
 
@@ -61,7 +64,6 @@ def setup(namespace):
 
 def teardown(namespace):
     """Remove it again."""
-    import os
     import shutil
 
     os.chdir(namespace["before"])
@@ -77,6 +79,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if item.path == ROOT / "lucid/dask.py":
             item.add_marker(pytest.mark.skipif(lacks_dask, reason="dask is not installed (extra dask)"))
+
+
+def pytest_collection_finish():
+    """Thousands of tests are no garbage, however often Python looks."""
+    gc.freeze()
 
 
 pytest_collect_file = (
