@@ -5,6 +5,7 @@ from warnings import catch_warnings
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.errors import DatasetError
@@ -14,7 +15,7 @@ xarray = pytest.importorskip("xarray", reason="xarray reads the results")
 zarr = pytest.importorskip("zarr", reason="the extra 'zarr'")
 
 
-@pytest.fixture(params=["h5", "zarr2", "zarr3"])
+@pytest.fixture(params=["h5", *slow("zarr2"), "zarr3"])
 def tree(request, tmp_path):
     """Write and pool arrays and groups, of which no axis has a name: path → (array, attributes)."""
     suffix = request.param[:4]
@@ -46,7 +47,7 @@ def tree(request, tmp_path):
     return pooled
 
 
-@pytest.fixture(params=["nc", "zarr2", "zarr3"])
+@pytest.fixture(params=["nc", *slow("zarr2"), "zarr3"])
 def store(request, tmp_path):
     """Write, pool and read a dataset of one format."""
     if request.param == "nc":
