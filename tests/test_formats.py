@@ -382,7 +382,7 @@ class TestZarr(Contract):
         assert {path.name for path in alone.iterdir()} & {"labels", "empty", "README.md"} == set()
 
     def test_xarray_finds_coarser_coordinates(self, tmp_path, rng):
-        xarray = pytest.importorskip("xarray")
+        xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
         field = rng.standard_normal((3, 2, 6, 8))
         coordinates = {"lat": np.arange(6.0), "lon": np.arange(8.0)}
         dataset = xarray.Dataset({"t": (("time", "level", "lat", "lon"), field)}, coords=coordinates)

@@ -124,7 +124,7 @@ class TestMissingCells:
 
 class TestPacking:
     def test_means_decode_to_means(self):
-        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+        xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
         pytest.importorskip("netCDF4", reason="in the extra `dev`")
         cells = np.array([[[251.0, 252, np.nan, 254], [253, 255, 256, np.nan]]])
         packing = {"dtype": "i2", "scale_factor": -0.01, "add_offset": 250.0, "_FillValue": -32768}
@@ -297,7 +297,7 @@ class TestChoosing:
 class TestGeography:
     @pytest.fixture
     def ocean(self):
-        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+        xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
         pytest.importorskip("netCDF4", reason="in the extra `dev`")
         y, x = np.mgrid[0:4, 0:6].astype("f8")
         corners = np.stack([y - 0.5, y - 0.5, y + 0.5, y + 0.5], -1)
@@ -331,7 +331,7 @@ class TestGeography:
             assert edges[0, 0].values.tolist() == [-0.5, -0.5, 1.5, 1.5]
 
     def test_bounds_without_dimensions_get_none(self):
-        xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+        xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
         pytest.importorskip("h5netcdf", reason="in the extra `dev`")
         with h5py.File("a.nc", "w") as file:
             field = file.create_dataset("v", data=np.arange(16.0).reshape(1, 4, 4))
@@ -732,7 +732,7 @@ class TestOtherFiles:
 
 
 def test_real_files_say_the_same_to_xarray(rng):
-    xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
     pytest.importorskip("netCDF4", reason="in the extra `dev`")
     for kind, fill, packing in itertools.product(
         ("i1", "i2", "i4", "f4", "f8"), (None, -9), ({}, {"scale_factor": 0.5, "add_offset": 2.0})

@@ -106,7 +106,7 @@ class TestUnsigned:
 @pytest.mark.parametrize("stored", [*INTEGERS, "float32", "float64"])
 @pytest.mark.parametrize("unsigned", [None, "true", "false"])
 def test_cells_are_missing_where_xarray_shows_nan(stored, unsigned, rng):
-    xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
     cells = rng.integers(0, 100, 200).astype(stored)
     for key in ("_FillValue", "missing_value"):
         attributes = {key: cells[0]} | ({"_Unsigned": unsigned} if unsigned and "int" in stored else {})
