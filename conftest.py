@@ -12,6 +12,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from sybil.parsers.rest import DocTestParser
 
 ROOT = Path(__file__).parent
+PASSED = "lucid/passed"
 
 # Commands that tests run load modules that one of them has compiled: compiling is half of what a short run takes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -70,8 +71,15 @@ def teardown(namespace):
     shutil.rmtree(namespace["__folder_of_examples__"])
 
 
+def pytest_addoption(parser):
+    """What was skipped where a package was missing is run once it is there, and nothing else again."""
+    parser.addoption(
+        "--unpassed", action="store_true", help="only tests that no run in this folder has passed"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """The recipes are run where campaigns are: some begin a cluster, or load what takes long to load."""
     lacks_dask = find_spec("dask") is None
     for item in items:
@@ -79,6 +87,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if item.path == ROOT / "lucid/dask.py":
             item.add_marker(pytest.mark.skipif(lacks_dask, reason="dask is not installed (extra dask)"))
+    if config.getoption("unpassed"):
+        passed = {*config.cache.get(PASSED, [])}
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
+
+
+passed_now = []
+
+
+def pytest_runtest_logreport(report):
+    """A test has passed when it was called."""
+    if report.when == "call" and report.passed:
+        passed_now.append(report.nodeid)
+
+
+def pytest_sessionfinish(session):
+    """The workers' reports come to the process that began them."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.cache.set(PASSED, sorted({*session.config.cache.get(PASSED, []), *passed_now}))
 
 
 def pytest_collection_finish():
