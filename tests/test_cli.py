@@ -693,7 +693,7 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), *slow((signal.SIGHUP, 129))]
 )
 def test_signals_end_it_soon_and_leave_nothing(number, status, tmp_path):
     big_file(tmp_path / "big.npy", 6000)
@@ -927,7 +927,8 @@ def test_completion_in_bash(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shell", "number", "written"), [("zsh", "2", "plain\n{}\n_"), ("fish", "--dataset=layers/o", "plain,{}")]
+    ("shell", "number", "written"),
+    [("zsh", "2", "plain\n{}\n_"), *slow(("fish", "--dataset=layers/o", "plain,{}"))],
 )
 def test_completion_keeps_the_option_that_a_name_is_written_with(shell, number, written, tmp_path):
     with h5py.File(tmp_path / "f.h5", "w") as file:

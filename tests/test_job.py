@@ -150,8 +150,7 @@ def test_bytes_do_not_depend_on_memory_and_threads(features, rng):
     ("layout", "reduce"),
     [
         ("NCHW", "mean"),
-        ("NHWC", "max"),
-        *slow(("NCHW", "max"), ("NHWC", "mean"), ("NCHW", "sum"), ("NHWC", "sum")),
+        *slow(("NHWC", "max"), ("NCHW", "max"), ("NHWC", "mean"), ("NCHW", "sum"), ("NHWC", "sum")),
     ],
 )
 def test_bytes_do_not_depend_on_the_kernel(folder, rng, monkeypatch, layout, reduce):

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError
@@ -211,9 +212,7 @@ class TestReductions:
 
 
 @pytest.mark.parametrize("suffix", ["npy", "h5", "zarr"])
-@pytest.mark.parametrize(
-    "kind", ["i1", "i8", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("u1", "i2", "u8"))]
-)
+@pytest.mark.parametrize("kind", ["i1", "i8", *slow("u1", "i2", "u8")])
 @pytest.mark.parametrize("sizes", [[(2, 3)], [(2, 3), (1, 2)]])
 def test_means_that_are_rounded_to_a_mark_are_counted(tmp_path, suffix, kind, sizes):
     """A reader takes them for gaps; of the gaps themselves, and of other marks, nothing is said."""

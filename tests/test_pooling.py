@@ -201,13 +201,13 @@ class TestAgainstTheOracle:
     @pytest.mark.parametrize("name", NAMES)
     def test_random(self, name, rng):
         for reduce in REDUCTIONS:
-            for _ in range(4):
+            for _ in range(3):
                 shape, size = tuple(rng.integers(1, [20, 20, 4])), tuple(map(int, rng.integers(1, 9, 2)))
                 check(draw(rng, name, shape), size, rule_for(name, reduce))
 
     @pytest.mark.parametrize("name", NAMES)
     def test_random_rules(self, name, rng):
-        for _ in range(15):
+        for _ in range(10):
             shape, size = tuple(rng.integers(1, [12, 12, 4])), tuple(map(int, rng.integers(1, 7, 2)))
             x = draw(rng, name, shape)
             check(x, size, draw_rule(rng, x, name))
@@ -233,7 +233,7 @@ class TestAgainstTheOracle:
         missing = data.draw(st.lists(st.sampled_from(x.reshape(-1).tolist()), max_size=2).map(tuple))
         check(x, size, rule_for(name, reduce, wanted, missing=missing, fill=7))
 
-    @pytest.mark.parametrize("name", ["float32", "float64"])
+    @pytest.mark.parametrize("name", ["float64", *slow("float32", "bfloat16")])
     def test_large_windows(self, name, rng):
         check(store(rng.standard_normal((60, 150, 1)) + 1, name), (1, 1), rule_for(name))
 
@@ -533,7 +533,7 @@ class TestSkipping:
 class TestTheBitsDependOnTheInputAlone:
     CASES = (((5, 14, 14, 7), (4, 4)), ((6, 7, 7, 5), (3, 3)), ((7, 33, 9, 4), (5, 1)), ((3, 50, 30, 2), (3, 4)),
              ((4, 8, 8, 40), (16, 16)), ((2, 130, 1, 3), (2, 1)), ((2, 5, 300, 1), (1, 7)))  # fmt: skip
-    RULES = ("mean", "sum", "max", "mean skip")
+    RULES = ("mean", "max", "mean skip")
 
     def cases(self, name, rng):
         """Arrays of this number type, and how they are pooled: by all rules."""
@@ -684,7 +684,7 @@ class TestTwins:
             self.compare(*draw_case(rng, longest), monkeypatch)
 
     def test_random(self, monkeypatch):
-        self.campaign(20240229, 600, monkeypatch)
+        self.campaign(20240229, 300, monkeypatch)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(10))

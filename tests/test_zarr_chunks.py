@@ -613,7 +613,7 @@ def test_what_stands_behind_a_chunk_of_blosc_is_passed_over_as_by_zarr(monkeypat
     )
 
 
-@pytest.mark.parametrize("rounds", [40, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [40, *slow(4000)])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_damaged_chunks_show_nothing_that_memory_held(monkeypatch, name, rounds):
     rng = np.random.default_rng(len(name))
