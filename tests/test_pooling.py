@@ -687,7 +687,7 @@ class TestTwins:
         self.campaign(20240229, 300, monkeypatch)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("seed", range(10))
+    @pytest.mark.parametrize("seed", range(3))
     def test_campaign(self, seed, monkeypatch):
         self.campaign(seed, 4000, monkeypatch)
         self.campaign(seed + 1000, 200, monkeypatch, longest=400)
