@@ -104,8 +104,9 @@ def pytest_runtest_logreport(report):
 
 def pytest_sessionfinish(session):
     """The workers' reports come to the process that began them."""
-    if not hasattr(session.config, "workerinput"):
-        session.config.cache.set(PASSED, sorted({*session.config.cache.get(PASSED, []), *passed_now}))
+    cache = getattr(session.config, "cache", None)
+    if cache and not hasattr(session.config, "workerinput"):
+        cache.set(PASSED, sorted({*cache.get(PASSED, []), *passed_now}))
 
 
 def pytest_collection_finish():

@@ -314,7 +314,9 @@ def test_kills_at_any_time_leave_whole_outputs_only(command, tmp_path, whole_gro
             assert np.all(values == int(path.name[1:6]))
             stood.add(path.name)
         if number != signal.SIGKILL:
-            deadline = time.monotonic() + 20  # its processes end after it where there is little of the processor
+            deadline = (
+                time.monotonic() + 20
+            )  # its processes end after it where there is little of the processor
             while list((tmp_path / "out").glob(".*")):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
