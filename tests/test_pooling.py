@@ -530,6 +530,21 @@ class TestSkipping:
 
 
 @pytest.mark.usefixtures("twin")
+@pytest.mark.parametrize("inner", [1, 9])
+def test_cells_are_added_top_to_bottom_and_columns_left_to_right(inner):
+    """One is lost beside what is so large, and is there where that has gone before."""
+    large = 2.0**60
+    for window, total in [
+        ([[large], [1], [-large]], 0), ([[large], [-large], [1]], 1), ([[large, 1, -large]], 0), ([[large, -large, 1]], 1),
+        ([[large, 1], [-large, 0]], 1), ([[large, -large], [1, 0]], 0), ([[0] * 4] * 9 + [[large, 1, -large, 1]], 1),
+        ([*([[0, 0]] * 8), [large, 0], [1, 0], [-large, 0]], 0),
+    ]:  # fmt: skip
+        x = np.tile(np.array(window, np.float32)[None, :, :, None], (2, 3, 5, inner))
+        results, _ = pool(x, (3, 5), rule_for("float32", "sum"))
+        assert (results == total).all(), window
+
+
+@pytest.mark.usefixtures("twin")
 class TestTheBitsDependOnTheInputAlone:
     CASES = (((5, 14, 14, 7), (4, 4)), ((6, 7, 7, 5), (3, 3)), ((7, 33, 9, 4), (5, 1)), ((3, 50, 30, 2), (3, 4)),
              ((4, 8, 8, 40), (16, 16)), ((2, 130, 1, 3), (2, 1)), ((2, 5, 300, 1), (1, 7)))  # fmt: skip
