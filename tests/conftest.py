@@ -22,7 +22,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # `-m hypothesis --hypothesis-profile long` runs what has examples with many more.
 settings.register_profile("quick", deadline=None, max_examples=20, derandomize=True)
-settings.register_profile("long", deadline=None, max_examples=300)
+settings.register_profile("long", deadline=None, max_examples=200)
 settings.load_profile("quick")
 
 Result = subprocess.CompletedProcess[str]
