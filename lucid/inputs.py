@@ -12,7 +12,8 @@ from lucid.backlog import Table
 from lucid.errors import DTypeError, FileError, FormatError, LucidError, ShapeError, UnfitError
 from lucid.formats.contract import Source
 from lucid.formats.disk.replacement import is_marked
-from lucid.formats.registry import FORMATS, NPY, format_of_content, url_of
+from lucid.formats.paths import url_of
+from lucid.formats.registry import FORMATS, NPY, format_of_content
 from lucid.formats.stream import STREAM
 from lucid.options import Options
 from lucid.outputs import MARK, FilePath, Naming, Target

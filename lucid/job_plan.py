@@ -15,13 +15,13 @@ import lucid
 from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
-from lucid.formats.arrays import ArraySpec, ResultSpec
+from lucid.formats.arrays import ArraySpec, Meaning, ResultSpec
 from lucid.formats.choosing import note_lines
 from lucid.formats.contract import FAR_READS, Source
-from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
+from lucid.formats.meaning import check_sums, meaning_by, reduction_of
+from lucid.formats.paths import real_path
 from lucid.formats.regions import Region, size_of
-from lucid.formats.registry import real_path
-from lucid.formats.result import fill_of, result_for
+from lucid.formats.result import chunks_of, fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.options import Options
 from lucid.outputs import Target
@@ -142,7 +142,7 @@ class JobPlan:
                     blocks_bytes=blocks.peak_bytes,
                     blocks=blocks.block_count,
                     input_chunk=spec.chunks[0] if spec.chunks else 1,
-                    output_chunk=array.result.chunks[0],
+                    output_chunk=chunks_of(array.result)[0],
                 )
 
 

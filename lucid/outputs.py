@@ -10,7 +10,8 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
 from lucid.formats.disk.replacement import is_same_file, refuse_existing, remove_stale
-from lucid.formats.registry import ARCHIVE, FORMATS, Format, format_of_suffix, real_path, url_of
+from lucid.formats.paths import ARCHIVE, real_path, url_of
+from lucid.formats.registry import FORMATS, Format, format_of_suffix
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options

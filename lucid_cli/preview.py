@@ -7,28 +7,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from lucid.errors import LucidError
-from lucid.formats.arrays import Array
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import plan, plane_in
 from lucid.kinds import NanRule
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
 from lucid.outputs import Target
-from lucid.pooling.dtypes import FLOATS, storage, widened
+from lucid.pooling.dtypes import FLOATS, Array, Floats, storage, widened
 from lucid.pooling.means import Pooling
 from lucid.report import Report
 from lucid.run.process import Process
 from lucid.sizes import size_name
 from lucid_cli.streams import printable
-
-Floats = npt.NDArray[np.float64]
 
 #: Channels that are shown, and cells of a picture along its longer side: four fit 80 columns.
 CHANNELS, CELLS = 4, 16

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lucid.formats.arrays import Array
-from lucid.formats.meaning import Attributes, Meaning, meaning_of
+from lucid.formats.arrays import Array, Meaning
+from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.values import numbers_in, text_of
 from lucid.pooling.dtypes import name_of, storage
 from lucid.pooling.means import Pooling

@@ -15,13 +15,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from lucid.pooling.dtypes import ELEMENTS, FLOATS, AccumulatorKind, narrow, widened
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, AccumulatorKind, Array, Floats, narrow, widened
 from lucid.pooling.windows import Ints
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 
 #: Axes of accumulators.
 PLANES, ROWS, COLUMNS = 1, 2, 3

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.errors import FileError, FormatError, NotFoundError, translate_errors
-from lucid.formats.arrays import Array
 from lucid.formats.regions import Region, runs
+from lucid.pooling.dtypes import Array
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20

@@ -10,9 +10,9 @@ from typing import IO, Any
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.contract import Resource
 from lucid.formats.disk.files import Place, claim, read_region, write_region
 from lucid.formats.regions import Region, shape_of
+from lucid.formats.resource import Resource
 
 
 class Spool(Resource):

@@ -42,6 +42,7 @@ from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import rehearse
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
+from lucid.formats.result import own_attributes
 from lucid.formats.values import reinterpret_dtype
 from lucid.options import Options
 
@@ -108,7 +109,7 @@ class Hdf5Sink(FileSink):
             if not isinstance(source, Hdf5Source):
                 for result, dims in dims_elsewhere(results):
                     dataset = self._create(file, result, None)
-                    copy_attributes(None, dataset, {**result.mark, **result.packing})
+                    copy_attributes(None, dataset, own_attributes(result))
                     add_scales(file, dataset, dims)
                 return
             elsewhere = Elsewhere(source.path, self.file.target)
