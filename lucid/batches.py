@@ -161,7 +161,7 @@ class Clashes:
             return []
         path = self.real_path(target)
         places = [path, *map(str, Path(path).parents)]
-        if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+        if os.path.isdir(path):
             places += [other for other in self.inputs if other.startswith(path + os.sep)]
         return [self.inputs[place] for place in places if place in self.inputs]
 

@@ -66,7 +66,7 @@ class Target:
             raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
         if other in own.parents:
             raise FileError(f"output {self.path} lies within the input, which is never changed")
-        if own in other.parents and os.path.isdir(self.path):  # noqa: PTH112  (it never raises)
+        if own in other.parents and os.path.isdir(self.path):
             raise FileError(f"output {self.path} is a folder that holds the input, which is never changed")
 
     def name_of(self, dataset: str, size: Size) -> str:
@@ -178,7 +178,7 @@ def is_folder(output: str) -> bool:
     has_slash = output.endswith(os.sep)
     suffixes = tuple(s for f in FORMATS if f.marks or not has_slash for s in f.suffixes)
     is_output = output.rstrip(os.sep).lower().endswith(suffixes)
-    return not is_output and (has_slash or os.path.isdir(output))  # noqa: PTH112  (it never raises)
+    return not is_output and (has_slash or os.path.isdir(output))
 
 
 def stem_of(source: Path) -> str:

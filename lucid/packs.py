@@ -79,7 +79,7 @@ def pack(
     """Make a pack under options that are checked: what became of inputs that are not in it, and of the pack itself."""
     target = _target_of(path, options)
     # The source of the pack is the folder in which all inputs lie, or the only input.
-    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
+    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])
     watch = Watch(source=Path(common), on_progress=on_progress)
     settle((target,), (), options, watch)
     with _PackSource(watch.source, options) as source:

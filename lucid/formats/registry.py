@@ -8,15 +8,14 @@ import re
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import open_regular
-from lucid.formats.disk.replacement import is_marked
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
-from lucid.formats.paths import url_of
 from lucid.options import Options
+
+if TYPE_CHECKING:
+    from lucid.formats.contract import Sink, Source
 
 #: Bytes by which every format that has a magic is known.
 MAGIC_BYTES = 16
@@ -48,11 +47,11 @@ class Format(NamedTuple):
     #: Most bytes of a chunk of an output, where chunks are encoded whole and need not be files.
     most_chunk_bytes: int | None = None
 
-    def open(self, path: Path, options: Options) -> Source:
+    def open(self, path: Path, options: Options) -> "Source":
         """The source for a file of this format."""
         return self._load(self.source)(path, options)  # type: ignore[no-any-return]
 
-    def create(self, path: Path, options: Options) -> Sink:
+    def create(self, path: Path, options: Options) -> "Sink":
         """The sink for a file of this format."""
         return self._load(self.sink)(path, options)  # type: ignore[no-any-return]
 
@@ -119,10 +118,14 @@ def format_of_start(start: bytes) -> Format | None:
 
 def format_of_content(path: Path) -> Format:
     """The format of an existing file; one of no format known is an error that names what it is."""
+    from lucid.formats.disk.files import open_regular  # `--help`, which lists the formats, does without
+    from lucid.formats.disk.replacement import is_marked
+    from lucid.formats.paths import url_of
+
     folders = [f for f in FORMATS if f.marks]
     if url_of(path) is not None:
         return folders[0]
-    if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+    if os.path.isdir(path):
         for format_ in folders:
             if is_marked(path, format_.marks):
                 return format_
