@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lucid.backlog import Table
 from lucid.errors import DTypeError, FileError, FormatError, LucidError, ShapeError, UnfitError
 from lucid.formats.contract import Source
-from lucid.formats.disk.replacement import is_marked
+from lucid.formats.disk.names import is_marked
 from lucid.formats.paths import url_of
 from lucid.formats.registry import FORMATS, NPY, format_of_content
 from lucid.formats.stream import STREAM

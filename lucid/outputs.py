@@ -9,7 +9,8 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
-from lucid.formats.disk.replacement import is_same_file, refuse_existing, remove_stale
+from lucid.formats.disk.names import is_same_file, refuse_existing
+from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.paths import ARCHIVE, real_path, url_of
 from lucid.formats.registry import FORMATS, Format, format_of_suffix
 from lucid.formats.stream import STREAM, NpyStreamSink

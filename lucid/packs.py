@@ -17,7 +17,7 @@ from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
-from lucid.formats.disk.replacement import is_same_file
+from lucid.formats.disk.names import is_same_file
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier

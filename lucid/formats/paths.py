@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from lucid.formats.disk.replacement import is_same_file
+from lucid.formats.disk.names import is_same_file
 
 #: What a store in one file ends with.
 ARCHIVE = ".zip"

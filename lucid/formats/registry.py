@@ -119,7 +119,7 @@ def format_of_start(start: bytes) -> Format | None:
 def format_of_content(path: Path) -> Format:
     """The format of an existing file; one of no format known is an error that names what it is."""
     from lucid.formats.disk.files import open_regular  # `--help`, which lists the formats, does without
-    from lucid.formats.disk.replacement import is_marked
+    from lucid.formats.disk.names import is_marked
     from lucid.formats.paths import url_of
 
     folders = [f for f in FORMATS if f.marks]
