@@ -83,7 +83,7 @@ class Pass(NamedTuple):
             result = array.result._replace(source=spec, name=name, number=counts[array.target.path])
             counts[array.target.path] += 1
             arrays.append(array._replace(result=result))
-        box = self.blocks.spec._replace(name=spec.name, place=spec.place)
+        box = self.blocks.spec._replace(name=spec.name, handle=spec.handle)
         return Pass(self.blocks._replace(spec=box), arrays)
 
 
@@ -164,7 +164,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
 def _bare_spec(spec: ArraySpec) -> ArraySpec:
     """What an array has in common with others that are pooled as it is."""
-    return spec._replace(name="", place=None)
+    return spec._replace(name="", handle=None)
 
 
 def plan_shard(
@@ -176,7 +176,7 @@ def plan_shard(
 ) -> JobPlan:
     """What is to be done for some regions of arrays; `facts` are those that all shards share."""
     passes = {
-        spec.name: _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
+        spec.name: _passes(options, spec, spec.within(regions[spec.name]), targets, facts)
         for spec in specs
         if spec.name in regions
     }

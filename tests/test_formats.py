@@ -89,7 +89,7 @@ class Contract:
             assert spec.shape == array.shape
             assert spec.numbers == np.dtype(dtype).name
             for region in self.regions(array.shape, rng):
-                for array_spec in (spec, spec.box(region), spec.box(region[:2])):
+                for array_spec in (spec, spec.within(region), spec.within(region[:2])):
                     read = source.read(array_spec, region, np.empty(array.nbytes, np.uint8))
                     assert np.array_equal(read, array[region])
 

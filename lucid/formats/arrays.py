@@ -57,7 +57,7 @@ class ArraySpec(NamedTuple):
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `chunk_copies` says how many times a chunk lies in
     memory while it is decoded, 0 where cells are read alone. `order` is the axis order in memory, "C" or "F".
-    For a box of an array, `shape` is the shape of the box, and `offset` its first cell along the axes that are divided.
+    Of a region of an array, `shape` is the region's, and `offset` its first cell along the axes that are divided.
     """
 
     name: str
@@ -75,10 +75,10 @@ class ArraySpec(NamedTuple):
     #: Whether it is behind a network, so that all chunks of a read are asked for at once.
     is_far: bool = False
     #: What its source finds it by, where nothing else has to be known of it; nobody else looks at it.
-    place: Any = None
+    handle: Any = None
 
-    def box(self, region: Region) -> "ArraySpec":
-        """A box of the array, by a region of its first axes."""
+    def within(self, region: Region) -> "ArraySpec":
+        """What lies in a region of its first axes."""
         shape = (*shape_of(region), *self.shape[len(region) :])
         return self._replace(shape=shape, offset=tuple(s.start for s in region))
 
@@ -108,7 +108,7 @@ class ResultSpec(NamedTuple):
     height_axis: int = 2
     #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
     flat: bool = False
-    #: Whether these are the means of a box only, and `provenance` says what joins them.
+    #: Whether these are the means of a region only, and `provenance` says what joins them.
     is_shard: bool = False
     #: What was done: "mean", "max", "min" or "sum".
     reduce: str = "mean"

@@ -109,7 +109,7 @@ class Choice(Generic[Record]):
 
     def _set_aside(self, one: Variable) -> None:
         """Note what an array says of others, or is to them."""
-        # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
+        # It is none even with the two axes of a layout: netCDF makes a scale of the coordinate lat(lat, lon).
         if (name := text_of(one.attributes.get("CLASS"))) in _CLASSES:
             self.aside[one.path] = _CLASSES[name]
         if bounds := bounds_name(one.attributes):

@@ -37,9 +37,9 @@ def is_left_out(path: str, patterns: Iterable[str]) -> bool:
     (True, False, True)
 
     """
-    places = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
+    paths = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
     return any(
-        place == absolute_name(pattern) or matches(place, pattern) for pattern in patterns for place in places
+        one == absolute_name(pattern) or matches(one, pattern) for pattern in patterns for one in paths
     )
 
 
@@ -52,7 +52,7 @@ class CarriedNames:
         self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
         self._unused = [*dict.fromkeys(self.patterns)]
-        #: What is pooled is never left out; names that results have and it has not are those of several sizes.
+        #: Names of what is pooled, which is never left out; and names that only results have, as with several sizes.
         self._pooled_names = {one.source.name for one in results} if self.patterns else set()
         self.new_names = {one.name for one in results if one.name != one.source.name}
 

@@ -58,7 +58,7 @@ class Source(File):
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region into a buffer of bytes; the result is a view of it, in the region's shape.
 
-        It counts cells from the array's first one, also where `spec` is a box.
+        It counts cells from the array's first one, also where `spec` is a region.
 
         Raises
         ------

@@ -57,7 +57,7 @@ class Geography(ABC):
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
         self._find, self._results, self._names = find, results, names
-        #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
+        #: Whether attributes that are carried over may name what is not there: it became several arrays, or is dropped.
         self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
         #: Paths of new coordinates, by the old path and the new shape; of the dimensions of pooled axes likewise.
         self._paths: dict[tuple[str, tuple[int, ...]], str] = {}
@@ -85,7 +85,7 @@ class Geography(ABC):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         """Make a variable with what another one says of itself, but for changes."""
 
-    def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
+    def describe(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         nowhere: Changes = dict.fromkeys(grid.NAMING * self._names.is_alone)
         dims: Paths = []

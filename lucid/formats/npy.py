@@ -121,8 +121,8 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    order, place = "F" if header.fortran_order else "C", (header.offset, header.shape)
-    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order, place=place)
+    order, handle = "F" if header.fortran_order else "C", (header.offset, header.shape)
+    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order, handle=handle)
 
 
 class NpySource(FlatSource):

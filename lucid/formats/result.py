@@ -1,7 +1,7 @@
 """What a result says of itself: its attributes and its own fill value, by the meaning of its source.
 
-Where a result's type is the one as which the cells were pooled, `numbers`, what stands in the attributes is
-right for it as it is. In all others, what stands there in the variable's type is converted.
+Attributes such as `valid_range` are of their variable's type. A result of the type as which its cells were pooled
+(`Meaning.numbers`) keeps them; for a result of another type they are converted.
 """
 
 import math
@@ -80,7 +80,7 @@ def changes_of(
     {'_FillValue': array([nan], dtype=float32), 'valid_range': array([0., 9.], dtype=float32)}
 
     """
-    changes = _missing_marks(attributes, meaning, result)
+    changes = _gap_attributes(attributes, meaning, result)
     if result != meaning.numbers:
         for key in TYPED_ATTRIBUTES:
             if numbers_in(attributes.get(key)):
@@ -96,8 +96,8 @@ def changes_of(
     return changes
 
 
-def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
-    """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
+def _gap_attributes(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
+    """The attributes that say what gaps are: NaN in floats, one of the source's in integers of its type."""
     keys = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
@@ -110,8 +110,8 @@ def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Cha
         if not meaning.missing:
             return dict.fromkeys(keys)
         keys = keys or [FILL]
-    mark = round_to_type(fill, result)
-    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
+    gap = round_to_type(fill, result)
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), gap) for key in keys}
 
 
 def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -140,8 +140,8 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
-    mark = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
-    if value and mark and (value == mark or all(v is not None and v != v for v in (*value, *mark))):
+    gap = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    if value and gap and (value == gap or all(v is not None and v != v for v in (*value, *gap))):
         return round_to_type(fill_of(meaning, result), result)
     return round_to_type(value[0] if value and value[0] is not None else 0, result)
 

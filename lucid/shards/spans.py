@@ -45,7 +45,7 @@ def spans_of(job: JobPlan) -> list[Span]:
         steps = region_steps(spec, lead, chunks_of(result), most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array
-            region_bytes = spec.box(region).nbytes
+            region_bytes = spec.within(region).nbytes
             if regions and (
                 size_bytes + region_bytes > most_bytes or name in regions or len(regions) == MOST_ARRAYS
             ):

@@ -121,9 +121,9 @@ class NpzSink(FlatSink):
 
     def _finish(self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes) -> None:
         """Sum up a member of means that has its place, or deflate it behind all others."""
-        place = self.places[result.number]
-        if place >= 0:
-            for data in blocks_at(self.descriptor, place - len(header), info.file_size):
+        offset = self.offsets[result.number]
+        if offset >= 0:
+            for data in blocks_at(self.descriptor, offset - len(header), info.file_size):
                 info.CRC = crc32(data, info.CRC)
             write_at(self.descriptor, info.header_offset, info.FileHeader())
             return
@@ -133,7 +133,7 @@ class NpzSink(FlatSink):
         level = None if self.compression is None else self.compression.level
         deflater = zlib.compressobj(-1 if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS)
         start = end = self._end + len(info.FileHeader(is_large))
-        for data in chain([header], blocks_at(*self.spool.place(result), result.nbytes)):
+        for data in chain([header], blocks_at(*self.spool.start_of(result), result.nbytes)):
             info.CRC = crc32(data, info.CRC)
             packed = deflater.compress(data)
             write_at(self.descriptor, end, packed)

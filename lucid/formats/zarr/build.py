@@ -123,7 +123,7 @@ class Builder:
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or result.flat:
-                    paths, places = geography.place(variable, result)
+                    paths, places = geography.describe(variable, result)
                     dims, changes = names_of_axes(paths) if node.dims else [], changes | places
                 description = describe_result(variable, changes, result.meaning, fill, result.numbers, dims)
                 self._add_means(result, node, description)
