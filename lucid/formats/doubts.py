@@ -16,8 +16,9 @@ _names_gap = re.compile("fillvalue|missing|(code)?missingvalue|nodata(value|vals
 _is_size = re.compile(
     "(element|pixel|voxel)size(um|nm)?|(pixel|geospatial(lat|lon))?resolution|res|d[xy]|(grid)?spacing|transform"
 ).fullmatch
-#: Conventions that describe arrays elsewhere, by how the paths of these begin, and by attributes.
-_PATHS = {
+_STAYS = "grids and sizes stay those of the source in {}"
+#: Software and conventions that describe arrays elsewhere, by how the paths of these begin, or by an attribute.
+_DESCRIBED = {
     "/HDFEOS/": "StructMetadata of HDF-EOS",
     "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
     "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
@@ -30,8 +31,6 @@ _PATHS = {
     "/minc-2.0/": "dimensions of MINC",
     "/MDF/images/": "EMAN.nx of EMAN",
     "/Chimera/": "step of Chimera",
-}
-_KEYS = {
     "signal": "axes of NeXus",
     "pandas_type": "axes of pandas",
     "quantity": "where of ODIM_H5",
@@ -58,12 +57,11 @@ def doubts_of(
     # ODIM_H5 has a group beside it, or beside the group.
     if array.path.endswith("/data") and "/data" in group:
         sources += [near(f"{path}/what") for path in (group, group.rpartition("/")[0])]
-    others = [what for start, what in _PATHS.items() if array.path.startswith(start)]
-    others += [what for key, what in _KEYS.items() if any(key in attributes for attributes in sources)]
+    for word, what in _DESCRIBED.items():
+        if array.path.startswith(word) or any(word in attributes for attributes in sources):
+            yield _STAYS.format(what)
     if "encoding-type" in array.attributes and options.height_axis == 0 and not group.startswith("/uns"):
-        others.append("obs and var of AnnData")
-    for what in others:
-        yield f"grids and sizes stay those of the source in {what}"
+        yield _STAYS.format("obs and var of AnnData")
     # To read an attribute of each of very many arrays takes a third of the time of a plan.
     if "lon" in array.path.lower() and is_longitude(array.attributes):
         yield "longitudes that are fields of their own are numbers, also over the date line"
