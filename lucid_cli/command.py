@@ -126,9 +126,9 @@ class Command(click.Command):
         """The formats, and how the names of their files end."""
         from lucid.formats.registry import FORMATS  # only the help needs it
 
-        for one in FORMATS:
-            extra = f" (extra {one.extra})" if one.extra else ""
-            yield one.name, ", ".join(one.suffixes) + extra
+        for format_ in FORMATS:
+            extra = f" (extra {format_.extra})" if format_.extra else ""
+            yield format_.name, ", ".join(format_.suffixes) + extra
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the formats, and examples."""

@@ -83,7 +83,9 @@ def show_preview(name: str, channels: list[Channel], options: Options, to: Conso
     table = Table("", *heads[:count], box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for label in labels:
         pictures = [channel.pictures[label] for channel in channels[:count]]
-        table.add_row(label, *(_half_blocks(one) if in_colour else _signs(one, shades) for one in pictures))
+        table.add_row(
+            label, *(_half_blocks(picture) if in_colour else _signs(picture, shades) for picture in pictures)
+        )
     to.print(table)
 
 
@@ -170,6 +172,7 @@ def _half_blocks(picture: Floats) -> Text:
     names = [["#{:02x}{:02x}{:02x}".format(*colour) for colour in row] for row in colours.astype(int)]
     lines = zip_longest(names[::2], names[1::2], fillvalue=[None] * len(names[0]))
     halves = (
-        [("▀", Style(color=one, bgcolor=other)) for one, other in zip(*line, strict=True)] for line in lines
+        [("▀", Style(color=upper, bgcolor=lower)) for upper, lower in zip(*line, strict=True)]
+        for line in lines
     )
     return Text("\n").join(Text.assemble(*line) for line in halves)

@@ -73,14 +73,16 @@ def select(
         return specs, []
 
     def every(_: Sequence[str] = ()) -> Iterator[Variable]:
-        for one in specs:
-            yield Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers), handle=one)
+        for spec in specs:
+            yield Variable(
+                spec.name, spec.name, spec.shape, spec.numbers, partial(str, spec.numbers), handle=spec
+            )
         for name, why in others:
             yield Variable(name, name, (), None, str, fault=why)
 
     names = {absolute_name(pattern) for pattern in patterns}
-    by_name = {one.path: one for one in every() if one.path in names} if patterns else {}
-    choice = Choice(options, by_name.get, every, keep=lambda one: one.handle)
+    by_name = {variable.path: variable for variable in every() if variable.path in names} if patterns else {}
+    choice = Choice(options, by_name.get, every, keep=lambda variable: variable.handle)
     chosen: Sequence[ArraySpec] = choice.choose(patterns)
     if by_name:  # they stand behind what patterns match
         names = {spec.name for spec in chosen}
@@ -217,7 +219,9 @@ class FlatSink(FileSink):
 
     def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        copies = [one.nbytes for one in self.contents(source, results) if isinstance(one, CopiedBytes)]
+        copies = [
+            content.nbytes for content in self.contents(source, results) if isinstance(content, CopiedBytes)
+        ]
         self.carried = CarriedArrays(len(copies), sum(copies))
 
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:

@@ -34,10 +34,10 @@ class Spool(Resource):
     def hold(self, results: Iterable[ResultSpec]) -> None:
         """Make room for arrays, on disk as well, so that a full one is found now."""
         end = 0
-        for one in results:
-            self._offsets.extend([-1] * (one.number + 1 - len(self._offsets)))
-            self._offsets[one.number] = end
-            end += one.nbytes
+        for result in results:
+            self._offsets.extend([-1] * (result.number + 1 - len(self._offsets)))
+            self._offsets[result.number] = end
+            end += result.nbytes
         claim(self.file.fileno(), end)
 
     def start_of(self, result: ResultSpec) -> Start:
