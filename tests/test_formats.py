@@ -40,6 +40,7 @@ from lucid.formats.npy import NpySink, read_header
 from lucid.formats.regions import runs, shape_of
 from lucid.formats.registry import format_of_content, format_of_suffix
 from lucid.options import Options
+from lucid.pooling.dtypes import widened
 
 
 def digest(path):
@@ -125,6 +126,21 @@ class Contract:
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
             f"{n}{self.suffix}" for n in ("whole", "parts", "backwards", "x")
         )
+
+    def test_bfloat16_is_written_as_what_nobody_takes_for_integers(self, tmp_path):
+        array = np.arange(24.0, dtype=np.float32).reshape(2, 3, 2, 2)
+        path, target = (tmp_path / f"{name}{self.suffix}" for name in "xy")
+        self.make(path, array)
+        lucid.pool_file(path, target, size=1, dtype="bfloat16")
+        options = Options(input_dtype="bfloat16")
+        with format_of_content(target).open(target, options) as source:
+            (spec,) = source.choose(())
+            region = tuple(slice(0, n) for n in spec.shape)
+            cells = source.read(spec, region, np.empty(spec.nbytes, np.uint8))
+        assert (spec.numbers, spec.shape) == ("bfloat16", (2, 3, 1, 1))
+        assert np.array_equal(widened(cells, "bfloat16"), array.mean((2, 3), keepdims=True))
+        with suppress(LucidError), self.open(target) as source:
+            assert [spec.numbers for spec in source.choose(())] == ["bfloat16"]
 
     def test_without_commit_nothing_is_left(self, tmp_path, rng):
         self.make(tmp_path / f"x{self.suffix}", rng.standard_normal((2, 3, 4, 4)))
