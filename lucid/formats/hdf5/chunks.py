@@ -31,7 +31,7 @@ from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, fil
 from lucid.formats.hdf5.plugins import BOUNDED, StoredBytes, function_of, read_and_undo
 from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.regions import Region, boxes_of, shape_of, shift, size_of
+from lucid.formats.regions import Region, regions_of, shape_of, shift, size_of
 
 try:
     unlzf = import_module("lucid.formats._bytes").unlzf
@@ -135,7 +135,7 @@ class ChunkedArray(ChunkReader[tuple[StoredBytes, tuple[Filter, ...]]]):
             # To ask for each run of a few cells takes longer than to read all of the rows.
             inside, is_direct = (*inside[:-1], slice(0, self._chunks[-1])), False
         most = target.size if is_direct else RAW_BYTES // target.itemsize
-        for region in boxes_of(shape_of(inside), most):
+        for region in regions_of(shape_of(inside), most):
             cells = target[region] if is_direct else np.empty(shape_of(region), target.dtype)
             in_chunk = shift(region, [axis.start for axis in inside])
             flat = cells.reshape(-1).view(np.uint8)
