@@ -2,9 +2,9 @@
 
 The library lets one thread in at a time, decoding included. Here each thread reads the raw chunk at its offset, and
 undoes the filters one after another: deflate, bzip2 (whose plugin never ends on a chunk that was cut off), shuffle, and
-LZF where it was compiled; the one that was applied last by its plugin
-(`plugins`). Where there are others, the library undoes all (`codec`). A filter that the chunk's mask marks was not
-applied to it. A chunk that decodes to another number of bytes than it has is an error.
+LZF where it was compiled. The filter that was applied last may also be undone by its plugin (`plugins`). Where there
+are others, the library undoes all (`codec`). A filter that the chunk's mask marks was not applied to it. A chunk that
+decodes to another number of bytes than it has is an error.
 """
 
 import bz2
