@@ -641,7 +641,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     j.way = reduction >= MAX ? GREATEST : skips_nan ? has_missing ? ADD_VALID : ADD_NUMBERS : has_missing ? ADD_PRESENT : ADD;
     j.pairs = type == F8 && j.way != GREATEST, j.columns = COLUMNS_OF[TABLE[type].loops][j.way];
     const Py_ssize_t each = c[3] * j.inner, across = in.shape[2] < COLUMNS / j.inner ? in.shape[2] : COLUMNS / j.inner;
-    j.across = across > 1 ? across : 1, j.width = (j.across * j.inner + PAD - 1) / PAD * PAD;
+    j.across = across > 1 ? across : 1, j.width = (j.across * j.inner + PAD_OF(TABLE[type].loops) - 1) & -PAD_OF(TABLE[type].loops);
     const Py_ssize_t widest = j.width > each ? j.width : each, together = GROUP / widest / LANES * LANES;
     j.group = j.across < in.shape[2] || widest > COLUMNS ? 1 : together > LANES ? together : LANES;
     /* Shares are whole groups, and several for each thread, so that a slow one does not keep the others waiting. */
