@@ -362,8 +362,9 @@ ALWAYS void fold_windows(const job *j, const bool pairs, const enum way way, Py_
             const bool first = starts[w] >= left;
             for (Py_ssize_t q = 0, lanes; q < inner; q += lanes) {
                 const sums more = moved(b, q), total = moved(t, w * inner + q);
-                lanes = inner - q >= LANES && first ? LANES : 1;
-                if (lanes == LANES) fold_lanes(pairs, way, LANES, true, more, 1, inner, from, to, total, 1);
+                lanes = inner - q >= LANES ? LANES : 1;
+                if (lanes == LANES && first) fold_lanes(pairs, way, LANES, true, more, 1, inner, from, to, total, 1);
+                else if (lanes == LANES) fold_lanes(pairs, way, LANES, false, more, 1, inner, from, to, total, 1);
                 else fold_lanes(pairs, way, 1, first, more, 1, inner, from, to, total, 1);
             }
         }
@@ -489,10 +490,11 @@ ALWAYS int64_t scatter(const job *j, const enum type result, const double *value
     int64_t overflows = 0;
     for (Py_ssize_t k = 0; k < count; k++, values += cols * inner) {
         char *row = j->out + (first + k) / j->rows.count * to[0] + (first + k) % j->rows.count * to[1];
-        for (Py_ssize_t q = 0; q < inner; q++) {
-            const double *restrict value = values + q;
-            char *restrict out = row + q * to[3];
-            for (Py_ssize_t i = 0; i < cols; i++, value += inner, out += to[2]) overflows += store(result, out, *value, j->fill);
+        for (Py_ssize_t q = 0, lanes; q < inner; q += lanes) {
+            lanes = inner - q < 2 * LANES ? inner - q : 2 * LANES;
+            for (Py_ssize_t i = 0; i < cols; i++)
+                for (Py_ssize_t l = q; l < q + lanes; l++)
+                    overflows += store(result, row + i * to[2] + l * to[3], values[i * inner + l], j->fill);
         }
     }
     return overflows;
