@@ -270,7 +270,7 @@ ALWAYS void columns(const worker *w, const enum type type, const enum way way, P
     const job *j = w->j;
     const Py_ssize_t size = j->size, pitch = j->row_stride, padded = (n + PAD_OF(type) - 1) & -PAD_OF(type);
     const int most = way == ADD || IS_SMALL(type) ? 8 : 4;
-    const bool is_short = way != GREATEST && (n <= SHORT || j->inner > 1 || type == U1 || (type == U2 && (way != ADD || n <= 4 * SHORT)));
+    const bool is_short = way < ADD_VALID && (n <= SHORT || j->inner > 1 || type == U1 || (type == U2 && (way != ADD || n <= 4 * SHORT)));
     const char *const end = j->end - padded * size;
     sums b = w->columns;
     for (const run *r = w->runs; r < w->runs + count; r++, b = moved(b, j->width)) {
