@@ -108,6 +108,7 @@ typedef struct {
     const Py_ssize_t *out_strides;          /* of planes, rows, columns, inner */
     bool scatters;                          /* whether results do not lie one after the other */
     axis rows, cols;
+    double *widths;                         /* the columns of each window, for each of `inner` */
     enum type type, result;
     enum reduction reduction;
     enum way way;
@@ -414,25 +415,29 @@ static uint16_t narrowed(double x, int fraction, int bias) {
 /* Stores a result; whether it was finite and the type has only an infinity or a limit for it. NaN, of which integers have
  * none, is `fill` as an integer. */
 ALWAYS bool store(const enum type type, char *out, double value, int64_t fill) {
+    /* Results may lie anywhere. */
+#define PUT(ctype, number) \
+    const ctype stored = (ctype)(number); \
+    memcpy(out, &stored, sizeof stored)
     switch (type) {
-    case F8: *(double *)out = value; return false;
-    case F4: *(float *)out = (float)value; return isinf((float)value) & !isinf(value);
+    case F8: { PUT(double, value); return false; }
+    case F4: { PUT(float, value); return isinf(stored) & !isinf(value); }
 #define CASE(type, fraction, bias, infinity) \
     case type: { \
-        uint16_t bits = narrowed(value, fraction, bias); \
-        memcpy(out, &bits, 2); \
-        return (bits & 0x7fff) == infinity && !isinf(value); \
+        PUT(uint16_t, narrowed(value, fraction, bias)); \
+        return (stored & 0x7fff) == infinity && !isinf(value); \
     }
     CASE(F2, 10, 15, 0x7c00) CASE(B2, 7, 127, 0x7f80)
 #undef CASE
 #define ROW(type, ctype, loops, least, most) \
     case type: { \
         double whole = rint(value), kept = whole < (double)least ? (double)least : whole > (double)most ? (double)most : whole; \
-        *(ctype *)out = value == value ? (ctype)kept : (ctype)fill; \
+        PUT(ctype, value == value ? (ctype)kept : (ctype)fill); \
         return kept != whole && value == value; \
     }
     INTEGERS(ROW)
 #undef ROW
+#undef PUT
     default: return false;
     }
 }
@@ -456,7 +461,7 @@ ALWAYS int64_t finish_as(const worker *w, const bool pairs, const enum type resu
     for (Py_ssize_t i = 0; i < n; i++) {
         double valid = skips ? t.count[i] : w->cells[i];
         double value = value_of(pairs, divides, t.sum[i], pairs ? t.low[i] : 0, valid) * sign;
-        bool exceeds = store(result, out + i * (result == F4 ? 4 : 8), is_there(w, skips, i) && value == value ? value : NAN, 0);
+        bool exceeds = store(result, out + i * TABLE[result].size, is_there(w, skips, i) && value == value ? value : NAN, 0);
         if (result != F4) overflows += exceeds;     /* a float32 holds the means of what it holds */
     }
     return overflows;
@@ -504,14 +509,15 @@ ALWAYS int64_t scatter(const job *j, const enum type result, const double *value
 VERSIONS static int64_t finish(const worker *w, Py_ssize_t first, Py_ssize_t count) {
     const job *j = w->j;
     const Py_ssize_t n = count * j->cols.count * j->inner;
-    const bool is_direct = !j->scatters && j->reduction == MEAN && j->result == (j->pairs ? F8 : F4);
-    char *const out = is_direct ? j->out + first * j->cols.count * j->inner * (j->pairs ? 8 : 4) : (char *)w->values;
+    const bool is_direct = !j->scatters && j->reduction == MEAN && IS_FLOAT(j->result) && (j->result == F8) == j->pairs;
+    char *const out = is_direct ? j->out + first * j->cols.count * j->inner * TABLE[j->result].size : (char *)w->values;
     int64_t overflows;
 #define AS(pairs, result, divides) \
     (j->skips ? finish_as(w, pairs, result, divides, true, n, out) : finish_as(w, pairs, result, divides, false, n, out))
-    if (is_direct && !j->pairs) return AS(false, F4, true);
-    else if (j->pairs) overflows = AS(true, F8, j->reduction == MEAN);
-    else overflows = AS(false, F8, j->reduction == MEAN);
+    if (is_direct && j->result == F4) return AS(false, F4, true);
+    if (is_direct && j->result == F2) return AS(false, F2, true);
+    if (is_direct && j->result == B2) return AS(false, B2, true);
+    overflows = j->pairs ? AS(true, F8, j->reduction == MEAN) : AS(false, F8, j->reduction == MEAN);
 #undef AS
     for (Py_ssize_t i = 0; j->pairs && i < n; i++)
         if (w->totals.sum[i] * 0 + w->totals.low[i] * 0 != 0 && is_there(w, j->skips, i)) overflows += rescue(w, i, (double *)out + i);
@@ -524,7 +530,7 @@ VERSIONS static int64_t finish(const worker *w, Py_ssize_t first, Py_ssize_t cou
 /* Pools rows of windows [first, last), counted through all planes; how many finite results became infinite. */
 static int64_t pool(const worker *w, Py_ssize_t first, Py_ssize_t last) {
     const job *j = w->j;
-    const Py_ssize_t cols = j->cols.count, inner = j->inner;
+    const Py_ssize_t each = j->cols.count * j->inner;
     const int64_t end = j->cols.stops[j->cols.count - 1];
     int64_t overflows = 0;
     Py_ssize_t plane = first / j->rows.count, row = first % j->rows.count;
@@ -533,9 +539,8 @@ static int64_t pool(const worker *w, Py_ssize_t first, Py_ssize_t last) {
         for (Py_ssize_t k = 0; k < count; k++) {
             const int64_t start = j->rows.starts[row], height = j->rows.stops[row] - start;
             w->runs[k] = (run){j->source + plane * j->plane_stride + start * j->row_stride, height};
-            double *cell = w->cells + k * cols * inner;
-            for (Py_ssize_t i = 0; (done == first || j->rows.length == 0) && i < cols; i++)
-                for (Py_ssize_t q = 0; q < inner; q++) *cell++ = (double)(height * (j->cols.stops[i] - j->cols.starts[i]));
+            if (done == first || j->rows.length == 0)
+                for (Py_ssize_t i = 0; i < each; i++) w->cells[k * each + i] = (double)height * j->widths[i];
             if (++row == j->rows.count) row = 0, plane++;
         }
         Py_ssize_t i = 0;
@@ -639,7 +644,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     j.of.offset = least + (IS_FLOAT(type) || j.size < 4 ? 0 : 0x1p31), j.of.flip = (uint32_t)(int64_t)-j.of.offset;
     j.of.most = (uint32_t)(TABLE[type].most - TABLE[type].least), j.of.sign = reduction == MIN ? -1 : 1;
     j.of.missing = has_missing ? missing : NAN, j.of.single = (float)j.of.missing, j.of.is_nan = skips_nan;
-    j.of.small = has_missing ? (int32_t)missing : 0;
+    j.of.small = has_missing && IS_SMALL(TABLE[type].loops) ? (int32_t)missing : 0;
     j.way = reduction >= MAX ? GREATEST : skips_nan ? has_missing ? ADD_VALID : ADD_NUMBERS : has_missing ? ADD_PRESENT : ADD;
     j.pairs = type == F8 && j.way != GREATEST, j.columns = COLUMNS_OF[TABLE[type].loops][j.way];
     const Py_ssize_t each = c[3] * j.inner, across = in.shape[2] < COLUMNS / j.inner ? in.shape[2] : COLUMNS / j.inner;
@@ -653,7 +658,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     const Py_ssize_t columns = j.group * j.width, totals = lines(j.group * each), bounds = lines(2 * (r[3] + c[3]));
     const Py_ssize_t room = 3 * columns + 5 * totals + j.width + lines(2 * j.group);
     workers = PyMem_Calloc(count, sizeof *workers);
-    memory = PyMem_Malloc((bounds + count * room) * 8 + 64);
+    memory = PyMem_Malloc((bounds + count * room + each) * 8 + 64);
     if (workers == NULL || memory == NULL) {
         PyErr_NoMemory();
         goto done;
@@ -666,7 +671,8 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     }
     bool fits;
     Py_BEGIN_ALLOW_THREADS
-    j.rows = axis_of(r, places), j.cols = axis_of(c, places + 2 * r[3]);
+    j.rows = axis_of(r, places), j.cols = axis_of(c, places + 2 * r[3]), j.widths = (double *)(places + bounds) + count * room;
+    for (Py_ssize_t i = 0; i < each; i++) j.widths[i] = (double)(j.cols.stops[i / j.inner] - j.cols.starts[i / j.inner]);
     fits = j.rows.stops[r[3] - 1] <= in.shape[1] && j.cols.stops[c[3] - 1] <= in.shape[2];
     if (fits) overflows = work_together(workers, count);
     Py_END_ALLOW_THREADS
