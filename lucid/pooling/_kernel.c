@@ -46,17 +46,17 @@ enum {
     SHARES = 4,     /* Shares of the work for each thread. */
     PAD = 16,       /* Rows are filled up to whole multiples of so many elements, so that no loop over them has a rest; */
 };
-#define PAD_OF(type) ((type) == U1 ? PAD : PAD / 2)     /* of those of more than a byte, to half as many. */
+#define PAD_OF(type) ((type) <= I1 ? PAD : PAD / 2)     /* of those of more than a byte, to half as many. */
 
 /* In the order of the codes of dtypes.py; U8 and I8 are results alone. */
 enum type { BOOL, U1, I1, U2, I2, F2, B2, F4, F8, U4, I4, U8, I8, TYPES };
-/* Bool and signed integers go through the loops of the unsigned, U4 through that of I4: see `element`. */
-#define LOOPS(ROW) ROW(U1) ROW(U2) ROW(F2) ROW(B2) ROW(F4) ROW(F8) ROW(I4)
+/* Signed integers go through the loops of the unsigned, U4 through that of I4: see `element`. */
+#define LOOPS(ROW) ROW(BOOL) ROW(U1) ROW(U2) ROW(F2) ROW(B2) ROW(F4) ROW(F8) ROW(I4)
 #define IS_FLOAT(type) ((type) >= F2 && (type) <= F8)
-#define IS_SMALL(type) ((type) == U1 || (type) == U2)
+#define IS_SMALL(type) ((type) <= I2)
 /* Name, C type, loops, and limits of integers. */
 #define INTEGERS(ROW) \
-    ROW(BOOL, uint8_t, U1, 0, 1) ROW(U1, uint8_t, U1, 0, UINT8_MAX) ROW(I1, int8_t, U1, INT8_MIN, INT8_MAX) \
+    ROW(BOOL, uint8_t, BOOL, 0, 1) ROW(U1, uint8_t, U1, 0, UINT8_MAX) ROW(I1, int8_t, U1, INT8_MIN, INT8_MAX) \
     ROW(U2, uint16_t, U2, 0, UINT16_MAX) ROW(I2, int16_t, U2, INT16_MIN, INT16_MAX) ROW(U4, uint32_t, I4, 0, UINT32_MAX) \
     ROW(I4, int32_t, I4, INT32_MIN, INT32_MAX) ROW(U8, uint64_t, U8, 0, UINT64_MAX) ROW(I8, int64_t, I8, INT64_MIN, INT64_MAX)
 static const struct {
@@ -93,7 +93,7 @@ typedef struct {
 /* What bits of integers are changed and what is added for their value; cells that count as nothing, as they are compared,
  * and whether NaN is among them; the sign of cells that are compared. */
 typedef struct {
-    uint32_t flip, most;
+    uint32_t flip;
     double offset, missing, sign;
     float single;
     int32_t small;
@@ -158,11 +158,11 @@ ALWAYS double half(uint16_t h) {
     return from_bits(bits | infinite);
 }
 
-/* Element i of a run of integers of 8 and 16 bits, but for `offset`: the least one is 0. Any byte but 0 is a true bool. */
+/* Element i of a run of integers of 8 and 16 bits, but for `offset`: the least one is 0. */
 ALWAYS int32_t small(const reading of, const enum type type, const char *run, Py_ssize_t i) {
     if (type == U2) return (uint16_t)(((const uint16_t *)run)[i] ^ of.flip);
-    uint8_t byte = (uint8_t)(((const uint8_t *)run)[i] ^ of.flip), most = (uint8_t)of.most;
-    return byte < most ? byte : most;
+    if (type == BOOL) return ((const uint8_t *)run)[i] != 0;
+    return (uint8_t)(((const uint8_t *)run)[i] ^ of.flip);
 }
 
 /* Element i of a run, as float64. Vectors of integers of 32 bits are converted as signed ones. */
@@ -211,14 +211,14 @@ ALWAYS int32_t add_small(const reading of, const enum type type, const enum way 
     if (h > r) { \
         const int32_t x = small(of, type, cells + (r) * pitch, i); \
         sum += x; \
-        if (type == U1) few += way != ADD && (uint8_t)x == (uint8_t)found; \
+        if (type <= I1) few += way != ADD && (uint8_t)x == (uint8_t)found; \
         else missing += way != ADD && (uint16_t)x == (uint16_t)found; \
     }
     EIGHT(CELL)
 #undef CELL
-    if (type == U1 && way != ADD) *total = (int16_t)((int16_t)sum + (int16_t)(h * offset) - (int16_t)few * (int16_t)of.small);
+    if (type <= I1 && way != ADD) *total = (int16_t)((int16_t)sum + (int16_t)(h * offset) - (int16_t)few * (int16_t)of.small);
     else *total = sum + h * offset - missing * of.small;
-    return h - (type == U1 ? few : missing);
+    return h - (type <= I1 ? few : missing);
 }
 
 /* ---------------------------------------------------------------- columns */
@@ -271,7 +271,7 @@ ALWAYS void columns(const worker *w, const enum type type, const enum way way, P
     const job *j = w->j;
     const Py_ssize_t size = j->size, pitch = j->row_stride, padded = (n + PAD_OF(type) - 1) & -PAD_OF(type);
     const int most = way == ADD || IS_SMALL(type) ? 8 : 4;
-    const bool is_short = way < ADD_VALID && (n <= SHORT || j->inner > 1 || type == U1 || (type == U2 && (way != ADD || n <= 4 * SHORT)));
+    const bool is_short = way < ADD_VALID && (n <= SHORT || j->inner > 1 || type <= I1 || (type == U2 && (way != ADD || n <= 4 * SHORT)));
     const char *const end = j->end - padded * size;
     sums b = w->columns;
     for (const run *r = w->runs; r < w->runs + count; r++, b = moved(b, j->width)) {
@@ -642,7 +642,7 @@ static PyObject *py_pool(PyObject *Py_UNUSED(self), PyObject *args) {
     skips_nan &= IS_FLOAT(type);
     j.skips = skips_nan || has_missing;
     j.of.offset = least + (IS_FLOAT(type) || j.size < 4 ? 0 : 0x1p31), j.of.flip = (uint32_t)(int64_t)-j.of.offset;
-    j.of.most = (uint32_t)(TABLE[type].most - TABLE[type].least), j.of.sign = reduction == MIN ? -1 : 1;
+    j.of.sign = reduction == MIN ? -1 : 1;
     j.of.missing = has_missing ? missing : NAN, j.of.single = (float)j.of.missing, j.of.is_nan = skips_nan;
     j.of.small = has_missing && IS_SMALL(TABLE[type].loops) ? (int32_t)missing : 0;
     j.way = reduction >= MAX ? GREATEST : skips_nan ? has_missing ? ADD_VALID : ADD_NUMBERS : has_missing ? ADD_PRESENT : ADD;
