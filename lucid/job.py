@@ -2,12 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lucid import job_plan
 from lucid.arguments import EXECUTOR, PROGRESS, SOURCE, TARGET, options_of, takes_options
 from lucid.errors import ArgumentError, ExistsError, FormatError, about, translate_errors
 from lucid.execution import carry_out, rehearse
@@ -17,7 +18,7 @@ from lucid.formats.disk.spool import Spool
 from lucid.formats.registry import EXPECTED, MAGIC_BYTES, NPY, Format, format_of_content, format_of_start
 from lucid.formats.stream import STREAM, NpyStreamSource, Stream
 from lucid.inputs import is_pipe, leave_out_earlier
-from lucid.job_plan import JobPlan, plan
+from lucid.job_plan import JobPlan
 from lucid.notes import notes_on
 from lucid.options import Options
 from lucid.outputs import FilePath, Naming, Target, settle
@@ -25,7 +26,7 @@ from lucid.report import OnProgress, Report, Watch, failure_note
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
 from lucid.shards.provenance import missing_targets
-from lucid.shards.spans import is_indivisible, spans_of
+from lucid.shards.spans import Span, is_indivisible, spans_of
 
 
 @takes_options(Options)
@@ -137,7 +138,7 @@ class Job:
                 spool.forget()
             if self.is_from_folder:
                 leave_out_earlier(source)
-            self._follow(plan(source, self.options, targets), source, format_, name=name)
+            self._follow(job_plan.plan(source, self.options, targets), source, format_, name=name)
         return None
 
     def _pool_stream(self, stream: Stream) -> Report | None:
@@ -152,10 +153,10 @@ class Job:
         index, targets = 0, self._targets(NPY)
         while stream.peek(1) and not (index and self.options.dry_run):
             source = NpyStreamSource(stream, index, self.options, is_only=targets[0].stream is None)
-            job = plan(source, self.options, targets)
+            plan = job_plan.plan(source, self.options, targets)
             # It is pooled as it comes, or from a spool if that cannot be.
-            if self.options.dry_run or [blocks.is_sequential for blocks, _ in job.passes] == [True]:
-                self._follow(job, source, NPY)
+            if self.options.dry_run or plan.is_sequential:
+                self._follow(plan, source, NPY)
             else:
                 with Spool(has_name=True) as spool:
                     source.spool(spool)
@@ -177,39 +178,46 @@ class Job:
         settle(targets, [self.watch.source], self.options, self.watch)
         return targets
 
-    def _follow(self, job: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
+    def _follow(self, plan: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
         """Follow a plan, as far as there is something to do, or only look whether it could be carried out.
 
         `name` is that of an array of a stream, which a spool lacks.
         """
         options, watch = self.options, self.watch
-        watch.notes += [*source.notes, *notes_on(job, format_)]
-        try:
-            missing = missing_targets(job) if options.resume and not options.overwrite else job.targets
-        except FormatError as error:
-            conflict = ExistsError(f"output {error}: it is not this run's; `overwrite=True` replaces it")
-            if not options.dry_run:
-                raise conflict from error
-            watch.notes.append(failure_note(conflict))
-            missing = job.targets
+        watch.notes += [*source.notes, *notes_on(plan, format_)]
+        missing = self._missing(plan)
         watch.skipped = not missing
         if missing:
-            rows = (replace(one, name=name or one.name) for one in job.reports())
+            rows = (replace(row, name=name or row.name) for row in plan.reports())
             watch.datasets = chain(watch.datasets, rows)
         if options.dry_run:
-            rehearse(job, source, watch)
-            return
-        if not missing:
-            remove_shards(job.targets[0])
-            return
-        spans = spans_of(job) if options.resume or self.executor else []
+            rehearse(plan, source, watch)
+        elif not missing:
+            remove_shards(plan.targets[0])
+        elif spans := self._spans(plan):
+            pool_by_shards(plan, spans, missing, source, format_, self.executor, watch)
+        else:
+            carry_out(replace(plan, targets=missing), source, watch, self.group)
+
+    def _missing(self, plan: JobPlan) -> tuple[Target, ...]:
+        """The outputs that are to be made: with `resume` not those that are there; a stranger's is an error."""
+        if not self.options.resume or self.options.overwrite:
+            return plan.targets
+        try:
+            return missing_targets(plan)
+        except FormatError as error:
+            conflict = ExistsError(f"output {error}: it is not this run's; `overwrite=True` replaces it")
+            if not self.options.dry_run:
+                raise conflict from error
+            self.watch.notes.append(failure_note(conflict))
+            return plan.targets
+
+    def _spans(self, plan: JobPlan) -> Sequence[Span]:
+        """The spans of work that survives an interruption, or is done elsewhere; none if it is done at once."""
+        spans = spans_of(plan) if self.options.resume or self.executor else ()
         if len(spans) > 1 or self.executor is not None:
-            pool_by_shards(job, spans, missing, source, format_, self.executor, watch)
-            return
-        if is_indivisible(job, spans):
-            watch.notes.append(
-                "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
-            )
-        if missing != job.targets:
-            job = plan(source, options, missing)
-        carry_out(job, source, watch, self.group)
+            return spans
+        if is_indivisible(plan, spans):
+            note = "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
+            self.watch.notes.append(note)
+        return ()

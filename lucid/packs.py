@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lucid import job_plan
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.backlog import Backlog, Table
 from lucid.errors import ArgumentError, FormatError, LucidError, about
@@ -21,7 +22,7 @@ from lucid.formats.disk.replacement import is_same_file
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier
-from lucid.job_plan import choose, plan
+from lucid.job_plan import choose
 from lucid.notes import notes_on
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, settle, stem_of
@@ -88,13 +89,13 @@ def pack(
         if failures:
             outcomes.append((str(path), LucidError(f"is not made, since {failures:,} of its inputs failed")))
             return outcomes
-        job = plan(source, options, (target,))
-        watch.notes += [*source.notes, *notes_on(job, None)]
+        plan = job_plan.plan(source, options, (target,))
+        watch.notes += [*source.notes, *notes_on(plan, None)]
         if options.dry_run:
-            rehearse(job, source, watch)
+            rehearse(plan, source, watch)
         else:
-            carry_out(job, source, watch)
-        watch.datasets = job.reports()
+            carry_out(plan, source, watch)
+        watch.datasets = plan.reports()
         outcomes.append((str(path), watch.report(options)))
         return outcomes
 

@@ -2,16 +2,17 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lucid import job_plan
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan, plan_shard
+from lucid.job_plan import ArrayPlan, JobPlan, facts_of, plan_shard
 from lucid.options import MERGE, Options
 from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
@@ -88,21 +89,22 @@ def _merge(
         targets = Naming.of(target).targets(path, format_, options)
         settle(targets, [path, *(shard for shard, _ in claims)], options, watch)
         with about(f"source {path}"):
-            job = plan(source, options, targets)
-        facts = facts_of(source, job.specs, options)
-        plans = [_plan_of(job, claim, facts) for claim in claims]
+            plan = job_plan.plan(source, options, targets)
+        facts = facts_of(source, plan.specs, options)
+        indices = {spec.name: index for index, spec in enumerate(plan.specs)}
+        shards = [_plan_of(plan, indices, claim, facts) for claim in claims]
+        by_whole = defaultdict[tuple[int, int], list[ShardArray]](list)
         with about("shard"):
-            arrays = collect(job, plans)
-        by_whole = defaultdict[Key, list[ShardArray]](list)
+            arrays = [*collect(plan, shards)]
         for one in arrays:
-            by_whole[one.whole.key].append(one)
-        for whole in job.all_arrays():
-            _check_whole(job, whole, by_whole[whole.key])
-        job = replace(job, options=replace(options, max_memory=max_memory))
+            by_whole[one.whole.source_index, one.whole.size].append(one)
+        for whole in plan.arrays:
+            _check_whole(options, whole, by_whole[whole.source_index, whole.size])
+        plan = replace(plan, options=replace(options, max_memory=max_memory))
         if options.dry_run:
-            rehearse(job, source, watch)
+            rehearse(plan, source, watch)
         else:
-            join(job, source, arrays, watch)
+            join(plan, source, arrays, watch)
     # As much comes out as goes in.
     watch.datasets = (
         replace(
@@ -113,7 +115,7 @@ def _merge(
             blocks_bytes=copy_bytes(options),
             blocks=1,
         )
-        for row in job.reports()
+        for row in plan.reports()
     )
 
 
@@ -137,27 +139,26 @@ def _is_sound(facts: dict[str, Any]) -> bool:
     return is_sound and all(type(n) is int and n >= 0 for n in ends)
 
 
-def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
+def _plan_of(plan: JobPlan, indices: Mapping[str, int], claim: Claim, facts: dict[str, Any]) -> JobPlan:
     """The plan that would make a shard of what it claims to hold."""
     path, arrays = claim
-    shapes = {spec.name: spec.shape for spec in job.specs}
     regions = {}
     for array in arrays:
         name = array["dataset"]
-        if name not in shapes:
+        if name not in indices:
             raise FormatError(f"shard {path} has {name}, which the source has not")
-        ends = zip(array["region"], shapes[name], strict=False)
-        regions[name] = tuple(slice(min(start, n), min(stop, n)) for (start, stop), n in ends)
+        ends = zip(array["region"], plan.specs[indices[name]].shape, strict=False)
+        regions[indices[name]] = tuple(slice(min(start, n), min(stop, n)) for (start, stop), n in ends)
     sizes = tuple(sorted({array["size"] for array in arrays}))
     target = Target(path, format_of_content(path), sizes)
-    return plan_shard(job.specs, job.options, (target,), regions, facts)
+    return plan_shard(plan.specs, plan.options, (target,), regions, facts)
 
 
-def _check_whole(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> None:
+def _check_whole(options: Options, array: ArrayPlan, shards: list[ShardArray]) -> None:
     """Raise a FormatError that says where shards do not make up the whole of an array of means."""
     name, shape = array.result.source.name or "the array", array.result.stored_shape
     position, path_before = 0, Path()
-    name += f" at size {size_name(job.options.sizes[array.size])}" if len(job.options.sizes) > 1 else ""
+    name += f" at size {size_name(options.sizes[array.size])}" if len(options.sizes) > 1 else ""
     ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
     end = slice(shape[0] if array.result.nbytes else 0, None)
     for samples, path in [*((one.region[0], one.path) for one in ordered), (end, Path())]:
