@@ -9,10 +9,10 @@ the call with an error. Only Linux forks well, and only where no other thread ma
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lucid import threads
@@ -25,6 +25,8 @@ WORTH_BYTES = 32 << 20
 PROCESS_BYTES = 10 << 20
 #: The process that forked them ends them; nobody else does.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Where Linux lists the threads of this process.
+TASKS = Path("/proc/self/task")
 #: Linux's number for a signal that comes when the parent ends.
 PR_SET_PDEATHSIG = 1
 
@@ -35,8 +37,11 @@ def pay_off(size_bytes: int, workers: int) -> bool:
 
 
 def may_fork() -> bool:
-    """Whether a forked process works: on Linux, where no other thread may hold a lock."""
-    return sys.platform == "linux" and threading.active_count() == 1
+    """Whether a forked process works: on Linux, where no thread, of Python or a library, may hold a lock."""
+    try:
+        return sys.platform == "linux" and len([*TASKS.iterdir()]) == 1
+    except OSError:  # there is no /proc to tell
+        return False
 
 
 def in_order(
