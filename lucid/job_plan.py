@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
-import lucid
 from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
@@ -31,6 +30,7 @@ from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
 from lucid.sizes import Size, resolve, size_name
+from lucid.version import __version__
 
 #: What a shard holds: a region of the first axes of each array, by its number among those that are chosen.
 Regions: TypeAlias = Mapping[int, Region]
@@ -323,7 +323,7 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
     """What an output says of itself."""
     numbers = options.result(only="numbers")
     return {
-        "version": lucid.__version__,
+        "version": __version__,
         "operation": numbers.pop("reduce"),
         "source_shape": list(spec.shape),
         "source_dtype": spec.numbers,

@@ -197,7 +197,7 @@ class TestWhatDoesNotBelongTogether:
         self.refused([a, b], tmp_path / "z.h5", "exists already", ExistsError)
         with pytest.raises(LucidError, match="is an input, which is never changed"):
             lucid.merge_files([a, b], a, overwrite=True)
-        monkeypatch.setattr(lucid, "__version__", "9.0")
+        monkeypatch.setattr("lucid.job_plan.__version__", "9.0")
         self.refused([a, b], target, f"shard: {a} is of other version")
 
     def test_of_several_sizes_the_missing_one_is_named(self, tmp_path):
