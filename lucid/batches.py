@@ -36,9 +36,9 @@ class Batch:
             self._tasks.append(task)
             self._clashes.add(task)
             if task.error is None:
-                self._folders.update(target.path.parent for target in task.targets)
+                self._folders.update(target.path.parent for target in task.targets if not target.is_stream)
                 self.totals["bytes"] += task.size_bytes
-                self.totals.update(native=task.is_native, small=task.is_small, to_stream=not task.targets)
+                self.totals.update(native=task.is_native, small=task.is_small, to_stream=task.is_to_stream)
         for task in self._tasks if naming.is_one_name else ():
             if (conflict := self._clashes.conflict_of(task)) and not self._clashes.maker_of(task):
                 raise ArgumentError(f"{task.source} {conflict}")
@@ -139,7 +139,7 @@ class Clashes:
         """Note the paths of a task; one that was named is an input, whatever is wrong with it."""
         if not (task.is_stream or task.is_from_folder):
             self.inputs[self.real_path(task.source)] = task.path
-        for path in (self.real_path(target.path) for target in task.targets):
+        for path in (self.real_path(target.path) for target in task.targets if not target.is_stream):
             owner = task._replace(targets=())
             if not self._first.add(path, owner):
                 self._others[path].append(owner)

@@ -1,8 +1,7 @@
 """`pool_file`: one input, a file or a stream, to its outputs."""
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -70,8 +69,13 @@ def pool_file(
     TARGET.check("target", target, takes_none=True)
     PROGRESS.check("on_progress", on_progress, takes_none=True)
     EXECUTOR.check("executor", executor, takes_none=True)
+    outputs: Naming | tuple[Target, ...]
+    if isinstance(target, str | os.PathLike | None):
+        outputs = Naming.of(target)
+    else:
+        outputs = (Target.of_stream(checked, target),)
     with about(os.fspath(source) if isinstance(source, str | os.PathLike) else "stream"):
-        return Job(source, target, checked, executor).run(on_progress)
+        return Job(source, outputs, checked, executor).run(on_progress)
 
 
 @dataclass
@@ -79,16 +83,14 @@ class Job:
     """One input on its way to its outputs, by options that are checked; errors do not name the input."""
 
     source: FilePath | BinaryIO
-    #: A tuple is of outputs that a batch has settled for all its inputs; an empty one is standard output.
-    target: FilePath | BinaryIO | tuple[Target, ...] | None
+    #: Where outputs go, or the outputs themselves: a stream, or what a batch has settled for all its inputs.
+    outputs: Naming | tuple[Target, ...]
     options: Options
     executor: Executor | None = None
     #: Whether it was found in a folder, in which outputs of earlier runs are passed over.
     is_from_folder: bool = False
     #: Collects finished outputs, which the caller puts in place together; without it, they are put in place here.
     group: list[Replacement] | None = None
-    #: Calls a function in a process of its own, for files that native code reads or writes and may crash on.
-    in_process: Callable[..., Report] | None = None
     watch: Watch = field(init=False)
 
     def run(self, on_progress: OnProgress | None = None) -> Report:
@@ -101,9 +103,9 @@ class Job:
                 pipe = path.open("rb")
             with pipe:
                 return replace(replace(self, source=pipe).run(on_progress), source=path)
-        if path == STREAM and self.target is None:
+        if path == STREAM and self.outputs == Naming(None, None):
             raise ArgumentError("`target` is missing; the output of a stream needs a name, or is a stream")
-        to_stream = self.target == () or not isinstance(self.target, str | os.PathLike | tuple | None)
+        to_stream = not isinstance(self.outputs, Naming) and any(one.is_stream for one in self.outputs)
         if path == STREAM or to_stream:
             for name, value in (("resume", options.resume), ("slice", options.slice), ("executor", executor)):
                 if value:
@@ -112,36 +114,24 @@ class Job:
         # Errors of system calls that seldom fail have no words of their own: a lock, a look at a folder.
         with translate_errors("cannot be read or written"):
             if isinstance(source, str | os.PathLike):
-                report = self._pool_file(path)
+                self._pool_file(path)
             else:
-                report = self._pool_stream(Stream(source))
-        return report or self.watch.report(
-            options, threads=(executor and executor.threads) or options.workers
-        )
+                self._pool_stream(Stream(source))
+        threads = (executor and executor.threads) or options.workers
+        return self.watch.report(options, threads=threads)
 
-    def _pool_file(self, path: Path, spool: Spool | None = None, *, name: str = "") -> Report | None:
-        """Pool a file that can be read anywhere; a spool has a name only until it is open.
-
-        What is pooled in another process comes with its report.
-        """
-        if spool is not None:
-            spool.file.flush()
+    def _pool_file(self, path: Path, spool: Spool | None = None, *, name: str = "") -> None:
+        """Pool a file that can be read anywhere; a spool has a name only until it is open."""
         format_ = format_of_content(path)
         targets = self._targets(format_)
-        # A spool is pooled here even to a native output, since the stream is read here.
-        is_native = format_.is_native or (spool is None and any(one.format.is_native for one in targets))
-        if is_native and self.in_process is not None:
-            job = replace(self, source=path, in_process=None)
-            return self.in_process(job.run, on_progress=self.watch.on_progress)
         with format_.open(path, self.options) as source:
             if spool is not None:
                 spool.forget()
             if self.is_from_folder:
                 leave_out_earlier(source)
             self._follow(job_plan.plan(source, self.options, targets), source, format_, name=name)
-        return None
 
-    def _pool_stream(self, stream: Stream) -> Report | None:
+    def _pool_stream(self, stream: Stream) -> None:
         """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
         start = stream.peek(MAGIC_BYTES)
         if not start:
@@ -149,10 +139,11 @@ class Job:
         if format_of_start(start) not in (NPY, None):
             with Spool(has_name=True) as spool:
                 stream.copy_to(spool.file, None)
-                return self._pool_file(spool.path, spool)
+                self._pool_file(spool.path, spool)
+            return
         index, targets = 0, self._targets(NPY)
         while stream.peek(1) and not (index and self.options.dry_run):
-            source = NpyStreamSource(stream, index, self.options, is_only=targets[0].stream is None)
+            source = NpyStreamSource(stream, index, self.options, is_only=not targets[0].is_stream)
             plan = job_plan.plan(source, self.options, targets)
             # It is pooled as it comes, or from a spool if that cannot be.
             if self.options.dry_run or plan.is_sequential:
@@ -160,23 +151,19 @@ class Job:
             else:
                 with Spool(has_name=True) as spool:
                     source.spool(spool)
+                    spool.file.flush()
                     source.check_unchanged()
                     self._pool_file(spool.path, spool, name=source.name)
             index += 1
-        return None
 
     def _targets(self, format_: Format) -> tuple[Target, ...]:
         """The outputs, each of them free to be written; a dry run only says which are not."""
-        if isinstance(self.target, tuple) and self.target:
-            self.watch.targets = tuple(target.path for target in self.target)
-            return self.target
-        output = sys.stdout.buffer if isinstance(self.target, tuple) else self.target
-        if isinstance(output, str | os.PathLike | None):
-            targets = Naming.of(output).targets(self.watch.source, format_, self.options)
-        else:
-            targets = (Target(STREAM, NPY, tuple(range(len(self.options.sizes))), output),)
-        settle(targets, [self.watch.source], self.options, self.watch)
-        return targets
+        if isinstance(self.outputs, Naming):
+            targets = self.outputs.targets(self.watch.source, format_, self.options)
+            settle(targets, [self.watch.source], self.options, self.watch)
+            return targets
+        self.watch.targets = tuple(target.path for target in self.outputs)
+        return self.outputs
 
     def _follow(self, plan: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
         """Follow a plan, as far as there is something to do, or only look whether it could be carried out.

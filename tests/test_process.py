@@ -80,7 +80,7 @@ def make_locked(path, samples=3000):
 
 def pool(process, source, target, on_progress=None, **options):
     checked = Options(size=2, **options)
-    return process.call(Job(source, target, checked).run, options=checked, on_progress=on_progress)
+    return process.call(Job(source, Naming.of(target), checked).run, options=checked, on_progress=on_progress)
 
 
 def workers_of(process):
