@@ -13,11 +13,14 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lucid import threads
 from lucid.errors import FileError, attempt
 from lucid.threads import Item, Result
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
 WORTH_BYTES = 32 << 20
@@ -100,22 +103,17 @@ class _Fork:
             theirs.close()
             return
         try:
-            end_with_parent(signal.SIGKILL)
+            end_with_parent(parent, signal.SIGKILL)
             for one in IGNORED_SIGNALS:
                 signal.signal(one, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            while os.getppid() == parent:  # until the parent ends, or sends no more
-                theirs.send(attempt(partial(work, theirs.recv())))
+            serve(theirs, work)
         finally:
             os._exit(0)
 
     def call(self, item: Any) -> Any:
         """Have an item done; raise what the work raised."""
-        try:
-            self._pipe.send(item)
-            result, error = self._pipe.recv()
-        except (EOFError, OSError) as end:
-            raise crash_error(self.wait()) from end
+        result, error = ask(self._pipe, item, self._pipe.recv, self.wait)
         if error is not None:
             raise error
         return result
@@ -134,18 +132,32 @@ class _Fork:
         return self._status
 
 
-def end_with_parent(number: signal.Signals) -> None:
+def serve(pipe: "Connection[Any, Any]", work: Callable[[Any], Any]) -> None:
+    """Do what comes through a pipe, one after the other, until nothing more does, or nobody listens."""
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            pipe.send(attempt(partial(work, pipe.recv())))
+
+
+def ask(pipe: "Connection[Any, Any]", item: Any, receive: Callable[[], Any], wait: Callable[[], int]) -> Any:
+    """What a process that serves makes of an item, or its error; `wait` tells the status of one that ended."""
+    try:
+        pipe.send(item)
+        return receive()
+    except (EOFError, BrokenPipeError, ConnectionResetError) as end:
+        status = wait()
+        if status == -signal.SIGKILL:
+            ending = "killed, as the system does when memory runs out"
+        else:
+            ending = signal.Signals(-status).name if status < 0 else f"status {status}"
+        raise FileError(f"crashed the process that read it: {ending}") from end
+
+
+def end_with_parent(parent: int, number: signal.Signals) -> None:
     """Have this process get a signal when the one that began it ends in any way, where the system can."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-
-
-def crash_error(status: int) -> FileError:
-    """The error of a call in whose midst the process ended, with this status."""
-    if status == -signal.SIGKILL:
-        ending = "killed, as the system does when memory runs out"
-    else:
-        ending = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return FileError(f"crashed the process that read it: {ending}")
+    if os.getppid() != parent:  # it ended before
+        os._exit(0)

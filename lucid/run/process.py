@@ -7,6 +7,7 @@ batch; forked on Linux, it takes a few milliseconds to start.
 """
 
 import multiprocessing
+import os
 import resource
 import signal
 import sys
@@ -19,10 +20,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import FileError, attempt
-from lucid.forks import crash_error, end_with_parent
+from lucid import forks
+from lucid.errors import FileError
 from lucid.options import Options
-from lucid.report import Progress
+from lucid.report import OnProgress, Progress
 from lucid.threads import Result
 
 #: Seconds without an event, a byte read or a byte written, after which a process is taken to hang.
@@ -54,7 +55,7 @@ class Process(AbstractContextManager["Process"]):
         function: Callable[..., Result],
         *args: Any,
         options: Options,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: OnProgress | None = None,
         **keywords: Any,
     ) -> Result:
         """Call a function in the process, with the memory that these options may need.
@@ -62,17 +63,13 @@ class Process(AbstractContextManager["Process"]):
         It raises what the function raises, and a FileError if the process crashed or hung.
         """
         pipe = self._pipe or self.start()
+        request = function, args, keywords, options, on_progress is not None
         try:
-            pipe.send((function, args, keywords, options, on_progress is not None))
-            while isinstance(answer := self._receive(pipe), Progress):
-                assert on_progress is not None
-                on_progress(answer)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise crash_error(self.stop(has_ended=True)) from None
+            receive = partial(self._receive, pipe, on_progress)
+            result, error = forks.ask(pipe, request, receive, partial(self.stop, has_ended=True))
         except BaseException:
             self.stop()
             raise
-        result, error = answer
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
@@ -84,7 +81,9 @@ class Process(AbstractContextManager["Process"]):
         pipes: tuple[Connection[Any, Any], ...] = ()
         try:
             pipes = ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, ours), name="lucid-pool", daemon=True)
+            process = context.Process(
+                target=serve, args=(theirs, ours, os.getpid()), name="lucid-pool", daemon=True
+            )
             process.start()
         except OSError as error:  # there are too many processes, or open files
             for pipe in pipes:
@@ -94,17 +93,22 @@ class Process(AbstractContextManager["Process"]):
         self._pipe, self._process = pipes[0], process
         return pipes[0]
 
-    def _receive(self, pipe: "Connection[Any, Any]") -> Any:
-        """Wait for an event or the answer, as long as the process shows signs of life."""
+    def _receive(self, pipe: "Connection[Any, Any]", on_progress: OnProgress | None) -> Any:
+        """Wait for the answer, as long as the process shows signs of life; tell of events."""
         life, since = "", time.monotonic()
-        while not pipe.poll(min(1.0, HANG_SECONDS)):
+        while True:
+            if pipe.poll(min(1.0, HANG_SECONDS)):
+                answer = pipe.recv()
+                if not isinstance(answer, Progress):
+                    return answer
+                assert on_progress is not None
+                on_progress(answer)
             assert self._process is not None
             now = signs_of_life(str(self._process.pid))
             if now != life:
                 life, since = now, time.monotonic()
             elif time.monotonic() - since >= HANG_SECONDS:
                 raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
-        return pipe.recv()
 
     def stop(self, *, has_ended: bool = False) -> int:
         """End the process, if it runs, letting it clean up; its status, negative for a signal."""
@@ -141,10 +145,10 @@ def signs_of_life(pid: str) -> str:
         return str(time.monotonic() // (10 * HANG_SECONDS))
 
 
-def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None:
-    """The process's end: do one call after the other until there are no more, or nobody listens."""
+def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]", parent: int) -> None:
+    """The process's end: prepare, and do one call after the other."""
     parents.close()  # else the parent's end would stay open with the parent gone
-    end_with_parent(signal.SIGTERM)
+    forks.end_with_parent(parent, signal.SIGTERM)
     _keep_freed_memory()
     # The parent is interrupted too, and says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -153,18 +157,14 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     # h5py prints what goes wrong when objects are let go of; what matters of it comes as an error.
     sys.excepthook = lambda *_: None
     sys.unraisablehook = lambda _: None
-    while True:
-        try:
-            function, args, keywords, options, is_watched = pipe.recv()
-        except (EOFError, ConnectionResetError):
-            return
+
+    def work(request: Any) -> Any:
+        function, args, keywords, options, is_watched = request
         limit_memory(options)
         callbacks = {"on_progress": _sender(pipe)} if is_watched else {}
-        answer = attempt(partial(function, *args, **callbacks, **keywords))
-        try:
-            pipe.send(answer)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it was told to stop meanwhile
+        return function(*args, **callbacks, **keywords)
+
+    forks.serve(pipe, work)
 
 
 def _keep_freed_memory() -> None:
