@@ -39,13 +39,14 @@ class ShardMaker:
     folder: Path
     facts: dict[str, Any]
 
-    def __call__(self, span: Span) -> Effort:
-        """Make the shard from the file."""
-        with self.format.open(self.path, self.options) as source:
-            specs = choose(source, self.options)
+    def __call__(self, span: Span, threads: int) -> Effort:
+        """Make the shard from the file, with so many threads unless the options say how many."""
+        options = replace(self.options, threads=self.options.threads or threads)
+        with self.format.open(self.path, options) as source:
+            specs = choose(source, options)
             if source.signature(specs) != self.facts["signature"]:
                 raise FormatError("is another file here, or changed while it was read")
-            return self.make(self.plan(specs, span), source)
+            return self.make(replace(self, options=options).plan(specs, span), source)
 
     def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Effort:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
