@@ -184,7 +184,7 @@ class Job:
         elif spans := self._spans(plan):
             pool_by_shards(plan, spans, missing, source, format_, self.executor, watch)
         else:
-            carry_out(replace(plan, targets=missing), source, watch, self.group)
+            carry_out(plan.only(missing), source, watch, self.group)
 
     def _missing(self, plan: JobPlan) -> tuple[Target, ...]:
         """The outputs that are to be made: with `resume` not those that are there; a stranger's is an error."""

@@ -70,6 +70,11 @@ class Pass(NamedTuple):
     blocks: Blocking
     arrays: Sequence[ArrayPlan]
 
+    def only(self, targets: Sequence[Target]) -> "Pass":
+        """The same without the arrays for other outputs."""
+        arrays = [array for array in self.arrays if array.target in targets]
+        return Pass(self.blocks._replace(grids=tuple(array.pooling.grid for array in arrays)), arrays)
+
 
 @dataclass(frozen=True)
 class JobPlan:
@@ -86,6 +91,13 @@ class JobPlan:
     indices: Sequence[int]
     group_numbers: Sequence[int]
 
+    def only(self, targets: tuple[Target, ...]) -> "JobPlan":
+        """The same for some of its outputs."""
+        groups = [[one.only(targets) for one in passes] for passes in self.groups]
+        return replace(
+            self, targets=targets, groups=[[one for one in passes if one.arrays] for passes in groups]
+        )
+
     @property
     def passes(self) -> Iterator[Pass]:
         """How they are pooled, array by array."""
@@ -99,16 +111,12 @@ class JobPlan:
         for blocks, group_arrays in self.groups[self.group_numbers[position]]:
             arrays = []
             for array in group_arrays:
-                target, size = array.target, array.size
-                if target in self.targets:
-                    name = target.name_of(spec.name, self.options.sizes[size])
-                    number = position * len(target.sizes) + target.sizes.index(size)
-                    result = array.result._replace(source=spec, name=name, number=number)
-                    arrays.append(array._replace(result=result, source_index=index))
-            if arrays:
-                own = blocks.spec._replace(name=spec.name, place=spec.place)
-                grids = tuple(array.pooling.grid for array in arrays)
-                yield Pass(blocks._replace(spec=own, grids=grids), arrays)
+                sizes = array.target.sizes
+                name = array.target.name_of(spec.name, self.options.sizes[array.size])
+                number = position * len(sizes) + sizes.index(array.size)
+                result = array.result._replace(source=spec, name=name, number=number)
+                arrays.append(array._replace(result=result, source_index=index))
+            yield Pass(blocks._replace(spec=blocks.spec._replace(name=spec.name, place=spec.place)), arrays)
 
     @property
     def arrays(self) -> Iterator[ArrayPlan]:

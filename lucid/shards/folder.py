@@ -154,7 +154,7 @@ def pool_by_shards(
         local = (maker.make(maker.plan(specs, span), source, tell) for span in missing_spans)
         for effort in executor.run(maker, missing_spans, watch.report_progress) if executor else local:
             watch.add(effort)
-        whole = replace(plan, targets=missing)
+        whole = plan.only(missing)
         join(whole, source, collect(whole, (maker.plan(specs, span) for span in spans)), watch)
         folder.remove()
 
