@@ -74,7 +74,7 @@ class Batch:
 
     def _make(self, folder: Path) -> None:
         self._new_folders = [
-            *(place for place in (folder, *folder.parents) if not place.exists()),
+            *(path for path in (folder, *folder.parents) if not path.exists()),
             *self._new_folders,
         ]
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,10 +159,10 @@ class Clashes:
         if not self.inputs:
             return []
         path = self.real_path(target)
-        places = [path, *map(str, Path(path).parents)]
+        paths = [path, *map(str, Path(path).parents)]
         if os.path.isdir(path):  # noqa: PTH112  (it never raises)
-            places += [other for other in self.inputs if other.startswith(path + os.sep)]
-        return [self.inputs[place] for place in places if place in self.inputs]
+            paths += [other for other in self.inputs if other.startswith(path + os.sep)]
+        return [self.inputs[one] for one in paths if one in self.inputs]
 
     def conflict_of(self, task: Task) -> str:
         """Why a task cannot have its outputs, if others would have them, too."""

@@ -134,7 +134,7 @@ class _Worker:
             for array, region in zip(self._arrays, block.regions, strict=True)
         ]
         if not blocks.is_whole:
-            self._pool_strips(block)
+            self._pool_columns(block)
             return block
         cells = self.read(block).cells if block.cells is None else block.cells
         assert cells is not None
@@ -148,7 +148,7 @@ class _Worker:
         block.cells = None
         return block
 
-    def _pool_strips(self, block: _Block) -> None:
+    def _pool_columns(self, block: _Block) -> None:
         (array,), (region,), (means,) = self._arrays, block.regions, block.means
         h = self._blocks.height_axis
         total = Total(array.pooling, ends(region[h]), ends(region[h + 1]))
@@ -159,7 +159,7 @@ class _Worker:
                 with block.clock("pool"):
                     yield self._planes(cells)
 
-        for left, reads in self._blocks.strips(region):
+        for left, reads in self._blocks.columns(region):
             sums = columns(planes_of(reads), array.pooling.rule)
             with block.clock("pool"):
                 total.add(sums, left)
@@ -176,12 +176,12 @@ class _Worker:
         return block
 
     def _planes(self, array: Array) -> Array:
-        """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
+        """(planes, height, width, inner) in the array's own order of axes, so that columns agree."""
         h = self._blocks.height_axis
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
     def _cells(self, block: _Block, region: Region) -> Array:
-        """Read a region, counted from the first cell of the box, into the buffer of this thread or process."""
+        """Read a region, counted from the first cell that is pooled, into the buffer of this thread or process."""
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
             # A map goes back to the system when the pass ends; the C library would keep the memory beside the next one.

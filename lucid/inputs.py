@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
     source: str
     #: The folder of a file that was found, relative to the one that was named; None for an input that was named.
-    place: str | None = None
+    folder: str | None = None
     #: None where it is not pooled, or not yet told.
     targets: tuple[Target, ...] = ()
     size_bytes: int = 0
@@ -56,7 +56,7 @@ class Task(NamedTuple):
     @property
     def is_from_folder(self) -> bool:
         """Whether it was found in a folder."""
-        return self.place is not None
+        return self.folder is not None
 
     @property
     def is_to_stream(self) -> bool:
@@ -81,7 +81,7 @@ class Task(NamedTuple):
         if naming.output == str(STREAM) or (task.is_stream and naming == (None, None)):
             targets: tuple[Target, ...] = (Target.of_stream(options),)
         else:
-            targets = naming.targets(task.path, format_, options, self.place or "")
+            targets = naming.targets(task.path, format_, options, self.folder or "")
         return task._replace(
             targets=targets,
             size_bytes=task.path.stat().st_size if is_file else 0,

@@ -1,7 +1,7 @@
 """`plan`: options and an open source, to arrays, sizes, blocks and outputs.
 
-The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads shapes and
-nothing else, and all that it says is arithmetic, so it answers at once whatever the sizes are.
+The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads what describes arrays, such
+as shapes and attributes, never their cells. All else is arithmetic, so it answers at once whatever the sizes are.
 """
 
 import json
@@ -258,7 +258,7 @@ def _regions_of(specs: Sequence[ArraySpec], options: Options, samples: slice) ->
 def _passes(
     options: Options,
     spec: ArraySpec,
-    box: ArraySpec,
+    region_spec: ArraySpec,
     targets: tuple[Target, ...],
     facts: dict[str, Any] | None = None,
     *,
@@ -276,12 +276,12 @@ def _passes(
         size = plane.resolve(pair)
         provenance = _provenance(options, spec, size, rule)
         if facts is not None:
-            region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
+            region = [[a, a + n] for a, n in zip(region_spec.offset, region_spec.shape, strict=False)]
             provenance["shard"] = {"dataset": spec.name, "size": number, "region": region} | facts
         result = ResultSpec(
             source=spec,
             name=target.name_of(spec.name, pair),
-            shape=(*box.shape[:h], *size, *box.shape[h + 2 :]),
+            shape=(*region_spec.shape[:h], *size, *region_spec.shape[h + 2 :]),
             dtype=storage(rule.result),
             numbers=rule.result,
             provenance=json.dumps(provenance),
@@ -294,24 +294,26 @@ def _passes(
         if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
         arrays.append(
-            ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
+            ArrayPlan(
+                Pooling(make_grid(plane.lengths, size), rule), result, target, number, region_spec.offset
+            )
         )
     # A stranger's shard may claim sizes that there are not.
-    every = _blockings(options, box, arrays, whole_planes=whole_planes) if arrays else []
+    every = _blockings(options, region_spec, arrays, whole_planes=whole_planes) if arrays else []
     if len(every) == 1:
         return [Pass(every[0], arrays)]
     return [Pass(blocks, [array]) for blocks, array in zip(every, arrays, strict=True)]
 
 
 def _blockings(
-    options: Options, box: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
+    options: Options, spec: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
 ) -> list[Blocking]:
     """How an array is streamed, by as many workers as have room for what decoding and pooling take, or by one."""
     # Without room for a chunk's cells beside it, they would be read some rows at a time.
-    copies = box.chunk_copies + 1 if box.chunk_copies else 0
-    chunk_bytes = copies * size_of(box.chunks or ()) * box.dtype.itemsize
+    copies = spec.chunk_copies + 1 if spec.chunk_copies else 0
+    chunk_bytes = copies * size_of(spec.chunks or ()) * spec.dtype.itemsize
     every = blockings(
-        box,
+        spec,
         [array.pooling.grid for array in arrays],
         arrays[0].result.height_axis,
         arrays[0].result.dtype.itemsize,
@@ -320,7 +322,7 @@ def _blockings(
         whole_planes=whole_planes,
     )
     for number, blocks in enumerate(every):
-        cells = blocks.input_bytes // box.dtype.itemsize if blocks.is_whole else 0
+        cells = blocks.input_bytes // spec.dtype.itemsize if blocks.is_whole else 0
         working_bytes = max(array.pooling.working_bytes(cells) for array in arrays)
         room = options.max_memory // max(1, blocks.block_bytes + working_bytes)
         every[number] = blocks._replace(workers=max(1, min(blocks.workers, room)))

@@ -129,18 +129,18 @@ class Naming(NamedTuple):
         return self.output is not None and not (STEM in self.output or PARENT in self.output)
 
     def targets(
-        self, source: Path, source_format: Format, options: Options, place: str = ""
+        self, source: Path, source_format: Format, options: Options, inner_folder: str = ""
     ) -> tuple[Target, ...]:
         """The outputs of a source; `{stem}`, `{parent}`, `{size}` and `{slice}` in their name are filled in.
 
-        With default names they are in the folder of the source, or below another folder at the source's place.
+        With default names they are in the folder of the source, or in an inner folder of another one.
         """
         every = tuple(range(len(options.sizes)))
         if self.output is None:
             suffix = suffix_of(source) or source_format.suffixes[0]
             each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
             stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
-            folder = source.parent if self.folder is None else self.folder / place
+            folder = source.parent if self.folder is None else self.folder / inner_folder
             names = [os.path.join(folder, one + suffix) for one in _fill_template(stem, source, options)]
         else:
             names = _fill_template(self.output, source, options)

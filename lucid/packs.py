@@ -114,7 +114,7 @@ def _target_of(path: Path, options: Options) -> Target:
 
 
 class _Member(NamedTuple):
-    """The place of an array in a pack: as it is in an input, and which."""
+    """Where an array of a pack is: as it is in an input, and which input."""
 
     spec: ArraySpec
     source: str
@@ -166,7 +166,7 @@ class _PackSource(Source):
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
             self.notes.append(_NOT_CARRIED)
-        key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
+        key = "/" + os.path.join(task.folder or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
             if self._sources.add(name, task.source):

@@ -43,7 +43,7 @@ class Workers:
     #: Why the cluster cannot be reached.
     error: LucidError | None = None
     processes: "list[Process]" = field(default_factory=list)
-    #: Those of them that do nothing now: threads that pool groups, and an input by itself, have one each.
+    #: Those that do nothing now. Each thread that pools a group takes one.
     idle: "list[Process]" = field(default_factory=list)
     #: Whether each process is to pool small files, for which most of the work is Python's.
     in_groups: bool = False
