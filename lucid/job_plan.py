@@ -176,7 +176,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     if options.threads is None and any(spec.is_far for spec in specs):
         options = replace(options, threads=max(FAR_READS, options.workers))
     if options.slice is not None:
-        regions = _regions_of(specs, options, options.slice)
+        regions = regions_of(specs, options, options.slice)
         return plan_shard(specs, options, targets, regions, facts_of(source, specs, options))
     groups, numbers, group_numbers = list[list[Pass]](), dict[ArraySpec, int](), list[int]()
     for spec in specs:
@@ -236,7 +236,7 @@ def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> di
     }
 
 
-def _regions_of(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
+def regions_of(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
     """The samples of each array; one whose first axis is pooled has none, and is whole in the first slice."""
     regions: dict[int, Region] = {}
     most = 0

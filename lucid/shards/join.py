@@ -11,7 +11,7 @@ from lucid.errors import about
 from lucid.execution import outputs_of
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Source
-from lucid.formats.regions import Region, boxes_of, shift, size_of
+from lucid.formats.regions import boxes_of, shift, size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.options import Options
@@ -31,11 +31,6 @@ class ShardArray(NamedTuple):
     #: The place of the first cell in the output, along all axes that are stored there.
     offset: tuple[int, ...]
     path: Path
-
-    @property
-    def region(self) -> Region:
-        """The region in the output."""
-        return tuple(slice(start, start + n) for start, n in zip(self.offset, self.spec.shape, strict=True))
 
 
 def copy_bytes(options: Options) -> int:

@@ -70,6 +70,7 @@ _NAMES = {
     **{name: f"`{name}`" for name in option_rows()},
     **dict.fromkeys(("sizes", "output_size"), "`size`"),
     **dict.fromkeys(("signature", "source_shape", "source_dtype"), "input, or it changed"),
+    "region": "`slice`",
     **dict.fromkeys(("dataset", "size"), ""),
 }
 
