@@ -8,7 +8,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from lucid.backlog import Backlog
@@ -70,11 +70,6 @@ class Pass(NamedTuple):
     blocks: Blocking
     arrays: Sequence[ArrayPlan]
 
-    def only(self, targets: Sequence[Target]) -> "Pass":
-        """The same without the arrays for other outputs."""
-        arrays = [array for array in self.arrays if array.target in targets]
-        return Pass(self.blocks._replace(grids=tuple(array.pooling.grid for array in arrays)), arrays)
-
 
 @dataclass(frozen=True)
 class JobPlan:
@@ -93,10 +88,17 @@ class JobPlan:
 
     def only(self, targets: tuple[Target, ...]) -> "JobPlan":
         """The same for some of its outputs."""
-        groups = [[one.only(targets) for one in passes] for passes in self.groups]
-        return replace(
-            self, targets=targets, groups=[[one for one in passes if one.arrays] for passes in groups]
-        )
+        groups = []
+        for passes in self.groups:
+            kept = ((blocks, [one for one in arrays if one.target in targets]) for blocks, arrays in passes)
+            groups.append(
+                [
+                    Pass(blocks._replace(grids=tuple(one.pooling.grid for one in arrays)), arrays)
+                    for blocks, arrays in kept
+                    if arrays
+                ]
+            )
+        return replace(self, targets=targets, groups=groups)
 
     @property
     def passes(self) -> Iterator[Pass]:
@@ -118,24 +120,19 @@ class JobPlan:
                 arrays.append(array._replace(result=result, source_index=index))
             yield Pass(blocks._replace(spec=blocks.spec._replace(name=spec.name, place=spec.place)), arrays)
 
-    @property
-    def arrays(self) -> Iterator[ArrayPlan]:
-        """All arrays of means."""
+    def arrays(self, target: Target | None = None) -> Iterator[ArrayPlan]:
+        """The arrays of means, all or those that go to one output."""
         for one in self.passes:
-            yield from one.arrays
+            yield from (array for array in one.arrays if target in (None, array.target))
 
     def array(self, index: int, size: int) -> ArrayPlan | None:
         """The means of one array of the source at one size, if they are to be made."""
-        of_one = chain.from_iterable(one.arrays for one in self._passes_at(bisect_left(self.indices, index)))
-        return next((array for array in of_one if array.size == size), None)
-
-    def arrays_of(self, target: Target) -> Iterator[ArrayPlan]:
-        """The arrays of means that go to one output."""
-        return (array for array in self.arrays if array.target is target)
+        passes = self._passes_at(bisect_left(self.indices, index))
+        return next((array for one in passes for array in one.arrays if array.size == size), None)
 
     def results_of(self, target: Target) -> Sequence[ResultSpec]:
         """What goes to one output."""
-        return Backlog(array.result for array in self.arrays_of(target))
+        return Backlog(array.result for array in self.arrays(target))
 
     @property
     def is_sequential(self) -> bool:

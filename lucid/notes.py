@@ -28,7 +28,7 @@ def notes_on(plan: JobPlan, source_format: Format | None) -> Iterator[str]:
         yield from notes_on_software(suffix, results, compression and compression.name)
     growths = Backlog(
         (array.result.source, array.pooling.grid)
-        for array in plan.arrays
+        for array in plan.arrays()
         if any(axis.n_out > axis.n_in for axis in array.pooling.grid)
     )
     if growths:
@@ -59,7 +59,7 @@ def _lost_scales(plan: JobPlan, way: str) -> Iterator[str]:
             f"{name_list(names)}: numbers stay packed, and scale_factor and add_offset, which say what "
             f"they stand for, do not go {way}"
         )
-    arrays = (one for one in plan.arrays if not one.target.format.marks_gaps)
+    arrays = (one for one in plan.arrays() if not one.target.format.marks_gaps)
     names = Backlog(one.result.name for one in arrays if one.result.mark)
     if names and not plan.options.missing:
         yield f"{name_list(names)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"

@@ -62,11 +62,10 @@ class ShardMaker:
 
     def targets_of(self, span: Span) -> tuple[Target, ...]:
         """The files of a shard, one for each output."""
-        suffix = suffix_of(self.targets[0].path)
-        numbers = [f".{i}" for i in range(len(self.targets))] if len(self.targets) > 1 else [""]
+        suffix, is_one = suffix_of(self.targets[0].path), len(self.targets) == 1
+        names = [f"{span.number:06}" + ("" if is_one else f".{i}") + suffix for i in range(len(self.targets))]
         return tuple(
-            replace(target, path=self.folder / f"{span.number:06}{number}{suffix}")
-            for target, number in zip(self.targets, numbers, strict=True)
+            replace(one, path=self.folder / name) for one, name in zip(self.targets, names, strict=True)
         )
 
     def missing(self, specs: Sequence[ArraySpec], spans: Iterable[Span], watch: Watch) -> Sequence[Span]:

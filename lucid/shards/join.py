@@ -42,7 +42,7 @@ def collect(plan: JobPlan, shards: Iterable[JobPlan]) -> Iterator[ShardArray]:
     """The means of a plan that lie in shards, shard by shard; a FormatError says which shard is not this run's."""
     for shard in shards:
         for target in shard.targets:
-            for own, spec in stored_arrays(target, shard.arrays_of(target)):
+            for own, spec in stored_arrays(target, shard.arrays(target)):
                 whole = plan.array(own.source_index, own.size)
                 if whole is not None:
                     yield ShardArray(whole, spec, _place(whole, own.offset), target.path)

@@ -24,7 +24,7 @@ class DamagedError(FormatError):
 def missing_targets(plan: JobPlan) -> tuple[Target, ...]:
     """The outputs of a plan that are not there, or not whole; a FormatError says in what one is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([target for target in plan.targets if not _is_there(target, plan.arrays_of(target))])
+    return tuple([target for target in plan.targets if not _is_there(target, plan.arrays(target))])
 
 
 def _is_there(target: Target, arrays: Iterable[ArrayPlan]) -> bool:
