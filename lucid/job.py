@@ -1,7 +1,6 @@
 """`pool_file`: one input, a file or a stream, to its outputs."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -25,7 +24,7 @@ from lucid.report import OnProgress, Report, Watch, failure_note
 from lucid.run import Executor
 from lucid.shards.folder import pool_by_shards, remove_shards
 from lucid.shards.provenance import missing_targets
-from lucid.shards.spans import Span, is_indivisible, spans_of
+from lucid.shards.spans import is_indivisible, spans_of
 
 
 @takes_options(Options)
@@ -172,24 +171,22 @@ class Job:
         """
         options, watch = self.options, self.watch
         watch.notes += [*source.notes, *notes_on(plan, format_)]
-        missing = self._missing(plan)
-        watch.skipped = not missing
+        missing = plan.targets
+        if options.resume and not options.overwrite:
+            missing = self._missing(plan)
+            watch.skipped = not missing
         if missing:
             rows = (replace(row, name=name or row.name) for row in plan.reports())
             watch.datasets = chain(watch.datasets, rows)
         if options.dry_run:
             rehearse(plan, source, watch)
-        elif not missing:
-            remove_shards(plan.targets[0])
-        elif spans := self._spans(plan):
-            pool_by_shards(plan, spans, missing, source, format_, self.executor, watch)
+        elif options.resume or self.executor is not None:
+            self._go_on(plan, missing, source, format_)
         else:
-            carry_out(plan.only(missing), source, watch, self.group)
+            carry_out(plan, source, watch, self.group)
 
     def _missing(self, plan: JobPlan) -> tuple[Target, ...]:
-        """The outputs that are to be made: with `resume` not those that are there; a stranger's is an error."""
-        if not self.options.resume or self.options.overwrite:
-            return plan.targets
+        """The outputs that are not there yet; that one is a stranger's is an error, or a note of a dry run."""
         try:
             return missing_targets(plan)
         except FormatError as error:
@@ -199,12 +196,16 @@ class Job:
             self.watch.notes.append(failure_note(conflict))
             return plan.targets
 
-    def _spans(self, plan: JobPlan) -> Sequence[Span]:
-        """The spans of work that survives an interruption, or is done elsewhere; none if it is done at once."""
-        spans = spans_of(plan) if self.options.resume or self.executor else ()
+    def _go_on(self, plan: JobPlan, missing: tuple[Target, ...], source: Source, format_: Format) -> None:
+        """Make the outputs that are missing, from shards if there are several: these outlive an interrupted run."""
+        if not missing:
+            remove_shards(plan.targets[0])
+            return
+        spans = spans_of(plan)
         if len(spans) > 1 or self.executor is not None:
-            return spans
+            pool_by_shards(plan, spans, missing, source, format_, self.executor, self.watch)
+            return
         if is_indivisible(plan, spans):
             note = "is one plane or chunk, which cannot be divided: an interrupted run keeps nothing"
             self.watch.notes.append(note)
-        return ()
+        carry_out(plan.only(missing), source, self.watch, self.group)
