@@ -6,15 +6,14 @@ left. They begin and end with chunks of the input, so that none is decoded twice
 those are shorter, so that each of these comes from one shard.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.regions import Region, divide, shift
-from lucid.job_plan import JobPlan, Pass
+from lucid.job_plan import JobPlan
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
 SPAN_BYTES = 128 << 20
@@ -33,12 +32,15 @@ class Span(NamedTuple):
 
 def spans_of(plan: JobPlan) -> Sequence[Span]:
     """All spans of an input, in order."""
-    total = sum(first.blocks.spec.nbytes for _, first in _first_passes(plan))
+    # Arrays of a group have all in common that counts here, and all passes of an array its cells.
+    firsts = [passes[0] for passes in plan.groups]
+    total = sum(firsts[number].blocks.spec.nbytes for number in plan.group_numbers)
     most_bytes = max(SPAN_BYTES, -(-total // MOST_SPANS))
     spans = Backlog[Span]()
     regions: dict[int, Region] = {}
     size_bytes = 0
-    for index, (blocks, arrays) in _first_passes(plan):
+    for index, number in zip(plan.indices, plan.group_numbers, strict=True):
+        blocks, arrays = firsts[number]
         spec, lead, result = blocks.spec, blocks.height_axis, arrays[0].result
         steps = region_steps(spec, lead, result.chunks, most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
@@ -54,12 +56,6 @@ def spans_of(plan: JobPlan) -> Sequence[Span]:
     if regions:
         spans.append(Span(len(spans), regions))
     return spans
-
-
-def _first_passes(plan: JobPlan) -> Iterator[tuple[int, Pass]]:
-    """The first pass of every array, and the number of the array."""
-    for index, passes in groupby(plan.passes, lambda one: one.arrays[0].source_index):
-        yield index, next(passes)
 
 
 def is_indivisible(plan: JobPlan, spans: Sequence[Span]) -> bool:
