@@ -88,16 +88,12 @@ class JobPlan:
 
     def only(self, targets: tuple[Target, ...]) -> "JobPlan":
         """The same for some of its outputs."""
-        groups = []
-        for passes in self.groups:
-            kept = ((blocks, [one for one in arrays if one.target in targets]) for blocks, arrays in passes)
-            groups.append(
-                [
-                    Pass(blocks._replace(grids=tuple(one.pooling.grid for one in arrays)), arrays)
-                    for blocks, arrays in kept
-                    if arrays
-                ]
-            )
+
+        def kept(one: Pass) -> Pass:
+            arrays = [array for array in one.arrays if array.target in targets]
+            return Pass(one.blocks._replace(grids=tuple(array.pooling.grid for array in arrays)), arrays)
+
+        groups = [[one for one in map(kept, passes) if one.arrays] for passes in self.groups]
         return replace(self, targets=targets, groups=groups)
 
     @property

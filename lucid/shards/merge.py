@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lucid import job_plan
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
-from lucid.errors import ArgumentError, FormatError, LucidError, about
+from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import JobPlan, facts_of, plan_shard, regions_of
@@ -99,9 +99,11 @@ def _merge(
         facts = facts_of(source, plan.specs, options)
         shards = []
         for claim in claims:
-            with about(f"shard {claim.path}"):
+            try:
                 regions = regions_of(plan.specs, options, claim.samples)
-                own = Target(claim.path, format_of_content(claim.path), claim.sizes)
+            except DatasetError as error:  # the source has fewer
+                raise FormatError(f"shard: {claim.path} is of other input, or it changed") from error
+            own = Target(claim.path, format_of_content(claim.path), claim.sizes)
             shards.append(plan_shard(plan.specs, options, (own,), regions, facts))
         with about("shard"):
             arrays = [*collect(plan, shards)]
