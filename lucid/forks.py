@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lucid import threads
 from lucid.errors import FileError, attempt
@@ -21,6 +21,8 @@ from lucid.threads import Item, Result
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    Pipe: TypeAlias = Connection[Any, Any]
 
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
 WORTH_BYTES = 32 << 20
@@ -30,6 +32,8 @@ PROCESS_BYTES = 10 << 20
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Where Linux lists the threads of this process.
 TASKS = Path("/proc/self/task")
+#: Seconds that a process has to end.
+END_SECONDS = 0.8
 #: Linux's number for a signal that comes when the parent ends.
 PR_SET_PDEATHSIG = 1
 
@@ -51,14 +55,23 @@ def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, in_flight: int
 ) -> Generator[Result, None, None]:
     """Yield `work(item)` for every item, as `threads.in_order` does; a process that crashed is a FileError."""
-    forks: list[_Fork] = []
-    idle: list[_Fork] = []
+    children: list[Child] = []
+    idle: list[Child] = []
+
+    def prepare(_: "Pipe") -> Callable[[Item], Result]:
+        end_with_parent(signal.SIGKILL)
+        for one in IGNORED_SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return work
 
     def call(item: Item) -> Result:
-        fork = idle.pop()
-        result: Result = fork.call(item)
-        idle.append(fork)
-        return result
+        child = idle.pop()
+        result, error = child.ask(item)
+        if error is not None:
+            raise error
+        idle.append(child)
+        return result  # type: ignore[no-any-return]
 
     give_memory_back()
     results = threads.in_order(call, items, workers=workers, in_flight=in_flight)
@@ -66,19 +79,20 @@ def in_order(
         # A handler of a signal would raise between two forks, or run in the new process what is for this one only.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
-            while len(forks) < workers:
-                forks.append(_Fork(work, before))
+            while len(children) < workers:
+                children.append(Child(prepare))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        idle += forks
+        idle += children
         for result in results:  # noqa: UP028  (`yield from` would close it first, which waits for them)
             yield result
     finally:
-        for fork in forks:
-            fork.kill()
-        results.close()
-        for fork in forks:
-            fork.wait()
+        for child in children:
+            child.kill()
+        with suppress(FileError):  # of one that was killed at work
+            results.close()
+        for child in children:
+            child.stop(END_SECONDS)
 
 
 def give_memory_back() -> None:
@@ -92,75 +106,73 @@ def give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class _Fork:
-    """A process that does one item after the other, and the pipe to it."""
+class Child:
+    """A process that does what it is sent, one after the other, and the pipe to it."""
 
-    def __init__(self, work: Callable[[Any], Any], signals: Iterable[int]) -> None:
-        from multiprocessing import Pipe  # seldom needed, and slow to load
+    def __init__(self, prepare: Callable[["Pipe"], Callable[[Any], Any]], method: str = "fork") -> None:
+        import multiprocessing  # seldom needed, and slow to load
 
-        parent = os.getpid()
-        self._pipe, theirs = Pipe()
-        self._status: int | None = None
-        self._pid = os.fork()
-        if self._pid:
-            theirs.close()
-            return
+        context: Any = multiprocessing.get_context(method)
+        self.pipe: Pipe
+        self.pipe, theirs = context.Pipe()
+        arguments = prepare, theirs, self.pipe, os.getpid()
+        self._process = context.Process(target=_serve, args=arguments, name="lucid-pool", daemon=True)
         try:
-            end_with_parent(parent, signal.SIGKILL)
-            for one in IGNORED_SIGNALS:
-                signal.signal(one, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            serve(theirs, work)
+            self._process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
         finally:
-            os._exit(0)
+            theirs.close()
+        self.pid: int = self._process.pid
 
-    def call(self, item: Any) -> Any:
-        """Have an item done; raise what the work raised."""
-        result, error = ask(self._pipe, item, self._pipe.recv, self.wait)
-        if error is not None:
-            raise error
-        return result
+    def ask(self, item: Any, receive: Callable[[], Any] | None = None) -> tuple[Any, Exception | None]:
+        """What it makes of an item, or the error of that; a FileError where the process ends meanwhile."""
+        try:
+            self.pipe.send(item)
+            return receive() if receive else self.pipe.recv()  # type: ignore[no-any-return]
+        except (EOFError, BrokenPipeError, ConnectionResetError) as end:
+            status = self.stop(END_SECONDS)
+            if status == -signal.SIGKILL:
+                ending = "killed, as the system does when memory runs out"
+            else:
+                ending = signal.Signals(-status).name if status < 0 else f"status {status}"
+            raise FileError(f"crashed the process that read it: {ending}") from end
 
     def kill(self) -> None:
         """End it; there is nothing that it would clean up."""
-        if self._status is None:
-            with suppress(ProcessLookupError):  # a thread may be waiting for it
-                os.kill(self._pid, signal.SIGKILL)
+        self._process.kill()
 
-    def wait(self) -> int:
-        """Wait for its end; its status, negative for a signal."""
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-            self._pipe.close()
-        return self._status
-
-
-def serve(pipe: "Connection[Any, Any]", work: Callable[[Any], Any]) -> None:
-    """Do what comes through a pipe, one after the other, until nothing more does, or nobody listens."""
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            pipe.send(attempt(partial(work, pipe.recv())))
+    def stop(self, patience: float) -> int:
+        """End it, after so many seconds in which it may end by itself; its status, negative for a signal."""
+        self.pipe.close()
+        self._process.join(patience)
+        for end in (self._process.terminate, self._process.kill):
+            if self._process.is_alive():
+                end()
+                self._process.join(END_SECONDS)
+        self._process.join()
+        return self._process.exitcode or 0
 
 
-def ask(pipe: "Connection[Any, Any]", item: Any, receive: Callable[[], Any], wait: Callable[[], int]) -> Any:
-    """What a process that serves makes of an item, or its error; `wait` tells the status of one that ended."""
-    try:
-        pipe.send(item)
-        return receive()
-    except (EOFError, BrokenPipeError, ConnectionResetError) as end:
-        status = wait()
-        if status == -signal.SIGKILL:
-            ending = "killed, as the system does when memory runs out"
-        else:
-            ending = signal.Signals(-status).name if status < 0 else f"status {status}"
-        raise FileError(f"crashed the process that read it: {ending}") from end
+def _serve(
+    prepare: Callable[["Pipe"], Callable[[Any], Any]], pipe: "Pipe", parents: "Pipe", parent: int
+) -> None:
+    """The process's end: do what comes, one after the other, until nothing more does, or nobody listens."""
+    import multiprocessing
+
+    parents.close()  # else the parent's end would stay open with the parent gone
+    multiprocessing.current_process().daemon = False  # it may have processes of its own
+    work = prepare(pipe)
+    if os.getppid() == parent:  # else it ended before this process could hear of it
+        with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            while True:
+                pipe.send(attempt(partial(work, pipe.recv())))
 
 
-def end_with_parent(parent: int, number: signal.Signals) -> None:
+def end_with_parent(number: signal.Signals) -> None:
     """Have this process get a signal when the one that began it ends in any way, where the system can."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it ended before
-        os._exit(0)
