@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, TypeAlias
 from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
-from lucid.formats.arrays import ArraySpec, ResultSpec
+from lucid.formats.arrays import ArraySpec, Meaning, ResultSpec
 from lucid.formats.choosing import note_lines
 from lucid.formats.contract import FAR_READS, Source
-from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
+from lucid.formats.meaning import check_sums, meaning_by, reduction_of
+from lucid.formats.paths import real_path
 from lucid.formats.regions import Region, size_of
-from lucid.formats.registry import real_path
-from lucid.formats.result import fill_of, result_for
+from lucid.formats.result import chunks_of, fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.options import Options
 from lucid.outputs import Target
@@ -114,7 +114,7 @@ class JobPlan:
                 number = position * len(sizes) + sizes.index(array.size)
                 result = array.result._replace(source=spec, name=name, number=number)
                 arrays.append(array._replace(result=result, source_index=index))
-            yield Pass(blocks._replace(spec=blocks.spec._replace(name=spec.name, place=spec.place)), arrays)
+            yield Pass(blocks._replace(spec=blocks.spec._replace(name=spec.name, handle=spec.handle)), arrays)
 
     def arrays(self, target: Target | None = None) -> Iterator[ArrayPlan]:
         """The arrays of means, all or those that go to one output."""
@@ -159,7 +159,7 @@ class JobPlan:
                     blocks_bytes=blocks.peak_bytes,
                     blocks=blocks.block_count,
                     input_chunk=spec.chunks[0] if spec.chunks else 1,
-                    output_chunk=array.result.chunks[0],
+                    output_chunk=chunks_of(array.result)[0],
                 )
 
 
@@ -169,12 +169,12 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     if options.threads is None and any(spec.is_far for spec in specs):
         options = replace(options, threads=max(FAR_READS, options.workers))
     if options.slice is not None:
-        regions = regions_of(specs, options, options.slice)
+        regions = slice_regions(specs, options, options.slice)
         return plan_shard(specs, options, targets, regions, facts_of(source, specs, options))
     groups, numbers, group_numbers = list[list[Pass]](), dict[ArraySpec, int](), list[int]()
     for spec in specs:
         # What an array has in common with others that are pooled as it is.
-        number = numbers.setdefault(spec._replace(name="", place=None), len(groups))
+        number = numbers.setdefault(spec._replace(name="", handle=None), len(groups))
         if number == len(groups):
             groups.append(_passes(options, spec, spec, targets, whole_planes=source.in_sequence))
         group_numbers.append(number)
@@ -192,7 +192,7 @@ def plan_shard(
     groups = []
     for index, region in regions.items():
         spec = specs[index]
-        groups.append(_passes(options, spec, spec.box(region), targets, facts))
+        groups.append(_passes(options, spec, spec.within(region), targets, facts))
     return JobPlan(options, targets, specs, groups, [*regions], range(len(groups)))
 
 
@@ -229,7 +229,7 @@ def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> di
     }
 
 
-def regions_of(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
+def slice_regions(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
     """The samples of each array; one whose first axis is pooled has none, and is whole in the first slice."""
     regions: dict[int, Region] = {}
     most = 0

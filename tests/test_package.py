@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
+from lucid.formats.registry import FORMATS
 from lucid.pooling import kernel_name
 
 HEAVY = ("h5py", "click", "rich", "numpy.testing", "hdf5plugin", "torch", "dask", "zarr")
@@ -28,6 +31,15 @@ def test_import_lucid_is_light():
 
 def test_the_command_line_loads_what_it_needs():
     assert loaded_by("import lucid_cli.main") == ["click"]
+
+
+def test_pages_that_are_not_generated_name_every_format():
+    root = Path(__file__).parents[1]
+    for text in (
+        (root / "README.md").read_text(),
+        (root / "pyproject.toml").read_text().split("keywords")[0],
+    ):
+        assert [one.name for one in FORMATS if one.name not in text] == []
 
 
 def test_the_package_is_the_command():
@@ -75,7 +87,7 @@ def test_public_names_exist():
             ["x.zarr", "-s", "1"],
             "x.zarr: Zarr files need the extra 'zarr': pip install 'lucid-pool[zarr]'",
         ),
-        ("numcodecs", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'"),
+        *slow(("numcodecs", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'")),
         ("distributed", ["x.npy", "-s", "1", "--dask", "local"], "--dask needs the extra 'dask'"),
     ],
 )

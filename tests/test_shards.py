@@ -8,12 +8,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
-from lucid.formats.regions import boxes_of, size_of
+from lucid.formats.regions import regions_of, size_of
 
 FILTERS = {
     "contiguous": {},
@@ -78,7 +78,6 @@ def test_with_any_compression(tmp_path, rng, compression):
     assert single == merged
 
 
-@settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_wherever_it_is_cut(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("cut")
@@ -312,6 +311,6 @@ class TestWhatDoesNotBelongTogether:
 @given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), most=st.integers(0, 200))
 def test_boxes_are_runs_that_cover_all(shape, most):
     cells = np.arange(size_of(shape)).reshape(shape)
-    runs = [cells[region].ravel().tolist() for region in boxes_of(tuple(shape), most)]
+    runs = [cells[region].ravel().tolist() for region in regions_of(tuple(shape), most)]
     assert [cell for run in runs for cell in run] == cells.ravel().tolist()
     assert all(len(run) <= max(1, most) for run in runs)

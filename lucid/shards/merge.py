@@ -13,7 +13,7 @@ from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import JobPlan, facts_of, plan_shard, regions_of
+from lucid.job_plan import JobPlan, facts_of, plan_shard, slice_regions
 from lucid.options import MERGE, Options
 from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
@@ -100,7 +100,7 @@ def _merge(
         shards = []
         for claim in claims:
             try:
-                regions = regions_of(plan.specs, options, claim.samples)
+                regions = slice_regions(plan.specs, options, claim.samples)
             except DatasetError as error:  # the source has fewer
                 raise FormatError(f"shard: {claim.path} is of other input, or it changed") from error
             own = Target(claim.path, format_of_content(claim.path), claim.sizes)
@@ -148,7 +148,7 @@ def _claim_of(path: Path) -> Claim:
 
 def _check_whole(plan: JobPlan, claims: Sequence[Claim]) -> None:
     """Raise a FormatError that says where shards do not make up the whole of all arrays of means."""
-    regions = regions_of(plan.specs, plan.options, slice(0, None))
+    regions = slice_regions(plan.specs, plan.options, slice(0, None))
     length, index = max((region[0].stop, -index) for index, region in regions.items() if region)
     for number, size in enumerate(plan.options.sizes):
         name = plan.specs[-index].name or "the array"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from lucid.backlog import Backlog
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.regions import Region, divide, shift
+from lucid.formats.result import chunks_of
 from lucid.job_plan import JobPlan
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
@@ -42,10 +43,10 @@ def spans_of(plan: JobPlan) -> Sequence[Span]:
     for index, number in zip(plan.indices, plan.group_numbers, strict=True):
         blocks, arrays = firsts[number]
         spec, lead, result = blocks.spec, blocks.height_axis, arrays[0].result
-        steps = region_steps(spec, lead, result.chunks, most_bytes, is_flat=result.flat)
+        steps = region_steps(spec, lead, chunks_of(result), most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array
-            region_bytes = spec.box(region).nbytes
+            region_bytes = spec.within(region).nbytes
             if regions and (
                 size_bytes + region_bytes > most_bytes or index in regions or len(regions) == MOST_ARRAYS
             ):

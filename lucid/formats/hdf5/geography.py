@@ -115,7 +115,7 @@ class Scales(Geography):
     def attach(self, origin: tree.Dataset, copy: tree.Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
-        dims, others = self.place(self.variables.of(tree.path_of(origin), origin), result)
+        dims, others = self.describe(self.variables.of(tree.path_of(origin), origin), result)
         self._attach(copy, dims)
         return changes | others
 

@@ -25,7 +25,7 @@ from lucid.formats.hdf5.elsewhere import (
 )
 from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.regions import Region, boxes_of, shift
+from lucid.formats.regions import Region, regions_of, shift
 
 #: Copied at once: elements, where each may point to some bytes in the heap; bytes, of all others.
 MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
@@ -106,7 +106,7 @@ def remake(
         creation.set_layout(h5py.h5d.CONTIGUOUS)
         if dataset.maxshape != dataset.shape:
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
-        regions = boxes_of(dataset.shape, MOST_ELEMENTS)
+        regions = regions_of(dataset.shape, MOST_ELEMENTS)
     elif is_virtual(creation):
         copy_mappings(creation, elsewhere)
     elif creation.get_external_count() and not elsewhere.keeps_names:
@@ -149,5 +149,5 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
         # A dataset made smaller has chunks left over, behind its end.
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
-        for box in boxes_of(shape, most):
+        for box in regions_of(shape, most):
             yield shift(box, corner)

@@ -42,6 +42,7 @@ from lucid.formats.hdf5.source import Hdf5Source
 from lucid.formats.hdf5.survey import rehearse
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
+from lucid.formats.result import own_attributes
 from lucid.formats.values import reinterpret_dtype
 from lucid.options import Options
 
@@ -103,12 +104,12 @@ class Hdf5Sink(FileSink):
         self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
     ) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_results, self.places, self.notes = Backlog(), array("q", [-1]) * len(results), []
+        self._chunked_results, self.offsets, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
             if not isinstance(source, Hdf5Source):
                 for result, dims in dims_elsewhere(results):
                     dataset = self._create(file, result, None)
-                    copy_attributes(None, dataset, {**result.mark, **result.packing})
+                    copy_attributes(None, dataset, own_attributes(result))
                     add_scales(file, dataset, dims)
                 return
             elsewhere = Elsewhere(source.path, self.file.target)
@@ -127,7 +128,7 @@ class Hdf5Sink(FileSink):
         dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self.places[result.number] = offset
+            self.offsets[result.number] = offset
         elif result.nbytes:
             self._chunked_results.append(result)
         return dataset

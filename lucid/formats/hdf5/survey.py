@@ -101,7 +101,7 @@ class Survey:
 
     def _is_plain(self, address: tree.Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
-        return address in self.means and self.means[address][0].source.place is not None
+        return address in self.means and self.means[address][0].source.handle is not None
 
     def _note(self, path: str, dataset: tree.Dataset) -> bool:
         """Count or refuse a dataset; whether it gets elements of its own."""
@@ -129,12 +129,12 @@ def rehearse(
                 refuse_unknown(_REFUSED, attributes_in(obj))
     scales = _Rehearsal(References(source.file, source.file, survey.means), names)
     for result in results:
-        if result.source.place is None:
+        if result.source.handle is None:
             obj = tree.object_at(source.file, result.source.name)
             changes = {*map(tree.name_bytes, (*NAMING, *DIMENSIONS) if names.is_alone else ())}
             refuse_unknown(_REFUSED, (one for one in attributes_in(obj) if one.get_name() not in changes))
             if scales.has_geography(obj):
-                scales.place(scales.variables.of(tree.path_of(obj), obj), result)
+                scales.describe(scales.variables.of(tree.path_of(obj), obj), result)
     return survey.carried, survey.notes | scales.notes
 
 

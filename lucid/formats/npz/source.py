@@ -55,8 +55,8 @@ class Member(NamedTuple):
 
     def spec(self, number: int, header: Header, input_numbers: str | None) -> ArraySpec:
         """The array in it, which is found by the member's number in the archive."""
-        place = self.offset + header.offset, header.shape, number
-        return spec_of(header, input_numbers, self.array_name)._replace(place=place)
+        handle = self.offset + header.offset, header.shape, number
+        return spec_of(header, input_numbers, self.array_name)._replace(handle=handle)
 
 
 class NpzSource(FlatSource):
@@ -89,7 +89,7 @@ class NpzSource(FlatSource):
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""
-        *_, number = spec.place
+        *_, number = spec.handle
         with self._lock:
             member = self.members[number]
         header = member.header
@@ -99,7 +99,9 @@ class NpzSource(FlatSource):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
                 if not self._are_right[number]:
-                    self._add_to_checksum(number, member, header, runs(*axes), buffer[: values.nbytes].data)
+                    (first, _), *others = islice(runs(*axes), 2)
+                    offset = None if others else first * header.dtype.itemsize
+                    self._add_to_checksum(number, member, offset, buffer[: values.nbytes].data)
                 return values
             elements = max((first + count for first, count in runs(*axes)), default=0)
             with self._inflated.lock:
@@ -108,21 +110,20 @@ class NpzSource(FlatSource):
                 )
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
 
-    def _add_to_checksum(
-        self, number: int, member: Member, header: Header, places: Iterator[tuple[int, int]], data: memoryview
-    ) -> None:
-        """Sum up what was read of a stored member, and compare with the last of it.
+    def _add_to_checksum(self, number: int, member: Member, offset: int | None, data: memoryview) -> None:
+        """Sum up elements of a stored member, a run from an offset on or several; compare with the last of them.
 
-        A region of one run is summed as it is; what was read otherwise is read once more, in order.
+        A run is summed as it is; what was read otherwise is read once more, in order.
         """
+        header = member.header
+        assert header is not None
         start = member.offset + header.offset
         with self._lock:
             if number not in self._sums:
                 crc = crc32(bytes_at(self.descriptor, member.offset, header.offset))
                 self._sums[number] = Checksum(crc, header.nbytes)
             checksum = self._sums[number]
-        (first, _), *others = islice(places, 2)
-        if checksum.add(None if others else first * header.dtype.itemsize, data):
+        if checksum.add(offset, data):
             crc = checksum.total(lambda at, count: blocks_at(self.descriptor, start + at, count))
             if crc != member.info.CRC:
                 raise FormatError("does not fit its checksum; is the archive damaged?")
@@ -180,7 +181,7 @@ def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: boo
     """
     names, members = Table[None](), Backlog[Member]()
     #: Where the members begin, their bytes begin, and they end.
-    places = array("q")
+    offsets = array("q")
     for info in archive.infolist():
         check_name(info.orig_filename)
         check_name(info.filename)
@@ -197,9 +198,9 @@ def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: boo
                     raise
                 member = Member(info, offset, None, str(error))
             members.append(member)
-        places.extend((info.header_offset, offset, offset + info.compress_size))
-    starts, offsets, stops = np.frombuffer(places, np.int64).reshape(-1, 3).T
-    order = np.lexsort((offsets, starts))
+        offsets.extend((info.header_offset, offset, offset + info.compress_size))
+    starts, firsts, stops = np.frombuffer(offsets, np.int64).reshape(-1, 3).T
+    order = np.lexsort((firsts, starts))
     for number in order[1:][starts[order][1:] < stops[order][:-1]]:
         raise FormatError(f"has a member {members[number].info.filename[:80]!r} that overlaps another")
     return members
