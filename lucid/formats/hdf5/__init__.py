@@ -13,7 +13,6 @@ and an output, whatever its source is, through
 
     sink        built whole before any mean is known, and put in its place
     create      datasets for means
-    survey      what there is to carry over: a dry run ends here
     carry       all else: remake, attributes, references and elsewhere do what the library's own copy gets wrong
     check       the finished file, opened and walked
 

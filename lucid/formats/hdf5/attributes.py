@@ -58,7 +58,10 @@ def write_values(target: Any, name: bytes, values: Any, dtype: Any = None) -> No
 
 
 def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[bytes]:
-    """Copy an object's attributes but for `changes`; the names of those that lead to others, not copied."""
+    """Copy an object's attributes but for `changes`; the names of those that lead to others, not copied.
+
+    Without a target, what would be copied is read.
+    """
     with_references: list[bytes] = []
     others = {name_bytes(name): value for name, value in changes.items()}
     for attribute in attributes_in(origin) if origin is not None else ():
@@ -76,6 +79,8 @@ def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[b
 
 def _write(target: Any, name: bytes, value: Any, like: Any = None) -> None:
     """Write a text, in the type that it had, or numbers; None is no attribute."""
+    if target is None:
+        return
     if isinstance(value, str):
         write_text(target, name, value, like=like)
     elif value is not None:
@@ -92,6 +97,8 @@ def replace_text(target: Any, name: bytes, text: str | None) -> None:
 def copy_attribute(attribute: Any, target: Any, name: bytes, references: References | None = None) -> None:
     """Make an attribute of the same type, shape and value; what leads to other objects leads to their copies."""
     h5_type, values = attribute.get_type(), read_attribute(attribute)
+    if target is None:
+        return
     type_in_copy = h5_type if references is None else references.type_in_copy(h5_type)
     copy = _create_attribute(target, name, type_in_copy, attribute.get_space())
     if values is not None:

@@ -42,7 +42,10 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 
 
 class Scales(Geography):
-    """The dimension scales of an output, each known by its address, and what lies along them."""
+    """The dimension scales of an output, each known by its address, and what lies along them.
+
+    Without an output, old coordinates are read, and nothing is made.
+    """
 
     def __init__(self, references: References, names: CarriedNames) -> None:
         #: Those of the source.
@@ -67,6 +70,8 @@ class Scales(Geography):
 
     def note(self, path: str, dataset: Any) -> None:
         """Note the number of a dimension that is carried over, and let it name what is in the output."""
+        if self._target is None:
+            return
         if self.renames and isinstance(dataset, tree.Dataset):
             for key, text in self.references_of_carried(self.variables.of(path, dataset)).items():
                 replace_text(tree.object_at(self._target, path), tree.name_bytes(key), text)
@@ -80,13 +85,12 @@ class Scales(Geography):
         else:
             self._paths_without_number.append(path)
 
-    def note_users(self, origin: tree.Dataset, copy: tree.Dataset) -> None:
-        """Note who uses a scale that is carried over; what is pooled says so itself."""
-        users = self._users.setdefault(tree.path_of(copy), [])
+    def note_users(self, origin: tree.Dataset, path: str) -> None:
+        """Note who uses a scale that is carried over to a path; what is pooled says so itself."""
+        users = self._users.setdefault(path, [])
         for address, axis in self._users_of(origin):
             if address not in self._references.means:
-                users += [(path, axis) for path in self._paths_of_copies(address)[:1]]
-        remove_attribute(copy, USERS.encode())
+                users += [(user, axis) for user in self._paths_of_copies(address)[:1]]
 
     def _users_of(self, scale: tree.Dataset) -> list[tuple[tree.Address, int]]:
         """The addresses of the users of a scale, each with its axis."""
@@ -103,20 +107,22 @@ class Scales(Geography):
         address = tree.address_of(obj)
         users = self._users_of(obj) if isinstance(obj, tree.Dataset) and len(obj.shape or ()) == 1 else ()
         is_there = address in self._references.paths  # under another name
-        if is_there or not any(self._paths_of_copies(user) for user, _ in users):
+        has_users = any(self._paths_of_copies(user) for user, _ in users)
+        if self._target is None or is_there or not has_users:
             return
-        copy = self._create_bare_scale(path, *obj.shape, *obj.maxshape)
+        create_bare_scale(self._target, path, *obj.shape, *obj.maxshape)
+        copy = tree.object_at(self._target, path)
         self._references.paths[address] = path
         for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
             write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
         self.note(path, copy)
-        self.note_users(obj, copy)
+        self.note_users(obj, path)
 
-    def attach(self, origin: tree.Dataset, copy: tree.Dataset, result: ResultSpec) -> Changes:
+    def attach(self, origin: tree.Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
         dims, others = self.place(self.variables.of(tree.path_of(origin), origin), result)
-        self._attach(copy, dims)
+        self._attach(result.name, dims)
         return changes | others
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
@@ -135,7 +141,7 @@ class Scales(Geography):
         return values if variable.dtype is None else np.asarray(values, variable.dtype.newbyteorder("="))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
-        if tree.name_bytes(path) not in self._target:
+        if self._target is None or tree.name_bytes(path) not in self._target:
             return None
         dataset = tree.object_at(self._target, path)
         if not isinstance(dataset, tree.Dataset) or dataset.shape != shape:
@@ -146,26 +152,25 @@ class Scales(Geography):
         return bool(dataset.dtype == values.dtype and np.array_equal(dataset[()], values, equal_nan=is_float))
 
     def declare(self, path: str, length: int) -> None:
-        self._create_bare_scale(path, length, length)
+        if self._target is not None:
+            create_bare_scale(self._target, path, length, length)
         self._paths_without_number.append(path)
 
-    def _create_bare_scale(self, path: str, length: int, limit: int | None) -> Any:
-        create_bare_scale(self._target, path, length, None if length == limit else (limit,))
-        return tree.object_at(self._target, path)
-
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        dataset = self._target.create_dataset(tree.name_bytes(path), data=values)
-        if dims == [[path]]:
-            h5py.h5ds.set_scale(dataset.id, tree.name_bytes(base_of(path)))
+        dataset, is_scale = None, dims == [[path]]
+        if self._target is not None:
+            dataset = self._target.create_dataset(tree.name_bytes(path), data=values)
+            if is_scale:
+                h5py.h5ds.set_scale(dataset.id, tree.name_bytes(base_of(path)))
+        if is_scale:
             self._paths_without_number.append(path)
         else:
-            self._attach(dataset, dims)
+            self._attach(path, dims)
         for name in copy_attributes(origin.handle, dataset, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
             copy_attribute(h5py.h5a.open(origin.handle.id, name), dataset, name, self._references)
 
-    def _attach(self, dataset: Any, scales: Paths) -> None:
+    def _attach(self, user: str, scales: Paths) -> None:
         """Note the scales of the axes of a dataset, and the dataset as a user of them."""
-        user = tree.path_of(dataset)
         if any(scales):
             self._scales[user] = scales
         for axis, paths in enumerate(scales):
@@ -177,6 +182,8 @@ class Scales(Geography):
 
         To them, netCDF would give the numbers of others, and take one dimension for another.
         """
+        if self._target is None:
+            return
         for number, path in enumerate(self._paths_without_number, self._last_number + 1):
             if self._last_number >= 0:
                 write_values(tree.object_at(self._target, path), DIMENSION_NUMBER.encode(), np.int32(number))
@@ -187,11 +194,14 @@ class Scales(Geography):
                 lists[axis] = np.array(references, h5py.ref_dtype)
             write_values(tree.object_at(self._target, path), SCALES.encode(), lists, _SCALES_OF_AXES)
         for path, users in self._users.items():
+            dataset = tree.object_at(self._target, path)
             if users:
                 entries = np.array(
                     [(self._references.reference_to(user), axis) for user, axis in users], _USER_DTYPE
                 )
-                write_values(tree.object_at(self._target, path), USERS.encode(), entries, _USER_DTYPE)
+                write_values(dataset, USERS.encode(), entries, _USER_DTYPE)
+            else:
+                remove_attribute(dataset, USERS.encode())
 
 
 def _is_bare(scale: tree.Dataset) -> bool:
@@ -199,10 +209,9 @@ def _is_bare(scale: tree.Dataset) -> bool:
     return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)
 
 
-def create_bare_scale(
-    file: h5py.File, path: str, length: int, limits: tuple[int | None] | None = None
-) -> None:
-    """Create the scale of a dimension that has no coordinates."""
+def create_bare_scale(file: h5py.File, path: str, length: int, limit: int | None) -> None:
+    """Create the scale of a dimension that has no coordinates, and may grow to a limit."""
+    limits = None if limit == length else (limit,)
     scale = file.create_dataset(tree.name_bytes(path), (length,), ">f4", maxshape=limits)
     h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
 
@@ -211,5 +220,6 @@ def add_scales(file: h5py.File, dataset: tree.Dataset, paths: Sequence[str]) -> 
     """Name the axes of a dataset by scales at some paths, without coordinates."""
     for axis, path in enumerate(paths):
         if tree.name_bytes(path) not in file:
-            create_bare_scale(file, path, dataset.shape[axis])
+            length = dataset.shape[axis]
+            create_bare_scale(file, path, length, length)
         h5py.h5ds.attach_scale(dataset.id, tree.object_at(file, path).id, axis)

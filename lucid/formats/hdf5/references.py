@@ -4,7 +4,7 @@ It leads to the copy of what it pointed to, or to nothing where that is not ther
 by their type, however references are nested in it: arrays, members, sequences of any length.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -32,20 +32,17 @@ def leads_to_others(attribute: Any) -> bool:
     return bool(attribute.get_type().committed()) or has_references(attribute)
 
 
-def refuse_unknown(what: str, holders: Iterable[Any]) -> None:
-    """Raise, saying what, for datasets and attributes of references of a kind that h5py cannot make."""
-    with tree.translate_errors(what):
-        for holder in filter(has_references, holders):
-            _ = holder.dtype
-
-
 class References:
     """Turns references of one file into those of another."""
 
     def __init__(
-        self, source: h5py.File, target: h5py.File, means: Mapping[tree.Address, Sequence[ResultSpec]]
+        self,
+        source: h5py.File,
+        target: h5py.File | None,
+        means: Mapping[tree.Address, Sequence[ResultSpec]],
     ) -> None:
-        self.source, self.target = source, target
+        self.source = source
+        self.target: Any = target
         #: What takes the place of each pooled dataset, whose regions are no longer there.
         self.means = means
         #: The path of each other object whose copy is there.
@@ -61,7 +58,9 @@ class References:
         if not h5_type.committed():
             return h5_type
         path = self.paths.get(tree.address_of(h5py.Datatype(h5_type)))
-        return h5_type.copy() if path is None else h5py.h5o.open(self.target.id, tree.name_bytes(path))
+        if path is None:
+            return h5_type.copy()
+        return h5_type if self.target is None else h5py.h5o.open(self.target.id, tree.name_bytes(path))
 
     def redirect(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""

@@ -31,15 +31,15 @@ from lucid.formats.regions import Region, boxes_of, shift
 MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
 
 
-def group_properties(group: h5py.Group) -> Any:
-    """Creation properties of a copy: the orders that are kept, none of the source's addresses."""
+def make_group(group: h5py.Group, target: h5py.File, name: bytes) -> h5py.Group:
+    """A group without members: with the orders that are kept, and none of the source's addresses."""
     source_creation = group.id.get_create_plist()
     creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
     creation.set_link_creation_order(source_creation.get_link_creation_order())
     creation.set_attr_creation_order(source_creation.get_attr_creation_order())
     creation.set_attr_phase_change(*source_creation.get_attr_phase_change())
-    return creation
+    return h5py.Group(h5py.h5g.create(target.id, name, gcpl=creation))
 
 
 def has_fill_in_heap(dataset: Dataset) -> bool:
@@ -83,24 +83,18 @@ def _lengths(dataset: Dataset) -> Iterator[int]:
             yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
 
 
-def remake(
-    dataset: Dataset,
-    target: h5py.File,
-    name: bytes,
-    h5_type: Any,
-    elsewhere: Elsewhere,
-    *,
-    is_written_out: bool,
-    is_dated: bool,
-) -> Dataset | None:
-    """A dataset of a type made anew where the library's own copy would be wrong, and None where it is right.
+def properties_of_copy(
+    dataset: Dataset, elsewhere: Elsewhere, *, is_written_out: bool, is_changed: bool
+) -> tuple[Any, Iterable[Region]] | None:
+    """The creation properties of a dataset that is to be made anew, and the regions of which its elements are copied.
 
-    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`; what
-    `is_dated` would say when it was copied.
+    None where the library's own copy is right. A virtual dataset gets elements of its own if it `is_written_out`; of a
+    copy that `is_changed`, the library may note the time.
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
     filters = filters_of(creation)
+    is_dated = is_changed and creation.get_obj_track_times()
     regions: Iterable[Region] = ()
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -111,7 +105,7 @@ def remake(
         copy_mappings(creation, elsewhere)
     elif creation.get_external_count() and not elsewhere.keeps_names:
         creation = external_properties(dataset, elsewhere)
-    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and all(
+    elif (has_fill_in_heap(dataset) or dataset.h5_type.committed() or is_dated) and all(
         # Elements stay the same when they are decoded and encoded again.
         is_available(one.code) and one.fault is None
         for one in filters
@@ -125,6 +119,13 @@ def remake(
     else:
         return None
     creation.set_obj_track_times(False)
+    return creation, regions
+
+
+def make_dataset(
+    dataset: Dataset, h5_type: Any, creation: Any, regions: Iterable[Region], target: h5py.File, name: bytes
+) -> Dataset:
+    """A dataset made anew, with the elements of some regions; its references are still to be written."""
     copy = Dataset(h5py.h5d.create(target.id, name, h5_type, dataset.id.get_space(), creation))
     for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
         write_cells(copy, region, read_cells(dataset, region))

@@ -11,7 +11,6 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,10 @@ from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
-from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.geography import add_scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import rehearse
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, size_of
 from lucid.formats.values import reinterpret_dtype
@@ -91,13 +88,7 @@ class Hdf5Sink(FileSink):
         if self.compression is not None:
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self.compression)
         if isinstance(source, Hdf5Source):
-            self.carried, notes = rehearse(source, results, CarriedNames(results, self.options))
-            self._note(source, results, notes)
-
-    def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
-        if self.compression is None:
-            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
-        self.notes += note_lines(notes)
+            self._carry(source, results, CarriedNames(results, self.options), None)
 
     def _build(
         self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
@@ -111,13 +102,23 @@ class Hdf5Sink(FileSink):
                     copy_attributes(None, dataset, {**result.mark, **result.packing})
                     add_scales(file, dataset, dims)
                 return
-            elsewhere = Elsewhere(source.path, self.file.target)
-            make = partial(self._create, file)
-            carry = Carry(source, results, names, file, make, elsewhere)
-            with tree.translate_errors("cannot be carried over"):
-                carry.carry_out()
-            self.carried, self._unread_paths = carry.carried, carry.unread_paths
-            self._note(source, results, carry.notes | carry.geography.notes)
+            self._carry(source, results, names, file)
+
+    def _carry(
+        self, source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames, file: h5py.File | None
+    ) -> None:
+        """Carry all else over to a file, and make room for the means; without one, note what that would note."""
+
+        def make(result: ResultSpec, origin: tree.Dataset | None) -> tree.Dataset | None:
+            return None if file is None else self._create(file, result, origin)
+
+        carry = Carry(source, results, names, self.file.target, file, make)
+        with tree.translate_errors("cannot be carried over"):
+            carry.carry_out()
+        self.carried, self._unread_paths = carry.carried, carry.unread_paths
+        if self.compression is None:
+            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
+        self.notes += note_lines(carry.notes)
 
     def _create(self, file: h5py.File, result: ResultSpec, origin: tree.Dataset | None) -> tree.Dataset:
         """Make room for the means of an array, and note where it is."""
