@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import ResultSpec
+from lucid.formats.contract import PROVENANCE
 from lucid.formats.grid import base_of
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.elsewhere import is_virtual
@@ -177,7 +178,7 @@ def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Change
     if not attributes and not result.meaning.missing:
         return {}
     numbers = result.numbers
-    others: Changes = {_PYTHON_SHAPE: None}
+    others: Changes = {_PYTHON_SHAPE: None, PROVENANCE: None}  # of what the source is itself a result of
     if numbers != result.meaning.numbers:
         # How MATLAB and hdf5storage call the type.
         others |= {
