@@ -164,7 +164,7 @@ class Carry:
         """Write the attributes of means that say where their cells are."""
         obj, copy = self._object_pair(path, result.name)
         changes = changes_of_result(obj, result) | self._geography.attach(obj, result)
-        self._write_references(path, result.name, copy_attributes(obj, copy, changes))
+        copy_attributes(obj, copy, changes, self._references)
 
     def _link_hard(self, path: str, first: str) -> None:
         """Give an object of the output another name, unless it has it."""
@@ -193,7 +193,8 @@ class Carry:
         if not self._names.new_names:
             return [""]
         name = tree.follow_links(self._source, tree.absolute_path(path, tree.name_text(link.value)))
-        address = tree.address_of(tree.object_at(self._source, name)) if isinstance(name, str) else -1
+        is_there = isinstance(name, str)
+        address = tree.address_of(tree.object_at(self._source, name)) if is_there else tree.NOBODY
         return [_suffix(result) for result in self._means.get(address, ())] or [""]
 
     def _copy_named_type(self, h5_type: Any) -> None:
@@ -281,7 +282,7 @@ class Carry:
             if name == USERS.encode():
                 self._geography.note_users(obj, copy)
             else:
-                copy_attribute(h5py.h5a.open(obj.id, name), target, name, self._references)
+                copy_attribute(h5py.h5a.open(obj.id, name), target, self._references)
 
     def _rewrite_references(self, path: str) -> None:
         """Write the elements of a dataset that refer to other objects."""

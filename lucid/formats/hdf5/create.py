@@ -11,7 +11,7 @@ from lucid.errors import FileError, MissingExtraError
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
-from lucid.formats.hdf5.attributes import write_text
+from lucid.formats.hdf5.attributes import write_attribute
 from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.source import is_contiguous
@@ -51,7 +51,8 @@ def create_dataset(
             "an HDF5 of its own, such as netCDF4, or HDF5_PLUGIN_PATH leads there; import hdf5plugin first, or say "
             "`compression='gzip'`"
         ) from error
-    write_text(dataset, PROVENANCE.encode(), result.provenance, fixed=is_classic)
+    # netCDF's classic model has no strings of any length.
+    write_attribute(dataset, PROVENANCE, result.provenance, like=h5py.h5t.C_S1 if is_classic else None)
     return dataset
 
 

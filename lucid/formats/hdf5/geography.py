@@ -16,13 +16,7 @@ from lucid.formats.choosing import CarriedNames
 from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import COORDINATES, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import (
-    copy_attribute,
-    copy_attributes,
-    remove_attribute,
-    replace_text,
-    write_values,
-)
+from lucid.formats.hdf5.attributes import copy_attributes, write_attribute
 from lucid.formats.hdf5.meaning import SCALES, Variables, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.result import Changes
@@ -51,7 +45,7 @@ class Scales(Geography):
         #: Those of the source.
         self.variables = Variables(references.source)
         super().__init__(self.variables.at, references.means, names)
-        self._references, self._paths_of_copies = references, references.paths_of_copies
+        self._references, self._path_of_copy = references, references.path_of_copy
         self._source, self._target = references.source, references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
@@ -74,7 +68,7 @@ class Scales(Geography):
             return
         if self.renames and isinstance(dataset, tree.Dataset):
             for key, text in self.references_of_carried(self.variables.of(path, dataset)).items():
-                replace_text(tree.object_at(self._target, path), tree.name_bytes(key), text)
+                write_attribute(tree.object_at(self._target, path), key, text)
         # The library's own question fails where another convention has a `CLASS`.
         attributes = attributes_of(dataset) if isinstance(dataset, tree.Dataset) else {}
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
@@ -90,13 +84,14 @@ class Scales(Geography):
         users = self._users.setdefault(path, [])
         for address, axis in self._users_of(origin):
             if address not in self._references.means:
-                users += [(user, axis) for user in self._paths_of_copies(address)[:1]]
+                user = self._path_of_copy(address)
+                users += [] if user is None else [(user, axis)]
 
     def _users_of(self, scale: tree.Dataset) -> list[tuple[tree.Address, int]]:
         """The addresses of the users of a scale, each with its axis."""
         with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
             entries = [(entry[0], int(entry[1])) for entry in scale.attrs[USERS]]
-            return [(self._references.address_of(reference) or -1, axis) for reference, axis in entries]
+            return [(self._references.address_of(reference), axis) for reference, axis in entries]
         return []
 
     def keep_length(self, path: str, obj: Any) -> None:
@@ -107,14 +102,14 @@ class Scales(Geography):
         address = tree.address_of(obj)
         users = self._users_of(obj) if isinstance(obj, tree.Dataset) and len(obj.shape or ()) == 1 else ()
         is_there = address in self._references.paths  # under another name
-        has_users = any(self._paths_of_copies(user) for user, _ in users)
+        has_users = any(self._path_of_copy(user) for user, _ in users)
         if self._target is None or is_there or not has_users:
             return
         create_bare_scale(self._target, path, *obj.shape, *obj.maxshape)
         copy = tree.object_at(self._target, path)
         self._references.paths[address] = path
         for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
-            write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
+            write_attribute(copy, DIMENSION_NUMBER, np.int32(number))
         self.note(path, copy)
         self.note_users(obj, path)
 
@@ -131,9 +126,11 @@ class Scales(Geography):
 
     def _dimension_of(self, scale: tree.Dataset) -> Dimension:
         address, path = self.variables.place_of(scale)
-        path_in_output = next(iter(self._paths_of_copies(address)), None)
         return Dimension(
-            address, path, path_in_output, lambda: None if _is_bare(scale) else self.variables.of(path, scale)
+            key=address,
+            path=path,
+            path_in_output=self._path_of_copy(address),
+            coordinates=lambda: None if _is_bare(scale) else self.variables.of(path, scale),
         )
 
     def read(self, variable: Variable) -> Array:
@@ -166,8 +163,8 @@ class Scales(Geography):
             self._paths_without_number.append(path)
         else:
             self._attach(path, dims)
-        for name in copy_attributes(origin.handle, dataset, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
-            copy_attribute(h5py.h5a.open(origin.handle.id, name), dataset, name, self._references)
+        changes = dict.fromkeys(_SCALE_ATTRIBUTES) | changes
+        copy_attributes(origin.handle, dataset, changes, self._references)
 
     def _attach(self, user: str, scales: Paths) -> None:
         """Note the scales of the axes of a dataset, and the dataset as a user of them."""
@@ -186,22 +183,17 @@ class Scales(Geography):
             return
         for number, path in enumerate(self._paths_without_number, self._last_number + 1):
             if self._last_number >= 0:
-                write_values(tree.object_at(self._target, path), DIMENSION_NUMBER.encode(), np.int32(number))
+                write_attribute(tree.object_at(self._target, path), DIMENSION_NUMBER, np.int32(number))
         for path, scales in self._scales.items():
             lists = np.empty(len(scales), _SCALES_OF_AXES)
             for axis, paths in enumerate(scales):
                 references = [self._references.reference_to(scale) for scale in paths]
                 lists[axis] = np.array(references, h5py.ref_dtype)
-            write_values(tree.object_at(self._target, path), SCALES.encode(), lists, _SCALES_OF_AXES)
+            write_attribute(tree.object_at(self._target, path), SCALES, lists, dtype=_SCALES_OF_AXES)
         for path, users in self._users.items():
-            dataset = tree.object_at(self._target, path)
-            if users:
-                entries = np.array(
-                    [(self._references.reference_to(user), axis) for user, axis in users], _USER_DTYPE
-                )
-                write_values(dataset, USERS.encode(), entries, _USER_DTYPE)
-            else:
-                remove_attribute(dataset, USERS.encode())
+            entries = [(self._references.reference_to(user), axis) for user, axis in users]
+            value = np.array(entries, _USER_DTYPE) if users else None
+            write_attribute(tree.object_at(self._target, path), USERS, value, dtype=_USER_DTYPE)
 
 
 def _is_bare(scale: tree.Dataset) -> bool:

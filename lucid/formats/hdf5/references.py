@@ -5,6 +5,7 @@ by their type, however references are nested in it: arrays, members, sequences o
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import h5py
@@ -48,10 +49,10 @@ class References:
         #: The path of each other object whose copy is there.
         self.paths = {tree.address_of(source): "/"}
 
-    def paths_of_copies(self, address: tree.Address) -> list[str]:
-        """The paths of the copies of an object; of a pooled dataset there may be several."""
-        path = self.paths.get(address)
-        return [result.name for result in self.means.get(address, ())] or ([] if path is None else [path])
+    def path_of_copy(self, address: tree.Address) -> str | None:
+        """The path of the copy of an object, of a pooled dataset the first; None where there is none."""
+        results = self.means.get(address, ())
+        return results[0].name if results else self.paths.get(address)
 
     def type_in_copy(self, h5_type: Any) -> Any:
         """A type for the copy: of a named one the copy, or, where that is not there, what it says without a name."""
@@ -84,19 +85,16 @@ class References:
         """A reference to an object of the copy."""
         return h5py.h5r.create(self.target.id, tree.name_bytes(path), h5py.h5r.OBJECT)
 
-    def address_of(self, reference: Any) -> tree.Address | None:
-        """What a reference points to; None where it dangles."""
-        if not reference:
-            return None
-        try:
-            return tree.address_of(self.source[reference])
-        except tree.HDF5_ERRORS:
-            return None
+    def address_of(self, reference: Any) -> tree.Address:
+        """The address of what a reference points to; nobody's where it dangles."""
+        with suppress(*tree.HDF5_ERRORS):
+            return tree.address_of(self.source[reference]) if reference else tree.NOBODY
+        return tree.NOBODY
 
     def _reference(self, value: Any) -> Any:
         """A reference to the first copy of what another one points to; a null one where there is none."""
         address = self.address_of(value)
-        path = next(iter(self.paths_of_copies(address)), None) if address is not None else None
+        path = self.path_of_copy(address)
         if not isinstance(value, h5py.RegionReference):
             return h5py.h5r.Reference() if path is None else self.reference_to(path)
         if path is None or address in self.means:

@@ -67,7 +67,6 @@ class Hdf5Sink(FileSink):
             options = file_options(source.file)
             if not names.is_alone:
                 self._carry_source = source.file
-                # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()

@@ -21,6 +21,8 @@ HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXT
 PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: What two names of one object in a file have in common: its address.
 Address = int
+#: The address of a link that is no object's name, and of what is not there.
+NOBODY: Address = -1
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
 #: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
@@ -132,7 +134,7 @@ class Entry(NamedTuple):
     path: str
     #: None for an object that is not opened.
     obj: Any
-    address: Address = -1
+    address: Address = NOBODY
 
 
 def walk(
