@@ -11,6 +11,7 @@ import pytest
 import lucid
 from lucid.errors import FileError, FormatError
 from lucid.formats.hdf5 import check as hdf5_check
+from lucid.formats.hdf5.dataset import Dataset
 
 STRING = h5py.string_dtype()
 TABLE = np.dtype({"names": ["a", "s"], "formats": ["i4", STRING], "offsets": [0, 8], "itemsize": 16})
@@ -320,7 +321,7 @@ class TestCheckOfTheFinishedFile:
 
     def test_an_output_that_cannot_be_read_does_not_appear(self, monkeypatch):
         # As if the fill value had been overlooked.
-        monkeypatch.setattr("lucid.formats.hdf5.remake.has_fill_in_heap", lambda _: False)
+        monkeypatch.setattr(Dataset, "has_fill_in_heap", False)
         with pytest.raises(FileError, match=r"output .*b\.h5: /g/names cannot be read back: "):
             lucid.pool_file(self.path, self.out, size=2)
         assert [p.name for p in self.out.parent.iterdir()] == ["a.h5"]

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from lucid.formats.hdf5.cells import memory_type_of, read_attribute
-from lucid.formats.hdf5.references import References, leads_to_others
+from lucid.formats.hdf5.dataset import has_references
+from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.tree import name_bytes, name_text
 
 #: Texts of any length.
@@ -64,6 +65,12 @@ def _write_text(target: Any, name: bytes, text: str, like: Any) -> None:
         dtype, memory_type = np.dtype(f"S{h5_type.get_size()}"), h5_type
     attribute = h5py.h5a.create(target.id, name, h5_type, _SCALAR)
     attribute.write(np.array(data, dtype), mtype=memory_type)
+
+
+def leads_to_others(attribute: Any) -> bool:
+    """Whether an attribute is of a named type, or has references: its copy is made when those are there."""
+    h5_type = attribute.get_type()
+    return bool(h5_type.committed()) or has_references(h5_type)
 
 
 def copy_attributes(

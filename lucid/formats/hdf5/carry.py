@@ -18,12 +18,13 @@ from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.contract import CarriedArrays
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import attributes_in, copy_attribute, copy_attributes
+from lucid.formats.hdf5.attributes import attributes_in, copy_attribute, copy_attributes, leads_to_others
+from lucid.formats.hdf5.dataset import Dataset, has_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import USERS, Scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, CLASSIC_NUMBERS, attributes_of, changes_of_result
 from lucid.formats.hdf5.means import Means
-from lucid.formats.hdf5.references import References, has_references, leads_to_others
+from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.remake import make_dataset, make_group, properties_of_copy, storage_bytes
 from lucid.formats.hdf5.source import Hdf5Source
 
@@ -46,7 +47,7 @@ class Carry:
         names: CarriedNames,
         path: Path,
         target: h5py.File | None,
-        make: Callable[[ResultSpec, tree.Dataset | None], tree.Dataset | None],
+        make: Callable[[ResultSpec, Dataset | None], Dataset | None],
     ) -> None:
         self._source, self._target, self._names, self._make = source.file, target, names, make
         self._file_bytes = source.file.id.get_filesize()
@@ -193,8 +194,9 @@ class Carry:
         if not self._names.new_names:
             return [""]
         name = tree.follow_links(self._source, tree.absolute_path(path, tree.name_text(link.value)))
-        is_there = isinstance(name, str)
-        address = tree.address_of(tree.object_at(self._source, name)) if is_there else tree.NOBODY
+        address = tree.NOBODY
+        if isinstance(name, str):
+            address = tree.address_of(tree.object_at(self._source, name))
         return [_suffix(result) for result in self._means.get(address, ())] or [""]
 
     def _copy_named_type(self, h5_type: Any) -> None:
@@ -214,7 +216,7 @@ class Carry:
             self._link_hard(path, paths[address])
             return
         paths[address] = path
-        if isinstance(obj, tree.Dataset):
+        if isinstance(obj, Dataset):
             arrays, nbytes = self.carried
             nbytes += storage_bytes(path, obj, self._file_bytes)
             self.carried = CarriedArrays(arrays + 1, nbytes)
@@ -234,10 +236,10 @@ class Carry:
 
     def _maker(self, path: str, obj: Any, *, is_changed: bool) -> Callable[[h5py.File, bytes], Any] | None:
         """What makes the copy of an object, which `is_changed` later; None where the library's own copy is right."""
-        if not isinstance(obj, tree.Dataset):
+        if not isinstance(obj, Dataset):
             return partial(make_group, obj) if isinstance(obj, h5py.Group) else None
         with tree.translate_errors(f"{path} cannot be carried over, and `drop` leaves it out"):
-            if has_references(obj):
+            if has_references(obj.h5_type):
                 _ = obj.dtype  # h5py does not know all kinds of references
         is_written_out = shows_one_of(obj, self._means, self._names.patterns)
         if is_written_out:
@@ -250,7 +252,7 @@ class Carry:
 
     def _copy_by_library(self, path: str, obj: Any) -> None:
         """Let the library copy a dataset or a named type."""
-        is_named = isinstance(obj, tree.Dataset) and obj.h5_type.committed()
+        is_named = isinstance(obj, Dataset) and obj.h5_type.committed()
         h5_type = self._references.type_in_copy(obj.h5_type) if is_named else None
         keeps_name = h5_type is None or h5_type.committed()
         if self._target is not None:
@@ -267,7 +269,7 @@ class Carry:
         self.unread_paths.append(path)
         self._geography.note(path, obj)
         self._postpone_references(path, path, names)
-        if isinstance(obj, tree.Dataset) and has_references(obj):
+        if isinstance(obj, Dataset) and has_references(obj.h5_type):
             # The library could only set them to zero.
             self._last_steps.append(partial(self._rewrite_references, path))
 

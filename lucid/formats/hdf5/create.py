@@ -12,10 +12,10 @@ from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.hdf5.attributes import write_attribute
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.formats.hdf5.meaning import fill_of_result
-from lucid.formats.hdf5.source import is_contiguous
-from lucid.formats.hdf5.tree import HDF5_ERRORS, Dataset, name_bytes, object_at
+from lucid.formats.hdf5.tree import HDF5_ERRORS, name_bytes, object_at
 from lucid.formats.hdf5.types import file_type
 from lucid.formats.result import notes_on_software
 
@@ -34,7 +34,7 @@ def create_dataset(
 ) -> Dataset:
     """Create the dataset for means, with what can be kept of the one they are means of."""
     shape = result.stored_shape
-    limits = shape if origin is None or is_contiguous(origin) else _limits(origin, result)
+    limits = shape if origin is None or origin.is_contiguous else _limits(origin, result)
     creation = _properties(result, compression, origin, is_extendible=limits != shape)
     space = h5py.h5s.create_simple(shape, tuple(h5py.h5s.UNLIMITED if n is None else n for n in limits))
     h5_type = file_type(result.numbers, result.dtype, origin)

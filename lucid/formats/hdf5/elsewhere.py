@@ -17,6 +17,7 @@ import numpy as np
 from lucid.errors import DatasetError
 from lucid.formats.choosing import is_left_out, name_list
 from lucid.formats.hdf5 import tree
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.regions import size_of
 
 #: The name of a file for itself.
@@ -71,20 +72,9 @@ def is_unlimited(space: Any) -> bool:
     return h5py.h5s.UNLIMITED in (*count, *block)
 
 
-def is_virtual(creation: Any) -> bool:
-    """Whether elements are those of other datasets."""
-    return bool(creation.get_layout() == h5py.h5d.VIRTUAL)
-
-
-def lies_elsewhere(creation: Any) -> bool:
-    """Whether elements are those of other datasets, or lie in other files."""
-    return is_virtual(creation) or bool(creation.get_external_count())
-
-
-def shows_one_of(dataset: tree.Dataset, addresses: Container[tree.Address], drop: Sequence[str]) -> bool:
+def shows_one_of(dataset: Dataset, addresses: Container[tree.Address], drop: Sequence[str]) -> bool:
     """Whether a dataset is virtual and shows cells of its own file that are pooled or dropped, by whatever name."""
-    # What has a place in the file is not virtual.
-    if dataset.id.get_offset() is not None or not is_virtual(dataset.creation):
+    if not dataset.is_virtual:
         return False
     names = {tree.name_text(path) for _, file, path, _ in sources_of(dataset.creation) if file == ITSELF}
     paths = [tree.follow_links(dataset.file, tree.absolute_path("/", name)) for name in names]
@@ -111,12 +101,13 @@ def copy_mappings(creation: Any, elsewhere: Elsewhere) -> None:
         creation.set_virtual(region, elsewhere.link_name(file), dataset, source_space)
 
 
-def external_properties(dataset: tree.Dataset, elsewhere: Elsewhere) -> Any:
+def external_properties(dataset: Dataset, elsewhere: Elsewhere) -> Any:
     """Properties of a dataset whose elements lie in the same files."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_obj_track_times(False)
     creation.set_fill_time(dataset.creation.get_fill_time())
     creation.set_attr_creation_order(dataset.creation.get_attr_creation_order())
-    if dataset.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+    if dataset.has_own_fill:
         creation.set_fill_value(np.asarray(dataset.fillvalue))
     for i in range(dataset.creation.get_external_count()):
         file, offset, size = dataset.creation.get_external(i)
@@ -124,7 +115,7 @@ def external_properties(dataset: tree.Dataset, elsewhere: Elsewhere) -> Any:
     return creation
 
 
-def check_sources(name: str, dataset: tree.Dataset) -> str | None:
+def check_sources(name: str, dataset: Dataset) -> str | None:
     """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
     missing_sources = dict(_missing_sources(dataset, 0))
     if not missing_sources:
@@ -137,10 +128,10 @@ def check_sources(name: str, dataset: tree.Dataset) -> str | None:
     raise DatasetError(f"{fault}; its cells would read as {dataset.fillvalue}")
 
 
-def _missing_sources(dataset: tree.Dataset, level: int) -> Iterator[MissingSource]:
+def _missing_sources(dataset: Dataset, level: int) -> Iterator[MissingSource]:
     """What of a dataset's sources is not there, and why."""
     yield from _missing_bytes(dataset)
-    if not is_virtual(dataset.creation) or level > MOST_LEVELS:
+    if not dataset.is_virtual or level > MOST_LEVELS:
         return
     by_file: dict[bytes, list[tuple[bytes, Any, Any]]] = {}
     for region, file, path, source_space in sources_of(dataset.creation):
@@ -173,7 +164,7 @@ def _missing_of(
     except tree.HDF5_ERRORS:
         yield f"{label}, which is not there", True
         return
-    if not isinstance(source, tree.Dataset):
+    if not isinstance(source, Dataset):
         yield f"{label}, which is no dataset", False
         return
     if source_space.get_select_type() == h5py.h5s.SEL_ALL:
@@ -187,7 +178,7 @@ def _missing_of(
     yield from _missing_sources(source, level + 1)
 
 
-def _missing_bytes(dataset: tree.Dataset) -> Iterator[MissingSource]:
+def _missing_bytes(dataset: Dataset) -> Iterator[MissingSource]:
     """Files of external storage that are not there, or too short: of the latter the library reads zeros."""
     rest = (dataset.size or 0) * dataset.h5_type.get_size()
     for i in range(dataset.creation.get_external_count()):
@@ -201,7 +192,7 @@ def _missing_bytes(dataset: tree.Dataset) -> Iterator[MissingSource]:
             yield f"{path}, which has {size_bytes} of {end} bytes", False
 
 
-def _series(dataset: tree.Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _series(dataset: Dataset, region: Any, file: bytes, path: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The files and datasets of a mapping: one, or as many as fit the shape where its name has a number."""
     if b"%b" not in file and b"%b" not in path:
         yield file, path

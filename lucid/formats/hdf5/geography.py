@@ -17,6 +17,7 @@ from lucid.formats.geography import Dimension, Geography, Paths
 from lucid.formats.grid import COORDINATES, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import copy_attributes, write_attribute
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.meaning import SCALES, Variables, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
 from lucid.formats.result import Changes
@@ -56,7 +57,7 @@ class Scales(Geography):
         #: Paths of scales without one.
         self._paths_without_number: list[str] = []
 
-    def has_geography(self, dataset: tree.Dataset) -> bool:
+    def has_geography(self, dataset: Dataset) -> bool:
         """Whether a dataset says where its cells are, or may name what is not carried over."""
         names = (SCALES, COORDINATES, GRID_MAPPING, TRANSFORM)
         is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
@@ -66,11 +67,11 @@ class Scales(Geography):
         """Note the number of a dimension that is carried over, and let it name what is in the output."""
         if self._target is None:
             return
-        if self.renames and isinstance(dataset, tree.Dataset):
+        if self.renames and isinstance(dataset, Dataset):
             for key, text in self.references_of_carried(self.variables.of(path, dataset)).items():
                 write_attribute(tree.object_at(self._target, path), key, text)
         # The library's own question fails where another convention has a `CLASS`.
-        attributes = attributes_of(dataset) if isinstance(dataset, tree.Dataset) else {}
+        attributes = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(attributes.get(DIMENSION_NUMBER))
@@ -79,7 +80,7 @@ class Scales(Geography):
         else:
             self._paths_without_number.append(path)
 
-    def note_users(self, origin: tree.Dataset, path: str) -> None:
+    def note_users(self, origin: Dataset, path: str) -> None:
         """Note who uses a scale that is carried over to a path; what is pooled says so itself."""
         users = self._users.setdefault(path, [])
         for address, axis in self._users_of(origin):
@@ -87,7 +88,7 @@ class Scales(Geography):
                 user = self._path_of_copy(address)
                 users += [] if user is None else [(user, axis)]
 
-    def _users_of(self, scale: tree.Dataset) -> list[tuple[tree.Address, int]]:
+    def _users_of(self, scale: Dataset) -> list[tuple[tree.Address, int]]:
         """The addresses of the users of a scale, each with its axis."""
         with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
             entries = [(entry[0], int(entry[1])) for entry in scale.attrs[USERS]]
@@ -100,7 +101,7 @@ class Scales(Geography):
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
         address = tree.address_of(obj)
-        users = self._users_of(obj) if isinstance(obj, tree.Dataset) and len(obj.shape or ()) == 1 else ()
+        users = self._users_of(obj) if isinstance(obj, Dataset) and len(obj.shape or ()) == 1 else ()
         is_there = address in self._references.paths  # under another name
         has_users = any(self._path_of_copy(user) for user, _ in users)
         if self._target is None or is_there or not has_users:
@@ -113,7 +114,7 @@ class Scales(Geography):
         self.note(path, copy)
         self.note_users(obj, path)
 
-    def attach(self, origin: tree.Dataset, result: ResultSpec) -> Changes:
+    def attach(self, origin: Dataset, result: ResultSpec) -> Changes:
         """Give a pooled dataset its scales; the attributes that differ for it."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
         dims, others = self.place(self.variables.of(tree.path_of(origin), origin), result)
@@ -124,7 +125,7 @@ class Scales(Geography):
         scales = scales_of(variable.handle) if not self._names.is_alone else [[]] * len(variable.shape)
         return [[self._dimension_of(scale) for scale in several] for several in scales]
 
-    def _dimension_of(self, scale: tree.Dataset) -> Dimension:
+    def _dimension_of(self, scale: Dataset) -> Dimension:
         address, path = self.variables.place_of(scale)
         return Dimension(
             key=address,
@@ -141,7 +142,7 @@ class Scales(Geography):
         if self._target is None or tree.name_bytes(path) not in self._target:
             return None
         dataset = tree.object_at(self._target, path)
-        if not isinstance(dataset, tree.Dataset) or dataset.shape != shape:
+        if not isinstance(dataset, Dataset) or dataset.shape != shape:
             return False
         if values is None:
             return _is_bare(dataset)
@@ -196,7 +197,7 @@ class Scales(Geography):
             write_attribute(tree.object_at(self._target, path), USERS, value, dtype=_USER_DTYPE)
 
 
-def _is_bare(scale: tree.Dataset) -> bool:
+def _is_bare(scale: Dataset) -> bool:
     """Whether a scale holds no coordinates."""
     return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)
 
@@ -208,7 +209,7 @@ def create_bare_scale(file: h5py.File, path: str, length: int, limit: int | None
     h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
 
 
-def add_scales(file: h5py.File, dataset: tree.Dataset, paths: Sequence[str]) -> None:
+def add_scales(file: h5py.File, dataset: Dataset, paths: Sequence[str]) -> None:
     """Name the axes of a dataset by scales at some paths, without coordinates."""
     for axis, path in enumerate(paths):
         if tree.name_bytes(path) not in file:

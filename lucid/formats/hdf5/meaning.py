@@ -15,7 +15,7 @@ from lucid.formats.arrays import ResultSpec
 from lucid.formats.contract import PROVENANCE
 from lucid.formats.grid import base_of
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.elsewhere import is_virtual
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.types import is_unnamed, numbers_of, type_name
 from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import text_of
@@ -90,7 +90,7 @@ class Variables:
         for path, obj, address in tree.walk(self._file):
             if isinstance(obj, tree.Link) and obj.type == tree.EXTERNAL:
                 yield Variable(path, path, (), None, str, fault=_elsewhere(obj))
-            elif isinstance(obj, tree.Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
+            elif isinstance(obj, Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
                 yield self.of(path, obj, address)
 
     def at(self, path: str) -> Variable | str | None:
@@ -100,7 +100,7 @@ class Variables:
             return None
         if not isinstance(place, tree.Link):
             obj = tree.object_at(self._file, place)
-            if isinstance(obj, tree.Dataset):
+            if isinstance(obj, Dataset):
                 return self.of(place, obj)
             is_group = isinstance(obj, h5py.Group)
             return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
@@ -110,12 +110,12 @@ class Variables:
             return "is a link that leads to nothing"
         return "is a link that only its own software can follow"
 
-    def of(self, path: str, dataset: tree.Dataset, address: tree.Address | None = None) -> Variable:
+    def of(self, path: str, dataset: Dataset, address: tree.Address | None = None) -> Variable:
         """A dataset as a variable."""
         attributes, elements = attributes_of(dataset), numbers_of(dataset, self._untyped)
         # The library's own word of a virtual one's shape opens the files that it speaks of.
         creation = dataset.creation
-        is_shown = is_virtual(creation) and creation.get_virtual_count()
+        is_shown = dataset.is_virtual and creation.get_virtual_count()
         shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
         what = _matlab_name(attributes)
         return Variable(
@@ -132,13 +132,13 @@ class Variables:
             fault="holds nothing" if shape is None else "",
         )
 
-    def _dims(self, dataset: tree.Dataset) -> tuple[str, ...]:
+    def _dims(self, dataset: Dataset) -> tuple[str, ...]:
         """The names of the axes by their dimension scales, "" for those without; () where none has one."""
         scales = scales_of(dataset)
         names = tuple(base_of(self.place_of(of_axis[0])[1]) if of_axis else "" for of_axis in scales)
         return names if any(names) else ()
 
-    def place_of(self, scale: tree.Dataset) -> tuple[tree.Address, str]:
+    def place_of(self, scale: Dataset) -> tuple[tree.Address, str]:
         """The address and the path of a scale; the library looks for the path in all of the file, so once for each."""
         address = tree.address_of(scale)
         path = self._scale_paths.get(address)
@@ -160,19 +160,19 @@ def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
     return None if not name or name in _MATLAB_NUMBERS else f"{'text' if name == 'char' else name} of MATLAB"
 
 
-def scales_of(dataset: tree.Dataset) -> list[list[tree.Dataset]]:
+def scales_of(dataset: Dataset) -> list[list[Dataset]]:
     """The dimension scales of each axis; a reference that leads to none is no scale."""
-    scales: list[list[tree.Dataset]] = [[] for _ in dataset.shape or ()]
+    scales: list[list[Dataset]] = [[] for _ in dataset.shape or ()]
     if h5py.h5a.exists(dataset.id, SCALES.encode()):
         with suppress(*tree.HDF5_ERRORS):  # it is no list of references
             for of_axis, references in zip(scales, dataset.attrs[SCALES], strict=True):
                 for reference in references:
                     with suppress(*tree.HDF5_ERRORS):
                         of_axis.append(tree.object_of(h5py.h5r.dereference(reference, dataset.id)))
-    return [[one for one in of_axis if isinstance(one, tree.Dataset)] for of_axis in scales]
+    return [[one for one in of_axis if isinstance(one, Dataset)] for of_axis in scales]
 
 
-def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Changes:
+def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     attributes = {} if origin is None else attributes_of(origin)
     if not attributes and not result.meaning.missing:
@@ -190,8 +190,8 @@ def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Change
     return result.changes_of(attributes) | type_attributes
 
 
-def fill_of_result(origin: tree.Dataset, result: ResultSpec) -> Any:
+def fill_of_result(origin: Dataset, result: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
-    if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
+    if not origin.has_own_fill or is_unnamed(origin):
         return None
     return unwritten_fill(attributes_of(origin), result.meaning, origin.fillvalue, result.numbers)

@@ -14,23 +14,11 @@ import numpy as np
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_cells, write_cells
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.regions import boxes_of
 
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
-
-
-def has_references(holder: Any) -> bool:
-    """Whether elements of a dataset or an attribute are or hold references; a named type does not."""
-    if isinstance(holder, h5py.Datatype):
-        return False
-    h5_type = holder.h5_type if isinstance(holder, tree.Dataset) else holder.get_type()
-    return h5_type.get_class() not in tree.PLAIN and bool(h5_type.detect_class(h5py.h5t.REFERENCE))
-
-
-def leads_to_others(attribute: Any) -> bool:
-    """Whether an attribute is of a named type, or has references: its copy is made when those are there."""
-    return bool(attribute.get_type().committed()) or has_references(attribute)
 
 
 class References:
@@ -102,7 +90,7 @@ class References:
         space = h5py.h5r.get_region(value, self.source.id)
         return h5py.h5r.create(self.target.id, tree.name_bytes(path), h5py.h5r.DATASET_REGION, space)
 
-    def rewrite(self, dataset: tree.Dataset, copy: tree.Dataset) -> None:
+    def rewrite(self, dataset: Dataset, copy: Dataset) -> None:
         """Write the references of a dataset anew; the library could only set them to zero."""
         if dataset.shape is None:
             return

@@ -15,16 +15,14 @@ import h5py
 import numpy as np
 
 from lucid.errors import FormatError
-from lucid.formats.hdf5.cells import lies_in_heap, read_cells, write_cells
+from lucid.formats.hdf5.cells import read_cells, write_cells
+from lucid.formats.hdf5.dataset import Dataset, has_references, lies_in_heap
 from lucid.formats.hdf5.elsewhere import (
     Elsewhere,
     copy_mappings,
     external_properties,
-    is_virtual,
-    lies_elsewhere,
 )
 from lucid.formats.hdf5.filters import filters_of, is_available
-from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, boxes_of, shift
 
 #: Copied at once: elements, where each may point to some bytes in the heap; bytes, of all others.
@@ -42,12 +40,6 @@ def make_group(group: h5py.Group, target: h5py.File, name: bytes) -> h5py.Group:
     return h5py.Group(h5py.h5g.create(target.id, name, gcpl=creation))
 
 
-def has_fill_in_heap(dataset: Dataset) -> bool:
-    """Whether the fill value of a dataset points into its file."""
-    is_own = dataset.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    return is_own and lies_in_heap(dataset.h5_type)
-
-
 def storage_bytes(name: str, dataset: Dataset, file_bytes: int) -> int:
     """The bytes that the elements of a dataset take; a FormatError where a file of so many bytes cannot hold them.
 
@@ -56,7 +48,7 @@ def storage_bytes(name: str, dataset: Dataset, file_bytes: int) -> int:
     nbytes: int = dataset.id.get_storage_size()
     claim_bytes = nbytes
     if not dataset.is_raw:
-        if dataset.id.get_offset() is None and lies_elsewhere(dataset.creation):
+        if dataset.id.get_offset() is None and dataset.is_elsewhere:
             return nbytes
         if nbytes <= file_bytes:
             claim_bytes = max(_lengths(dataset), default=0)
@@ -93,33 +85,29 @@ def properties_of_copy(
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
-    filters = filters_of(creation)
-    is_dated = is_changed and creation.get_obj_track_times()
-    regions: Iterable[Region] = ()
+    creation.set_obj_track_times(False)
     if is_written_out:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
         if dataset.maxshape != dataset.shape:
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
-        regions = boxes_of(dataset.shape, MOST_ELEMENTS)
-    elif is_virtual(creation):
+        return creation, boxes_of(dataset.shape, MOST_ELEMENTS)
+    if dataset.is_virtual:
         copy_mappings(creation, elsewhere)
-    elif creation.get_external_count() and not elsewhere.keeps_names:
-        creation = external_properties(dataset, elsewhere)
-    elif (has_fill_in_heap(dataset) or dataset.h5_type.committed() or is_dated) and all(
-        # Elements stay the same when they are decoded and encoded again.
-        is_available(one.code) and one.fault is None
-        for one in filters
-    ):
-        regions = _written_regions(dataset)
-        if filters:
-            # Most filters add to their parameters when a dataset is made.
-            creation.remove_filter(h5py.h5z.FILTER_ALL)
-            for one in filters:
-                creation.set_filter(*one.for_chunks(dataset.chunks))
-    else:
+        return creation, ()
+    if dataset.is_elsewhere and not elsewhere.keeps_names:
+        return external_properties(dataset, elsewhere), ()
+    is_dated = is_changed and dataset.creation.get_obj_track_times()
+    filters = filters_of(creation)
+    # Elements stay the same when they are decoded and encoded again.
+    are_lossless = all(is_available(one.code) and one.fault is None for one in filters)
+    if not (dataset.has_fill_in_heap or dataset.h5_type.committed() or is_dated) or not are_lossless:
         return None
-    creation.set_obj_track_times(False)
-    return creation, regions
+    if filters:
+        # Most filters add to their parameters when a dataset is made.
+        creation.remove_filter(h5py.h5z.FILTER_ALL)
+        for one in filters:
+            creation.set_filter(*one.for_chunks(dataset.chunks))
+    return creation, _written_regions(dataset)
 
 
 def make_dataset(
@@ -127,7 +115,7 @@ def make_dataset(
 ) -> Dataset:
     """A dataset made anew, with the elements of some regions; its references are still to be written."""
     copy = Dataset(h5py.h5d.create(target.id, name, h5_type, dataset.id.get_space(), creation))
-    for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
+    for region in regions if not has_references(h5_type) else ():
         write_cells(copy, region, read_cells(dataset, region))
     return copy
 
@@ -139,7 +127,7 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
     if dataset.chunks is not None:
         corners: list[tuple[int, ...]] = []
         dataset.id.chunk_iter(lambda chunk: corners.append(chunk.chunk_offset))
-    elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+    elif dataset.is_unwritten:
         return
     else:
         corners = [(0,) * dataset.ndim]

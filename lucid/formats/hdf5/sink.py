@@ -33,6 +33,7 @@ from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
 from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import filters_of_results
 from lucid.formats.hdf5.geography import add_scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
@@ -108,7 +109,7 @@ class Hdf5Sink(FileSink):
     ) -> None:
         """Carry all else over to a file, and make room for the means; without one, note what that would note."""
 
-        def make(result: ResultSpec, origin: tree.Dataset | None) -> tree.Dataset | None:
+        def make(result: ResultSpec, origin: Dataset | None) -> Dataset | None:
             return None if file is None else self._create(file, result, origin)
 
         carry = Carry(source, results, names, self.file.target, file, make)
@@ -119,7 +120,7 @@ class Hdf5Sink(FileSink):
             self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
         self.notes += note_lines(carry.notes)
 
-    def _create(self, file: h5py.File, result: ResultSpec, origin: tree.Dataset | None) -> tree.Dataset:
+    def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         if origin is not None:  # integers that `_Unsigned` marks are of the type that needs it
             numbers = result.stored_numbers
@@ -163,7 +164,7 @@ class Hdf5Sink(FileSink):
             check_copy(self.file.path, self._carry_source, self._unread_paths)
         super().commit(group)
 
-    def _fill(self, dataset: tree.Dataset, result: ResultSpec) -> None:
+    def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
         """Write a dataset chunk after chunk; where it is large, processes encode them."""
         codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
         fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)

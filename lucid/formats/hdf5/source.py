@@ -23,7 +23,8 @@ from lucid.formats.flat import FileSource
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
-from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
+from lucid.formats.hdf5.dataset import Dataset
+from lucid.formats.hdf5.elsewhere import check_sources
 from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.meaning import Variables, attributes_at
 from lucid.formats.hdf5.types import numbers_of
@@ -101,17 +102,14 @@ class Hdf5Source(FileSource):
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
         return shared_spec._replace(name=path, place=run_of(dataset) if is_plain(dataset) else None)
 
-    def _checked_spec(
-        self, name: str, dataset: tree.Dataset, numbers: str, dtype: np.dtype[Any]
-    ) -> ArraySpec:
+    def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
         creation = dataset.creation
-        is_elsewhere = lies_elsewhere(creation)
-        if is_elsewhere and not self.options.allow_external:
+        if dataset.is_elsewhere and not self.options.allow_external:
             raise DatasetError(
                 f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
             )
-        note = check_sources(name, dataset) if is_elsewhere else None
+        note = check_sources(name, dataset) if dataset.is_elsewhere else None
         self.notes += [note] if note else []
         for i in range(creation.get_nfilters()):
             code, _, _, label = creation.get_filter(i)
@@ -122,7 +120,7 @@ class Hdf5Source(FileSource):
                 )
         copies = copies_of([one.code for one in filters_of(creation)])
         spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=dataset.chunks, chunk_copies=copies)
-        if not is_elsewhere:
+        if not dataset.is_elsewhere:
             spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
         return spec
 
@@ -141,7 +139,7 @@ class Hdf5Source(FileSource):
         """The datasets with an attribute that says what they are means of."""
         with tree.translate_errors("is damaged", error_type=FormatError):
             for name, obj, _ in tree.walk(self.file):
-                if isinstance(obj, tree.Dataset) and PROVENANCE in obj.attrs:
+                if isinstance(obj, Dataset) and PROVENANCE in obj.attrs:
                     elements = numbers_of(obj, "bfloat16")
                     if elements is not None:
                         yield self._checked_spec(name, obj, *elements), text_of(obj.attrs[PROVENANCE])
@@ -181,7 +179,7 @@ class Hdf5Source(FileSource):
         """Where in the file the elements of a dataset are, if they can be read there."""
         dataset = tree.object_at(self.file, path)
         elements = numbers_of(dataset, self.options.input_dtype)
-        if is_contiguous(dataset):
+        if dataset.is_contiguous:
             return run_of(dataset)
         if elements is None or dataset.chunks is None:
             return None
@@ -212,28 +210,20 @@ class Hdf5Source(FileSource):
 Storage: TypeAlias = Run | ChunkedArray | None
 
 
-def is_contiguous(dataset: tree.Dataset) -> bool:
-    """Whether the elements lie together, and in this file."""
-    creation = dataset.creation
-    return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
-
-
-def run_of(dataset: tree.Dataset) -> Run | None:
+def run_of(dataset: Dataset) -> Run | None:
     """Where the elements of a contiguous dataset are; None where they were never written."""
     offset = dataset.id.get_offset()
-    if offset is None or dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
-        return None  # behind a user block, the library says a number all the same
-    return offset, dataset.shape
+    # Of one that was never written, the library says a number all the same where there is a user block.
+    return None if offset is None or dataset.is_unwritten else (offset, dataset.shape)
 
 
-def is_plain(dataset: tree.Dataset) -> bool:
+def is_plain(dataset: Dataset) -> bool:
     """Whether a dataset has one name, no attributes and no properties that results would keep."""
-    creation = dataset.creation
     return bool(
         h5py.h5a.get_num_attrs(dataset.id) == 0
-        and is_contiguous(dataset)
-        and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
-        and not creation.get_attr_creation_order()
+        and dataset.is_contiguous
+        and not dataset.has_own_fill
+        and not dataset.creation.get_attr_creation_order()
         and dataset.h5_type.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         and h5py.h5o.get_info(dataset.id).rc < 2
     )

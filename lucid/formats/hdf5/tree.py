@@ -5,20 +5,19 @@ asked of a dataset costs microseconds each time, which tell where there are a hu
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import h5py
 
 from lucid import errors
+from lucid.formats.hdf5.dataset import Dataset
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
 
 #: Kinds of links: an object's name, or one to another path or another file; there are others.
 HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL
-#: Classes of types that have no others in them.
-PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: What two names of one object in a file have in common: its address.
 Address = int
 #: The address of a link that is no object's name, and of what is not there.
@@ -64,48 +63,6 @@ def link_of(group: Any, name: bytes) -> Link | None:
     if link_type == HARD:
         return None
     return Link(link_type, group.links.get_val(name) if link_type in (SOFT, EXTERNAL) else None)
-
-
-class Dataset:
-    """A dataset that asks the library once for what is wanted of it often; h5py answers the rest."""
-
-    def __init__(self, h5_id: Any) -> None:
-        self.id = h5_id
-        #: The type of the elements in the file.
-        self.h5_type = h5_id.get_type()
-
-    @cached_property
-    def creation(self) -> Any:
-        """The creation properties."""
-        return self.id.get_create_plist()
-
-    @cached_property
-    def chunks(self) -> Any:
-        """The shape of chunks; None where there are none."""
-        return self.creation.get_chunk() if self.creation.get_layout() == h5py.h5d.CHUNKED else None
-
-    @cached_property
-    def shape(self) -> Any:
-        """The lengths of the axes; None where there is not even one element."""
-        return self.id.shape
-
-    @cached_property
-    def is_raw(self) -> bool:
-        """Whether elements are bytes in one run of a type without a name, and lead nowhere else."""
-        h5_type = self.h5_type
-        type_class = h5_type.get_class()
-        is_plain = type_class in PLAIN and not (type_class == h5py.h5t.STRING and h5_type.is_variable_str())
-        return is_plain and not h5_type.committed() and self.id.get_offset() is not None
-
-    @cached_property
-    def _h5py(self) -> Any:
-        return h5py.Dataset(self.id)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._h5py, name)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._h5py[key]
 
 
 def object_at(file: h5py.File, path: str) -> Any:
