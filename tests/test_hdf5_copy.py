@@ -400,6 +400,20 @@ def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_
         assert len(file["names"][1]) == 3
 
 
+def test_a_type_of_several_names_has_them_all(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 2, 4, 4), "f4")
+        file["types/b"] = np.dtype("f8")
+        file["types/a"], file["types/c"] = file["types/b"], file["types/b"]
+        # It is met before its type is.
+        file.create_dataset("numbers", data=np.arange(3.0), dtype=file["types/b"])
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert set(file["types"]) == set("abc")
+        assert file["types/a"] == file["types/b"] == file["types/c"]
+        assert h5py.Datatype(file["numbers"].id.get_type()) == file["types/a"]
+
+
 @pytest.mark.parametrize("creation", [{}, {"chunks": (2,)}, {"chunks": (2,), "compression": "gzip"}], ids=str)
 def test_no_clock_time_enters_a_file_with_a_reference(tmp_path, creation):
     # Software that does not speak h5py notes in each object when it was changed.

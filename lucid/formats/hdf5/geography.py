@@ -4,7 +4,7 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames
-from lucid.formats.geography import Dimension, Geography, Paths
+from lucid.formats.geography import Dimension, Geography, Paths, dims_elsewhere
 from lucid.formats.grid import COORDINATES, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import copy_attributes, write_attribute
@@ -209,10 +209,15 @@ def create_bare_scale(file: h5py.File, path: str, length: int, limit: int | None
     h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
 
 
-def add_scales(file: h5py.File, dataset: Dataset, paths: Sequence[str]) -> None:
-    """Name the axes of a dataset by scales at some paths, without coordinates."""
-    for axis, path in enumerate(paths):
-        if tree.name_bytes(path) not in file:
-            length = dataset.shape[axis]
-            create_bare_scale(file, path, length, length)
-        h5py.h5ds.attach_scale(dataset.id, tree.object_at(file, path).id, axis)
+def create_with_scales(
+    file: h5py.File, results: Sequence[ResultSpec], make: Callable[[ResultSpec], Dataset]
+) -> None:
+    """Make results of a source of another format, whose axes are named by scales without coordinates."""
+    for result, paths in dims_elsewhere(results):
+        dataset = make(result)
+        copy_attributes(None, dataset, {**result.mark, **result.packing})
+        for axis, path in enumerate(paths):
+            if tree.name_bytes(path) not in file:
+                length = dataset.shape[axis]
+                create_bare_scale(file, path, length, length)
+            h5py.h5ds.attach_scale(dataset.id, tree.object_at(file, path).id, axis)

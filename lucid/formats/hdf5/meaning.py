@@ -190,6 +190,17 @@ def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
     return result.changes_of(attributes) | type_attributes
 
 
+def notes_on_classic_model(file: h5py.File, results: Sequence[ResultSpec]) -> dict[str, list[str]]:
+    """Results of types that netCDF's classic model lacks, if a file is held to it, by what is said of that."""
+    notes: dict[str, list[str]] = {}
+    for result in results if CLASSIC_MODEL in attributes_of(file) else ():
+        numbers = result.stored_numbers
+        if numbers not in CLASSIC_NUMBERS:
+            what = f"the mark of netCDF's classic model, which has no {numbers}, is left out"
+            notes.setdefault(what, []).append(result.name)
+    return notes
+
+
 def fill_of_result(origin: Dataset, result: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
     if not origin.has_own_fill or is_unnamed(origin):

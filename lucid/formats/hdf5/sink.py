@@ -11,35 +11,29 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
-from lucid import forks
 from lucid.backlog import Backlog
 from lucid.errors import FileError, LucidError, about
-from lucid.formats.arrays import ResultSpec, pad_chunk
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import FileSink
-from lucid.formats.geography import dims_elsewhere
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
-from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
 from lucid.formats.hdf5.dataset import Dataset
-from lucid.formats.hdf5.filters import filters_of_results
-from lucid.formats.hdf5.geography import add_scales
+from lucid.formats.hdf5.fill import fill_dataset
+from lucid.formats.hdf5.geography import create_with_scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.regions import Region, size_of
 from lucid.formats.values import reinterpret_dtype
 from lucid.options import Options
 
@@ -96,13 +90,10 @@ class Hdf5Sink(FileSink):
         """Make groups, links, what is carried, and room for the means."""
         self._chunked_results, self.places, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
-            if not isinstance(source, Hdf5Source):
-                for result, dims in dims_elsewhere(results):
-                    dataset = self._create(file, result, None)
-                    copy_attributes(None, dataset, {**result.mark, **result.packing})
-                    add_scales(file, dataset, dims)
-                return
-            self._carry(source, results, names, file)
+            if isinstance(source, Hdf5Source):
+                self._carry(source, results, names, file)
+            else:
+                create_with_scales(file, results, partial(self._create, file, origin=None))
 
     def _carry(
         self, source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames, file: h5py.File | None
@@ -115,7 +106,7 @@ class Hdf5Sink(FileSink):
         carry = Carry(source, results, names, self.file.target, file, make)
         with tree.translate_errors("cannot be carried over"):
             carry.carry_out()
-        self.carried, self._unread_paths = carry.carried, carry.unread_paths
+        self.carried, self._unread_paths = carry.copies.carried, carry.copies.unread_paths
         if self.compression is None:
             self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
         self.notes += note_lines(carry.notes)
@@ -156,36 +147,13 @@ class Hdf5Sink(FileSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
-        if self._chunked_results:
+        if self.spool is not None:
             with self._open_file("r+") as file:
                 for result in self._chunked_results:
-                    self._fill(tree.object_at(file, result.name), result)
+                    fill_dataset(tree.object_at(file, result.name), result, self.spool, self.options)
         with about(f"output {self.path}"):
             check_copy(self.file.path, self._carry_source, self._unread_paths)
         super().commit(group)
-
-    def _fill(self, dataset: Dataset, result: ResultSpec) -> None:
-        """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
-        fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
-        spool = self.spool
-        assert spool is not None
-
-        def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, fill))
-
-        # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
-        chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
-        workers = self.options.workers_for(8 * chunk_bytes + forks.PROCESS_BYTES)
-        if result.nbytes > chunk_bytes:
-            forks.give_memory_back()
-        chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if forks.pay_off(result.nbytes, workers):
-            chunks = forks.in_order(
-                encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
-            )
-        for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
-            dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
 
 def file_options(source: h5py.File) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
 from lucid.formats.hdf5 import tree
+from lucid.formats.hdf5.absent import check_sources
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.dataset import Dataset
-from lucid.formats.hdf5.elsewhere import check_sources
 from lucid.formats.hdf5.filters import filters_of, is_available
 from lucid.formats.hdf5.meaning import Variables, attributes_at
 from lucid.formats.hdf5.types import numbers_of

@@ -77,6 +77,13 @@ def object_of(h5_id: Any) -> Any:
     return h5py.Group(h5_id) if isinstance(h5_id, h5py.h5g.GroupID) else h5py.Datatype(h5_id)
 
 
+def link_hard(file: h5py.File | None, path: str, first_path: str) -> None:
+    """Give an object of a file another name, unless there is something of that name; nothing where there is no file."""
+    name = name_bytes(path)
+    if file is not None and not file.id.links.exists(name):
+        file.id.links.create_hard(name, file.id, name_bytes(first_path))
+
+
 def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
     """Keep the library's cache of metadata from growing with the number of objects."""
     config = file.id.get_mdc_config()
