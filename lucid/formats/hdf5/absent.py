@@ -50,13 +50,11 @@ def _missing_sources(dataset: Dataset, level: int) -> Iterator[MissingSource]:
     for region, file, path, source_space in sources_of(dataset.creation):
         for own_file, own_path in _series(dataset, region, file, path):
             by_file.setdefault(own_file, []).append((own_path, region, source_space))
-    holder = Path(dataset.file.filename)
+    holder = Path(os.path.realpath(dataset.file.filename))
     for file, mappings in by_file.items():
         name = os.fsdecode(file)
         # The library looks for it beside the one that names it, and in the current folder.
-        candidates = (
-            (holder,) if file == ITSELF else (Path(os.path.realpath(holder)).parent / name, Path(name))
-        )
+        candidates = (holder,) if file == ITSELF else (holder.parent / name, Path(name))
         file_path = next(filter(Path.is_file, candidates), None)
         if file_path is None:
             yield f"{name}, which is not there", True

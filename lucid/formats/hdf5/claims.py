@@ -31,7 +31,7 @@ def storage_bytes(name: str, dataset: Dataset, file_bytes: int) -> int:
 
 
 def _lengths(dataset: Dataset) -> Iterator[int]:
-    """The longest of some texts or sequences at a time, as elements in one place say them before their heap is read."""
+    """The bytes of the longest text or sequence of some elements at a time, as these say it; no heap is read."""
     is_text = dataset.h5_type.get_class() == h5py.h5t.STRING
     offset = dataset.id.get_offset() if lies_in_heap(dataset.h5_type) else None
     if offset is None or not (is_text or dataset.h5_type.get_class() == h5py.h5t.VLEN):

@@ -106,7 +106,7 @@ class Copies:
         return tree.object_at(self._source, origin), target
 
     def _maker(self, path: str, obj: Any, *, is_changed: bool) -> Callable[[h5py.File, bytes], Any] | None:
-        """What makes the copy of an object, which `is_changed` later; None where the library's own copy is right."""
+        """What makes the copy of an object, to which attributes are added if it `is_changed`; None for the library."""
         if not isinstance(obj, Dataset):
             return partial(make_group, obj) if isinstance(obj, h5py.Group) else None
         with tree.translate_errors(f"{path} cannot be carried over, and `drop` leaves it out"):

@@ -119,7 +119,7 @@ def set_filters(creation: Any, compression: Compression) -> None:
         creation.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
     else:
         try:
-            import hdf5plugin
+            import hdf5plugin  # which gives its filters to the library for as long as the process lives
         except ImportError:
             raise MissingExtraError(
                 f"compression {compression.name} needs the extra 'filters': pip install 'lucid-pool[filters]'"

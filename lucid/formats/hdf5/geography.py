@@ -47,14 +47,14 @@ class Scales(Geography):
         self.variables = Variables(references.source)
         super().__init__(self.variables.at, references.means, names)
         self._references, self._path_of_copy = references, references.path_of_copy
-        self._source, self._target = references.source, references.target
+        self._target = references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
         #: Scales of the axes of datasets that are written anew, by path; those may name what is made later.
         self._scales: dict[str, Paths] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.
         self._last_number = -1
-        #: Paths of scales without one.
+        #: Paths of scales without a number.
         self._paths_without_number: list[str] = []
 
     def has_geography(self, dataset: Dataset) -> bool:
@@ -64,7 +64,7 @@ class Scales(Geography):
         return is_placed or self._names.is_alone or bool(self._names.patterns)
 
     def note(self, path: str, dataset: Any) -> None:
-        """Note the number of a dimension that is carried over, and let it name what is in the output."""
+        """Note the number of a dimension that is carried over; make what is carried over name what is in the output."""
         if self._target is None:
             return
         if self.renames and isinstance(dataset, Dataset):
@@ -115,7 +115,7 @@ class Scales(Geography):
         self.note_users(obj, path)
 
     def attach(self, origin: Dataset, result: ResultSpec) -> Changes:
-        """Give a pooled dataset its scales; the attributes that differ for it."""
+        """Note which scales a result has; the attributes that differ from those of its source."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
         dims, others = self.place(self.variables.of(tree.path_of(origin), origin), result)
         self._attach(result.name, dims)
@@ -126,7 +126,7 @@ class Scales(Geography):
         return [[self._dimension_of(scale) for scale in several] for several in scales]
 
     def _dimension_of(self, scale: Dataset) -> Dimension:
-        address, path = self.variables.place_of(scale)
+        address, path = self.variables.address_and_path(scale)
         return Dimension(
             key=address,
             path=path,
@@ -176,9 +176,9 @@ class Scales(Geography):
                 self._users.setdefault(path, []).append((user, axis))
 
     def finish(self) -> None:
-        """Name the scales of all axes, and the users of all scales; number those without one where others have one.
+        """Name the scales of all axes, and the users of all scales; number the scales, if any of them has a number.
 
-        To them, netCDF would give the numbers of others, and take one dimension for another.
+        To a scale without a number netCDF would give that of another one, and take one dimension for the other.
         """
         if self._target is None:
             return

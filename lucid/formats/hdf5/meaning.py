@@ -95,25 +95,25 @@ class Variables:
 
     def at(self, path: str) -> Variable | str | None:
         """The dataset that has exactly this name, by the path at which a walk meets it; if it is none, what it is."""
-        place = tree.follow_links(self._file, tree.absolute_path("/", path))
-        if place is None:
+        end = tree.follow_links(self._file, tree.absolute_path("/", path))
+        if end is None:
             return None
-        if not isinstance(place, tree.Link):
-            obj = tree.object_at(self._file, place)
+        if not isinstance(end, tree.Link):
+            obj = tree.object_at(self._file, end)
             if isinstance(obj, Dataset):
-                return self.of(place, obj)
+                return self.of(end, obj)
             is_group = isinstance(obj, h5py.Group)
-            return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
-        if place.type == tree.EXTERNAL:
-            return _elsewhere(place)
-        if place.type == tree.SOFT:
+            return A_GROUP.format(end.rstrip("/")) if is_group else "is a named type, no dataset"
+        if end.type == tree.EXTERNAL:
+            return _elsewhere(end)
+        if end.type == tree.SOFT:
             return "is a link that leads to nothing"
         return "is a link that only its own software can follow"
 
     def of(self, path: str, dataset: Dataset, address: tree.Address | None = None) -> Variable:
         """A dataset as a variable."""
         attributes, elements = attributes_of(dataset), numbers_of(dataset, self._untyped)
-        # The library's own word of a virtual one's shape opens the files that it speaks of.
+        # Asked for the shape of a virtual dataset, the library opens the files of its sources.
         creation = dataset.creation
         is_shown = dataset.is_virtual and creation.get_virtual_count()
         shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
@@ -135,11 +135,11 @@ class Variables:
     def _dims(self, dataset: Dataset) -> tuple[str, ...]:
         """The names of the axes by their dimension scales, "" for those without; () where none has one."""
         scales = scales_of(dataset)
-        names = tuple(base_of(self.place_of(of_axis[0])[1]) if of_axis else "" for of_axis in scales)
+        names = tuple(base_of(self.address_and_path(of_axis[0])[1]) if of_axis else "" for of_axis in scales)
         return names if any(names) else ()
 
-    def place_of(self, scale: Dataset) -> tuple[tree.Address, str]:
-        """The address and the path of a scale; the library looks for the path in all of the file, so once for each."""
+    def address_and_path(self, scale: Dataset) -> tuple[tree.Address, str]:
+        """Those of a scale; the library looks for a path in all of the file, so it is asked once for each."""
         address = tree.address_of(scale)
         path = self._scale_paths.get(address)
         if path is None:

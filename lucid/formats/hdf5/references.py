@@ -43,7 +43,7 @@ class References:
         return results[0].name if results else self.paths.get(address)
 
     def type_in_copy(self, h5_type: Any) -> Any:
-        """A type for the copy: of a named one the copy, or, where that is not there, what it says without a name."""
+        """The type that a copy has: for one with a name its copy, or the same without a name where there is none."""
         if not h5_type.committed():
             return h5_type
         path = self.paths.get(tree.address_of(h5py.Datatype(h5_type)))

@@ -3,7 +3,7 @@
 `H5Ocopy` takes some addresses of the source along: those of fill values that live in the file's heap, as
 strings and sequences of any length do. A dataset that has one is made anew, with all its
 properties, and its elements are copied; likewise one of a named type, of which the library's copy would
-lose the name, and one that names other files, for these must be found from the copy's place. The
+lose the name, and one that names other files, for these must be found from the copy's folder. The
 creation properties of a group hold addresses, too.
 """
 
@@ -36,10 +36,10 @@ def make_group(group: h5py.Group, target: h5py.File, name: bytes) -> h5py.Group:
 def properties_of_copy(
     dataset: Dataset, elsewhere: Elsewhere, *, is_written_out: bool, is_changed: bool
 ) -> tuple[Any, Iterable[Region]] | None:
-    """The creation properties of a dataset that is to be made anew, and the regions of which its elements are copied.
+    """The creation properties of a dataset that is to be made anew, and the regions whose elements are copied.
 
-    None where the library's own copy is right. A virtual dataset gets elements of its own if it `is_written_out`; of a
-    copy that `is_changed`, the library may note the time.
+    None where the library's own copy is right. A virtual dataset that `is_written_out` gets elements of its own. Where
+    attributes are added to the library's copy, it `is_changed`, and may say when that was.
     """
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
@@ -87,12 +87,12 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
         return
     else:
         corners = [(0,) * dataset.ndim]
-    extent = dataset.chunks or dataset.shape
+    lengths = dataset.chunks or dataset.shape
     in_heap = lies_in_heap(dataset.h5_type)
     most = MOST_ELEMENTS if in_heap else max(1, MOST_BYTES // dataset.h5_type.get_size())
     for corner in corners:
         # A dataset made smaller has chunks left over, behind its end.
-        ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
+        ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, lengths, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
-        for box in boxes_of(shape, most):
-            yield shift(box, corner)
+        for region in boxes_of(shape, most):
+            yield shift(region, corner)

@@ -1,7 +1,7 @@
 """HDF5 files: where their arrays are, and how these are read.
 
-Elements that lie in the file as they do in memory, or in chunks, are read at their place in the file; all others
-through the library.
+Elements that lie in the file as they do in memory, or in chunks, are read from the file itself; all others through
+the library.
 """
 
 import os
@@ -37,10 +37,10 @@ from lucid.options import Options
 #: A dataset with more than so many times the bytes of its file was hardly written at all: deflate shrinks to a
 #: thousandth at best.
 MOST_RATIO = 2000
-#: Most chunks whose places are kept in memory: 20 MiB of them.
+#: Most chunks whose addresses are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
-#: Datasets whose places are remembered: they are read one after another, and the places of all would fill the memory.
-MOST_PLACES = 64
+#: Datasets whose storage is remembered: they are read one after another, and the chunks of all would fill the memory.
+MOST_STORAGES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
 #: Before it, the library counted the addresses of chunks from behind the user block.
@@ -63,7 +63,7 @@ class Hdf5Source(FileSource):
             raise FormatError("was replaced while it was opened")
         tree.limit_cache(self.file)
         #: Where the elements of a dataset are, by its path; found by one thread at a time, and once.
-        self._place_at = lru_cache(MOST_PLACES)(self._find_place)
+        self._storage_at = lru_cache(MOST_STORAGES)(self._find_storage)
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
@@ -126,13 +126,13 @@ class Hdf5Source(FileSource):
 
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
-        place = self._place(spec)
-        return place is None or (isinstance(place, ChunkedArray) and place.is_locked)
+        storage = self._storage(spec)
+        return storage is None or (isinstance(storage, ChunkedArray) and storage.is_locked)
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
-        places = [self._place(spec) for spec in specs]
-        tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
+        storages = [self._storage(spec) for spec in specs]
+        tables = [one.tables if isinstance(one, ChunkedArray) else one for one in storages]
         return digest(self.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
@@ -151,13 +151,13 @@ class Hdf5Source(FileSource):
         dtype = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
         values = flat.view(dtype).reshape(shape)
         try:
-            place = self._place(spec)
-            if not isinstance(place, ChunkedArray):
+            storage = self._storage(spec)
+            if not isinstance(storage, ChunkedArray):
                 self._kept.keep()
-            if isinstance(place, tuple):
-                read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
-            elif place is not None:
-                place.read(self.descriptor, region, values, self._kept)
+            if isinstance(storage, tuple):
+                read_region(self.descriptor, *storage, region, spec.dtype.itemsize, flat)
+            elif storage is not None:
+                storage.read(self.descriptor, region, values, self._kept)
             else:
                 # The library lets one thread in at a time.
                 read_into(values, tree.object_at(self.file, spec.name), region)
@@ -168,15 +168,15 @@ class Hdf5Source(FileSource):
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
-    def _place(self, spec: ArraySpec) -> "Storage":
+    def _storage(self, spec: ArraySpec) -> "Storage":
         """Where the elements of an array are."""
         if spec.place is not None:
             return spec.place  # type: ignore[no-any-return]
         with self._lock:
-            return self._place_at(spec.name)
+            return self._storage_at(spec.name)
 
-    def _find_place(self, path: str) -> "Storage":
-        """Where in the file the elements of a dataset are, if they can be read there."""
+    def _find_storage(self, path: str) -> "Storage":
+        """Where in the file the elements of a dataset are; None where only the library can read them."""
         dataset = tree.object_at(self.file, path)
         elements = numbers_of(dataset, self.options.input_dtype)
         if dataset.is_contiguous:

@@ -1,7 +1,6 @@
 """The tree of an HDF5 file: what there is, walked without following links, and how objects are known.
 
-Objects are opened one at a time and let go of: each that is open costs the library some 20 KB. What is
-asked of a dataset costs microseconds each time, which tell where there are a hundred thousand.
+Objects are opened one at a time and let go of, since the library takes some 20 KB of memory for each that is open.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +49,7 @@ def name_text(name: bytes) -> str:
 
 
 class Link(NamedTuple):
-    """What is at a name where no object has its first one."""
+    """What is at a name that is not the first one of an object."""
 
     type: int
     #: A soft link's path, or an external link's file and path, as bytes of any encoding; an object's first path.
@@ -93,10 +92,10 @@ def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
 
 
 class Entry(NamedTuple):
-    """A name in a file: of an object that has no earlier one, or a link; and the object's address."""
+    """A name in a file, what is there, and the address of the object."""
 
     path: str
-    #: None for an object that is not opened.
+    #: An object at its first name, or a `Link`; None for an object that is not opened.
     obj: Any
     address: Address = NOBODY
 
@@ -109,8 +108,8 @@ def walk(
 ) -> Iterator[Entry]:
     """Every link, a group before what is in it.
 
-    What `skips` says to skip by its path does not come, nor what is in it. What `is_known` has one name,
-    and is not opened. A `copy` is a file that gets the same groups.
+    Where `skips` is true of a path, that is left out with all that is in it. An object whose address `is_known` is not
+    opened; it has no other name. In `copy` the caller makes the same groups, so its cache has to hold as much.
     """
     #: Of objects that have several names.
     first_paths = {address_of(file): "/"}
@@ -175,15 +174,15 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
 
     Where a link leads out of the file, or a soft one to nothing, it is that link.
     """
-    place, names, soft = "/", [*filter(None, path.split("/"))], list[Link]()
+    start, names, soft = "/", [*filter(None, path.split("/"))], list[Link]()
     while names:
-        step = f"{place.rstrip('/')}/{names[0]}"
+        step = f"{start.rstrip('/')}/{names[0]}"
         try:
-            link = link_of(object_at(file, place).id, name_bytes(names[0]))
+            link = link_of(object_at(file, start).id, name_bytes(names[0]))
         except (AttributeError, *HDF5_ERRORS):
             return soft[0] if soft else None
         if link is None:
-            place = step if len(names) == 1 else _first_path(file, step)
+            start = step if len(names) == 1 else _first_path(file, step)
             names = names[1:]
         elif link.type != SOFT:
             return link
@@ -192,8 +191,8 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
             if len(soft) > MOST_LINKS:
                 return link
             whole = absolute_path(step, name_text(link.value))
-            place, names = "/", [*filter(None, whole.split("/")), *names[1:]]
-    return place
+            start, names = "/", [*filter(None, whole.split("/")), *names[1:]]
+    return start
 
 
 def _first_path(file: h5py.File, path: str) -> str:

@@ -90,14 +90,11 @@ def file_type(numbers: str, dtype: np.dtype[Any], origin: Dataset | None) -> Any
     return h5_type
 
 
-def fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
-    """The fill value in the dtype in which elements are read."""
+def unwritten_fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
+    """What is read where nothing was written: the fill value, or zero where the library never fills."""
+    if dataset.leaves_gaps:
+        return np.zeros((), dtype)[()]
     fill = dataset.fillvalue
     if is_bfloat16(dataset.h5_type):
         return np.array(np.float32(fill).view(np.uint32) >> 16, np.uint16).astype(dtype)[()]
     return np.frombuffer(fill.tobytes(), dtype)[0] if isinstance(fill, np.void) else fill
-
-
-def unwritten_fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
-    """What is read where nothing was written: the fill value, or zero where the library never fills."""
-    return np.zeros((), dtype)[()] if dataset.leaves_gaps else fill_of(dataset, dtype)
