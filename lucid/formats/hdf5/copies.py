@@ -109,8 +109,8 @@ class Copies:
         """What makes the copy of an object, to which attributes are added if it `is_changed`; None for the library."""
         if not isinstance(obj, Dataset):
             return partial(make_group, obj) if isinstance(obj, h5py.Group) else None
-        with tree.translate_errors(f"{path} cannot be carried over, and `drop` leaves it out"):
-            if has_references(obj.h5_type):
+        if has_references(obj.h5_type):
+            with tree.translate_errors(f"{path} cannot be carried over, and `drop` leaves it out"):
                 _ = obj.dtype  # h5py does not know all kinds of references
         is_written_out = shows_one_of(obj, self._references.means, self._names.patterns)
         if is_written_out:
@@ -118,8 +118,9 @@ class Copies:
         self._copy_named_type(obj.h5_type)
         elsewhere = self._elsewhere
         properties = properties_of_copy(obj, elsewhere, is_written_out=is_written_out, is_changed=is_changed)
-        h5_type = self._references.type_in_copy(obj.h5_type)
-        return None if properties is None else partial(make_dataset, obj, h5_type, *properties)
+        if properties is None:
+            return None
+        return partial(make_dataset, obj, self._references.type_in_copy(obj.h5_type), *properties)
 
     def _copy_named_type(self, h5_type: Any) -> None:
         """Copy a type that has a name, and the groups that it is in, before what is of this type."""

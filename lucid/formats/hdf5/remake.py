@@ -41,6 +41,16 @@ def properties_of_copy(
     None where the library's own copy is right. A virtual dataset that `is_written_out` gets elements of its own. Where
     attributes are added to the library's copy, it `is_changed`, and may say when that was.
     """
+    filters = filters_of(dataset.creation)
+    if not is_written_out:
+        elsewhere_properties = elsewhere.properties(dataset) if dataset.is_elsewhere else None
+        if elsewhere_properties is not None:
+            return elsewhere_properties, ()
+        is_dated = is_changed and dataset.creation.get_obj_track_times()
+        is_wrong = dataset.has_fill_in_heap or dataset.h5_type.committed() or is_dated
+        # Lossless filters leave elements as they are when these are decoded and encoded again.
+        if not is_wrong or not all(is_available(one.code) and one.fault is None for one in filters):
+            return None
     # The library converts the fill value of these properties from one file to the other.
     creation = dataset.id.get_create_plist()
     creation.set_obj_track_times(False)
@@ -49,15 +59,6 @@ def properties_of_copy(
         if dataset.maxshape != dataset.shape:
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
         return creation, boxes_of(dataset.shape, MOST_ELEMENTS)
-    elsewhere_properties = elsewhere.properties(dataset) if dataset.is_elsewhere else None
-    if elsewhere_properties is not None:
-        return elsewhere_properties, ()
-    is_dated = is_changed and dataset.creation.get_obj_track_times()
-    filters = filters_of(creation)
-    # Elements stay the same when they are decoded and encoded again.
-    are_lossless = all(is_available(one.code) and one.fault is None for one in filters)
-    if not (dataset.has_fill_in_heap or dataset.h5_type.committed() or is_dated) or not are_lossless:
-        return None
     if filters:
         # Most filters add to their parameters when a dataset is made.
         creation.remove_filter(h5py.h5z.FILTER_ALL)
