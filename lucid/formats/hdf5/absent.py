@@ -28,16 +28,16 @@ MOST_FILES = 100_000
 MissingSource: TypeAlias = tuple[str, bool]
 
 
-def check_sources(name: str, dataset: Dataset) -> str | None:
+def notes_on_sources(name: str, dataset: Dataset) -> list[str]:
     """A line about what is missing of a dataset in other files, if that shows as NaN; a DatasetError if as numbers."""
     missing_sources = dict(_missing_sources(dataset, 0))
     if not missing_sources:
-        return None
+        return []
     fault = f"dataset {name} shows {name_list(list(missing_sources))}"
     if not all(missing_sources.values()):
         raise DatasetError(fault)
     if dataset.dtype.kind == "f" and np.isnan(dataset.fillvalue):
-        return f"{fault}; its cells are NaN"
+        return [f"{fault}; its cells are NaN"]
     raise DatasetError(f"{fault}; its cells would read as {dataset.fillvalue}")
 
 

@@ -47,7 +47,7 @@ def attributes_of(obj: Any) -> Mapping[str, Any]:
 
 
 def attributes_at(file: h5py.File, path: str) -> Mapping[str, Any]:
-    """Those of what is at a path, in a group to which no link leads; none where there is nothing but a link."""
+    """Those of the object at a path; none where there is no object or a link. The path of its group has no link."""
     group, _, name = map(tree.name_bytes, path.rpartition("/"))
     parent = h5py.h5g.open(file.id, group or b"/")
     if path and (not parent.links.exists(name) or parent.links.get_info(name).type != tree.HARD):
@@ -78,7 +78,7 @@ class _Attributes(Mapping[str, Any]):
 
 
 class Variables:
-    """The datasets of a file as variables; `untyped` is what two bytes without a type are."""
+    """The datasets of a file as variables; `untyped` names the type of opaque elements of two bytes."""
 
     def __init__(self, file: h5py.File, untyped: str | None = None) -> None:
         self._file, self._untyped = file, untyped

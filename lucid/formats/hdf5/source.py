@@ -21,7 +21,7 @@ from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.absent import check_sources
+from lucid.formats.hdf5.absent import notes_on_sources
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
 from lucid.formats.hdf5.dataset import Dataset
@@ -104,13 +104,12 @@ class Hdf5Source(FileSource):
 
     def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
-        creation = dataset.creation
-        if dataset.is_elsewhere and not self.options.allow_external:
+        creation, is_elsewhere = dataset.creation, dataset.is_elsewhere
+        if is_elsewhere and not self.options.allow_external:
             raise DatasetError(
                 f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
             )
-        note = check_sources(name, dataset) if dataset.is_elsewhere else None
-        self.notes += [note] if note else []
+        self.notes += notes_on_sources(name, dataset) if is_elsewhere else []
         for i in range(creation.get_nfilters()):
             code, _, _, label = creation.get_filter(i)
             if not is_available(code):
@@ -120,7 +119,7 @@ class Hdf5Source(FileSource):
                 )
         copies = copies_of([one.code for one in filters_of(creation)])
         spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=dataset.chunks, chunk_copies=copies)
-        if not dataset.is_elsewhere:
+        if not is_elsewhere:
             spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
         return spec
 
