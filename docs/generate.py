@@ -53,6 +53,9 @@ def man_page() -> str:
     lines.append(".SH OPTIONS")
     for record in filter(None, options):
         lines += [".TP", f"\\fB{_roff(record[0])}\\fR", _roff(record[1])]
+    lines.append(".SH FORMATS")
+    for name, suffixes in command.formats():
+        lines += [".TP", _roff(name), _roff(suffixes)]
     lines.append(".SH EXAMPLES")
     for example in command.examples:
         lines += [".PP", _roff(example)]

@@ -78,12 +78,12 @@ class Backlog(Sequence[Item]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
-        number, place = divmod(range(len(self))[index], HELD)
+        number, at = divmod(range(len(self))[index], HELD)
         if number == len(self._offsets):
-            return self._end[place]
+            return self._end[at]
         if number != self._last[0]:
             self._last = number, self._read(number)
-        return self._last[1][place]
+        return self._last[1][at]
 
     def __getstate__(self) -> tuple[list[Item], list[int], bytes]:
         data = b""

@@ -10,7 +10,8 @@ from pathlib import Path
 from lucid.backlog import Backlog, Table
 from lucid.errors import ArgumentError, FileError, LucidError, NotFoundError, translate_errors
 from lucid.formats.disk.replacement import remove_stale
-from lucid.formats.registry import folds_case, format_of_suffix
+from lucid.formats.paths import folds_case
+from lucid.formats.registry import format_of_suffix
 from lucid.inputs import LeftOutError, Task, find_inputs
 from lucid.options import Options
 from lucid.outputs import FilePath, Naming
@@ -160,7 +161,7 @@ class Clashes:
             return []
         path = self.real_path(target)
         places = [path, *map(str, Path(path).parents)]
-        if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+        if os.path.isdir(path):
             places += [other for other in self.inputs if other.startswith(path + os.sep)]
         return [self.inputs[place] for place in places if place in self.inputs]
 

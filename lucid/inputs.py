@@ -11,8 +11,9 @@ from typing import NamedTuple
 from lucid.backlog import Table
 from lucid.errors import DTypeError, FileError, FormatError, LucidError, ShapeError, UnfitError
 from lucid.formats.contract import Source
-from lucid.formats.disk.replacement import is_marked
-from lucid.formats.registry import FORMATS, NPY, format_of_content, url_of
+from lucid.formats.disk.names import is_marked
+from lucid.formats.paths import url_of
+from lucid.formats.registry import FORMATS, NPY, format_of_content
 from lucid.formats.stream import STREAM
 from lucid.options import Options
 from lucid.outputs import MARK, FilePath, Naming, Target
@@ -72,7 +73,7 @@ class Task(NamedTuple):
         """The same with its outputs."""
         task = self._replace(is_stream=is_stream(self.source))
         format_ = NPY if task.is_stream else format_of_content(task.path)
-        is_file = not task.is_stream and os.path.isfile(task.source)  # noqa: PTH113  (it never raises)
+        is_file = not task.is_stream and os.path.isfile(task.source)
         targets: tuple[Target, ...] = ()
         if naming.output != str(STREAM) and not (task.is_stream and naming == (None, None)):
             targets = naming.targets(task.path, format_, options, self.place or "")
@@ -115,7 +116,7 @@ def find_inputs(names: Sequence[str]) -> Iterator[Task]:
         if _is_result_of_another(task.source, named):
             task = task._replace(error=LeftOutError(RESULT_OF_ANOTHER_NOTE))
         # Links are inputs of their own, with outputs of their own.
-        path = task.source if is_stream(task.source) else os.path.abspath(task.source)  # noqa: PTH100
+        path = task.source if is_stream(task.source) else os.path.abspath(task.source)
         if paths.add(path, None):
             yield task
 
@@ -129,7 +130,7 @@ def _is_result_of_another(source: str, names: set[str]) -> bool:
 def _inputs_of(name: str) -> Iterator[Task]:
     if not name:
         yield Task(name, "", error=FormatError("is no path"))
-    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):  # noqa: PTH112  (it never raises)
+    elif url_of(Path(name)) is not None or not os.path.isdir(name) or _is_store(name):
         yield Task(name)
     else:
         is_empty = True
@@ -155,7 +156,7 @@ def _files_in(folder: str) -> Iterator[Task]:
             yield Task(path, os.path.dirname(inner), error=_reason_to_leave_out(path, mode))
             continue
         try:
-            names = sorted(os.listdir(path), reverse=True)  # noqa: PTH208
+            names = sorted(os.listdir(path), reverse=True)
         except OSError as error:
             yield Task(path, "", error=FileError(f"folder cannot be read: {error.strerror}"))
         else:

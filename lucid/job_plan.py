@@ -15,13 +15,13 @@ import lucid
 from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
-from lucid.formats.arrays import ArraySpec, ResultSpec
+from lucid.formats.arrays import ArraySpec, Meaning, ResultSpec
 from lucid.formats.choosing import note_lines
 from lucid.formats.contract import FAR_READS, Source
-from lucid.formats.meaning import Meaning, check_sums, meaning_by, reduction_of
+from lucid.formats.meaning import check_sums, meaning_by, reduction_of
+from lucid.formats.paths import real_path
 from lucid.formats.regions import Region, size_of
-from lucid.formats.registry import real_path
-from lucid.formats.result import fill_of, result_for
+from lucid.formats.result import chunks_of, fill_of, result_for
 from lucid.kinds import slice_name
 from lucid.options import Options
 from lucid.outputs import Target
@@ -83,7 +83,7 @@ class Pass(NamedTuple):
             result = array.result._replace(source=spec, name=name, number=counts[array.target.path])
             counts[array.target.path] += 1
             arrays.append(array._replace(result=result))
-        box = self.blocks.spec._replace(name=spec.name, place=spec.place)
+        box = self.blocks.spec._replace(name=spec.name, handle=spec.handle)
         return Pass(self.blocks._replace(spec=box), arrays)
 
 
@@ -142,7 +142,7 @@ class JobPlan:
                     blocks_bytes=blocks.peak_bytes,
                     blocks=blocks.block_count,
                     input_chunk=spec.chunks[0] if spec.chunks else 1,
-                    output_chunk=array.result.chunks[0],
+                    output_chunk=chunks_of(array.result)[0],
                 )
 
 
@@ -164,7 +164,7 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
 
 def _bare_spec(spec: ArraySpec) -> ArraySpec:
     """What an array has in common with others that are pooled as it is."""
-    return spec._replace(name="", place=None)
+    return spec._replace(name="", handle=None)
 
 
 def plan_shard(
@@ -176,7 +176,7 @@ def plan_shard(
 ) -> JobPlan:
     """What is to be done for some regions of arrays; `facts` are those that all shards share."""
     passes = {
-        spec.name: _passes(options, spec, spec.box(regions[spec.name]), targets, facts)
+        spec.name: _passes(options, spec, spec.within(regions[spec.name]), targets, facts)
         for spec in specs
         if spec.name in regions
     }

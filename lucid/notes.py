@@ -8,7 +8,7 @@ from lucid.compression import parse_compression
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.choosing import name_list
 from lucid.formats.registry import Format
-from lucid.formats.result import notes_on_software
+from lucid.formats.result import gap_attribute, notes_on_software
 from lucid.job_plan import JobPlan
 from lucid.pooling.sums import result_of
 
@@ -61,7 +61,7 @@ def _lost_scales(job: JobPlan, way: str) -> Iterator[str]:
             f"they stand for, do not go {way}"
         )
     arrays = (one for one in job.all_arrays() if not one.target.format.marks_gaps)
-    names = Backlog(one.result.name for one in arrays if one.result.mark)
+    names = Backlog(one.result.name for one in arrays if gap_attribute(one.result))
     if names and not job.options.missing:
         yield f"{name_list(names)}: gaps are the fill value, and _FillValue, which says so, does not go {way}"
 

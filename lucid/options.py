@@ -219,17 +219,11 @@ class Options:
 
     def result(self, *, only: str | None = None) -> dict[str, Any]:
         """The options that make a difference to the result, as JSON has them; of one group or of all."""
-        groups = {one.name: one.metadata["option"].group for one in fields(self)}
-        return {
-            name: getattr(self, name)
-            for name, group in groups.items()
-            if group != WORK and only in (None, group)
-        }
+        rows = ((row.name, row.metadata["option"].group) for row in fields(self))
+        return {name: getattr(self, name) for name, group in rows if group != WORK and only in (None, group)}
 
 
 def option_rows(of: type = Options) -> dict[str, Option]:
     """Every option by its name, with its flags."""
-    rows = {one.name: one.metadata["option"] for one in fields(of) if "option" in one.metadata}
-    return {
-        name: replace(row, flags=row.flags or (f"--{name.replace('_', '-')}",)) for name, row in rows.items()
-    }
+    rows = ((row.name, row.metadata["option"]) for row in fields(of) if "option" in row.metadata)
+    return {name: replace(row, flags=row.flags or (f"--{name.replace('_', '-')}",)) for name, row in rows}

@@ -9,8 +9,10 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 
 from lucid.errors import ArgumentError, FileError, LucidError, translate_errors
 from lucid.formats.contract import Sink
-from lucid.formats.disk.replacement import is_same_file, refuse_existing, remove_stale
-from lucid.formats.registry import ARCHIVE, FORMATS, Format, format_of_suffix, real_path, url_of
+from lucid.formats.disk.names import is_same_file, refuse_existing
+from lucid.formats.disk.replacement import remove_stale
+from lucid.formats.paths import ARCHIVE, real_path, url_of
+from lucid.formats.registry import FORMATS, Format, format_of_suffix
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
@@ -65,7 +67,7 @@ class Target:
             raise FileError(f"output {self.path} is an input, which is never changed; name another `target`")
         if other in own.parents:
             raise FileError(f"output {self.path} lies within the input, which is never changed")
-        if own in other.parents and os.path.isdir(self.path):  # noqa: PTH112  (it never raises)
+        if own in other.parents and os.path.isdir(self.path):
             raise FileError(f"output {self.path} is a folder that holds the input, which is never changed")
 
     def name_of(self, dataset: str, size: Size) -> str:
@@ -177,7 +179,7 @@ def is_folder(output: str) -> bool:
     has_slash = output.endswith(os.sep)
     suffixes = tuple(s for f in FORMATS if f.marks or not has_slash for s in f.suffixes)
     is_output = output.rstrip(os.sep).lower().endswith(suffixes)
-    return not is_output and (has_slash or os.path.isdir(output))  # noqa: PTH112  (it never raises)
+    return not is_output and (has_slash or os.path.isdir(output))
 
 
 def stem_of(source: Path) -> str:

@@ -17,7 +17,7 @@ from lucid.errors import ArgumentError, FormatError, LucidError, about
 from lucid.execution import carry_out, rehearse
 from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.contract import Source
-from lucid.formats.disk.replacement import is_same_file
+from lucid.formats.disk.names import is_same_file
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier
@@ -79,7 +79,7 @@ def pack(
     """Make a pack under options that are checked: what became of inputs that are not in it, and of the pack itself."""
     target = _target_of(path, options)
     # The source of the pack is the folder in which all inputs lie, or the only input.
-    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])  # noqa: PTH100
+    common = names[0] if len(names) == 1 else os.path.commonpath([os.path.abspath(name) for name in names])
     watch = Watch(source=Path(common), on_progress=on_progress)
     settle((target,), (), options, watch)
     with _PackSource(watch.source, options) as source:
@@ -169,7 +169,7 @@ class _PackSource(Source):
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
             if self._sources.add(name, task.source):
-                self._arrays.append(spec._replace(name=name, place=_Member(spec, task.source)))
+                self._arrays.append(spec._replace(name=name, handle=_Member(spec, task.source)))
             elif (other := self._sources.get(name)) != task.source:
                 raise ArgumentError(
                     f"{other} and {task.source} would both be {name} in the pack; rename one, or pack them apart"
@@ -181,7 +181,7 @@ class _PackSource(Source):
             for parent in accumulate(spec.name.split("/")[:-1], "{}/{}".format):
                 if parent in self._sources:
                     raise ArgumentError(
-                        f"{self._sources.get(parent)} would be an array {parent} in the pack, and {spec.place.source} "
+                        f"{self._sources.get(parent)} would be an array {parent} in the pack, and {spec.handle.source} "
                         "lie in a group of that name; rename one, or pack to .safetensors or .npz"
                     )
 
@@ -191,7 +191,7 @@ class _PackSource(Source):
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region of an array from its input, which stays open until all of its arrays are read."""
-        member: _Member = spec.place
+        member: _Member = spec.handle
         with about(member.source):
             with self._lock:
                 if member.source != self._name or self._source is None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -105,7 +105,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 
 
 class Command(click.Command):
-    """A command whose help lists options in groups, and shows examples."""
+    """A command whose help lists options in groups and all formats, and shows examples."""
 
     examples = (
         "lucid-pool features.h5 --size 4 4",
@@ -122,15 +122,25 @@ class Command(click.Command):
             with formatter.section(f"{group.capitalize()} options"):
                 formatter.write_dl(records)
 
+    def formats(self) -> Iterator[tuple[str, str]]:
+        """The formats, and how the names of their files end."""
+        from lucid.formats.registry import FORMATS  # only the help needs it
+
+        for format_ in FORMATS:
+            extra = f" (extra {format_.extra})" if format_.extra else ""
+            yield format_.name, ", ".join(format_.suffixes) + extra
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
+        """Write the formats, and examples."""
         del ctx
+        with formatter.section("Formats"):
+            formatter.write_dl([*self.formats()])
         with formatter.section("Examples"):
             for line in self.examples:
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-DESCRIPTION = """Pool the spatial axes of arrays in .npy, .npz, HDF5, Zarr and safetensors files to a fixed grid.
+DESCRIPTION = """Pool the spatial axes of arrays in files to a fixed grid.
 
 Each output cell is the mean of its window, as in adaptive average pooling:
 lucid-pool features.h5 --size 4 4 writes features.pooled.h5.

@@ -42,8 +42,8 @@ drop = datasets
 
 def _files(word: str) -> list[str]:
     """The files that a word stands for, since shells complete before they expand it; of many the first."""
-    path = os.path.expandvars(os.path.expanduser(word))  # noqa: PTH111  (it never raises)
-    return sorted(glob(path))[:MOST_FILES] or [path]  # noqa: PTH207
+    path = os.path.expandvars(os.path.expanduser(word))
+    return sorted(glob(path))[:MOST_FILES] or [path]
 
 
 class WholeWords(shell_completion.ShellComplete):

@@ -95,7 +95,7 @@ class Outcomes:
         self.totals["rows"] += len(report.datasets)
         for name in _TOTALS:
             self.totals[name] += getattr(report, name)
-        most = max((one.blocks_bytes for one in report.datasets), default=0)
+        most = max((dataset.blocks_bytes for dataset in report.datasets), default=0)
         self.blocks_bytes = max(self.blocks_bytes, most)
         self.peak_memory_bytes = max(self.peak_memory_bytes, report.peak_memory_bytes)
 

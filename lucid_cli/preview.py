@@ -1,31 +1,30 @@
 """`--preview`: channels of one sample before and after, as heat maps of half blocks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from lucid.errors import LucidError
-from lucid.formats.arrays import Array, ArraySpec
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import plane_in, rule_of
+from lucid.job_plan import plan, plane_in
 from lucid.kinds import NanRule
-from lucid.nn.functional import adaptive_avg_pool2d, adaptive_pool2d
+from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.options import Options
-from lucid.pooling.dtypes import storage, widened
+from lucid.outputs import Target
+from lucid.pooling.dtypes import FLOATS, Array, Floats, storage, widened
+from lucid.pooling.means import Pooling
 from lucid.report import Report
 from lucid.run.process import Process
-from lucid.sizes import resolve, size_name
+from lucid.sizes import size_name
 from lucid_cli.streams import printable
-
-Floats = npt.NDArray[np.float64]
 
 #: Channels that are shown, and cells of a picture along its longer side: four fit 80 columns.
 CHANNELS, CELLS = 4, 16
@@ -56,8 +55,9 @@ def show_previews(
     with Process() as process:
         for report in reports:
             path, dataset = report.source, report.datasets[0].name
+            target = report.datasets[0].target
             try:
-                channels = process.call(channels_of, path, dataset, options, options=options)
+                channels = process.call(channels_of, path, dataset, target, options, options=options)
             except (LucidError, MemoryError) as error:
                 yield path, error
             else:
@@ -83,15 +83,20 @@ def show_preview(name: str, channels: list[Channel], options: Options, to: Conso
     table = Table("", *heads[:count], box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for label in labels:
         pictures = [channel.pictures[label] for channel in channels[:count]]
-        table.add_row(label, *(_half_blocks(one) if in_colour else _signs(one, shades) for one in pictures))
+        table.add_row(
+            label, *(_half_blocks(picture) if in_colour else _signs(picture, shades) for picture in pictures)
+        )
     to.print(table)
 
 
-def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
+def channels_of(path: Path, dataset: str, target: Path, options: Options) -> list[Channel]:
     """The first channels of the first sample of a dataset; none where they are empty or too large."""
-    with format_of_content(path).open(path, options) as source:
-        names = (dataset,) if dataset else ()
-        spec = source.choose(names)[0]
+    format_ = format_of_content(path)
+    options = replace(options, datasets=(dataset,) if dataset else ())
+    sizes = tuple(range(len(options.sizes)))
+    with format_.open(path, options) as source:
+        arrays = list(plan(source, options, (Target(target, format_, sizes),)).all_arrays())
+        spec = arrays[0].result.source
         h, plane, is_swapped = plane_in(spec, options)
         if 0 in spec.shape or plane[0] * plane[1] * 8 > PLANE_BYTES:
             return []
@@ -104,25 +109,36 @@ def channels_of(path: Path, dataset: str, options: Options) -> list[Channel]:
                 region[axis] = slice(i, i + 1)
             buffer = np.empty(plane[0] * plane[1] * spec.dtype.itemsize, np.uint8)
             cells = source.read(spec, tuple(region), buffer).reshape(plane)
-            channels.append(_channel(cells.T if is_swapped else cells, spec, options))
+            poolings = [array.pooling for array in arrays]
+            channels.append(_channel(cells, poolings, is_swapped=is_swapped))
         return channels
 
 
-def _channel(cells: Array, spec: ArraySpec, options: Options) -> Channel:
+def _channel(cells: Array, poolings: Sequence[Pooling], *, is_swapped: bool) -> Channel:
     """A plane as the file has it, pooled as the run pools it, and the pictures of both."""
-    rule = rule_of(spec, options)
-    values = widened(cells.astype(storage(spec.numbers)).view(storage(rule.source)), rule.source)
-    values[np.isin(values, rule.missing)] = np.nan
+    rule = poolings[0].rule
     nan: NanRule = "skip" if rule.skips else "propagate"
+    values = _numbers(cells, rule.source, rule.missing, is_swapped=is_swapped)
     ends = _range(values)
     pictures = {"input": _picture(values, values.shape, ends, nan)}
-    for size in (resolve(pair, values.shape) for pair in options.sizes):
-        result = adaptive_pool2d(values[None], size, rule.reduce, nan)[0]
+    for pooling in poolings:
+        rows, cols = (axis.n_out for axis in pooling.grid)
+        rule = pooling.rule
+        means = np.empty((1, rows, cols, 1), storage(rule.result))
+        pooling.means(cells[None, ..., None], means, (0, rows), (0, cols))
+        gaps = (rule.fill,) if rule.missing and rule.result not in FLOATS else ()
+        result = _numbers(means[0, ..., 0], rule.result, gaps, is_swapped=is_swapped)
         # Sums have a range of their own.
-        pictures[size_name(size)] = _picture(
-            result, values.shape, _range(result) if rule.reduce == "sum" else ends, nan
-        )
+        result_ends = _range(result) if rule.reduce == "sum" else ends
+        pictures[size_name(result.shape)] = _picture(result, values.shape, result_ends, nan)
     return Channel(*ends, pictures)
+
+
+def _numbers(cells: Array, numbers: str, gaps: Sequence[float], *, is_swapped: bool) -> Floats:
+    """A plane, its axes in the order that the user named, NaN where it holds nothing."""
+    values = widened(cells.T if is_swapped else cells, numbers)
+    values[np.isin(values, gaps)] = np.nan
+    return values
 
 
 def _range(values: Floats) -> tuple[float, float]:
@@ -156,6 +172,7 @@ def _half_blocks(picture: Floats) -> Text:
     names = [["#{:02x}{:02x}{:02x}".format(*colour) for colour in row] for row in colours.astype(int)]
     lines = zip_longest(names[::2], names[1::2], fillvalue=[None] * len(names[0]))
     halves = (
-        [("▀", Style(color=one, bgcolor=other)) for one, other in zip(*line, strict=True)] for line in lines
+        [("▀", Style(color=upper, bgcolor=lower)) for upper, lower in zip(*line, strict=True)]
+        for line in lines
     )
     return Text("\n").join(Text.assemble(*line) for line in halves)

@@ -58,7 +58,7 @@ def show(outcomes: Outcomes, to: Console, *, every: bool = False) -> None:
     if is_one:
         targets = ", ".join(name_of(target, "standard output") for target in report.targets)
         to.print(Text(f"{name_of(report.source)} → {targets}", style="bold"))
-    rows = [(one, dataset) for one in outcomes.reports for dataset in one.datasets][
+    rows = [(report, dataset) for report in outcomes.reports for dataset in report.datasets][
         : None if every else MOST_ROWS
     ]
     to.print(_table(rows, with_files=not is_one, with_plan=every or report.dry_run))

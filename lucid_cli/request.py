@@ -43,8 +43,8 @@ class Request:
         "output",
         None,
         FILE,
-        "One output for all inputs: .h5, .zarr, .npz or .safetensors. FOLDER/a/b.npy is a/b in it; where an input has "
-        "several arrays, their names follow. It holds all inputs, or is not made.",
+        "One output for all inputs, of a format that holds several arrays. FOLDER/a/b.npy is a/b in it; where an input "
+        "has several arrays, their names follow. It holds all inputs, or is not made.",
     )
     merge: bool = option(
         WORK,

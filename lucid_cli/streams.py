@@ -63,7 +63,7 @@ def name_of(path: object, stream: str = "standard input") -> str:
 
 def text_of_path(path: object) -> str:
     """A path as text, a URL with both of its slashes."""
-    from lucid.formats.registry import url_of
+    from lucid.formats.paths import url_of
 
     return url_of(Path(str(path))) or str(path)
 

@@ -124,7 +124,7 @@ def test_blocks_follow_the_chunks():
 
 def test_blocks_of_a_box_end_where_chunks_end():
     shape = (50000, 8, 7, 7)
-    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), chunk_copies=2).box(
+    spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), chunk_copies=2).within(
         (slice(1500, 42000),)
     )
     plan = blocking_of(spec, make_grid((7, 7), (2, 2)))
@@ -138,7 +138,7 @@ def test_blocks_of_a_box_end_where_chunks_end():
 
 def test_a_box_that_fits_a_block_is_one():
     spec = ArraySpec("x", (5000, 2, 7, 7), np.dtype("f4"), "float32", (1000, 2, 7, 7), chunk_copies=2)
-    box = spec.box((slice(1500, 4200),))
+    box = spec.within((slice(1500, 4200),))
     plan = blocking_of(box, make_grid((7, 7), (2, 2)))
     assert [block[0] for (block,) in plan.blocks()] == [slice(0, 2700)]
 

@@ -6,9 +6,12 @@ import json
 import os
 import shutil
 import stat
+import sys
 import time
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -86,7 +89,7 @@ class Contract:
             assert spec.shape == array.shape
             assert spec.numbers == np.dtype(dtype).name
             for region in self.regions(array.shape, rng):
-                for array_spec in (spec, spec.box(region), spec.box(region[:2])):
+                for array_spec in (spec, spec.within(region), spec.within(region[:2])):
                     read = source.read(array_spec, region, np.empty(array.nbytes, np.uint8))
                     assert np.array_equal(read, array[region])
 
@@ -301,6 +304,35 @@ class TestNpy(Contract):
             return
         with pytest.raises(FormatError, match="expected descr, fortran_order and shape"):
             self.open(tmp_path / "x.npy").close()
+
+    def test_threads_that_read_headers_leave_the_filters_of_warnings_as_they_were(self):
+        """A filter is of the process, so that of one thread would be there for all, and stay."""
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 2, 2), }\n"
+        data = b"\x93NUMPY\x03\x00" + len(text).to_bytes(4, "little") + text
+        before, interval = list(warnings.filters), sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(6) as pool:
+                headers = list(pool.map(lambda _: read_header(io.BytesIO(data).read), range(3000)))
+            after = list(warnings.filters)
+        finally:
+            sys.setswitchinterval(interval)
+            warnings.filters[:] = before
+        assert after == before
+        assert all(header == headers[0] for header in headers)
+
+    @pytest.mark.parametrize(
+        "shape", ["(1, 1, 2, 2L)", "(1if True else 2, 1)", "(1, '\\d')", "(1, '\\777')", "(1, 0x1for)"]
+    )
+    def test_no_header_makes_python_or_numpy_warn(self, shape):
+        """What a stranger wrote is nobody's business here, and an error where somebody makes errors of warnings."""
+        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        for version in (1, 2, 3):
+            length = len(text).to_bytes(2 if version == 1 else 4, "little")
+            with warnings.catch_warnings(record=True) as caught, suppress(FormatError):
+                warnings.simplefilter("always")
+                read_header(io.BytesIO(b"\x93NUMPY" + bytes([version, 0]) + length + text).read)
+            assert not caught
 
     def test_bfloat16_is_two_byte_void_that_must_be_named(self, tmp_path):
         np.save(tmp_path / "x.npy", np.full((1, 1, 2, 2), 0x3F80, np.uint16).view("V2"))

@@ -7,8 +7,8 @@ import pytest
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError
+from lucid.formats.arrays import Meaning
 from lucid.formats.meaning import (
-    Meaning,
     cells_of_sums,
     check_sums,
     meaning_of,

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lucid
+from lucid.formats.registry import FORMATS
 from lucid.pooling import kernel_name
 
 HEAVY = ("h5py", "click", "rich", "numpy.testing", "hdf5plugin", "torch", "dask", "zarr")
@@ -28,6 +30,15 @@ def test_import_lucid_is_light():
 
 def test_the_command_line_loads_what_it_needs():
     assert loaded_by("import lucid_cli.main") == ["click"]
+
+
+def test_pages_that_are_not_generated_name_every_format():
+    root = Path(__file__).parents[1]
+    for text in (
+        (root / "README.md").read_text(),
+        (root / "pyproject.toml").read_text().split("keywords")[0],
+    ):
+        assert [one.name for one in FORMATS if one.name not in text] == []
 
 
 def test_the_package_is_the_command():

@@ -879,10 +879,29 @@ class TestStacks:
             assert np.array_equal(out, x)
 
 
-def test_a_row_of_the_table_is_a_reduction_of_every_type(monkeypatch):
-    monkeypatch.setitem(REDUCTIONS, "first", Reduction(lambda a, b: a, worst=0))
-    cells = np.arange(12, dtype=np.int64).reshape(1, 3, 4, 1) + (1 << 62) + 1
-    rule = Rule("int64", result_of("int64", "first"), "first")
-    out = np.empty((1, 1, 2, 1), rule.result)
-    Pooling(make_grid((3, 4), (1, 2)), rule).means(cells, out, (0, 1), (0, 2))
-    np.testing.assert_array_equal(out.ravel(), cells[0, 0, ::2, 0])
+class TestARowOfTheTable:
+    """A further reduction is a row, for every type and with gaps."""
+
+    CELLS = np.arange(1, 13).reshape(1, 3, 4, 1)
+
+    def pool(self, monkeypatch, row, cells, name, **rule):
+        monkeypatch.setitem(REDUCTIONS, "new", row)
+        one = Rule(name, result_of(name, "new"), "new", **rule)
+        out = np.empty((1, 1, 2, 1), storage(one.result))
+        Pooling(make_grid((3, 4), (1, 2)), one).means(cells, out, (0, 1), (0, 2))
+        return out.ravel()
+
+    def test_one_that_picks_a_cell(self, monkeypatch):
+        row = Reduction(lambda a, b: a, picks=True)
+        cells = self.CELLS + (1 << 62)
+        np.testing.assert_array_equal(self.pool(monkeypatch, row, cells, "int64"), cells[0, 0, ::2, 0])
+
+    @pytest.mark.parametrize("name", ["uint8", "int32", "int64", "float16", "float32", "float64"])
+    def test_one_that_does_not_add(self, name, monkeypatch):
+        row = Reduction(np.multiply, neutral=1.0)
+        cells = np.where(self.CELLS < 9, self.CELLS % 3 + 1, 7).astype(name)
+        windows = [cells[0, :, :2], cells[0, :, 2:]]
+        found = self.pool(monkeypatch, row, cells, name)
+        np.testing.assert_array_equal(found, [np.prod(one.astype(np.float64)) for one in windows])
+        found = self.pool(monkeypatch, row, cells, name, missing=(7.0,))
+        np.testing.assert_array_equal(found, [np.prod(one[one != 7].astype(np.float64)) for one in windows])

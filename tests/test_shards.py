@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, ExistsError, FileError, FormatError, LucidError
-from lucid.formats.regions import boxes_of, size_of
+from lucid.formats.regions import regions_of, size_of
 
 FILTERS = {
     "contiguous": {},
@@ -306,6 +306,6 @@ class TestWhatDoesNotBelongTogether:
 @given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), most=st.integers(0, 200))
 def test_boxes_are_runs_that_cover_all(shape, most):
     cells = np.arange(size_of(shape)).reshape(shape)
-    runs = [cells[region].ravel().tolist() for region in boxes_of(tuple(shape), most)]
+    runs = [cells[region].ravel().tolist() for region in regions_of(tuple(shape), most)]
     assert [cell for run in runs for cell in run] == cells.ravel().tolist()
     assert all(len(run) <= max(1, most) for run in runs)

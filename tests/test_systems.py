@@ -13,7 +13,7 @@ import lucid
 from lucid.batches import Batch
 from lucid.errors import FileError
 from lucid.formats.disk import files, replacement
-from lucid.formats.registry import folds_case
+from lucid.formats.paths import folds_case
 from lucid.options import Options
 from lucid.outputs import Naming
 

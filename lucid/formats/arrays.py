@@ -1,21 +1,15 @@
 """Arrays in files: those that are read, and those of means that are written."""
 
 import threading
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from lucid.errors import FormatError
-from lucid.formats.meaning import FILL, Attributes, Meaning, cells_of_sums
-from lucid.formats.regions import Region, grow, shape_of, shrink, size_of
-from lucid.formats.result import Changes, changes_of, fill_of
-from lucid.pooling.dtypes import FLOATS
+from lucid.formats.regions import Region, shape_of, size_of
+from lucid.missing import Number
+from lucid.pooling.dtypes import Array as Array
 
-Array: TypeAlias = npt.NDArray[Any]
-
-#: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
-CHUNK_BYTES = 1 << 18
 #: Bytes of an array that may all be unwritten.
 MOST_UNWRITTEN = 1 << 36
 
@@ -40,6 +34,22 @@ def pad_chunk(cells: Array, chunks: tuple[int, ...], fill: Array) -> Array:
     return chunk
 
 
+class Meaning(NamedTuple):
+    """What the numbers of a variable mean."""
+
+    #: Their type in the file, and the one as which they are pooled: another one by `_Unsigned`.
+    stored: str
+    numbers: str
+    #: Cells of these values count as nothing; each is exact in the type `numbers`, and none is NaN.
+    missing: tuple[Number, ...] = ()
+    skip_nan: bool = False
+    #: A number stands for `scale * number + offset`.
+    scale: float = 1.0
+    offset: float = 0.0
+    #: Whether attributes name missing cells, which `--missing none` denies.
+    by_attributes: bool = True
+
+
 class ArraySpec(NamedTuple):
     """One array in a file.
 
@@ -47,7 +57,7 @@ class ArraySpec(NamedTuple):
     lie in the file, byte order included, uint16 for bfloat16. `chunks` is the grid in which
     the file holds them, None where there is none; `chunk_copies` says how many times a chunk lies in
     memory while it is decoded, 0 where cells are read alone. `order` is the axis order in memory, "C" or "F".
-    For a box of an array, `shape` is the shape of the box, and `offset` its first cell along the axes that are divided.
+    Of a region of an array, `shape` is the region's, and `offset` its first cell along the axes that are divided.
     """
 
     name: str
@@ -65,10 +75,10 @@ class ArraySpec(NamedTuple):
     #: Whether it is behind a network, so that all chunks of a read are asked for at once.
     is_far: bool = False
     #: What its source finds it by, where nothing else has to be known of it; nobody else looks at it.
-    place: Any = None
+    handle: Any = None
 
-    def box(self, region: Region) -> "ArraySpec":
-        """A box of the array, by a region of its first axes."""
+    def within(self, region: Region) -> "ArraySpec":
+        """What lies in a region of its first axes."""
         shape = (*shape_of(region), *self.shape[len(region) :])
         return self._replace(shape=shape, offset=tuple(s.start for s in region))
 
@@ -98,7 +108,7 @@ class ResultSpec(NamedTuple):
     height_axis: int = 2
     #: Whether it is stored as two axes, the first and all others joined; regions are still of `shape`.
     flat: bool = False
-    #: Whether these are the means of a box only, and `provenance` says what joins them.
+    #: Whether these are the means of a region only, and `provenance` says what joins them.
     is_shard: bool = False
     #: What was done: "mean", "max", "min" or "sum".
     reduce: str = "mean"
@@ -122,40 +132,7 @@ class ResultSpec(NamedTuple):
         """What the source's numbers mean."""
         return self.source.meaning or Meaning(stored=self.source.numbers, numbers=self.source.numbers)
 
-    def changes_of(self, attributes: Attributes) -> Changes:
-        """What becomes of the source's attributes, as `result.changes_of` says."""
-        h, meaning = self.height_axis, self.meaning
-        (rows, columns), (m, n) = self.source.shape[h : h + 2], self.shape[h : h + 2]
-        cells = cells_of_sums(meaning, (rows, columns), (m, n)) if m and n else None
-        return changes_of(attributes, meaning, self.numbers, reduce=self.reduce, cells=cells)
-
-    @property
-    def mark(self) -> Changes:
-        """The attribute by which integers say what their gaps are, where none of the source's go along."""
-        if not self.meaning.missing or self.numbers in FLOATS:
-            return {}
-        return {FILL: np.array(fill_of(self.meaning, self.numbers), self.dtype)}
-
-    @property
-    def packing(self) -> Changes:
-        """The attributes that say what packed numbers stand for, where none of the source's go along."""
-        scale, offset = self.meaning.scale, self.meaning.offset
-        if (scale, offset) == (1, 0):
-            return {}
-        packing = {"scale_factor": np.float64(scale), "add_offset": np.float64(offset)}
-        return packing | {key: value for key, value in self.changes_of(packing).items() if key in packing}
-
     @property
     def stored_numbers(self) -> str:
         """The type beside the source's attributes: where `_Unsigned` stays, the one that needs it."""
         return self.meaning.stored if self.numbers == self.meaning.numbers else self.numbers
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Chunks in the file: the source's, fitted; of a box those of the whole array, as far as they fit."""
-        shape = self.stored_shape
-        chunks = self.source.chunks or (1,) * len(self.shape)
-        chunks = (chunks[0], shape[1]) if self.flat else chunks
-        chunks = grow(chunks, shape, CHUNK_BYTES // self.dtype.itemsize)
-        most = self.most_chunk_bytes
-        return chunks if most is None else shrink(chunks, most // self.dtype.itemsize)

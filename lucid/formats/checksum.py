@@ -3,7 +3,8 @@
 A CRC is the remainder of a polynomial over two elements; a run that follows multiplies the sum before it by x to
 the number of its bits. (zlib has this as `crc32_combine`, which Python does not offer.)
 
-Where it was compiled, `_bytes.fold` leaves zlib 4 KB to sum up, in a fifth of the time that it would take for all.
+Where it was compiled, `_bytes.fold` makes of any number of bytes 4 KB that have the same sum, which zlib then sums up:
+faster than zlib sums up all of them (benchmarks/decisions.md).
 """
 
 import threading
@@ -61,7 +62,9 @@ class Checksum:
         return crc
 
 
-@lru_cache(64)  # members of an archive come in few lengths, and a power takes 0.2 ms
+@lru_cache(
+    64
+)  # runs come in few lengths, and a power takes longer than a run's sum (benchmarks/decisions.md)
 def _power(length: int) -> int:
     """What the sum of a run is multiplied by if one of so many bytes follows."""
     square, result = _BYTE, 1 << 31

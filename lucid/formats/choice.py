@@ -57,43 +57,43 @@ class Choice(Generic[Record]):
         named: dict[Hashable, Record] = {}
         globs: list[str] = []
         for pattern in patterns:
-            one = self.find(absolute_name(pattern))
-            if one is None:
+            array = self.find(absolute_name(pattern))
+            if array is None:
                 globs.append(pattern)
                 continue
-            why = one if isinstance(one, str) else self._why_not(one, self._plane(one))
-            if isinstance(one, str) or why is not None:
+            why = array if isinstance(array, str) else self._why_not(array, self._plane(array))
+            if isinstance(array, str) or why is not None:
                 raise DatasetError(f"dataset {absolute_name(pattern)} {why}")
-            named[one.key] = self._record_of(one)
+            named[array.key] = self._record_of(array)
         records = self._match(globs, named.keys()) if globs or not patterns else ()
         for what, paths in self.doubts.items():
             self.doubts[what] = Backlog(path for path in paths if path not in self.aside)
         return Backlog(chain(records, named.values()))
 
-    def _record_of(self, one: Variable) -> Record:
+    def _record_of(self, array: Variable) -> Record:
         """The record of an array that is pooled unless it stands aside; what is doubtful of it is noted."""
-        for doubt in doubts_of(self.options, one, self.near):
-            self.doubts.setdefault(doubt, Backlog()).append(one.path)
-        return self.keep(one)
+        for doubt in doubts_of(self.options, array, self.near):
+            self.doubts.setdefault(doubt, Backlog()).append(array.path)
+        return self.keep(array)
 
     def _match(self, globs: Sequence[str], named: Container[Hashable]) -> Iterator[Record]:
         """What patterns match and is not named, or all that fits where there are none."""
         records, planes = Backlog[tuple[str, Record]](), set[tuple[int, ...]]()
         #: Paths of what fits; of numbers that have other axes, by shape.
         candidates, others = Backlog[str](), dict[tuple[int, ...], Backlog[str]]()
-        for one in self.every(globs):
-            path, plane = one.path, self._plane(one)
-            self._set_aside(one)
-            if plane is not None and self._why_not(one, plane) is None:
+        for array in self.every(globs):
+            path, plane = array.path, self._plane(array)
+            self._set_aside(array)
+            if plane is not None and self._why_not(array, plane) is None:
                 candidates.append(path)
                 is_wanted = not globs or any(matches(path, glob) for glob in globs)
-                if is_wanted and path not in self.aside and one.key not in named:
-                    records.append((path, self._record_of(one)))
+                if is_wanted and path not in self.aside and array.key not in named:
+                    records.append((path, self._record_of(array)))
                     planes.add(plane)
-            elif plane is None and one.numbers is not None and len(one.shape) > 1:
-                others.setdefault(one.shape, Backlog()).append(path)
-            elif not globs and plane is not None and one.numbers is None and _is_number(one.type_name()):
-                doubt = f"left out, since {one.type_name()} has no mean here"
+            elif plane is None and array.numbers is not None and len(array.shape) > 1:
+                others.setdefault(array.shape, Backlog()).append(path)
+            elif not globs and plane is not None and array.numbers is None and _is_number(array.type_name()):
+                doubt = f"left out, since {array.type_name()} has no mean here"
                 self.doubts.setdefault(doubt, Backlog()).append(path)
         fields = self._fields(candidates)
         for glob in globs:
@@ -105,17 +105,17 @@ class Choice(Generic[Record]):
             # Those of fewer axes are pooled along, as coordinates of what names them.
             known = chain(candidates, *others.values())
             self._note_others(others, planes, self.aside.keys() | coordinates_in(self._words, known))
-        return (one for path, one in records if path not in self.aside)
+        return (record for path, record in records if path not in self.aside)
 
-    def _set_aside(self, one: Variable) -> None:
+    def _set_aside(self, array: Variable) -> None:
         """Note what an array says of others, or is to them."""
-        # A scale of two axes, as netCDF has for lat(lat, lon), says where others lie and stays as long as they are.
-        if (name := text_of(one.attributes.get("CLASS"))) in _CLASSES:
-            self.aside[one.path] = _CLASSES[name]
-        if bounds := bounds_name(one.attributes):
-            self.aside[next(candidate_paths(one.path, bounds[1]))] = "the bounds of cells"
-        if COORDINATES in one.attributes:
-            self._words.append((one.path, words_of(one.attributes, COORDINATES)))
+        # It is none even with the two axes of a layout: netCDF makes a scale of the coordinate lat(lat, lon).
+        if (name := text_of(array.attributes.get("CLASS"))) in _CLASSES:
+            self.aside[array.path] = _CLASSES[name]
+        if bounds := bounds_name(array.attributes):
+            self.aside[next(candidate_paths(array.path, bounds[1]))] = "the bounds of cells"
+        if COORDINATES in array.attributes:
+            self._words.append((array.path, words_of(array.attributes, COORDINATES)))
 
     def _fields(self, candidates: Iterable[str]) -> Sequence[str]:
         """The paths of what fits and does not stand aside, as coordinates of it do if anything else fits."""
@@ -131,11 +131,11 @@ class Choice(Generic[Record]):
 
     def _refuse(self, glob: str, fields: Sequence[str]) -> None:
         """Raise for a pattern that matches no field, where something else is to be said than that nothing fits."""
-        for one in self.every([glob]):
-            if matches(one.path, glob):
-                why = self._why_not(one, self._plane(one))
-                why = why or f"is {self.aside[one.path]}, which is only pooled by its full name"
-                raise DatasetError(f"has no dataset {glob!r} that can be pooled: {one.path} {why}")
+        for array in self.every([glob]):
+            if matches(array.path, glob):
+                why = self._why_not(array, self._plane(array))
+                why = why or f"is {self.aside[array.path]}, which is only pooled by its full name"
+                raise DatasetError(f"has no dataset {glob!r} that can be pooled: {array.path} {why}")
         if fields:
             raise no_match_error(glob, fields)
 
@@ -145,35 +145,35 @@ class Choice(Generic[Record]):
             names = name_list(Backlog(f"{path} ({self.aside[path]})" for path in candidates))
             return UnfitError(f"has no array but {names}; name in `datasets` what is to be pooled")
         arrays = [
-            f"{one.path or 'an array'} that {one.fault}"
-            if one.fault
-            else f"{one.path or 'an array of'} {one.type_name()} {one.shape}"
-            for one in islice(self.every(()), MOST_NAMES + 1)
+            f"{array.path or 'an array'} that {array.fault}"
+            if array.fault
+            else f"{array.path or 'an array of'} {array.type_name()} {array.shape}"
+            for array in islice(self.every(()), MOST_NAMES + 1)
         ]
         shown = name_list(arrays[:MOST_NAMES]) + " …" * (len(arrays) > MOST_NAMES)
         rank = f"{len(self.options.layout)} axes (`layout` names them)"
         axes = rank if self.options.dims is None else f"the dimensions {' and '.join(self.options.dims)}"
-        hint = _MAY_BE_BFLOAT16 * any(one.is_untyped and self._plane(one) for one in self.every(()))
+        hint = _MAY_BE_BFLOAT16 * any(array.is_untyped and self._plane(array) for array in self.every(()))
         return UnfitError(f"has no array of numbers with {axes}; it has {shown or 'no array at all'}{hint}")
 
-    def _plane(self, one: Variable) -> tuple[int, ...] | None:
+    def _plane(self, array: Variable) -> tuple[int, ...] | None:
         """Lengths of the axes that would be pooled; None where there are no such axes."""
         h, dims = self.options.height_axis, self.options.dims
         if dims is None:
-            return one.shape[h : h + 2] if len(one.shape) == len(self.options.layout) else None
-        own = one.dims()
-        return tuple(one.shape[own.index(d)] for d in dims) if {*dims} <= {*own} else None
+            return array.shape[h : h + 2] if len(array.shape) == len(self.options.layout) else None
+        own = array.dims()
+        return tuple(array.shape[own.index(d)] for d in dims) if {*dims} <= {*own} else None
 
-    def _why_not(self, one: Variable, plane: tuple[int, ...] | None) -> str | None:
+    def _why_not(self, array: Variable, plane: tuple[int, ...] | None) -> str | None:
         """Why an array with such a plane cannot be pooled; None where it can."""
-        if one.fault:
-            return one.fault
+        if array.fault:
+            return array.fault
         if plane is None and self.options.dims is not None:
             return f"has no dimensions {' and '.join(self.options.dims)}"
         if plane is None:
-            return f"has shape {one.shape}; expected {len(self.options.layout)} axes (`layout` names them)"
-        if one.numbers is None:
-            return f"is {one.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * one.is_untyped}"
+            return f"has shape {array.shape}; expected {len(self.options.layout)} axes (`layout` names them)"
+        if array.numbers is None:
+            return f"is {array.type_name()}, which has no mean here{_MAY_BE_BFLOAT16 * array.is_untyped}"
         if 0 in plane:
             return f"has planes of {plane[0]}x{plane[1]}, which have no cells to average"
         return None
@@ -209,9 +209,9 @@ def coordinates_in(named: Iterable[tuple[str, Iterable[str]]], known: Iterable[s
     coordinates = Backlog(
         (
             path,
-            {next(one for one in paths if one in there) for paths in several if not there.isdisjoint(paths)},
+            {next(filter(there.__contains__, paths)) for paths in several if not there.isdisjoint(paths)},
         )
         for path, several in candidates
     )
-    by_others = {one for path, paths in coordinates for one in paths if one != path}
-    return {one for path, paths in coordinates if path not in by_others for one in paths}
+    by_others = {other for path, paths in coordinates for other in paths if other != path}
+    return {other for path, paths in coordinates if path not in by_others for other in paths}

@@ -37,9 +37,9 @@ def is_left_out(path: str, patterns: Iterable[str]) -> bool:
     (True, False, True)
 
     """
-    places = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
+    paths = [f"/{name}" for name in accumulate(path.removeprefix("/").split("/"), "{}/{}".format)]
     return any(
-        place == absolute_name(pattern) or matches(place, pattern) for pattern in patterns for place in places
+        one == absolute_name(pattern) or matches(one, pattern) for pattern in patterns for one in paths
     )
 
 
@@ -48,13 +48,13 @@ class CarriedNames:
 
     def __init__(self, results: Sequence[ResultSpec], options: Options) -> None:
         #: Whether there is nothing but results; shards hold means alone.
-        self.is_alone = not options.carry or any(one.is_shard for one in islice(results, 1))
+        self.is_alone = not options.carry or any(result.is_shard for result in islice(results, 1))
         self.patterns = options.drop if not self.is_alone else ()
         #: Patterns that have left out nothing yet.
         self._unused = [*dict.fromkeys(self.patterns)]
-        #: What is pooled is never left out; names that results have and it has not are those of several sizes.
-        self._pooled_names = {one.source.name for one in results} if self.patterns else set()
-        self.new_names = {one.name for one in results if one.name != one.source.name}
+        #: Names of what is pooled, which is never left out; and names that only results have, as with several sizes.
+        self._pooled_names = {result.source.name for result in results} if self.patterns else set()
+        self.new_names = {result.name for result in results if result.name != result.source.name}
 
     def drops(self, name: str) -> bool:
         """Whether a name is left out."""

@@ -5,37 +5,24 @@ are described by `ArraySpec` and `ResultSpec` (`arrays.py`). A file written is a
 division into regions nor their order shows in it.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from lucid.errors import translate_errors
 from lucid.formats.arrays import Array, ArraySpec, ResultSpec
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region
+from lucid.formats.resource import Resource
 from lucid.options import Options
 
 #: The attribute that says what an array is the means of.
 PROVENANCE = "lucid_pool"
 #: Reads under way where each waits for a network.
 FAR_READS = 16
-
-
-class Resource(ABC):
-    """Something to be closed; a context manager."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of it."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class File(Resource):
@@ -71,7 +58,7 @@ class Source(File):
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region into a buffer of bytes; the result is a view of it, in the region's shape.
 
-        It counts cells from the array's first one, also where `spec` is a box.
+        It counts cells from the array's first one, also where `spec` is a region.
 
         Raises
         ------

@@ -11,13 +11,14 @@ from lucid.formats.variables import Variable
 from lucid.options import Options
 
 #: How others call the attributes that name missing cells, without underscores, in lower case; ODIM_H5 has `undetect`.
-_is_mark = re.compile("fillvalue|missing|(code)?missingvalue|nodata(value|vals)?|undetect").fullmatch
+_names_gap = re.compile("fillvalue|missing|(code)?missingvalue|nodata(value|vals)?|undetect").fullmatch
 #: In the same way, those of an array or its group that say how large cells are, or where.
 _is_size = re.compile(
     "(element|pixel|voxel)size(um|nm)?|(pixel|geospatial(lat|lon))?resolution|res|d[xy]|(grid)?spacing|transform"
 ).fullmatch
-#: Conventions that describe arrays in another place, by how the paths of these begin, and by attributes.
-_PATHS = {
+_STAYS = "grids and sizes stay those of the source in {}"
+#: Software and conventions that describe arrays elsewhere, by how the paths of these begin, or by an attribute.
+_DESCRIBED = {
     "/HDFEOS/": "StructMetadata of HDF-EOS",
     "/DataSet/ResolutionLevel ": "ImageSizeX of Imaris, which fills planes up to whole chunks that are averaged",
     "/t00000/s00/": "resolutions of BigDataViewer, which may store uint16 as int16",
@@ -30,8 +31,6 @@ _PATHS = {
     "/minc-2.0/": "dimensions of MINC",
     "/MDF/images/": "EMAN.nx of EMAN",
     "/Chimera/": "step of Chimera",
-}
-_KEYS = {
     "signal": "axes of NeXus",
     "pandas_type": "axes of pandas",
     "quantity": "where of ODIM_H5",
@@ -54,22 +53,21 @@ def doubts_of(
 
     """
     group = array.path.rpartition("/")[0]
-    places = [array.attributes, near(group)]
+    sources = [array.attributes, near(group)]
     # ODIM_H5 has a group beside it, or beside the group.
     if array.path.endswith("/data") and "/data" in group:
-        places += [near(f"{place}/what") for place in (group, group.rpartition("/")[0])]
-    others = [what for start, what in _PATHS.items() if array.path.startswith(start)]
-    others += [what for key, what in _KEYS.items() if any(key in place for place in places)]
+        sources += [near(f"{path}/what") for path in (group, group.rpartition("/")[0])]
+    for word, what in _DESCRIBED.items():
+        if array.path.startswith(word) or any(word in attributes for attributes in sources):
+            yield _STAYS.format(what)
     if "encoding-type" in array.attributes and options.height_axis == 0 and not group.startswith("/uns"):
-        others.append("obs and var of AnnData")
-    for what in others:
-        yield f"grids and sizes stay those of the source in {what}"
+        yield _STAYS.format("obs and var of AnnData")
     # To read an attribute of each of very many arrays takes a third of the time of a plan.
     if "lon" in array.path.lower() and is_longitude(array.attributes):
         yield "longitudes that are fields of their own are numbers, also over the date line"
     if re.search("_direction(_at_|$)|azimuth", text_of(array.attributes.get("standard_name"))):
         yield "directions are numbers, also where they go round north"
-    for attributes, key in ((place, key) for place in places for key in place):
+    for attributes, key in ((source, key) for source in sources for key in source):
         name = key.rpartition(":")[2].replace("_", "").lower()
         if _is_size(name):
             yield f"{key} is that of the source's cells"
@@ -77,7 +75,7 @@ def doubts_of(
             yield f"{key} names its numbers, of which no {options.reduce} is one"
         elif name == "offset" and options.reduce == "sum" and any(numbers_in(attributes[key])):
             yield f"{key} is that of one number, not of a sum of several"
-        if _is_mark(name) and array.numbers is not None:
+        if _names_gap(name) and array.numbers is not None:
             meaning = meaning_by(options, array.attributes, array.numbers)
             with suppress(ValueError):  # it is text of something else
                 for number in numbers_in(attributes[key]) or [float(text_of(attributes[key]))]:

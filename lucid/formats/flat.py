@@ -21,7 +21,7 @@ from lucid.formats.choosing import absolute_name
 from lucid.formats.contract import CarriedArrays, Sink, Source
 from lucid.formats.disk.files import (
     COPY_BYTES,
-    Place,
+    Start,
     blocks_at,
     claim,
     digest,
@@ -39,19 +39,19 @@ from lucid.options import Options
 
 
 def read_elements(
-    place: Place, shape: tuple[int, ...], spec: ArraySpec, region: Region, buffer: Array
+    start: Start, shape: tuple[int, ...], spec: ArraySpec, region: Region, buffer: Array
 ) -> Array:
-    """Read a region of an array of `shape` at its place; `spec` may be a box of it.
+    """Read a region of an array of `shape` from its start; `spec` may be a region of it.
 
     Fortran order is C order with all axes reversed.
     """
-    extent = shape_of(region)
-    target = buffer[: size_of(extent) * spec.dtype.itemsize]
+    own_shape = shape_of(region)
+    target = buffer[: size_of(own_shape) * spec.dtype.itemsize]
     if spec.order == "F":
-        read_region(*place, shape[::-1], region[::-1], spec.dtype.itemsize, target)
-        return target.view(spec.dtype).reshape(extent[::-1]).T
-    read_region(*place, shape, region, spec.dtype.itemsize, target)
-    return target.view(spec.dtype).reshape(extent)
+        read_region(*start, shape[::-1], region[::-1], spec.dtype.itemsize, target)
+        return target.view(spec.dtype).reshape(own_shape[::-1]).T
+    read_region(*start, shape, region, spec.dtype.itemsize, target)
+    return target.view(spec.dtype).reshape(own_shape)
 
 
 def select(
@@ -73,14 +73,16 @@ def select(
         return specs, []
 
     def every(_: Sequence[str] = ()) -> Iterator[Variable]:
-        for one in specs:
-            yield Variable(one.name, one.name, one.shape, one.numbers, partial(str, one.numbers), handle=one)
+        for spec in specs:
+            yield Variable(
+                spec.name, spec.name, spec.shape, spec.numbers, partial(str, spec.numbers), handle=spec
+            )
         for name, why in others:
             yield Variable(name, name, (), None, str, fault=why)
 
     names = {absolute_name(pattern) for pattern in patterns}
-    by_name = {one.path: one for one in every() if one.path in names} if patterns else {}
-    choice = Choice(options, by_name.get, every, keep=lambda one: one.handle)
+    by_name = {variable.path: variable for variable in every() if variable.path in names} if patterns else {}
+    choice = Choice(options, by_name.get, every, keep=lambda variable: variable.handle)
     chosen: Sequence[ArraySpec] = choice.choose(patterns)
     if by_name:  # they stand behind what patterns match
         names = {spec.name for spec in chosen}
@@ -136,15 +138,15 @@ class FlatSource(FileSource):
         return digest(self.state, [*specs])
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
-        """Read a region from its place in the file."""
-        offset, shape, *_ = spec.place
+        """Read a region where it lies in the file."""
+        offset, shape, *_ = spec.handle
         return read_elements((self.descriptor, offset), shape, spec, region, buffer)
 
 
 class CopiedBytes(NamedTuple):
     """Bytes that are carried over: where they begin, and how many they are."""
 
-    place: Place
+    start: Start
     nbytes: int
 
 
@@ -163,7 +165,7 @@ class FileSink(Sink):
         #: What waits until all of it is known.
         self.spool: Spool | None = None
         #: Where in the file arrays of means begin, by their numbers; those that are in the spool have none, or -1.
-        self.places = array("q")
+        self.offsets = array("q")
 
     def hold(self, results: Sequence[ResultSpec]) -> None:
         """Make room for arrays that wait."""
@@ -173,9 +175,9 @@ class FileSink(Sink):
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region to its place, or to the spool."""
-        place = self.places[result.number] if self.places else -1
-        if place >= 0:
-            write_region(self.descriptor, place, result.shape, region, values)
+        offset = self.offsets[result.number] if self.offsets else -1
+        if offset >= 0:
+            write_region(self.descriptor, offset, result.shape, region, values)
         elif self.spool is not None:
             self.spool.write(result, region, values)
         elif values.size:
@@ -217,23 +219,25 @@ class FlatSink(FileSink):
 
     def refuse(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Raise for what has no place in the file; nothing is made."""
-        copies = [one.nbytes for one in self.contents(source, results) if isinstance(one, CopiedBytes)]
+        copies = [
+            content.nbytes for content in self.contents(source, results) if isinstance(content, CopiedBytes)
+        ]
         self.carried = CarriedArrays(len(copies), sum(copies))
 
     def begin(self, source: Source, results: Sequence[ResultSpec]) -> None:
         """Make the file, all but the means, and claim the space of these, so that a full disk shows now."""
         contents, copies, offset = self.contents(source, results), list[int](), 0
-        self.places = array("q", [-1]) * len(results)
+        self.offsets = array("q", [-1]) * len(results)
         self.descriptor = self.file.create()
         for content in contents:
             size_bytes = len(content) if isinstance(content, bytes) else content.nbytes
             if isinstance(content, bytes):
                 write_at(self.descriptor, offset, content)
             elif isinstance(content, ResultSpec):
-                self.places[content.number] = offset
+                self.offsets[content.number] = offset
             else:
                 copies.append(size_bytes)
-                for index, block in enumerate(blocks_at(*content.place, size_bytes)):
+                for index, block in enumerate(blocks_at(*content.start, size_bytes)):
                     write_at(self.descriptor, offset + index * COPY_BYTES, block)
             offset += size_bytes
         claim(self.descriptor, offset)

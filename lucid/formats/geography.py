@@ -57,7 +57,7 @@ class Geography(ABC):
     ) -> None:
         #: Finds a variable of the source at a path; the results of those that are pooled, by their keys.
         self._find, self._results, self._names = find, results, names
-        #: Whether names that are carried over may lead to nothing: of what became several, or is dropped.
+        #: Whether attributes that are carried over may name what is not there: it became several arrays, or is dropped.
         self.renames = bool(names.patterns) or any(len(arrays) > 1 for arrays in results.values())
         #: Paths of new coordinates, by the old path and the new shape; of the dimensions of pooled axes likewise.
         self._paths: dict[tuple[str, tuple[int, ...]], str] = {}
@@ -85,7 +85,7 @@ class Geography(ABC):
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
         """Make a variable with what another one says of itself, but for changes."""
 
-    def place(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
+    def describe(self, variable: Variable, result: ResultSpec) -> tuple[Paths, Changes]:
         """Where a result is: the dimensions of its axes, and what it says of coordinates."""
         nowhere: Changes = dict.fromkeys(grid.NAMING * self._names.is_alone)
         dims: Paths = []
@@ -97,7 +97,7 @@ class Geography(ABC):
             sizes = {variable.shape: result.shape, variable.shape[plane]: result.shape[plane]}
         if result.flat:
             # Along joined axes lies nothing that others do, and no transform says where cells are.
-            nothing = {one.key: 0 for one in chain(*axes[1:])} | dict.fromkeys(sizes, (0,))
+            nothing = {dimension.key: 0 for dimension in chain(*axes[1:])} | dict.fromkeys(sizes, (0,))
             names |= self._names_on_grid(variable, nothing)
             if any(axes):
                 features = self._bare_dimension(result.name, "features", result.stored_shape[1])
@@ -108,11 +108,11 @@ class Geography(ABC):
             if before == after:
                 dims.append(_paths_in_output(dimensions))
                 continue
-            dims.append([self._dimension(one, after) for one in dimensions])
-            sizes |= {one.key: after for one in dimensions}
+            dims.append([self._dimension(dimension, after) for dimension in dimensions])
+            sizes |= {dimension.key: after for dimension in dimensions}
             names |= {
-                grid.base_of(one.path): grid.base_of(path)
-                for one, path in zip(dimensions, dims[-1], strict=True)
+                grid.base_of(dimension.path): grid.base_of(path)
+                for dimension, path in zip(dimensions, dims[-1], strict=True)
             }
         names |= self._names_on_grid(variable, sizes)
         changes = self._mapping(variable, result, names)
@@ -131,7 +131,7 @@ class Geography(ABC):
         """The names by which a variable means what is dropped."""
         patterns = self._names.patterns
         others = self._others(variable, grid.NAMING if patterns else ()).items()
-        carried = ((name, one.path) for name, one in others if one.key not in self._results)
+        carried = ((name, other.path) for name, other in others if other.key not in self._results)
         return {name: None for name, path in carried if is_left_out(path, patterns)}
 
     def _others(self, variable: Variable, keys: Sequence[str]) -> dict[str, Variable]:
@@ -143,7 +143,7 @@ class Geography(ABC):
     def variable_named(self, near: str, name: str) -> Variable | None:
         """A variable by the name that the one at a path has for it."""
         every = map(self._find, candidate_paths(near, name) if not self._names.is_alone else ())
-        return next((one for one in every if isinstance(one, Variable) and not one.fault), None)
+        return next((other for other in every if isinstance(other, Variable) and not other.fault), None)
 
     def _dimension(self, dimension: Dimension, after: int) -> str:
         """The path of the dimension of a pooled axis; made if there is none."""
@@ -180,19 +180,23 @@ class Geography(ABC):
         """The path of a variable on the grid of new lengths of dimensions: its own, a result's, or a new one's."""
         axes = self.dimensions(variable)
         size: tuple[int, ...] = tuple(
-            next((sizes[one.key] for one in dimensions if one.key in sizes), n)
+            next((sizes[dimension.key] for dimension in dimensions if dimension.key in sizes), n)
             for n, dimensions in zip(variable.shape, axes, strict=True)
         )
         if not any(axes):
             size = sizes.get(variable.shape, size)
         if results := self._results.get(variable.key):
-            return next((one.name for one in results if one.stored_shape == size), None)
+            return next((result.name for result in results if result.stored_shape == size), None)
         if size == variable.shape:
             return variable.path
         if not is_pooled or 0 in size:
             return self._paths.get((variable.path, size))
         dims = [
-            [self._dimension(one, sizes[one.key]) for one in dimensions if one.key in sizes]
+            [
+                self._dimension(dimension, sizes[dimension.key])
+                for dimension in dimensions
+                if dimension.key in sizes
+            ]
             or _paths_in_output(dimensions)
             for dimensions in axes
         ]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lucid.formats.arrays import Array
-from lucid.formats.meaning import Attributes, Meaning, meaning_of
+from lucid.formats.arrays import Array, Meaning
+from lucid.formats.meaning import Attributes, meaning_of
 from lucid.formats.values import numbers_in, text_of
 from lucid.pooling.dtypes import name_of, storage
 from lucid.pooling.means import Pooling
@@ -144,8 +144,8 @@ def is_longitude(attributes: Attributes) -> bool:
 def _means(planes: Array, meaning: Meaning, size: tuple[int, int], *, are_turns: bool) -> Array:
     """Means of coordinates; longitudes, packed or not, may jump by a turn somewhere.
 
-    An axis is unwound. In a plane, or where some are missing, each window is averaged with the jump at 0 and at
-    180 degrees, and the means count that lie in the midst of closer numbers.
+    The numbers along an axis are unwound. In a plane, or where some are missing, neighbours do not tell where the jump
+    is: each window is averaged twice, with the jump at 0 and at 180 degrees; the mean of less variance counts.
     """
     if not are_turns:
         return _coarsen(planes, size, meaning.missing)

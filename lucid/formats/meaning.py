@@ -8,11 +8,12 @@ The rules are those by which xarray decodes: `_Unsigned` first, then `_FillValue
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from lucid.errors import DatasetError
+from lucid.formats.arrays import Meaning
 from lucid.formats.values import numbers_in, text_of, to_element
-from lucid.missing import Missing, Number, parse_missing
+from lucid.missing import Missing, parse_missing
 from lucid.options import Options
 from lucid.pooling.dtypes import FLOATS
 
@@ -23,22 +24,6 @@ FILL, MISSING = "_FillValue", "missing_value"
 #: xarray's NaT, among times and their differences that are integers; no attribute names it.
 _NOT_A_TIME = -(2**63)
 _SWAPPED = {"max": "min", "min": "max"}
-
-
-class Meaning(NamedTuple):
-    """What the numbers of a variable mean."""
-
-    #: Their type in the file, and the one as which they are pooled: another one by `_Unsigned`.
-    stored: str
-    numbers: str
-    #: Cells of these values count as nothing; each is exact in the type `numbers`, and none is NaN.
-    missing: tuple[Number, ...] = ()
-    skip_nan: bool = False
-    #: A number stands for `scale * number + offset`.
-    scale: float = 1.0
-    offset: float = 0.0
-    #: Whether attributes name missing cells, which `--missing none` denies.
-    by_attributes: bool = True
 
 
 def meaning_of(

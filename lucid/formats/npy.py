@@ -5,7 +5,7 @@ it claims is held against the size of the file before anything is allocated.
 """
 
 import io
-import warnings
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +31,13 @@ HEADER_LIMIT = 10_000
 OFFSET_LIMIT = 2**63 - 1
 #: Longest beginning of a file that a header is read from.
 BEGINNING_BYTES = 12 + HEADER_LIMIT
+
+_TEXTS = rb"""'(?:[^'\\\n]|\\[\\'"nrtxuU])*+'|"(?:[^"\\\n]|\\[\\'"nrtxuU])*+"|\#[^\n]*+"""
+#: What a header may consist of, so that neither Python nor NumPy warns of it, as they do of `1if` and `"\d"`: a filter
+#: of warnings would be one of the whole process.
+_WORDS = re.compile(rb"(?:%s|-?\d++L?+(?!\w)|(?:True|False)(?!\w)|[][(){},: \t\r\n])*+" % _TEXTS)
+#: Long integers of Python 2.
+_LONG = re.compile(rb"(%s)|L" % _TEXTS)
 
 
 class Header(NamedTuple):
@@ -72,7 +79,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     if length > HEADER_LIMIT:
         raise FormatError(f"its header claims {length} bytes; expected at most {HEADER_LIMIT}")
     text = read_all(length)
-    shape, fortran_order, dtype = _parse(length_bytes + text, version)
+    shape, fortran_order, dtype = _parse(text, version)
     # NumPy takes lengths for what they are not.
     if not all(type(n) is int and n >= 0 for n in shape):
         raise FormatError(f"its header has shape {str(shape)[:80]}; expected a tuple of lengths")
@@ -86,19 +93,18 @@ def read_header(read: Callable[[int], bytes]) -> Header:
 
 
 def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """What NumPy reads in a header, from its length on."""
-    reader = numpy_format.read_array_header_1_0 if version == (1, 0) else numpy_format.read_array_header_2_0
+    """What NumPy reads in a header."""
     try:
-        with warnings.catch_warnings():
-            # Python has its say on `1if` and the like, NumPy on headers of Python 2, which is nobody's business here.
-            warnings.simplefilter("ignore")
-            if version == (3, 0):  # it differs from 2 in the encoding only, of the names of fields
-                text[4:].decode("utf-8")
-                # Long integers of Python 2, of which NumPy warns, are an error in this version.
-                warnings.simplefilter("error", UserWarning)
-            return reader(io.BytesIO(text), max_header_size=HEADER_LIMIT)
+        words = _LONG.sub(rb"\1", text)
+        # Version 3 differs from 2 in the encoding of names alone, and no Python 2 wrote it.
+        is_3 = version == (3, 0)
+        text.decode("utf-8" if is_3 else "latin-1")
+        if not _WORDS.fullmatch(text) or (is_3 and words != text):
+            raise ValueError
+        length = len(words).to_bytes(4, "little")
+        return numpy_format.read_array_header_2_0(io.BytesIO(length + words), max_header_size=HEADER_LIMIT)
     except Exception:  # whatever a stranger's text makes Python's parser raise
-        start = text[2 if version == (1, 0) else 4 :].strip()[:120].decode("latin-1")
+        start = text.strip()[:120].decode("latin-1")
         raise FormatError(
             f"its header is {start!r}; expected descr, fortran_order and shape, as NumPy writes them"
         ) from None
@@ -115,8 +121,8 @@ def spec_of(header: Header, input_numbers: str | None, name: str = "") -> ArrayS
         numbers, dtype = "bfloat16", np.dtype("<u2")
     else:
         numbers = name_of(dtype)
-    order, place = "F" if header.fortran_order else "C", (header.offset, header.shape)
-    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order, place=place)
+    order, handle = "F" if header.fortran_order else "C", (header.offset, header.shape)
+    return ArraySpec(name, header.shape, dtype=dtype, numbers=numbers, order=order, handle=handle)
 
 
 class NpySource(FlatSource):

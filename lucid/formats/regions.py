@@ -1,4 +1,4 @@
-"""Regions: boxes of arrays, each a tuple of slices with start and stop, one for each axis."""
+"""Regions of arrays, each a tuple of slices with start and stop, one for each axis."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ def shift(region: Region, by: Sequence[int]) -> Region:
 
 
 def divide(lengths: Sequence[int], steps: Sequence[int], offset: Sequence[int] = ()) -> Iterator[Region]:
-    """The regions of an array, last axis fastest, cut at multiples of the steps; its first cell is the one at `offset`.
+    """The regions of an array, last axis fastest, by multiples of the steps; its first cell is the one at `offset`.
 
     `product` would store the slices of every axis, and there may be as many as there are samples.
     """
@@ -73,7 +73,7 @@ def shrink(chunks: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def boxes_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
+def regions_of(shape: tuple[int, ...], most: int) -> Iterator[Region]:
     """Regions of an array in order, each a run of at most so many elements."""
     return divide(shape, grow((1,) * len(shape), shape, most))
 

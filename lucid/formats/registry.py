@@ -5,18 +5,17 @@ A format is one row here; its module is imported when a file needs it.
 
 import os
 import re
-from contextlib import suppress
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lucid.errors import ArgumentError, FileError, FormatError, MissingExtraError
-from lucid.formats.contract import Sink, Source
-from lucid.formats.disk.files import open_regular
-from lucid.formats.disk.replacement import is_marked, is_same_file
 from lucid.formats.foreign import START_BYTES, TORCH_MEMBER, ZIP, description
 from lucid.options import Options
+
+if TYPE_CHECKING:
+    from lucid.formats.contract import Sink, Source
 
 #: Bytes by which every format that has a magic is known.
 MAGIC_BYTES = 16
@@ -48,11 +47,11 @@ class Format(NamedTuple):
     #: Most bytes of a chunk of an output, where chunks are encoded whole and need not be files.
     most_chunk_bytes: int | None = None
 
-    def open(self, path: Path, options: Options) -> Source:
+    def open(self, path: Path, options: Options) -> "Source":
         """The source for a file of this format."""
         return self._load(self.source)(path, options)  # type: ignore[no-any-return]
 
-    def create(self, path: Path, options: Options) -> Sink:
+    def create(self, path: Path, options: Options) -> "Sink":
         """The sink for a file of this format."""
         return self._load(self.sink)(path, options)  # type: ignore[no-any-return]
 
@@ -108,38 +107,8 @@ FORMATS = (
         "safetensors.sink:SafetensorsSink",
     ),
 )
-#: What a store in one file ends with.
-ARCHIVE = ".zip"
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
 #: What a file that is none of these is told.
 EXPECTED = f"expected {', '.join(f.name for f in FORMATS[:-1])} or {FORMATS[-1].name}"
-
-
-def url_of(path: Path) -> str | None:
-    """The URL that a path was made of, if it was; a path keeps one slash of two."""
-    match = _URL.fullmatch(str(path))
-    if match is None:
-        return None
-    scheme, rest = match.groups()
-    return f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
-
-
-def real_path(path: Path) -> Path:
-    """A path by which an input is found from any folder; a URL is one."""
-    return path if url_of(path) is not None else Path(os.path.realpath(path))
-
-
-def folds_case(folder: Path) -> bool:
-    """Whether names that differ in case alone are one name in a folder, as they mostly are on macOS.
-
-    Whatever is in it tells, by whether it answers to its name in the other case; without any, the folder above.
-    """
-    name = None
-    with suppress(OSError), os.scandir(folder) as entries:
-        name = next((entry.name for entry in entries if entry.name.swapcase() != entry.name), None)
-    if name is None:
-        return folder != folder.parent and folds_case(folder.parent)
-    return is_same_file(folder / name, folder / name.swapcase())
 
 
 def format_of_start(start: bytes) -> Format | None:
@@ -149,10 +118,14 @@ def format_of_start(start: bytes) -> Format | None:
 
 def format_of_content(path: Path) -> Format:
     """The format of an existing file; one of no format known is an error that names what it is."""
+    from lucid.formats.disk.files import open_regular  # `--help`, which lists the formats, does without
+    from lucid.formats.disk.names import is_marked
+    from lucid.formats.paths import url_of
+
     folders = [f for f in FORMATS if f.marks]
     if url_of(path) is not None:
         return folders[0]
-    if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+    if os.path.isdir(path):
         for format_ in folders:
             if is_marked(path, format_.marks):
                 return format_

@@ -1,7 +1,7 @@
 """What a result says of itself: its attributes and its own fill value, by the meaning of its source.
 
-Where a result's type is the one as which the cells were pooled, `numbers`, what stands in the attributes is
-right for it as it is. In all others, what stands there in the variable's type is converted.
+Attributes such as `valid_range` are of their variable's type. A result of the type as which its cells were pooled
+(`Meaning.numbers`) keeps them; for a result of another type they are converted.
 """
 
 import math
@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lucid.formats.meaning import FILL, MISSING, Attributes, Meaning
+from lucid.formats.arrays import Meaning, ResultSpec
+from lucid.formats.meaning import FILL, MISSING, Attributes, cells_of_sums
+from lucid.formats.regions import grow, shrink
 from lucid.formats.values import numbers_in, reinterpret_integer, round_to_type, text_of, to_element
 from lucid.missing import Number
 from lucid.pooling.dtypes import FLOATS
@@ -25,6 +27,9 @@ _RANGE, _STATISTICS = "actual_range", "STATISTICS_"
 _OPPOSITE = {"valid_min": "valid_max", "valid_max": "valid_min"}
 #: What netCDF, CF and the HDF5 Image specification want in the variable's type, but for the missing ones.
 TYPED_ATTRIBUTES = (*LIMITS, "flag_values", "flag_masks", "IMAGE_MINMAXRANGE")
+
+#: Chunks of outputs are grown to this many bytes: HDF5's own advice is 10 KiB to 1 MiB.
+CHUNK_BYTES = 1 << 18
 
 #: Filters that every build of HDF5 can undo.
 _OF_HDF5 = (None, "none", "shuffle", "fletcher32", "szip")
@@ -75,7 +80,7 @@ def changes_of(
     {'_FillValue': array([nan], dtype=float32), 'valid_range': array([0., 9.], dtype=float32)}
 
     """
-    changes = _missing_marks(attributes, meaning, result)
+    changes = _gap_attributes(attributes, meaning, result)
     if result != meaning.numbers:
         for key in TYPED_ATTRIBUTES:
             if numbers_in(attributes.get(key)):
@@ -91,8 +96,8 @@ def changes_of(
     return changes
 
 
-def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
-    """Which value marks missing cells: NaN in floats, one of the source's in integers of its type."""
+def _gap_attributes(attributes: Attributes, meaning: Meaning, result: str) -> Changes:
+    """The attributes that say what gaps are: NaN in floats, one of the source's in integers of its type."""
     keys = [key for key in (FILL, MISSING) if numbers_in(attributes.get(key))]
     fill = fill_of(meaning, result)
     if result == meaning.numbers and result not in FLOATS:
@@ -105,8 +110,8 @@ def _missing_marks(attributes: Attributes, meaning: Meaning, result: str) -> Cha
         if not meaning.missing:
             return dict.fromkeys(keys)
         keys = keys or [FILL]
-    mark = round_to_type(fill, result)
-    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), mark) for key in keys}
+    gap = round_to_type(fill, result)
+    return {key: np.full((1,) if np.ndim(attributes.get(key, 0)) else (), gap) for key in keys}
 
 
 def _convert_attribute(attributes: Attributes, key: str, meaning: Meaning, result: str) -> Changes:
@@ -135,7 +140,42 @@ def unwritten_fill(attributes: Attributes, meaning: Meaning, own: Any, result: s
     if result in (meaning.numbers, meaning.stored) and result not in FLOATS:
         return np.asarray(own)
     value = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(own)[:1]]
-    mark = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
-    if value and mark and (value == mark or all(v is not None and v != v for v in (*value, *mark))):
+    gap = [to_element(v, meaning.stored, meaning.numbers) for v in numbers_in(attributes.get(FILL))[:1]]
+    if value and gap and (value == gap or all(v is not None and v != v for v in (*value, *gap))):
         return round_to_type(fill_of(meaning, result), result)
     return round_to_type(value[0] if value and value[0] is not None else 0, result)
+
+
+def changes_in(result: ResultSpec, attributes: Attributes) -> Changes:
+    """The attributes of a result that differ from its source's, as `changes_of` has them."""
+    h, meaning = result.height_axis, result.meaning
+    (rows, columns), (m, n) = result.source.shape[h : h + 2], result.shape[h : h + 2]
+    cells = cells_of_sums(meaning, (rows, columns), (m, n)) if m and n else None
+    return changes_of(attributes, meaning, result.numbers, reduce=result.reduce, cells=cells)
+
+
+def gap_attribute(result: ResultSpec) -> Changes:
+    """The attribute by which integers say what their gaps are, where none of the source's go along."""
+    if not result.meaning.missing or result.numbers in FLOATS:
+        return {}
+    return {FILL: np.array(fill_of(result.meaning, result.numbers), result.dtype)}
+
+
+def own_attributes(result: ResultSpec) -> Changes:
+    """What a result says of its numbers where none of the source's attributes go along: gaps, and packing."""
+    scale, offset = result.meaning.scale, result.meaning.offset
+    if (scale, offset) == (1, 0):
+        return gap_attribute(result)
+    packing = {"scale_factor": np.float64(scale), "add_offset": np.float64(offset)}
+    changes = {key: value for key, value in changes_in(result, packing).items() if key in packing}
+    return gap_attribute(result) | packing | changes
+
+
+def chunks_of(result: ResultSpec) -> tuple[int, ...]:
+    """Chunks in the file: the source's, fitted; of a region those of the whole array, as far as they fit."""
+    shape, itemsize = result.stored_shape, result.dtype.itemsize
+    chunks = result.source.chunks or (1,) * len(result.shape)
+    chunks = (chunks[0], shape[1]) if result.flat else chunks
+    chunks = grow(chunks, shape, CHUNK_BYTES // itemsize)
+    most = result.most_chunk_bytes
+    return chunks if most is None else shrink(chunks, most // itemsize)

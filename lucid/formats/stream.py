@@ -164,7 +164,7 @@ class NpyStreamSink(FlatSink):
         if self.spool is not None:
             for array in self._arrays:
                 self._write(header_of(array))
-                for block in blocks_at(*self.spool.place(array), array.nbytes):
+                for block in blocks_at(*self.spool.start_of(array), array.nbytes):
                     self._write(block)
         self._stream.flush()
 

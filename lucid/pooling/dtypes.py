@@ -4,12 +4,15 @@ A number type is named as NumPy names it. bfloat16 is not NumPy's own: an array 
 bits, so that no package is needed to read or write it.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lucid.errors import DTypeError
+
+Array: TypeAlias = npt.NDArray[Any]
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 #: How sums are held: a float64; one with the errors of its roundings; two halves of an exact integer.
 AccumulatorKind = Literal["float", "double", "integer"]
@@ -69,7 +72,7 @@ def storage(name: str) -> np.dtype[Any]:
 
 
 @np.errstate(invalid="ignore")  # of a signalling NaN
-def widened(cells: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
+def widened(cells: Array, name: str) -> Floats:
     """Elements of up to 64 bits of float, or 16 of integer, as float64; exact."""
     if name == "bfloat16":
         return (cells.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
@@ -77,7 +80,7 @@ def widened(cells: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
-def narrow(values: npt.NDArray[np.float64], name: str, out: npt.NDArray[Any]) -> int:
+def narrow(values: Floats, name: str, out: Array) -> int:
     """Round float64 once, to nearest even, into an array of float type `name`; how many became infinite."""
     if name != "bfloat16":
         np.copyto(out, values, casting="same_kind")

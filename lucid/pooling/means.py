@@ -8,10 +8,9 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from lucid.pooling import sums
-from lucid.pooling.dtypes import ELEMENTS, FLOATS, narrow
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, Array, narrow
 from lucid.pooling.sums import SCALE, Rule
 from lucid.pooling.windows import Grid, Interval
 
@@ -20,8 +19,6 @@ try:
     kernel = import_module("lucid.pooling._kernel")
 except ImportError:  # it was installed without a C compiler
     kernel = None
-
-Array = npt.NDArray[Any]
 
 #: Elements that NumPy widens at once: enough for its calls to pay, few enough for caches (benchmarks/decisions.md).
 BLOCK_CELLS = 1 << 17

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+from lucid.pooling.dtypes import Array
 
 
 def stacks(source: Array, out: Array, height_axis: int) -> Iterator[tuple[Array, Array]]:

@@ -15,13 +15,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from lucid.pooling.dtypes import ELEMENTS, FLOATS, AccumulatorKind, narrow, widened
+from lucid.pooling.dtypes import ELEMENTS, FLOATS, AccumulatorKind, Array, Floats, narrow, widened
 from lucid.pooling.windows import Ints
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 
 #: Axes of accumulators.
 PLANES, ROWS, COLUMNS = 1, 2, 3
@@ -54,8 +50,8 @@ class Rule(NamedTuple):
 
     @property
     def kind(self) -> AccumulatorKind:
-        """How sums are held; an extreme is one number of any type."""
-        return ELEMENTS[self.source].kind if REDUCTIONS[self.reduce].worst is None else "float"
+        """How accumulators are held; what is not added is one number of any type."""
+        return ELEMENTS[self.source].kind if REDUCTIONS[self.reduce].join is None else "float"
 
 
 def values_of(cells: Array, source: str) -> Array:
@@ -72,9 +68,10 @@ def lift(cells: Array, rule: Rule, scale: float = 1.0) -> Array:
         is_nothing = np.isnan(values) if rule.skip_nan else np.zeros(values.shape, bool)
         for value in rule.missing:
             is_nothing |= values == value
-        limits: Any = (-np.inf, np.inf) if values.dtype.kind == "f" else _limits(rule.source)
-        worst = REDUCTIONS[rule.reduce].worst
-        np.putmask(values, is_nothing, 0 if worst is None else limits[worst])
+        neutral = REDUCTIONS[rule.reduce].neutral
+        if values.dtype.kind != "f" and np.isinf(neutral):
+            neutral = _limits(rule.source)[neutral > 0]
+        np.putmask(values, is_nothing, neutral)
     elif rule.kind == "float":
         return values[None]
     if scale != 1.0:
@@ -103,30 +100,38 @@ def _lost(a: Floats, b: Floats, total: Floats) -> Floats:
     return (a - (total - step)) + (b - step)
 
 
-def extreme(is_better: np.ufunc, a: Array, b: Array) -> Array:
-    """The better ones of accumulators, NaN being better than all; the first of equal ones."""
-    total = np.empty_like(a)
-    total[0] = np.where(is_better(b[0], a[0]) | (b[0] != b[0]), b[0], a[0])
-    total[1:] = a[1:] + b[1:]
+def joined(a: Array, b: Array, rule: Rule) -> Array:
+    """Accumulators joined: the numbers of valid cells, and what is added, by addition."""
+    join = REDUCTIONS[rule.reduce].join
+    if rule.kind == "double":
+        return added_with_errors(a, b)
+    total: Array = a + b if join is None else np.concatenate([join(a[:1], b[:1]), a[1:] + b[1:]])
     return total
+
+
+def extreme(is_better: np.ufunc, a: Array, b: Array) -> Array:
+    """The better ones of numbers, NaN being better than all; the first of equal ones."""
+    return np.where(is_better(b, a) | (b != b), b, a)
 
 
 class Reduction(NamedTuple):
     """What is made of the cells of a window."""
 
-    #: How accumulators are joined, but for sums of float64.
-    join: Callable[[Array, Array], Array]
+    #: How two numbers are joined; None adds them, which takes the accumulators that are exact.
+    join: Callable[[Array, Array], Array] | None = None
+    #: What a cell that counts as nothing is taken for; an infinity is the end of the type's range.
+    neutral: float = 0.0
     #: Whether the total is divided by the number of cells.
     divides: bool = False
-    #: For one that picks a cell, and so keeps its type: the end of the type's range (0 or 1) that any cell replaces.
-    worst: int | None = None
+    #: Whether a cell is picked, so that the result is of its type.
+    picks: bool = False
 
 
 REDUCTIONS = {
-    "mean": Reduction(np.add, divides=True),
-    "sum": Reduction(np.add),
-    "max": Reduction(partial(extreme, np.greater), worst=0),
-    "min": Reduction(partial(extreme, np.less), worst=1),
+    "mean": Reduction(divides=True),
+    "sum": Reduction(),
+    "max": Reduction(partial(extreme, np.greater), neutral=-np.inf, picks=True),
+    "min": Reduction(partial(extreme, np.less), neutral=np.inf, picks=True),
 }
 
 
@@ -137,7 +142,7 @@ def result_of(source: str, reduce: str, wanted: str | None = None) -> str:
     """
     if wanted is not None and (wanted, reduce, source) != ("keep", "sum", "bool"):
         return source if wanted == "keep" else wanted
-    if REDUCTIONS[reduce].worst is not None:
+    if REDUCTIONS[reduce].picks:
         return source
     element = ELEMENTS[source]
     return element.mean if REDUCTIONS[reduce].divides else element.sum
@@ -146,22 +151,21 @@ def result_of(source: str, reduce: str, wanted: str | None = None) -> str:
 @np.errstate(all="ignore")
 def along(cells: Array, axis: int, starts: Ints, stops: Ints, rule: Rule) -> Array:
     """Accumulators joined over windows [starts[i], stops[i]) of an axis, each in order."""
-    join, _, worst = REDUCTIONS[rule.reduce]
-    join = added_with_errors if rule.kind == "double" else join
+    adds = REDUCTIONS[rule.reduce].join is None
     lengths = stops - starts
     shortest, longest = int(lengths.min()), int(lengths.max())
     total = cells.take(starts, axis)
-    if worst is None and len(starts) < longest and total[0].size <= FEW:
+    if adds and len(starts) < longest and total[0].size <= FEW:
         windows = (_at(axis, slice(a, b)) for a, b in zip(starts, stops, strict=True))
         total = np.concatenate([_run_added(cells[window], axis, rule) for window in windows], axis)
         longest = 0
     for k in range(1, longest):
         if k < shortest:
-            total = join(total, cells.take(starts + k, axis))
+            total = joined(total, cells.take(starts + k, axis), rule)
         else:
             longer = np.flatnonzero(lengths > k)
             more = cells.take(starts[longer] + k, axis)
-            total[_at(axis, longer)] = join(total.take(longer, axis), more)
+            total[_at(axis, longer)] = joined(total.take(longer, axis), more, rule)
     if rule.kind == "integer":
         total[0] += total[1] >> LOW_BITS
         total[1] &= (1 << LOW_BITS) - 1

@@ -13,9 +13,12 @@ from typing import Any
 from lucid.errors import ArgumentError, FileError, FormatError, translate_errors
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
-from lucid.formats.contract import Resource, Source
-from lucid.formats.disk.replacement import remove_stale, short_name
-from lucid.formats.registry import Format, real_path, url_of
+from lucid.formats.contract import Source
+from lucid.formats.disk.names import short_name
+from lucid.formats.disk.replacement import remove_stale
+from lucid.formats.paths import real_path, url_of
+from lucid.formats.registry import Format
+from lucid.formats.resource import Resource
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target, suffix_of

@@ -11,7 +11,7 @@ from lucid.errors import about
 from lucid.execution import outputs_of
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.contract import Source
-from lucid.formats.regions import Region, boxes_of, shift, size_of
+from lucid.formats.regions import Region, regions_of, shift, size_of
 from lucid.formats.registry import format_of_content
 from lucid.job_plan import ArrayPlan, JobPlan
 from lucid.options import Options
@@ -75,7 +75,7 @@ def join(job: JobPlan, source: Source, shards: Iterable[ShardArray], watch: Watc
                     if one.whole.target.path in sinks:
                         sink = sinks[one.whole.target.path]
                         stored = one.whole.result._replace(shape=one.whole.result.stored_shape)
-                        for box in boxes_of(one.spec.shape, len(buffer) // stored.dtype.itemsize):
+                        for box in regions_of(one.spec.shape, len(buffer) // stored.dtype.itemsize):
                             with about(f"shard {path}"):
                                 values = reader.read(one.spec, box, buffer)
                             with sink.name_errors():

@@ -28,7 +28,7 @@ def missing_targets(job: JobPlan) -> tuple[Target, ...]:
 
 
 def _is_there(target: Target, arrays: Iterable[ArrayPlan]) -> bool:
-    if os.path.islink(target.path) and not os.path.exists(target.path):  # noqa: PTH110, PTH114  (they never raise)
+    if os.path.islink(target.path) and not os.path.exists(target.path):
         raise FormatError(f"{target.path} is a link to nothing")
     try:
         return os.path.lexists(target.path) and bool(stored_arrays(target, arrays))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.regions import Region, divide, shift
+from lucid.formats.result import chunks_of
 from lucid.job_plan import JobPlan, Pass
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
@@ -41,10 +42,10 @@ def spans_of(job: JobPlan) -> list[Span]:
     size_bytes = 0
     for name, (blocks, arrays) in sources.items():
         spec, lead, result = blocks.spec, blocks.height_axis, arrays[0].result
-        steps = region_steps(spec, lead, result.chunks, most_bytes, is_flat=result.flat)
+        steps = region_steps(spec, lead, chunks_of(result), most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array
-            region_bytes = spec.box(region).nbytes
+            region_bytes = spec.within(region).nbytes
             if regions and (
                 size_bytes + region_bytes > most_bytes or name in regions or len(regions) == MOST_ARRAYS
             ):

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.errors import FileError, FormatError, NotFoundError, translate_errors
-from lucid.formats.arrays import Array
 from lucid.formats.regions import Region, runs
+from lucid.pooling.dtypes import Array
 
 #: Bytes copied at once.
 COPY_BYTES = 1 << 20
@@ -20,8 +20,8 @@ COPY_BYTES = 1 << 20
 CALL_BYTES = 1 << 30
 
 #: Where an array begins: a descriptor, and an offset in its file.
-Place = tuple[int, int]
-#: Where elements begin that lie in one run, and the shape of the whole array, of which a box may be read.
+Start: TypeAlias = tuple[int, int]
+#: Where elements begin that lie in one run, and the shape of the whole array, of which a region may be read.
 Run: TypeAlias = tuple[int, tuple[int, ...]]
 
 

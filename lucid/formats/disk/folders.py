@@ -31,7 +31,7 @@ class FolderReplacement(Replacement):
         every = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in ("", *names))
         for_each(sync, every, workers=SYNC_THREADS)
 
-    def place(self) -> None:
+    def give_name(self) -> None:
         if self._overwrite and self.target.is_dir():
             self.path.chmod(stat.S_IMODE(self.target.stat().st_mode))
             # What has the temporary name is the old one from now on, to be removed by `abort`.

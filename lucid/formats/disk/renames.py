@@ -1,6 +1,5 @@
 """Renames that a file system may not know: into a name that must be free, and of two names for each other."""
 
-import ctypes
 import errno
 import os
 import sys
@@ -51,6 +50,8 @@ def exchange(path: Path, target: Path) -> None:
 
 def _rename(path: Path, target: Path, flags: int) -> bool:
     """Rename with flags, for which Python has no call; whether system and file system know them."""
+    import ctypes  # seldom needed
+
     libc, old, new = ctypes.CDLL(None, use_errno=True), os.fsencode(path), os.fsencode(target)
     if hasattr(libc, "renameat2"):
         status = libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, flags)

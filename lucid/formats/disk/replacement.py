@@ -1,18 +1,17 @@
-"""Outputs that appear complete under their name or not at all, and names that no output may have."""
+"""Outputs that appear complete under their name or not at all."""
 
 import errno
 import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
-from functools import partial
-from operator import methodcaller
 from pathlib import Path
 
-from lucid.errors import ExistsError, FileError, LucidError, NotFoundError, translate_errors
+from lucid.errors import ExistsError, FileError, LucidError, translate_errors
+from lucid.formats.disk.names import link_target, refuse_taken, short_name
 from lucid.formats.disk.renames import link_new, rename_new
 from lucid.threads import for_each
 
@@ -80,32 +79,27 @@ class Replacement:
         """Wait until all of it is on disk."""
         sync(self.path)
 
-    def place(self) -> None:
-        """Give it its name."""
+    def give_name(self) -> None:
+        """Let it take the place of what has its name."""
         if self._overwrite:
             os.replace(self.path, self.target)
         else:
             link_new(self.path, self.target)
         self._pending = False
 
-    @contextmanager
-    def keep_if_refused(self) -> Iterator[None]:
+    def rescue(self, error: OSError) -> LucidError:
         """Where the system refuses to go on, keep the finished work under a name that no run takes for stale."""
+        self._pending = False
+        rescue = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
         try:
-            yield
-        except OSError as error:
-            self._pending = False
-            rescue = self.path.with_name(f"{self.path.name.removesuffix('.tmp')[1:]}.finished")
-            try:
-                rename_new(self.path, rescue)
-            except OSError:
-                rescue = self.path
-            where = f"the finished work is {rescue}"
-            if isinstance(error, FileExistsError):
-                why = "exists by now; `overwrite=True` replaces it"
-                raise ExistsError(f"output {self.target} {why}; {where}") from None
-            why = f"cannot be put in place: {error.strerror}"
-            raise FileError(f"output {self.target} {why}; {where}") from error
+            rename_new(self.path, rescue)
+        except OSError:
+            rescue = self.path
+        where = f"the finished work is {rescue}"
+        if isinstance(error, FileExistsError):
+            why = "exists by now; `overwrite=True` replaces it"
+            return ExistsError(f"output {self.target} {why}; {where}")
+        return FileError(f"output {self.target} cannot be put in place: {error.strerror}; {where}")
 
     def abort(self) -> None:
         """Remove the file unless it is in place."""
@@ -132,16 +126,19 @@ def put_in_place(outputs: Sequence[Replacement]) -> dict[Replacement, LucidError
     """
     errors: dict[Replacement, LucidError] = {}
 
-    def step(action: Callable[[Replacement], None], output: Replacement) -> None:
+    def bring_to_disk(output: Replacement) -> None:
         try:
-            with output.keep_if_refused():
-                action(output)
-        except LucidError as error:
-            errors[output] = error
+            output.bring_to_disk()
+        except OSError as error:
+            errors[output] = output.rescue(error)
 
-    for_each(partial(step, methodcaller("bring_to_disk")), outputs, workers=min(SYNC_THREADS, len(outputs)))
-    for output in [output for output in outputs if output not in errors]:
-        step(methodcaller("place"), output)
+    for_each(bring_to_disk, outputs, workers=min(SYNC_THREADS, len(outputs)))
+    for output in outputs:
+        try:
+            if output not in errors:
+                output.give_name()
+        except OSError as error:
+            errors[output] = output.rescue(error)
     for folder in {output.target.parent for output in outputs if output not in errors}:
         try:
             sync(folder)
@@ -194,67 +191,3 @@ def remove_stale(folder: Path) -> None:
                     os.unlink(folder / name)
             finally:
                 os.close(descriptor)
-
-
-def refuse_existing(target: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
-    """Raise unless an output may be made under that name; a folder of files holds one of `marks`."""
-    mode = _mode(target)
-    if stat.S_ISDIR(mode):
-        if not marks:
-            raise FileError(
-                f"output {target} is a folder; expected a file name, or {target}/ for files in it"
-            )
-        if not is_marked(target, marks):
-            raise FileError(f"output {target} is a folder of other files, which is not replaced")
-    elif mode:
-        if marks:
-            raise FileError(f"output {target} is no folder; expected one, or a name that is free")
-        if not stat.S_ISREG(mode):
-            raise FileError(f"output {target} is a pipe or a device; expected a regular file")
-    refuse_taken(target, overwrite=overwrite)
-    folder = link_target(target).parent
-    if not stat.S_ISDIR(_mode(folder)):
-        raise NotFoundError(f"output {target} cannot be written: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FileError(f"output {target} cannot be written: folder {folder} is not writable")
-
-
-def _mode(path: Path) -> int:
-    """Kind and permissions of what is there, or 0; an error where nobody may look, as `Path` has it before 3.14."""
-    try:
-        return os.stat(path).st_mode
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return 0
-        raise
-
-
-def refuse_taken(target: Path, *, overwrite: bool) -> None:
-    """Raise if there is something under the name of an output that may not be replaced."""
-    if os.path.lexists(target) and not overwrite:
-        raise ExistsError(f"output {target} exists already; `overwrite=True` replaces it")
-
-
-def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
-
-
-def link_target(path: Path) -> Path:
-    """What a link leads to; any other path as it is."""
-    return Path(os.path.realpath(path)) if os.path.islink(path) else path
-
-
-def is_marked(folder: Path, marks: tuple[str, ...]) -> bool:
-    """Whether a folder holds one of the files that tell its format."""
-    return any(os.path.isfile(folder / mark) for mark in marks)  # it never raises
-
-
-def short_name(name: str) -> str:
-    """What of a name leaves room for more: file systems have 255 bytes for it."""
-    while len(os.fsencode(name)) > 200:
-        name = name[:-1]
-    return name

@@ -10,9 +10,9 @@ from typing import IO, Any
 import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
-from lucid.formats.contract import Resource
-from lucid.formats.disk.files import Place, claim, read_region, write_region
+from lucid.formats.disk.files import Start, claim, read_region, write_region
 from lucid.formats.regions import Region, shape_of
+from lucid.formats.resource import Resource
 
 
 class Spool(Resource):
@@ -34,25 +34,25 @@ class Spool(Resource):
     def hold(self, results: Iterable[ResultSpec]) -> None:
         """Make room for arrays, on disk as well, so that a full one is found now."""
         end = 0
-        for one in results:
-            self._offsets.extend([-1] * (one.number + 1 - len(self._offsets)))
-            self._offsets[one.number] = end
-            end += one.nbytes
+        for result in results:
+            self._offsets.extend([-1] * (result.number + 1 - len(self._offsets)))
+            self._offsets[result.number] = end
+            end += result.nbytes
         claim(self.file.fileno(), end)
 
-    def place(self, result: ResultSpec) -> Place:
+    def start_of(self, result: ResultSpec) -> Start:
         """Where an array begins."""
         return self.file.fileno(), self._offsets[result.number]
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:
         """Write a region of an array."""
-        write_region(*self.place(result), result.shape, region, values)
+        write_region(*self.start_of(result), result.shape, region, values)
 
     def read(self, result: ResultSpec, region: Region) -> Array:
         """Read a region of an array as it is stored."""
         values = np.empty(shape_of(region), result.dtype)
         flat = values.reshape(-1).view(np.uint8)
-        read_region(*self.place(result), result.stored_shape, region, result.dtype.itemsize, flat)
+        read_region(*self.start_of(result), result.stored_shape, region, result.dtype.itemsize, flat)
         return values
 
     def empty(self) -> None:

@@ -98,7 +98,7 @@ class Carry:
 
     def _is_plain(self, address: tree.Address) -> bool:
         """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
-        return address in self._means and self._means[address][0].source.place is not None
+        return address in self._means and self._means[address][0].source.handle is not None
 
     def _drops(self, path: str) -> bool:
         drops = self._names.drops(path)

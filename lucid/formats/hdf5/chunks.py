@@ -26,7 +26,7 @@ from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
 from lucid.formats.hdf5.plugins import BOUNDED, Extent, function_of, most_of, read_and_undo
 from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.regions import Region, boxes_of, overlaps, shape_of, shift, size_of
+from lucid.formats.regions import Region, overlaps, regions_of, shape_of, shift, size_of
 
 _deflate: ModuleType | None
 try:
@@ -130,7 +130,7 @@ class ChunkedArray:
             # To ask for each run of a few cells takes longer than to read all of the rows.
             inside, is_direct = (*inside[:-1], slice(0, self._chunks[-1])), False
         most = target.size if is_direct else RAW_BYTES // target.itemsize
-        for box in boxes_of(shape_of(inside), most):
+        for box in regions_of(shape_of(inside), most):
             cells = target[box] if is_direct else np.empty(shape_of(box), target.dtype)
             stored = shift(box, [axis.start for axis in inside])
             flat = cells.reshape(-1).view(np.uint8)

@@ -17,7 +17,7 @@ from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.tree import HDF5_ERRORS, name_bytes, object_at
 from lucid.formats.hdf5.types import file_type
-from lucid.formats.result import notes_on_software
+from lucid.formats.result import chunks_of, notes_on_software
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -70,10 +70,10 @@ def _properties(
     if compression is not None:
         set_filters(creation, compression)
     elif origin is not None:
-        for one in filters_of_results(origin.creation, result.chunks):
+        for one in filters_of_results(origin.creation, chunks_of(result)):
             creation.set_filter(*one)
     if is_extendible or creation.get_nfilters():
-        creation.set_chunk(result.chunks)
+        creation.set_chunk(chunks_of(result))
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
         creation.set_fill_time(
             h5py.h5d.FILL_TIME_IFSET if origin is None else origin.creation.get_fill_time()

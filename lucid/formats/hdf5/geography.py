@@ -20,7 +20,7 @@ from lucid.formats.hdf5.attributes import copy_attributes, write_attribute
 from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.meaning import SCALES, Variables, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
-from lucid.formats.result import Changes
+from lucid.formats.result import Changes, own_attributes
 from lucid.formats.values import numbers_in, text_of
 from lucid.formats.variables import Variable
 
@@ -117,7 +117,7 @@ class Scales(Geography):
     def attach(self, origin: Dataset, result: ResultSpec) -> Changes:
         """Note which scales a result has; the attributes that differ from those of its source."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
-        dims, others = self.place(self.variables.of(tree.path_of(origin), origin), result)
+        dims, others = self.describe(self.variables.of(tree.path_of(origin), origin), result)
         self._attach(result.name, dims)
         return changes | others
 
@@ -215,7 +215,7 @@ def create_with_scales(
     """Make results of a source of another format, whose axes are named by scales without coordinates."""
     for result, paths in dims_elsewhere(results):
         dataset = make(result)
-        copy_attributes(None, dataset, {**result.mark, **result.packing})
+        copy_attributes(None, dataset, own_attributes(result))
         for axis, path in enumerate(paths):
             if tree.name_bytes(path) not in file:
                 length = dataset.shape[axis]

@@ -17,7 +17,7 @@ from lucid.formats.grid import base_of
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.types import is_unnamed, numbers_of, type_name
-from lucid.formats.result import Changes, unwritten_fill
+from lucid.formats.result import Changes, changes_in, unwritten_fill
 from lucid.formats.values import text_of
 from lucid.formats.variables import A_GROUP, Variable
 
@@ -187,7 +187,7 @@ def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
             _PYTHON_TYPE: np.dtype(numbers).name if numbers != "bfloat16" else None,
         }
     type_attributes = {key: value for key, value in others.items() if key in attributes}
-    return result.changes_of(attributes) | type_attributes
+    return changes_in(result, attributes) | type_attributes
 
 
 def notes_on_classic_model(file: h5py.File, results: Sequence[ResultSpec]) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from lucid.formats.arrays import ResultSpec
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.dataset import Dataset
-from lucid.formats.regions import boxes_of
+from lucid.formats.regions import regions_of
 
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
@@ -94,5 +94,5 @@ class References:
         """Write the references of a dataset anew; the library could only set them to zero."""
         if dataset.shape is None:
             return
-        for region in boxes_of(dataset.shape, REFERENCES):
+        for region in regions_of(dataset.shape, REFERENCES):
             write_cells(copy, region, self.redirect(read_cells(dataset, region)))

@@ -16,7 +16,7 @@ from lucid.formats.hdf5.cells import read_cells, write_cells
 from lucid.formats.hdf5.dataset import Dataset, has_references, lies_in_heap
 from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of, is_available
-from lucid.formats.regions import Region, boxes_of, shift
+from lucid.formats.regions import Region, regions_of, shift
 
 #: Copied at once: elements, where each may point to some bytes in the heap; bytes, of all others.
 MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
@@ -58,7 +58,7 @@ def properties_of_copy(
         creation.set_layout(h5py.h5d.CONTIGUOUS)
         if dataset.maxshape != dataset.shape:
             creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
-        return creation, boxes_of(dataset.shape, MOST_ELEMENTS)
+        return creation, regions_of(dataset.shape, MOST_ELEMENTS)
     if filters:
         # Most filters add to their parameters when a dataset is made.
         creation.remove_filter(h5py.h5z.FILTER_ALL)
@@ -95,5 +95,5 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
         # A dataset made smaller has chunks left over, behind its end.
         ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, lengths, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
-        for region in boxes_of(shape, most):
+        for region in regions_of(shape, most):
             yield shift(region, corner)

@@ -88,7 +88,7 @@ class Hdf5Sink(FileSink):
         self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
     ) -> None:
         """Make groups, links, what is carried, and room for the means."""
-        self._chunked_results, self.places, self.notes = Backlog(), array("q", [-1]) * len(results), []
+        self._chunked_results, self.offsets, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
             if isinstance(source, Hdf5Source):
                 self._carry(source, results, names, file)
@@ -119,7 +119,7 @@ class Hdf5Sink(FileSink):
         dataset = create_dataset(file, result, self.compression, origin, is_classic=self._is_classic)
         offset = dataset.id.get_offset()
         if offset is not None:
-            self.places[result.number] = offset
+            self.offsets[result.number] = offset
         elif result.nbytes:
             self._chunked_results.append(result)
         return dataset

@@ -100,7 +100,7 @@ class Hdf5Source(FileSource):
         )
         shared_spec = self._bare_specs.setdefault(bare_spec, bare_spec)
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
-        return shared_spec._replace(name=path, place=run_of(dataset) if is_plain(dataset) else None)
+        return shared_spec._replace(name=path, handle=run_of(dataset) if is_plain(dataset) else None)
 
     def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
@@ -169,8 +169,8 @@ class Hdf5Source(FileSource):
 
     def _storage(self, spec: ArraySpec) -> "Storage":
         """Where the elements of an array are."""
-        if spec.place is not None:
-            return spec.place  # type: ignore[no-any-return]
+        if spec.handle is not None:
+            return spec.handle  # type: ignore[no-any-return]
         with self._lock:
             return self._storage_at(spec.name)
 

@@ -1,14 +1,15 @@
 """An `.npz` archive while it is written.
 
 Stored members have their place from the first moment on, so regions are written there, from any thread. Means
-that are to be deflated wait in a spool; `zipfile` deflates them at the end, so they stand last in the file, though
+that are to be deflated wait in a spool, and are deflated at the end, so they stand last in the file, though
 not in its directory, which has the order of the source.
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from copy import copy
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from lucid.backlog import Backlog
@@ -99,7 +100,6 @@ class NpzSink(FlatSink):
             raise DatasetError(f"a .npz file has no member of the name {name!r}") from None
         info = zipfile.ZipInfo(name)  # of the first day that there is: no clock time enters a file
         info.compress_type = method
-        info._compresslevel = self.compression.level if self.compression else None  # type: ignore[attr-defined]
         info.external_attr = 0o600 << 16  # the rights that numpy.savez gives
         header = header_of(result)
         info.CRC, info.file_size = 0, len(header) + result.nbytes
@@ -108,31 +108,38 @@ class NpzSink(FlatSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Sum up the members of means, deflate those that wait, and write the directory."""
+        directory = Backlog[zipfile.ZipInfo]()
+        for info, content, header in self._members:
+            if isinstance(content, ResultSpec):
+                self._finish(info, content, header)
+            directory.append(info)
         with open(self.descriptor, "r+b", closefd=False) as file:
             file.seek(self._end)
             with zipfile.ZipFile(file, "w") as archive:
-                directory = Backlog[zipfile.ZipInfo]()
-                for info, content, header in self._members:
-                    if isinstance(content, ResultSpec):
-                        self._finish(info, content, header, archive)
-                    directory.append(info)
-                # It is only gone through.
-                archive.filelist = directory  # type: ignore[assignment]
+                archive.filelist = directory  # type: ignore[assignment]  # it is only gone through
         super().commit(group)
 
-    def _finish(
-        self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes, archive: zipfile.ZipFile
-    ) -> None:
-        """Sum up a member of means that has its place, or deflate it into the archive."""
-        if self.spool is not None and self.places[result.number] < 0:
-            with archive.open(info, "w") as target:
-                target.write(header)
-                for data in blocks_at(*self.spool.place(result), result.nbytes):
-                    target.write(data)
-            # It would hold all of them, which `commit` keeps in a file.
-            archive.filelist.clear()
-            archive.NameToInfo.clear()
+    def _finish(self, info: zipfile.ZipInfo, result: ResultSpec, header: bytes) -> None:
+        """Sum up a member of means that has its place, or deflate it behind all others."""
+        offset = self.offsets[result.number]
+        if offset >= 0:
+            for data in blocks_at(self.descriptor, offset - len(header), info.file_size):
+                info.CRC = crc32(data, info.CRC)
+            write_at(self.descriptor, info.header_offset, info.FileHeader())
             return
-        for data in blocks_at(self.descriptor, self.places[result.number] - len(header), info.file_size):
+        assert self.spool is not None
+        # What deflating does not shorten it makes a little longer.
+        is_large = info.file_size * 1.05 > zipfile.ZIP64_LIMIT
+        level = None if self.compression is None else self.compression.level
+        deflater = zlib.compressobj(-1 if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        start = end = self._end + len(info.FileHeader(is_large))
+        for data in chain([header], blocks_at(*self.spool.start_of(result), result.nbytes)):
             info.CRC = crc32(data, info.CRC)
-        write_at(self.descriptor, info.header_offset, info.FileHeader())
+            packed = deflater.compress(data)
+            write_at(self.descriptor, end, packed)
+            end += len(packed)
+        packed = deflater.flush()
+        write_at(self.descriptor, end, packed)
+        end += len(packed)
+        info.header_offset, info.compress_size, self._end = self._end, end - start, end
+        write_at(self.descriptor, info.header_offset, info.FileHeader(is_large))

@@ -55,8 +55,8 @@ class Member(NamedTuple):
 
     def spec(self, number: int, header: Header, input_numbers: str | None) -> ArraySpec:
         """The array in it, which is found by the member's number in the archive."""
-        place = self.offset + header.offset, header.shape, number
-        return spec_of(header, input_numbers, self.array_name)._replace(place=place)
+        handle = self.offset + header.offset, header.shape, number
+        return spec_of(header, input_numbers, self.array_name)._replace(handle=handle)
 
 
 class NpzSource(FlatSource):
@@ -89,7 +89,7 @@ class NpzSource(FlatSource):
 
     def read(self, spec: ArraySpec, region: Region, buffer: Array) -> Array:
         """Read a region, of a deflated member from what is inflated of it."""
-        *_, number = spec.place
+        *_, number = spec.handle
         with self._lock:
             member = self.members[number]
         header = member.header
@@ -109,7 +109,12 @@ class NpzSource(FlatSource):
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
 
     def _add_to_checksum(
-        self, number: int, member: Member, header: Header, places: Iterator[tuple[int, int]], data: memoryview
+        self,
+        number: int,
+        member: Member,
+        header: Header,
+        runs_read: Iterator[tuple[int, int]],
+        data: memoryview,
     ) -> None:
         """Sum up what was read of a stored member, and compare with the last of it.
 
@@ -121,7 +126,7 @@ class NpzSource(FlatSource):
                 crc = crc32(bytes_at(self.descriptor, member.offset, header.offset))
                 self._sums[number] = Checksum(crc, header.nbytes)
             checksum = self._sums[number]
-        (first, _), *others = islice(places, 2)
+        (first, _), *others = islice(runs_read, 2)
         if checksum.add(None if others else first * header.dtype.itemsize, data):
             crc = checksum.total(lambda at, count: blocks_at(self.descriptor, start + at, count))
             if crc != member.info.CRC:
@@ -180,7 +185,7 @@ def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: boo
     """
     names, members = Table[None](), Backlog[Member]()
     #: Where the members begin, their bytes begin, and they end.
-    places = array("q")
+    offsets = array("q")
     for info in archive.infolist():
         check_name(info.orig_filename)
         check_name(info.filename)
@@ -197,9 +202,9 @@ def read_members(archive: zipfile.ZipFile, descriptor: int, *, takes_faults: boo
                     raise
                 member = Member(info, offset, None, str(error))
             members.append(member)
-        places.extend((info.header_offset, offset, offset + info.compress_size))
-    starts, offsets, stops = np.frombuffer(places, np.int64).reshape(-1, 3).T
-    order = np.lexsort((offsets, starts))
+        offsets.extend((info.header_offset, offset, offset + info.compress_size))
+    starts, firsts, stops = np.frombuffer(offsets, np.int64).reshape(-1, 3).T
+    order = np.lexsort((firsts, starts))
     for number in order[1:][starts[order][1:] < stops[order][:-1]]:
         raise FormatError(f"has a member {members[number].info.filename[:80]!r} that overlaps another")
     return members

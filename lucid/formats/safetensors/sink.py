@@ -34,8 +34,8 @@ class SafetensorsSink(FlatSink):
         # What a million tensors have in common is parsed once, and stands in the file once.
         facts_of = {text: json.loads(text) for text in {array.provenance for array in results}}
         facts: dict[str, Any] = {}
-        for tensor, place, their_facts in self._copied_tensors(source, results, metadata):
-            tensors.add(order_of(tensor), (tensor, place))
+        for tensor, copied, their_facts in self._copied_tensors(source, results, metadata):
+            tensors.add(order_of(tensor), (tensor, copied))
             if their_facts is not None:
                 facts[tensor.name] = their_facts
         is_common = len(facts_of) == 1 < len(results) and next(iter(tensors), None) is None
@@ -65,11 +65,11 @@ class SafetensorsSink(FlatSink):
         pooled = groupby(results, lambda result: result.source.name)
         pooled_name, _ = next(pooled, ("", None))
         for tensor in source.header.tensors:
-            name, place = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
+            name, start = f"/{tensor.name}", (source.descriptor, source.offset + tensor.start)
             if name == pooled_name:
                 pooled_name, _ = next(pooled, ("", None))
             elif names.carries(name):
-                yield tensor, CopiedBytes(place, tensor.nbytes), facts_of(tensor.name)
+                yield tensor, CopiedBytes(start, tensor.nbytes), facts_of(tensor.name)
         self.notes += note_lines(names.notes)
 
     def write(self, result: ResultSpec, region: Region, values: Array) -> None:

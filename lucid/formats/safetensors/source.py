@@ -28,11 +28,11 @@ class SafetensorsSource(FlatSource):
         self.header = parse_header(bytes_at(self.descriptor, PREFIX_BYTES, length), size - self.offset)
         for tensor in self.header.tensors:
             name = f"/{tensor.name}"
-            place = self.offset + tensor.start, tensor.shape
+            handle = self.offset + tensor.start, tensor.shape
             if tensor.dtype in NUMBERS:
                 numbers = NUMBERS[tensor.dtype]
                 dtype = np.dtype(storage(numbers).newbyteorder("<"))
-                spec = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers, place=place)
+                spec = ArraySpec(name, tensor.shape, dtype=dtype, numbers=numbers, handle=handle)
                 self.specs.append(spec)
             else:
                 self.others.append((name, f"is of {tensor.dtype}"))

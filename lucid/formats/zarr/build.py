@@ -12,6 +12,7 @@ from lucid.formats.choosing import CarriedNames, name_list, note_lines
 from lucid.formats.contract import PROVENANCE, CarriedArrays, Source
 from lucid.formats.geography import dims_elsewhere
 from lucid.formats.meaning import FILL
+from lucid.formats.result import changes_in, chunks_of, own_attributes
 from lucid.formats.zarr.carry import carry, renew_summaries
 from lucid.formats.zarr.compression import codecs_of_results
 from lucid.formats.zarr.documents import (
@@ -65,7 +66,7 @@ class Builder:
         """Build what is carried over, results with their coordinates, and what groups and summaries say of them."""
         if self._source is None:
             for result, dims in dims_elsewhere(self._results):
-                attributes = with_changes({}, {**result.mark, **result.packing})
+                attributes = with_changes({}, own_attributes(result))
                 self._add_means(
                     result, None, Description(attributes, names_of_axes([[path] for path in dims]))
                 )
@@ -118,11 +119,11 @@ class Builder:
             variable = source.variable(node)
             for result in results:
                 fill = None if result.source.numbers == "bfloat16" else source.array(path).layout.fill
-                changes = result.changes_of(variable.attributes)
+                changes = changes_in(result, variable.attributes)
                 dims: list[str | None] = [name or None for name in node.dims]
                 # Levels of an image have its axes, in version 0.5 by their very names.
                 if not is_image or result.flat:
-                    paths, places = geography.place(variable, result)
+                    paths, places = geography.describe(variable, result)
                     dims, changes = names_of_axes(paths) if node.dims else [], changes | places
                 description = describe_result(variable, changes, result.meaning, fill, result.numbers, dims)
                 self._add_means(result, node, description)
@@ -148,12 +149,12 @@ class Builder:
             description, others = description._replace(fill=None), {FILES, FILL}
         elif self._source is not None and origin is not None:
             # zarr 3.1 can read no shards of untyped elements.
-            shards = _shards(self._source.array(origin.path).layout, result.chunks, result)
+            shards = _shards(self._source.array(origin.path).layout, chunks_of(result), result)
         attributes = {key: value for key, value in description.attributes.items() if key not in others}
         description = description._replace(attributes=attributes | {PROVENANCE: result.provenance})
         path = self.path_of(result.name)
         numbers = result.numbers if origin is None else result.stored_numbers
-        facts = {"shape": result.stored_shape, "numbers": numbers, "chunks": result.chunks}
+        facts = {"shape": result.stored_shape, "numbers": numbers, "chunks": chunks_of(result)}
         self._add(path, origin, description, shards=shards, **facts)
 
     def _add_coordinate(self, path: str, origin: Node, values: Array, description: Description) -> None:

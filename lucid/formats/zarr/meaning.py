@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.formats.meaning import FILL, MISSING, Meaning
+from lucid.formats.arrays import Meaning
+from lucid.formats.meaning import FILL, MISSING
 from lucid.formats.result import Changes, unwritten_fill
 from lucid.formats.values import numbers_in
 from lucid.formats.variables import Variable

@@ -20,8 +20,8 @@ from lucid.formats.contract import Sink, Source
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.disk.spool import Spool
+from lucid.formats.paths import ARCHIVE, folds_case, url_of
 from lucid.formats.regions import Region
-from lucid.formats.registry import ARCHIVE, folds_case, url_of
 from lucid.formats.zarr.build import Builder
 from lucid.formats.zarr.files import ArrayFiles
 from lucid.formats.zarr.nodes import node_at

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 from lucid.errors import DatasetError, FileError, FormatError, LucidError, NotFoundError, about
 from lucid.formats.archive import data_offset, open_archive
 from lucid.formats.checksum import crc32
-from lucid.formats.contract import FAR_READS, Resource
+from lucid.formats.contract import FAR_READS
 from lucid.formats.disk.files import bytes_at, open_regular, state_of
-from lucid.formats.registry import url_of
+from lucid.formats.paths import url_of
+from lucid.formats.resource import Resource
 from lucid.formats.zarr.documents import DOCUMENT_2, DOCUMENT_3, parse_document
 from lucid.options import Options
 from lucid.threads import Item, Result, in_order
