@@ -20,7 +20,13 @@ from lucid.formats.hdf5.dataset import Dataset, has_references
 from lucid.formats.hdf5.elsewhere import Elsewhere, shows_one_of
 from lucid.formats.hdf5.geography import USERS, Scales
 from lucid.formats.hdf5.references import References
-from lucid.formats.hdf5.remake import make_dataset, make_group, properties_of_copy
+from lucid.formats.hdf5.remake import (
+    Properties,
+    make_dataset,
+    make_group,
+    properties_of_copy,
+    properties_written_out,
+)
 
 #: Kinds of notes; of many objects, a note names some and counts the others.
 WRITTEN_OUT = "virtual datasets of what is pooled or dropped are written out"
@@ -64,7 +70,9 @@ class Copies:
             if obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
                 self._copy_by_library(path, obj)
                 return
-        reference_names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
+        reference_names = [
+            attribute.get_name() for attribute in attributes_in(obj) if leads_to_others(attribute)
+        ]
         make = self._maker(path, obj, is_changed=bool(reference_names))
         if make is None:
             self._copy_by_library(path, obj)
@@ -112,12 +120,12 @@ class Copies:
         if has_references(obj.h5_type):
             with tree.translate_errors(f"{path} cannot be carried over, and `drop` leaves it out"):
                 _ = obj.dtype  # h5py does not know all kinds of references
-        is_written_out = shows_one_of(obj, self._references.means, self._names.patterns)
-        if is_written_out:
+        if shows_one_of(obj, self._references.means, self._names.patterns):
             self._note(WRITTEN_OUT, path)
+            properties: Properties | None = properties_written_out(obj)
+        else:
+            properties = properties_of_copy(obj, self._elsewhere, is_changed=is_changed)
         self._copy_named_type(obj.h5_type)
-        elsewhere = self._elsewhere
-        properties = properties_of_copy(obj, elsewhere, is_written_out=is_written_out, is_changed=is_changed)
         if properties is None:
             return None
         return partial(make_dataset, obj, self._references.type_in_copy(obj.h5_type), *properties)
@@ -142,7 +150,7 @@ class Copies:
             h5py.h5o.copy(obj.id, b".", self._target.id, name, copypl=properties)
             if h5_type is not None and keeps_name:
                 types = h5_type, tree.object_at(self._target, path).h5_type
-                keeps_name = len({tree.address_of(h5py.Datatype(one)) for one in types}) == 1
+                keeps_name = len({tree.address_of(h5py.Datatype(h5_type)) for h5_type in types}) == 1
         if not keeps_name:
             self._note(NAMELESS, path)
 

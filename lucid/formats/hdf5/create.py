@@ -70,8 +70,8 @@ def _properties(
     if compression is not None:
         set_filters(creation, compression)
     elif origin is not None:
-        for one in filters_of_results(origin.creation, chunks_of(result)):
-            creation.set_filter(*one)
+        for filter_ in filters_of_results(origin.creation, chunks_of(result)):
+            creation.set_filter(*filter_)
     if is_extendible or creation.get_nfilters():
         creation.set_chunk(chunks_of(result))
         # Whoever makes the dataset longer finds in the new cells what it would in the source's.
@@ -97,12 +97,12 @@ def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec], suffix: s
     faults: dict[tuple[str, str], list[str]] = {}
     others = dict[str, None]()
     for name in dict.fromkeys(array.source.name for array in results if array.source.chunk_copies):
-        for one in filters_of(object_at(source, name).creation):
-            if one.fault is not None:
-                faults.setdefault((one.name, one.fault), []).append(name)
+        for filter_ in filters_of(object_at(source, name).creation):
+            if filter_.fault is not None:
+                faults.setdefault((filter_.name, filter_.fault), []).append(name)
             else:
-                others[one.name] = None
-    lines = [f"{one} of {name_list(names)} is left out: {fault}" for (one, fault), names in faults.items()]
+                others[filter_.name] = None
+    lines = [f"{name} of {name_list(names)} is left out: {fault}" for (name, fault), names in faults.items()]
     return [*lines, *chain.from_iterable(notes_on_software(suffix, (), name) for name in others)]
 
 

@@ -76,7 +76,7 @@ class Elsewhere:
         """A file of external storage, which the library looks for in the current folder whatever that is."""
         path = Path(os.fsdecode(name))
         candidates = () if path.is_absolute() else (self._from / path, path)
-        return next((os.fsencode(one.resolve()) for one in candidates if one.exists()), name)
+        return next((os.fsencode(path.resolve()) for path in candidates if path.exists()), name)
 
 
 def sources_of(creation: Any) -> Iterator[tuple[Any, bytes, bytes, Any]]:

@@ -86,7 +86,8 @@ class Scales(Geography):
         for address, axis in self._users_of(origin):
             if address not in self._references.means:
                 user = self._path_of_copy(address)
-                users += [] if user is None else [(user, axis)]
+                if user is not None:
+                    users.append((user, axis))
 
     def _users_of(self, scale: Dataset) -> list[tuple[tree.Address, int]]:
         """The addresses of the users of a scale, each with its axis."""
@@ -100,11 +101,11 @@ class Scales(Geography):
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
+        if self._target is None or not isinstance(obj, Dataset) or len(obj.shape or ()) != 1:
+            return
         address = tree.address_of(obj)
-        users = self._users_of(obj) if isinstance(obj, Dataset) and len(obj.shape or ()) == 1 else ()
         is_there = address in self._references.paths  # under another name
-        has_users = any(self._path_of_copy(user) for user, _ in users)
-        if self._target is None or is_there or not has_users:
+        if is_there or not any(self._path_of_copy(user) for user, _ in self._users_of(obj)):
             return
         create_bare_scale(self._target, path, *obj.shape, *obj.maxshape)
         copy = tree.object_at(self._target, path)

@@ -169,7 +169,7 @@ def scales_of(dataset: Dataset) -> list[list[Dataset]]:
                 for reference in references:
                     with suppress(*tree.HDF5_ERRORS):
                         of_axis.append(tree.object_of(h5py.h5r.dereference(reference, dataset.id)))
-    return [[one for one in of_axis if isinstance(one, Dataset)] for of_axis in scales]
+    return [[scale for scale in of_axis if isinstance(scale, Dataset)] for of_axis in scales]
 
 
 def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:

@@ -21,9 +21,9 @@ class Means(Mapping[Address, Sequence[ResultSpec]]):
         self._results, name = results, None
         #: The address of each dataset, and the number of its first result.
         self._in_order, self._starts = array("Q"), array("L")
-        for number, one in enumerate(results):
-            if one.source.name != name:
-                name = one.source.name
+        for number, result in enumerate(results):
+            if result.source.name != name:
+                name = result.source.name
                 self._in_order.append(file.id.links.get_info(name_bytes(name)).u)
                 self._starts.append(number)
         self._starts.append(len(results))

@@ -8,7 +8,7 @@ creation properties of a group hold addresses, too.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 
@@ -20,6 +20,9 @@ from lucid.formats.regions import Region, regions_of, shift
 
 #: Copied at once: elements, where each may point to some bytes in the heap; bytes, of all others.
 MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
+
+#: Creation properties of a dataset that is made anew, and the regions whose elements are copied.
+Properties: TypeAlias = tuple[Any, Iterable[Region]]
 
 
 def make_group(group: h5py.Group, target: h5py.File, name: bytes) -> h5py.Group:
@@ -33,38 +36,44 @@ def make_group(group: h5py.Group, target: h5py.File, name: bytes) -> h5py.Group:
     return h5py.Group(h5py.h5g.create(target.id, name, gcpl=creation))
 
 
-def properties_of_copy(
-    dataset: Dataset, elsewhere: Elsewhere, *, is_written_out: bool, is_changed: bool
-) -> tuple[Any, Iterable[Region]] | None:
-    """The creation properties of a dataset that is to be made anew, and the regions whose elements are copied.
+def properties_of_copy(dataset: Dataset, elsewhere: Elsewhere, *, is_changed: bool) -> Properties | None:
+    """How a dataset is made anew; None where the library's own copy is right.
 
-    None where the library's own copy is right. A virtual dataset that `is_written_out` gets elements of its own. Where
-    attributes are added to the library's copy, it `is_changed`, and may say when that was.
+    Where attributes are added to the library's copy, it `is_changed`, and may say when that was.
     """
+    elsewhere_properties = elsewhere.properties(dataset) if dataset.is_elsewhere else None
+    if elsewhere_properties is not None:
+        return elsewhere_properties, ()
+    is_dated = is_changed and dataset.creation.get_obj_track_times()
+    if not (dataset.has_fill_in_heap or dataset.h5_type.committed() or is_dated):
+        return None
     filters = filters_of(dataset.creation)
-    if not is_written_out:
-        elsewhere_properties = elsewhere.properties(dataset) if dataset.is_elsewhere else None
-        if elsewhere_properties is not None:
-            return elsewhere_properties, ()
-        is_dated = is_changed and dataset.creation.get_obj_track_times()
-        is_wrong = dataset.has_fill_in_heap or dataset.h5_type.committed() or is_dated
-        # Lossless filters leave elements as they are when these are decoded and encoded again.
-        if not is_wrong or not all(is_available(one.code) and one.fault is None for one in filters):
-            return None
-    # The library converts the fill value of these properties from one file to the other.
-    creation = dataset.id.get_create_plist()
-    creation.set_obj_track_times(False)
-    if is_written_out:
-        creation.set_layout(h5py.h5d.CONTIGUOUS)
-        if dataset.maxshape != dataset.shape:
-            creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
-        return creation, regions_of(dataset.shape, MOST_ELEMENTS)
+    # Elements have to stay as they are when they are decoded and encoded again.
+    if not all(is_available(filter_.code) and filter_.fault is None for filter_ in filters):
+        return None
+    creation = _dateless_properties(dataset)
     if filters:
         # Most filters add to their parameters when a dataset is made.
         creation.remove_filter(h5py.h5z.FILTER_ALL)
-        for one in filters:
-            creation.set_filter(*one.for_chunks(dataset.chunks))
+        for filter_ in filters:
+            creation.set_filter(*filter_.for_chunks(dataset.chunks))
     return creation, _written_regions(dataset)
+
+
+def properties_written_out(dataset: Dataset) -> Properties:
+    """How a virtual dataset is made anew with elements of its own."""
+    creation = _dateless_properties(dataset)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    if dataset.maxshape != dataset.shape:
+        creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
+    return creation, regions_of(dataset.shape, MOST_ELEMENTS)
+
+
+def _dateless_properties(dataset: Dataset) -> Any:
+    """The creation properties of a dataset, whose fill value the library converts from one file to the other."""
+    creation = dataset.id.get_create_plist()
+    creation.set_obj_track_times(False)
+    return creation
 
 
 def make_dataset(

@@ -117,7 +117,7 @@ class Hdf5Source(FileSource):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        copies = copies_of([one.code for one in filters_of(creation)])
+        copies = copies_of([filter_.code for filter_ in filters_of(creation)])
         spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=dataset.chunks, chunk_copies=copies)
         if not is_elsewhere:
             spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
@@ -131,7 +131,7 @@ class Hdf5Source(FileSource):
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
         storages = [self._storage(spec) for spec in specs]
-        tables = [one.tables if isinstance(one, ChunkedArray) else one for one in storages]
+        tables = [storage.tables if isinstance(storage, ChunkedArray) else storage for storage in storages]
         return digest(self.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:

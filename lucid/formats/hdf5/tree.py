@@ -122,8 +122,9 @@ def walk(
         needed_bytes = _needed_bytes(path, names)
         if needed_bytes > cached_bytes:
             cached_bytes = needed_bytes
-            for one in (file, copy or file):
-                limit_cache(one, cached_bytes)
+            limit_cache(file, cached_bytes)
+            if copy is not None:
+                limit_cache(copy, cached_bytes)
         pending.append((path, group, iter(names)))
 
     enter("", h5py.h5g.open(file.id, b"/"))
