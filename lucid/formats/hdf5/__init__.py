@@ -12,10 +12,9 @@ Read from the top, an input goes through
 and an output, whatever its source is, through
 
     sink        built whole before any mean is known, and put in its place
-    carry       every object and link that is there, and room for means: create, of which means knows the sources
+    carry       every object and link that is there; create: datasets for means, of which means knows the sources
     copies      objects: remake, attributes, references, elsewhere do what the library's own copy gets wrong, and
                 claims refuses what the file cannot hold
-    fill        means in chunks
     check       the finished file, opened and walked
 
 What attributes say is understood by `meaning` (missing values, packing, MATLAB) and `geography` (dimension scales).

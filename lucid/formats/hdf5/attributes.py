@@ -46,11 +46,7 @@ def write_attribute(target: Any, name: str, value: Any, *, like: Any = None, dty
     if isinstance(value, str):
         _write_text(target, encoded, value, like)
     elif value is not None:
-        array = np.asarray(value, dtype, order="C")
-        h5_type = h5py.h5t.py_create(dtype or array.dtype, logical=True)
-        space = h5py.h5s.create_simple(array.shape) if array.shape else _SCALAR
-        attribute = h5py.h5a.create(target.id, encoded, h5_type, space)
-        attribute.write(array, mtype=h5py.h5t.py_create(dtype or array.dtype))
+        target.attrs.create(encoded, value, dtype=dtype)
 
 
 def _write_text(target: Any, name: bytes, text: str, like: Any) -> None:

@@ -1,23 +1,29 @@
-"""Datasets for means: their type, shape, chunks, filters and fill value, by those of their sources."""
+"""Datasets for means: created by the type, shape, chunks, filters and fill value of their sources, and filled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
 import h5py
+import numpy as np
 
+from lucid import forks
 from lucid.compression import Compression
 from lucid.errors import FileError, MissingExtraError
-from lucid.formats.arrays import ResultSpec
+from lucid.formats.arrays import ResultSpec, pad_chunk
 from lucid.formats.choosing import name_list
 from lucid.formats.contract import PROVENANCE
+from lucid.formats.disk.spool import Spool
 from lucid.formats.hdf5.attributes import write_attribute
+from lucid.formats.hdf5.codec import Codec
 from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import filters_of, filters_of_results
 from lucid.formats.hdf5.meaning import fill_of_result
 from lucid.formats.hdf5.tree import HDF5_ERRORS, name_bytes, object_at
-from lucid.formats.hdf5.types import file_type
+from lucid.formats.hdf5.types import file_type, unwritten_fill_of
+from lucid.formats.regions import Region, size_of
 from lucid.formats.result import chunks_of, notes_on_software
+from lucid.options import Options
 
 #: Links are made with the groups that lead to them.
 _WITH_GROUPS = h5py.h5p.create(h5py.h5p.LINK_CREATE)
@@ -90,6 +96,26 @@ def _limits(origin: Dataset, result: ResultSpec) -> tuple[int | None, ...]:
     pairs = zip(origin.maxshape, origin.shape, result.shape, strict=True)
     limits = [None if limit is None and before == after else after for limit, before, after in pairs]
     return (limits[0], result.stored_shape[1]) if result.flat else tuple(limits)
+
+
+def fill_dataset(dataset: Dataset, result: ResultSpec, spool: Spool, options: Options) -> None:
+    """Write all chunks of a dataset, from a spool; where it is large, processes encode them."""
+    codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
+    fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
+
+    def encoded_chunk(region: Region) -> tuple[bytes, int]:
+        return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, fill))
+
+    # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
+    chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
+    workers = options.workers_for(8 * chunk_bytes + forks.PROCESS_BYTES)
+    if result.nbytes > chunk_bytes:
+        forks.give_memory_back()
+    chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
+    if forks.pay_off(result.nbytes, workers):
+        chunks = forks.in_order(encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers)
+    for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
+        dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
 
 def notes_of_filters(source: h5py.File, results: Sequence[ResultSpec], suffix: str) -> list[str]:

@@ -28,9 +28,8 @@ from lucid.formats.flat import FileSink
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
-from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
+from lucid.formats.hdf5.create import create_dataset, fill_dataset, notes_of_filters, set_filters
 from lucid.formats.hdf5.dataset import Dataset
-from lucid.formats.hdf5.fill import fill_dataset
 from lucid.formats.hdf5.geography import create_with_scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
