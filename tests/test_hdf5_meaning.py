@@ -429,6 +429,17 @@ class TestCarrying:
             assert file["d"][()].tolist() == [0, 1, 2, 3]
             assert file["d"].attrs["a"] == 1
 
+    def test_what_is_of_a_dropped_type_is_of_the_same_without_a_name(self):
+        write("a.h5", np.ones((1, 2, 2), "f4"), {})
+        with h5py.File("a.h5", "a") as file:
+            file["t"] = np.dtype(">f4")
+            file.create_dataset("d", data=np.arange(4.0), dtype=file["t"])
+        assert pool("a.h5", "b.h5", size=1, drop="t").notes == ()
+        with h5py.File("b.h5") as file:
+            assert not file["d"].id.get_type().committed()
+            assert file["d"].dtype == ">f4"
+            assert file["d"][()].tolist() == [0, 1, 2, 3]
+
     def test_a_type_that_is_equal_to_another_one_may_lose_its_name_to_it(self):
         write("a.h5", np.ones((1, 2, 2), "f4"), {})
         with h5py.File("a.h5", "a") as file:

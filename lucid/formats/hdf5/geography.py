@@ -63,15 +63,15 @@ class Scales(Geography):
         is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
         return is_placed or self._names.is_alone or bool(self._names.patterns)
 
-    def note(self, path: str, dataset: Any) -> None:
+    def note(self, path: str, obj: Any) -> None:
         """Note the number of a dimension that is carried over; make what is carried over name what is in the output."""
-        if self._target is None:
+        if self._target is None or not isinstance(obj, Dataset):
             return
-        if self.renames and isinstance(dataset, Dataset):
-            for key, text in self.references_of_carried(self.variables.of(path, dataset)).items():
+        if self.renames:
+            for key, text in self.references_of_carried(self.variables.of(path, obj)).items():
                 write_attribute(tree.object_at(self._target, path), key, text)
         # The library's own question fails where another convention has a `CLASS`.
-        attributes = attributes_of(dataset) if isinstance(dataset, Dataset) else {}
+        attributes = attributes_of(obj)
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(attributes.get(DIMENSION_NUMBER))
