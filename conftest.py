@@ -1,5 +1,7 @@
 """Examples in the documentation and in docstrings are run as tests."""
 
+import gc
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +12,10 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from sybil.parsers.rest import DocTestParser
 
 ROOT = Path(__file__).parent
+PASSED = "lucid/passed"
+
+# Commands that tests run load modules that one of them has compiled: compiling is half of what a short run takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 class ShellParser(CodeBlockParser):
@@ -18,7 +24,6 @@ class ShellParser(CodeBlockParser):
     language = "console"
 
     def evaluate(self, example):
-        import os
         import subprocess
         import sys
 
@@ -44,7 +49,6 @@ class ShellParser(CodeBlockParser):
 
 def setup(namespace):
     """Give every document an empty folder with the sample data in it."""
-    import os
     import shutil
     import tempfile
 
@@ -61,15 +65,21 @@ def setup(namespace):
 
 def teardown(namespace):
     """Remove it again."""
-    import os
     import shutil
 
     os.chdir(namespace["before"])
     shutil.rmtree(namespace["__folder_of_examples__"])
 
 
+def pytest_addoption(parser):
+    """What was skipped where a package was missing is run once it is there, and nothing else again."""
+    parser.addoption(
+        "--unpassed", action="store_true", help="only tests that no run in this folder has passed"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """The recipes are run where campaigns are: some begin a cluster, or load what takes long to load."""
     lacks_dask = find_spec("dask") is None
     for item in items:
@@ -77,6 +87,31 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if item.path == ROOT / "lucid/dask.py":
             item.add_marker(pytest.mark.skipif(lacks_dask, reason="dask is not installed (extra dask)"))
+    if config.getoption("unpassed"):
+        passed = {*config.cache.get(PASSED, [])}
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
+
+
+passed_now = []
+
+
+def pytest_runtest_logreport(report):
+    """A test has passed when it was called."""
+    if report.when == "call" and report.passed:
+        passed_now.append(report.nodeid)
+
+
+def pytest_sessionfinish(session):
+    """The workers' reports come to the process that began them."""
+    cache = getattr(session.config, "cache", None)
+    if cache and not hasattr(session.config, "workerinput"):
+        cache.set(PASSED, sorted({*cache.get(PASSED, []), *passed_now}))
+
+
+def pytest_collection_finish():
+    """Thousands of tests are no garbage, however often Python looks."""
+    gc.freeze()
 
 
 pytest_collect_file = (

@@ -21,6 +21,7 @@ from lucid.options import Options
 from lucid.outputs import Target
 from lucid.pooling.dtypes import FLOATS, Array, Floats, storage, widened
 from lucid.pooling.means import Pooling
+from lucid.pooling.sums import REDUCTIONS
 from lucid.report import Report
 from lucid.run.process import Process
 from lucid.sizes import size_name
@@ -128,8 +129,7 @@ def _channel(cells: Array, poolings: Sequence[Pooling], *, is_swapped: bool) -> 
         pooling.means(cells[None, ..., None], means, (0, rows), (0, cols))
         gaps = (rule.fill,) if rule.missing and rule.result not in FLOATS else ()
         result = _numbers(means[0, ..., 0], rule.result, gaps, is_swapped=is_swapped)
-        # Sums have a range of their own.
-        result_ends = _range(result) if rule.reduce == "sum" else ends
+        result_ends = ends if REDUCTIONS[rule.reduce].is_among_cells else _range(result)
         pictures[size_name(result.shape)] = _picture(result, values.shape, result_ends, nan)
     return Channel(*ends, pictures)
 

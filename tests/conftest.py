@@ -20,9 +20,10 @@ with suppress(ImportError):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
-settings.register_profile("long", deadline=None, max_examples=5000)
-settings.load_profile("ci")
+# `-m hypothesis --hypothesis-profile long` runs what has examples with many more.
+settings.register_profile("quick", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 Result = subprocess.CompletedProcess[str]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid import forks
@@ -176,7 +177,9 @@ def make(path, x, filters, **options):
         file["labels"] = np.arange(len(x))
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize(
+    "name", ["fletcher32 and lzf", "zstd", *slow("fletcher32", "Blosc-zstd", "LZ4", "bitshuffle")]
+)
 def test_the_bytes_are_those_of_one_thread(name, calls, tmp_path, rng):
     x = np.round(rng.standard_normal((24, 8, 20, 18)) * 9).astype("f4")
     make(tmp_path / "x.h5", x, FILTERS[name]())
@@ -190,8 +193,8 @@ def test_the_bytes_are_those_of_one_thread(name, calls, tmp_path, rng):
         assert np.array_equal(file["g/x_13x13"], lucid.nn.functional.adaptive_avg_pool2d(x, 13))
 
 
-@pytest.mark.parametrize("target", ["y.h5", "y.npy", "y.npz", "y.safetensors", "y.zarr.zip"])
-@pytest.mark.parametrize("max_memory", [1 << 28, 40 << 10])
+@pytest.mark.parametrize("target", ["y.h5", "y.npz", *slow("y.npy", "y.safetensors", "y.zarr.zip")])
+@pytest.mark.parametrize("max_memory", [1 << 28, *slow(40 << 10)])
 def test_every_format_takes_what_processes_pool(target, max_memory, calls, tmp_path, rng):
     x = rng.standard_normal((5, 2, 60, 50)).astype("f4")
     with h5py.File(tmp_path / "x.h5", "w") as file:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow import slow
 
 import lucid
 from lucid.errors import (
@@ -38,8 +40,7 @@ from lucid.formats.npy import NpySink, read_header
 from lucid.formats.regions import runs, shape_of
 from lucid.formats.registry import format_of_content, format_of_suffix
 from lucid.options import Options
-
-DTYPES = ["float16", "float32", "float64", "uint8", "int16", "int64", "bool", ">f4", ">i2"]
+from lucid.pooling.dtypes import widened
 
 
 def digest(path):
@@ -78,8 +79,13 @@ class Contract:
             edges = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
             yield tuple(slice(int(a), int(b)) for a, b in edges)
 
-    @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize(
+        ("dtype", "order"),
+        [
+            *(("uint8", "C"), ("float32", "F"), ("bool", "C"), (">i2", "C"), ("float64", "F")),
+            *slow(*itertools.product(("float16", "int16", "int64", ">f4"), "CF")),
+        ],
+    )
     def test_regions_read_are_the_array(self, tmp_path, dtype, order, rng):
         array = np.asarray((rng.standard_normal((4, 3, 5, 6)) * 50).astype(dtype), order=order)
         path = tmp_path / f"x{self.suffix}"
@@ -97,7 +103,7 @@ class Contract:
         (spec,) = source.choose(())
         return ResultSpec(spec, spec.name or "/data", array.shape, array.dtype, array.dtype.name, "{}")
 
-    @pytest.mark.parametrize("step", [1, 2, 7])
+    @pytest.mark.parametrize("step", [2, *slow(1, 7)])
     def test_a_file_written_does_not_depend_on_the_regions(self, tmp_path, step, rng):
         array = rng.standard_normal((7, 3, 2, 2)).astype(np.float32)
         self.make(tmp_path / f"x{self.suffix}", rng.standard_normal((7, 3, 5, 5)))
@@ -120,6 +126,21 @@ class Contract:
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
             f"{n}{self.suffix}" for n in ("whole", "parts", "backwards", "x")
         )
+
+    def test_bfloat16_is_written_as_what_nobody_takes_for_integers(self, tmp_path):
+        array = np.arange(24.0, dtype=np.float32).reshape(2, 3, 2, 2)
+        path, target = (tmp_path / f"{name}{self.suffix}" for name in "xy")
+        self.make(path, array)
+        lucid.pool_file(path, target, size=1, dtype="bfloat16")
+        options = Options(input_dtype="bfloat16")
+        with format_of_content(target).open(target, options) as source:
+            (spec,) = source.choose(())
+            region = tuple(slice(0, n) for n in spec.shape)
+            cells = source.read(spec, region, np.empty(spec.nbytes, np.uint8))
+        assert (spec.numbers, spec.shape) == ("bfloat16", (2, 3, 1, 1))
+        assert np.array_equal(widened(cells, "bfloat16"), array.mean((2, 3), keepdims=True))
+        with suppress(LucidError), self.open(target) as source:
+            assert [spec.numbers for spec in source.choose(())] == ["bfloat16"]
 
     def test_without_commit_nothing_is_left(self, tmp_path, rng):
         self.make(tmp_path / f"x{self.suffix}", rng.standard_normal((2, 3, 4, 4)))
@@ -157,7 +178,7 @@ class Contract:
 
     def test_a_file_cut_off_is_refused(self, tmp_path, rng):
         path = tmp_path / f"x{self.suffix}"
-        array = rng.standard_normal((4, 3, 50, 50))
+        array = rng.standard_normal((4, 3, 20, 20))
         self.make(path, array)
         file = self.a_file_of(path)
         whole = file.read_bytes()
@@ -409,7 +430,7 @@ class TestZarr(Contract):
         assert {path.name for path in alone.iterdir()} & {"labels", "empty", "README.md"} == set()
 
     def test_xarray_finds_coarser_coordinates(self, tmp_path, rng):
-        xarray = pytest.importorskip("xarray")
+        xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
         field = rng.standard_normal((3, 2, 6, 8))
         coordinates = {"lat": np.arange(6.0), "lon": np.arange(8.0)}
         dataset = xarray.Dataset({"t": (("time", "level", "lat", "lon"), field)}, coords=coordinates)
@@ -447,7 +468,7 @@ class TestZarr(Contract):
         ]
         assert second["coordinateTransformations"][0]["scale"] == [1, 1, 4, 1.5]
 
-    @pytest.mark.parametrize("compression", ["none", "gzip:1", "zstd:3", "lz4", "blosc-zstd:7"])
+    @pytest.mark.parametrize("compression", ["none", "zstd:3", *slow("gzip:1", "lz4", "blosc-zstd:7")])
     def test_compression(self, tmp_path, zarr, compression, rng):
         array = rng.standard_normal((4, 3, 5, 6))
         self.make(tmp_path / "x.zarr", array)
@@ -460,7 +481,7 @@ class TestZarr(Contract):
         with pytest.raises(ArgumentError, match="`compression` is 'lzf'; Zarr has"):
             lucid.pool_file(tmp_path / "x.zarr", tmp_path / "y.zarr", size=2, compression="lzf")
 
-    @pytest.mark.parametrize("compression", ["keep", "gzip:1", "zstd", "blosc", "lz4"])
+    @pytest.mark.parametrize("compression", ["keep", "gzip:1", *slow("zstd", "blosc", "lz4")])
     def test_no_time_enters_a_chunk(self, tmp_path, zarr, compression, monkeypatch):
         numcodecs = pytest.importorskip("numcodecs")
         codec = zarr.codecs.GzipCodec() if self.version == 3 else numcodecs.GZip()

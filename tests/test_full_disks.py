@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid import backlog
@@ -55,7 +56,7 @@ def test_an_output_that_is_refused_is_named(tmp_path, source, name, compression)
     assert not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".npz", *slow(".safetensors")])
 def test_no_room_to_note_what_is_in_a_file_is_no_fault_of_it(tmp_path, monkeypatch, suffix):
     np.savez(tmp_path / "x.npz", **{f"a{number}": X[:1, :1, :2, :2] for number in range(HELD + 1)})
     source = tmp_path / f"y{suffix}"

@@ -7,6 +7,7 @@ import itertools
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.errors import FileError, FormatError
@@ -227,7 +228,7 @@ def test_a_file_with_numbers_that_the_classic_model_has_not_is_not_held_to_it(tm
     assert lucid.pool_file(tmp_path / "a.nc", tmp_path / "b.nc", **options).skipped
 
 
-@pytest.mark.parametrize("folder", ["a", "z/deep/er"])
+@pytest.mark.parametrize("folder", [*slow("a"), "z/deep/er"])
 @pytest.mark.parametrize("track_order", [False, True])
 @pytest.mark.parametrize(
     "dtype",
@@ -266,7 +267,7 @@ def test_named_types_stay_the_types_of_what_is_carried(tmp_path, folder, track_o
 
 
 @pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}, {}], ids=str)
-@pytest.mark.parametrize("members", [7, 8, 9, 40])
+@pytest.mark.parametrize("members", [8, 9, *slow(7, 40)])
 def test_groups_of_many_members(tmp_path, options, members):
     path, out = tmp_path / "a.h5", tmp_path / "b.h5"
     track = {"track_order": True} if "track_order" in options else {}

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError
@@ -106,7 +107,7 @@ class TestUnsigned:
 @pytest.mark.parametrize("stored", [*INTEGERS, "float32", "float64"])
 @pytest.mark.parametrize("unsigned", [None, "true", "false"])
 def test_cells_are_missing_where_xarray_shows_nan(stored, unsigned, rng):
-    xarray = pytest.importorskip("xarray", reason="xarray is in the extra `test`")
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed (extra dev)")
     cells = rng.integers(0, 100, 200).astype(stored)
     for key in ("_FillValue", "missing_value"):
         attributes = {key: cells[0]} | ({"_Unsigned": unsigned} if unsigned and "int" in stored else {})
@@ -211,9 +212,7 @@ class TestReductions:
 
 
 @pytest.mark.parametrize("suffix", ["npy", "h5", "zarr"])
-@pytest.mark.parametrize(
-    "kind", ["i1", "i8", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("u1", "i2", "u8"))]
-)
+@pytest.mark.parametrize("kind", ["i1", "i8", *slow("u1", "i2", "u8")])
 @pytest.mark.parametrize("sizes", [[(2, 3)], [(2, 3), (1, 2)]])
 def test_means_that_are_rounded_to_a_mark_are_counted(tmp_path, suffix, kind, sizes):
     """A reader takes them for gaps; of the gaps themselves, and of other marks, nothing is said."""

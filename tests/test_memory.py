@@ -11,6 +11,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 from lucid import backlog
 from lucid.backlog import Table
@@ -58,12 +59,9 @@ FILTERS = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "none",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in FILTERS if one != "none"),
-    ],
+    ["none", *slow(*(one for one in FILTERS if one != "none"))],
 )
-@pytest.mark.parametrize("size", ["1", pytest.param("keep", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", ["1", *slow("keep")])
 def test_a_chunk_takes_no_more_memory_than_planned(tmp_path, rng, name, size):
     """A limit with room for the copies of a chunk, and for its cells; what is as large as before is compressed, too.
 
@@ -111,7 +109,7 @@ def few_held(monkeypatch):
 
 
 @pytest.mark.usefixtures("few_held")
-@pytest.mark.parametrize("suffix", [pytest.param(".npz", marks=pytest.mark.slow), ".safetensors"])
+@pytest.mark.parametrize("suffix", [".safetensors", *slow(".npz")])
 def test_what_a_file_of_many_arrays_holds_of_each(tmp_path, suffix):
     write_members(tmp_path / f"x{suffix}")
     format_ = format_of_content(tmp_path / f"x{suffix}")

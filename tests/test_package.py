@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.formats.registry import FORMATS
@@ -86,7 +87,7 @@ def test_public_names_exist():
             ["x.zarr", "-s", "1"],
             "x.zarr: Zarr files need the extra 'zarr': pip install 'lucid-pool[zarr]'",
         ),
-        ("numcodecs", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'"),
+        *slow(("numcodecs", ["x.npy", "-s", "1", "-o", "y.zarr"], "x.npy: Zarr files need the extra 'zarr'")),
         ("distributed", ["x.npy", "-s", "1", "--dask", "local"], "--dask needs the extra 'dask'"),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow import slow
 
 import lucid
 from lucid.errors import ArgumentError, DatasetError, FileError, FormatError
@@ -279,9 +280,7 @@ class TestShell:
             assert shell(script, tmp_path, data[:-1]).returncode == 1
         assert list((tmp_path / "t").iterdir()) == []
 
-    @pytest.mark.parametrize(
-        "suffix", ["h5", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in ("npz", "npy"))]
-    )
+    @pytest.mark.parametrize("suffix", ["h5", *slow("npz", "npy")])
     def test_no_room_in_the_temporary_folder_is_one_line(self, tmp_path, suffix):
         # Fortran order is read again and again.
         np.save(tmp_path / "a.npy", np.asfortranarray(np.ones((4, 3, 20, 20))))

@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import oracle
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from slow import slow
 from vectors import make
 
 from lucid.pooling import kernel_name, means, sums
@@ -197,16 +198,16 @@ def draw_case(rng, longest=40):
 
 @pytest.mark.usefixtures("twin")
 class TestAgainstTheOracle:
-    @pytest.mark.parametrize("reduce", REDUCTIONS)
     @pytest.mark.parametrize("name", NAMES)
-    def test_random(self, name, reduce, rng):
-        for _ in range(6):
-            shape, size = tuple(rng.integers(1, [20, 20, 4])), tuple(map(int, rng.integers(1, 9, 2)))
-            check(draw(rng, name, shape), size, rule_for(name, reduce))
+    def test_random(self, name, rng):
+        for reduce in REDUCTIONS:
+            for _ in range(3):
+                shape, size = tuple(rng.integers(1, [20, 20, 4])), tuple(map(int, rng.integers(1, 9, 2)))
+                check(draw(rng, name, shape), size, rule_for(name, reduce))
 
     @pytest.mark.parametrize("name", NAMES)
     def test_random_rules(self, name, rng):
-        for _ in range(20):
+        for _ in range(10):
             shape, size = tuple(rng.integers(1, [12, 12, 4])), tuple(map(int, rng.integers(1, 7, 2)))
             x = draw(rng, name, shape)
             check(x, size, draw_rule(rng, x, name))
@@ -232,21 +233,20 @@ class TestAgainstTheOracle:
         missing = data.draw(st.lists(st.sampled_from(x.reshape(-1).tolist()), max_size=2).map(tuple))
         check(x, size, rule_for(name, reduce, wanted, missing=missing, fill=7))
 
-    @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
+    @pytest.mark.parametrize("name", ["float64", *slow("float32", "bfloat16")])
     def test_large_windows(self, name, rng):
-        check(store(rng.standard_normal((90, 200, 1)) + 1, name), (1, 1), rule_for(name))
+        check(store(rng.standard_normal((60, 150, 1)) + 1, name), (1, 1), rule_for(name))
 
 
 @pytest.mark.usefixtures("twin")
 class TestExact:
     @pytest.mark.parametrize("name", FLOATS)
-    @pytest.mark.parametrize("value", [0.1, 1 / 3, 5e-8, 1e4, -0.7, 0.0])
-    def test_constants(self, name, value, rng):
-        for _ in range(10):
+    def test_constants(self, name, rng):
+        for value in [0.1, 1 / 3, 5e-8, 1e4, -0.7, 0.0] * 10:
             shape, size = tuple(rng.integers(1, [3, 60, 60, 4])), tuple(map(int, rng.integers(1, 12, 2)))
             x = store(np.full(shape, value), name)
             results, _ = pool(x, size, rule_for(name))
-            assert (results == x.flat[0]).all(), (shape, size)
+            assert (results == x.flat[0]).all(), (value, shape, size)
 
     def test_the_least_numbers(self):
         for name in FLOATS:
@@ -259,22 +259,22 @@ class TestExact:
         x[:30, :30] = 0.1
         assert pool_plane(x, (2, 2))[0, 0] == x[0, 0]
 
-    @pytest.mark.parametrize("name", INTEGERS)
-    def test_constants_at_the_limits_of_integers(self, name):
-        limits = (False, True) if name == "bool" else (np.iinfo(name).min, np.iinfo(name).max)
-        for limit in limits:
-            x = np.full((33, 41), limit, name)
-            for reduce in ("mean", "max", "min"):
-                assert (pool_plane(x, (2, 3), reduce=reduce, wanted="keep") == limit).all()
-            assert (pool_plane(x, (2, 3)) == np.float64(limit)).all()
+    def test_constants_at_the_limits_of_integers(self):
+        for name in INTEGERS:
+            limits = (False, True) if name == "bool" else (np.iinfo(name).min, np.iinfo(name).max)
+            for limit in limits:
+                x = np.full((33, 41), limit, name)
+                for reduce in ("mean", "max", "min"):
+                    assert (pool_plane(x, (2, 3), reduce=reduce, wanted="keep") == limit).all()
+                assert (pool_plane(x, (2, 3)) == np.float64(limit)).all()
 
-    @pytest.mark.parametrize("name", ["int64", "uint64"])
-    def test_64_bits_to_the_last(self, name):
-        top = np.iinfo(name).max
-        assert pool_plane([[top, top - 1, top - 2]], (1, 1), name, wanted="keep") == top - 1
-        assert pool_plane([[2**53 + 1, 0]], (1, 1), name, reduce="sum") == 2**53 + 1
-        assert pool_plane([[top, top - 1]], (1, 1), name, reduce="max") == top
-        assert pool_plane([[top, top - 1]], (1, 1), name, reduce="min") == top - 1
+    def test_64_bits_to_the_last(self):
+        for name in ("int64", "uint64"):
+            top = np.iinfo(name).max
+            assert pool_plane([[top, top - 1, top - 2]], (1, 1), name, wanted="keep") == top - 1
+            assert pool_plane([[2**53 + 1, 0]], (1, 1), name, reduce="sum") == 2**53 + 1
+            assert pool_plane([[top, top - 1]], (1, 1), name, reduce="max") == top
+            assert pool_plane([[top, top - 1]], (1, 1), name, reduce="min") == top - 1
 
     def test_large_16_bit_integers_in_large_windows(self, rng):
         x = rng.integers(65000, 65536, (200, 40, 60, 1)).astype(np.uint16)
@@ -326,40 +326,39 @@ def test_the_fill_of_truth_values_is_one():
 
 @pytest.mark.usefixtures("twin")
 class TestLocal:
-    @pytest.mark.parametrize("reduce", REDUCTIONS)
     @pytest.mark.parametrize("name", ["float32", "float64"])
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize(
         ("plane", "size"),
         [((40, 40), (7, 6)), ((7, 7), (3, 3)), ((30, 8), (4, 1)), ((9, 70), (2, 9)), ((12, 12), (6, 6))],
     )
-    def test_what_is_not_finite_stays_in_its_windows(self, value, plane, size, name, reduce, rng):
-        x = rng.standard_normal((3, *plane, 2)).astype(name)
-        clean, _ = pool(x, size, rule_for(name, reduce))
-        x[1, 5, 3, 1] = value
-        dirty, _ = pool(x, size, rule_for(name, reduce))
+    def test_what_is_not_finite_stays_in_its_windows(self, plane, size, name, rng):
         touched = [
             (1, i, j, 1) for i in range(size[0]) for j in range(size[1])
             if 5 in oracle.window(i, plane[0], size[0]) and 3 in oracle.window(j, plane[1], size[1])
         ]  # fmt: skip
         assert touched
-        for place in touched:
-            shows = math.isnan(value) or reduce in ("mean", "sum") or (value > 0) == (reduce == "max")
-            if shows:
-                assert np.array_equal(dirty[place], value, equal_nan=True)
-            dirty[place] = clean[place]
-        assert same_bits(dirty, clean)
+        for reduce, value in product(REDUCTIONS, (np.nan, np.inf, -np.inf)):
+            x = rng.standard_normal((3, *plane, 2)).astype(name)
+            clean, _ = pool(x, size, rule_for(name, reduce))
+            x[1, 5, 3, 1] = value
+            dirty, _ = pool(x, size, rule_for(name, reduce))
+            for place in touched:
+                shows = math.isnan(value) or reduce in ("mean", "sum") or (value > 0) == (reduce == "max")
+                if shows:
+                    assert np.array_equal(dirty[place], value, equal_nan=True)
+                dirty[place] = clean[place]
+            assert same_bits(dirty, clean), (reduce, value)
 
-    @pytest.mark.parametrize("name", ["float16", "float32", "float64"])
-    def test_infinities_of_both_signs_give_nan(self, name):
-        x = np.ones((4, 4), name)
-        x[0, :2] = np.inf, -np.inf
-        assert np.array_equal(pool_plane(x, (2, 2)), [[np.nan, 1], [1, 1]], equal_nan=True)
-        x = np.ones((4, 4), name)
-        x[:2, 0] = np.inf, -np.inf
-        assert np.array_equal(pool_plane(x, (2, 2)), [[np.nan, 1], [1, 1]], equal_nan=True)
-        assert pool_plane(x, (2, 2), reduce="max")[0, 0] == np.inf
-        assert pool_plane(x, (2, 2), reduce="min")[0, 0] == -np.inf
+    def test_infinities_of_both_signs_give_nan(self):
+        for name in ("float16", "float32", "float64"):
+            x = np.ones((4, 4), name)
+            x[0, :2] = np.inf, -np.inf
+            assert np.array_equal(pool_plane(x, (2, 2)), [[np.nan, 1], [1, 1]], equal_nan=True)
+            x = np.ones((4, 4), name)
+            x[:2, 0] = np.inf, -np.inf
+            assert np.array_equal(pool_plane(x, (2, 2)), [[np.nan, 1], [1, 1]], equal_nan=True)
+            assert pool_plane(x, (2, 2), reduce="max")[0, 0] == np.inf
+            assert pool_plane(x, (2, 2), reduce="min")[0, 0] == -np.inf
 
     def test_every_nan_is_the_same(self):
         """Whatever sign and payload the one in the window has."""
@@ -382,17 +381,19 @@ class TestLocal:
 @pytest.mark.usefixtures("twin")
 class TestOverflow:
     @pytest.mark.parametrize("name", FLOATS)
-    @pytest.mark.parametrize("sign", [1, -1])
-    @pytest.mark.parametrize(("plane", "size"), [((40, 40), (1, 1)), ((9, 14), (2, 3)), ((50, 7), (3, 7))])
-    def test_none_where_the_mean_is_finite(self, name, sign, plane, size, rng):
+    def test_none_where_the_mean_is_finite(self, name, rng):
         digits, _, most = make.FLOATS[name]
-        biggest = sign * float((2 - Fraction(2) ** (1 - digits)) * Fraction(2) ** most)
-        x = store(np.full((1, *plane, 1), biggest), name)
-        results, overflows = pool(x, size, rule_for(name))
-        assert (results == x.flat[0]).all()
-        assert overflows == 0
-        check(store(biggest * rng.choice([1, 0.75, 0.5], (*plane, 2)), name), size, rule_for(name))
-        check(store(biggest * rng.choice([1, -1, 0.5], (*plane, 2)), name), size, rule_for(name))
+        biggest = float((2 - Fraction(2) ** (1 - digits)) * Fraction(2) ** most)
+        for sign, (plane, size) in product(
+            (1, -1), [((20, 30), (1, 1)), ((9, 14), (2, 3)), ((50, 7), (3, 7))]
+        ):
+            x = store(np.full((1, *plane, 1), sign * biggest), name)
+            results, overflows = pool(x, size, rule_for(name))
+            assert (results == x.flat[0]).all()
+            assert overflows == 0
+            for shares in ([1, 0.75, 0.5], [1, -1, 0.5]):
+                cells = sign * biggest * rng.choice(shares, (*plane, 1))
+                check(store(cells, name), size, rule_for(name))
 
     def test_float64_sums_that_overflow_on_the_way(self):
         most = np.finfo(np.float64).max
@@ -458,20 +459,21 @@ class TestSkipping:
             assert same_bits(a.ravel()[1:], b.ravel()[1:])
         assert same_bits(pool(x, (4, 4), rule_for(name, skip_nan=True))[0].ravel()[1:], clean.ravel()[1:])
 
-    @pytest.mark.parametrize("name", NAMES)
-    def test_values_at_the_limits_of_their_type(self, name):
-        if name in FLOATS:
-            limits = [-math.inf, math.inf, float(np.finfo("float32" if name == "bfloat16" else name).max)]
-            limits[2] = numbers(store(limits[2], name), name).item() if name != "bfloat16" else 0.0
-        else:
-            limits = [0, 1] if name == "bool" else [int(np.iinfo(name).min), int(np.iinfo(name).max), 0]
-        for limit in limits:
+    def test_values_at_the_limits_of_their_type(self):
+        cases = [("bool", 0), ("bool", 1), ("bfloat16", 0.0)]
+        for name in NAMES:
+            if name in FLOATS:
+                cases += [(name, -math.inf), (name, math.inf)]
+                cases += [(name, float(np.finfo(name).max))] if name != "bfloat16" else []
+            elif name != "bool":
+                cases += [(name, int(np.iinfo(name).min)), (name, int(np.iinfo(name).max)), (name, 0)]
+        for name, limit in cases:
             other = 1 if limit != 1 else 0
             x = store([[limit, other, other, limit, limit, limit]], name)[None, :, :, None]
             for reduce in REDUCTIONS:
                 rule = rule_for(name, reduce, missing=(limit,), fill=other)
                 results = numbers(pool(x, (1, 3), rule)[0], rule.result).ravel().tolist()
-                assert results[:2] == [other, other], (limit, reduce)
+                assert results[:2] == [other, other], (name, limit, reduce)
                 assert results[2] == other or math.isnan(results[2])
 
     def test_zeros_of_both_signs_are_one_value(self):
@@ -491,34 +493,31 @@ class TestSkipping:
         assert pool_plane([[0, 1]], (1, 1), "uint8", missing=(0.5,)) == 0.5
         assert pool_plane([[0, 1]], (1, 1), "int16", missing=(65536.0,)) == 0.5
 
-    @pytest.mark.parametrize("name", ["uint8", "int64", "float32", "float64"])
-    def test_the_least_fraction_that_counts(self, name):
+    def test_the_least_fraction_that_counts(self):
         x = [[1, 1, 7, 7], [1, 7, 7, 7]]
-        for fraction, expected in [
-            (0.0, [1, None]),
-            (0.5, [1, None]),
-            (0.75, [1, None]),
-            (0.76, [None, None]),
-        ]:
-            results = pool_plane(x, (1, 2), name, missing=(7,), min_valid=fraction)
-            assert [None if np.isnan(v) else v for v in results.ravel()] == expected
-        assert pool_plane(x, (1, 1), name, missing=(7,), min_valid=3 / 8) == 1
-        assert np.isnan(pool_plane(x, (1, 1), name, missing=(7,), min_valid=0.38))
+        for name in ("uint8", "int64", "float32", "float64"):
+            for fraction, expected in [
+                (0.0, [1, None]),
+                (0.5, [1, None]),
+                (0.75, [1, None]),
+                (0.76, [None, None]),
+            ]:
+                results = pool_plane(x, (1, 2), name, missing=(7,), min_valid=fraction)
+                assert [None if np.isnan(v) else v for v in results.ravel()] == expected
+            assert pool_plane(x, (1, 1), name, missing=(7,), min_valid=3 / 8) == 1
+            assert np.isnan(pool_plane(x, (1, 1), name, missing=(7,), min_valid=0.38))
 
-    @pytest.mark.parametrize(
-        ("source", "reduce", "fill"),
-        [
+    def test_integers_without_a_valid_cell_are_the_fill_value(self):
+        for source, reduce, fill in [
             ("int16", "mean", -32767), ("uint8", "mean", 255), ("uint8", "max", 255), ("int8", "min", -127),
             ("int16", "sum", -(2**63) + 2), ("uint8", "sum", 2**64 - 2), ("uint64", "mean", 2**64 - 2),
             ("uint64", "max", 2**64 - 2), ("int64", "min", -(2**63) + 2), ("int64", "mean", -(2**63) + 2),
             ("uint32", "sum", 2**64 - 2), ("bool", "max", 1),
-        ],
-    )  # fmt: skip
-    def test_integers_without_a_valid_cell_are_the_fill_value(self, source, reduce, fill):
-        wanted = "keep" if reduce == "mean" else None
-        options = {"reduce": reduce, "wanted": wanted, "missing": (1,), "fill": fill}
-        results = pool_plane([[1, 1, 0, 0]], (1, 2), source, **options)
-        assert results.ravel().tolist() == [fill, 0]
+        ]:  # fmt: skip
+            wanted = "keep" if reduce == "mean" else None
+            options = {"reduce": reduce, "wanted": wanted, "missing": (1,), "fill": fill}
+            results = pool_plane([[1, 1, 0, 0]], (1, 2), source, **options)
+            assert results.ravel().tolist() == [fill, 0], (source, reduce)
 
     def test_extremes_skip_what_would_win(self):
         x = [[np.nan, 1, np.inf, -np.inf, 2, 3]]
@@ -531,91 +530,105 @@ class TestSkipping:
 
 
 @pytest.mark.usefixtures("twin")
+@pytest.mark.parametrize("inner", [1, 9])
+def test_cells_are_added_top_to_bottom_and_columns_left_to_right(inner):
+    """One is lost beside what is so large, and is there where that has gone before."""
+    large = 2.0**60
+    for window, total in [
+        ([[large], [1], [-large]], 0), ([[large], [-large], [1]], 1), ([[large, 1, -large]], 0), ([[large, -large, 1]], 1),
+        ([[large, 1], [-large, 0]], 1), ([[large, -large], [1, 0]], 0), ([[0] * 4] * 9 + [[large, 1, -large, 1]], 1),
+        ([*([[0, 0]] * 8), [large, 0], [1, 0], [-large, 0]], 0),
+    ]:  # fmt: skip
+        x = np.tile(np.array(window, np.float32)[None, :, :, None], (2, 3, 5, inner))
+        results, _ = pool(x, (3, 5), rule_for("float32", "sum"))
+        assert (results == total).all(), window
+
+
+@pytest.mark.usefixtures("twin")
 class TestTheBitsDependOnTheInputAlone:
     CASES = (((5, 14, 14, 7), (4, 4)), ((6, 7, 7, 5), (3, 3)), ((7, 33, 9, 4), (5, 1)), ((3, 50, 30, 2), (3, 4)),
              ((4, 8, 8, 40), (16, 16)), ((2, 130, 1, 3), (2, 1)), ((2, 5, 300, 1), (1, 7)))  # fmt: skip
-    RULES = ("mean", "sum", "max", "mean skip")
+    RULES = ("mean", "max", "mean skip")
 
-    @pytest.fixture(params=CASES, ids=str)
-    def case(self, request, name, rng):
-        shape, size = request.param
-        if name not in FLOATS:
-            return rng.integers(0, 99, shape).astype(name), size
-        return store(rng.standard_normal(shape) * np.exp2(rng.integers(-9, 9, shape)), name), size
-
-    @pytest.fixture(params=RULES)
-    def rule(self, request, name):
-        reduce, *skip = request.param.split()
-        return rule_for(name, reduce, skip_nan=bool(skip), missing=(3.0,) if skip else ())
+    def cases(self, name, rng):
+        """Arrays of this number type, and how they are pooled: by all rules."""
+        for (shape, size), words in product(self.CASES, self.RULES):
+            reduce, *skip = words.split()
+            rule = rule_for(name, reduce, skip_nan=bool(skip), missing=(3.0,) if skip else ())
+            x = rng.integers(0, 99, shape)
+            if name in FLOATS:
+                x = rng.standard_normal(shape) * np.exp2(rng.integers(-9, 9, shape))
+            yield store(x, name), size, rule
 
     @pytest.mark.parametrize("name", ["float16", "float64", "int32"])
-    def test_not_on_the_batch(self, case, rule):
-        x, size = case
-        whole, _ = pool(x, size, rule)
-        for n in range(len(x)):
-            assert same_bits(pool(x[n : n + 1], size, rule)[0][0], whole[n])
-            assert same_bits(pool(x[n:], size, rule)[0], whole[n:])
-        for c in range(x.shape[3]):
-            channel = np.ascontiguousarray(x[..., c : c + 1])
-            assert same_bits(pool(channel, size, rule)[0], whole[..., c : c + 1])
+    def test_not_on_the_batch(self, name, rng):
+        for x, size, rule in self.cases(name, rng):
+            whole, _ = pool(x, size, rule)
+            for n in range(len(x)):
+                assert same_bits(pool(x[n : n + 1], size, rule)[0][0], whole[n])
+                assert same_bits(pool(x[n:], size, rule)[0], whole[n:])
+            for c in range(x.shape[3]):
+                channel = np.ascontiguousarray(x[..., c : c + 1])
+                assert same_bits(pool(channel, size, rule)[0], whole[..., c : c + 1])
 
     @pytest.mark.parametrize("name", ["bool", "uint64", "bfloat16", "float64"])
-    def test_not_on_the_layout(self, case, rule):
-        x, size = case
-        whole, _ = pool(x, size, rule)
-        for what, view in views(x):
-            assert same_bits(pool(view, size, rule)[0], whole), what
-        for what, place in places(whole):
-            results, _ = pool(x, size, rule, out=place)
-            assert results is place
-            assert np.array_equal(results.view(f"u{whole.itemsize}"), whole.view(f"u{whole.itemsize}")), what
+    def test_not_on_the_layout(self, name, rng):
+        for x, size, rule in self.cases(name, rng):
+            whole, _ = pool(x, size, rule)
+            for what, view in views(x):
+                assert same_bits(pool(view, size, rule)[0], whole), what
+            for what, place in places(whole):
+                results, _ = pool(x, size, rule, out=place)
+                assert results is place
+                bits = f"u{whole.itemsize}"
+                assert np.array_equal(results.view(bits), whole.view(bits)), what
 
     @pytest.mark.parametrize("name", ["float32", "float64"])
-    def test_not_on_the_range_of_windows(self, case, rule, rng):
-        x, size = case
-        whole, _ = pool(x, size, rule)
-        pooling = Pooling(make_grid(x.shape[1:3], size), rule)
-        for _ in range(5):
-            rows, cols = (tuple(sorted(rng.choice(n + 1, 2, replace=False).tolist())) for n in size)
-            (top, bottom), (left, right) = pooling.grid.rows.cells(rows), pooling.grid.cols.cells(cols)
-            out = np.empty((len(x), rows[1] - rows[0], cols[1] - cols[0], x.shape[3]), whole.dtype)
-            pooling.means(x[:, top:bottom, left:right], out, rows, cols)
-            assert same_bits(out, whole[:, rows[0] : rows[1], cols[0] : cols[1]])
+    def test_not_on_the_range_of_windows(self, name, rng):
+        for x, size, rule in self.cases(name, rng):
+            whole, _ = pool(x, size, rule)
+            pooling = Pooling(make_grid(x.shape[1:3], size), rule)
+            for _ in range(5):
+                rows, cols = (tuple(sorted(rng.choice(n + 1, 2, replace=False).tolist())) for n in size)
+                (top, bottom), (left, right) = pooling.grid.rows.cells(rows), pooling.grid.cols.cells(cols)
+                out = np.empty((len(x), rows[1] - rows[0], cols[1] - cols[0], x.shape[3]), whole.dtype)
+                pooling.means(x[:, top:bottom, left:right], out, rows, cols)
+                assert same_bits(out, whole[:, rows[0] : rows[1], cols[0] : cols[1]])
 
     @pytest.mark.parametrize("name", ["float64", "int32"])
-    def test_not_on_the_sizes_of_buffers(self, case, rule, monkeypatch):
-        x, size = case
-        whole, overflows = pool(x, size, rule)
-        odd = x.astype(x.dtype.newbyteorder(">"))
-        for cells in (150, 3000):
-            monkeypatch.setattr(means, "BLOCK_CELLS", cells)
-            monkeypatch.setattr(means, "COPIED_CELLS", cells)
-            monkeypatch.setattr(means, "REGION_COLUMNS", max(1, cells // 10))
-            monkeypatch.setattr(means, "REGION_CELLS", cells)
-            monkeypatch.setattr(sums, "FEW", cells)
-            for some in (x, odd):
-                results, count = pool(some, size, rule)
-                assert same_bits(results, whole)
+    def test_not_on_the_sizes_of_buffers(self, name, rng):
+        for x, size, rule in self.cases(name, rng):
+            whole, overflows = pool(x, size, rule)
+            odd = x.astype(x.dtype.newbyteorder(">"))
+            for cells, some in product((150, 3000), (x, odd)):
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(means, "BLOCK_CELLS", cells)
+                    patch.setattr(means, "COPIED_CELLS", cells)
+                    patch.setattr(means, "REGION_COLUMNS", max(1, cells // 10))
+                    patch.setattr(means, "REGION_CELLS", cells)
+                    patch.setattr(sums, "FEW", cells)
+                    results, count = pool(some, size, rule)
+                assert same_bits(results, whole), (x.shape, size, rule)
                 assert count == overflows
 
     @pytest.mark.parametrize("name", ["bfloat16", "float64", "uint8", "int64"])
-    def test_not_on_cuts_of_a_window(self, case, rule, rng):
+    def test_not_on_cuts_of_a_window(self, name, rng):
         """As windows larger than memory are read: rows in any cuts, columns in strips."""
-        x, size = case
-        whole, overflows = pool(x, size, rule)
-        pooling, count = Pooling(make_grid(x.shape[1:3], size), rule), 0
-        results = np.empty_like(whole)
-        for row in range(size[0]):
-            total = Total(pooling, (row, row + 1), (0, size[1]))
-            top, bottom = pooling.grid.rows.cells((row, row + 1))
-            lefts = [0, *sorted(set(rng.integers(0, x.shape[2], 3).tolist()) - {0}), x.shape[2]]
-            for left, right in pairwise(lefts):
-                tops = [top, *sorted(set(rng.integers(top, bottom, 3).tolist()) - {top}), bottom]
-                cuts = (x[:, a:b, left:right] for a, b in pairwise(tops))
-                total.add(columns(cuts, rule), left)
-            count += total.finish(results[:, row : row + 1])
-        assert same_bits(results, whole)
-        assert count == overflows
+        for x, size, rule in self.cases(name, rng):
+            whole, overflows = pool(x, size, rule)
+            pooling, count = Pooling(make_grid(x.shape[1:3], size), rule), 0
+            results = np.empty_like(whole)
+            for row in range(size[0]):
+                total = Total(pooling, (row, row + 1), (0, size[1]))
+                top, bottom = pooling.grid.rows.cells((row, row + 1))
+                lefts = [0, *sorted(set(rng.integers(0, x.shape[2], 3).tolist()) - {0}), x.shape[2]]
+                for left, right in pairwise(lefts):
+                    tops = [top, *sorted(set(rng.integers(top, bottom, 3).tolist()) - {top}), bottom]
+                    cuts = (x[:, a:b, left:right] for a, b in pairwise(tops))
+                    total.add(columns(cuts, rule), left)
+                count += total.finish(results[:, row : row + 1])
+            assert same_bits(results, whole), (x.shape, size, rule)
+            assert count == overflows
 
 
 def views(x):
@@ -649,14 +662,14 @@ def places(results):
 @pytest.mark.usefixtures("twin")
 class TestZeroStrides:
     @pytest.mark.parametrize("name", ["float32", "uint8", "int64", "float64"])
-    @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (3,), (0, 1), (1, 2), (1, 2, 3), (0, 1, 2, 3)])
-    def test_broadcast_arrays(self, name, axes, rng):
+    def test_broadcast_arrays(self, name, rng):
         shape = (3, 20, 17, 4)
-        one = rng.integers(0, 99, [1 if axis in axes else n for axis, n in enumerate(shape)]).astype(name)
-        x = np.broadcast_to(one, shape)
-        for reduce in REDUCTIONS:
-            rule = rule_for(name, reduce)
-            assert same_bits(pool(x, (3, 4), rule)[0], pool(x.copy(), (3, 4), rule)[0])
+        for axes in [(0,), (1,), (2,), (3,), (0, 1), (1, 2), (1, 2, 3), (0, 1, 2, 3)]:
+            one = rng.integers(0, 99, [1 if axis in axes else n for axis, n in enumerate(shape)]).astype(name)
+            x = np.broadcast_to(one, shape)
+            for reduce in REDUCTIONS:
+                rule = rule_for(name, reduce)
+                assert same_bits(pool(x, (3, 4), rule)[0], pool(x.copy(), (3, 4), rule)[0]), (axes, reduce)
 
 
 def by_both(grid, cells, rule, rows, cols, monkeypatch):
@@ -686,19 +699,19 @@ class TestTwins:
             self.compare(*draw_case(rng, longest), monkeypatch)
 
     def test_random(self, monkeypatch):
-        self.campaign(20240229, 600, monkeypatch)
+        self.campaign(20240229, 300, monkeypatch)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("seed", range(10))
+    @pytest.mark.parametrize("seed", range(3))
     def test_campaign(self, seed, monkeypatch):
         self.campaign(seed, 4000, monkeypatch)
         self.campaign(seed + 1000, 200, monkeypatch, longest=400)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
-    @pytest.mark.parametrize("width", [1, 7, 8, 9, 31, 32, 33, 63, 64, 65])
-    def test_around_the_lengths_at_which_the_kernel_changes_its_loops(self, name, width, rng, monkeypatch):
-        for height in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17):
+    def test_around_the_lengths_at_which_the_kernel_changes_its_loops(self, name, rng, monkeypatch):
+        heights = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17)
+        for width, height in product((1, 7, 8, 9, 31, 32, 33, 63, 64, 65), heights):
             x = draw(rng, name, (2, height, width, 1))
             for size in [(1, 1), (1, max(1, width // 3)), (2, 5)]:
                 reduce = rng.choice(list(REDUCTIONS)).item()
@@ -706,28 +719,27 @@ class TestTwins:
                 rule, grid = rule_for(name, reduce, **options), make_grid((height, width), size)
                 self.compare(grid, x, rule, (0, size[0]), (0, size[1]), monkeypatch)
 
-    @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize(
-        ("plane", "inner", "sizes"),
-        [
+        "name", ["float32", "float64", "int64", *slow(*sorted({*NAMES} - {"float32", "float64", "int64"}))]
+    )
+    def test_around_the_lengths_of_strips(self, name, rng, monkeypatch):
+        for plane, inner, sizes in [
             ((5, 2047), 1, [(1, 1), (2, 3), (1, 2047)]), ((5, 2048), 1, [(1, 1), (2, 1024)]),
             ((9, 2049), 1, [(1, 1), (2, 5), (1, 3000)]), ((3, 2080), 1, [(1, 1), (1, 7)]), ((3, 2081), 1, [(1, 1)]),
             ((3, 4200), 1, [(1, 2), (1, 600)]), ((4, 700), 3, [(1, 1), (2, 9)]), ((4, 683), 3, [(2, 2), (2, 683)]),
             ((3, 5), 2047, [(1, 2)]), ((3, 5), 2049, [(2, 2), (1, 1)]), ((9, 2), 5000, [(1, 1)]),
-        ],
-    )  # fmt: skip
-    def test_around_the_lengths_of_strips(self, name, plane, inner, sizes, rng, monkeypatch):
-        x = draw(rng, name, (2, *plane, inner))
-        for size in sizes:
-            reduce = rng.choice(list(REDUCTIONS)).item()
-            rule = rule_for(name, reduce, missing=((), (1,))[rng.integers(2)])
-            self.compare(make_grid(plane, size), x, rule, (0, size[0]), (0, size[1]), monkeypatch)
+        ]:  # fmt: skip
+            x = draw(rng, name, (2, *plane, inner))
+            for size in sizes:
+                reduce = rng.choice(list(REDUCTIONS)).item()
+                rule = rule_for(name, reduce, missing=((), (1,))[rng.integers(2)])
+                self.compare(make_grid(plane, size), x, rule, (0, size[0]), (0, size[1]), monkeypatch)
 
     @pytest.mark.parametrize("name", NAMES)
-    @pytest.mark.parametrize("length", range(1, 10))
-    def test_windows_of_one_length(self, name, length, rng, monkeypatch):
-        x = draw(rng, name, (3, 2 * length, 9 * length, 1))
-        self.compare(make_grid(x.shape[1:3], (2, 9)), x, rule_for(name), (0, 2), (0, 9), monkeypatch)
+    def test_windows_of_one_length(self, name, rng, monkeypatch):
+        for length in range(1, 10):
+            x = draw(rng, name, (3, 2 * length, 9 * length, 1))
+            self.compare(make_grid(x.shape[1:3], (2, 9)), x, rule_for(name), (0, 2), (0, 9), monkeypatch)
 
     def test_nan_that_comes_and_goes_between_planes(self, rng, monkeypatch):
         for name in FLOATS:

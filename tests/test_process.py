@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.batches import Batch
@@ -169,7 +170,7 @@ def test_a_hang_is_given_up(folder, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ps --ppid is Linux's")
-@pytest.mark.parametrize(("number", "word"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "killed")])
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGSEGV, "SIGSEGV"), *slow((signal.SIGKILL, "killed"))])
 def test_a_crash_costs_one_input(number, word, folder):
     make_big("big.h5")
     process = subprocess.Popen(
@@ -192,8 +193,7 @@ def test_a_crash_costs_one_input(number, word, folder):
     "words",
     [
         ["--merge"],
-        pytest.param(["--merge", "-o", "{parent}/{stem}.y.h5"], marks=pytest.mark.slow),
-        pytest.param(["--pack", "in/y.h5"], marks=pytest.mark.slow),
+        *slow(["--merge", "-o", "{parent}/{stem}.y.h5"], ["--pack", "in/y.h5"]),
     ],
 )
 def test_a_crash_leaves_no_temporary_file_of_an_output_of_many(folder, words):
@@ -239,15 +239,12 @@ def test_an_interrupt_ends_the_worker_too(folder):
     [
         ("worker", signal.SIGSEGV, 1, "lucid-pool: big.h5: crashed the process that read it: SIGSEGV\n"),
         ("command", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("worker", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
-                ("reader", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
-                ("command", signal.SIGTERM, 143, "lucid-pool: stopped by SIGTERM\n"),
-                ("command", signal.SIGKILL, -9, ""),
-                ("group", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
-            )
+        *slow(
+            ("worker", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
+            ("reader", signal.SIGKILL, 1, "lucid-pool: big.h5: crashed the process that read it: killed"),
+            ("command", signal.SIGTERM, 143, "lucid-pool: stopped by SIGTERM\n"),
+            ("command", signal.SIGKILL, -9, ""),
+            ("group", signal.SIGINT, 130, "lucid-pool: stopped by SIGINT\n"),
         ),
     ],
 )

@@ -278,7 +278,7 @@ def test_entries_that_are_fine(tmp_path):
 def test_a_header_that_goes_on_and_on_is_an_error(text):
     """Such headers are scanned once: in time that grew with the square of their length, this would take hours."""
     start = text[:20]
-    text = start + (text[20:] * 2000)
+    text = start + (text[20:] * 400)
     with pytest.raises(FormatError):
         parse_header(text, 0)
 

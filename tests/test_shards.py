@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lucid
@@ -78,7 +78,6 @@ def test_with_any_compression(tmp_path, rng, compression):
     assert single == merged
 
 
-@settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_wherever_it_is_cut(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("cut")

@@ -8,6 +8,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from slow import slow
 
 import lucid
 from lucid.batches import Batch
@@ -42,7 +43,7 @@ pathlib.Path.read_text = none_in_proc
 """
 
 
-@pytest.mark.parametrize("suffix", [".npy", pytest.param(".h5", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", [".npy", *slow(".h5")])
 def test_a_system_that_knows_only_what_macos_does_gives_the_same_bytes(tmp_path, suffix):
     x = np.random.default_rng(1).normal(size=(5, 4, 9, 9)).astype("f4")
     if suffix == ".npy":

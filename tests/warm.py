@@ -1,8 +1,11 @@
 """A Python that has loaded the command, and forks for each run of it: loading is most of what a short run takes.
 
-Each run is a process of its own, with its own arguments, folder, environment and streams, that ends as Python ends.
+Each run is a process of its own, with its own arguments, folder, environment and streams, that ends as Python ends but
+for the last: it does not take to pieces what was loaded, which would take longer than the run.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -57,6 +60,7 @@ def _load():
                 ("lucid.formats.zarr", "lucid.run.dask", "lucid.dask", "lucid_cli.completion")
             ):
                 importlib.import_module(module.name)
+    gc.freeze()
 
 
 def _requested(requests, answers):
@@ -73,6 +77,8 @@ def _requested(requests, answers):
 
 
 if __name__ == "__main__":
+    status = 1
+    atexit.register(lambda: os._exit(status))  # the first registered is the last called
     _load()
     request = _requested(*map(int, sys.argv[1:]))
     os.chdir(request["cwd"])
@@ -83,4 +89,8 @@ if __name__ == "__main__":
     sys.argv = ["lucid-pool", *request["args"]]
     from lucid_cli.__main__ import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code
+        raise

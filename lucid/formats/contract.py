@@ -100,7 +100,7 @@ class Sink(File):
     `begin` is told all that will be in it, `write` takes regions of means in any order, from any thread or a forked
     process, so it writes at an offset of an open file and remembers nothing; `commit` makes the file appear under its
     name, complete and on disk; `close` without it leaves nothing behind.
-    All of them are called within `name_errors`.
+    All but `close` are called within `name_errors`.
     """
 
     #: Whether regions must be written in the order in which they lie, by one thread.

@@ -9,6 +9,7 @@ from lucid.formats.meaning import Attributes, meaning_by
 from lucid.formats.values import numbers_in, text_of, to_element
 from lucid.formats.variables import Variable
 from lucid.options import Options
+from lucid.pooling.sums import REDUCTIONS
 
 #: How others call the attributes that name missing cells, without underscores, in lower case; ODIM_H5 has `undetect`.
 _names_gap = re.compile("fillvalue|missing|(code)?missingvalue|nodata(value|vals)?|undetect").fullmatch
@@ -71,7 +72,7 @@ def doubts_of(
         name = key.rpartition(":")[2].replace("_", "").lower()
         if _is_size(name):
             yield f"{key} is that of the source's cells"
-        elif name in ("flagmeanings", "palette") and options.reduce in ("mean", "sum"):
+        elif name in ("flagmeanings", "palette") and not REDUCTIONS[options.reduce].picks:
             yield f"{key} names its numbers, of which no {options.reduce} is one"
         elif name == "offset" and options.reduce == "sum" and any(numbers_in(attributes[key])):
             yield f"{key} is that of one number, not of a sum of several"

@@ -16,11 +16,12 @@ from lucid.formats.regions import grow, shrink
 from lucid.formats.values import numbers_in, reinterpret_integer, round_to_type, text_of, to_element
 from lucid.missing import Number
 from lucid.pooling.dtypes import FLOATS
+from lucid.pooling.sums import REDUCTIONS
 
 #: Attributes of a result that differ from the source's: their values, None for those that go.
 Changes: TypeAlias = dict[str, Any]
 
-#: The limits of valid numbers; no sum keeps to them.
+#: The limits of valid numbers, to which only what is among the cells keeps.
 LIMITS = ("valid_min", "valid_max", "valid_range")
 #: What is said of all numbers of the source together, netCDF's and the beginning of GDAL's; results have others.
 _RANGE, _STATISTICS = "actual_range", "STATISTICS_"
@@ -89,10 +90,10 @@ def changes_of(
         is_logical = text_of(attributes.get("dtype")) == "bool"
         changes |= {key: None for key in ("_Unsigned", *["dtype"] * is_logical) if key in attributes}
     changes |= {key: None for key in attributes if key == _RANGE or key.startswith(_STATISTICS)}
-    if reduce == "sum":
+    if not REDUCTIONS[reduce].is_among_cells:
         changes |= {key: None for key in LIMITS if key in attributes}
-        if meaning.offset and cells is not None:
-            changes["add_offset"] = np.float64(meaning.offset * cells)
+    if reduce == "sum" and meaning.offset and cells is not None:
+        changes["add_offset"] = np.float64(meaning.offset * cells)
     return changes
 
 

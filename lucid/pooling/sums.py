@@ -126,6 +126,11 @@ class Reduction(NamedTuple):
     #: Whether a cell is picked, so that the result is of its type.
     picks: bool = False
 
+    @property
+    def is_among_cells(self) -> bool:
+        """Whether a result lies between the least and the greatest of its cells."""
+        return self.divides or self.picks
+
 
 REDUCTIONS = {
     "mean": Reduction(divides=True),

@@ -99,7 +99,9 @@ class NpzSource(FlatSource):
             if member.info.compress_type == zipfile.ZIP_STORED:
                 values = super().read(spec, region, buffer)
                 if not self._are_right[number]:
-                    self._add_to_checksum(number, member, header, runs(*axes), buffer[: values.nbytes].data)
+                    (first, _), *others = islice(runs(*axes), 2)
+                    offset = None if others else first * header.dtype.itemsize
+                    self._add_to_checksum(number, member, offset, buffer[: values.nbytes].data)
                 return values
             elements = max((first + count for first, count in runs(*axes)), default=0)
             with self._inflated.lock:
@@ -108,26 +110,20 @@ class NpzSource(FlatSource):
                 )
                 return read_elements((descriptor, header.offset), header.shape, spec, region, buffer)
 
-    def _add_to_checksum(
-        self,
-        number: int,
-        member: Member,
-        header: Header,
-        runs_read: Iterator[tuple[int, int]],
-        data: memoryview,
-    ) -> None:
-        """Sum up what was read of a stored member, and compare with the last of it.
+    def _add_to_checksum(self, number: int, member: Member, offset: int | None, data: memoryview) -> None:
+        """Sum up elements of a stored member, a run from an offset on or several; compare with the last of them.
 
-        A region of one run is summed as it is; what was read otherwise is read once more, in order.
+        A run is summed as it is; what was read otherwise is read once more, in order.
         """
+        header = member.header
+        assert header is not None
         start = member.offset + header.offset
         with self._lock:
             if number not in self._sums:
                 crc = crc32(bytes_at(self.descriptor, member.offset, header.offset))
                 self._sums[number] = Checksum(crc, header.nbytes)
             checksum = self._sums[number]
-        (first, _), *others = islice(runs_read, 2)
-        if checksum.add(None if others else first * header.dtype.itemsize, data):
+        if checksum.add(offset, data):
             crc = checksum.total(lambda at, count: blocks_at(self.descriptor, start + at, count))
             if crc != member.info.CRC:
                 raise FormatError("does not fit its checksum; is the archive damaged?")
