@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lucid.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from lucid import errors, nn
     from lucid.creation import Tensor, full, ones, tensor, zeros
@@ -10,8 +12,6 @@ if TYPE_CHECKING:
     from lucid.packs import pack_files
     from lucid.report import Report
     from lucid.shards.merge import merge_files
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Report",

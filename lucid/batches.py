@@ -37,9 +37,9 @@ class Batch:
             self._tasks.append(task)
             self._clashes.add(task)
             if task.error is None:
-                self._folders.update(target.path.parent for target in task.targets)
+                self._folders.update(target.path.parent for target in task.targets if not target.is_stream)
                 self.totals["bytes"] += task.size_bytes
-                self.totals.update(native=task.is_native, small=task.is_small, to_stream=not task.targets)
+                self.totals.update(native=task.is_native, small=task.is_small, to_stream=task.is_to_stream)
         for task in self._tasks if naming.is_one_name else ():
             if (conflict := self._clashes.conflict_of(task)) and not self._clashes.maker_of(task):
                 raise ArgumentError(f"{task.source} {conflict}")
@@ -75,7 +75,7 @@ class Batch:
 
     def _make(self, folder: Path) -> None:
         self._new_folders = [
-            *(place for place in (folder, *folder.parents) if not place.exists()),
+            *(path for path in (folder, *folder.parents) if not path.exists()),
             *self._new_folders,
         ]
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ class Clashes:
         """Note the paths of a task; one that was named is an input, whatever is wrong with it."""
         if not (task.is_stream or task.is_from_folder):
             self.inputs[self.real_path(task.source)] = task.path
-        for path in (self.real_path(target.path) for target in task.targets):
+        for path in (self.real_path(target.path) for target in task.targets if not target.is_stream):
             owner = task._replace(targets=())
             if not self._first.add(path, owner):
                 self._others[path].append(owner)
@@ -160,10 +160,10 @@ class Clashes:
         if not self.inputs:
             return []
         path = self.real_path(target)
-        places = [path, *map(str, Path(path).parents)]
+        paths = [path, *map(str, Path(path).parents)]
         if os.path.isdir(path):
-            places += [other for other in self.inputs if other.startswith(path + os.sep)]
-        return [self.inputs[place] for place in places if place in self.inputs]
+            paths += [other for other in self.inputs if other.startswith(path + os.sep)]
+        return [self.inputs[one] for one in paths if one in self.inputs]
 
     def conflict_of(self, task: Task) -> str:
         """Why a task cannot have its outputs, if others would have them, too."""

@@ -1,19 +1,19 @@
 """Which blocks, in which order, at what peak of memory: pure arithmetic on shapes and bytes.
 
-An array has the axes (lead..., H, W, trail...). A block is a box of windows that is written at once. It has the first
-of three forms that fits the memory:
+An array has the axes (lead..., H, W, trail...). A block is a region of windows, written at once. It has the first of
+three forms that fits the memory:
 
     planes    whole planes of some samples, pooled to all sizes in one pass
     windows   some rows of windows of a plane at one size, whose cells are read at once
-    strips    rows of windows larger than memory: columns from left to right, each strip of them some rows at a time,
-              from top to bottom; the sums of columns are carried from read to read
+    columns   rows of windows larger than memory: some columns of cells at a time, from left to right, and of these some
+              rows at a time, from top to bottom; their sums are carried from read to read
 
 What it costs in memory is
 
     input     the cells that are read at once, as they are in the file; behind a network also their raw chunks
     output    its results
     chunk     where the file is compressed, all copies of a chunk that lie in memory while it is decoded
-    sums      accumulators of one row of windows; in strips, of columns, of all windows and of some cells
+    sums      accumulators of one row of windows; by columns, those of columns, of all windows and of some cells
 
 Blocks follow the file's chunk grid along the lead axes, so that no chunk is decoded twice unless a plane exceeds the
 limit. In Fortran order the lead axes lie closest together in the file, and a block of one sample would be read element
@@ -35,8 +35,8 @@ from lucid.pooling.windows import Axis, Grid
 #: Bytes that a block aims at: those of a few threads stay in a level-3 cache between reading and pooling, and smaller
 #: ones cost more Python than they save (benchmarks/decisions.md).
 BLOCK_BYTES = 4 << 20
-#: Bytes of sums for each column, and for each window, of strips: sum, error and count, also scaled, twice.
-STRIP_SUM_BYTES = 96
+#: Bytes of sums for each column, and for each window, by columns: sum, error and count, also scaled, twice.
+COLUMN_SUM_BYTES = 96
 #: Bytes of what the kernel keeps of each window of one row: the same, and numbers of cells.
 WINDOW_SUM_BYTES = 48
 #: Bytes that should lie together in Fortran order: with fewer, to ask for them takes longer than to read them.
@@ -78,9 +78,9 @@ class Blocking(NamedTuple):
         if self.is_whole:
             sums_bytes = cols * size_of(trail) * WINDOW_SUM_BYTES
         else:
-            sums_bytes = (2 * self._samples * self._read_cells[1] + results) * STRIP_SUM_BYTES
+            sums_bytes = (2 * self._samples * self._read_cells[1] + results) * COLUMN_SUM_BYTES
             sums_bytes += min(self._samples * size_of(self._read_cells), REGION_CELLS) * REGION_CELL_BYTES
-        # Strips in Fortran order are copied, since sums of columns are taken of planes.
+        # Columns in Fortran order are copied, since sums of columns are taken of planes.
         is_copied = self.spec.is_far or (self.spec.order == "F" and not self.is_whole)
         input_bytes = self.input_bytes * (2 if is_copied else 1)
         return input_bytes + results * self.output_itemsize + self.chunk_bytes + sums_bytes
@@ -117,7 +117,7 @@ class Blocking(NamedTuple):
     def is_sequential(self) -> bool:
         """Whether the blocks are runs of the array, one after the other, in input and output."""
         h = self.height_axis
-        # Of the last axis that is cut there may be some, of those before it one, and of planes all.
+        # Of the last axis that is divided there may be some, of those before it one, and of planes all.
         first = next((axis for axis in range(h) if self.lengths[axis] > 1), h)
         begin = min(first + 1, h)
         is_run = all(map(operator.ge, self.lengths[begin:], self._shape(self.grids[0])[begin:]))
@@ -148,8 +148,8 @@ class Blocking(NamedTuple):
         rows, cols = grid.rows.cells(ends(block[h])), grid.cols.cells(ends(block[h + 1]))
         return (*block[:h], slice(*rows), slice(*cols), *block[h + 2 :])
 
-    def strips(self, block: Region) -> Iterator[tuple[int, list[Region]]]:
-        """The strips of a block that is not read at once: its first column in the block, and the reads down it."""
+    def columns(self, block: Region) -> Iterator[tuple[int, list[Region]]]:
+        """The columns of a block that is not read at once, some after the other: where they begin, and their reads."""
         h, cells = self.height_axis, self.cells(block)
         for cols in _steps(cells[h + 1], self.col_cells):
             reads = [(*cells[:h], rows, cols, *cells[h + 2 :]) for rows in _steps(cells[h], self.row_cells)]
@@ -189,7 +189,7 @@ def blockings(
     """How an array is streamed to some sizes: in one pass, or in one for each where planes do not fit the memory.
 
     Fewer workers are planned where their blocks would not fit together; a MemoryLimitError names the limit that the
-    smallest block of one needs. With `whole_planes`, planes are cut only if they do not fit the memory, not for the
+    smallest block of one needs. With `whole_planes`, planes are divided only if they do not fit the memory, not for the
     cache.
     """
     short_run = SHORT_RUN_BYTES if spec.order == "F" else 1
@@ -255,8 +255,8 @@ def _fit(whole: Blocking, budget: int, aim: int) -> Blocking:
     windows = _windows(whole, aim)
     if windows.block_bytes <= budget:
         return windows
-    strips, window = _strips(whole, budget), _with_length(windows, whole.height_axis + 1, 1)
-    return strips if strips.block_bytes <= budget or strips.block_bytes <= window.block_bytes else window
+    columns, window = _columns(whole, budget), _with_length(windows, whole.height_axis + 1, 1)
+    return columns if columns.block_bytes <= budget or columns.block_bytes <= window.block_bytes else window
 
 
 def _windows(whole: Blocking, aim: int) -> Blocking:
@@ -266,7 +266,7 @@ def _windows(whole: Blocking, aim: int) -> Blocking:
     return _grow(partial(_with_length, _few_samples(whole), h), range(first, axis.n_out + 1), aim)
 
 
-def _strips(whole: Blocking, budget: int) -> Blocking:
+def _columns(whole: Blocking, budget: int) -> Blocking:
     """Windows of one row: columns of cells first, then windows, trail axes, rows of cells."""
     h, grid, chunks = whole.height_axis, whole.grids[0], whole.spec.chunks
     longest, few = grid.rows.longest, _few_samples(whole)

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
 
@@ -29,28 +28,27 @@ from lucid.pooling.windows import Interval
 from lucid.report import MARKED, OVERFLOW, Effort, Watch
 
 
-def carry_out(job: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None) -> None:
+def carry_out(plan: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None) -> None:
     """Pool, and put the outputs in place, or add them to a `group` that is put in place together."""
-    watch.total_bytes, watch.done_bytes = job.input_bytes, 0
-    with outputs_of(job, source, watch, group) as sinks:
-        for array_pass in job.passes:
+    watch.total_bytes, watch.done_bytes = plan.input_bytes, 0
+    with outputs_of(plan, source, watch, group) as sinks:
+        for array_pass in plan.passes:
             _stream(array_pass, source, sinks, watch)
 
 
 @contextmanager
 def outputs_of(
-    job: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None
+    plan: JobPlan, source: Source, watch: Watch, group: list[Replacement] | None = None
 ) -> Iterator[dict[Path, Sink]]:
     """The outputs, begun; in the end they are put in place, or handed on, unless the source changed meanwhile."""
-    first = islice(job.passes, 2)
-    in_sequence = [blocks.is_sequential and len(arrays) == 1 for blocks, arrays in first] == [True]
+    in_sequence = plan.is_sequential and len(plan.options.sizes) == 1
     with ExitStack() as stack:
         sinks: dict[Path, Sink] = {}
-        for target in job.targets:
-            sink = stack.enter_context(target.create(job.options, in_sequence=in_sequence))
+        for target in plan.targets:
+            sink = stack.enter_context(target.create(plan.options, in_sequence=in_sequence))
             sinks[target.path] = sink
             with sink.name_errors():
-                sink.begin(source, job.results_of(target))
+                sink.begin(source, plan.results_of(target))
             watch.note(sink)
         yield sinks
         source.check_unchanged()
@@ -60,12 +58,12 @@ def outputs_of(
                     sink.commit(group)
 
 
-def rehearse(job: JobPlan, source: Source, watch: Watch) -> None:
+def rehearse(plan: JobPlan, source: Source, watch: Watch) -> None:
     """Raise what would keep outputs from being begun, and note what they would hold; nothing is made."""
-    for target in job.targets:
-        with target.create(job.options) as sink:
+    for target in plan.targets:
+        with target.create(plan.options) as sink:
             with sink.name_errors():
-                sink.refuse(source, job.results_of(target))
+                sink.refuse(source, plan.results_of(target))
             watch.note(sink)
 
 
@@ -136,7 +134,7 @@ class _Worker:
             for array, region in zip(self._arrays, block.regions, strict=True)
         ]
         if not blocks.is_whole:
-            self._pool_strips(block)
+            self._pool_columns(block)
             return block
         cells = self.read(block).cells if block.cells is None else block.cells
         assert cells is not None
@@ -150,7 +148,7 @@ class _Worker:
         block.cells = None
         return block
 
-    def _pool_strips(self, block: _Block) -> None:
+    def _pool_columns(self, block: _Block) -> None:
         (array,), (region,), (means,) = self._arrays, block.regions, block.means
         h = self._blocks.height_axis
         total = Total(array.pooling, ends(region[h]), ends(region[h + 1]))
@@ -161,7 +159,7 @@ class _Worker:
                 with block.clock("pool"):
                     yield self._planes(cells)
 
-        for left, reads in self._blocks.strips(region):
+        for left, reads in self._blocks.columns(region):
             sums = columns(planes_of(reads), array.pooling.rule)
             with block.clock("pool"):
                 total.add(sums, left)
@@ -178,12 +176,12 @@ class _Worker:
         return block
 
     def _planes(self, array: Array) -> Array:
-        """(planes, height, width, inner) in the array's own order of axes, so that strips agree."""
+        """(planes, height, width, inner) in the array's own order of axes, so that columns agree."""
         h = self._blocks.height_axis
         return array.reshape(size_of(array.shape[:h]), *array.shape[h : h + 2], size_of(array.shape[h + 2 :]))
 
     def _cells(self, block: _Block, region: Region) -> Array:
-        """Read a region, counted from the first cell of the box, into the buffer of this thread or process."""
+        """Read a region, counted from the first cell that is pooled, into the buffer of this thread or process."""
         spec = self._blocks.spec
         if not hasattr(self._local, "buffer"):
             # A map goes back to the system when the pass ends; the C library would keep the memory beside the next one.

@@ -9,15 +9,20 @@ the call with an error. Only Linux forks well, and only where no other thread ma
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lucid import threads
 from lucid.errors import FileError, attempt
 from lucid.threads import Item, Result
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    Pipe: TypeAlias = Connection[Any, Any]
 
 #: Bytes to be decoded from which on processes save more than their beginning takes (benchmarks/decisions.md).
 WORTH_BYTES = 32 << 20
@@ -25,6 +30,10 @@ WORTH_BYTES = 32 << 20
 PROCESS_BYTES = 10 << 20
 #: The process that forked them ends them; nobody else does.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Where Linux lists the threads of this process.
+TASKS = Path("/proc/self/task")
+#: Seconds that a process has to end.
+END_SECONDS = 0.8
 #: Linux's number for a signal that comes when the parent ends.
 PR_SET_PDEATHSIG = 1
 
@@ -35,22 +44,34 @@ def pay_off(size_bytes: int, workers: int) -> bool:
 
 
 def may_fork() -> bool:
-    """Whether a forked process works: on Linux, where no other thread may hold a lock."""
-    return sys.platform == "linux" and threading.active_count() == 1
+    """Whether a forked process works: on Linux, where no thread, of Python or a library, may hold a lock."""
+    try:
+        return sys.platform == "linux" and len([*TASKS.iterdir()]) == 1
+    except OSError:  # there is no /proc to tell
+        return False
 
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, in_flight: int
 ) -> Generator[Result, None, None]:
     """Yield `work(item)` for every item, as `threads.in_order` does; a process that crashed is a FileError."""
-    forks: list[_Fork] = []
-    idle: list[_Fork] = []
+    children: list[Child] = []
+    idle: list[Child] = []
+
+    def prepare(_: "Pipe") -> Callable[[Item], Result]:
+        end_with_parent(signal.SIGKILL)
+        for one in IGNORED_SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return work
 
     def call(item: Item) -> Result:
-        fork = idle.pop()
-        result: Result = fork.call(item)
-        idle.append(fork)
-        return result
+        child = idle.pop()
+        result, error = child.ask(item)
+        if error is not None:
+            raise error
+        idle.append(child)
+        return result  # type: ignore[no-any-return]
 
     give_memory_back()
     results = threads.in_order(call, items, workers=workers, in_flight=in_flight)
@@ -58,75 +79,95 @@ def in_order(
         # A handler of a signal would raise between two forks, or run in the new process what is for this one only.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
-            while len(forks) < workers:
-                forks.append(_Fork(work, before))
+            while len(children) < workers:
+                children.append(Child(prepare))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        idle += forks
+        idle += children
         for result in results:  # noqa: UP028  (`yield from` would close it first, which waits for them)
             yield result
     finally:
-        for fork in forks:
-            fork.kill()
-        results.close()
-        for fork in forks:
-            fork.wait()
+        for child in children:
+            child.kill()
+        with suppress(FileError):  # of one that was killed at work
+            results.close()
+        for child in children:
+            child.stop(END_SECONDS)
 
 
 def give_memory_back() -> None:
-    """Give what was freed here back to the system, where it is glibc: what comes next is beside it."""
+    """Give what was freed here back to the system, where it is glibc, since processes come beside it.
+
+    In a program of a user it costs a few page faults, and changes nothing else.
+    """
     import ctypes
 
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class _Fork:
-    """A process that does one item after the other, and the pipe to it."""
+class Child:
+    """A process that does what it is sent, one after the other, and the pipe to it."""
 
-    def __init__(self, work: Callable[[Any], Any], signals: Iterable[int]) -> None:
-        from multiprocessing import Pipe  # seldom needed, and slow to load
+    def __init__(self, prepare: Callable[["Pipe"], Callable[[Any], Any]], method: str = "fork") -> None:
+        import multiprocessing  # seldom needed, and slow to load
 
-        parent = os.getpid()
-        self._pipe, theirs = Pipe()
-        self._status: int | None = None
-        self._pid = os.fork()
-        if self._pid:
-            theirs.close()
-            return
+        context: Any = multiprocessing.get_context(method)
+        self.pipe: Pipe
+        self.pipe, theirs = context.Pipe()
+        arguments = prepare, theirs, self.pipe, os.getpid()
+        self._process = context.Process(target=_serve, args=arguments, name="lucid-pool", daemon=True)
         try:
-            end_with_parent(signal.SIGKILL)
-            for one in IGNORED_SIGNALS:
-                signal.signal(one, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            while os.getppid() == parent:  # until the parent ends, or sends no more
-                theirs.send(attempt(partial(work, theirs.recv())))
+            self._process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
         finally:
-            os._exit(0)
+            theirs.close()
+        self.pid: int = self._process.pid
 
-    def call(self, item: Any) -> Any:
-        """Have an item done; raise what the work raised."""
+    def ask(self, item: Any, receive: Callable[[], Any] | None = None) -> tuple[Any, Exception | None]:
+        """What it makes of an item, or the error of that; a FileError where the process ends meanwhile."""
         try:
-            self._pipe.send(item)
-            result, error = self._pipe.recv()
-        except (EOFError, OSError) as end:
-            raise crash_error(self.wait()) from end
-        if error is not None:
-            raise error
-        return result
+            self.pipe.send(item)
+            return receive() if receive else self.pipe.recv()  # type: ignore[no-any-return]
+        except (EOFError, BrokenPipeError, ConnectionResetError) as end:
+            status = self.stop(END_SECONDS)
+            if status == -signal.SIGKILL:
+                ending = "killed, as the system does when memory runs out"
+            else:
+                ending = signal.Signals(-status).name if status < 0 else f"status {status}"
+            raise FileError(f"crashed the process that read it: {ending}") from end
 
     def kill(self) -> None:
         """End it; there is nothing that it would clean up."""
-        if self._status is None:
-            with suppress(ProcessLookupError):  # a thread may be waiting for it
-                os.kill(self._pid, signal.SIGKILL)
+        self._process.kill()
 
-    def wait(self) -> int:
-        """Wait for its end; its status, negative for a signal."""
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-            self._pipe.close()
-        return self._status
+    def stop(self, patience: float) -> int:
+        """End it, after so many seconds in which it may end by itself; its status, negative for a signal."""
+        self.pipe.close()
+        self._process.join(patience)
+        for end in (self._process.terminate, self._process.kill):
+            if self._process.is_alive():
+                end()
+                self._process.join(END_SECONDS)
+        self._process.join()
+        return self._process.exitcode or 0
+
+
+def _serve(
+    prepare: Callable[["Pipe"], Callable[[Any], Any]], pipe: "Pipe", parents: "Pipe", parent: int
+) -> None:
+    """The process's end: do what comes, one after the other, until nothing more does, or nobody listens."""
+    import multiprocessing
+
+    parents.close()  # else the parent's end would stay open with the parent gone
+    multiprocessing.current_process().daemon = False  # it may have processes of its own
+    work = prepare(pipe)
+    if os.getppid() == parent:  # else it ended before this process could hear of it
+        with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            while True:
+                pipe.send(attempt(partial(work, pipe.recv())))
 
 
 def end_with_parent(number: signal.Signals) -> None:
@@ -135,12 +176,3 @@ def end_with_parent(number: signal.Signals) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-
-
-def crash_error(status: int) -> FileError:
-    """The error of a call in whose midst the process ended, with this status."""
-    if status == -signal.SIGKILL:
-        ending = "killed, as the system does when memory runs out"
-    else:
-        ending = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return FileError(f"crashed the process that read it: {ending}")

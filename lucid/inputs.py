@@ -38,8 +38,8 @@ class Task(NamedTuple):
 
     source: str
     #: The folder of a file that was found, relative to the one that was named; None for an input that was named.
-    place: str | None = None
-    #: Empty where the results go to standard output.
+    folder: str | None = None
+    #: None where it is not pooled, or not yet told.
     targets: tuple[Target, ...] = ()
     size_bytes: int = 0
     #: Whether it is read once and in order.
@@ -57,12 +57,17 @@ class Task(NamedTuple):
     @property
     def is_from_folder(self) -> bool:
         """Whether it was found in a folder."""
-        return self.place is not None
+        return self.folder is not None
+
+    @property
+    def is_to_stream(self) -> bool:
+        """Whether its results go to standard output."""
+        return any(target.is_stream for target in self.targets)
 
     @property
     def is_small(self) -> bool:
         """Whether it is best done along with others: a small file, or nothing to do."""
-        return self.error is not None or (bool(self.targets) and 0 < self.size_bytes <= SMALL_BYTES)
+        return self.error is not None or (not self.is_to_stream and 0 < self.size_bytes <= SMALL_BYTES)
 
     def reason(self, error: Exception, options: Options) -> Exception:
         """Why it is not pooled: a file that was found is left out if nothing in it fits, and no array was named."""
@@ -74,9 +79,10 @@ class Task(NamedTuple):
         task = self._replace(is_stream=is_stream(self.source))
         format_ = NPY if task.is_stream else format_of_content(task.path)
         is_file = not task.is_stream and os.path.isfile(task.source)
-        targets: tuple[Target, ...] = ()
-        if naming.output != str(STREAM) and not (task.is_stream and naming == (None, None)):
-            targets = naming.targets(task.path, format_, options, self.place or "")
+        if naming.output == str(STREAM) or (task.is_stream and naming == (None, None)):
+            targets: tuple[Target, ...] = (Target.of_stream(options),)
+        else:
+            targets = naming.targets(task.path, format_, options, self.folder or "")
         return task._replace(
             targets=targets,
             size_bytes=task.path.stat().st_size if is_file else 0,

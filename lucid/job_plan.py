@@ -1,17 +1,16 @@
 """`plan`: options and an open source, to arrays, sizes, blocks and outputs.
 
-The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads shapes and
-nothing else, and all that it says is arithmetic, so it answers at once whatever the sizes are.
+The one planning function: of pooling, of a dry run, of a shard, of joining shards. It reads what describes arrays, such
+as shapes and attributes, never their cells. All else is arithmetic, so it answers at once whatever the sizes are.
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
-import lucid
 from lucid.backlog import Backlog
 from lucid.blocking import Blocking, blockings
 from lucid.errors import DatasetError, FileError
@@ -31,11 +30,10 @@ from lucid.pooling.sums import Rule, result_of
 from lucid.pooling.windows import make_grid
 from lucid.report import DatasetReport
 from lucid.sizes import Size, resolve, size_name
+from lucid.version import __version__
 
-#: What a shard holds: a box of the first axes of each array, by name.
-Regions: TypeAlias = Mapping[str, Region]
-#: What means are of: the dataset of the source, and the number of the size.
-Key: TypeAlias = tuple[str, int]
+#: What a shard holds: a region of the first axes of each array, by its number among those that are chosen.
+Regions: TypeAlias = Mapping[int, Region]
 #: Bytes of an array, more than any file system holds. With headers they still count in 64 bits.
 MOST_BYTES = 1 << 60
 
@@ -60,31 +58,17 @@ class ArrayPlan(NamedTuple):
     target: Target
     #: The number of the size.
     size: int
-    #: The first cell of the box of the source; () for the whole array.
+    #: The first cell of the region of the source; () for the whole array.
     offset: tuple[int, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        """What they are means of."""
-        return self.result.source.name, self.size
+    #: The number of its source among all arrays that were chosen.
+    source_index: int = 0
 
 
 class Pass(NamedTuple):
-    """One array, or a box of it, streamed once: its blocks, and the arrays of means that are made of them."""
+    """One array, or a region of it, streamed once: its blocks, and the arrays of means that are made of them."""
 
     blocks: Blocking
     arrays: Sequence[ArrayPlan]
-
-    def for_spec(self, spec: ArraySpec, options: Options, counts: Counter[Path]) -> "Pass":
-        """The same for an array that differs in its name and place; `counts` those of each output so far."""
-        arrays = []
-        for array in self.arrays:
-            name = array.target.name_of(spec.name, options.sizes[array.size])
-            result = array.result._replace(source=spec, name=name, number=counts[array.target.path])
-            counts[array.target.path] += 1
-            arrays.append(array._replace(result=result))
-        box = self.blocks.spec._replace(name=spec.name, handle=spec.handle)
-        return Pass(self.blocks._replace(spec=box), arrays)
 
 
 @dataclass(frozen=True)
@@ -92,37 +76,70 @@ class JobPlan:
     """All that is to be done for one input."""
 
     options: Options
+    #: The outputs that are to be made.
     targets: tuple[Target, ...]
     #: The arrays of the source that were chosen, whole.
     specs: Sequence[ArraySpec]
-    #: Gives the passes of one of them, or of one that is alike: a hundred thousand may differ in their names alone.
-    passes_of: Callable[[ArraySpec], Iterable[Pass]]
+    #: How arrays are pooled, once for all that differ in their names alone: a hundred thousand may.
+    groups: Sequence[Sequence[Pass]]
+    #: Which arrays are pooled, by their numbers in `specs`, and the number of the group that each is of.
+    indices: Sequence[int]
+    group_numbers: Sequence[int]
+
+    def only(self, targets: tuple[Target, ...]) -> "JobPlan":
+        """The same for some of its outputs."""
+
+        def kept(one: Pass) -> Pass:
+            arrays = [array for array in one.arrays if array.target in targets]
+            return Pass(one.blocks._replace(grids=tuple(array.pooling.grid for array in arrays)), arrays)
+
+        groups = [[one for one in map(kept, passes) if one.arrays] for passes in self.groups]
+        return replace(self, targets=targets, groups=groups)
 
     @property
     def passes(self) -> Iterator[Pass]:
         """How they are pooled, array by array."""
-        counts = Counter[Path]()
-        for spec in self.specs:
-            for one in self.passes_of(spec):
-                yield one.for_spec(spec, self.options, counts)
+        for position in range(len(self.indices)):
+            yield from self._passes_at(position)
 
-    def all_arrays(self) -> Iterator[ArrayPlan]:
-        """All arrays of means."""
+    def _passes_at(self, position: int) -> Iterator[Pass]:
+        """Those of one array: of its group, under its name."""
+        index = self.indices[position]
+        spec = self.specs[index]
+        for blocks, group_arrays in self.groups[self.group_numbers[position]]:
+            arrays = []
+            for array in group_arrays:
+                sizes = array.target.sizes
+                name = array.target.name_of(spec.name, self.options.sizes[array.size])
+                number = position * len(sizes) + sizes.index(array.size)
+                result = array.result._replace(source=spec, name=name, number=number)
+                arrays.append(array._replace(result=result, source_index=index))
+            yield Pass(blocks._replace(spec=blocks.spec._replace(name=spec.name, handle=spec.handle)), arrays)
+
+    def arrays(self, target: Target | None = None) -> Iterator[ArrayPlan]:
+        """The arrays of means, all or those that go to one output."""
         for one in self.passes:
-            yield from one.arrays
+            yield from (array for array in one.arrays if target in (None, array.target))
 
-    def arrays_of(self, target: Target) -> Iterator[ArrayPlan]:
-        """The arrays of means that go to one output."""
-        return (array for array in self.all_arrays() if array.target is target)
+    def array(self, index: int, size: int) -> ArrayPlan | None:
+        """The means of one array of the source at one size, if they are to be made."""
+        passes = self._passes_at(bisect_left(self.indices, index))
+        return next((array for one in passes for array in one.arrays if array.size == size), None)
 
     def results_of(self, target: Target) -> Sequence[ResultSpec]:
         """What goes to one output."""
-        return Backlog(array.result for array in self.arrays_of(target))
+        return Backlog(array.result for array in self.arrays(target))
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether it is one array to be pooled as its cells come, in one pass."""
+        return [blocks.is_sequential for blocks, _ in islice(self.passes, 2)] == [True]
 
     @property
     def input_bytes(self) -> int:
         """Bytes to be read, over all passes."""
-        return sum(one.blocks.spec.nbytes for spec in self.specs for one in self.passes_of(spec))
+        group_bytes = [sum(blocks.spec.nbytes for blocks, _ in passes) for passes in self.groups]
+        return sum(group_bytes[number] for number in self.group_numbers)
 
     def reports(self) -> Iterator[DatasetReport]:
         """What is done to every array, size by size."""
@@ -152,19 +169,16 @@ def plan(source: Source, options: Options, targets: tuple[Target, ...]) -> JobPl
     if options.threads is None and any(spec.is_far for spec in specs):
         options = replace(options, threads=max(FAR_READS, options.workers))
     if options.slice is not None:
-        facts = facts_of(source, specs, options)
-        return plan_shard(specs, options, targets, _regions_of(specs, options, options.slice), facts)
-    alike: dict[ArraySpec, list[Pass]] = {}
+        regions = slice_regions(specs, options, options.slice)
+        return plan_shard(specs, options, targets, regions, facts_of(source, specs, options))
+    groups, numbers, group_numbers = list[list[Pass]](), dict[ArraySpec, int](), list[int]()
     for spec in specs:
-        bare_spec = _bare_spec(spec)
-        if bare_spec not in alike:
-            alike[bare_spec] = _passes(options, spec, spec, targets, whole_planes=source.in_sequence)
-    return JobPlan(options, targets, specs, lambda spec: alike[_bare_spec(spec)])
-
-
-def _bare_spec(spec: ArraySpec) -> ArraySpec:
-    """What an array has in common with others that are pooled as it is."""
-    return spec._replace(name="", handle=None)
+        # What an array has in common with others that are pooled as it is.
+        number = numbers.setdefault(spec._replace(name="", handle=None), len(groups))
+        if number == len(groups):
+            groups.append(_passes(options, spec, spec, targets, whole_planes=source.in_sequence))
+        group_numbers.append(number)
+    return JobPlan(options, targets, specs, groups, range(len(specs)), group_numbers)
 
 
 def plan_shard(
@@ -175,12 +189,11 @@ def plan_shard(
     facts: dict[str, Any],
 ) -> JobPlan:
     """What is to be done for some regions of arrays; `facts` are those that all shards share."""
-    passes = {
-        spec.name: _passes(options, spec, spec.within(regions[spec.name]), targets, facts)
-        for spec in specs
-        if spec.name in regions
-    }
-    return JobPlan(options, targets, specs, lambda spec: passes.get(spec.name, ()))
+    groups = []
+    for index, region in regions.items():
+        spec = specs[index]
+        groups.append(_passes(options, spec, spec.within(region), targets, facts))
+    return JobPlan(options, targets, specs, groups, [*regions], range(len(groups)))
 
 
 def choose(source: Source, options: Options) -> Sequence[ArraySpec]:
@@ -216,31 +229,35 @@ def facts_of(source: Source, specs: Sequence[ArraySpec], options: Options) -> di
     }
 
 
-def _regions_of(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
+def slice_regions(specs: Sequence[ArraySpec], options: Options, samples: slice) -> Regions:
     """The samples of each array; one whose first axis is pooled has none, and is whole in the first slice."""
-    lengths = {spec.name: spec.shape[0] for spec in specs if plane_in(spec, options).height_axis}
-    if not lengths:
+    regions: dict[int, Region] = {}
+    most = 0
+    for index, spec in enumerate(specs):
+        if plane_in(spec, options).height_axis:
+            start, stop, _ = samples.indices(spec.shape[0])
+            regions[index] = (slice(start, max(start, stop)),)
+            most = max(most, spec.shape[0])
+        elif not samples.start:
+            regions[index] = ()
+    divided = [*filter(None, regions.values())]
+    if not divided:
         raise DatasetError(f"dataset {specs[0].name}: `slice` needs the first axis, which is pooled")
-    regions: dict[str, Region] = {}
-    for name, length in lengths.items():
-        start, stop, _ = samples.indices(length)
-        regions[name] = (slice(start, max(start, stop)),)
-    most = max(lengths.values())
-    if most and not any(region.stop > region.start for (region,) in regions.values()):
+    if most and all(region.start == region.stop for (region,) in divided):
         raise DatasetError(f"has {most} samples; expected some in slice {slice_name(samples)}")
-    return regions | {spec.name: () for spec in specs if not samples.start and spec.name not in lengths}
+    return regions
 
 
 def _passes(
     options: Options,
     spec: ArraySpec,
-    box: ArraySpec,
+    region_spec: ArraySpec,
     targets: tuple[Target, ...],
     facts: dict[str, Any] | None = None,
     *,
     whole_planes: bool = False,
 ) -> list[Pass]:
-    """An array, or a box of it for a shard, pooled to every size that an output takes."""
+    """An array, or a region of it for a shard, pooled to every size that an output takes."""
     plane = plane_in(spec, options)
     h = plane.height_axis
     rule = rule_of(spec, options, targets)
@@ -252,12 +269,12 @@ def _passes(
         size = plane.resolve(pair)
         provenance = _provenance(options, spec, size, rule)
         if facts is not None:
-            region = [[a, a + n] for a, n in zip(box.offset, box.shape, strict=False)]
+            region = [[a, a + n] for a, n in zip(region_spec.offset, region_spec.shape, strict=False)]
             provenance["shard"] = {"dataset": spec.name, "size": number, "region": region} | facts
         result = ResultSpec(
             source=spec,
             name=target.name_of(spec.name, pair),
-            shape=(*box.shape[:h], *size, *box.shape[h + 2 :]),
+            shape=(*region_spec.shape[:h], *size, *region_spec.shape[h + 2 :]),
             dtype=storage(rule.result),
             numbers=rule.result,
             provenance=json.dumps(provenance),
@@ -270,24 +287,26 @@ def _passes(
         if result.nbytes > MOST_BYTES:
             raise FileError(f"`size` {size_name(size)} gives more than a file can hold")
         arrays.append(
-            ArrayPlan(Pooling(make_grid(plane.lengths, size), rule), result, target, number, box.offset)
+            ArrayPlan(
+                Pooling(make_grid(plane.lengths, size), rule), result, target, number, region_spec.offset
+            )
         )
     # A stranger's shard may claim sizes that there are not.
-    every = _blockings(options, box, arrays, whole_planes=whole_planes) if arrays else []
+    every = _blockings(options, region_spec, arrays, whole_planes=whole_planes) if arrays else []
     if len(every) == 1:
         return [Pass(every[0], arrays)]
     return [Pass(blocks, [array]) for blocks, array in zip(every, arrays, strict=True)]
 
 
 def _blockings(
-    options: Options, box: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
+    options: Options, spec: ArraySpec, arrays: Sequence[ArrayPlan], *, whole_planes: bool
 ) -> list[Blocking]:
     """How an array is streamed, by as many workers as have room for what decoding and pooling take, or by one."""
     # Without room for a chunk's cells beside it, they would be read some rows at a time.
-    copies = box.chunk_copies + 1 if box.chunk_copies else 0
-    chunk_bytes = copies * size_of(box.chunks or ()) * box.dtype.itemsize
+    copies = spec.chunk_copies + 1 if spec.chunk_copies else 0
+    chunk_bytes = copies * size_of(spec.chunks or ()) * spec.dtype.itemsize
     every = blockings(
-        box,
+        spec,
         [array.pooling.grid for array in arrays],
         arrays[0].result.height_axis,
         arrays[0].result.dtype.itemsize,
@@ -296,7 +315,7 @@ def _blockings(
         whole_planes=whole_planes,
     )
     for number, blocks in enumerate(every):
-        cells = blocks.input_bytes // box.dtype.itemsize if blocks.is_whole else 0
+        cells = blocks.input_bytes // spec.dtype.itemsize if blocks.is_whole else 0
         working_bytes = max(array.pooling.working_bytes(cells) for array in arrays)
         room = options.max_memory // max(1, blocks.block_bytes + working_bytes)
         every[number] = blocks._replace(workers=max(1, min(blocks.workers, room)))
@@ -307,7 +326,7 @@ def _provenance(options: Options, spec: ArraySpec, size: tuple[int, int], rule: 
     """What an output says of itself."""
     numbers = options.result(only="numbers")
     return {
-        "version": lucid.__version__,
+        "version": __version__,
         "operation": numbers.pop("reduce"),
         "source_shape": list(spec.shape),
         "source_dtype": spec.numbers,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from lucid.formats.contract import Sink
 from lucid.formats.disk.names import is_same_file, refuse_existing
 from lucid.formats.disk.replacement import remove_stale
 from lucid.formats.paths import ARCHIVE, real_path, url_of
-from lucid.formats.registry import FORMATS, Format, format_of_suffix, suffix_of
+from lucid.formats.registry import FORMATS, NPY, Format, format_of_suffix, suffix_of
 from lucid.formats.stream import STREAM, NpyStreamSink
 from lucid.kinds import slice_name
 from lucid.options import Options
@@ -34,12 +35,23 @@ class Target:
     path: Path
     format: Format
     sizes: tuple[int, ...]
+    #: The stream in place of a file; None for standard output, since a target goes to other processes.
     stream: BinaryIO | None = None
+
+    @classmethod
+    def of_stream(cls, options: Options, stream: BinaryIO | None = None) -> "Target":
+        """The output that is a stream, by default standard output."""
+        return cls(STREAM, NPY, tuple(range(len(options.sizes))), stream)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream."""
+        return self.path == STREAM
 
     def create(self, options: Options, *, in_sequence: bool = False) -> Sink:
         """The output while it is written; `in_sequence`, a stream is written as the means come."""
-        if self.stream is not None:
-            return NpyStreamSink(self.stream, options, in_sequence=in_sequence)
+        if self.is_stream:
+            return NpyStreamSink(self.stream or sys.stdout.buffer, options, in_sequence=in_sequence)
         return self.format.create(self.path, options)
 
     def refuse(self, inputs: Iterable[Path], options: Options, *, makes_folder: bool = False) -> None:
@@ -50,7 +62,7 @@ class Target:
         for path in inputs:
             self.refuse_input(path)
         marks = self.format.root_files
-        if self.stream is not None or (self.format.has_urls and url_of(self.path) is not None):
+        if self.is_stream or (self.format.has_urls and url_of(self.path) is not None):
             return
         with translate_errors(f"output {self.path} cannot be written"):  # as under a name too long
             if not makes_folder or self.path.parent.exists():
@@ -60,7 +72,7 @@ class Target:
 
     def refuse_input(self, source: Path) -> None:
         """Raise if it is an input, lies within one, or has one within it: an input is never changed."""
-        if self.stream is not None:
+        if self.is_stream:
             return
         own, other = real_path(self.path), real_path(source)
         if own == other or is_same_file(source, self.path):
@@ -73,7 +85,7 @@ class Target:
     def name_of(self, dataset: str, size: Size) -> str:
         """The name of an array of means: that of its source, with the size where there are several."""
         base = dataset or "/data"
-        return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.stream is not None else base
+        return f"{base}_{size_name(size)}" if len(self.sizes) > 1 or self.is_stream else base
 
 
 def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, watch: Watch) -> None:
@@ -90,7 +102,7 @@ def settle(targets: Sequence[Target], inputs: Sequence[Path], options: Options, 
                 raise
             watch.notes.append(failure_note(error))
     if not options.dry_run:
-        for folder in {real_path(target.path).parent for target in targets if target.stream is None}:
+        for folder in {real_path(target.path).parent for target in targets if not target.is_stream}:
             remove_stale(folder)
 
 
@@ -119,18 +131,18 @@ class Naming(NamedTuple):
         return self.output is not None and not (STEM in self.output or PARENT in self.output)
 
     def targets(
-        self, source: Path, source_format: Format, options: Options, place: str = ""
+        self, source: Path, source_format: Format, options: Options, inner_folder: str = ""
     ) -> tuple[Target, ...]:
         """The outputs of a source; `{stem}`, `{parent}`, `{size}` and `{slice}` in their name are filled in.
 
-        With default names they are in the folder of the source, or below another folder at the source's place.
+        With default names they are in the folder of the source, or in an inner folder of another one.
         """
         every = tuple(range(len(options.sizes)))
         if self.output is None:
             suffix = suffix_of(source) or source_format.suffixes[0]
             each = f".{SIZE}" if len(every) > 1 and not source_format.holds_many else ""
             stem = STEM + MARK + each + ("" if options.slice is None else f".{SLICE}")
-            folder = source.parent if self.folder is None else self.folder / place
+            folder = source.parent if self.folder is None else self.folder / inner_folder
             names = [os.path.join(folder, one + suffix) for one in _fill_template(stem, source, options)]
         else:
             names = _fill_template(self.output, source, options)

@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lucid import job_plan
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
 from lucid.backlog import Backlog, Table
 from lucid.errors import ArgumentError, FormatError, LucidError, about
@@ -21,7 +22,7 @@ from lucid.formats.disk.names import is_same_file
 from lucid.formats.regions import Region
 from lucid.formats.registry import FORMATS, NPY, format_of_content, format_of_suffix
 from lucid.inputs import NO_FILE_NOTE, LeftOutError, Task, find_inputs, leave_out_earlier
-from lucid.job_plan import choose, plan
+from lucid.job_plan import choose
 from lucid.notes import notes_on
 from lucid.options import Options
 from lucid.outputs import FilePath, Target, settle, stem_of
@@ -86,13 +87,13 @@ def pack(
         if failures:
             outcomes.append((str(path), LucidError(f"is not made, since {failures:,} of its inputs failed")))
             return outcomes
-        job = plan(source, options, (target,))
-        watch.notes += [*source.notes, *notes_on(job, None)]
+        plan = job_plan.plan(source, options, (target,))
+        watch.notes += [*source.notes, *notes_on(plan, None)]
         if options.dry_run:
-            rehearse(job, source, watch)
+            rehearse(plan, source, watch)
         else:
-            carry_out(job, source, watch)
-        watch.datasets = job.reports()
+            carry_out(plan, source, watch)
+        watch.datasets = plan.reports()
         outcomes.append((str(path), watch.report(options)))
         return outcomes
 
@@ -111,7 +112,7 @@ def _target_of(path: Path, options: Options) -> Target:
 
 
 class _Member(NamedTuple):
-    """The place of an array in a pack: as it is in an input, and which."""
+    """Where an array of a pack is: as it is in an input, and which input."""
 
     spec: ArraySpec
     source: str
@@ -163,7 +164,7 @@ class _PackSource(Source):
             self.notes += source.notes
         if format_ != NPY and self.options.carry and _NOT_CARRIED not in self.notes:
             self.notes.append(_NOT_CARRIED)
-        key = "/" + os.path.join(task.place or "", stem_of(path)).replace(os.sep, "/")
+        key = "/" + os.path.join(task.folder or "", stem_of(path)).replace(os.sep, "/")
         for spec in specs:
             name = key + spec.name if len(specs) > 1 else key
             if self._sources.add(name, task.source):

@@ -1,4 +1,4 @@
-"""The only threads: a function over many items, a bounded number in flight.
+"""Threads: a function over many items, a bounded number in flight. All threads of Python are made here.
 
 NumPy, the kernel and the decoders release the GIL, so threads are enough. The caller's thread is one of the workers:
 with one worker everything runs there. `concurrent.futures` would wake a worker for every item, and takes as long to

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lucid.batches import Batch
 from lucid.errors import FileError, LucidError, MemoryLimitError, unexpected
@@ -19,7 +19,10 @@ from lucid.options import Options
 from lucid.report import OnProgress, ProgressOf, Report, failure_note
 from lucid.run import Executor
 from lucid.shards.folder import ShardFolder
-from lucid.threads import in_order
+from lucid.threads import Result, in_order
+
+if TYPE_CHECKING:
+    from lucid.run.process import Process
 
 #: Most small files that are pooled before their outputs are put in place together.
 GROUP = 64
@@ -39,9 +42,9 @@ class Workers:
     executor: Executor | None = None
     #: Why the cluster cannot be reached.
     error: LucidError | None = None
-    processes: list[Any] = field(default_factory=list)
-    #: Those of them that do nothing now: threads that pool groups, and an input by itself, have one each.
-    idle: list[Any] = field(default_factory=list)
+    processes: "list[Process]" = field(default_factory=list)
+    #: Those that do nothing now. Each thread that pools a group takes one.
+    idle: "list[Process]" = field(default_factory=list)
     #: Whether each process is to pool small files, for which most of the work is Python's.
     in_groups: bool = False
 
@@ -104,22 +107,25 @@ class Workers:
             self.options,
             executor=self.executor,
             is_from_folder=task.is_from_folder,
-            in_process=self._call,
         )
+        # A stream is read here, and so is what it brings.
+        in_process = task.is_native and not task.is_stream
         try:
-            return job.run(on_progress)
+            return self._call(job.run, on_progress=on_progress) if in_process else job.run(on_progress)
         except BaseException as error:
             if any(ShardFolder.path_of(target).is_dir() for target in task.targets[:1]):
                 error.add_note("shards that are done are kept, and the same command goes on with them")
             raise
 
-    def _call(self, *arguments: Any, limits: Options | None = None, **others: Any) -> Any:
+    def _call(
+        self, function: Callable[..., Result], *arguments: Any, limits: Options | None = None, **others: Any
+    ) -> Result:
         """Call a function in an idle process, which is started if there is none; it may have what the options say."""
         if not self.processes:
             self.start(1)
         process = self.idle.pop()
         try:
-            return process.call(*arguments, options=limits or self.options, **others)
+            return process.call(function, *arguments, options=limits or self.options, **others)
         finally:
             self.idle.append(process)
 

@@ -96,7 +96,7 @@ def channels_of(path: Path, dataset: str, target: Path, options: Options) -> lis
     options = replace(options, datasets=(dataset,) if dataset else ())
     sizes = tuple(range(len(options.sizes)))
     with format_.open(path, options) as source:
-        arrays = list(plan(source, options, (Target(target, format_, sizes),)).all_arrays())
+        arrays = list(plan(source, options, (Target(target, format_, sizes),)).arrays())
         spec = arrays[0].result.source
         h, plane, is_swapped = plane_in(spec, options)
         if 0 in spec.shape or plane[0] * plane[1] * 8 > PLANE_BYTES:

@@ -39,14 +39,14 @@ def blocking_of(spec, grid, h=2, *, max_memory=1 << 30, workers=1):
 def reads(plan):
     """Every block, and the regions that are read for it."""
     for (block,) in plan.blocks():
-        strips = [] if plan.is_whole else plan.strips(block)
-        yield block, [read for _, down in strips for read in down] or [plan.cells(block)]
+        columns = [] if plan.is_whole else plan.columns(block)
+        yield block, [read for _, down in columns for read in down] or [plan.cells(block)]
 
 
 AXIS = st.integers(1, 9)
 
 
-def test_strips_cover_the_cells_of_a_block_in_order():
+def test_columns_cover_the_cells_of_a_block_in_order():
     plan = plan_of((1, 1, 5000, 3000), (2, 1), max_memory=1 << 19)
     for block, regions in reads(plan):
         seen = np.zeros((5000, 3000), np.uint8)
@@ -105,7 +105,7 @@ def test_a_plane_of_20_gigabytes():
     assert not plan.is_whole
 
 
-def test_strips_are_read_by_rows_of_chunks():
+def test_columns_are_read_by_rows_of_chunks():
     plan = plan_of(
         (1, 1, 20_480, 20_480), (4, 4), chunks=(1, 1, 512, 512), whole_chunks=True, max_memory=64 << 20
     )

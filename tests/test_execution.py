@@ -1,4 +1,4 @@
-"""Blocks are read, pooled and written: every cell once, by any number of workers, whole or in strips."""
+"""Blocks are read, pooled and written: every cell once, by any number of workers, whole or by columns."""
 
 import tracemalloc
 from pathlib import Path

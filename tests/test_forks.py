@@ -5,7 +5,8 @@ import faulthandler
 import io
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -126,17 +127,42 @@ def test_signals_of_the_terminal_are_the_callers():
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
-def test_when_processes_are_worth_it():
+def test_when_processes_are_worth_it(monkeypatch):
     large = forks.WORTH_BYTES
-    assert forks.pay_off(large, 2) == (threading.active_count() == 1)
+    monkeypatch.setattr(forks, "may_fork", lambda: True)
+    assert forks.pay_off(large, 2)
     assert not forks.pay_off(large - 1, 2)
     assert not forks.pay_off(large, 1)
-    ended = threading.Event()
-    thread = threading.Thread(target=ended.wait)
-    thread.start()
+    monkeypatch.setattr(forks, "may_fork", lambda: False)
     assert not forks.pay_off(large, 2)
-    ended.set()
-    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "expected"),
+    [
+        ("pass", True),
+        ("import threading; threading.Thread(target=input, daemon=True).start()", False),
+        # Python knows nothing of it, as of the threads of a BLAS.
+        (
+            "import ctypes; c = ctypes.CDLL(None); c.pthread_create(ctypes.byref(ctypes.c_ulong()), None, c.pause, None)",
+            False,
+        ),
+    ],
+    ids=["alone", "a thread of Python", "a thread of a library"],
+)
+def test_processes_are_forked_where_there_is_no_other_thread(beginning, expected):
+    script = (
+        f"from lucid import forks\n{beginning}\nprint(forks.may_fork(), flush=True)\nimport os; os._exit(0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.read() == f"{expected}\n"
+
+
+def test_without_proc_nothing_is_forked(monkeypatch):
+    monkeypatch.setattr(forks, "TASKS", Path("/nowhere"))
+    assert not forks.may_fork()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from lucid.formats.hdf5 import chunks as hdf5_chunks
 from lucid.formats.hdf5 import plugins
 from lucid.formats.hdf5.chunks import BUILT_IN, can_undo, copies_of, decompress, unshuffle
 from lucid.formats.hdf5.codec import SIZE_CHECK, Codec
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import (
     BITSHUFFLE,
     BLOSC,
@@ -41,7 +42,6 @@ from lucid.formats.hdf5.filters import (
 from lucid.formats.hdf5.plugins import function_of
 from lucid.formats.hdf5.sink import set_filters
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.tree import Dataset
 from lucid.options import Options
 
 FILTERS = [

@@ -12,6 +12,7 @@ from slow import slow
 import lucid
 from lucid.errors import FileError, FormatError
 from lucid.formats.hdf5 import check as hdf5_check
+from lucid.formats.hdf5.dataset import Dataset
 
 STRING = h5py.string_dtype()
 TABLE = np.dtype({"names": ["a", "s"], "formats": ["i4", STRING], "offsets": [0, 8], "itemsize": 16})
@@ -321,7 +322,7 @@ class TestCheckOfTheFinishedFile:
 
     def test_an_output_that_cannot_be_read_does_not_appear(self, monkeypatch):
         # As if the fill value had been overlooked.
-        monkeypatch.setattr("lucid.formats.hdf5.remake.has_fill_in_heap", lambda _: False)
+        monkeypatch.setattr(Dataset, "has_fill_in_heap", False)
         with pytest.raises(FileError, match=r"output .*b\.h5: /g/names cannot be read back: "):
             lucid.pool_file(self.path, self.out, size=2)
         assert [p.name for p in self.out.parent.iterdir()] == ["a.h5"]
@@ -398,6 +399,20 @@ def test_a_length_that_the_file_cannot_hold_is_refused_before_there_is_room_for_
     lucid.pool_file(path, tmp_path / "b.h5", size=2)
     with h5py.File(tmp_path / "b.h5") as file:
         assert len(file["names"][1]) == 3
+
+
+def test_a_type_of_several_names_has_them_all(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones((1, 2, 4, 4), "f4")
+        file["types/b"] = np.dtype("f8")
+        file["types/a"], file["types/c"] = file["types/b"], file["types/b"]
+        # It is met before its type is.
+        file.create_dataset("numbers", data=np.arange(3.0), dtype=file["types/b"])
+    lucid.pool_file(tmp_path / "a.h5", tmp_path / "b.h5", size=2)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert set(file["types"]) == set("abc")
+        assert file["types/a"] == file["types/b"] == file["types/c"]
+        assert h5py.Datatype(file["numbers"].id.get_type()) == file["types/a"]
 
 
 @pytest.mark.parametrize("creation", [{}, {"chunks": (2,)}, {"chunks": (2,), "compression": "gzip"}], ids=str)

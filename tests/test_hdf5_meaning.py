@@ -431,7 +431,9 @@ class TestCarrying:
             file["other"], file["t"] = np.dtype("f8"), np.dtype("f4")
             file.create_dataset("d", data=np.arange(4.0), dtype=file["t"], chunks=(4,), scaleoffset=2)
             file["d"].attrs["a"] = 1
+        planned = pool("a.h5", "b.h5", size=1, drop=drop, dry_run=True)
         notes = pool("a.h5", "b.h5", size=1, drop=drop).notes
+        assert planned.notes == notes
         said = "types with a name have none, or that of an equal one, where filters may not be lossless: /d"
         assert notes == (said,) * len(drop)
         with h5py.File("b.h5") as file:
@@ -439,6 +441,17 @@ class TestCarrying:
             assert name == (None if drop else b"/t")
             assert file["d"][()].tolist() == [0, 1, 2, 3]
             assert file["d"].attrs["a"] == 1
+
+    def test_what_is_of_a_dropped_type_is_of_the_same_without_a_name(self):
+        write("a.h5", np.ones((1, 2, 2), "f4"), {})
+        with h5py.File("a.h5", "a") as file:
+            file["t"] = np.dtype(">f4")
+            file.create_dataset("d", data=np.arange(4.0), dtype=file["t"])
+        assert pool("a.h5", "b.h5", size=1, drop="t").notes == ()
+        with h5py.File("b.h5") as file:
+            assert not file["d"].id.get_type().committed()
+            assert file["d"].dtype == ">f4"
+            assert file["d"][()].tolist() == [0, 1, 2, 3]
 
     def test_a_type_that_is_equal_to_another_one_may_lose_its_name_to_it(self):
         write("a.h5", np.ones((1, 2, 2), "f4"), {})
@@ -556,6 +569,29 @@ class TestCarrying:
         for dry_run in (True, False):
             with pytest.raises(FileError, match="cannot be carried over") as raised:
                 pool("a.h5", "b.h5", size=2, dry_run=dry_run, carry=carry)
+            said.add(str(raised.value))
+        assert len(said) == 1
+
+    @pytest.mark.parametrize("what", ["coordinate", "attribute"])
+    def test_what_is_damaged_fails_a_dry_run_too(self, what):
+        write("a.h5", np.ones((1, 4, 4)), {})
+        with h5py.File("a.h5", "a") as file:
+            file.create_dataset("y", data=np.arange(4.0), chunks=(4,), compression="gzip")
+            file["y"].make_scale("y")
+            file["v"].dims[1].attach_scale(file["y"])
+            file.create_group("g").attrs["text"] = "long enough to be found"
+            chunk = file["y"].id.get_chunk_info(0)
+        data = Path("a.h5").read_bytes()
+        if what == "coordinate":
+            data = data[: chunk.byte_offset] + bytes(chunk.size) + data[chunk.byte_offset + chunk.size :]
+        else:
+            assert data.count(b"GCOL") >= 1
+            data = data.replace(b"GCOL", b"LOCG")
+        Path("a.h5").write_bytes(data)
+        said = set()
+        for dry_run in (True, False):
+            with pytest.raises(FileError, match="cannot be carried over") as raised:
+                pool("a.h5", "b.h5", size=2, dry_run=dry_run)
             said.add(str(raised.value))
         assert len(said) == 1
 

@@ -1,6 +1,7 @@
 """HDF5 outputs: what is carried over, references, scales, compression, several sizes."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -123,6 +124,19 @@ def test_a_dataset_with_two_names_is_pooled_once(path, out, x):
     with h5py.File(out) as file:
         assert set(file) == {"alias_1x1", "alias_2x2", "x_1x1", "x_2x2"}
         assert file["x_2x2"] == file["alias_2x2"]
+
+
+def test_a_result_of_a_result_says_what_it_is_itself(path, out, x):
+    with h5py.File(path, "w") as file:
+        file["x"] = x
+        file["x"].attrs["unit"] = "K"
+    lucid.pool_file(path, out, size=4)
+    lucid.pool_file(out, path, size=2, overwrite=True)
+    with h5py.File(path) as file:
+        assert json.loads(file["x"].attrs["lucid_pool"])["output_size"] == [2, 2]
+        assert file["x"].attrs["unit"] == "K"
+    # A run that goes on knows it by what it says.
+    assert lucid.pool_file(out, path, size=2, resume=True).skipped
 
 
 @pytest.mark.parametrize("options", [{}, {"drop": "/g"}, {"carry": False}], ids=str)

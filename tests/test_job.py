@@ -154,7 +154,7 @@ def test_bytes_do_not_depend_on_memory_and_threads(features, rng):
     ],
 )
 def test_bytes_do_not_depend_on_the_kernel(folder, rng, monkeypatch, layout, reduce):
-    """NumPy's core and the compiled one, and windows that are read at once or in strips."""
+    """NumPy's core and the compiled one, and windows that are read at once or by columns."""
     np.save("x.npy", rng.standard_normal((4, 10, 50, 30)).astype("f4"))
     with h5py.File("x.h5", "w") as file:
         file.create_dataset("x", data=np.load("x.npy"), chunks=(3, 6, 14, 20), compression="gzip")

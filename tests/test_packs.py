@@ -139,16 +139,16 @@ def test_an_input_that_changes_is_an_error_and_nothing_is_left(folder, monkeypat
 
 
 def test_an_input_that_was_replaced_between_the_passes(folder, monkeypatch):
-    from lucid import packs
+    from lucid import job_plan
 
-    own = packs.plan
+    own = job_plan.plan
 
     def plan(*args):
-        job = own(*args)
+        result = own(*args)
         np.save("in/a.npy", np.ones((7, 3, 8, 8)))
-        return job
+        return result
 
-    monkeypatch.setattr(packs, "plan", plan)
+    monkeypatch.setattr(job_plan, "plan", plan)
     with pytest.raises(FormatError, match=r"in/a\.npy: changed while it was read"):
         lucid.pack_files("in", "out.h5", size=1)
     assert there() == ["in"]

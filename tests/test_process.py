@@ -81,7 +81,7 @@ def make_locked(path, samples=3000):
 
 def pool(process, source, target, on_progress=None, **options):
     checked = Options(size=2, **options)
-    return process.call(Job(source, target, checked).run, options=checked, on_progress=on_progress)
+    return process.call(Job(source, Naming.of(target), checked).run, options=checked, on_progress=on_progress)
 
 
 def workers_of(process):
@@ -122,9 +122,9 @@ def test_calls_events_and_errors(folder):
         assert seen[-1].done_bytes == seen[-1].total_bytes == 2 * 2 * 16 * 8
         with pytest.raises(DatasetError, match="has no dataset 'z'"):
             pool(one, "a.h5", "z.h5", datasets=["z"])
-        first = one._process.pid
+        first = one._child.pid
         pool(one, "b.h5", "z.h5")
-        assert one._process.pid == first
+        assert one._child.pid == first
         ended = one.stop()
     assert not one.has_crashed, ended
 
@@ -135,12 +135,12 @@ def raising(kind):
 
 def test_what_nobody_foresaw_is_one_line(folder, capfd):
     with Process() as one:
-        first = one.start() and one._process.pid
+        first = one.start() and one._child.pid
         with pytest.raises(LucidError, match=r"^KeyError 'two.nlines'; nobody foresaw this"):
             one.call(raising, KeyError, options=Options())
         with pytest.raises(BrokenPipeError):  # of a function's own, such as standard output's
             one.call(raising, BrokenPipeError, options=Options())
-        assert one._process.pid == first
+        assert one._child.pid == first
         assert one.call(abs, -2, options=Options()) == 2
     assert capfd.readouterr() == ("", "")
 
@@ -148,13 +148,10 @@ def test_what_nobody_foresaw_is_one_line(folder, capfd):
 def test_a_process_that_nobody_listens_to_any_more_ends_without_a_word(folder, capfd):
     """As when a signal ends the command just before the result is sent."""
     one = Process()
-    pipe = one.start()
-    pipe.send((time.sleep, (0.3,), {}, Options(), False))
+    child = one.start()
+    child.pipe.send((time.sleep, (0.3,), {}, Options(), False))
     time.sleep(0.1)
-    started = one._process
-    pipe.close()
-    started.join(5)
-    assert started.exitcode == 0
+    assert child.stop(5) == 0
     assert capfd.readouterr() == ("", "")
 
 
@@ -163,7 +160,7 @@ def test_a_hang_is_given_up(folder, monkeypatch):
     monkeypatch.setattr(process, "HANG_SECONDS", 0.5)
     with Process() as one:
         one.start()
-        os.kill(one._process.pid, signal.SIGSTOP)
+        os.kill(one._child.pid, signal.SIGSTOP)
         with pytest.raises(FileError, match="neither read nor wrote"):
             pool(one, "a.h5", "y.h5")
         assert pool(one, "a.h5", "y.h5")

@@ -18,7 +18,7 @@ from lucid.errors import ArgumentError, ExistsError, FileError, FormatError
 from lucid.formats.arrays import ArraySpec
 from lucid.nn.functional import adaptive_avg_pool2d
 from lucid.outputs import Target
-from lucid.shards import spans
+from lucid.shards import folder, spans
 from lucid.shards.folder import ShardFolder
 from lucid.shards.spans import region_steps
 
@@ -172,7 +172,7 @@ def test_only_the_same_work_is_continued(change, word, x, tmp_path, monkeypatch)
     if callable(change):
         change()
     elif change == "version":
-        monkeypatch.setattr(lucid, "__version__", "9.9")
+        monkeypatch.setattr("lucid.job_plan.__version__", "9.9")
     else:
         options |= change
     before = shards_of("y.h5")
@@ -348,6 +348,28 @@ def provenance(path):
 def test_spans_are_whole_chunks(shape, chunks, output_chunks, steps):
     spec = ArraySpec("x", shape, np.dtype("u1"), "uint8", chunks)
     assert region_steps(spec, 2, output_chunks, 4000, is_flat=False) == steps
+
+
+def test_a_span_is_planned_when_its_turn_comes(x, monkeypatch):
+    monkeypatch.setattr(spans, "SPAN_BYTES", 64)
+    np.save("many.npy", np.ones((9000, 1, 4, 4), "f4"))
+    planned = []
+    real = folder.plan_shard
+    monkeypatch.setattr(folder, "plan_shard", lambda *args: planned.append(real(*args)) or planned[-1])
+
+    def stop_after(count):
+        def stop(_):
+            if len(shards_of("y.npy")) >= count:
+                raise StopError
+
+        with pytest.raises(StopError):
+            lucid.pool_file("many.npy", "y.npy", size=2, resume=True, threads=1, on_progress=stop)
+
+    stop_after(1)
+    assert len(planned) == 1
+    # Those that are there are planned to see whether they are this run's.
+    stop_after(3)
+    assert len(planned) <= 4
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ class TestWhatDoesNotBelongTogether:
         self.refused([a, b], tmp_path / "z.h5", "exists already", ExistsError)
         with pytest.raises(LucidError, match="is an input, which is never changed"):
             lucid.merge_files([a, b], a, overwrite=True)
-        monkeypatch.setattr(lucid, "__version__", "9.0")
+        monkeypatch.setattr("lucid.job_plan.__version__", "9.0")
         self.refused([a, b], target, f"shard: {a} is of other version")
 
     def test_of_several_sizes_the_missing_one_is_named(self, tmp_path):
@@ -240,6 +240,9 @@ class TestWhatDoesNotBelongTogether:
             file["x"][3] = 0
         os.utime(source, ns=(1, 1))
         self.refused(shards, tmp_path / "y.h5", f"{shards[0]} is of other input, or it changed")
+        with h5py.File(source, "w") as file:
+            file["x"] = np.ones((5, 2, 4, 4))
+        self.refused(shards[1:], tmp_path / "y.h5", f"shard: {shards[1]} is of other input, or it changed")
         source.unlink()
         self.refused(shards, tmp_path / "y.h5", f"source {source}: no such file", LucidError)
 
@@ -266,6 +269,9 @@ class TestWhatDoesNotBelongTogether:
             "{}",
             '{"version": 1, "shard": 5}',
             '{"version": "0.1.0", "shard": {"region": [[0, -1]]}}',
+            '{"source": "x.h5", "shard": {"options": {}, "size": 0, "region": [["a", "b"]]}}',
+            '{"source": "x.h5", "shard": {"options": {}, "size": 0, "region": 5}}',
+            '{"source": "x.h5", "shard": {"options": [], "size": 0, "region": [[0, 30]]}}',
         ],
     )
     def test_provenance_that_lies(self, source, tmp_path, text):

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
 from functools import partial
 from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
@@ -39,7 +38,7 @@ class Dask:
         self.threads: int | None = None
 
     def run(
-        self, work: Callable[[Item], Result], items: Sequence[Item], wait: Callable[[], None], /
+        self, work: Callable[[Item, int], Result], items: Sequence[Item], wait: Callable[[], None], /
     ) -> Iterator[Result]:
         """Have all calls done; whatever ends this before leaves none of them running."""
         completed: SimpleQueue[Any] = SimpleQueue()
@@ -136,10 +135,8 @@ def _result(future: Any, number: int, count: int) -> Any:
         raise FileError(f"the Dask cluster gave up span {number} of {count}: {words[:300]}") from error
 
 
-def _call_on_worker(work: Any, item: Any) -> Any:
-    """Do it on a worker: one call at a time, by default with the threads that the worker has."""
-    if work.options.threads is None:
-        threads = distributed.get_worker().state.nthreads
-        work = replace(work, options=replace(work.options, threads=threads))
+def _call_on_worker(work: Callable[[Item, int], Result], item: Item) -> Result:
+    """Do it on a worker, one call at a time."""
+    threads = distributed.get_worker().state.nthreads
     with _CALL_LOCK:
-        return work(item)
+        return work(item, threads)

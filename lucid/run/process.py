@@ -6,7 +6,6 @@ answered at once, though the library listens to none. One process serves all inp
 batch; forked on Linux, it takes a few milliseconds to start.
 """
 
-import multiprocessing
 import resource
 import signal
 import sys
@@ -15,16 +14,17 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lucid.errors import FileError, attempt
-from lucid.forks import crash_error, end_with_parent
+from lucid.errors import FileError
+from lucid.forks import END_SECONDS, Child, end_with_parent
 from lucid.options import Options
-from lucid.report import Progress
+from lucid.report import OnProgress, Progress
 from lucid.threads import Result
+
+if TYPE_CHECKING:
+    from lucid.forks import Pipe
 
 #: Seconds without an event, a byte read or a byte written, after which a process is taken to hang.
 HANG_SECONDS = 60.0
@@ -37,8 +37,6 @@ _SET_LIMIT = resource.getrlimit(resource.RLIMIT_AS)[0]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 #: Seconds between events.
 PROGRESS_SECONDS = 0.1
-#: Seconds that a process has to clean up.
-STOP_SECONDS = 0.8
 
 
 class Process(AbstractContextManager["Process"]):
@@ -47,86 +45,69 @@ class Process(AbstractContextManager["Process"]):
     def __init__(self) -> None:
         #: Whether any process ended without cleaning up.
         self.has_crashed = False
-        self._process: BaseProcess | None = None
-        self._pipe: Connection[Any, Any] | None = None
+        self._child: Child | None = None
 
     def call(
         self,
         function: Callable[..., Result],
         *args: Any,
         options: Options,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: OnProgress | None = None,
         **keywords: Any,
     ) -> Result:
         """Call a function in the process, with the memory that these options may need.
 
         It raises what the function raises, and a FileError if the process crashed or hung.
         """
-        pipe = self._pipe or self.start()
+        child = self._child or self.start()
+        request = function, args, keywords, options, on_progress is not None
         try:
-            pipe.send((function, args, keywords, options, on_progress is not None))
-            while isinstance(answer := self._receive(pipe), Progress):
-                assert on_progress is not None
-                on_progress(answer)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise crash_error(self.stop(has_ended=True)) from None
+            result, error = child.ask(request, partial(_receive, child, on_progress))
         except BaseException:
             self.stop()
             raise
-        result, error = answer
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
 
-    def start(self) -> "Connection[Any, Any]":
-        """Start the process, before there is work for it or after it crashed; its pipe."""
-        # Spawned, a worker would load everything again; but only Linux forks well.
-        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        pipes: tuple[Connection[Any, Any], ...] = ()
+    def start(self) -> Child:
+        """Start the process, before there is work for it or after it crashed."""
         try:
-            pipes = ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, ours), name="lucid-pool", daemon=True)
-            process.start()
+            # Spawned, a worker would load everything again; but only Linux forks well.
+            self._child = Child(_prepare, "fork" if sys.platform == "linux" else "spawn")
         except OSError as error:  # there are too many processes, or open files
-            for pipe in pipes:
-                pipe.close()
             raise FileError(f"needs a process of its own, which cannot begin: {error.strerror}") from error
-        theirs.close()
-        self._pipe, self._process = pipes[0], process
-        return pipes[0]
+        return self._child
 
-    def _receive(self, pipe: "Connection[Any, Any]") -> Any:
-        """Wait for an event or the answer, as long as the process shows signs of life."""
-        life, since = "", time.monotonic()
-        while not pipe.poll(min(1.0, HANG_SECONDS)):
-            assert self._process is not None
-            now = signs_of_life(str(self._process.pid))
-            if now != life:
-                life, since = now, time.monotonic()
-            elif time.monotonic() - since >= HANG_SECONDS:
-                raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
-        return pipe.recv()
-
-    def stop(self, *, has_ended: bool = False) -> int:
+    def stop(self) -> int:
         """End the process, if it runs, letting it clean up; its status, negative for a signal."""
-        if self._process is None or self._pipe is None:
+        if self._child is None:
             return 0
-        self._pipe.close()
-        process, self._process, self._pipe = self._process, None, None
+        child, self._child = self._child, None
         # One that waits for work ends by itself now; one at work is told to.
-        process.join(STOP_SECONDS if has_ended else STOP_SECONDS / 8)
-        if process.is_alive():
-            process.terminate()
-            process.join(STOP_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        status = process.exitcode or 0
+        status = child.stop(END_SECONDS / 8)
         self.has_crashed = self.has_crashed or status not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
         return status
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _receive(child: Child, on_progress: OnProgress | None) -> Any:
+    """Wait for the answer, as long as the process shows signs of life; tell of events."""
+    life, since = "", time.monotonic()
+    while True:
+        if child.pipe.poll(min(1.0, HANG_SECONDS)):
+            answer = child.pipe.recv()
+            if not isinstance(answer, Progress):
+                return answer
+            assert on_progress is not None
+            on_progress(answer)
+        now = signs_of_life(str(child.pid))
+        if now != life:
+            life, since = now, time.monotonic()
+        elif time.monotonic() - since >= HANG_SECONDS:
+            raise FileError(f"neither read nor wrote for {HANG_SECONDS:.0f} seconds and was given up")
 
 
 def signs_of_life(pid: str) -> str:
@@ -142,9 +123,8 @@ def signs_of_life(pid: str) -> str:
         return str(time.monotonic() // (10 * HANG_SECONDS))
 
 
-def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None:
-    """The process's end: do one call after the other until there are no more, or nobody listens."""
-    parents.close()  # else the parent's end would stay open with the parent gone
+def _prepare(pipe: "Pipe") -> Callable[[Any], Any]:
+    """Prepare the process; what it does with a request."""
     end_with_parent(signal.SIGTERM)
     _keep_freed_memory()
     # The parent is interrupted too, and says when to end.
@@ -156,18 +136,14 @@ def serve(pipe: "Connection[Any, Any]", parents: "Connection[Any, Any]") -> None
     sys.unraisablehook = lambda _: None
     # What libraries warn of, such as codecs that a specification has not yet, is no word of the command's.
     warnings.simplefilter("ignore")
-    while True:
-        try:
-            function, args, keywords, options, is_watched = pipe.recv()
-        except (EOFError, ConnectionResetError):
-            return
+
+    def work(request: Any) -> Any:
+        function, args, keywords, options, is_watched = request
         limit_memory(options)
         callbacks = {"on_progress": _sender(pipe)} if is_watched else {}
-        answer = attempt(partial(function, *args, **callbacks, **keywords))
-        try:
-            pipe.send(answer)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it was told to stop meanwhile
+        return function(*args, **callbacks, **keywords)
+
+    return work
 
 
 def _keep_freed_memory() -> None:
@@ -184,7 +160,7 @@ def _keep_freed_memory() -> None:
                 mallopt(parameter, size_bytes)
 
 
-def _sender(pipe: "Connection[Any, Any]") -> Callable[[Progress], None]:
+def _sender(pipe: "Pipe") -> Callable[[Progress], None]:
     """Send events, not more than ten a second: each costs as much as the calls of Python for a block."""
     due = 0.0
 

@@ -4,12 +4,13 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lucid.backlog import Backlog
 from lucid.errors import ArgumentError, FileError, FormatError, translate_errors
 from lucid.execution import carry_out
 from lucid.formats.arrays import ArraySpec
@@ -41,13 +42,14 @@ class ShardMaker:
     folder: Path
     facts: dict[str, Any]
 
-    def __call__(self, span: Span) -> Effort:
-        """Make the shard from the file."""
-        with self.format.open(self.path, self.options) as source:
-            specs = choose(source, self.options)
+    def __call__(self, span: Span, threads: int) -> Effort:
+        """Make the shard from the file, with so many threads unless the options say how many."""
+        options = replace(self.options, threads=self.options.threads or threads)
+        with self.format.open(self.path, options) as source:
+            specs = choose(source, options)
             if source.signature(specs) != self.facts["signature"]:
                 raise FormatError("is another file here, or changed while it was read")
-            return self.make(self.plan(specs, span), source)
+            return self.make(replace(self, options=options).plan(specs, span), source)
 
     def make(self, shard: JobPlan, source: Source, on_progress: OnProgress | None = None) -> Effort:
         """Make a shard by its plan, unless another process did meanwhile; what that took."""
@@ -58,12 +60,29 @@ class ShardMaker:
         return Effort(shard.input_bytes, watch.nanoseconds, watch.odd_results, peak_memory_bytes())
 
     def plan(self, specs: Sequence[ArraySpec], span: Span) -> JobPlan:
-        """The plan of a shard, which is a file for each output."""
-        targets = []
-        for i, target in enumerate(self.targets):
-            number = f"{span.number:06}" + (f".{i}" if len(self.targets) > 1 else "")
-            targets.append(replace(target, path=self.folder / (number + suffix_of(self.targets[0].path))))
-        return plan_shard(specs, self.options, tuple(targets), span.regions, self.facts)
+        """The plan of a shard."""
+        return plan_shard(specs, self.options, self.targets_of(span), span.regions, self.facts)
+
+    def targets_of(self, span: Span) -> tuple[Target, ...]:
+        """The files of a shard, one for each output."""
+        suffix, is_one = suffix_of(self.targets[0].path), len(self.targets) == 1
+        names = [f"{span.number:06}" + ("" if is_one else f".{i}") + suffix for i in range(len(self.targets))]
+        return tuple(
+            replace(one, path=self.folder / name) for one, name in zip(self.targets, names, strict=True)
+        )
+
+    def missing(self, specs: Sequence[ArraySpec], spans: Iterable[Span], watch: Watch) -> Sequence[Span]:
+        """The spans that have no shard yet, all others told to be done; a FormatError says which are a stranger's."""
+        missing_spans, done_bytes = Backlog[Span](), 0
+        for span in spans:
+            # A plan takes as long as opening a file, and there may be thousands of spans.
+            is_new = not any(os.path.lexists(target.path) for target in self.targets_of(span))
+            if is_new or missing_targets(shard := self.plan(specs, span)):
+                missing_spans.append(span)
+            else:
+                done_bytes += shard.input_bytes
+        watch.add(Effort(done_bytes))
+        return missing_spans
 
 
 class ShardFolder(Resource):
@@ -110,36 +129,35 @@ class ShardFolder(Resource):
 
 
 def pool_by_shards(
-    job: JobPlan,
+    plan: JobPlan,
     spans: Sequence[Span],
-    targets: tuple[Target, ...],
+    missing: tuple[Target, ...],
     source: Source,
     format_: Format,
     executor: Executor | None,
     watch: Watch,
 ) -> None:
     """Pool what no shard holds yet, here or elsewhere, and join all shards to the outputs that are missing."""
-    if any(url_of(target.path) for target in job.targets):
+    if any(url_of(target.path) for target in plan.targets):
         raise ArgumentError("the output is a URL; shards need a file system")
-    watch.total_bytes = job.input_bytes
-    with ShardFolder(job.targets[0]) as folder:
-        path, facts = real_path(source.path), facts_of(source, job.specs, job.options)
-        maker = ShardMaker(path, format_, job.options, job.targets, folder.path, facts)
-        shards = {span.number: maker.plan(job.specs, span) for span in spans}
+    watch.total_bytes, specs = plan.input_bytes, plan.specs
+    with ShardFolder(plan.targets[0]) as folder:
+        facts = facts_of(source, specs, plan.options)
+        maker = ShardMaker(real_path(source.path), format_, plan.options, plan.targets, folder.path, facts)
         try:
-            done_numbers = {number for number, shard in shards.items() if not missing_targets(shard)}
+            missing_spans = maker.missing(specs, spans, watch)
         except FormatError as error:
-            if not job.options.overwrite:
+            if not plan.options.overwrite:
                 raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
             folder.remove()
-            done_numbers = set()
-        watch.add(Effort(sum(shards[number].input_bytes for number in done_numbers)))
-        missing_spans = [span for span in spans if span.number not in done_numbers]
+            missing_spans = spans
+        # Each is planned when its turn comes: there may be thousands.
         tell = watch.on_progress and (lambda event: watch.report_progress(event.done_bytes))
-        local = (maker.make(shards[span.number], source, tell) for span in missing_spans)
+        local = (maker.make(maker.plan(specs, span), source, tell) for span in missing_spans)
         for effort in executor.run(maker, missing_spans, watch.report_progress) if executor else local:
             watch.add(effort)
-        join(replace(job, targets=targets), source, collect(job, shards.values()), watch)
+        whole = plan.only(missing)
+        join(whole, source, collect(whole, (maker.plan(specs, span) for span in spans)), watch)
         folder.remove()
 
 

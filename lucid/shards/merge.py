@@ -1,21 +1,23 @@
 """`merge_files`: shards that the user made with `slice`, to the file that one run would have made."""
 
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, cycle
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
+from lucid import job_plan
 from lucid.arguments import PATH, PATHS, PROGRESS, options_of
-from lucid.errors import ArgumentError, FormatError, LucidError, about
+from lucid.errors import ArgumentError, DatasetError, FormatError, LucidError, about
 from lucid.execution import rehearse
 from lucid.formats.registry import format_of_content
-from lucid.job_plan import ArrayPlan, JobPlan, Key, facts_of, plan, plan_shard
+from lucid.job_plan import JobPlan, facts_of, plan_shard, slice_regions
 from lucid.options import MERGE, Options
 from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch
-from lucid.shards.join import ShardArray, collect, copy_bytes, join
+from lucid.shards.join import collect, copy_bytes, join
 from lucid.shards.provenance import AS_STORED, facts_in
 from lucid.sizes import size_name
 
@@ -57,23 +59,28 @@ def merge_files(
     for name in options:
         if name not in MERGE:
             raise ArgumentError(f"a merge takes no `{name}`: the shards know it")
-    claims = [(path, _claims_of(path)) for path in paths]
-    _, (first, *_) = claims[0]
+    claims = [_claim_of(path) for path in paths]
+    first = claims[0]
     try:
-        own = {name: first["options"][name] for name in work.result()}
+        own = {name: first.options[name] for name in work.result()}
         # Nothing is pooled, so no limit keeps the whole from being planned.
         whole = replace(work, max_memory=sys.maxsize, **own)
     except (LucidError, KeyError) as error:
         raise FormatError("the first shard has options that make no sense") from error
-    watch = Watch(source=Path(first["source"]), on_progress=on_progress)
+    watch = Watch(source=Path(first.source), on_progress=on_progress)
     _merge(claims, target, whole, work.max_memory, watch)
     return watch.report(whole, max_memory=work.max_memory)
 
 
-#: A file, and what it says of each of its arrays, as a shard does.
-Claim: TypeAlias = tuple[Path, list[dict[str, Any]]]
-#: The types of what it says.
-_TYPES = {"version": str, "source": str, "options": dict, "dataset": str, "size": int, "region": list}
+class Claim(NamedTuple):
+    """What a file says of itself as a shard does; whether that is true, its plan will tell."""
+
+    path: Path
+    source: str
+    options: dict[str, Any]
+    #: The numbers of the sizes that it holds.
+    sizes: tuple[int, ...]
+    samples: slice
 
 
 def _merge(
@@ -86,23 +93,26 @@ def _merge(
         source = format_.open(path, options)
     with source:
         targets = Naming.of(target).targets(path, format_, options)
-        settle(targets, [path, *(shard for shard, _ in claims)], options, watch)
+        settle(targets, [path, *(claim.path for claim in claims)], options, watch)
         with about(f"source {path}"):
-            job = plan(source, options, targets)
-        facts = facts_of(source, job.specs, options)
-        plans = [_plan_of(job, claim, facts) for claim in claims]
+            plan = job_plan.plan(source, options, targets)
+        facts = facts_of(source, plan.specs, options)
+        shards = []
+        for claim in claims:
+            try:
+                regions = slice_regions(plan.specs, options, claim.samples)
+            except DatasetError as error:  # the source has fewer
+                raise FormatError(f"shard: {claim.path} is of other input, or it changed") from error
+            own = Target(claim.path, format_of_content(claim.path), claim.sizes)
+            shards.append(plan_shard(plan.specs, options, (own,), regions, facts))
         with about("shard"):
-            arrays = collect(job, plans)
-        by_whole = defaultdict[Key, list[ShardArray]](list)
-        for one in arrays:
-            by_whole[one.whole.key].append(one)
-        for whole in job.all_arrays():
-            _check_whole(job, whole, by_whole[whole.key])
-        job = replace(job, options=replace(options, max_memory=max_memory))
+            arrays = [*collect(plan, shards)]
+        _check_whole(plan, claims)
+        plan = replace(plan, options=replace(options, max_memory=max_memory))
         if options.dry_run:
-            rehearse(job, source, watch)
+            rehearse(plan, source, watch)
         else:
-            join(job, source, arrays, watch)
+            join(plan, source, arrays, watch)
     # As much comes out as goes in.
     watch.datasets = (
         replace(
@@ -113,59 +123,43 @@ def _merge(
             blocks_bytes=copy_bytes(options),
             blocks=1,
         )
-        for row in job.reports()
+        for row in plan.reports()
     )
 
 
-def _claims_of(path: Path) -> list[dict[str, Any]]:
-    """What a file says of its arrays, as a shard does; whether that is true, its plan will tell."""
+def _claim_of(path: Path) -> Claim:
+    """What a file says of itself."""
+    claims = []
     with about(f"shard {path}"):
         with format_of_content(path).open(path, AS_STORED) as source:
-            claims = [facts_in(text) for _, text in source.provenances()]
-        claims = [facts for facts in claims if _is_sound(facts)]
-        if not claims:
+            for facts in (facts_in(text) for _, text in source.provenances()):
+                with suppress(KeyError, TypeError, ValueError):
+                    # An array whose first axis is pooled has no samples.
+                    start, stop = facts["region"][0] if facts["region"] else (0, 0)
+                    claims.append((facts["source"], facts["options"], facts["size"], start, stop))
+        types = (str, dict, int, int, int)
+        if not claims or not all(map(isinstance, chain(*claims), cycle(types))):
             raise FormatError("is no shard; `slice` makes them")
-    return claims
+    sources, options, sizes, starts, stops = zip(*claims, strict=True)
+    # Shorter arrays may have ended before.
+    samples = slice(max(0, *starts), max(0, *stops))
+    return Claim(path, sources[0], options[0], tuple(sorted(set(sizes))), samples)
 
 
-def _is_sound(facts: dict[str, Any]) -> bool:
-    try:
-        ends = [n for start, stop in facts["region"] for n in (start, stop)]
-    except (KeyError, TypeError, ValueError):
-        return False
-    is_sound = all(isinstance(facts.get(name), type_) for name, type_ in _TYPES.items())
-    return is_sound and all(type(n) is int and n >= 0 for n in ends)
-
-
-def _plan_of(job: JobPlan, claim: Claim, facts: dict[str, Any]) -> JobPlan:
-    """The plan that would make a shard of what it claims to hold."""
-    path, arrays = claim
-    shapes = {spec.name: spec.shape for spec in job.specs}
-    regions = {}
-    for array in arrays:
-        name = array["dataset"]
-        if name not in shapes:
-            raise FormatError(f"shard {path} has {name}, which the source has not")
-        ends = zip(array["region"], shapes[name], strict=False)
-        regions[name] = tuple(slice(min(start, n), min(stop, n)) for (start, stop), n in ends)
-    sizes = tuple(sorted({array["size"] for array in arrays}))
-    target = Target(path, format_of_content(path), sizes)
-    return plan_shard(job.specs, job.options, (target,), regions, facts)
-
-
-def _check_whole(job: JobPlan, array: ArrayPlan, shards: list[ShardArray]) -> None:
-    """Raise a FormatError that says where shards do not make up the whole of an array of means."""
-    name, shape = array.result.source.name or "the array", array.result.stored_shape
-    position, path_before = 0, Path()
-    name += f" at size {size_name(job.options.sizes[array.size])}" if len(job.options.sizes) > 1 else ""
-    ordered = sorted((one for one in shards if 0 not in one.spec.shape), key=lambda one: one.offset)
-    end = slice(shape[0] if array.result.nbytes else 0, None)
-    for samples, path in [*((one.region[0], one.path) for one in ordered), (end, Path())]:
-        if samples.start < position:
-            raise FormatError(f"shards {path_before} and {path} both hold sample {samples.start} of {name}")
-        if samples.start > position:
-            raise FormatError(f"no shard holds samples {position}:{samples.start} of {name}")
-        position, path_before = samples.stop, path
-    for one in ordered:
-        if one.spec.shape[1:] != shape[1:]:
-            raise FormatError(f"shard {one.path} holds {name} in part; `slice` makes shards of whole samples")
+def _check_whole(plan: JobPlan, claims: Sequence[Claim]) -> None:
+    """Raise a FormatError that says where shards do not make up the whole of all arrays of means."""
+    regions = slice_regions(plan.specs, plan.options, slice(0, None))
+    length, index = max((region[0].stop, -index) for index, region in regions.items() if region)
+    for number, size in enumerate(plan.options.sizes):
+        name = plan.specs[-index].name or "the array"
+        name += f" at size {size_name(size)}" if len(plan.options.sizes) > 1 else ""
+        held = sorted(
+            (one.samples.start, one.samples.stop, one.path) for one in claims if number in one.sizes
+        )
+        position, path_before = 0, Path()
+        for start, stop, path in [*held, (length, -1, Path())]:
+            if start < position:
+                raise FormatError(f"shards {path_before} and {path} both hold sample {start} of {name}")
+            if start > position:
+                raise FormatError(f"no shard holds samples {position}:{start} of {name}")
+            position, path_before = stop, path

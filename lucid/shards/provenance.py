@@ -21,10 +21,10 @@ class DamagedError(FormatError):
     """A shard that is a plan's, but has lost some of its means."""
 
 
-def missing_targets(job: JobPlan) -> tuple[Target, ...]:
+def missing_targets(plan: JobPlan) -> tuple[Target, ...]:
     """The outputs of a plan that are not there, or not whole; a FormatError says in what one is not the plan's."""
     # All are looked at, so that a stranger among them is not overlooked.
-    return tuple([target for target in job.targets if not _is_there(target, job.arrays_of(target))])
+    return tuple([target for target in plan.targets if not _is_there(target, plan.arrays(target))])
 
 
 def _is_there(target: Target, arrays: Iterable[ArrayPlan]) -> bool:
@@ -70,6 +70,7 @@ _NAMES = {
     **{name: f"`{name}`" for name in option_rows()},
     **dict.fromkeys(("sizes", "output_size"), "`size`"),
     **dict.fromkeys(("signature", "source_shape", "source_dtype"), "input, or it changed"),
+    "region": "`slice`",
     **dict.fromkeys(("dataset", "size"), ""),
 }
 

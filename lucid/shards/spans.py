@@ -1,6 +1,6 @@
 """Spans: the work on one input divided into what a shard holds.
 
-A span is a box of the leading axes of an array, or several small arrays. Spans follow from shapes, chunks
+A span is a region of the leading axes of an array, or several small arrays. Spans follow from shapes, chunks
 and a number of bytes alone, so that another memory limit, machine or cluster finds the shards that were
 left. They begin and end with chunks of the input, so that none is decoded twice, and of the output where
 those are shorter, so that each of these comes from one shard.
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
+from lucid.backlog import Backlog
 from lucid.formats.arrays import ArraySpec
 from lucid.formats.regions import Region, divide, shift
 from lucid.formats.result import chunks_of
-from lucid.job_plan import JobPlan, Pass
+from lucid.job_plan import JobPlan
 
 #: Bytes of input that a span aims at: a hundred times what it costs to begin one.
 SPAN_BYTES = 128 << 20
@@ -24,41 +25,43 @@ MOST_ARRAYS = 1 << 10
 
 
 class Span(NamedTuple):
-    """What a shard holds: a box of the leading axes of each array, by name."""
+    """What a shard holds: a region of the leading axes of each array, by its number among those that are chosen."""
 
     number: int
-    regions: dict[str, Region]
+    regions: dict[int, Region]
 
 
-def spans_of(job: JobPlan) -> list[Span]:
+def spans_of(plan: JobPlan) -> Sequence[Span]:
     """All spans of an input, in order."""
-    sources: dict[str, Pass] = {}
-    for array_pass in job.passes:
-        sources.setdefault(array_pass.blocks.spec.name, array_pass)
-    total = sum(array_pass.blocks.spec.nbytes for array_pass in sources.values())
+    # Arrays of a group have all in common that counts here, and all passes of an array its cells.
+    firsts = [passes[0] for passes in plan.groups]
+    total = sum(firsts[number].blocks.spec.nbytes for number in plan.group_numbers)
     most_bytes = max(SPAN_BYTES, -(-total // MOST_SPANS))
-    spans: list[Span] = []
-    regions: dict[str, Region] = {}
+    spans = Backlog[Span]()
+    regions: dict[int, Region] = {}
     size_bytes = 0
-    for name, (blocks, arrays) in sources.items():
+    for index, number in zip(plan.indices, plan.group_numbers, strict=True):
+        blocks, arrays = firsts[number]
         spec, lead, result = blocks.spec, blocks.height_axis, arrays[0].result
         steps = region_steps(spec, lead, chunks_of(result), most_bytes, is_flat=result.flat)
         for inner in divide(spec.shape[:lead], steps, spec.offset):
             region = shift(inner, spec.offset)  # counted from the first cell of the whole array
             region_bytes = spec.within(region).nbytes
             if regions and (
-                size_bytes + region_bytes > most_bytes or name in regions or len(regions) == MOST_ARRAYS
+                size_bytes + region_bytes > most_bytes or index in regions or len(regions) == MOST_ARRAYS
             ):
                 spans.append(Span(len(spans), regions))
                 regions, size_bytes = {}, 0
-            regions[name] = region
+            regions[index] = region
             size_bytes += region_bytes
-    return [*spans, Span(len(spans), regions)] if regions else spans
+    if regions:
+        spans.append(Span(len(spans), regions))
+    return spans
 
 
-def is_indivisible(job: JobPlan, spans: Sequence[Span]) -> bool:
+def is_indivisible(plan: JobPlan, spans: Sequence[Span]) -> bool:
     """Whether these spans are one, though there is work for several."""
-    return len(spans) == 1 and job.input_bytes > 2 * SPAN_BYTES
+    return len(spans) == 1 and plan.input_bytes > 2 * SPAN_BYTES
 
 
 def region_steps(

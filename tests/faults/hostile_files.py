@@ -19,6 +19,7 @@ from lucid.formats.npz.source import read_members
 from lucid.formats.safetensors.header import parse_header
 from lucid.job import Job
 from lucid.options import Options
+from lucid.outputs import Naming
 from lucid.report import peak_memory_bytes
 from lucid.run import process as native
 from lucid.run.process import Process
@@ -50,7 +51,7 @@ def mutations(*, long: bool) -> Figures:
             path, target = made / f"m{specimen.suffix}", out / f"y{specimen.suffix}"
             specimen.write(path, rng if i >= 0 else None)
             try:
-                report = process.call(Job(str(path), str(target), options).run, options=options)
+                report = process.call(Job(str(path), Naming.of(target), options).run, options=options)
                 told = reader.call(disagreement, path, target, 2, i >= 0, options=options)
                 if told:
                     require(False, f"mutation {i}: {told}, {kept(path, i)}")

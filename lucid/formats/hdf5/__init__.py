@@ -2,9 +2,9 @@
 
 Read from the top, an input goes through
 
-    tree        names, links and objects
+    tree        names, links and objects; dataset: what is asked of those that have elements
     meaning     datasets as variables, of which `lucid.formats.choice` says which are pooled
-    types       their elements; elsewhere: whether the other files are there that some lie in
+    types       their elements; absent: what is missing of the other files that some lie in
     filters     what undoes which compression: chunks by any thread, plugins by their functions, codec by the
                 library, apart from the file
     source      all of that as the contract of formats has it
@@ -12,9 +12,9 @@ Read from the top, an input goes through
 and an output, whatever its source is, through
 
     sink        built whole before any mean is known, and put in its place
-    create      datasets for means
-    survey      what there is to carry over: a dry run ends here
-    carry       all else: remake, attributes, references and elsewhere do what the library's own copy gets wrong
+    carry       every object and link that is there; create: datasets for means, of which means knows the sources
+    copies      objects: remake, attributes, references, elsewhere do what the library's own copy gets wrong, and
+                claims refuses what the file cannot hold
     check       the finished file, opened and walked
 
 What attributes say is understood by `meaning` (missing values, packing, MATLAB) and `geography` (dimension scales).

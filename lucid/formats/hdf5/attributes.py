@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 
 from lucid.formats.hdf5.cells import memory_type_of, read_attribute
-from lucid.formats.hdf5.references import References, leads_to_others
-from lucid.formats.hdf5.tree import name_bytes
+from lucid.formats.hdf5.dataset import has_references
+from lucid.formats.hdf5.references import References
+from lucid.formats.hdf5.tree import name_bytes, name_text
 
 #: Texts of any length.
 _TEXT_TYPE = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
@@ -33,79 +34,75 @@ def attributes_in(obj: Any) -> Iterator[Any]:
             yield h5py.h5a.open(obj.id, name)
 
 
-def write_text(target: Any, name: bytes, text: str, *, like: Any = None, fixed: bool = False) -> None:
-    """Write an attribute of text; `like` is the type it had, `fixed` forbids strings of any length."""
+def write_attribute(target: Any, name: str, value: Any, *, like: Any = None, dtype: Any = None) -> None:
+    """Put a text, numbers or references in the place of an attribute that may be there; None removes it.
+
+    A text is of the type of texts that it had, or is `like`; all else of a `dtype`, or its own.
+    """
+    encoded = name_bytes(name)
+    if h5py.h5a.exists(target.id, encoded):
+        like = h5py.h5a.open(target.id, encoded).get_type() if like is None else like
+        h5py.h5a.delete(target.id, encoded)
+    if isinstance(value, str):
+        _write_text(target, encoded, value, like)
+    elif value is not None:
+        target.attrs.create(encoded, value, dtype=dtype)
+
+
+def _write_text(target: Any, name: bytes, text: str, like: Any) -> None:
+    """Write a text as one element, of any length where nothing else is said of its type."""
     data = name_bytes(text)
     h5_type = _TEXT_TYPE if like is None or like.get_class() != h5py.h5t.STRING else like.copy()
-    if fixed and h5_type.is_variable_str():
-        h5_type = h5py.h5t.C_S1.copy()
-        h5_type.set_cset(h5py.h5t.CSET_ASCII if data.isascii() else h5py.h5t.CSET_UTF8)
     if h5_type.is_variable_str():
         dtype = h5py.string_dtype("utf-8" if h5_type.get_cset() == h5py.h5t.CSET_UTF8 else "ascii")
         memory_type = h5py.h5t.py_create(dtype)
     else:
         h5_type.set_size(max(1, len(data)))
         dtype, memory_type = np.dtype(f"S{h5_type.get_size()}"), h5_type
-    _create_attribute(target, name, h5_type, _SCALAR).write(np.array(data, dtype), mtype=memory_type)
+    attribute = h5py.h5a.create(target.id, name, h5_type, _SCALAR)
+    attribute.write(np.array(data, dtype), mtype=memory_type)
 
 
-def write_values(target: Any, name: bytes, values: Any, dtype: Any = None) -> None:
-    """Write an attribute of numbers or references, in their type and shape."""
-    array = np.asarray(values, dtype, order="C")
-    space = h5py.h5s.create_simple(array.shape) if array.shape else _SCALAR
-    attribute = _create_attribute(target, name, h5py.h5t.py_create(dtype or array.dtype, logical=True), space)
-    attribute.write(array, mtype=h5py.h5t.py_create(dtype or array.dtype))
+def leads_to_others(attribute: Any) -> bool:
+    """Whether an attribute is of a named type, or has references: its copy is made when those are there."""
+    h5_type = attribute.get_type()
+    return bool(h5_type.committed()) or has_references(h5_type)
 
 
-def copy_attributes(origin: Any, target: Any, changes: dict[str, Any]) -> list[bytes]:
-    """Copy an object's attributes but for `changes`; the names of those that lead to others, not copied."""
-    with_references: list[bytes] = []
-    others = {name_bytes(name): value for name, value in changes.items()}
+def copy_attributes(
+    origin: Any, target: Any, changes: dict[str, Any], references: References | None = None
+) -> list[bytes]:
+    """Copy an object's attributes, but for those of `changes`, of which None is not copied.
+
+    Those that lead to other objects need `references` to their copies; without, their names are returned. Where the
+    target is None, what would be copied is read.
+    """
+    others, postponed = changes.copy(), list[bytes]()
     for attribute in attributes_in(origin) if origin is not None else ():
-        name = attribute.get_name()
+        name = name_text(attribute.get_name())
         if name in others:
-            _write(target, name, others.pop(name), like=attribute.get_type())
-        elif leads_to_others(attribute):
-            with_references.append(name)
+            value = others.pop(name)
+            if value is not None and target is not None:
+                write_attribute(target, name, value, like=attribute.get_type())
+        elif references is None and leads_to_others(attribute):
+            postponed.append(attribute.get_name())
         else:
-            copy_attribute(attribute, target, name)
+            copy_attribute(attribute, target, references)
     for name, value in others.items():
-        _write(target, name, value)
-    return with_references
+        if value is not None and target is not None:
+            write_attribute(target, name, value)
+    return postponed
 
 
-def _write(target: Any, name: bytes, value: Any, like: Any = None) -> None:
-    """Write a text, in the type that it had, or numbers; None is no attribute."""
-    if isinstance(value, str):
-        write_text(target, name, value, like=like)
-    elif value is not None:
-        write_values(target, name, value)
-
-
-def replace_text(target: Any, name: bytes, text: str | None) -> None:
-    """Put a text in the place of an attribute, in the type that it has; None removes it."""
-    old = h5py.h5a.open(target.id, name).get_type()
-    remove_attribute(target, name)
-    _write(target, name, text, like=old)
-
-
-def copy_attribute(attribute: Any, target: Any, name: bytes, references: References | None = None) -> None:
+def copy_attribute(attribute: Any, target: Any, references: References | None = None) -> None:
     """Make an attribute of the same type, shape and value; what leads to other objects leads to their copies."""
-    h5_type, values = attribute.get_type(), read_attribute(attribute)
+    name, h5_type, values = attribute.get_name(), attribute.get_type(), read_attribute(attribute)
+    if target is None:
+        return
+    if h5py.h5a.exists(target.id, name):
+        h5py.h5a.delete(target.id, name)
     type_in_copy = h5_type if references is None else references.type_in_copy(h5_type)
-    copy = _create_attribute(target, name, type_in_copy, attribute.get_space())
+    copy = h5py.h5a.create(target.id, name, type_in_copy, attribute.get_space())
     if values is not None:
         values = values if references is None else references.redirect(values)
         copy.write(values, mtype=memory_type_of(attribute, h5_type)[1])
-
-
-def _create_attribute(target: Any, name: bytes, h5_type: Any, space: Any) -> Any:
-    """An attribute that takes the place of one that may be there."""
-    remove_attribute(target, name)
-    return h5py.h5a.create(target.id, name, h5_type, space)
-
-
-def remove_attribute(target: Any, name: bytes) -> None:
-    """Remove an attribute that may not be there."""
-    if h5py.h5a.exists(target.id, name):
-        h5py.h5a.delete(target.id, name)

@@ -1,11 +1,12 @@
-"""An HDF5 file copied but for what is pooled: groups, datasets, types, links and attributes.
+"""An HDF5 file carried over into another, but for what is pooled: every object and every link is met once.
 
-What refers to other objects comes last, when all is there that it can refer to. Of all objects only names
-and addresses are remembered, so that memory does not grow with what is copied.
+Of each object that is copied, its path and its address are remembered. A dry run goes the same way without a target,
+so that it refuses, notes and counts what a run would: attributes and coordinates are read, and nothing is made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,102 +15,143 @@ from lucid.backlog import Backlog
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import CarriedNames, is_left_out
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import attributes_in, copy_attribute, copy_attributes
+from lucid.formats.hdf5.attributes import copy_attributes
+from lucid.formats.hdf5.copies import Copies
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.elsewhere import Elsewhere
-from lucid.formats.hdf5.geography import USERS, Scales
-from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result
-from lucid.formats.hdf5.references import References, has_references, leads_to_others
-from lucid.formats.hdf5.remake import group_properties, remake
+from lucid.formats.hdf5.geography import Scales
+from lucid.formats.hdf5.meaning import CLASSIC_MODEL, changes_of_result, notes_on_classic_model
+from lucid.formats.hdf5.means import Means
+from lucid.formats.hdf5.references import References
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import Survey
 
-_NAMELESS = "types with a name have none, or that of an equal one, where filters may not be lossless"
-#: The library's flag for a copy that is of the type with a name in the new file which is the same as in the old.
-_FINDS_TYPES = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
-_FINDS_TYPES.set_copy_object(0x40)
+#: A kind of notes; of many links, it names some and counts the others.
+STRANGE_LINKS = "links of a kind that only their own software can make"
 
 
-class Carry(Survey):
-    """One file on its way into another."""
+class Carry:
+    """One file on its way into another, which is to be at `path`; `make` makes room for means there."""
 
     def __init__(
         self,
         source: Hdf5Source,
         results: Sequence[ResultSpec],
         names: CarriedNames,
-        target: h5py.File,
-        make: Callable[[ResultSpec, tree.Dataset | None], tree.Dataset],
-        elsewhere: Elsewhere,
+        path: Path,
+        target: h5py.File | None,
+        make: Callable[[ResultSpec, Dataset | None], Dataset | None],
     ) -> None:
-        super().__init__(source, results, names)
-        self._target, self._make, self._elsewhere = target, make, elsewhere
-        self._references = References(self._source, target, self.means)
-        #: It has notes of its own.
-        self.geography = Scales(self._references, names)
+        self._source, self._target, self._names, self._make = source.file, target, names, make
+        self._results = results
+        self._elsewhere = Elsewhere(source.path, path)
+        #: What takes the place of each pooled dataset.
+        self._means = Means(source.file, results)
+        self._references = References(source.file, target, self._means)
+        self._geography = Scales(self._references, names)
+        self.copies = Copies(self._references, self._geography, self._elsewhere, names)
         #: What is still to be done when all objects are there.
         self._last_steps: list[Callable[[], None]] = []
-        #: Paths of copies that are to be read once, for there is more to them than elements and their type.
-        self.unread_paths = Backlog[str]()
+        #: Paths that the user does not want.
+        self._dropped_paths = Backlog[str]()
+        self._notes: dict[str, list[str]] = {}
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What the user should know, by kind: names."""
+        return self._notes | self.copies.notes | self._names.notes | self._geography.notes
 
     def carry_out(self) -> None:
         """Copy everything, or nothing where there are to be results alone; what is pooled is made instead."""
-        if not self.names.is_alone:
-            root, copy = self._object_pair("/", "/")
-            changes = {} if self.keeps_classic_model() else {CLASSIC_MODEL: None}
-            self._postpone("/", root, copy_attributes(root, copy, changes))
-            for (path, obj, address), is_pooled, is_written_out in self.entries(self._target):
-                if is_pooled:
-                    self._make_means(path, obj, address)
-                elif isinstance(obj, tree.Link):
-                    self._make_link(path, obj)
-                else:
-                    self._copy(path, obj, address, is_written_out=is_written_out)
-        # What is in a group that is dropped was not met on the way.
-        for address, (first, *_) in self.means.items() if self.names.is_alone or self.names.patterns else ():
-            if tree.name_bytes(first.name) not in self._target:
-                self._make_means(first.source.name, tree.object_at(self._source, first.source.name), address)
+        is_alone, patterns = self._names.is_alone, self._names.patterns
+        if not is_alone:
+            self._carry_all()
+        for address, (first, *_) in self._means.items() if is_alone or patterns else ():
+            path = first.source.name
+            group = path.rpartition("/")[0]
+            # What is in a group that is dropped was not met on the way.
+            if is_alone or (group and is_left_out(group, patterns)):
+                self._make_means(path, tree.object_at(self._source, path), address)
         for path, obj in self._dropped_objects():
+            self._names.drops(path)
             # What is pooled, and what is carried over, may lie along a dimension that is dropped.
-            self.geography.keep_length(path, obj)
+            self._geography.keep_length(path, obj)
+        self.copies.finish()
         for step in self._last_steps:
             step()
-        self.geography.finish()
+        self._geography.finish()
+
+    def _carry_all(self) -> None:
+        """Make what becomes of every object and every link."""
+        (root, copy), notes = self.copies.pair("/", "/"), notes_on_classic_model(self._source, self._results)
+        self.copies.add("/", root, copy_attributes(root, copy, {CLASSIC_MODEL: None} if notes else {}))
+        self._notes |= notes
+        drops = self._drops if self._names.patterns else None
+        for path, obj, address in tree.walk(self._source, drops, self._is_plain, self._target):
+            if address in self._means:
+                self._make_means(path, obj, address)
+                continue
+            self._names.check(path)
+            if isinstance(obj, tree.Link):
+                self._make_link(path, obj)
+            else:
+                self.copies.copy(path, obj, address)
+
+    def _is_plain(self, address: tree.Address) -> bool:
+        """Whether a dataset is pooled, and there is nothing to know of it but its spec."""
+        return address in self._means and self._means[address][0].source.handle is not None
+
+    def _drops(self, path: str) -> bool:
+        drops = self._names.drops(path)
+        if drops:
+            self._dropped_paths.append(path)
+        return drops
+
+    def _dropped_objects(self) -> Iterator[tuple[str, Any]]:
+        """What is dropped, and what is in it, which was not met."""
+        for path in self._dropped_paths:
+            if self._source.id.links.get_info(tree.name_bytes(path)).type != tree.HARD:
+                continue
+            obj = tree.object_at(self._source, path)
+            yield path, obj
+            names: list[bytes] = []
+            if isinstance(obj, h5py.Group):
+                h5py.h5o.visit(obj.id, names.append)
+            for inner in (f"{path}/{tree.name_text(name)}" for name in names):
+                yield inner, tree.object_at(self._source, inner)
 
     def _make_means(self, path: str, obj: Any, address: tree.Address) -> None:
         """Make what takes the place of a pooled dataset where that has the name by which it was chosen; link others."""
-        for result in self.means[address]:
+        for result in self._means[address]:
             if path != result.source.name:
-                link = partial(self._link_hard, path + _suffix(result), result.name)
-                if tree.name_bytes(result.name) in self._target:
+                link = partial(tree.link_hard, self._target, path + _suffix(result), result.name)
+                if self._target is not None and tree.name_bytes(result.name) in self._target:
                     link()
                 else:
                     self._last_steps.append(link)
                 continue
             obj = tree.object_at(self._source, path) if isinstance(obj, tree.Link) else obj
             copy = self._make(result, obj)
-            if obj is not None and self.geography.has_geography(obj):
+            if obj is not None and self._geography.has_geography(obj):
                 self._last_steps.append(partial(self._write_coordinates, path, result))
             else:
                 names = copy_attributes(obj, copy, changes_of_result(obj, result))
-                self._postpone_references(path, result.name, names)
+                self.copies.postpone(path, result.name, names)
 
     def _write_coordinates(self, path: str, result: ResultSpec) -> None:
         """Write the attributes of means that say where their cells are."""
-        obj, copy = tree.object_at(self._source, path), tree.object_at(self._target, result.name)
-        changes = changes_of_result(obj, result) | self.geography.attach(obj, copy, result)
-        self._write_references(path, result.name, copy_attributes(obj, copy, changes))
-
-    def _link_hard(self, path: str, first: str) -> None:
-        """Give an object of the output another name, unless it has it."""
-        file, name = self._target.id, tree.name_bytes(path)
-        if not file.links.exists(name):
-            file.links.create_hard(name, file, tree.name_bytes(first))
+        obj, copy = self.copies.pair(path, result.name)
+        changes = changes_of_result(obj, result) | self._geography.attach(obj, result)
+        copy_attributes(obj, copy, changes, self._references)
 
     def _make_link(self, path: str, link: tree.Link) -> None:
         """Make a link that leads to the same place."""
+        if link.value is None:
+            self._notes.setdefault(STRANGE_LINKS, []).append(path)
+        if self._target is None:
+            return
         links, name = self._target.id.links, tree.name_bytes(path)
         if link.type == tree.HARD:
-            self._link_hard(path, link.value)
+            tree.link_hard(self._target, path, link.value)
         elif link.type == tree.EXTERNAL:
             file, inner = link.value
             links.create_external(name, self._elsewhere.link_name(file), inner)
@@ -119,81 +161,13 @@ class Carry(Survey):
 
     def _suffixes(self, path: str, link: tree.Link) -> list[str]:
         """The ends of the names to which a soft link leads: several where it led to what became several."""
-        if not self.names.new_names:
+        if not self._names.new_names:
             return [""]
         name = tree.follow_links(self._source, tree.absolute_path(path, tree.name_text(link.value)))
-        address = tree.address_of(tree.object_at(self._source, name)) if isinstance(name, str) else -1
-        return [_suffix(result) for result in self.means.get(address, ())] or [""]
-
-    def _copy_named_type(self, h5_type: Any) -> None:
-        """Copy a type that has a name, and the groups that it is in, before what is of this type."""
-        if h5_type.committed() and tree.address_of(h5py.Datatype(h5_type)) not in self._references.paths:
-            names = tree.name_text(h5py.h5i.get_name(h5_type) or b"/").split("/")[1:]
-            paths = [f"/{'/'.join(names[:end])}" for end in range(1, len(names) + 1)]
-            if not is_left_out(paths[-1], self.names.patterns):
-                for path in paths:
-                    obj = tree.object_at(self._source, path)
-                    self._copy(path, obj, tree.address_of(obj))
-
-    def _copy(self, path: str, obj: Any, address: tree.Address, *, is_written_out: bool = False) -> None:
-        """Copy a group without its members, a dataset or a named type; by the library where its copy is right."""
-        paths, name, copy = self._references.paths, tree.name_bytes(path), None
-        if address in paths:
-            self._link_hard(path, paths[address])
-            return
-        paths[address] = path
-        if isinstance(obj, tree.Dataset) and obj.is_raw and not h5py.h5a.get_num_attrs(obj.id):
-            h5py.h5o.copy(obj.id, b".", self._target.id, name)
-            return
-        reference_names = [one.get_name() for one in attributes_in(obj) if leads_to_others(one)]
-        if isinstance(obj, h5py.Group):
-            copy = h5py.Group(h5py.h5g.create(self._target.id, name, gcpl=group_properties(obj)))
-        elif isinstance(obj, tree.Dataset):
-            self._copy_named_type(obj.h5_type)
-            h5_type = self._references.type_in_copy(obj.h5_type)
-            # The library would note the time at which attributes are added to a copy.
-            is_dated = bool(reference_names) and obj.creation.get_obj_track_times()
-            elsewhere = self._elsewhere
-            copy = remake(
-                obj, self._target, name, h5_type, elsewhere, is_written_out=is_written_out, is_dated=is_dated
-            )
-        if copy is None:
-            is_named = isinstance(obj, tree.Dataset) and obj.h5_type.committed()
-            h5py.h5o.copy(obj.id, b".", self._target.id, name, copypl=_FINDS_TYPES if is_named else None)
-            types = [h5_type, tree.object_at(self._target, path).h5_type] if is_named else []
-            if len({one.committed() and tree.address_of(h5py.Datatype(one)) for one in types}) > 1:
-                self.notes.setdefault(_NAMELESS, []).append(path)
-        else:
-            # MATLAB takes the fields of a struct from its members where this does not list them.
-            has_other_members = self.names.patterns or self.names.new_names
-            copy_attributes(obj, copy, {"MATLAB_fields": None} if has_other_members else {})
-        self._postpone(path, obj, reference_names)
-
-    def _postpone(self, path: str, obj: Any, names: list[bytes]) -> None:
-        """Note what is still to be done to a copy, whose attributes of these names lead to others."""
-        self.unread_paths.append(path)
-        self.geography.note(path, obj)
-        self._postpone_references(path, path, names)
-        if isinstance(obj, tree.Dataset) and has_references(obj):
-            # The library could only set them to zero.
-            self._last_steps.append(lambda: self._references.rewrite(*self._object_pair(path, path)))
-
-    def _postpone_references(self, origin: str, copy: str, names: list[bytes]) -> None:
-        if names:
-            self._last_steps.append(partial(self._write_references, origin, copy, names))
-
-    def _write_references(self, origin: str, copy: str, names: list[bytes]) -> None:
-        """Write the attributes of these names, which refer to other objects."""
-        obj, target = self._object_pair(origin, copy)
-        for name in names:
-            if name == USERS.encode():
-                self.geography.note_users(obj, target)
-            else:
-                copy_attribute(h5py.h5a.open(obj.id, name), target, name, self._references)
-
-    def _object_pair(self, origin: str, copy: str) -> tuple[Any, Any]:
-        """An object and its copy."""
-        return tree.object_at(self._source, origin), tree.object_at(self._target, copy)
+        address = tree.NOBODY
+        if isinstance(name, str):
+            address = tree.address_of(tree.object_at(self._source, name))
+        return [_suffix(result) for result in self._means.get(address, ())] or [""]
 
 
 def _suffix(result: ResultSpec) -> str:

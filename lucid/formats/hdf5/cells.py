@@ -9,21 +9,8 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import Array
-from lucid.formats.hdf5.tree import Dataset
-from lucid.formats.hdf5.types import leaves_gaps
+from lucid.formats.hdf5.dataset import Dataset, has_references, lies_in_heap
 from lucid.formats.regions import Region, shape_of
-
-
-def lies_in_heap(h5_type: Any) -> bool:
-    """Whether elements of a type, or some of their members, are of any length."""
-    group = h5_type.get_class()
-    if group == h5py.h5t.STRING:
-        return bool(h5_type.is_variable_str())
-    if group == h5py.h5t.COMPOUND:
-        return any(lies_in_heap(h5_type.get_member_type(i)) for i in range(h5_type.get_nmembers()))
-    if group == h5py.h5t.ARRAY:
-        return lies_in_heap(h5_type.get_super())
-    return bool(group == h5py.h5t.VLEN)
 
 
 def read_cells(dataset: Dataset, region: Region) -> Array:
@@ -36,11 +23,9 @@ def read_cells(dataset: Dataset, region: Region) -> Array:
 
 def read_into(out: Array, dataset: Dataset, region: Region) -> None:
     """Read numbers of a region; where the library would leave `out` as it is, they are zero."""
-    creation = dataset.creation
-    if leaves_gaps(creation):
+    if dataset.leaves_gaps:
         out[...] = np.zeros((), out.dtype)
-        is_undefined = creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
-        if is_undefined and dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+        if dataset.has_no_fill and dataset.is_unwritten:
             return  # the library would refuse
     dataset.id.read(*_spaces(dataset, region), out, mtype=dataset.h5_type)
 
@@ -65,7 +50,7 @@ def select_region(space: Any, region: Region) -> Any:
 
 def memory_type_of(holder: Any, h5_type: Any) -> tuple[np.dtype[Any], Any]:
     """How elements of a dataset or an attribute are held: dtype, and what HDF5 calls it."""
-    if lies_in_heap(h5_type) or h5_type.detect_class(h5py.h5t.REFERENCE):
+    if lies_in_heap(h5_type) or has_references(h5_type):
         return holder.dtype, h5py.h5t.py_create(holder.dtype)
     return np.dtype((np.void, h5_type.get_size())), h5_type
 

@@ -13,7 +13,7 @@ from lucid.errors import FileError
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.attributes import attributes_in
 from lucid.formats.hdf5.cells import read_attribute, read_cells
-from lucid.formats.hdf5.elsewhere import lies_elsewhere
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.regions import size_of
 
 #: Largest chunk that is decoded for its first element.
@@ -42,14 +42,14 @@ def _read_error(file: h5py.File, path: str) -> Exception | None:
         obj = tree.object_at(file, path)
         for attribute in attributes_in(obj):
             read_attribute(attribute)
-        if isinstance(obj, tree.Dataset):
+        if isinstance(obj, Dataset):
             _read_ends(obj, file.id.get_filesize())
     except tree.HDF5_ERRORS as error:
         return error
     return None
 
 
-def _read_ends(dataset: tree.Dataset, file_bytes: int) -> None:
+def _read_ends(dataset: Dataset, file_bytes: int) -> None:
     """Read the first and the last element, unless they are in other files or would take long to decode."""
     if dataset.is_raw:
         # Any bytes are elements of these types.
@@ -57,7 +57,7 @@ def _read_ends(dataset: tree.Dataset, file_bytes: int) -> None:
             raise ValueError("its elements lie behind the end of the file")
         return
     chunk_bytes = size_of(dataset.chunks or ()) * dataset.h5_type.get_size()
-    if lies_elsewhere(dataset.creation) or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
+    if dataset.is_elsewhere or not dataset.size or chunk_bytes > MOST_CHUNK_BYTES:
         return
     read_cells(dataset, (slice(0, 1),) * dataset.ndim)
     if dataset.size > 1:

@@ -27,9 +27,9 @@ from lucid.formats.chunks import (
 )
 from lucid.formats.disk.files import read_region
 from lucid.formats.hdf5.codec import decoder
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import BZIP2, DEFLATE, LZF, SHUFFLE, Filter, filters_of
 from lucid.formats.hdf5.plugins import BOUNDED, StoredBytes, function_of, read_and_undo
-from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.hdf5.types import unwritten_fill_of
 from lucid.formats.regions import Region, regions_of, shape_of, shift, size_of
 

@@ -20,9 +20,10 @@ from h5py._objects import phil
 from lucid.errors import FormatError
 from lucid.formats.arrays import Array
 from lucid.formats.hdf5.cells import select_region
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import Filter, filters_of
 from lucid.formats.hdf5.plugins import FilterClass, Function, StoredBytes, check_claims
-from lucid.formats.hdf5.tree import Dataset, translate_errors
+from lucid.formats.hdf5.tree import translate_errors
 from lucid.formats.regions import Region, size_of
 
 #: The number of the filter that looks. HDF5 leaves those from 256 to 511 to programs; no file has it.

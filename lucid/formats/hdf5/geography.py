@@ -4,7 +4,7 @@ A dataset names the scales of its axes in `DIMENSION_LIST`, and each scale its u
 them results have is said in `lucid.formats.geography`; here they are read and written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,19 +13,14 @@ import numpy as np
 
 from lucid.formats.arrays import Array, ResultSpec
 from lucid.formats.choosing import CarriedNames
-from lucid.formats.geography import Dimension, Geography, Paths
+from lucid.formats.geography import Dimension, Geography, Paths, dims_elsewhere
 from lucid.formats.grid import COORDINATES, GRID_MAPPING, TRANSFORM, base_of
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import (
-    copy_attribute,
-    copy_attributes,
-    remove_attribute,
-    replace_text,
-    write_values,
-)
+from lucid.formats.hdf5.attributes import copy_attributes, write_attribute
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.meaning import SCALES, Variables, attributes_of, scales_of
 from lucid.formats.hdf5.references import References
-from lucid.formats.result import Changes
+from lucid.formats.result import Changes, own_attributes
 from lucid.formats.values import numbers_in, text_of
 from lucid.formats.variables import Variable
 
@@ -42,36 +37,41 @@ _SCALES_OF_AXES = h5py.vlen_dtype(h5py.ref_dtype)
 
 
 class Scales(Geography):
-    """The dimension scales of an output, each known by its address, and what lies along them."""
+    """The dimension scales of an output, each known by its address, and what lies along them.
+
+    Without an output, old coordinates are read, and nothing is made.
+    """
 
     def __init__(self, references: References, names: CarriedNames) -> None:
         #: Those of the source.
         self.variables = Variables(references.source)
         super().__init__(self.variables.at, references.means, names)
-        self._references, self._paths_of_copies = references, references.paths_of_copies
-        self._source, self._target = references.source, references.target
+        self._references, self._path_of_copy = references, references.path_of_copy
+        self._target = references.target
         #: Users of scales that are written anew: (dataset, axis), by path of the scale.
         self._users: dict[str, list[tuple[str, int]]] = {}
         #: Scales of the axes of datasets that are written anew, by path; those may name what is made later.
         self._scales: dict[str, Paths] = {}
         #: The last of netCDF's numbers that is in use; below 0 where the file has none.
         self._last_number = -1
-        #: Paths of scales without one.
+        #: Paths of scales without a number.
         self._paths_without_number: list[str] = []
 
-    def has_geography(self, dataset: tree.Dataset) -> bool:
+    def has_geography(self, dataset: Dataset) -> bool:
         """Whether a dataset says where its cells are, or may name what is not carried over."""
         names = (SCALES, COORDINATES, GRID_MAPPING, TRANSFORM)
         is_placed = any(h5py.h5a.exists(dataset.id, name.encode()) for name in names)
         return is_placed or self._names.is_alone or bool(self._names.patterns)
 
-    def note(self, path: str, dataset: Any) -> None:
-        """Note the number of a dimension that is carried over, and let it name what is in the output."""
-        if self.renames and isinstance(dataset, tree.Dataset):
-            for key, text in self.references_of_carried(self.variables.of(path, dataset)).items():
-                replace_text(tree.object_at(self._target, path), tree.name_bytes(key), text)
+    def note(self, path: str, obj: Any) -> None:
+        """Note the number of a dimension that is carried over; make what is carried over name what is in the output."""
+        if self._target is None or not isinstance(obj, Dataset):
+            return
+        if self.renames:
+            for key, text in self.references_of_carried(self.variables.of(path, obj)).items():
+                write_attribute(tree.object_at(self._target, path), key, text)
         # The library's own question fails where another convention has a `CLASS`.
-        attributes = attributes_of(dataset) if isinstance(dataset, tree.Dataset) else {}
+        attributes = attributes_of(obj)
         if text_of(attributes.get("CLASS")) != "DIMENSION_SCALE":
             return
         numbers = numbers_in(attributes.get(DIMENSION_NUMBER))
@@ -80,19 +80,20 @@ class Scales(Geography):
         else:
             self._paths_without_number.append(path)
 
-    def note_users(self, origin: tree.Dataset, copy: tree.Dataset) -> None:
-        """Note who uses a scale that is carried over; what is pooled says so itself."""
-        users = self._users.setdefault(tree.path_of(copy), [])
+    def note_users(self, origin: Dataset, path: str) -> None:
+        """Note who uses a scale that is carried over to a path; what is pooled says so itself."""
+        users = self._users.setdefault(path, [])
         for address, axis in self._users_of(origin):
             if address not in self._references.means:
-                users += [(path, axis) for path in self._paths_of_copies(address)[:1]]
-        remove_attribute(copy, USERS.encode())
+                user = self._path_of_copy(address)
+                if user is not None:
+                    users.append((user, axis))
 
-    def _users_of(self, scale: tree.Dataset) -> list[tuple[tree.Address, int]]:
+    def _users_of(self, scale: Dataset) -> list[tuple[tree.Address, int]]:
         """The addresses of the users of a scale, each with its axis."""
         with suppress(*tree.HDF5_ERRORS, IndexError):  # it is no list of references and axes
             entries = [(entry[0], int(entry[1])) for entry in scale.attrs[USERS]]
-            return [(self._references.address_of(reference) or -1, axis) for reference, axis in entries]
+            return [(self._references.address_of(reference), axis) for reference, axis in entries]
         return []
 
     def keep_length(self, path: str, obj: Any) -> None:
@@ -100,34 +101,38 @@ class Scales(Geography):
 
         netCDF cannot read a variable of which one axis has a dimension and another has none.
         """
-        address = tree.address_of(obj)
-        users = self._users_of(obj) if isinstance(obj, tree.Dataset) and len(obj.shape or ()) == 1 else ()
-        is_there = address in self._references.paths  # under another name
-        if is_there or not any(self._paths_of_copies(user) for user, _ in users):
+        if self._target is None or not isinstance(obj, Dataset) or len(obj.shape or ()) != 1:
             return
-        copy = self._create_bare_scale(path, *obj.shape, *obj.maxshape)
+        address = tree.address_of(obj)
+        is_there = address in self._references.paths  # under another name
+        if is_there or not any(self._path_of_copy(user) for user, _ in self._users_of(obj)):
+            return
+        create_bare_scale(self._target, path, *obj.shape, *obj.maxshape)
+        copy = tree.object_at(self._target, path)
         self._references.paths[address] = path
         for number in numbers_in(attributes_of(obj).get(DIMENSION_NUMBER))[:1]:
-            write_values(copy, DIMENSION_NUMBER.encode(), np.int32(number))
+            write_attribute(copy, DIMENSION_NUMBER, np.int32(number))
         self.note(path, copy)
-        self.note_users(obj, copy)
+        self.note_users(obj, path)
 
-    def attach(self, origin: tree.Dataset, copy: tree.Dataset, result: ResultSpec) -> Changes:
-        """Give a pooled dataset its scales; the attributes that differ for it."""
+    def attach(self, origin: Dataset, result: ResultSpec) -> Changes:
+        """Note which scales a result has; the attributes that differ from those of its source."""
         changes: Changes = dict.fromkeys((*DIMENSIONS, *["DIMENSION_LABELS"] * result.flat))
         dims, others = self.describe(self.variables.of(tree.path_of(origin), origin), result)
-        self._attach(copy, dims)
+        self._attach(result.name, dims)
         return changes | others
 
     def dimensions(self, variable: Variable) -> list[list[Dimension]]:
         scales = scales_of(variable.handle) if not self._names.is_alone else [[]] * len(variable.shape)
         return [[self._dimension_of(scale) for scale in several] for several in scales]
 
-    def _dimension_of(self, scale: tree.Dataset) -> Dimension:
-        address, path = self.variables.place_of(scale)
-        path_in_output = next(iter(self._paths_of_copies(address)), None)
+    def _dimension_of(self, scale: Dataset) -> Dimension:
+        address, path = self.variables.address_and_path(scale)
         return Dimension(
-            address, path, path_in_output, lambda: None if _is_bare(scale) else self.variables.of(path, scale)
+            key=address,
+            path=path,
+            path_in_output=self._path_of_copy(address),
+            coordinates=lambda: None if _is_bare(scale) else self.variables.of(path, scale),
         )
 
     def read(self, variable: Variable) -> Array:
@@ -135,10 +140,10 @@ class Scales(Geography):
         return values if variable.dtype is None else np.asarray(values, variable.dtype.newbyteorder("="))
 
     def holds(self, path: str, shape: tuple[int, ...], values: Array | None) -> bool | None:
-        if tree.name_bytes(path) not in self._target:
+        if self._target is None or tree.name_bytes(path) not in self._target:
             return None
         dataset = tree.object_at(self._target, path)
-        if not isinstance(dataset, tree.Dataset) or dataset.shape != shape:
+        if not isinstance(dataset, Dataset) or dataset.shape != shape:
             return False
         if values is None:
             return _is_bare(dataset)
@@ -146,26 +151,25 @@ class Scales(Geography):
         return bool(dataset.dtype == values.dtype and np.array_equal(dataset[()], values, equal_nan=is_float))
 
     def declare(self, path: str, length: int) -> None:
-        self._create_bare_scale(path, length, length)
+        if self._target is not None:
+            create_bare_scale(self._target, path, length, length)
         self._paths_without_number.append(path)
 
-    def _create_bare_scale(self, path: str, length: int, limit: int | None) -> Any:
-        create_bare_scale(self._target, path, length, None if length == limit else (limit,))
-        return tree.object_at(self._target, path)
-
     def make(self, path: str, origin: Variable, values: Array, dims: Paths, changes: Changes) -> None:
-        dataset = self._target.create_dataset(tree.name_bytes(path), data=values)
-        if dims == [[path]]:
-            h5py.h5ds.set_scale(dataset.id, tree.name_bytes(base_of(path)))
+        dataset, is_scale = None, dims == [[path]]
+        if self._target is not None:
+            dataset = self._target.create_dataset(tree.name_bytes(path), data=values)
+            if is_scale:
+                h5py.h5ds.set_scale(dataset.id, tree.name_bytes(base_of(path)))
+        if is_scale:
             self._paths_without_number.append(path)
         else:
-            self._attach(dataset, dims)
-        for name in copy_attributes(origin.handle, dataset, dict.fromkeys(_SCALE_ATTRIBUTES) | changes):
-            copy_attribute(h5py.h5a.open(origin.handle.id, name), dataset, name, self._references)
+            self._attach(path, dims)
+        changes = dict.fromkeys(_SCALE_ATTRIBUTES) | changes
+        copy_attributes(origin.handle, dataset, changes, self._references)
 
-    def _attach(self, dataset: Any, scales: Paths) -> None:
+    def _attach(self, user: str, scales: Paths) -> None:
         """Note the scales of the axes of a dataset, and the dataset as a user of them."""
-        user = tree.path_of(dataset)
         if any(scales):
             self._scales[user] = scales
         for axis, paths in enumerate(scales):
@@ -173,43 +177,48 @@ class Scales(Geography):
                 self._users.setdefault(path, []).append((user, axis))
 
     def finish(self) -> None:
-        """Name the scales of all axes, and the users of all scales; number those without one where others have one.
+        """Name the scales of all axes, and the users of all scales; number the scales, if any of them has a number.
 
-        To them, netCDF would give the numbers of others, and take one dimension for another.
+        To a scale without a number netCDF would give that of another one, and take one dimension for the other.
         """
+        if self._target is None:
+            return
         for number, path in enumerate(self._paths_without_number, self._last_number + 1):
             if self._last_number >= 0:
-                write_values(tree.object_at(self._target, path), DIMENSION_NUMBER.encode(), np.int32(number))
+                write_attribute(tree.object_at(self._target, path), DIMENSION_NUMBER, np.int32(number))
         for path, scales in self._scales.items():
             lists = np.empty(len(scales), _SCALES_OF_AXES)
             for axis, paths in enumerate(scales):
                 references = [self._references.reference_to(scale) for scale in paths]
                 lists[axis] = np.array(references, h5py.ref_dtype)
-            write_values(tree.object_at(self._target, path), SCALES.encode(), lists, _SCALES_OF_AXES)
+            write_attribute(tree.object_at(self._target, path), SCALES, lists, dtype=_SCALES_OF_AXES)
         for path, users in self._users.items():
-            if users:
-                entries = np.array(
-                    [(self._references.reference_to(user), axis) for user, axis in users], _USER_DTYPE
-                )
-                write_values(tree.object_at(self._target, path), USERS.encode(), entries, _USER_DTYPE)
+            entries = [(self._references.reference_to(user), axis) for user, axis in users]
+            value = np.array(entries, _USER_DTYPE) if users else None
+            write_attribute(tree.object_at(self._target, path), USERS, value, dtype=_USER_DTYPE)
 
 
-def _is_bare(scale: tree.Dataset) -> bool:
+def _is_bare(scale: Dataset) -> bool:
     """Whether a scale holds no coordinates."""
     return text_of(attributes_of(scale).get("NAME")).startswith(NO_VARIABLE)
 
 
-def create_bare_scale(
-    file: h5py.File, path: str, length: int, limits: tuple[int | None] | None = None
-) -> None:
-    """Create the scale of a dimension that has no coordinates."""
+def create_bare_scale(file: h5py.File, path: str, length: int, limit: int | None) -> None:
+    """Create the scale of a dimension that has no coordinates, and may grow to a limit."""
+    limits = None if limit == length else (limit,)
     scale = file.create_dataset(tree.name_bytes(path), (length,), ">f4", maxshape=limits)
     h5py.h5ds.set_scale(scale.id, tree.name_bytes(f"{NO_VARIABLE}{length:10d}"))
 
 
-def add_scales(file: h5py.File, dataset: tree.Dataset, paths: Sequence[str]) -> None:
-    """Name the axes of a dataset by scales at some paths, without coordinates."""
-    for axis, path in enumerate(paths):
-        if tree.name_bytes(path) not in file:
-            create_bare_scale(file, path, dataset.shape[axis])
-        h5py.h5ds.attach_scale(dataset.id, tree.object_at(file, path).id, axis)
+def create_with_scales(
+    file: h5py.File, results: Sequence[ResultSpec], make: Callable[[ResultSpec], Dataset]
+) -> None:
+    """Make results of a source of another format, whose axes are named by scales without coordinates."""
+    for result, paths in dims_elsewhere(results):
+        dataset = make(result)
+        copy_attributes(None, dataset, own_attributes(result))
+        for axis, path in enumerate(paths):
+            if tree.name_bytes(path) not in file:
+                length = dataset.shape[axis]
+                create_bare_scale(file, path, length, length)
+            h5py.h5ds.attach_scale(dataset.id, tree.object_at(file, path).id, axis)

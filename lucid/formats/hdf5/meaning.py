@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 
 from lucid.formats.arrays import ResultSpec
+from lucid.formats.contract import PROVENANCE
 from lucid.formats.grid import base_of
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.elsewhere import is_virtual
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.types import is_unnamed, numbers_of, type_name
 from lucid.formats.result import Changes, changes_in, unwritten_fill
 from lucid.formats.values import text_of
@@ -46,7 +47,7 @@ def attributes_of(obj: Any) -> Mapping[str, Any]:
 
 
 def attributes_at(file: h5py.File, path: str) -> Mapping[str, Any]:
-    """Those of what is at a path, in a group to which no link leads; none where there is nothing but a link."""
+    """Those of the object at a path; none where there is no object or a link. The path of its group has no link."""
     group, _, name = map(tree.name_bytes, path.rpartition("/"))
     parent = h5py.h5g.open(file.id, group or b"/")
     if path and (not parent.links.exists(name) or parent.links.get_info(name).type != tree.HARD):
@@ -77,7 +78,7 @@ class _Attributes(Mapping[str, Any]):
 
 
 class Variables:
-    """The datasets of a file as variables; `untyped` is what two bytes without a type are."""
+    """The datasets of a file as variables; `untyped` names the type of opaque elements of two bytes."""
 
     def __init__(self, file: h5py.File, untyped: str | None = None) -> None:
         self._file, self._untyped = file, untyped
@@ -89,32 +90,32 @@ class Variables:
         for path, obj, address in tree.walk(self._file):
             if isinstance(obj, tree.Link) and obj.type == tree.EXTERNAL:
                 yield Variable(path, path, (), None, str, fault=_elsewhere(obj))
-            elif isinstance(obj, tree.Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
+            elif isinstance(obj, Dataset) and (has_contents or not path.startswith(MATLAB_CONTENTS)):
                 yield self.of(path, obj, address)
 
     def at(self, path: str) -> Variable | str | None:
         """The dataset that has exactly this name, by the path at which a walk meets it; if it is none, what it is."""
-        place = tree.follow_links(self._file, tree.absolute_path("/", path))
-        if place is None:
+        end = tree.follow_links(self._file, tree.absolute_path("/", path))
+        if end is None:
             return None
-        if not isinstance(place, tree.Link):
-            obj = tree.object_at(self._file, place)
-            if isinstance(obj, tree.Dataset):
-                return self.of(place, obj)
+        if not isinstance(end, tree.Link):
+            obj = tree.object_at(self._file, end)
+            if isinstance(obj, Dataset):
+                return self.of(end, obj)
             is_group = isinstance(obj, h5py.Group)
-            return A_GROUP.format(place.rstrip("/")) if is_group else "is a named type, no dataset"
-        if place.type == tree.EXTERNAL:
-            return _elsewhere(place)
-        if place.type == tree.SOFT:
+            return A_GROUP.format(end.rstrip("/")) if is_group else "is a named type, no dataset"
+        if end.type == tree.EXTERNAL:
+            return _elsewhere(end)
+        if end.type == tree.SOFT:
             return "is a link that leads to nothing"
         return "is a link that only its own software can follow"
 
-    def of(self, path: str, dataset: tree.Dataset, address: tree.Address | None = None) -> Variable:
+    def of(self, path: str, dataset: Dataset, address: tree.Address | None = None) -> Variable:
         """A dataset as a variable."""
         attributes, elements = attributes_of(dataset), numbers_of(dataset, self._untyped)
-        # The library's own word of a virtual one's shape opens the files that it speaks of.
+        # Asked for the shape of a virtual dataset, the library opens the files of its sources.
         creation = dataset.creation
-        is_shown = is_virtual(creation) and creation.get_virtual_count()
+        is_shown = dataset.is_virtual and creation.get_virtual_count()
         shape = creation.get_virtual_vspace(0).get_simple_extent_dims() if is_shown else dataset.shape
         what = _matlab_name(attributes)
         return Variable(
@@ -131,14 +132,14 @@ class Variables:
             fault="holds nothing" if shape is None else "",
         )
 
-    def _dims(self, dataset: tree.Dataset) -> tuple[str, ...]:
+    def _dims(self, dataset: Dataset) -> tuple[str, ...]:
         """The names of the axes by their dimension scales, "" for those without; () where none has one."""
         scales = scales_of(dataset)
-        names = tuple(base_of(self.place_of(of_axis[0])[1]) if of_axis else "" for of_axis in scales)
+        names = tuple(base_of(self.address_and_path(of_axis[0])[1]) if of_axis else "" for of_axis in scales)
         return names if any(names) else ()
 
-    def place_of(self, scale: tree.Dataset) -> tuple[tree.Address, str]:
-        """The address and the path of a scale; the library looks for the path in all of the file, so once for each."""
+    def address_and_path(self, scale: Dataset) -> tuple[tree.Address, str]:
+        """Those of a scale; the library looks for a path in all of the file, so it is asked once for each."""
         address = tree.address_of(scale)
         path = self._scale_paths.get(address)
         if path is None:
@@ -159,25 +160,25 @@ def _matlab_name(attributes: Mapping[str, Any]) -> str | None:
     return None if not name or name in _MATLAB_NUMBERS else f"{'text' if name == 'char' else name} of MATLAB"
 
 
-def scales_of(dataset: tree.Dataset) -> list[list[tree.Dataset]]:
+def scales_of(dataset: Dataset) -> list[list[Dataset]]:
     """The dimension scales of each axis; a reference that leads to none is no scale."""
-    scales: list[list[tree.Dataset]] = [[] for _ in dataset.shape or ()]
+    scales: list[list[Dataset]] = [[] for _ in dataset.shape or ()]
     if h5py.h5a.exists(dataset.id, SCALES.encode()):
         with suppress(*tree.HDF5_ERRORS):  # it is no list of references
             for of_axis, references in zip(scales, dataset.attrs[SCALES], strict=True):
                 for reference in references:
                     with suppress(*tree.HDF5_ERRORS):
                         of_axis.append(tree.object_of(h5py.h5r.dereference(reference, dataset.id)))
-    return [[one for one in of_axis if isinstance(one, tree.Dataset)] for of_axis in scales]
+    return [[scale for scale in of_axis if isinstance(scale, Dataset)] for of_axis in scales]
 
 
-def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Changes:
+def changes_of_result(origin: Dataset | None, result: ResultSpec) -> Changes:
     """The attributes of a result that differ from those of the dataset that it is made of, if it has any."""
     attributes = {} if origin is None else attributes_of(origin)
     if not attributes and not result.meaning.missing:
         return {}
     numbers = result.numbers
-    others: Changes = {_PYTHON_SHAPE: None}
+    others: Changes = {_PYTHON_SHAPE: None, PROVENANCE: None}  # of what the source is itself a result of
     if numbers != result.meaning.numbers:
         # How MATLAB and hdf5storage call the type.
         others |= {
@@ -189,8 +190,19 @@ def changes_of_result(origin: tree.Dataset | None, result: ResultSpec) -> Change
     return changes_in(result, attributes) | type_attributes
 
 
-def fill_of_result(origin: tree.Dataset, result: ResultSpec) -> Any:
+def notes_on_classic_model(file: h5py.File, results: Sequence[ResultSpec]) -> dict[str, list[str]]:
+    """Results of types that netCDF's classic model lacks, if a file is held to it, by what is said of that."""
+    notes: dict[str, list[str]] = {}
+    for result in results if CLASSIC_MODEL in attributes_of(file) else ():
+        numbers = result.stored_numbers
+        if numbers not in CLASSIC_NUMBERS:
+            what = f"the mark of netCDF's classic model, which has no {numbers}, is left out"
+            notes.setdefault(what, []).append(result.name)
+    return notes
+
+
+def fill_of_result(origin: Dataset, result: ResultSpec) -> Any:
     """The own fill value of a result, by its source's properties; None where it is HDF5's, which is zero."""
-    if origin.creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED or is_unnamed(origin):
+    if not origin.has_own_fill or is_unnamed(origin):
         return None
     return unwritten_fill(attributes_of(origin), result.meaning, origin.fillvalue, result.numbers)

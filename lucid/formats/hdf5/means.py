@@ -21,9 +21,9 @@ class Means(Mapping[Address, Sequence[ResultSpec]]):
         self._results, name = results, None
         #: The address of each dataset, and the number of its first result.
         self._in_order, self._starts = array("Q"), array("L")
-        for number, one in enumerate(results):
-            if one.source.name != name:
-                name = one.source.name
+        for number, result in enumerate(results):
+            if result.source.name != name:
+                name = result.source.name
                 self._in_order.append(file.id.links.get_info(name_bytes(name)).u)
                 self._starts.append(number)
         self._starts.append(len(results))
@@ -31,18 +31,19 @@ class Means(Mapping[Address, Sequence[ResultSpec]]):
         self._sorted = array("L", sorted(range(len(self)), key=self._in_order.__getitem__))
         self._addresses = array("Q", map(self._in_order.__getitem__, self._sorted))
 
-    def _place(self, address: Any) -> int | None:
-        place = bisect_left(self._addresses, address)
-        return place if self._addresses[place : place + 1].count(address) else None
+    def _index(self, address: Any) -> int | None:
+        """Which of the sorted addresses it is."""
+        index = bisect_left(self._addresses, address)
+        return index if self._addresses[index : index + 1].count(address) else None
 
     def __contains__(self, address: object) -> bool:
-        return self._place(address) is not None
+        return self._index(address) is not None
 
     def __getitem__(self, address: Address) -> Sequence[ResultSpec]:
-        place = self._place(address)
-        if place is None:
+        index = self._index(address)
+        if index is None:
             raise KeyError(address)
-        number = self._sorted[place]
+        number = self._sorted[index]
         return [self._results[i] for i in range(*self._starts[number : number + 2])]
 
     def __iter__(self) -> Iterator[Address]:

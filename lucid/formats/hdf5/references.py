@@ -4,7 +4,8 @@ It leads to the copy of what it pointed to, or to nothing where that is not ther
 by their type, however references are nested in it: arrays, members, sequences of any length.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import h5py
@@ -13,55 +14,42 @@ import numpy as np
 from lucid.formats.arrays import ResultSpec
 from lucid.formats.hdf5 import tree
 from lucid.formats.hdf5.cells import read_cells, write_cells
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.regions import regions_of
 
 #: Elements of a dataset of references that are rewritten at once.
 REFERENCES = 1 << 16
 
 
-def has_references(holder: Any) -> bool:
-    """Whether elements of a dataset or an attribute are or hold references; a named type does not."""
-    if isinstance(holder, h5py.Datatype):
-        return False
-    h5_type = holder.h5_type if isinstance(holder, tree.Dataset) else holder.get_type()
-    return h5_type.get_class() not in tree.PLAIN and bool(h5_type.detect_class(h5py.h5t.REFERENCE))
-
-
-def leads_to_others(attribute: Any) -> bool:
-    """Whether an attribute is of a named type, or has references: its copy is made when those are there."""
-    return bool(attribute.get_type().committed()) or has_references(attribute)
-
-
-def refuse_unknown(what: str, holders: Iterable[Any]) -> None:
-    """Raise, saying what, for datasets and attributes of references of a kind that h5py cannot make."""
-    with tree.translate_errors(what):
-        for holder in filter(has_references, holders):
-            _ = holder.dtype
-
-
 class References:
     """Turns references of one file into those of another."""
 
     def __init__(
-        self, source: h5py.File, target: h5py.File, means: Mapping[tree.Address, Sequence[ResultSpec]]
+        self,
+        source: h5py.File,
+        target: h5py.File | None,
+        means: Mapping[tree.Address, Sequence[ResultSpec]],
     ) -> None:
-        self.source, self.target = source, target
+        self.source = source
+        self.target: Any = target
         #: What takes the place of each pooled dataset, whose regions are no longer there.
         self.means = means
         #: The path of each other object whose copy is there.
         self.paths = {tree.address_of(source): "/"}
 
-    def paths_of_copies(self, address: tree.Address) -> list[str]:
-        """The paths of the copies of an object; of a pooled dataset there may be several."""
-        path = self.paths.get(address)
-        return [result.name for result in self.means.get(address, ())] or ([] if path is None else [path])
+    def path_of_copy(self, address: tree.Address) -> str | None:
+        """The path of the copy of an object, of a pooled dataset the first; None where there is none."""
+        results = self.means.get(address, ())
+        return results[0].name if results else self.paths.get(address)
 
     def type_in_copy(self, h5_type: Any) -> Any:
-        """A type for the copy: of a named one the copy, or, where that is not there, what it says without a name."""
+        """The type that a copy has: for one with a name its copy, or the same without a name where there is none."""
         if not h5_type.committed():
             return h5_type
         path = self.paths.get(tree.address_of(h5py.Datatype(h5_type)))
-        return h5_type.copy() if path is None else h5py.h5o.open(self.target.id, tree.name_bytes(path))
+        if path is None:
+            return h5_type.copy()
+        return h5_type if self.target is None else h5py.h5o.open(self.target.id, tree.name_bytes(path))
 
     def redirect(self, value: Any) -> Any:
         """A value with its references replaced by those to the objects' copies."""
@@ -85,19 +73,16 @@ class References:
         """A reference to an object of the copy."""
         return h5py.h5r.create(self.target.id, tree.name_bytes(path), h5py.h5r.OBJECT)
 
-    def address_of(self, reference: Any) -> tree.Address | None:
-        """What a reference points to; None where it dangles."""
-        if not reference:
-            return None
-        try:
-            return tree.address_of(self.source[reference])
-        except tree.HDF5_ERRORS:
-            return None
+    def address_of(self, reference: Any) -> tree.Address:
+        """The address of what a reference points to; nobody's where it dangles."""
+        with suppress(*tree.HDF5_ERRORS):
+            return tree.address_of(self.source[reference]) if reference else tree.NOBODY
+        return tree.NOBODY
 
     def _reference(self, value: Any) -> Any:
         """A reference to the first copy of what another one points to; a null one where there is none."""
         address = self.address_of(value)
-        path = next(iter(self.paths_of_copies(address)), None) if address is not None else None
+        path = self.path_of_copy(address)
         if not isinstance(value, h5py.RegionReference):
             return h5py.h5r.Reference() if path is None else self.reference_to(path)
         if path is None or address in self.means:
@@ -105,7 +90,7 @@ class References:
         space = h5py.h5r.get_region(value, self.source.id)
         return h5py.h5r.create(self.target.id, tree.name_bytes(path), h5py.h5r.DATASET_REGION, space)
 
-    def rewrite(self, dataset: tree.Dataset, copy: tree.Dataset) -> None:
+    def rewrite(self, dataset: Dataset, copy: Dataset) -> None:
         """Write the references of a dataset anew; the library could only set them to zero."""
         if dataset.shape is None:
             return

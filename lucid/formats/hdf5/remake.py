@@ -3,130 +3,85 @@
 `H5Ocopy` takes some addresses of the source along: those of fill values that live in the file's heap, as
 strings and sequences of any length do. A dataset that has one is made anew, with all its
 properties, and its elements are copied; likewise one of a named type, of which the library's copy would
-lose the name, and one that names other files, for these must be found from the copy's place. The
+lose the name, and one that names other files, for these must be found from the copy's folder. The
 creation properties of a group hold addresses, too.
 """
 
-import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
-import numpy as np
 
-from lucid.errors import FormatError
-from lucid.formats.hdf5.cells import lies_in_heap, read_cells, write_cells
-from lucid.formats.hdf5.elsewhere import (
-    Elsewhere,
-    copy_mappings,
-    external_properties,
-    is_virtual,
-    lies_elsewhere,
-)
+from lucid.formats.hdf5.cells import read_cells, write_cells
+from lucid.formats.hdf5.dataset import Dataset, has_references, lies_in_heap
+from lucid.formats.hdf5.elsewhere import Elsewhere
 from lucid.formats.hdf5.filters import filters_of, load_filter
-from lucid.formats.hdf5.tree import Dataset
 from lucid.formats.regions import Region, regions_of, shift
 
 #: Copied at once: elements, where each may point to some bytes in the heap; bytes, of all others.
 MOST_ELEMENTS, MOST_BYTES = 1 << 14, 1 << 24
 
+#: Creation properties of a dataset that is made anew, and the regions whose elements are copied.
+Properties: TypeAlias = tuple[Any, Iterable[Region]]
 
-def group_properties(group: h5py.Group) -> Any:
-    """Creation properties of a copy: the orders that are kept, none of the source's addresses."""
+
+def make_group(group: h5py.Group, target: h5py.File, name: bytes) -> h5py.Group:
+    """A group without members: with the orders that are kept, and none of the source's addresses."""
     source_creation = group.id.get_create_plist()
     creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
     creation.set_link_creation_order(source_creation.get_link_creation_order())
     creation.set_attr_creation_order(source_creation.get_attr_creation_order())
     creation.set_attr_phase_change(*source_creation.get_attr_phase_change())
+    return h5py.Group(h5py.h5g.create(target.id, name, gcpl=creation))
+
+
+def properties_of_copy(dataset: Dataset, elsewhere: Elsewhere, *, is_changed: bool) -> Properties | None:
+    """How a dataset is made anew; None where the library's own copy is right.
+
+    Where attributes are added to the library's copy, it `is_changed`, and may say when that was.
+    """
+    elsewhere_properties = elsewhere.properties(dataset) if dataset.is_elsewhere else None
+    if elsewhere_properties is not None:
+        return elsewhere_properties, ()
+    is_dated = is_changed and dataset.creation.get_obj_track_times()
+    if not (dataset.has_fill_in_heap or dataset.h5_type.committed() or is_dated):
+        return None
+    filters = filters_of(dataset.creation)
+    # Elements have to stay as they are when they are decoded and encoded again.
+    if not all(load_filter(filter_.code) and filter_.fault is None for filter_ in filters):
+        return None
+    creation = _dateless_properties(dataset)
+    if filters:
+        # Most filters add to their parameters when a dataset is made.
+        creation.remove_filter(h5py.h5z.FILTER_ALL)
+        for filter_ in filters:
+            creation.set_filter(*filter_.for_chunks(dataset.chunks))
+    return creation, _written_regions(dataset)
+
+
+def properties_written_out(dataset: Dataset) -> Properties:
+    """How a virtual dataset is made anew with elements of its own."""
+    creation = _dateless_properties(dataset)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    if dataset.maxshape != dataset.shape:
+        creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
+    return creation, regions_of(dataset.shape, MOST_ELEMENTS)
+
+
+def _dateless_properties(dataset: Dataset) -> Any:
+    """The creation properties of a dataset, whose fill value the library converts from one file to the other."""
+    creation = dataset.id.get_create_plist()
+    creation.set_obj_track_times(False)
     return creation
 
 
-def has_fill_in_heap(dataset: Dataset) -> bool:
-    """Whether the fill value of a dataset points into its file."""
-    is_own = dataset.creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    return is_own and lies_in_heap(dataset.h5_type)
-
-
-def storage_bytes(name: str, dataset: Dataset, file_bytes: int) -> int:
-    """The bytes that the elements of a dataset take; a FormatError where a file of so many bytes cannot hold them.
-
-    The library would copy zeros for days, or make room for a text before it finds that it is not there.
-    """
-    nbytes: int = dataset.id.get_storage_size()
-    claim_bytes = nbytes
-    if not dataset.is_raw:
-        if dataset.id.get_offset() is None and lies_elsewhere(dataset.creation):
-            return nbytes
-        if nbytes <= file_bytes:
-            claim_bytes = max(_lengths(dataset), default=0)
-    if claim_bytes > file_bytes:
-        raise FormatError(f"dataset {name} claims {claim_bytes} bytes, the whole file has {file_bytes}")
-    return nbytes
-
-
-def _lengths(dataset: Dataset) -> Iterator[int]:
-    """The longest of some texts or sequences at a time, as elements in one place say them before their heap is read."""
-    is_text = dataset.h5_type.get_class() == h5py.h5t.STRING
-    offset = dataset.id.get_offset() if lies_in_heap(dataset.h5_type) else None
-    if offset is None or not (is_text or dataset.h5_type.get_class() == h5py.h5t.VLEN):
-        return
-    file = h5py.h5i.get_file_id(dataset.id)
-    # In the file, an element is a length, and an address and a number in the heap.
-    each = 4 + file.get_create_plist().get_sizes()[0] + 4
-    item_bytes = 1 if is_text else dataset.h5_type.get_super().get_size()
-    for begin in range(0, dataset.id.get_storage_size(), MOST_ELEMENTS * each):
-        count = min(MOST_ELEMENTS * each, dataset.id.get_storage_size() - begin)
-        raw = np.frombuffer(os.pread(file.get_vfd_handle(), count, offset + begin), np.uint8)
-        lengths = raw[: len(raw) // each * each].reshape(-1, each)[:, :4]
-        if len(lengths):
-            yield int(np.ascontiguousarray(lengths).view("<u4").max()) * item_bytes
-
-
-def remake(
-    dataset: Dataset,
-    target: h5py.File,
-    name: bytes,
-    h5_type: Any,
-    elsewhere: Elsewhere,
-    *,
-    is_written_out: bool,
-    is_dated: bool,
-) -> Dataset | None:
-    """A dataset of a type made anew where the library's own copy would be wrong, and None where it is right.
-
-    Its references are still to be written. A virtual one gets elements of its own if it `is_written_out`; what
-    `is_dated` would say when it was copied.
-    """
-    # The library converts the fill value of these properties from one file to the other.
-    creation = dataset.id.get_create_plist()
-    filters = filters_of(creation)
-    regions: Iterable[Region] = ()
-    if is_written_out:
-        creation.set_layout(h5py.h5d.CONTIGUOUS)
-        if dataset.maxshape != dataset.shape:
-            creation.set_chunk(tuple(max(1, min(n, 64)) for n in dataset.shape))
-        regions = regions_of(dataset.shape, MOST_ELEMENTS)
-    elif is_virtual(creation):
-        copy_mappings(creation, elsewhere)
-    elif creation.get_external_count() and not elsewhere.keeps_names:
-        creation = external_properties(dataset, elsewhere)
-    elif (has_fill_in_heap(dataset) or h5_type.committed() or is_dated) and all(
-        # Elements stay the same when they are decoded and encoded again.
-        load_filter(one.code) and one.fault is None
-        for one in filters
-    ):
-        regions = _written_regions(dataset)
-        if filters:
-            # Most filters add to their parameters when a dataset is made.
-            creation.remove_filter(h5py.h5z.FILTER_ALL)
-            for one in filters:
-                creation.set_filter(*one.for_chunks(dataset.chunks))
-    else:
-        return None
-    creation.set_obj_track_times(False)
+def make_dataset(
+    dataset: Dataset, h5_type: Any, creation: Any, regions: Iterable[Region], target: h5py.File, name: bytes
+) -> Dataset:
+    """A dataset made anew, with the elements of some regions; its references are still to be written."""
     copy = Dataset(h5py.h5d.create(target.id, name, h5_type, dataset.id.get_space(), creation))
-    for region in regions if not h5_type.detect_class(h5py.h5t.REFERENCE) else ():
+    for region in regions if not has_references(h5_type) else ():
         write_cells(copy, region, read_cells(dataset, region))
     return copy
 
@@ -138,16 +93,16 @@ def _written_regions(dataset: Dataset) -> Iterator[Region]:
     if dataset.chunks is not None:
         corners: list[tuple[int, ...]] = []
         dataset.id.chunk_iter(lambda chunk: corners.append(chunk.chunk_offset))
-    elif dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+    elif dataset.is_unwritten:
         return
     else:
         corners = [(0,) * dataset.ndim]
-    extent = dataset.chunks or dataset.shape
+    lengths = dataset.chunks or dataset.shape
     in_heap = lies_in_heap(dataset.h5_type)
     most = MOST_ELEMENTS if in_heap else max(1, MOST_BYTES // dataset.h5_type.get_size())
     for corner in corners:
         # A dataset made smaller has chunks left over, behind its end.
-        ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, extent, strict=True)]
+        ends = [min(n, a + c) for n, a, c in zip(dataset.shape, corner, lengths, strict=True)]
         shape = tuple(max(0, end - a) for end, a in zip(ends, corner, strict=True))
-        for box in regions_of(shape, most):
-            yield shift(box, corner)
+        for region in regions_of(shape, most):
+            yield shift(region, corner)

@@ -16,33 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
-from lucid import forks
 from lucid.backlog import Backlog
 from lucid.errors import FileError, LucidError, about
-from lucid.formats.arrays import ResultSpec, pad_chunk
+from lucid.formats.arrays import ResultSpec
 from lucid.formats.choosing import CarriedNames, note_lines
 from lucid.formats.contract import Source
 from lucid.formats.disk.files import CheckedFile, claim, write_at
 from lucid.formats.disk.replacement import Replacement
 from lucid.formats.flat import FileSink
-from lucid.formats.geography import dims_elsewhere
 from lucid.formats.hdf5 import tree
-from lucid.formats.hdf5.attributes import copy_attributes
 from lucid.formats.hdf5.carry import Carry
 from lucid.formats.hdf5.check import check_copy
-from lucid.formats.hdf5.codec import Codec
-from lucid.formats.hdf5.create import create_dataset, notes_of_filters, set_filters
-from lucid.formats.hdf5.elsewhere import Elsewhere
-from lucid.formats.hdf5.filters import filters_of_results
-from lucid.formats.hdf5.geography import add_scales
+from lucid.formats.hdf5.create import create_dataset, fill_dataset, notes_of_filters, set_filters
+from lucid.formats.hdf5.dataset import Dataset
+from lucid.formats.hdf5.geography import create_with_scales
 from lucid.formats.hdf5.meaning import CLASSIC_MODEL, attributes_of
 from lucid.formats.hdf5.source import Hdf5Source
-from lucid.formats.hdf5.survey import rehearse
-from lucid.formats.hdf5.types import unwritten_fill_of
-from lucid.formats.regions import Region, size_of
-from lucid.formats.result import own_attributes
 from lucid.formats.values import reinterpret_dtype
 from lucid.options import Options
 
@@ -71,7 +61,6 @@ class Hdf5Sink(FileSink):
             options = file_options(source.file)
             if not names.is_alone:
                 self._carry_source = source.file
-                # netCDF's classic model has no strings of any length.
                 self._is_classic = CLASSIC_MODEL in attributes_of(source.file)
                 # Software such as MATLAB knows its files by what stands before the HDF5 part.
                 block = source.user_block()
@@ -92,13 +81,7 @@ class Hdf5Sink(FileSink):
         if self.compression is not None:
             set_filters(h5py.h5p.create(h5py.h5p.DATASET_CREATE), self.compression)
         if isinstance(source, Hdf5Source):
-            self.carried, notes = rehearse(source, results, CarriedNames(results, self.options))
-            self._note(source, results, notes)
-
-    def _note(self, source: Hdf5Source, results: Sequence[ResultSpec], notes: dict[str, list[str]]) -> None:
-        if self.compression is None:
-            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
-        self.notes += note_lines(notes)
+            self._carry(source, results, CarriedNames(results, self.options), None)
 
     def _build(
         self, source: Source, results: Sequence[ResultSpec], names: CarriedNames, **options: Any
@@ -106,21 +89,28 @@ class Hdf5Sink(FileSink):
         """Make groups, links, what is carried, and room for the means."""
         self._chunked_results, self.offsets, self.notes = Backlog(), array("q", [-1]) * len(results), []
         with self._open_file("w", **options) as file:
-            if not isinstance(source, Hdf5Source):
-                for result, dims in dims_elsewhere(results):
-                    dataset = self._create(file, result, None)
-                    copy_attributes(None, dataset, own_attributes(result))
-                    add_scales(file, dataset, dims)
-                return
-            elsewhere = Elsewhere(source.path, self.file.target)
-            make = partial(self._create, file)
-            carry = Carry(source, results, names, file, make, elsewhere)
-            with tree.translate_errors("cannot be carried over"):
-                carry.carry_out()
-            self.carried, self._unread_paths = carry.carried, carry.unread_paths
-            self._note(source, results, carry.notes | carry.geography.notes)
+            if isinstance(source, Hdf5Source):
+                self._carry(source, results, names, file)
+            else:
+                create_with_scales(file, results, partial(self._create, file, origin=None))
 
-    def _create(self, file: h5py.File, result: ResultSpec, origin: tree.Dataset | None) -> tree.Dataset:
+    def _carry(
+        self, source: Hdf5Source, results: Sequence[ResultSpec], names: CarriedNames, file: h5py.File | None
+    ) -> None:
+        """Carry all else over to a file, and make room for the means; without one, note what that would note."""
+
+        def make(result: ResultSpec, origin: Dataset | None) -> Dataset | None:
+            return None if file is None else self._create(file, result, origin)
+
+        carry = Carry(source, results, names, self.file.target, file, make)
+        with tree.translate_errors("cannot be carried over"):
+            carry.carry_out()
+        self.carried, self._unread_paths = carry.copies.carried, carry.copies.unread_paths
+        if self.compression is None:
+            self.notes += notes_of_filters(source.file, results, self.file.target.suffix)
+        self.notes += note_lines(carry.notes)
+
+    def _create(self, file: h5py.File, result: ResultSpec, origin: Dataset | None) -> Dataset:
         """Make room for the means of an array, and note where it is."""
         if origin is not None:  # integers that `_Unsigned` marks are of the type that needs it
             numbers = result.stored_numbers
@@ -156,36 +146,13 @@ class Hdf5Sink(FileSink):
 
     def commit(self, group: list[Replacement] | None = None) -> None:
         """Write the chunked datasets and put the file in its place."""
-        if self._chunked_results:
+        if self.spool is not None:
             with self._open_file("r+") as file:
                 for result in self._chunked_results:
-                    self._fill(tree.object_at(file, result.name), result)
+                    fill_dataset(tree.object_at(file, result.name), result, self.spool, self.options)
         with about(f"output {self.path}"):
             check_copy(self.file.path, self._carry_source, self._unread_paths)
         super().commit(group)
-
-    def _fill(self, dataset: tree.Dataset, result: ResultSpec) -> None:
-        """Write a dataset chunk after chunk; where it is large, processes encode them."""
-        codec = Codec(dataset, filters_of_results(dataset.creation, dataset.chunks))
-        fill = np.asarray(unwritten_fill_of(dataset, result.dtype), result.dtype)
-        spool = self.spool
-        assert spool is not None
-
-        def encoded_chunk(region: Region) -> tuple[bytes, int]:
-            return codec.encode(pad_chunk(spool.read(result, region), dataset.chunks, fill))
-
-        # Some copies of a chunk for each process, of cells and of bytes, and as many on their way.
-        chunk_bytes = size_of(dataset.chunks) * result.dtype.itemsize
-        workers = self.options.workers_for(8 * chunk_bytes + forks.PROCESS_BYTES)
-        if result.nbytes > chunk_bytes:
-            forks.give_memory_back()
-        chunks: Iterable[tuple[bytes, int]] = map(encoded_chunk, dataset.iter_chunks())
-        if forks.pay_off(result.nbytes, workers):
-            chunks = forks.in_order(
-                encoded_chunk, dataset.iter_chunks(), workers=workers, in_flight=2 * workers
-            )
-        for region, (data, mask) in zip(dataset.iter_chunks(), chunks, strict=True):
-            dataset.id.write_direct_chunk(tuple(s.start for s in region), data, mask)
 
 
 def file_options(source: h5py.File) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """HDF5 files: where their arrays are, and how these are read.
 
-Elements that lie in the file as they do in memory, or in chunks, are read at their place in the file; all others
-through the library.
+Elements that lie in the file as they do in memory, or in chunks, are read from the file itself; all others through
+the library.
 """
 
 import os
@@ -22,9 +22,10 @@ from lucid.formats.contract import PROVENANCE
 from lucid.formats.disk.files import Run, bytes_at, digest, read_region
 from lucid.formats.flat import FileSource
 from lucid.formats.hdf5 import tree
+from lucid.formats.hdf5.absent import notes_on_sources
 from lucid.formats.hdf5.cells import read_into
 from lucid.formats.hdf5.chunks import ChunkedArray, copies_of, grid_of
-from lucid.formats.hdf5.elsewhere import check_sources, lies_elsewhere
+from lucid.formats.hdf5.dataset import Dataset
 from lucid.formats.hdf5.filters import filters_of, load_filter
 from lucid.formats.hdf5.meaning import Variables, attributes_at
 from lucid.formats.hdf5.types import numbers_of
@@ -37,10 +38,10 @@ from lucid.options import Options
 #: A dataset with more than so many times the bytes of its file was hardly written at all: deflate shrinks to a
 #: thousandth at best.
 MOST_RATIO = 2000
-#: Most chunks whose places are kept in memory: 20 MiB of them.
+#: Most chunks whose addresses are kept in memory: 20 MiB of them.
 MOST_CHUNKS = 1 << 20
-#: Datasets whose places are remembered: they are read one after another, and the places of all would fill the memory.
-MOST_PLACES = 64
+#: Datasets whose storage is remembered: they are read one after another, and the chunks of all would fill the memory.
+MOST_STORAGES = 64
 #: Largest user block that is carried over; those of MATLAB have 512 bytes.
 MOST_USER_BLOCK = 1 << 20
 #: Before it, the library counted the addresses of chunks from behind the user block.
@@ -63,7 +64,7 @@ class Hdf5Source(FileSource):
             raise FormatError("was replaced while it was opened")
         tree.limit_cache(self.file)
         #: Where the elements of a dataset are, by its path; found by one thread at a time, and once.
-        self._place_at = lru_cache(MOST_PLACES)(self._find_place)
+        self._storage_at = lru_cache(MOST_STORAGES)(self._find_storage)
         #: What numbers of a type mean that have no attributes.
         self._bare_meaning = lru_cache(partial(meaning_by, options, {}))
         #: Specs without their names, which very many arrays may share.
@@ -102,18 +103,14 @@ class Hdf5Source(FileSource):
         # To open a dataset again takes longer than to pool it where there are very many and small ones.
         return shared_spec._replace(name=path, handle=run_of(dataset) if is_plain(dataset) else None)
 
-    def _checked_spec(
-        self, name: str, dataset: tree.Dataset, numbers: str, dtype: np.dtype[Any]
-    ) -> ArraySpec:
+    def _checked_spec(self, name: str, dataset: Dataset, numbers: str, dtype: np.dtype[Any]) -> ArraySpec:
         """A dataset that can be read: not in other files, without their leave, nor by a filter that is not there."""
-        creation = dataset.creation
-        is_elsewhere = lies_elsewhere(creation)
+        creation, is_elsewhere = dataset.creation, dataset.is_elsewhere
         if is_elsewhere and not self.options.allow_external:
             raise DatasetError(
                 f"dataset {name} keeps its elements in other files, which only `allow_external=True` reads"
             )
-        note = check_sources(name, dataset) if is_elsewhere else None
-        self.notes += [note] if note else []
+        self.notes += notes_on_sources(name, dataset) if is_elsewhere else []
         for i in range(creation.get_nfilters()):
             code, _, _, label = creation.get_filter(i)
             if not load_filter(code):
@@ -121,7 +118,7 @@ class Hdf5Source(FileSource):
                 raise MissingExtraError(
                     f"dataset {name} needs HDF5 filter {code} ({filter_name}): pip install 'lucid-pool[filters]'"
                 )
-        copies = copies_of([one.code for one in filters_of(creation)])
+        copies = copies_of([filter_.code for filter_ in filters_of(creation)])
         spec = ArraySpec(name, dataset.shape, dtype, numbers, chunks=dataset.chunks, chunk_copies=copies)
         if not is_elsewhere:
             spec.check_claim(f"dataset {name} ", "file", self.state[0], MOST_RATIO)
@@ -129,20 +126,20 @@ class Hdf5Source(FileSource):
 
     def is_locked(self, spec: ArraySpec) -> bool:
         """Whether the library reads or decodes it, which lets one thread of a process in at a time."""
-        place = self._place(spec)
-        return place is None or (isinstance(place, ChunkedArray) and place.is_locked)
+        storage = self._storage(spec)
+        return storage is None or (isinstance(storage, ChunkedArray) and storage.is_locked)
 
     def signature(self, specs: Sequence[ArraySpec]) -> str:
         """A digest of the file's state and the tables of chunks."""
-        places = [self._place(spec) for spec in specs]
-        tables = [place.tables if isinstance(place, ChunkedArray) else place for place in places]
+        storages = [self._storage(spec) for spec in specs]
+        tables = [storage.tables if isinstance(storage, ChunkedArray) else storage for storage in storages]
         return digest(self.state, [(s.name, s.shape, s.dtype.str, s.chunks) for s in specs], tables)
 
     def provenances(self) -> Iterator[tuple[ArraySpec, str]]:
         """The datasets with an attribute that says what they are means of."""
         with tree.translate_errors("is damaged", error_type=FormatError):
             for name, obj, _ in tree.walk(self.file):
-                if isinstance(obj, tree.Dataset) and PROVENANCE in obj.attrs:
+                if isinstance(obj, Dataset) and PROVENANCE in obj.attrs:
                     elements = numbers_of(obj, "bfloat16")
                     if elements is not None:
                         yield self._checked_spec(name, obj, *elements), text_of(obj.attrs[PROVENANCE])
@@ -154,13 +151,13 @@ class Hdf5Source(FileSource):
         dtype = spec.dtype if spec.meaning is None else reinterpret_dtype(spec.dtype, spec.meaning.stored)
         values = flat.view(dtype).reshape(shape)
         try:
-            place = self._place(spec)
-            if not isinstance(place, ChunkedArray):
+            storage = self._storage(spec)
+            if not isinstance(storage, ChunkedArray):
                 self._kept.keep()
-            if isinstance(place, tuple):
-                read_region(self.descriptor, *place, region, spec.dtype.itemsize, flat)
-            elif place is not None:
-                place.read(region, values)
+            if isinstance(storage, tuple):
+                read_region(self.descriptor, *storage, region, spec.dtype.itemsize, flat)
+            elif storage is not None:
+                storage.read(region, values)
             else:
                 # The library lets one thread in at a time.
                 read_into(values, tree.object_at(self.file, spec.name), region)
@@ -171,18 +168,18 @@ class Hdf5Source(FileSource):
             raise FormatError("ends before its data; it shrank while it was read")
         return values.view(spec.dtype)
 
-    def _place(self, spec: ArraySpec) -> "Storage":
+    def _storage(self, spec: ArraySpec) -> "Storage":
         """Where the elements of an array are."""
         if spec.handle is not None:
             return spec.handle  # type: ignore[no-any-return]
         with self._lock:
-            return self._place_at(spec.name)
+            return self._storage_at(spec.name)
 
-    def _find_place(self, path: str) -> "Storage":
-        """Where in the file the elements of a dataset are, if they can be read there."""
+    def _find_storage(self, path: str) -> "Storage":
+        """Where in the file the elements of a dataset are; None where only the library can read them."""
         dataset = tree.object_at(self.file, path)
         elements = numbers_of(dataset, self.options.input_dtype)
-        if is_contiguous(dataset):
+        if dataset.is_contiguous:
             return run_of(dataset)
         if elements is None or dataset.chunks is None:
             return None
@@ -213,28 +210,20 @@ class Hdf5Source(FileSource):
 Storage: TypeAlias = Run | ChunkedArray | None
 
 
-def is_contiguous(dataset: tree.Dataset) -> bool:
-    """Whether the elements lie together, and in this file."""
-    creation = dataset.creation
-    return bool(creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count())
-
-
-def run_of(dataset: tree.Dataset) -> Run | None:
+def run_of(dataset: Dataset) -> Run | None:
     """Where the elements of a contiguous dataset are; None where they were never written."""
     offset = dataset.id.get_offset()
-    if offset is None or dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
-        return None  # behind a user block, the library says a number all the same
-    return offset, dataset.shape
+    # Of one that was never written, the library says a number all the same where there is a user block.
+    return None if offset is None or dataset.is_unwritten else (offset, dataset.shape)
 
 
-def is_plain(dataset: tree.Dataset) -> bool:
+def is_plain(dataset: Dataset) -> bool:
     """Whether a dataset has one name, no attributes and no properties that results would keep."""
-    creation = dataset.creation
     return bool(
         h5py.h5a.get_num_attrs(dataset.id) == 0
-        and is_contiguous(dataset)
-        and creation.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED
-        and not creation.get_attr_creation_order()
+        and dataset.is_contiguous
+        and not dataset.has_own_fill
+        and not dataset.creation.get_attr_creation_order()
         and dataset.h5_type.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         and h5py.h5o.get_info(dataset.id).rc < 2
     )

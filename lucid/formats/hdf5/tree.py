@@ -1,26 +1,26 @@
 """The tree of an HDF5 file: what there is, walked without following links, and how objects are known.
 
-Objects are opened one at a time and let go of: each that is open costs the library some 20 KB. What is
-asked of a dataset costs microseconds each time, which tell where there are a hundred thousand.
+Objects are opened one at a time and let go of, since the library takes some 20 KB of memory for each that is open.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import h5py
 
 from lucid import errors
+from lucid.formats.hdf5.dataset import Dataset
 
 #: What h5py raises where the library fails; it picks one by the words of the library's message.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError, NotImplementedError, OverflowError)
 
 #: Kinds of links: an object's name, or one to another path or another file; there are others.
 HARD, SOFT, EXTERNAL = h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL
-#: Classes of types that have no others in them.
-PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.OPAQUE, h5py.h5t.BITFIELD}
 #: What two names of one object in a file have in common: its address.
 Address = int
+#: The address of a link that is no object's name, and of what is not there.
+NOBODY: Address = -1
 #: Soft links that are followed, one after another.
 MOST_LINKS = 32
 #: Bytes of metadata that the library keeps of a file, and those of a group. In memory they take tens of times as much,
@@ -49,7 +49,7 @@ def name_text(name: bytes) -> str:
 
 
 class Link(NamedTuple):
-    """What is at a name where no object has its first one."""
+    """What is at a name that is not the first one of an object."""
 
     type: int
     #: A soft link's path, or an external link's file and path, as bytes of any encoding; an object's first path.
@@ -64,48 +64,6 @@ def link_of(group: Any, name: bytes) -> Link | None:
     return Link(link_type, group.links.get_val(name) if link_type in (SOFT, EXTERNAL) else None)
 
 
-class Dataset:
-    """A dataset that asks the library once for what is wanted of it often; h5py answers the rest."""
-
-    def __init__(self, h5_id: Any) -> None:
-        self.id = h5_id
-        #: The type of the elements in the file.
-        self.h5_type = h5_id.get_type()
-
-    @cached_property
-    def creation(self) -> Any:
-        """The creation properties."""
-        return self.id.get_create_plist()
-
-    @cached_property
-    def chunks(self) -> Any:
-        """The shape of chunks; None where there are none."""
-        return self.creation.get_chunk() if self.creation.get_layout() == h5py.h5d.CHUNKED else None
-
-    @cached_property
-    def shape(self) -> Any:
-        """The lengths of the axes; None where there is not even one element."""
-        return self.id.shape
-
-    @cached_property
-    def is_raw(self) -> bool:
-        """Whether elements are bytes in one run of a type without a name, and lead nowhere else."""
-        h5_type = self.h5_type
-        type_class = h5_type.get_class()
-        is_plain = type_class in PLAIN and not (type_class == h5py.h5t.STRING and h5_type.is_variable_str())
-        return is_plain and not h5_type.committed() and self.id.get_offset() is not None
-
-    @cached_property
-    def _h5py(self) -> Any:
-        return h5py.Dataset(self.id)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._h5py, name)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._h5py[key]
-
-
 def object_at(file: h5py.File, path: str) -> Any:
     """An object by its path."""
     return object_of(h5py.h5o.open(file.id, name_bytes(path)))
@@ -118,6 +76,13 @@ def object_of(h5_id: Any) -> Any:
     return h5py.Group(h5_id) if isinstance(h5_id, h5py.h5g.GroupID) else h5py.Datatype(h5_id)
 
 
+def link_hard(file: h5py.File | None, path: str, first_path: str) -> None:
+    """Give an object of a file another name, unless there is something of that name; nothing where there is no file."""
+    name = name_bytes(path)
+    if file is not None and not file.id.links.exists(name):
+        file.id.links.create_hard(name, file.id, name_bytes(first_path))
+
+
 def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
     """Keep the library's cache of metadata from growing with the number of objects."""
     config = file.id.get_mdc_config()
@@ -127,12 +92,12 @@ def limit_cache(file: h5py.File, size_bytes: int = CACHED_BYTES) -> None:
 
 
 class Entry(NamedTuple):
-    """A name in a file: of an object that has no earlier one, or a link; and the object's address."""
+    """A name in a file, what is there, and the address of the object."""
 
     path: str
-    #: None for an object that is not opened.
+    #: An object at its first name, or a `Link`; None for an object that is not opened.
     obj: Any
-    address: Address = -1
+    address: Address = NOBODY
 
 
 def walk(
@@ -141,12 +106,12 @@ def walk(
     is_known: Callable[[Address], bool] = lambda _: False,
     copy: h5py.File | None = None,
 ) -> Iterator[Entry]:
-    """Every link, a group before what is in it.
+    """Every name in a file, a group before what is in it.
 
-    What `skips` says to skip by its path does not come, nor what is in it. What `is_known` has one name,
-    and is not opened. A `copy` is a file that gets the same groups.
+    Where `skips` is true of a path, that is left out with all that is in it. An object whose address `is_known` is not
+    opened; it has no other name. In `copy` the caller makes the same groups, so its cache has to hold as much.
     """
-    #: Of objects that have several names.
+    # Of objects that have several names.
     first_paths = {address_of(file): "/"}
     pending: list[tuple[str, Any, Iterator[bytes]]] = []
     cached_bytes = CACHED_BYTES
@@ -157,8 +122,9 @@ def walk(
         needed_bytes = _needed_bytes(path, names)
         if needed_bytes > cached_bytes:
             cached_bytes = needed_bytes
-            for one in (file, copy or file):
-                limit_cache(one, cached_bytes)
+            limit_cache(file, cached_bytes)
+            if copy is not None:
+                limit_cache(copy, cached_bytes)
         pending.append((path, group, iter(names)))
 
     enter("", h5py.h5g.open(file.id, b"/"))
@@ -179,8 +145,8 @@ def walk(
 def _needed_bytes(path: str, names: list[bytes]) -> int:
     """Bytes of metadata that the library needs at once to walk through the names of a group.
 
-    It holds them together, in words, with room for as many again; and a path leads through all groups above. Without
-    room for more than these it would read them anew for every object.
+    It holds the names together, in words of 8 bytes, with room for as many again, and all groups that the path leads
+    through. With room for these alone it would read them anew for every object.
     """
     names_bytes = sum(len(name) // 8 + 1 for name in names) * 16
     return names_bytes + LEVEL_BYTES * path.count("/") + CACHED_BYTES // 4
@@ -198,7 +164,7 @@ def _entry(
     if info.u in first_paths:
         return Entry(path, Link(HARD, first_paths[info.u]), info.u)
     h5_id = h5py.h5o.open(group, name)
-    # All that `h5o.get_info` asks for takes three times as long.
+    # This takes less time than `h5o.get_info`, which asks for more.
     if h5py.h5g.get_objinfo(h5_id).nlink > 1:
         first_paths[info.u] = path
     return Entry(path, object_of(h5_id), info.u)
@@ -209,15 +175,15 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
 
     Where a link leads out of the file, or a soft one to nothing, it is that link.
     """
-    place, names, soft = "/", [*filter(None, path.split("/"))], list[Link]()
+    start, names, soft = "/", [*filter(None, path.split("/"))], list[Link]()
     while names:
-        step = f"{place.rstrip('/')}/{names[0]}"
+        step = f"{start.rstrip('/')}/{names[0]}"
         try:
-            link = link_of(object_at(file, place).id, name_bytes(names[0]))
+            link = link_of(object_at(file, start).id, name_bytes(names[0]))
         except (AttributeError, *HDF5_ERRORS):
             return soft[0] if soft else None
         if link is None:
-            place = step if len(names) == 1 else _first_path(file, step)
+            start = step if len(names) == 1 else _first_path(file, step)
             names = names[1:]
         elif link.type != SOFT:
             return link
@@ -226,8 +192,8 @@ def follow_links(file: h5py.File, path: str) -> str | Link | None:
             if len(soft) > MOST_LINKS:
                 return link
             whole = absolute_path(step, name_text(link.value))
-            place, names = "/", [*filter(None, whole.split("/")), *names[1:]]
-    return place
+            start, names = "/", [*filter(None, whole.split("/")), *names[1:]]
+    return start
 
 
 def _first_path(file: h5py.File, path: str) -> str:

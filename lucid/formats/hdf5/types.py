@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lucid.formats.hdf5.tree import Dataset
+from lucid.formats.hdf5.dataset import Dataset
 
 #: Sign, exponent, bits of exponent, fraction, bits of fraction; and the bias.
 BFLOAT16 = ((15, 7, 8, 0, 7), 127)
@@ -36,28 +36,28 @@ _NAMES = {
 def numbers_of(dataset: Dataset, input_numbers: str | None) -> tuple[str, np.dtype[Any]] | None:
     """The type of the elements by name, and the dtype in which they are read; None if they have no mean."""
     h5_type = dataset.h5_type
-    group = h5_type.get_class()
+    type_class = h5_type.get_class()
     if is_bfloat16(h5_type):
         return "bfloat16", np.dtype(">u2" if h5_type.get_order() == h5py.h5t.ORDER_BE else "<u2")
-    if group in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+    if type_class in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         with suppress(TypeError, ValueError):  # NumPy has no name for it
             dtype = h5_type.dtype
             if any(map(h5_type.equal, _PLAIN.get(dtype, ()))):
                 return dtype.name, dtype
     if is_unnamed(dataset) and input_numbers == "bfloat16":
         return "bfloat16", np.dtype("<u2")
-    if group == h5py.h5t.ENUM and dataset.dtype == np.bool_:
+    if type_class == h5py.h5t.ENUM and dataset.dtype == np.bool_:
         return "bool", dataset.dtype
     return None
 
 
 def type_name(dataset: Dataset) -> str:
     """A type as a person knows it, also where NumPy has no name for it."""
-    group = dataset.h5_type.get_class()
-    if group in _NAMES:
-        return _NAMES[group]
+    type_class = dataset.h5_type.get_class()
+    if type_class in _NAMES:
+        return _NAMES[type_class]
     try:
-        is_enum = bool(group == h5py.h5t.ENUM and dataset.dtype != np.bool_)
+        is_enum = bool(type_class == h5py.h5t.ENUM and dataset.dtype != np.bool_)
         return "enum of " * is_enum + str(dataset.dtype)
     except (TypeError, ValueError, NotImplementedError):
         return "of a type that is not known"
@@ -90,27 +90,11 @@ def file_type(numbers: str, dtype: np.dtype[Any], origin: Dataset | None) -> Any
     return h5_type
 
 
-def fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
-    """The fill value in the dtype in which elements are read."""
+def unwritten_fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
+    """What is read where nothing was written: the fill value, or zero where the library never fills."""
+    if dataset.leaves_gaps:
+        return np.zeros((), dtype)[()]
     fill = dataset.fillvalue
     if is_bfloat16(dataset.h5_type):
         return np.array(np.float32(fill).view(np.uint32) >> 16, np.uint16).astype(dtype)[()]
     return np.frombuffer(fill.tobytes(), dtype)[0] if isinstance(fill, np.void) else fill
-
-
-def leaves_gaps(creation: Any) -> bool:
-    """Whether the library may leave a buffer as it is where storage was never written.
-
-    It does so where it was told never to fill, and where the fill value is undefined; what the datasets
-    behind a virtual one were told is not looked for.
-    """
-    return bool(
-        creation.get_layout() == h5py.h5d.VIRTUAL
-        or creation.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
-        or creation.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
-    )
-
-
-def unwritten_fill_of(dataset: Dataset, dtype: np.dtype[Any]) -> Any:
-    """What is read where nothing was written: the fill value, or zero where the library never fills."""
-    return np.zeros((), dtype)[()] if leaves_gaps(dataset.creation) else fill_of(dataset, dtype)
