@@ -100,7 +100,7 @@ class Batch:
             if conflict := self._clashes.conflict_of(task):
                 raise FileError(conflict)
             for target in task.targets:
-                inputs = [*self._clashes.inputs_at(target.path), *[task.path] * (not task.is_stream)]
+                inputs = [*self._clashes.inputs_at(target.path), task.opened_path]
                 target.refuse(inputs, self._options, makes_folder=makes_folder)
         except LucidError as error:
             return task._replace(error=error)

@@ -117,12 +117,16 @@ class Child:
         self.pipe, theirs = context.Pipe()
         arguments = prepare, theirs, self.pipe, os.getpid()
         self._process = context.Process(target=_serve, args=arguments, name="lucid-pool", daemon=True)
+        own = multiprocessing.current_process()
+        # multiprocessing lets daemons, as the workers of a user's pool are, begin no process.
+        is_daemon, own.daemon = own.daemon, False
         try:
             self._process.start()
         except BaseException:
             self.pipe.close()
             raise
         finally:
+            own.daemon = is_daemon
             theirs.close()
         self.pid: int = self._process.pid
 

@@ -39,7 +39,7 @@ class Task(NamedTuple):
     source: str
     #: The folder of a file that was found, relative to the one that was named; None for an input that was named.
     folder: str | None = None
-    #: None where it is not pooled, or not yet told.
+    #: Empty where it is not pooled, and before they are settled.
     targets: tuple[Target, ...] = ()
     size_bytes: int = 0
     #: Whether it is read once and in order.
@@ -53,6 +53,11 @@ class Task(NamedTuple):
     def path(self) -> Path:
         """What outputs are named after."""
         return STREAM if self.is_stream else Path(self.source)
+
+    @property
+    def opened_path(self) -> Path:
+        """What is read: for standard input, the file to which the shell may have redirected it."""
+        return Path("/dev/stdin" if self.source == str(STREAM) else self.source)
 
     @property
     def is_from_folder(self) -> bool:

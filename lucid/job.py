@@ -1,6 +1,8 @@
 """`pool_file`: one input, a file or a stream, to its outputs."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -22,7 +24,7 @@ from lucid.options import Options
 from lucid.outputs import FilePath, Naming, Target, settle
 from lucid.report import OnProgress, Report, Watch, failure_note
 from lucid.run import Executor
-from lucid.shards.folder import pool_by_shards, remove_shards
+from lucid.shards.folder import pool_by_shards, rehearse_shards, remove_shards
 from lucid.shards.provenance import missing_targets
 from lucid.shards.spans import is_indivisible, spans_of
 
@@ -90,6 +92,8 @@ class Job:
     is_from_folder: bool = False
     #: Collects finished outputs, which the caller puts in place together; without it, they are put in place here.
     group: list[Replacement] | None = None
+    #: Calls a function in a process of its own, for what a stream brings that native code may crash on.
+    in_process: Callable[..., Report] | None = None
     watch: Watch = field(init=False)
 
     def run(self, on_progress: OnProgress | None = None) -> Report:
@@ -114,8 +118,8 @@ class Job:
         with translate_errors("cannot be read or written"):
             if isinstance(source, str | os.PathLike):
                 self._pool_file(path)
-            else:
-                self._pool_stream(Stream(source))
+            elif report := self._pool_stream(Stream(source)):
+                return report
         threads = (executor and executor.threads) or options.workers
         return self.watch.report(options, threads=threads)
 
@@ -130,16 +134,22 @@ class Job:
                 leave_out_earlier(source)
             self._follow(job_plan.plan(source, self.options, targets), source, format_, name=name)
 
-    def _pool_stream(self, stream: Stream) -> None:
-        """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end."""
+    def _pool_stream(self, stream: Stream) -> Report | None:
+        """Pool what a stream brings: a file that needs seeking, or `.npy` arrays to its end.
+
+        What is pooled in another process comes with its report.
+        """
         start = stream.peek(MAGIC_BYTES)
         if not start:
             raise FormatError(f"is empty; {EXPECTED}")
         if format_of_start(start) not in (NPY, None):
             with Spool(has_name=True) as spool:
                 stream.copy_to(spool.file, None)
+                if self.in_process is not None and format_of_content(spool.path).is_native:
+                    spooled = replace(self, source=spool.path, in_process=None)
+                    return self.in_process(spooled.run, on_progress=self.watch.on_progress)
                 self._pool_file(spool.path, spool)
-            return
+            return None
         index, targets = 0, self._targets(NPY)
         while stream.peek(1) and not (index and self.options.dry_run):
             source = NpyStreamSource(stream, index, self.options, is_only=not targets[0].is_stream)
@@ -154,15 +164,23 @@ class Job:
                     source.check_unchanged()
                     self._pool_file(spool.path, spool, name=source.name)
             index += 1
+        return None
 
     def _targets(self, format_: Format) -> tuple[Target, ...]:
         """The outputs, each of them free to be written; a dry run only says which are not."""
         if isinstance(self.outputs, Naming):
             targets = self.outputs.targets(self.watch.source, format_, self.options)
-            settle(targets, [self.watch.source], self.options, self.watch)
+            settle(targets, [self._opened_path()], self.options, self.watch)
             return targets
         self.watch.targets = tuple(target.path for target in self.outputs)
         return self.outputs
+
+    def _opened_path(self) -> Path:
+        """What is read: for a stream, the file that it may be of."""
+        if not isinstance(self.source, str | os.PathLike):
+            with suppress(AttributeError, OSError):  # it is of none
+                return Path(f"/dev/fd/{self.source.fileno()}")
+        return self.watch.source
 
     def _follow(self, plan: JobPlan, source: Source, format_: Format, *, name: str = "") -> None:
         """Follow a plan, as far as there is something to do, or only look whether it could be carried out.
@@ -180,10 +198,14 @@ class Job:
             watch.datasets = chain(watch.datasets, rows)
         if options.dry_run:
             rehearse(plan, source, watch)
+            if missing and (options.resume or self.executor is not None):
+                rehearse_shards(plan, spans_of(plan), source, format_, watch)
         elif options.resume or self.executor is not None:
             self._go_on(plan, missing, source, format_)
         else:
             carry_out(plan, source, watch, self.group)
+            if self.group is None:
+                remove_shards(plan.targets[0])
 
     def _missing(self, plan: JobPlan) -> tuple[Target, ...]:
         """The outputs that are not there yet; that one is a stranger's is an error, or a note of a dry run."""

@@ -107,8 +107,9 @@ class Workers:
             self.options,
             executor=self.executor,
             is_from_folder=task.is_from_folder,
+            in_process=self._call if task.is_stream else None,
         )
-        # A stream is read here, and so is what it brings.
+        # A stream is read here, and only what it brings may go to a process.
         in_process = task.is_native and not task.is_stream
         try:
             return self._call(job.run, on_progress=on_progress) if in_process else job.run(on_progress)
@@ -153,7 +154,8 @@ def workers_for(batch: Batch, options: Options, cluster: str | None) -> Iterator
                     workers.error = error
             yield workers
         finally:
-            for process in workers.processes:
+            # A process holds the pipes of those before it, which would not end of themselves with it there.
+            for process in reversed(workers.processes):
                 process.stop()
             if any(process.has_crashed for process in workers.processes):
                 batch.clear()  # what they left beside outputs

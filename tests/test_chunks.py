@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lucid.errors import FormatError
+from lucid.formats import chunks
 from lucid.formats.chunks import decode_streams
 
 STREAMS = {
@@ -37,6 +38,15 @@ def test_what_is_decoded_takes_its_own_memory_and_a_little(name, kind, rng):
     tracemalloc.stop()
     assert peak < 1.3 * data.size
     assert np.array_equal(decoded, data)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_wherever_blocks_end(name, monkeypatch, rng):
+    monkeypatch.setattr(chunks, "STREAM_BYTES", 7)
+    monkeypatch.setattr(chunks, "DECODED_BYTES", 5)
+    for count in range(80):
+        data = rng.integers(0, 256, count, np.uint8)
+        assert np.array_equal(decode_streams(STREAMS[name][1], encoded(name, data), count), data)
 
 
 @pytest.mark.parametrize("name", ["gzip", "bz2", "lzma"])

@@ -241,6 +241,16 @@ def test_an_existing_output_fails_its_own_input(command, x, tmp_path):
     assert command("a.npy", "x.npy", "-s", "2", "-f").returncode == 0
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_file_on_standard_input_is_an_input(name, command, x, tmp_path):
+    before = (tmp_path / "x.npy").read_bytes()
+    with (tmp_path / "x.npy").open("rb") as stream:
+        done = command(name, "-s", "2", "-o", "x.npy", "-f", stdin=stream)
+    assert done.returncode == 1
+    assert "output x.npy is an input, which is never changed" in done.stderr
+    assert (tmp_path / "x.npy").read_bytes() == before
+
+
 def test_an_output_that_is_an_input_of_the_batch_is_refused(command, x, tmp_path):
     np.save(tmp_path / "x.pooled.npy", x)
     before = (tmp_path / "x.pooled.npy").read_bytes()
@@ -314,7 +324,7 @@ def test_what_fits_but_cannot_be_pooled_is_no_file_left_out(command, folder):
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "lucid-pool: f/c.h5: dataset /x keeps its elements in other files, which only --allow-external reads",
-        "lucid-pool: f/two.h5: a .npy file holds one array, two.h5 has 2; choose with --dataset: /x, /y",
+        "lucid-pool: f/two.h5: a .npy file holds one array, the input has 2; choose with --dataset: /x, /y",
     ]
 
 

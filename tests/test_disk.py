@@ -13,6 +13,7 @@ import pytest
 import lucid
 from lucid.errors import ExistsError, FileError
 from lucid.formats.disk import renames
+from lucid.formats.disk.files import CheckedFile
 from lucid.formats.disk.folders import FolderReplacement
 from lucid.formats.disk.replacement import Replacement, remove_stale
 
@@ -161,3 +162,12 @@ def test_a_folder_that_another_run_takes_for_stale_before_it_is_opened_is_made_a
     output.create()
     output.commit()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_place_beyond_the_largest_file_is_an_error_kept_for_the_end(tmp_path):
+    descriptor = os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT)
+    file = CheckedFile(descriptor)
+    assert file.seek(-1) == -1  # the system has the same word for both
+    assert file.error is not None
+    assert file.error.errno == errno.EFBIG
+    os.close(descriptor)

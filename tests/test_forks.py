@@ -3,6 +3,7 @@
 import errno
 import faulthandler
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -108,6 +109,17 @@ def test_a_crash_is_an_error(number, word):
 
     with pytest.raises(FileError, match=f"crashed the process that read it: {word}"):
         list(in_order(work, range(1000)))
+
+
+def test_a_daemon_may_have_them():
+    """As the workers of a user's pool are, which multiprocessing lets begin no process."""
+    own = multiprocessing.current_process()
+    own._config["daemon"] = True
+    try:
+        assert list(in_order(abs, [-1, -2])) == [1, 2]
+        assert own.daemon
+    finally:
+        own._config["daemon"] = False
 
 
 def test_what_is_left_alone_ends():

@@ -363,17 +363,32 @@ class TestNpy(Contract):
         assert all(header == headers[0] for header in headers)
 
     @pytest.mark.parametrize(
-        "shape", ["(1, 1, 2, 2L)", "(1if True else 2, 1)", "(1, '\\d')", "(1, '\\777')", "(1, 0x1for)"]
+        ("descr", "shape"),
+        [
+            ("'<f4'", "(1, 1, 2, 2L)"),
+            ("'<f4'", "(1if True else 2, 1)"),
+            ("'<f4'", "(1, '\\d')"),
+            ("'<f4'", "(1, '\\777')"),
+            ("'<f4'", "(1, 0x1for)"),
+            ("'<f4'", "(1, # \r 4if 1 else 2)"),
+            ("'<f4'", "(1, # \r 4L)"),
+            ("'|a4'", "(1, 2)"),
+        ],
     )
-    def test_no_header_makes_python_or_numpy_warn(self, shape):
+    def test_no_header_makes_python_or_numpy_warn(self, descr, shape):
         """What a stranger wrote is nobody's business here, and an error where somebody makes errors of warnings."""
-        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
         for version in (1, 2, 3):
             length = len(text).to_bytes(2 if version == 1 else 4, "little")
             with warnings.catch_warnings(record=True) as caught, suppress(FormatError):
                 warnings.simplefilter("always")
                 read_header(io.BytesIO(b"\x93NUMPY" + bytes([version, 0]) + length + text).read)
             assert not caught
+
+    def test_texts_of_python_2(self):
+        text = b"{u'descr': u'<f4', u'fortran_order': False, u'shape': (1L, 2L)}\n"
+        header = read_header(io.BytesIO(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text).read)
+        assert (header.shape, header.dtype) == ((1, 2), np.float32)
 
     def test_bfloat16_is_two_byte_void_that_must_be_named(self, tmp_path):
         np.save(tmp_path / "x.npy", np.full((1, 1, 2, 2), 0x3F80, np.uint16).view("V2"))

@@ -342,6 +342,8 @@ def test_the_input_is_safe_whatever_the_names(features):
     for name, overwrite in itertools.product(("f.h5", "hard.h5", "soft.h5"), (False, True)):
         with pytest.raises(FileError, match="is an input, which is never changed; name another `target`"):
             lucid.pool_file(features, name, size=2, overwrite=overwrite)
+        with features.open("rb") as stream, pytest.raises(FileError, match="is an input"):
+            lucid.pool_file(stream, name, size=2, overwrite=overwrite)
     assert features.read_bytes() == before
 
 
@@ -355,7 +357,7 @@ def test_the_input_is_safe_whatever_the_names(features):
         ({"nan": "drop"}, ArgumentError, "`nan` is 'drop'; expected propagate or skip"),
         ({"max_memory": 0}, ArgumentError, "`max_memory` is 0; expected a number of bytes"),
         ({"max_memory": 1000}, MemoryLimitError, "dataset /layers/one: needs `max_memory` of at least"),
-        ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, f.h5 has 2; choose with `datasets`: /layers/one, /layers/two"),
+        ({"target": "x.npy"}, DatasetError, "a .npy file holds one array, the input has 2; choose with `datasets`: /layers/one, /layers/two"),
         ({"target": "x.jpg"}, ArgumentError, "output x.jpg: its suffix names no format"),
         ({"target": "no/x.h5"}, LucidError, "output no/x.h5 cannot be written: there is no folder"),
     ],

@@ -1,6 +1,8 @@
 """The arithmetic: every promise of docs/semantics.md by itself, for the compiled kernel and for its twin in NumPy."""
 
 import math
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise, product
 
@@ -779,6 +781,39 @@ class TestTwins:
     def test_many_windows_across_many_strips(self, monkeypatch):
         x = np.arange(2 * 9000, dtype=np.float32).reshape(1, 2, 9000, 1)
         self.compare(make_grid((2, 9000), (1, 9000)), x, rule_for("float32"), (0, 1), (0, 9000), monkeypatch)
+
+
+#: Arrays that end at a page that nobody may read, or begin behind one.
+GUARDED = """
+import ctypes, mmap, random
+import numpy as np
+from lucid.pooling.means import Pooling
+from lucid.pooling.sums import Rule, result_of
+from lucid.pooling.windows import make_grid
+
+page, room = mmap.PAGESIZE, 1 << 21
+memory = mmap.mmap(-1, room + 2 * page)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+for guard in (address, address + page + room):
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), page, 0) == 0
+data, rng = np.frombuffer(memory, np.uint8)[page : page + room], random.Random(0)
+for number in range(1500):
+    name = rng.choice(["bool", "uint8", "int16", "int32", "float16", "float32", "float64"])
+    shape = rng.randint(1, 3), rng.randint(1, 40), rng.randint(1, 70), rng.choice([1, 1, 2, 3, 17])
+    nbytes = np.dtype(name).itemsize * int(np.prod(shape))
+    cells = (data[:nbytes] if number % 3 == 0 else data[room - nbytes :]).view(name).reshape(shape)
+    cells = cells[:: rng.choice([1, -1]), :: rng.choice([1, -1])]
+    reduce, size = rng.choice(["mean", "sum", "max", "min"]), (rng.randint(1, shape[1]), rng.randint(1, shape[2]))
+    rule = Rule(name, result_of(name, reduce), reduce, missing=rng.choice([(), (0.0,)]))
+    out = np.empty((shape[0], *size, shape[3]), rule.result)
+    Pooling(make_grid(shape[1:3], size), rule).means(cells, out, (0, size[0]), (0, size[1]), rng.choice([1, 2]))
+"""
+
+
+@without_kernel
+def test_nothing_is_read_beyond_an_array():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", GUARDED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @without_kernel

@@ -186,6 +186,31 @@ def test_a_crash_costs_one_input(number, word, folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks there only")
+def test_a_crash_on_what_a_stream_brings_costs_one_input(folder):
+    script = (
+        "import os, signal; from lucid.formats.hdf5.source import Hdf5Source\n"
+        "Hdf5Source.choose = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "from lucid_cli.main import main; main()"
+    )
+    lucid.pool_file("a.h5", "a.npy", size=4)
+    words = [sys.executable, "-c", script, "-", "a.npy", "-s1", "-o", "{stem}.y.npy", "-q"]
+    with Path("a.h5").open("rb") as stream:
+        done = subprocess.run(words, stdin=stream, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "lucid-pool: standard input: crashed the process that read it: SIGSEGV\n"
+    assert sorted(p.name for p in folder.iterdir()) == ["a.h5", "a.npy", "a.y.npy", "b.h5", "c.h5"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks there only")
+def test_processes_that_wait_end_by_themselves(folder):
+    """Each holds the pipes of those before it, so the last one has to end first."""
+    with workers_for(Batch([], Naming(None, None), Options(size=1)), Options(size=1), None) as workers:
+        workers.start(3)
+        children = [one._child for one in workers.processes]
+    assert [child._process.exitcode for child in children] == [0, 0, 0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks there only")
 @pytest.mark.parametrize(
     "words",
     [
@@ -275,10 +300,16 @@ def test_whatever_ends_one_of_several_processes_ends_all(victim, number, status,
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
 def test_a_chunk_that_grows_beyond_memory(folder, monkeypatch):
     zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
-    from zarr.codecs.numcodecs import BitRound  # which only zarr undoes, with all that is around it
+    from zarr.codecs.numcodecs import BitRound
 
     with warnings.catch_warnings(action="ignore"):
-        options = {"filters": [BitRound(keepbits=9)], "compressors": zarr.codecs.GzipCodec()}
+        # Before other bytes than those of the processor, only zarr undoes it, with all that is around it.
+        swapped = zarr.codecs.BytesCodec(endian="big")
+        options = {
+            "filters": [BitRound(keepbits=9)],
+            "serializer": swapped,
+            "compressors": zarr.codecs.GzipCodec(),
+        }
         zarr.create_array("x.zarr", shape=(2, 2, 4, 4), dtype="f4", **options)[:] = 1
     part = gzip.compress(bytes(1 << 26))
     next(p for p in Path("x.zarr", "c").rglob("*") if p.is_file()).write_bytes(

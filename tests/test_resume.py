@@ -397,3 +397,21 @@ def test_killed_and_continued(tmp_path):
     read = np.load(tmp_path / "big.pooled.npy")
     assert np.array_equal(read[1995:2005], adaptive_avg_pool2d(x[1995:2005], 7))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["big.npy", "big.pooled.npy"]
+
+
+def test_a_dry_run_says_how_much_is_done_and_refuses_what_the_run_would(x):
+    interrupted("x.npy", "y.h5", 2, **OPTIONS)
+    notes = lucid.pool_file("x.npy", "y.h5", dry_run=True, **OPTIONS).notes
+    assert any(" shards are done already" in note for note in notes)
+    others = OPTIONS | {"sizes": [(3, 3)]}
+    with pytest.raises(FileError, match=r"cannot be resumed: .* is of other `size`"):
+        lucid.pool_file("x.npy", "y.h5", **others)
+    notes = lucid.pool_file("x.npy", "y.h5", dry_run=True, **others).notes
+    assert any("cannot be resumed: " in note for note in notes)
+    assert shards_of("y.h5")
+
+
+def test_a_run_without_resume_leaves_no_shards_of_an_earlier_one(x):
+    interrupted("x.npy", "y.h5", 2, **OPTIONS)
+    lucid.pool_file("x.npy", "y.h5", **OPTIONS | {"resume": False})
+    assert not ShardFolder.path_of(Target(Path("y.h5"), lucid.formats.registry.NPY, (0,))).exists()

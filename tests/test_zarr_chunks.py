@@ -30,6 +30,7 @@ zarr = pytest.importorskip("zarr", reason="zarr is not installed (extra zarr)")
 numcodecs = pytest.importorskip("numcodecs")
 
 from lucid.formats.zarr import chunks  # noqa: E402
+from lucid.formats.zarr import codecs as codecs_of_chunks  # noqa: E402
 from lucid.formats.zarr.chunks import StoredArray  # noqa: E402
 from lucid.formats.zarr.codecs import Chain  # noqa: E402
 from lucid.formats.zarr.documents import array_document  # noqa: E402
@@ -287,6 +288,14 @@ def test_whether_blosc_has_threads_elsewhere_is_the_users(setting):
     assert done.stdout == f"{setting}\n", done.stderr
 
 
+def test_blosc_without_its_functions_of_c(monkeypatch, rng):
+    """As where numcodecs hides them."""
+    monkeypatch.setattr(codecs_of_chunks, "_BLOSC", None)
+    x = rng.standard_normal(1 << 12)
+    chain = Chain(x.dtype, (numcodecs.Blosc(),))
+    assert np.array_equal(chain.decode(np.frombuffer(chain.encode(x), "u1"), x.shape), x)
+
+
 @pytest.mark.parametrize("setting", [None, True, False])
 @pytest.mark.parametrize("shuffle", [-1, 0, 1, 2])
 @pytest.mark.parametrize("dtype", ["u1", "f4"])
@@ -532,8 +541,8 @@ def test_a_chunk_of_another_size_is_an_error(tmp_path, by, codecs):
         ((1 << 40, 60), "ends before the chunks"),
         ((1 << 63, 60), "ends before the chunks"),
         (((1 << 64) - 2, 60), "ends before the chunks"),
-        ((0, 1 << 63), "has a chunk of more than"),
-        ((0, (1 << 64) - 1), "has a chunk of more than"),
+        ((0, 1 << 63), "has a chunk of [0-9]+ bytes or more"),
+        ((0, (1 << 64) - 1), "has a chunk of [0-9]+ bytes or more"),
         (((1 << 64) - 1, 0), "no frame of zstd"),
         ((0, 0), "no frame of zstd"),
     ],

@@ -62,9 +62,8 @@ class Checksum:
         return crc
 
 
-@lru_cache(
-    64
-)  # runs come in few lengths, and a power takes longer than a run's sum (benchmarks/decisions.md)
+# Runs come in few lengths, and a power takes longer than a run's sum (benchmarks/decisions.md).
+@lru_cache(64)
 def _power(length: int) -> int:
     """What the sum of a run is multiplied by if one of so many bytes follows."""
     square, result = _BYTE, 1 << 31

@@ -104,7 +104,7 @@ def most_of(nbytes: int) -> int:
 def check_stored_bytes(size: int, nbytes: int) -> None:
     """Raise where a chunk has more bytes in its file than codecs would make of it."""
     if size > most_of(nbytes):
-        raise FormatError(f"has a chunk of more than {most_of(nbytes)} bytes; expected about {nbytes}")
+        raise FormatError(f"has a chunk of {size} bytes or more; expected about {nbytes}")
 
 
 def decode_zlib(raw: Array, limit: int) -> Array:
@@ -125,12 +125,13 @@ def decode_streams(new: Callable[[], Any], raw: Array, limit: int, *, are_severa
     stream = new()
     try:
         while True:
-            # Those of bzip2 and lzma hold back what they have no room for, that of zlib hands it out again.
-            piece = raw[start : start + STREAM_BYTES * getattr(stream, "needs_input", True)].data
-            decoded = stream.decompress(piece, min(limit - size + 1, DECODED_BYTES))
-            start += len(piece) - len(getattr(stream, "unconsumed_tail", b""))
+            # bzip2 and lzma keep input that they have no room for, and say so by `needs_input`, even if none is left of
+            # it; zlib hands it back.
+            block = raw[start : start + STREAM_BYTES * getattr(stream, "needs_input", True)].data
+            decoded = stream.decompress(block, min(limit - size + 1, DECODED_BYTES))
+            start += len(block) - len(getattr(stream, "unconsumed_tail", b""))
             size += len(decoded)
-            if size > limit or not (piece or decoded):
+            if size > limit or not (block or decoded or stream.eof or start < len(raw)):
                 break
             data[size - len(decoded) : size] = np.frombuffer(decoded, np.uint8)
             if stream.eof:

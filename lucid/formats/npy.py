@@ -32,12 +32,13 @@ OFFSET_LIMIT = 2**63 - 1
 #: Longest beginning of a file that a header is read from.
 BEGINNING_BYTES = 12 + HEADER_LIMIT
 
-_TEXTS = rb"""'(?:[^'\\\n]|\\[\\'"nrtxuU])*+'|"(?:[^"\\\n]|\\[\\'"nrtxuU])*+"|\#[^\n]*+"""
+_TEXTS = rb"""[uU]?'(?:[^'\\\r\n]|\\[\\'"nrtxuU])*+'|[uU]?"(?:[^"\\\r\n]|\\[\\'"nrtxuU])*+"|\#[^\r\n]*+"""
 #: What a header may consist of, so that neither Python nor NumPy warns of it, as they do of `1if` and `"\d"`: a filter
 #: of warnings would be one of the whole process.
 _WORDS = re.compile(rb"(?:%s|-?\d++L?+(?!\w)|(?:True|False)(?!\w)|[][(){},: \t\r\n])*+" % _TEXTS)
-#: Long integers of Python 2.
+#: Long integers of Python 2; and a name of bytes of which NumPy warns.
 _LONG = re.compile(rb"(%s)|L" % _TEXTS)
+_OLD_BYTES = re.compile(rb"""(?<=['"|<>=])a(?=\d*['"])""")
 
 
 class Header(NamedTuple):
@@ -95,7 +96,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
 def _parse(text: bytes, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """What NumPy reads in a header."""
     try:
-        words = _LONG.sub(rb"\1", text)
+        words = _OLD_BYTES.sub(b"S", _LONG.sub(rb"\1", text))
         # Version 3 differs from 2 in the encoding of names alone, and no Python 2 wrote it.
         is_3 = version == (3, 0)
         text.decode("utf-8" if is_3 else "latin-1")
@@ -168,12 +169,11 @@ class NpySink(FlatSink):
 
     files = ".npy"
 
-    def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:
+    def contents(self, source: Source, results: Sequence[ResultSpec]) -> list[Content]:  # noqa: ARG002
         """The header, and the elements behind it."""
         if len(results) != 1:
             names = ", ".join(p.source.name for p in results)
             raise DatasetError(
-                f"a .npy file holds one array, {source.path.name} has {len(results)}; "
-                f"choose with `datasets`: {names}"
+                f"a .npy file holds one array, the input has {len(results)}; choose with `datasets`: {names}"
             )
         return [header_of(results[0]), results[0]]

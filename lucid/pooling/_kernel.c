@@ -39,14 +39,14 @@
 enum {
     SHORT = 32,     /* Rows up to so many elements are added several at a time, in registers. */
     COLUMNS = 2048, /* Elements of columns that are added at once: with the cells that are read, it stays in the level-1 cache. */
-    GROUP = 128,    /* Elements of columns that are folded at once, so that their latencies overlap, */
-    LANES = 4,      /* and of how many rows of windows at least. */
+    GROUP = 128,    /* Elements of columns that are added before they are folded. */
+    LANES = 4,      /* Windows that are folded side by side, so that their latencies overlap. */
     SEGMENT = 64,   /* Elements of a long row between two words to the memory about what comes next, */
     AHEAD = 4096,   /* and how many bytes ahead that is. */
     SHARES = 4,     /* Shares of the work for each thread. */
-    PAD = 16,       /* Rows are filled up to whole multiples of so many elements, so that no loop over them has a rest; */
+    PAD = 16,       /* Rows are filled up to whole multiples of so many elements, so that no loop over them has a rest. */
 };
-#define PAD_OF(type) ((type) <= I1 ? PAD : PAD / 2)     /* of those of more than a byte, to half as many. */
+#define PAD_OF(type) ((type) <= I1 ? PAD : PAD / 2)     /* Half as many where elements have several bytes. */
 
 /* In the order of the codes of dtypes.py; U8 and I8 are results alone. */
 enum type { BOOL, U1, I1, U2, I2, F2, B2, F4, F8, U4, I4, U8, I8, TYPES };
@@ -412,8 +412,8 @@ static uint16_t narrowed(double x, int fraction, int bias) {
     return sign | (rounded < infinity ? rounded : infinity);
 }
 
-/* Stores a result; whether it was finite and the type has only an infinity or a limit for it. NaN, of which integers have
- * none, is `fill` as an integer. */
+/* Stores a result; whether it was finite and the type has only an infinity or a limit for it. In a type of integers
+ * `fill` stands for NaN. */
 ALWAYS bool store(const enum type type, char *out, double value, int64_t fill) {
     /* Results may lie anywhere. */
 #define PUT(ctype, number) \
@@ -462,7 +462,7 @@ ALWAYS int64_t finish_as(const worker *w, const bool pairs, const enum type resu
         double valid = skips ? t.count[i] : w->cells[i];
         double value = value_of(pairs, divides, t.sum[i], pairs ? t.low[i] : 0, valid) * sign;
         bool exceeds = store(result, out + i * TABLE[result].size, is_there(w, skips, i) && value == value ? value : NAN, 0);
-        if (result != F4) overflows += exceeds;     /* a float32 holds the means of what it holds */
+        if (result != F4) overflows += exceeds;     /* A float32 holds the means of all types that float64 adds without errors. */
     }
     return overflows;
 }

@@ -23,7 +23,7 @@ from lucid.formats.resource import Resource
 from lucid.job_plan import JobPlan, choose, facts_of, plan_shard
 from lucid.options import Options
 from lucid.outputs import Target
-from lucid.report import Effort, OnProgress, Watch, peak_memory_bytes
+from lucid.report import Effort, OnProgress, Watch, failure_note, peak_memory_bytes
 from lucid.run import Executor
 from lucid.shards.join import collect, join
 from lucid.shards.provenance import missing_targets
@@ -142,13 +142,12 @@ def pool_by_shards(
         raise ArgumentError("the output is a URL; shards need a file system")
     watch.total_bytes, specs = plan.input_bytes, plan.specs
     with ShardFolder(plan.targets[0]) as folder:
-        facts = facts_of(source, specs, plan.options)
-        maker = ShardMaker(real_path(source.path), format_, plan.options, plan.targets, folder.path, facts)
+        maker = _maker_of(plan, source, format_)
         try:
             missing_spans = maker.missing(specs, spans, watch)
         except FormatError as error:
             if not plan.options.overwrite:
-                raise FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew") from error
+                raise _cannot_resume(error) from error
             folder.remove()
             missing_spans = spans
         # Each is planned when its turn comes: there may be thousands.
@@ -161,8 +160,33 @@ def pool_by_shards(
         folder.remove()
 
 
+def _maker_of(plan: JobPlan, source: Source, format_: Format) -> ShardMaker:
+    facts, folder = facts_of(source, plan.specs, plan.options), ShardFolder.path_of(plan.targets[0])
+    return ShardMaker(real_path(source.path), format_, plan.options, plan.targets, folder, facts)
+
+
+def _cannot_resume(error: FormatError) -> FileError:
+    return FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew")
+
+
+def rehearse_shards(
+    plan: JobPlan, spans: Sequence[Span], source: Source, format_: Format, watch: Watch
+) -> None:
+    """Note what would keep a run from going on with the shards that are there, or how much is done; nothing is made."""
+    if not ShardFolder.path_of(plan.targets[0]).is_dir():
+        return
+    done = Watch(source=watch.source)
+    try:
+        missing_spans = _maker_of(plan, source, format_).missing(plan.specs, spans, done)
+    except FormatError as error:
+        if not plan.options.overwrite:
+            watch.notes.append(failure_note(_cannot_resume(error)))
+        return
+    watch.notes.append(f"{len(spans) - len(missing_spans):,} of {len(spans):,} shards are done already")
+
+
 def remove_shards(target: Target) -> None:
-    """Remove what a run left that was interrupted when its outputs were in place."""
+    """Remove what an interrupted run left, once the outputs are in place."""
     with suppress(OSError):
         if ShardFolder.path_of(target).is_dir():
             with ShardFolder(target) as folder:

@@ -120,7 +120,7 @@ def _merge(
             input_shape=row.output_shape,
             input_dtype=row.output_dtype,
             input_bytes=row.output_bytes,
-            blocks_bytes=copy_bytes(options),
+            blocks_bytes=copy_bytes(plan.options),
             blocks=1,
         )
         for row in plan.reports()

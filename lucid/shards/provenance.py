@@ -71,7 +71,7 @@ _NAMES = {
     **dict.fromkeys(("sizes", "output_size"), "`size`"),
     **dict.fromkeys(("signature", "source_shape", "source_dtype"), "input, or it changed"),
     "region": "`slice`",
-    **dict.fromkeys(("dataset", "size"), ""),
+    **dict.fromkeys(("dataset", "options", "size"), ""),
 }
 
 

@@ -90,6 +90,14 @@ class CheckedFile(io.FileIO):
         super().__init__(descriptor, "r+", closefd=False)
         self.error: OSError | None = None
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, which may be beyond what the file system lets a file have."""
+        try:
+            return super().seek(offset, whence)
+        except OSError:  # which says of it that the argument is invalid
+            self.error = self.error or OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return offset
+
     def write(self, data: Any) -> int:
         """Write all of it at the place that was sought; h5py seeks one before each write."""
         try:

@@ -111,9 +111,8 @@ def read_and_undo(stored: StoredBytes, one: Filter, size_bytes: int) -> Array:
 
 def function_of(code: int) -> Any:
     """The function of the plugin for the filter of a number; None where no plugin that is known here has it."""
-    return _function_of(
-        code, has_hdf5plugin="hdf5plugin" in sys.modules
-    )  # it was imported if a file needs it
+    # It was imported if a file needs it.
+    return _function_of(code, has_hdf5plugin="hdf5plugin" in sys.modules)
 
 
 # A plugin that is loaded stays so, and to look through all of them takes longer than to decode a small chunk.

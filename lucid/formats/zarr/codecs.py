@@ -25,12 +25,16 @@ from lucid.formats.zarr.documents import JsonObject
 
 #: Blosc as numcodecs has it. Its functions with a context begin no threads, whatever the user has set for all of
 #: the process: chunks are decoded by our threads, and several would write blocks in the order in which they end.
-_BLOSC = ctypes.CDLL(numcodecs.blosc.__file__)
-_BLOSC.blosc_compress_ctx.argtypes = (
-    *(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p),
-    *(ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int),
-)
-_BLOSC.blosc_decompress_ctx.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_BLOSC: Any
+try:
+    _BLOSC = ctypes.CDLL(numcodecs.blosc.__file__)
+    _BLOSC.blosc_compress_ctx.argtypes = (
+        *(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p),
+        *(ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int),
+    )
+    _BLOSC.blosc_decompress_ctx.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+except (AttributeError, OSError):  # a numcodecs that was built without them, or hides them
+    _BLOSC = None
 
 #: Names of Blosc's shuffles in version 3, by numbers in version 2.
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
@@ -124,7 +128,7 @@ class Chain(NamedTuple):
         # Not as bytes: where nothing else says it, Blosc takes the size of elements from what it is given.
         data: Any = np.ascontiguousarray(cells, self.dtype)
         for codec in self.codecs:
-            if codec.codec_id == "blosc":
+            if codec.codec_id == "blosc" and _BLOSC is not None:
                 data = _encode_blosc(codec, data)
             elif codec.codec_id == "gzip":
                 data = gzip.compress(np.ascontiguousarray(data).data, codec.level, mtime=0)
@@ -181,9 +185,9 @@ def _encode_blosc(codec: Any, data: Array | bytes) -> Array:
     if shuffle == codec.AUTOSHUFFLE:
         shuffle = codec.BITSHUFFLE if typesize == 1 else codec.SHUFFLE
     out = np.empty(data.nbytes + numcodecs.blosc.MAX_OVERHEAD, np.uint8)
-    places = data.nbytes, data.ctypes.data, out.ctypes.data, len(out)
+    buffers = data.nbytes, data.ctypes.data, out.ctypes.data, len(out)
     name, block_bytes = codec.cname.encode(), codec.blocksize
-    size = _BLOSC.blosc_compress_ctx(codec.clevel, shuffle, typesize, *places, name, block_bytes, 1)
+    size = _BLOSC.blosc_compress_ctx(codec.clevel, shuffle, typesize, *buffers, name, block_bytes, 1)
     if size <= 0:
         raise FormatError(f"has a chunk of {data.nbytes} bytes that Blosc ({codec.cname}) cannot encode")
     return out[:size]
@@ -204,7 +208,7 @@ def _decode(codec: Any, raw: Array, size: int | None, most: int, out: Array | No
         raise FormatError(f"has a chunk that decodes to {declared} bytes; expected {size or most}")
     if out is None or len(out) != declared:
         out = np.empty(declared, np.uint8)
-    if name != "blosc":
+    if name != "blosc" or _BLOSC is None:
         codec.decode(raw, out)
     elif _BLOSC.blosc_decompress_ctx(raw.ctypes.data, out.ctypes.data, len(out), 1) <= 0:
         raise FormatError("has a chunk that Blosc cannot decode")
