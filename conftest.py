@@ -74,7 +74,9 @@ def teardown(namespace):
 def pytest_addoption(parser):
     """What was skipped where a package was missing is run once it is there, and nothing else again."""
     parser.addoption(
-        "--unpassed", action="store_true", help="only tests that no run in this folder has passed"
+        "--unpassed",
+        action="store_true",
+        help="only tests that no run in this folder has passed, whatever has changed since",
     )
 
 
@@ -93,20 +95,22 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item.nodeid not in passed]
 
 
-passed_now = []
+passed_now, failed_now = set(), set()
 
 
 def pytest_runtest_logreport(report):
-    """A test has passed when it was called."""
+    """A test has passed when it was called, and nothing of it failed."""
     if report.when == "call" and report.passed:
-        passed_now.append(report.nodeid)
+        passed_now.add(report.nodeid)
+    if report.failed:
+        failed_now.add(report.nodeid)
 
 
 def pytest_sessionfinish(session):
     """The workers' reports come to the process that began them."""
     cache = getattr(session.config, "cache", None)
     if cache and not hasattr(session.config, "workerinput"):
-        cache.set(PASSED, sorted({*cache.get(PASSED, []), *passed_now}))
+        cache.set(PASSED, sorted({*cache.get(PASSED, []), *passed_now} - failed_now))
 
 
 def pytest_collection_finish():

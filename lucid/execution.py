@@ -22,7 +22,7 @@ from lucid.formats.disk.replacement import Replacement
 from lucid.formats.regions import Region, shape_of, shift, size_of
 from lucid.job_plan import JobPlan, Pass
 from lucid.pooling.dtypes import FLOATS
-from lucid.pooling.means import Pooling, Total, columns
+from lucid.pooling.means import Pooling, Total, sums_of_columns
 from lucid.pooling.stacks import stacks
 from lucid.pooling.windows import Interval
 from lucid.report import MARKED, OVERFLOW, Effort, Watch
@@ -160,7 +160,7 @@ class _Worker:
                     yield self._planes(cells)
 
         for left, reads in self._blocks.columns(region):
-            sums = columns(planes_of(reads), array.pooling.rule)
+            sums = sums_of_columns(planes_of(reads), array.pooling.rule)
             with block.clock("pool"):
                 total.add(sums, left)
         block.odd_results[self._key] = total.finish(self._planes(means))

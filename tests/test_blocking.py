@@ -122,7 +122,7 @@ def test_blocks_follow_the_chunks():
     assert plan.input_bytes <= BLOCK_BYTES
 
 
-def test_blocks_of_a_box_end_where_chunks_end():
+def test_blocks_of_a_region_end_where_chunks_end():
     shape = (50000, 8, 7, 7)
     spec = ArraySpec("x", shape, np.dtype("f4"), "float32", (1000, 8, 7, 7), chunk_copies=2).within(
         (slice(1500, 42000),)
@@ -136,7 +136,7 @@ def test_blocks_of_a_box_end_where_chunks_end():
     assert all(a[1] == b[0] for a, b in pairwise(starts))
 
 
-def test_a_box_that_fits_a_block_is_one():
+def test_a_region_that_fits_a_block_is_one():
     spec = ArraySpec("x", (5000, 2, 7, 7), np.dtype("f4"), "float32", (1000, 2, 7, 7), chunk_copies=2)
     box = spec.within((slice(1500, 4200),))
     plan = blocking_of(box, make_grid((7, 7), (2, 2)))

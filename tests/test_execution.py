@@ -78,7 +78,7 @@ def test_every_block_is_read_pooled_and_written(workers, in_sequence, shape, rng
 @pytest.mark.parametrize(("reduce", "max_memory"), [("mean", 1 << 20), ("max", 3 << 20)])
 @pytest.mark.parametrize("size", [1, *slow(((1, "keep"),), ((3, 1),))])
 @pytest.mark.parametrize("dtype", ["uint8", *slow("float64", "int64")])
-def test_strips_take_no_more_memory_than_planned(dtype, size, reduce, max_memory, monkeypatch):
+def test_regions_of_columns_take_no_more_memory_than_planned(dtype, size, reduce, max_memory, monkeypatch):
     """What NumPy makes of the cells counts, too: it is many times what is read."""
     x = np.ones((1, 1, 400, 3000) if dtype == "uint8" and size != 1 else (1, 1, 1200, 1000), dtype)
     x = np.broadcast_to(x, (1, 3, *x.shape[2:]))

@@ -17,7 +17,7 @@ from vectors import make
 
 from lucid.pooling import kernel_name, means, sums
 from lucid.pooling.dtypes import ELEMENTS, FLOATS, NAMES, narrow, storage, widened
-from lucid.pooling.means import Pooling, Total, columns
+from lucid.pooling.means import Pooling, Total, sums_of_columns
 from lucid.pooling.stacks import stacks
 from lucid.pooling.sums import REDUCTIONS, Reduction, Rule, result_of
 from lucid.pooling.windows import make_grid
@@ -614,7 +614,7 @@ class TestTheBitsDependOnTheInputAlone:
                 assert count == overflows
 
     @pytest.mark.parametrize("name", ["bfloat16", "float64", "uint8", "int64"])
-    def test_not_on_cuts_of_a_window(self, name, rng):
+    def test_not_on_regions_of_a_window(self, name, rng):
         """As windows larger than memory are read: rows in any cuts, columns in strips."""
         for x, size, rule in self.cases(name, rng):
             whole, overflows = pool(x, size, rule)
@@ -627,7 +627,7 @@ class TestTheBitsDependOnTheInputAlone:
                 for left, right in pairwise(lefts):
                     tops = [top, *sorted(set(rng.integers(top, bottom, 3).tolist()) - {top}), bottom]
                     cuts = (x[:, a:b, left:right] for a, b in pairwise(tops))
-                    total.add(columns(cuts, rule), left)
+                    total.add(sums_of_columns(cuts, rule), left)
                 count += total.finish(results[:, row : row + 1])
             assert same_bits(results, whole), (x.shape, size, rule)
             assert count == overflows
@@ -724,7 +724,7 @@ class TestTwins:
     @pytest.mark.parametrize(
         "name", ["float32", "float64", "int64", *slow(*sorted({*NAMES} - {"float32", "float64", "int64"}))]
     )
-    def test_around_the_lengths_of_strips(self, name, rng, monkeypatch):
+    def test_around_the_widths_of_regions(self, name, rng, monkeypatch):
         for plane, inner, sizes in [
             ((5, 2047), 1, [(1, 1), (2, 3), (1, 2047)]), ((5, 2048), 1, [(1, 1), (2, 1024)]),
             ((9, 2049), 1, [(1, 1), (2, 5), (1, 3000)]), ((3, 2080), 1, [(1, 1), (1, 7)]), ((3, 2081), 1, [(1, 1)]),
@@ -778,7 +778,7 @@ class TestTwins:
                 monkeypatch,
             )
 
-    def test_many_windows_across_many_strips(self, monkeypatch):
+    def test_many_windows_across_many_regions(self, monkeypatch):
         x = np.arange(2 * 9000, dtype=np.float32).reshape(1, 2, 9000, 1)
         self.compare(make_grid((2, 9000), (1, 9000)), x, rule_for("float32"), (0, 1), (0, 9000), monkeypatch)
 

@@ -312,7 +312,7 @@ def test_streams_cannot_be_resumed(x):
         lucid.pool_file(file, "y.npy", size=1, resume=True)
 
 
-def test_shards_are_of_many_small_arrays_or_of_a_box_of_one(x):
+def test_shards_are_of_many_small_arrays_or_of_a_region_of_one(x):
     interrupted("x.h5", "y.h5", 5, sizes=[2])
     names = []
     for path in sorted(shards_of("y.h5")):

@@ -309,7 +309,7 @@ class TestWhatDoesNotBelongTogether:
 
 
 @given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), most=st.integers(0, 200))
-def test_boxes_are_runs_that_cover_all(shape, most):
+def test_regions_are_runs_that_cover_all(shape, most):
     cells = np.arange(size_of(shape)).reshape(shape)
     runs = [cells[region].ravel().tolist() for region in regions_of(tuple(shape), most)]
     assert [cell for run in runs for cell in run] == cells.ravel().tolist()

@@ -41,9 +41,13 @@ class KeptChunk(threading.local):
     index: Index | None = None
     cells: Array | None = None
 
-    def keep(self, array: Any = None, index: Index | None = None, cells: Array | None = None) -> None:
-        """Keep a chunk of an array and let go of the one before; without one, let go."""
+    def keep(self, array: Any, index: Index, cells: Array) -> None:
+        """Keep a chunk of an array, in place of the one before."""
         self.array, self.index, self.cells = array, index, cells
+
+    def let_go(self) -> None:
+        """Keep none."""
+        self.array = self.index = self.cells = None
 
 
 class ChunkReader(ABC, Generic[Stored]):
@@ -70,7 +74,7 @@ class ChunkReader(ABC, Generic[Stored]):
         """Fill `out`, of the shape of the region, with the cells of all chunks that it touches."""
         kept, most = self._kept, out.size // size_of(self._chunks)
         if most or kept.array is not self:
-            kept.keep()
+            kept.let_go()
 
         def fetch(overlap: tuple[Index, Region, Region]) -> tuple[Any, Stored | None]:
             return overlap, None if overlap[0] == kept.index else self._fetch(overlap[0])
@@ -82,7 +86,7 @@ class ChunkReader(ABC, Generic[Stored]):
             elif stored is None:
                 cells_at(out, outside)[...] = self._fill
             else:
-                kept.keep()  # there is memory for one
+                kept.let_go()  # there is memory for one
                 cells = self._decode(stored, inside, out, outside)
                 if cells is not None:
                     cells_at(out, outside)[...] = cells[inside]

@@ -109,10 +109,10 @@ class Pooling(NamedTuple):
             for row in range(rows[0], rows[1], step):
                 some = row, min(row + step, rows[1])
                 top, bottom = self.grid.rows.cells(some)
-                here = slice(plane, plane + count)
+                planes_of_block = slice(plane, plane + count)
                 yield (
-                    cells[here, top - first : bottom - first],
-                    out[here, some[0] - rows[0] : some[1] - rows[0]],
+                    cells[planes_of_block, top - first : bottom - first],
+                    out[planes_of_block, some[0] - rows[0] : some[1] - rows[0]],
                     some,
                 )
 
@@ -141,7 +141,7 @@ def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Interval, cols: 
     if cells.size > 2 * BLOCK_CELLS and rows[1] - rows[0] == 1:
         regions = Total(pooling, rows, cols)
         for left in range(0, cells.shape[2], REGION_COLUMNS):
-            regions.add(columns([cells[:, :, left : left + REGION_COLUMNS]], rule), left)
+            regions.add(sums_of_columns([cells[:, :, left : left + REGION_COLUMNS]], rule), left)
         return regions.finish(out)
 
     row_bounds, col_bounds = pooling.grid.rows.bounds(rows), pooling.grid.cols.bounds(cols)
@@ -154,7 +154,7 @@ def _by_numpy(pooling: Pooling, cells: Array, out: Array, rows: Interval, cols: 
     return sums.finish(total(1.0), areas.astype(np.float64), rule, out, lambda: total(SCALE))
 
 
-def columns(regions: Iterable[Array], rule: Rule) -> Array:
+def sums_of_columns(regions: Iterable[Array], rule: Rule) -> Array:
     """The columns of a window's rows, which come in regions from top to bottom, each (planes, rows, columns, inner).
 
     For sums of float64 all planes are followed by scaled ones, since cells whose sum overflows cannot be read again.

@@ -153,7 +153,7 @@ class Hdf5Source(FileSource):
         try:
             storage = self._storage(spec)
             if not isinstance(storage, ChunkedArray):
-                self._kept.keep()
+                self._kept.let_go()
             if isinstance(storage, tuple):
                 read_region(self.descriptor, *storage, region, spec.dtype.itemsize, flat)
             elif storage is not None:
