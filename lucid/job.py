@@ -199,7 +199,7 @@ class Job:
         if options.dry_run:
             rehearse(plan, source, watch)
             if missing and (options.resume or self.executor is not None):
-                rehearse_shards(plan, spans_of(plan), source, format_, watch)
+                rehearse_shards(plan, source, format_, watch)
         elif options.resume or self.executor is not None:
             self._go_on(plan, missing, source, format_)
         else:

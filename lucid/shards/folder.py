@@ -27,7 +27,7 @@ from lucid.report import Effort, OnProgress, Watch, failure_note, peak_memory_by
 from lucid.run import Executor
 from lucid.shards.join import collect, join
 from lucid.shards.provenance import missing_targets
-from lucid.shards.spans import Span
+from lucid.shards.spans import Span, spans_of
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,11 @@ def _cannot_resume(error: FormatError) -> FileError:
     return FileError(f"cannot be resumed: {error}; `overwrite=True` begins anew")
 
 
-def rehearse_shards(
-    plan: JobPlan, spans: Sequence[Span], source: Source, format_: Format, watch: Watch
-) -> None:
+def rehearse_shards(plan: JobPlan, source: Source, format_: Format, watch: Watch) -> None:
     """Note what would keep a run from going on with the shards that are there, or how much is done; nothing is made."""
     if not ShardFolder.path_of(plan.targets[0]).is_dir():
         return
-    done = Watch(source=watch.source)
+    spans, done = spans_of(plan), Watch(source=watch.source)
     try:
         missing_spans = _maker_of(plan, source, format_).missing(plan.specs, spans, done)
     except FormatError as error:
